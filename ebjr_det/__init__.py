@@ -1,0 +1,53 @@
+"""ebjr_det: joint inference of a student and a teacher, routed by the student's own logits.
+
+This is the public door. Names are imported when they are first used, so `import ebjr_det` loads no torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ebjr_det.api import calibrate as calibrate
+    from ebjr_det.api import evaluate as evaluate
+    from ebjr_det.api import replay as replay
+    from ebjr_det.config import load_config as load_config
+    from ebjr_det.cost import CostModel as CostModel
+    from ebjr_det.errors import EbjrError as EbjrError
+    from ebjr_det.joint import JointModel as JointModel
+    from ebjr_det.router import decide as decide
+    from ebjr_det.scores import deferral_scores as deferral_scores
+    from ebjr_det.tradeoff import TradeoffCurve as TradeoffCurve
+    from ebjr_det.tradeoff import sweep as sweep
+    from ebjr_det.types import Logits as Logits
+    from ebjr_det.types import Model as Model
+    from ebjr_det.types import Output as Output
+    from ebjr_det.types import PairedRun as PairedRun
+
+_HOMES = {
+    "calibrate": "api",
+    "evaluate": "api",
+    "replay": "api",
+    "load_config": "config",
+    "CostModel": "cost",
+    "EbjrError": "errors",
+    "JointModel": "joint",
+    "decide": "router",
+    "deferral_scores": "scores",
+    "TradeoffCurve": "tradeoff",
+    "sweep": "tradeoff",
+    "Logits": "types",
+    "Model": "types",
+    "Output": "types",
+    "PairedRun": "types",
+}
+__all__ = sorted(_HOMES)  # noqa: PLE0605
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'ebjr_det' has no attribute {name!r}")
+    return getattr(import_module(f"ebjr_det.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,169 @@
+"""A threshold from a target, chosen on one set of images and reported on another.
+
+Targets: a budget (deferral rate, MACs, ms) or a floor (quality, drop against the teacher). A floor may
+carry a confidence: then it holds for new images of the same distribution with that probability.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from scipy.stats import beta
+
+from ebjr_det.errors import ConfigError, Infeasible, InvalidInput
+from ebjr_det.router import operating_points
+from ebjr_det.tradeoff import Budget, OperatingPoint, TradeoffCurve, sweep
+from ebjr_det.types import FloatArray, PairedRun, Task
+
+TargetKind = Literal["deferral_rate", "macs", "latency_ms", "min_quality", "max_drop"]
+BUDGETS: tuple[Budget, ...] = ("deferral_rate", "macs", "latency_ms")
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is asked for.
+
+    Attributes:
+        kind: a budget (`deferral_rate`, `macs` an image, `latency_ms` an image: at most `value`) or a
+            floor (`min_quality`: at least `value`; `max_drop`: quality at most `value` below the teacher).
+        confidence: None, or the probability with which the floor holds on new images.
+    """
+
+    kind: TargetKind
+    value: float
+    confidence: float | None = None
+
+    def __post_init__(self) -> None:
+        if not (np.isfinite(self.value) and self.value >= 0):
+            raise ConfigError(f"Expected `{self.kind}` of at least 0, got {self.value}.")
+        if self.kind == "deferral_rate" and self.value > 1:
+            raise ConfigError(f"Expected a deferral rate in [0, 1], got {self.value}.")
+        if self.confidence is None:
+            return
+        if self.kind in BUDGETS:
+            raise ConfigError(
+                f"Expected `confidence` with `min_quality` or `max_drop`, got it with `{self.kind}`."
+            )
+        if not 0 < self.confidence < 1:
+            raise ConfigError(f"Expected a confidence in (0, 1), got {self.confidence}.")
+
+
+def choose(run: PairedRun, task: Task, curve: TradeoffCurve, target: Target) -> OperatingPoint:
+    """The operating point of `curve` (of `run`, the calibration images) that meets the target.
+
+    A budget gives the highest quality within it, for the deferral rate simply the largest rate allowed;
+    a floor gives the cheapest point above it.
+
+    Raises:
+        Infeasible: no point meets it; carries the nearest.
+        ConfigError: a cost that this run does not know, a confidence for a metric without right and wrong.
+    """
+    if target.kind == "deferral_rate":
+        return curve.at_rate(target.value)
+    if target.kind in BUDGETS:
+        return curve.best_under(target.kind, target.value)
+    if target.confidence is not None:
+        return _certified(run, task, curve, target)
+    drop = target.kind == "max_drop"
+    return curve.cheapest_above(curve.teacher_quality - target.value if drop else target.value)
+
+
+def shortfall_bound(
+    run: PairedRun, task: Task, score: str, confidence: float, against_teacher: bool
+) -> FloatArray:
+    """Upper confidence bound, at every operating point [P], of what a floor limits.
+
+    With `against_teacher` that is the drop E[teacher right] - E[joint right]; only images that stay with
+    the student count, and it equals P(only the teacher right) - P(only the student right). Each
+    probability gets an exact binomial (Clopper-Pearson) bound at half of 1 - confidence. Otherwise it is
+    the error rate E[joint wrong], with one such bound. Rejecting "the shortfall exceeds e" where the
+    bound is at most e is a valid test at level 1 - confidence for each fixed threshold.
+
+    Raises:
+        ConfigError: the task's quality is no mean of right and wrong.
+    """
+    student, teacher = task.right(run.student), task.right(run.teacher)
+    if student is None or teacher is None:
+        raise ConfigError(
+            f"Expected a quality that is a mean over images for `confidence`, got {task.quality_name}."
+        )
+    values = run.scores[score]
+    _, deferred = operating_points(values)
+    order = np.argsort(-values, kind="stable")
+    count = len(run)
+    if not against_teacher:
+        wrong = count - np.rint(count * task.quality_path(run.student, run.teacher, order)[deferred])
+        return _binomial_upper(wrong, count, confidence)
+    half = (1 + confidence) / 2
+    lost = _kept((teacher & ~student)[order])[deferred]
+    won = _kept((student & ~teacher)[order])[deferred]
+    bound = _binomial_upper(lost, count, half) - _binomial_lower(won, count, half)
+    bound[-1] = 0.0  # everything deferred: the teacher itself, no drop at all
+    return bound
+
+
+def _certified(
+    run: PairedRun, task: Task, curve: TradeoffCurve, target: Target
+) -> OperatingPoint:
+    """Learn then Test (Angelopoulos et al., arXiv 2110.01052) by fixed-sequence testing.
+
+    Thresholds are tested from "defer everything" upwards until the first that cannot be certified. The
+    sequence is fixed before any data: between two scores nothing changes, so walking over the scores is
+    walking over all real thresholds, and the family-wise error stays at 1 - confidence.
+    """
+    assert target.confidence is not None
+    drop = target.kind == "max_drop"
+    bound = shortfall_bound(run, task, curve.score, target.confidence, drop)
+    allowed = target.value if drop else 1 - target.value
+    failed = np.flatnonzero(bound > allowed)
+    index = int(failed[-1]) + 1 if len(failed) else 0
+    if index < len(bound):
+        return curve.point(index)
+    raise Infeasible(
+        f"Expected a quality of at least {target.value:.6g} with confidence {target.confidence:g}, got "
+        f"{1 - bound[-1]:.6g} certified on {len(run)} images with everything deferred, the safest there is.",
+        dict(curve.point(len(bound) - 1).to_dict()),
+    )
+
+
+def split(run: PairedRun, fraction: float, seed: int) -> tuple[FloatArray, FloatArray]:
+    """Indices of two disjoint, seeded random parts of a run: calibration and report.
+
+    The parts depend on the image ids and the seed alone, not on the order of the images.
+
+    Raises:
+        ConfigError: the fraction leaves a part empty.
+    """
+    count = round(fraction * len(run))
+    if not 0 < count < len(run):
+        raise ConfigError(
+            f"Expected a calibration fraction that leaves images on both sides, got {fraction} of {len(run)}."
+        )
+    by_id = np.argsort(np.array(run.image_ids))
+    shuffled = by_id[np.random.default_rng(seed).permutation(len(run))]
+    return np.sort(shuffled[:count]), np.sort(shuffled[count:])
+
+
+def check_disjoint(calibration: PairedRun, report: PairedRun) -> None:
+    """Refuse two runs that share an image. Raises InvalidInput with the count and one example."""
+    shared = set(calibration.image_ids) & set(report.image_ids)
+    if shared:
+        raise InvalidInput(
+            f"Expected disjoint images for calibration and report, got {len(shared)} in both, "
+            f"`{min(shared)}` for one. Report on images that the choice never saw."
+        )
+
+
+def _kept(flags: np.ndarray) -> np.ndarray:
+    """[N] flags in deferral order -> [N+1] how many of them stay when the first 0..N are deferred."""
+    return flags.sum() - np.concatenate([[0], np.cumsum(flags)])
+
+
+def _binomial_upper(successes: FloatArray, trials: int, confidence: float) -> FloatArray:
+    bound = beta.ppf(confidence, successes + 1, trials - successes)
+    return np.where(successes >= trials, 1.0, bound)
+
+
+def _binomial_lower(successes: FloatArray, trials: int, confidence: float) -> FloatArray:
+    bound = beta.ppf(1 - confidence, successes, trials - successes + 1)
+    return np.where(successes <= 0, 0.0, bound)

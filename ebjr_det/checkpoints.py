@@ -1,0 +1,195 @@
+"""Weights: where they come from, that they are whole, and that reading them runs no code.
+
+A checkpoint in a configuration is a name from `checkpoints/manifest.yaml` or the path of a file. Known
+files are checked against the manifest's sha256; `.safetensors` files hold numbers only and all others are
+read with torch's weights_only unpickler. Knows nothing about architectures.
+"""
+
+import os
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from ebjr_det.errors import CheckpointError, InvalidInput, did_you_mean
+from ebjr_det.files import checksum
+
+if TYPE_CHECKING:
+    import torch
+
+FOLDER_VARIABLE = "EBJR_DET_CHECKPOINTS"
+STATE_KEYS = ("state_dict", "model", "model_state")
+PREFIXES = ("module.", "_orig_mod.")
+
+
+@dataclass(frozen=True)
+class ManifestEntry:
+    """One known file of weights.
+
+    Attributes:
+        name: how configurations call it.
+        files: paths below a checkpoint folder under which it may lie.
+        sha256: of the file's content.
+        source: where a user gets it, or the command that made it.
+        licence: as its owner states it.
+        note: what it is and how it was trained.
+    """
+
+    name: str
+    files: tuple[str, ...]
+    sha256: str
+    source: str
+    licence: str
+    note: str = ""
+
+
+def shipped_folder() -> Path:
+    """The project's own `checkpoints/`: beside the package in a checkout, inside it in a wheel."""
+    beside = Path(__file__).resolve().parent.parent / "checkpoints"
+    return beside if beside.is_dir() else Path(__file__).resolve().parent / "shipped" / "checkpoints"
+
+
+def folders() -> list[Path]:
+    """Where manifest files are looked for, in order: $EBJR_DET_CHECKPOINTS, ./checkpoints, shipped."""
+    chosen = os.environ.get(FOLDER_VARIABLE)
+    return [*([Path(chosen)] if chosen else []), Path("checkpoints"), shipped_folder()]
+
+
+@cache
+def manifest() -> Mapping[str, ManifestEntry]:
+    """The shipped manifest by name."""
+    entries = yaml.safe_load((shipped_folder() / "manifest.yaml").read_text(encoding="utf-8"))
+    return {
+        name: ManifestEntry(name, tuple(fields.pop("files")), **fields)
+        for name, fields in entries.items()
+    }
+
+
+def find_checkpoint(reference: str) -> Path:
+    """The file behind a manifest name or a path, its checksum verified where it is known.
+
+    Raises:
+        CheckpointError: nothing there (says where to get it and where to put it), or a wrong checksum.
+    """
+    entry = manifest().get(reference)
+    if entry is None:
+        return _find_path(reference)
+    tried = [folder / file for folder in folders() for file in entry.files]
+    found = next((path for path in tried if path.is_file()), None)
+    if found is None:
+        raise CheckpointError(
+            f"Expected checkpoint `{reference}` at one of {', '.join(map(str, dict.fromkeys(tried)))}, got "
+            f"none of them. Get it from {entry.source} and put it there, or set {FOLDER_VARIABLE}."
+        )
+    check_sha256(found, entry.sha256)
+    return found
+
+
+def _find_path(reference: str) -> Path:
+    path = Path(reference)
+    if not path.is_file():
+        raise CheckpointError(
+            f"Expected a checkpoint file or a name from the manifest, got `{reference}`. "
+            + did_you_mean(reference, manifest())
+        )
+    named = [e for e in manifest().values() if path.name in e.files]
+    if len(named) == 1:
+        check_sha256(path, named[0].sha256)
+    return path
+
+
+def check_sha256(path: Path, expected: str) -> None:
+    """Raises CheckpointError when the file's sha256 is not `expected`."""
+    got = checksum(path)
+    if got != expected.lower():
+        raise CheckpointError(
+            f"Expected sha256 {expected} for `{path}`, got {got}. "
+            "The file is damaged or another one; fetch it again."
+        )
+
+
+def read_state(path: Path) -> dict[str, "torch.Tensor"]:
+    """The tensors of a checkpoint by name, on the CPU, without wrapper prefixes.
+
+    Reads `.safetensors` and torch files, the latter with weights_only: a pickle that wants to call anything
+    is refused before it runs. A training checkpoint's `state_dict` is taken out of its dictionary.
+
+    Raises:
+        CheckpointError: unreadable, truncated, unsafe, or without tensors.
+    """
+    try:
+        content = _read(path)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"Expected plain tensors in `{path}`, got a file that is damaged or wants to run code; refused."
+        ) from error
+    except (OSError, RuntimeError, ValueError, EOFError, KeyError, InvalidInput) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(f"Expected a readable checkpoint, got `{path}`: {reason}") from error
+    return _tensors(content, path)
+
+
+def _read(path: Path) -> Any:
+    if path.suffix == ".safetensors":
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            return load_file(path)
+        except SafetensorError as error:
+            raise InvalidInput(str(error)) from error
+    import torch
+
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _tensors(content: Any, path: Path) -> dict[str, "torch.Tensor"]:
+    import torch
+
+    for key in STATE_KEYS:
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+            break
+    state = content if isinstance(content, dict) else {}
+    state = {k: v for k, v in state.items() if isinstance(k, str) and isinstance(v, torch.Tensor)}
+    if not state:
+        raise CheckpointError(f"Expected named tensors in `{path}`, got none.")
+    for prefix in PREFIXES:
+        if all(key.startswith(prefix) for key in state):
+            state = {key.removeprefix(prefix): value for key, value in state.items()}
+    return state
+
+
+def load_into(network: "torch.nn.Module", state: Mapping[str, "torch.Tensor"], origin: str) -> None:
+    """Put a state into a network of exactly that architecture and class count.
+
+    Raises:
+        CheckpointError: names the first missing, unexpected and wrongly shaped tensors and their number;
+            the classifier's shape comes first because a wrong class count is the usual cause.
+    """
+    own = network.state_dict()
+    missing = [key for key in own if key not in state]
+    unexpected = [key for key in state if key not in own]
+    misshapen = [
+        f"{key} {list(state[key].shape)} instead of {list(own[key].shape)}"
+        for key in reversed(own)
+        if key in state and state[key].shape != own[key].shape
+    ]
+    faults = [
+        f"{len(names)} {what} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
+        for what, names in (
+            ("of another shape, so another class count or width", misshapen),
+            ("missing", missing),
+            ("unexpected", unexpected),
+        )
+        if names
+    ]
+    if faults:
+        raise CheckpointError(
+            f"Expected `{origin}` to fit the network, got tensors {'; '.join(faults)}."
+        )
+    network.load_state_dict(dict(state))

@@ -1,0 +1,176 @@
+"""One typed definition of a run: the YAML file, `--set a.b=c` and `--print-config` all come from it.
+
+A file is flat and whole: no inheritance, no interpolation. Unknown keys are errors that offer the nearest.
+Knows nothing about what the settings do.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from ebjr_det.errors import ConfigError, did_you_mean
+from ebjr_det.files import existing_file
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False, allow_inf_nan=False)
+
+
+class ClassifierSection(_Section):
+    """A classifier; see `tasks.classification.model.build_model` for every field."""
+
+    arch: str
+    name: str | None = None
+    depth: int | None = None
+    growth: int | None = None
+    width: int | None = None
+    block: str | None = None
+    checkpoint: str | None = None
+    sha256: str | None = None
+    pretrained: bool = False
+    options: dict[str, Any] = {}
+    preprocessing: dict[str, Any] = {}
+
+
+class ImagesSection(_Section):
+    """A set of labelled images; see `tasks.classification.data.build_data` for every field."""
+
+    dataset: str
+    root: str | None = None
+    split: str = "test"
+    verify: bool = True
+    limit: int | None = Field(None, ge=1)
+
+
+class TargetSection(_Section):
+    """A target from which the threshold is calibrated; see `calibration.Target`."""
+
+    kind: Literal["deferral_rate", "macs", "latency_ms", "min_quality", "max_drop"]
+    value: float = Field(ge=0)
+    confidence: float | None = Field(None, gt=0, lt=1)
+    fraction: float = Field(0.5, gt=0, lt=1)
+
+
+class RouterSection(_Section):
+    """Which score decides, and where: a fixed threshold or a calibrated target, not both.
+
+    With neither, the threshold defers 30 % of the images, a choice that needs no label.
+    """
+
+    score: str = "free_energy"
+    options: dict[str, Any] = {}
+    threshold: float | None = None
+    target: TargetSection | None = None
+
+    @model_validator(mode="after")
+    def _one_choice(self) -> "RouterSection":
+        if self.threshold is not None and self.target is not None:
+            raise ValueError("either a threshold or a target, got both")
+        return self
+
+
+class LatencySection(_Section):
+    """How latency is measured: on `batches` seeded random batches, each model alone and the live pair."""
+
+    measure: bool = True
+    batch_size: int = Field(1, ge=1)
+    batches: int = Field(100, ge=1)
+    warmup: int = Field(3, ge=0)
+
+
+class RunSection(_Section):
+    """How the run goes, none of which changes what is measured but the batch size in its last bits."""
+
+    batch_size: int = Field(256, ge=1)
+    workers: int = Field(0, ge=0)
+    device: str = "auto"
+    seed: int = 0
+    bootstrap: int = Field(1000, ge=2)
+
+
+class EvaluateConfig(_Section):
+    """`ebjr-det evaluate`: a pair of classifiers on labelled images."""
+
+    task: Literal["classification"] = "classification"
+    title: str = ""
+    data: ImagesSection
+    student: ClassifierSection
+    teacher: ClassifierSection
+    router: RouterSection = RouterSection()
+    latency: LatencySection = LatencySection()
+    run: RunSection = RunSection()
+
+
+def load_config(path: Path, changes: Iterable[str] = ()) -> EvaluateConfig:
+    """Read a YAML file, apply `a.b=value` changes in order, check everything.
+
+    Raises:
+        InvalidInput: no such file.
+        ConfigError: not YAML, an unknown key (with the nearest), a value of another type or out of range.
+    """
+    try:
+        content = yaml.safe_load(existing_file(path, "a configuration").read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"Expected YAML in `{path}`, got: {reason}.") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"Expected a mapping of settings in `{path}`, got {content!r:.40}.")
+    for change in changes:
+        _apply(content, change)
+    return parse_config(content)
+
+
+def parse_config(content: dict[str, Any]) -> EvaluateConfig:
+    """Check a mapping of settings. Raises ConfigError with the first fault in one line."""
+    try:
+        return EvaluateConfig.model_validate(content)
+    except ValidationError as error:
+        raise ConfigError(_first_fault(error)) from error
+
+
+def dump_config(config: EvaluateConfig) -> str:
+    """The resolved configuration as YAML, every default written out."""
+    return yaml.safe_dump(config.model_dump(), sort_keys=False, allow_unicode=True)
+
+
+def _apply(content: dict[str, Any], change: str) -> None:
+    key, equals, text = change.partition("=")
+    if not equals or not all(key.split(".")):
+        raise ConfigError(f"Expected `--set a.b=value`, got `{change}`.")
+    *sections, last = key.split(".")
+    place = content
+    for section in sections:
+        inner = place.get(section)
+        place[section] = place = dict(inner) if isinstance(inner, dict) else {}
+    try:
+        place[last] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"Expected a YAML value in `--set {change}`, got `{text}`.") from error
+
+
+def _first_fault(error: ValidationError) -> str:
+    fault = error.errors()[0]
+    where = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] == "extra_forbidden":
+        *sections, key = (str(part) for part in fault["loc"])
+        return (
+            f"Expected a known setting, got `{where}`. {did_you_mean(key, _fields_at(sections))}"
+        )
+    if fault["type"] == "missing":
+        return f"Expected the setting `{where}`, got none."
+    message = fault["msg"].removeprefix("Value error, ")
+    got = fault["input"]
+    shown = f", got {got!r:.60}" if not isinstance(got, dict) else ""
+    return f"Expected `{where}` to be right: {message[0].lower()}{message[1:]}{shown}."
+
+
+def _fields_at(sections: list[str]) -> list[str]:
+    model: type[BaseModel] = EvaluateConfig
+    for section in sections:
+        annotation = model.model_fields[section].annotation
+        options = [annotation, *get_args(annotation)]
+        model = next(o for o in options if isinstance(o, type) and issubclass(o, BaseModel))
+    return list(model.model_fields)

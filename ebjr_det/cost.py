@@ -1,0 +1,124 @@
+"""What an answer costs: multiply-adds, measured latency, and the cost of the pair.
+
+Conventions: one multiply-add = 1 MAC; a latency is milliseconds per image with its batch size and device
+beside it. The student sees every image, so the pair costs student + p * teacher at deferral rate p.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from ebjr_det.errors import ConfigError, InvalidInput
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Wall time per image in ms over batches of one size; the mean is what adds up in a mixture."""
+
+    mean: float
+    p50: float
+    p90: float
+    p99: float
+    batch_size: int
+    images: int
+    device: str
+
+    @classmethod
+    def of(cls, batch_ms: Sequence[float], batch_size: int, device: str) -> "Latency":
+        """Summary of measured batch times, each divided by the batch size."""
+        per_image = np.asarray(batch_ms) / batch_size
+        p50, p90, p99 = (float(q) for q in np.percentile(per_image, [50, 90, 99]))
+        mean = float(per_image.mean())
+        return cls(mean, p50, p90, p99, batch_size, batch_size * len(per_image), device)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class CostModel:
+    """Cost of each model alone: MACs per image and mean latency in ms per image, None if unknown."""
+
+    student_macs: float | None = None
+    teacher_macs: float | None = None
+    student_ms: float | None = None
+    teacher_ms: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if value is not None and not (np.isfinite(value) and value >= 0):
+                raise ConfigError(f"Expected `{name}` to be a number of at least 0, got {value}.")
+
+    def macs(self, deferral_rate: Any) -> Any:
+        """MACs per image of the pair: student + p * teacher, or None."""
+        return _pair(self.student_macs, self.teacher_macs, deferral_rate)
+
+    def latency_ms(self, deferral_rate: Any) -> Any:
+        """Expected latency per image of the pair, ms: student + p * teacher, or None."""
+        return _pair(self.student_ms, self.teacher_ms, deferral_rate)
+
+
+def _pair(student: float | None, teacher: float | None, rate: Any) -> Any:
+    return None if student is None or teacher is None else student + rate * teacher
+
+
+def count_macs(call: Callable[[], Any]) -> int:
+    """Multiply-adds that torch's own counter sees while `call()` runs: its FLOPs, halved.
+
+    Counts convolutions, matrix products and attention; element-wise work, norms and pooling are 0, as in
+    the tables of most papers. `call` must run one image through a network.
+
+    Raises:
+        InvalidInput: the counter saw no such operation (a network that torch does not run).
+    """
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    counter = FlopCounterMode(display=False)
+    with torch.no_grad(), counter:
+        call()
+    flops = int(counter.get_total_flops())
+    if not flops:
+        raise InvalidInput(
+            "Expected a network with convolutions or matrix products run by torch, counted none. "
+            "State its multiply-adds as `macs`."
+        )
+    return flops // 2
+
+
+def measure_latency(
+    calls: dict[str, Callable[[Any], Any]],
+    batches: Iterable[Any],
+    *,
+    batch_size: int,
+    device: str,
+    warmup: int = 3,
+) -> dict[str, Latency]:
+    """Time several callables side by side on the same batches.
+
+    Every batch goes through each callable before the next batch, so a machine that changes speed changes
+    it for all. A callable must return only when its answer is there (see `types.Model`).
+
+    Args:
+        calls: what to time, by name.
+        batches: inputs of one call, each of `batch_size` images.
+        warmup: untimed calls before the first timed one, on the first batch.
+
+    Raises:
+        InvalidInput: no batches.
+    """
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for index, batch in enumerate(batches):
+        for name, call in calls.items():
+            for _ in range(warmup if index == 0 else 0):
+                call(batch)
+            start = perf_counter()
+            call(batch)
+            times[name].append((perf_counter() - start) * 1e3)
+    if not all(times.values()):
+        raise InvalidInput("Expected at least one batch to time, got none.")
+    return {name: Latency.of(ms, batch_size, device) for name, ms in times.items()}

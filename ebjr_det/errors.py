@@ -1,0 +1,50 @@
+"""The errors that this package raises on purpose, one short tree.
+
+Every message has the form *Expected `x` to be ..., got .... Fix.* and fits one line. The command line
+prints that line and exits with the class's `exit_code`; any other exception is a defect of this package
+and keeps its traceback.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class EbjrError(Exception):
+    """Any mistake or impossibility that the user can act on."""
+
+    exit_code = 2
+
+
+class ConfigError(EbjrError):
+    """A setting, name or option that is wrong."""
+
+
+class CheckpointError(EbjrError):
+    """Weights that are missing, damaged, unsafe or made for another network."""
+
+
+class InvalidInput(EbjrError):
+    """Data that cannot be used: wrong shape, NaN, empty, duplicate ids, unreadable files."""
+
+
+class Infeasible(EbjrError):
+    """A target that no operating point reaches. `nearest` is the point that comes closest."""
+
+    exit_code = 3
+
+    def __init__(self, message: str, nearest: dict[str, object] | None = None) -> None:
+        super().__init__(message)
+        self.nearest = nearest
+
+
+def did_you_mean(name: str, valid: Iterable[str]) -> str:
+    """The tail of an error about an unknown name: the nearest match and all valid names.
+
+    >>> did_you_mean("entropi", ["entropy", "margin"])
+    'Did you mean `entropy`? Valid: entropy, margin.'
+    >>> did_you_mean("x", ["entropy", "margin"])
+    'Valid: entropy, margin.'
+    """
+    names = sorted(valid)
+    near = get_close_matches(name, names, n=1, cutoff=0.5)
+    return (f"Did you mean `{near[0]}`? " if near else "") + f"Valid: {', '.join(names)}."

@@ -1,0 +1,68 @@
+"""Files that are either whole or not there, folders that can be written to, and checksums."""
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ebjr_det.errors import InvalidInput
+
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Yield a temporary file beside `path`; it takes that name only when the block ends well.
+
+    After a crash, a kill or Ctrl-C `path` holds what it held before.
+    """
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a whole UTF-8 text file, or nothing."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="")
+
+
+def writable_folder(path: Path) -> Path:
+    """Make the folder if it is not there and prove that a file can be written in it.
+
+    Raises:
+        InvalidInput: it is a file, or the system refuses.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            return path
+    except OSError as error:
+        raise InvalidInput(
+            f"Expected a folder that can be written to, got `{path}`: {error.strerror or error}."
+        ) from error
+
+
+def existing_file(path: Path, what: str) -> Path:
+    """`path` if it is a file that can be read. Raises InvalidInput that names `what` and the path."""
+    try:
+        with path.open("rb"):
+            return path
+    except OSError as error:
+        raise InvalidInput(
+            f"Expected {what} at `{path}`, got: {error.strerror or error}."
+        ) from error
+
+
+def checksum(path: Path, algorithm: str = "sha256") -> str:
+    """Hexadecimal digest of a file's content."""
+    with existing_file(path, "a file").open("rb") as opened:
+        return hashlib.file_digest(opened, algorithm).hexdigest()

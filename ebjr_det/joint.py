@@ -1,0 +1,169 @@
+"""The pair at work: live, where the router decides, and offline, where both models see every image.
+
+Knows nothing about pictures, labels, boxes or metrics: a model turns inputs into an `Output`, a score turns
+its logits into numbers, the router turns numbers into a decision.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from time import monotonic, perf_counter
+from typing import Any
+
+from tqdm.auto import tqdm
+
+from ebjr_det.errors import InvalidInput
+from ebjr_det.records import PartStore, join_runs
+from ebjr_det.router import decide
+from ebjr_det.types import FloatArray, Logits, Model, Output, PairedRun, RouterDecision, Task
+
+ScoreFunction = Callable[[Logits], FloatArray]
+ScoresFunction = Callable[[Logits], Mapping[str, FloatArray]]
+
+
+@dataclass(frozen=True)
+class JointOutput:
+    """The pair's answers for a batch, in its order, and who gave them."""
+
+    predictions: Sequence[Any]
+    decision: RouterDecision
+
+
+class JointModel:
+    """Student on every image, teacher on the deferred ones, answers back in order.
+
+    Args:
+        student, teacher: any two models (`types.Model`).
+        score: the student's logits -> deferral scores, higher = send to the teacher.
+        threshold: defer when score > threshold; settable at any time, the trade-off is a run-time choice.
+    """
+
+    def __init__(
+        self, student: Model, teacher: Model, score: ScoreFunction, threshold: float
+    ) -> None:
+        self.student = student
+        self.teacher = teacher
+        self.score = score
+        self.threshold = threshold
+
+    def __call__(self, images: Sequence[Any]) -> JointOutput:
+        """Answer a batch of images of any size above zero.
+
+        The answers do not depend on how images are batched. The teacher is not called when nothing is
+        deferred, and sees the deferred images as one smaller batch.
+
+        Raises:
+            InvalidInput: an empty batch, or logits that are not finite.
+        """
+        if not len(images):
+            raise InvalidInput("Expected at least one image, got an empty batch.")
+        answer = self.student([self.student.preprocess(image) for image in images])
+        decision = decide(self.score(answer.logits), self.threshold)
+        predictions = list(answer.predictions)
+        deferred = decision.defer.nonzero()[0]
+        if len(deferred):
+            better = self.teacher([self.teacher.preprocess(images[i]) for i in deferred])
+            for index, prediction in zip(deferred, better.predictions, strict=True):
+                predictions[index] = prediction
+        return JointOutput(predictions, decision)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One batch of a data set, preprocessed for both models by the loader."""
+
+    image_ids: Sequence[str]
+    student_inputs: Sequence[Any]
+    teacher_inputs: Sequence[Any]
+    targets: Sequence[Any]
+
+
+def run_pair(
+    student: Model,
+    teacher: Model,
+    batches_from: Callable[[int], Iterable[Batch]],
+    total: int,
+    *,
+    task: Task,
+    scores: ScoresFunction,
+    parts: PartStore,
+    flush_seconds: float = 5.0,
+) -> PairedRun:
+    """Run both models on every image once and keep only scores and match records.
+
+    Streams: images and logits are dropped after their batch. Finished work goes to `parts` every
+    `flush_seconds`; called again with the same parts, it starts at the first image that is not there and
+    ends with the same result, to the bit, as a run without a break (batches start at the same images).
+
+    Args:
+        batches_from: index of an image -> the batches from that image on.
+        total: number of images, for progress (shown on stderr with both models' rates and time left).
+        scores: the student's logits -> named deferral scores.
+
+    Raises:
+        InvalidInput: no images, duplicate ids, or logits that are not finite; the message names the batch.
+    """
+    done = parts.load()
+    count = sum(len(part) for part in done)
+    fresh: list[PairedRun] = []
+    clocks = {"student": _Clock(), "teacher": _Clock()}
+    flushed = monotonic()
+    with tqdm(total=total, initial=count, unit="img", desc="evaluating", dynamic_ncols=True) as bar:
+        for batch in batches_from(count):
+            fresh.append(_record(student, teacher, batch, task, scores, clocks))
+            bar.set_postfix_str(", ".join(f"{k} {c.rate:.0f}/s" for k, c in clocks.items()), False)
+            bar.update(len(batch.image_ids))
+            if monotonic() - flushed > flush_seconds:
+                done, fresh, flushed = [*done, _flush(fresh, parts)], [], monotonic()
+    if fresh:
+        done.append(_flush(fresh, parts))
+    if not done:
+        raise InvalidInput("Expected at least one image, got an empty data set.")
+    return join_runs(done)
+
+
+def _record(
+    student: Model,
+    teacher: Model,
+    batch: Batch,
+    task: Task,
+    scores: ScoresFunction,
+    clocks: Mapping[str, "_Clock"],
+) -> PairedRun:
+    try:
+        seen_by_student = clocks["student"].time(student, batch.student_inputs)
+        seen_by_teacher = clocks["teacher"].time(teacher, batch.teacher_inputs)
+        return PairedRun(
+            task.name,
+            tuple(batch.image_ids),
+            scores(seen_by_student.logits),
+            task.match(seen_by_student.predictions, batch.targets),
+            task.match(seen_by_teacher.predictions, batch.targets),
+        )
+    except InvalidInput as error:
+        first, last = batch.image_ids[0], batch.image_ids[-1]
+        raise InvalidInput(f"{error} (In the batch of images `{first}` to `{last}`.)") from error
+
+
+def _flush(fresh: Sequence[PairedRun], parts: PartStore) -> PairedRun:
+    part = join_runs(fresh)
+    parts.add(part)
+    return part
+
+
+class _Clock:
+    """Images per second of one model."""
+
+    def __init__(self) -> None:
+        self.images = 0
+        self.seconds = 1e-9
+
+    def time(self, model: Model, inputs: Sequence[Any]) -> Output:
+        start = perf_counter()
+        output = model(inputs)
+        self.seconds += perf_counter() - start
+        self.images += len(inputs)
+        return output
+
+    @property
+    def rate(self) -> float:
+        return self.images / self.seconds

@@ -1,0 +1,154 @@
+"""A configured pair at work: data, student and teacher built, run, costed and timed.
+
+Task-specific parts come from the task's rooms by name, so this file serves every task.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from ebjr_det.config import EvaluateConfig
+from ebjr_det.cost import CostModel, Latency, count_macs, measure_latency
+from ebjr_det.environment import device_name
+from ebjr_det.errors import ConfigError
+from ebjr_det.joint import Batch, JointModel, JointOutput, ScoreFunction, ScoresFunction, run_pair
+from ebjr_det.records import PartStore
+from ebjr_det.reporting.report import Profile
+from ebjr_det.tasks import build_task, room
+from ebjr_det.types import Logits, PairedRun, RouterDecision, Task
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Student, teacher and the images they are judged on.
+
+    Attributes:
+        data: the task's data set; has `image_ids`, `load(index)` and a length.
+        student, teacher: `types.Model`s that also tell their exact `facts(image)`.
+    """
+
+    config: EvaluateConfig
+    task: Task
+    data: Any
+    student: Any
+    teacher: Any
+    device: str
+
+    @classmethod
+    def build(cls, config: EvaluateConfig) -> "Pair":
+        """Everything that a configuration names. Raises EbjrError for whatever is wrong in it."""
+        device = resolve_device(config.run.device)
+        data = room(config.task, "data").build_data(**dict(config.data))
+        build = room(config.task, "model").build_model
+        student, teacher = (
+            build(data, device=device, **dict(section)) for section in (config.student, config.teacher)
+        )
+        return cls(config, build_task(config.task), data, student, teacher, device)
+
+    def run(self, scores: ScoresFunction, parts: PartStore) -> PairedRun:
+        """Both models on all images; continues from `parts`."""
+        return run_pair(
+            self.student,
+            self.teacher,
+            self._batches_from,
+            len(self.data),
+            task=self.task,
+            scores=scores,
+            parts=parts,
+        )
+
+    def _batches_from(self, start: int) -> Iterator[Batch]:
+        settings = self.config.run
+        transforms = (self.student.preprocess, self.teacher.preprocess)
+        stream = room(self.config.task, "data").batches_from(
+            start, self.data, transforms, settings.batch_size, settings.workers
+        )
+        return (Batch(*columns) for columns in stream)
+
+    def cost(self) -> CostModel:
+        """Counted multiply-adds of both models on the first image."""
+        image = self.data.load(0)
+        macs = (
+            count_macs(lambda model=model: model([model.preprocess(image)]))  # type: ignore[misc]
+            for model in (self.student, self.teacher)
+        )
+        return CostModel(*macs)
+
+    def measure(
+        self, run: PairedRun, score: ScoreFunction, decision: RouterDecision
+    ) -> tuple[Mapping[str, Latency], float]:
+        """Latency of student, teacher and the live pair on the same images, side by side.
+
+        The sample is seeded and holds deferred and kept images in the proportion of `decision`, so that the
+        pair is timed at its own deferral rate. Preprocessing is timed, decoding is not.
+
+        Returns:
+            latency of `student`, `teacher` and `joint`, and the deferral rate in the timed calls.
+        """
+        settings = self.config.latency
+        joint = JointModel(self.student, self.teacher, score, decision.threshold)
+        outputs: list[JointOutput] = []
+
+        def alone(model: Any) -> Any:
+            return lambda images: model([model.preprocess(image) for image in images])
+
+        positions = {image: index for index, image in enumerate(self.data.image_ids)}
+        sample = _stratified(
+            decision, settings.batch_size * settings.batches, np.random.default_rng(self.config.run.seed)
+        )
+        chosen = [positions[run.image_ids[index]] for index in sample]
+        size = settings.batch_size
+        times = measure_latency(
+            {
+                "student": alone(self.student),
+                "teacher": alone(self.teacher),
+                "joint": lambda images: outputs.append(joint(images)),
+            },
+            ([self.data.load(i) for i in chosen[at : at + size]] for at in range(0, len(chosen), size)),
+            batch_size=size,
+            device=device_name(self.device),
+            warmup=settings.warmup,
+        )
+        timed = outputs[settings.warmup :]
+        return times, float(np.mean([output.decision.deferral_rate for output in timed]))
+
+    def profile(self, side: str, times: Mapping[str, Latency]) -> Profile:
+        """Name, latency and exact numbers of one model."""
+        model = getattr(self, side)
+        return Profile(model.name, times.get(side), model.facts(self.data.load(0)))
+
+
+def with_latency(cost: CostModel, times: Mapping[str, Latency]) -> CostModel:
+    """The cost with measured mean latencies, where there are any."""
+    if not times:
+        return cost
+    return replace(cost, student_ms=times["student"].mean, teacher_ms=times["teacher"].mean)
+
+
+def resolve_device(name: str) -> str:
+    """`auto` -> `cuda` where there is a GPU, else `cpu`. Raises ConfigError for a device not here."""
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"Expected a device of this machine, got `{name}`: {reason}.") from error
+    return name
+
+
+def _stratified(decision: RouterDecision, count: int, generator: np.random.Generator) -> list[int]:
+    """`count` images, deferred ones in the share of `decision`, in random order, repeated if too few."""
+    deferred = np.flatnonzero(decision.defer)
+    kept = np.flatnonzero(~decision.defer)
+    wanted = round(count * decision.deferral_rate)
+    parts = [
+        np.resize(generator.permutation(group), number)
+        for group, number in ((deferred, wanted), (kept, count - wanted))
+        if len(group)
+    ]
+    return [int(index) for index in generator.permutation(np.concatenate(parts))]

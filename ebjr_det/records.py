@@ -1,0 +1,102 @@
+"""A PairedRun on disk: one `.npz` without pickles, or the parts of a run that is still going.
+
+Knows nothing about what the match columns mean. Every file appears whole or not at all, so a run that is
+killed at any moment continues from its last part.
+"""
+
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ebjr_det.errors import InvalidInput
+from ebjr_det.files import atomic_write
+from ebjr_det.types import PairedRun, concatenate
+
+VERSION = 1
+GROUPS = ("scores", "student", "teacher")
+
+
+def save_run(run: PairedRun, path: Path) -> None:
+    """Write the run as `path` (.npz): `task`, `image_ids` and the columns as `group/column`."""
+    arrays: dict[str, NDArray[Any]] = {
+        "version": np.array(VERSION),
+        "task": np.array(run.task),
+        "image_ids": np.array(run.image_ids, dtype=np.str_),
+    }
+    for group in GROUPS:
+        arrays |= {f"{group}/{name}": column for name, column in getattr(run, group).items()}
+    with atomic_write(path) as temporary, temporary.open("wb") as opened:
+        np.savez_compressed(opened, **arrays)  # type: ignore[arg-type]
+
+
+def load_run(path: Path) -> PairedRun:
+    """Read what `save_run` wrote. Raises InvalidInput for a missing, foreign or damaged file."""
+    arrays = read_npz(path, "a saved run")
+    try:
+        if int(arrays["version"]) != VERSION:
+            raise InvalidInput(
+                f"Expected version {VERSION} in `{path}`, got {arrays['version']}. "
+                "Evaluate again with this version."
+            )
+        groups: dict[str, dict[str, NDArray[Any]]] = {group: {} for group in GROUPS}
+        for key, column in arrays.items():
+            group, _, name = key.partition("/")
+            if name:
+                groups[group][name] = column
+        return PairedRun(
+            str(arrays["task"]), tuple(str(i) for i in arrays["image_ids"]), **groups
+        )  # fmt: skip
+    except KeyError as error:
+        raise InvalidInput(
+            f"Expected a saved run in `{path}`, got a file without {error}."
+        ) from error
+
+
+def read_npz(path: Path, what: str) -> Mapping[str, NDArray[Any]]:
+    """All arrays of an `.npz`, never unpickling. Raises InvalidInput with the path and the reason."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise InvalidInput(f"Expected {what} (.npz) at `{path}`, got a single array (.npy).")
+            return {key: archive[key] for key in archive.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zipfile.LargeZipFile) as error:
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise InvalidInput(f"Expected {what} (.npz) at `{path}`, got: {reason}.") from error
+
+
+def join_runs(parts: Sequence[PairedRun]) -> PairedRun:
+    """Several lots of images of one pair as one run, in order."""
+    ids = tuple(image for part in parts for image in part.image_ids)
+    columns = {group: concatenate([getattr(p, group) for p in parts]) for group in GROUPS}
+    return PairedRun(parts[0].task, ids, **columns)
+
+
+class PartStore:
+    """The finished parts of a run in progress, as numbered files in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        """`folder` is made when the first part is added."""
+        self.folder = folder
+
+    def load(self) -> list[PairedRun]:
+        """The parts so far, in order."""
+        return [load_run(path) for path in self._paths()]
+
+    def add(self, part: PairedRun) -> None:
+        """Append a part."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        save_run(part, self.folder / f"{len(self._paths()):06d}.npz")
+
+    def clear(self) -> None:
+        """Remove the parts once the joined run is saved."""
+        for path in self._paths():
+            path.unlink()
+        if self.folder.is_dir():
+            self.folder.rmdir()
+
+    def _paths(self) -> list[Path]:
+        return sorted(self.folder.glob("[0-9]*.npz"))

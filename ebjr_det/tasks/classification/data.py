@@ -1,0 +1,263 @@
+"""Labelled images: CIFAR's python files, image folders, and scikit-learn's handwritten digits.
+
+An `ImageSet` names its images, knows their labels and loads one at a time; `batches_from` streams it through
+a torch DataLoader that preprocesses for both models. Knows nothing about networks.
+"""
+
+import pickle
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ebjr_det.errors import ConfigError, InvalidInput, did_you_mean
+from ebjr_det.files import checksum, existing_file
+
+CIFAR_FILES = {
+    # name: (folder, files by split with md5, key of the labels)
+    "cifar10": (
+        "cifar-10-batches-py",
+        {
+            "test": {"test_batch": "40351d587109b95175f43aff81a1287e"},
+            "train": {
+                "data_batch_1": "c99cafc152244af753f735de768cd75f",
+                "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+                "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
+                "data_batch_4": "634d18415352ddfa80567beed471001a",
+                "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
+            },
+        },
+        b"labels",
+        10,
+    ),
+    "cifar100": (
+        "cifar-100-python",
+        {
+            "test": {"test": "f0ef6b0ae62326f3e7ffdfab6717acfc"},
+            "train": {"train": "16019d7e3df5f24257cddd939b257f8d"},
+        },
+        b"fine_labels",
+        100,
+    ),
+}
+CIFAR_SOURCE = "https://www.cs.toronto.edu/~kriz/cifar.html"
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
+DIGITS_TRAINING = 597
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images by index: distinct ids, class indices, and a function that loads one.
+
+    `load(i)` gives a uint8 array [height, width, 3] or a PIL image in RGB.
+    """
+
+    image_ids: tuple[str, ...]
+    labels: NDArray[np.intp]
+    num_classes: int
+    load: Callable[[int], Any]
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    def head(self, count: int | None) -> "ImageSet":
+        """The first `count` images, or all."""
+        if count is None:
+            return self
+        if count < 1:
+            raise ConfigError(f"Expected `limit` of at least 1, got {count}.")
+        return replace(self, image_ids=self.image_ids[:count], labels=self.labels[:count])
+
+
+def build_data(
+    dataset: str,
+    root: str | None = None,
+    split: str = "test",
+    verify: bool = True,
+    limit: int | None = None,
+) -> ImageSet:
+    """A data set by name.
+
+    Args:
+        dataset: `cifar10`, `cifar100`, `image_folder` (ImageNet's, Caltech-256's layout) or `digits`.
+        root: folder that holds the data; `digits` needs none.
+        split: `train`, `test`, or for image folders any subfolder (none of that name: `root` itself).
+        verify: check CIFAR's published md5 sums.
+        limit: only the first images.
+
+    Raises:
+        ConfigError: unknown name or split, or no root.
+        InvalidInput: missing, damaged, unsafe or empty data.
+    """
+    if dataset not in SETS:
+        raise ConfigError(f"Expected a known `dataset`, got `{dataset}`. {did_you_mean(dataset, SETS)}")
+    return SETS[dataset](root, split, verify).head(limit)
+
+
+def _cifar(name: str, root: str | None, split: str, verify: bool) -> ImageSet:
+    folder, splits, label_key, num_classes = CIFAR_FILES[name]
+    if split not in splits:
+        raise ConfigError(f"Expected a split of {name}, got `{split}`. {did_you_mean(split, splits)}")
+    pixels, labels = [], []
+    for file, md5 in splits[split].items():
+        path = existing_file(_root(root, name) / folder / file, f"{name} (from {CIFAR_SOURCE})")
+        if verify and checksum(path, "md5") != md5:
+            raise InvalidInput(
+                f"Expected md5 {md5} for `{path}`, got {checksum(path, 'md5')}. "
+                f"Fetch it again from {CIFAR_SOURCE}, or set data.verify=false for a file of your own."
+            )
+        batch = _unpickle(path)
+        pixels.append(_array(batch.get(b"data"), path))
+        labels.append(np.asarray(batch.get(label_key, []), dtype=np.intp))
+    images = np.concatenate(pixels).reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+    classes = np.concatenate(labels)
+    _check_labels(classes, len(images), num_classes, name)
+    return ImageSet(_numbered(f"{split}-", len(images)), classes, num_classes, images.__getitem__)
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """Unpickles containers, numbers, bytes and numpy arrays, and refuses to look up anything else."""
+
+    ALLOWED = {
+        ("numpy.core.multiarray", "_reconstruct"),
+        ("numpy._core.multiarray", "_reconstruct"),
+        ("numpy", "ndarray"),
+        ("numpy", "dtype"),
+        ("_codecs", "encode"),
+    }
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in self.ALLOWED:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+        return super().find_class(module.replace("numpy.core", "numpy._core"), name)
+
+
+def _unpickle(path: Path) -> dict[bytes, Any]:
+    try:
+        with path.open("rb") as opened:
+            batch = _PlainUnpickler(opened, encoding="bytes").load()
+    except Exception as error:  # a damaged pickle can raise anything
+        raise InvalidInput(
+            f"Expected a CIFAR python file at `{path}`, got one that is damaged or unsafe: {error}."
+        ) from error
+    if not isinstance(batch, dict):
+        raise InvalidInput(f"Expected a CIFAR python file at `{path}`, got {type(batch).__name__}.")
+    return batch
+
+
+def _array(data: Any, path: Path) -> NDArray[np.uint8]:
+    if not (isinstance(data, np.ndarray) and data.dtype == np.uint8 and data.shape[1:] == (3072,)):
+        raise InvalidInput(f"Expected uint8 data [images, 3072] in `{path}`, got something else.")
+    return data
+
+
+def _check_labels(labels: NDArray[np.intp], images: int, num_classes: int, what: str) -> None:
+    if len(labels) != images or not images:
+        raise InvalidInput(f"Expected one label an image in {what}, got {len(labels)} for {images}.")
+    if labels.min() < 0 or labels.max() >= num_classes:
+        raise InvalidInput(
+            f"Expected labels in 0..{num_classes - 1} in {what}, got {labels.min()}..{labels.max()}."
+        )
+
+
+def _image_folder(root: str | None, split: str, verify: bool) -> ImageSet:
+    """One subfolder a class, sorted by name, as torchvision's ImageFolder counts them."""
+    base = _root(root, "image_folder")
+    base = base / split if (base / split).is_dir() else base
+    if not base.is_dir():
+        raise InvalidInput(f"Expected a folder of class folders at `{base}`, got none.")
+    classes = sorted(entry.name for entry in base.iterdir() if entry.is_dir())
+    found = [
+        (path, index)
+        for index, name in enumerate(classes)
+        for path in sorted((base / name).rglob("*"))
+        if path.suffix.lower() in IMAGE_SUFFIXES
+    ]
+    if not found:
+        raise InvalidInput(f"Expected images in class folders below `{base}`, got none.")
+    ids = tuple(path.relative_to(base).as_posix() for path, _ in found)
+    labels = np.array([index for _, index in found], dtype=np.intp)
+    return ImageSet(ids, labels, len(classes), partial(_open_image, base, ids))
+
+
+def _open_image(base: Path, ids: tuple[str, ...], index: int) -> Any:
+    from PIL import Image
+
+    try:
+        with Image.open(base / ids[index]) as image:
+            return image.convert("RGB")
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        raise InvalidInput(
+            f"Expected a readable image, got `{base / ids[index]}`: {error}."
+        ) from error
+
+
+def _digits(root: str | None, split: str, verify: bool) -> ImageSet:
+    """scikit-learn's 1,797 handwritten digits, 8x8: a seeded 597 for training, 1,200 for testing."""
+    from sklearn.datasets import load_digits
+
+    if split not in ("train", "test"):
+        raise ConfigError(f"Expected a split of digits, got `{split}`. Valid: test, train.")
+    bunch = load_digits()
+    order = np.random.default_rng(0).permutation(len(bunch.target))
+    part = order[:DIGITS_TRAINING] if split == "train" else order[DIGITS_TRAINING:]
+    grey = np.rint(bunch.images[part] * (255 / 16)).astype(np.uint8)
+    images = np.repeat(grey[..., None], 3, axis=3)
+    ids = tuple(f"digit-{index:04d}" for index in part)
+    return ImageSet(ids, bunch.target[part].astype(np.intp), 10, images.__getitem__)
+
+
+SETS: dict[str, Callable[[str | None, str, bool], ImageSet]] = {
+    "cifar10": partial(_cifar, "cifar10"),
+    "cifar100": partial(_cifar, "cifar100"),
+    "image_folder": _image_folder,
+    "digits": _digits,
+}
+
+
+def _root(root: str | None, dataset: str) -> Path:
+    if root is None:
+        raise ConfigError(f"Expected `data.root`, the folder that holds {dataset}, got none.")
+    return Path(root)
+
+
+def _numbered(prefix: str, count: int) -> tuple[str, ...]:
+    return tuple(f"{prefix}{index:05d}" for index in range(count))
+
+
+class _PairDataset:
+    """A torch data set: image id, both models' inputs, label. Holds the transforms, not the models."""
+
+    def __init__(self, images: ImageSet, transforms: tuple[Callable[[Any], Any], ...]) -> None:
+        self.images = images
+        self.transforms = transforms
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Any, ...]:
+        image = self.images.load(index)
+        inputs = [transform(image) for transform in self.transforms]
+        return self.images.image_ids[index], *inputs, int(self.images.labels[index])
+
+
+def batches_from(
+    start: int,
+    images: ImageSet,
+    transforms: tuple[Callable[[Any], Any], ...],
+    batch_size: int,
+    workers: int,
+) -> Iterator[tuple[tuple[Any, ...], ...]]:
+    """Batches (ids, inputs of each transform, labels) from image `start` on, in the order of the set."""
+    from torch.utils.data import DataLoader, Subset
+
+    data: Any = Subset(_PairDataset(images, transforms), range(start, len(images)))  # type: ignore[arg-type]
+    return iter(DataLoader(data, batch_size, num_workers=workers, collate_fn=_columns))
+
+
+def _columns(rows: list[tuple[Any, ...]]) -> tuple[tuple[Any, ...], ...]:
+    return tuple(zip(*rows, strict=True))

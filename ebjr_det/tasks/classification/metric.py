@@ -1,0 +1,62 @@
+"""Classification judged: right or wrong an image, accuracy = the mean. Quality is top-1 accuracy in [0, 1]."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ebjr_det.types import FloatArray, Matches
+
+TOP_K = 5
+
+
+class Accuracy:
+    """The classification task. A prediction is a vector of class logits, a target a class index."""
+
+    name = "classification"
+    quality_name = "accuracy"
+
+    def match(self, predictions: Sequence[Any], targets: Sequence[Any]) -> Matches:
+        """Columns `correct` and `top5_correct`, bool [images].
+
+        The predicted class is the first of the largest logits; an image is right in the top 5 when fewer
+        than five classes have a larger logit, or an equal one at a smaller index.
+        """
+        logits = np.asarray(predictions)
+        labels = np.asarray(targets, dtype=np.intp)
+        own = np.take_along_axis(logits, labels[:, None], axis=1)
+        earlier = np.arange(logits.shape[1]) < labels[:, None]
+        ahead = ((logits > own) | ((logits == own) & earlier)).sum(axis=1)
+        return {"correct": ahead == 0, "top5_correct": ahead < TOP_K}
+
+    def metrics(self, matches: Matches) -> dict[str, float]:
+        """Top-1 accuracy (the quality) and top-5 accuracy."""
+        return {
+            "accuracy": float(matches["correct"].mean()),
+            "top5_accuracy": float(matches["top5_correct"].mean()),
+        }
+
+    def quality_path(
+        self, student: Matches, teacher: Matches, order: NDArray[np.intp]
+    ) -> FloatArray:
+        """Exact in integers: right answers of the student, plus what each deferred image changes."""
+        gain = self._gain(student, teacher)[order]
+        right = student["correct"].sum() + np.concatenate([[0], np.cumsum(gain)])
+        return np.asarray(right / len(order))
+
+    def reward(self, student: Matches, teacher: Matches) -> FloatArray:
+        """+1 where only the teacher is right, -1 where only the student is, else 0."""
+        return self._gain(student, teacher).astype(np.float64)
+
+    def right(self, matches: Matches) -> NDArray[np.bool_]:
+        """Top-1 right or wrong."""
+        return matches["correct"]
+
+    def take(self, matches: Matches, images: NDArray[np.intp]) -> Matches:
+        """The records of some images."""
+        return {name: column[images] for name, column in matches.items()}
+
+    @staticmethod
+    def _gain(student: Matches, teacher: Matches) -> NDArray[np.int64]:
+        return teacher["correct"].astype(np.int64) - student["correct"].astype(np.int64)

@@ -1,0 +1,241 @@
+"""Classifiers as `types.Model`: the CIFAR networks, any timm or torchvision name, any callable.
+
+A classifier owns its preprocessing. Heavy libraries are imported only for the family that is asked for.
+"""
+
+import contextlib
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ebjr_det.checkpoints import check_sha256, find_checkpoint, load_into, read_state
+from ebjr_det.errors import ConfigError, did_you_mean
+from ebjr_det.tasks.classification.data import ImageSet
+from ebjr_det.tasks.classification.flops import count_ebjr_flops
+from ebjr_det.tasks.classification.networks import NETWORKS
+from ebjr_det.types import Logits, Output
+
+CIFAR_STATISTICS = ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
+IMAGENET_STATISTICS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """From an image (PIL, or uint8 [height, width, 3]) to a normalised float tensor [3, h, w].
+
+    Attributes:
+        mean, std: of the channels, for values scaled to [0, 1].
+        resize: length of the shorter side after bilinear resizing, or None to keep the size.
+        crop: side of the central square that is cut out, or None.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    resize: int | None = None
+    crop: int | None = None
+
+    def build(self) -> Callable[[Any], Tensor]:
+        """The transform. Equals torchvision's ToTensor and Normalize when nothing is resized."""
+        from torchvision.transforms import v2
+
+        steps: list[Callable[[Any], Any]] = [v2.ToImage()]
+        if self.resize is not None:
+            steps.append(v2.Resize(self.resize, antialias=True))
+        if self.crop is not None:
+            steps.append(v2.CenterCrop(self.crop))
+        steps += [v2.ToDtype(torch.float32, scale=True), v2.Normalize(self.mean, self.std)]
+        return v2.Compose([*steps, v2.ToPureTensor()])
+
+
+class Classifier:
+    """A torch classifier as the core sees it.
+
+    Args:
+        name: shown in tables.
+        network: float images [images, 3, h, w] -> logits [images, classes].
+        preprocess: one image of the data set -> one input tensor.
+        device: where the network runs, for example `cpu` or `cuda`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        network: Callable[[Tensor], Tensor],
+        preprocess: Callable[[Any], Tensor],
+        device: str = "cpu",
+    ) -> None:
+        self.name = name
+        self.preprocess = preprocess
+        self.device = torch.device(device)
+        self.network = network
+        if isinstance(network, nn.Module):
+            self.network = network.eval().to(self.device)
+
+    def __call__(self, inputs: Sequence[Tensor]) -> Output:
+        """Logits of a batch, as predictions (one vector an image) and as one-row `Logits`.
+
+        Copying the logits to the CPU waits for the device.
+        """
+        with torch.inference_mode():
+            logits = self.network(torch.stack(list(inputs)).to(self.device, non_blocking=True))
+        values = logits.float().cpu().numpy()
+        return Output(list(values), Logits.one_row(values))
+
+    def facts(self, image: Any) -> dict[str, int]:
+        """Exact numbers beside the MACs: parameters and the FLOPs of EBJR's own counter, for modules."""
+        if not isinstance(self.network, nn.Module):
+            return {}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # layers outside that convention: it is a second number only
+            flops = count_ebjr_flops(self.network, self.preprocess(image)[None].to(self.device))
+        parameters = sum(parameter.numel() for parameter in self.network.parameters())
+        return {"parameters": parameters, "ebjr_flops": flops}
+
+
+def build_model(
+    data: ImageSet,
+    arch: str,
+    *,
+    device: str = "cpu",
+    name: str | None = None,
+    depth: int | None = None,
+    growth: int | None = None,
+    width: int | None = None,
+    block: str | None = None,
+    checkpoint: str | None = None,
+    sha256: str | None = None,
+    pretrained: bool = False,
+    options: Mapping[str, Any] | None = None,
+    preprocessing: Mapping[str, Any] | None = None,
+) -> Classifier:
+    """A classifier, its weights loaded and its class count checked on one image.
+
+    Args:
+        arch: `densenet`, `resnet`, `preresnet` or `wrn` (CIFAR networks from `depth` and `growth`, `width`
+            or `block`); `timm/NAME`; `torchvision/NAME`; or `package.module:function`, called with
+            `num_classes` and `options`, that returns what maps [images, 3, h, w] to [images, classes].
+        data: gives the class count and an image to try the model on.
+        checkpoint: manifest name or path; `sha256`: its expected checksum.
+        pretrained: take the library's own weights (timm and torchvision; downloads).
+        options: further arguments of the network's builder.
+        preprocessing: fields of `Preprocessing` that replace the family's own.
+
+    Raises:
+        ConfigError: unknown names, arguments that the builder does not take, a wrong class count.
+        CheckpointError: see `checkpoints`.
+    """
+    shape = {"depth": depth, "growth": growth, "width": width, "block": block}
+    given = {key: value for key, value in shape.items() if value is not None} | dict(options or {})
+    network, defaults = _build(arch, data.num_classes, pretrained, given)
+    if checkpoint is not None:
+        path = find_checkpoint(checkpoint)
+        if sha256 is not None:
+            check_sha256(path, sha256)
+        if not isinstance(network, nn.Module):
+            raise ConfigError(f"Expected a torch module to load `{checkpoint}` into, got `{arch}`.")
+        load_into(network, read_state(path), checkpoint)
+    chosen = _replace(defaults, preprocessing or {})
+    label = name or "-".join([arch.split("/")[-1], *(str(v) for v in shape.values() if v is not None)])
+    model = Classifier(label, network, chosen.build(), device)
+    classes = model([model.preprocess(data.load(0))]).logits.values.shape[2]
+    if classes != data.num_classes:
+        raise ConfigError(
+            f"Expected `{label}` to give {data.num_classes} logits, one a class of the data, got {classes}."
+        )
+    return model
+
+
+def _build(
+    arch: str, num_classes: int, pretrained: bool, options: dict[str, Any]
+) -> tuple[Callable[[Tensor], Tensor], Preprocessing]:
+    library, slash, rest = arch.partition("/")
+    if slash and library in LIBRARIES:
+        return LIBRARIES[library](rest, num_classes, pretrained, options)
+    if pretrained:
+        raise ConfigError(f"Expected `pretrained` with timm/ or torchvision/, got it with `{arch}`.")
+    if ":" in arch:
+        builder: Callable[..., Any] = _import_callable(arch)
+        defaults = Preprocessing((0.0,) * 3, (1.0,) * 3)
+    elif arch in NETWORKS:
+        builder, defaults = NETWORKS[arch], Preprocessing(*CIFAR_STATISTICS)
+    else:
+        valid = [*NETWORKS, "timm/NAME", "torchvision/NAME", "package.module:function"]
+        raise ConfigError(f"Expected a known `arch`, got `{arch}`. {did_you_mean(arch, valid)}")
+    with _argument_errors(arch):
+        return builder(num_classes=num_classes, **options), defaults
+
+
+def _from_timm(
+    name: str, num_classes: int, pretrained: bool, options: dict[str, Any]
+) -> tuple[nn.Module, Preprocessing]:
+    import timm
+    from timm.data import resolve_model_data_config
+
+    if not timm.is_model(name):
+        raise ConfigError(
+            f"Expected a timm model, got `{name}`. {did_you_mean(name, timm.list_models())[:200]}"
+        )
+    with _argument_errors(f"timm/{name}"):
+        network = timm.create_model(name, pretrained=pretrained, num_classes=num_classes, **options)
+    data = resolve_model_data_config(network)
+    side = data["input_size"][-1]
+    resize = round(side / data["crop_pct"])
+    return network, Preprocessing(tuple(data["mean"]), tuple(data["std"]), resize, side)
+
+
+def _from_torchvision(
+    name: str, num_classes: int, pretrained: bool, options: dict[str, Any]
+) -> tuple[nn.Module, Preprocessing]:
+    from torchvision import models
+
+    if name not in models.list_models(module=models):
+        raise ConfigError(
+            f"Expected a torchvision classifier, got `{name}`. "
+            + did_you_mean(name, models.list_models(module=models))[:200]
+        )
+    with _argument_errors(f"torchvision/{name}"):
+        if pretrained:
+            network = models.get_model(name, weights="DEFAULT", **options)
+        else:
+            network = models.get_model(name, num_classes=num_classes, **options)
+    weights = models.get_model_weights(name).DEFAULT
+    preset = weights.transforms()
+    return network, Preprocessing(
+        tuple(preset.mean), tuple(preset.std), preset.resize_size[0], preset.crop_size[0]
+    )  # fmt: skip
+
+
+LIBRARIES = {"timm": _from_timm, "torchvision": _from_torchvision}
+
+
+def _import_callable(reference: str) -> Callable[..., Any]:
+    module, _, function = reference.partition(":")
+    try:
+        return getattr(import_module(module), function)  # type: ignore[no-any-return]
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(f"Expected `package.module:function`, got `{reference}`: {error}.") from error
+
+
+def _replace(defaults: Preprocessing, changes: Mapping[str, Any]) -> Preprocessing:
+    fields = defaults.__dict__ | {k: v for k, v in changes.items() if k in defaults.__dict__}
+    unknown = sorted(set(changes) - set(defaults.__dict__))
+    if unknown:
+        raise ConfigError(
+            f"Expected a field of `preprocessing`, got `{unknown[0]}`. "
+            + did_you_mean(unknown[0], defaults.__dict__)
+        )
+    return Preprocessing(**fields)
+
+
+@contextlib.contextmanager
+def _argument_errors(arch: str) -> Iterator[None]:
+    """A builder that does not take an argument is the configuration's mistake, not ours."""
+    try:
+        yield
+    except TypeError as error:
+        raise ConfigError(f"Expected arguments that `{arch}` takes, got: {error}.") from error

@@ -1,0 +1,103 @@
+"""A PairedRun from saved logits of any framework: no model, no picture, only arrays."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ebjr_det.errors import InvalidInput
+from ebjr_det.records import read_npz
+from ebjr_det.tasks.classification.metric import Accuracy
+from ebjr_det.types import FloatArray, Logits, PairedRun
+
+
+def load_pair(
+    student: Path,
+    teacher: Path,
+    labels: Path,
+    scores: Callable[[Logits], Mapping[str, FloatArray]],
+) -> PairedRun:
+    """Match two models' saved logits with the labels.
+
+    Args:
+        student, teacher: `.npy` or `.npz` (key `logits`; optional `image_ids`), [images, classes].
+        labels: `.npy` or `.npz` (key `labels`), integers [images].
+        scores: the student's logits -> deferral scores by name.
+
+    Raises:
+        InvalidInput: unreadable files, other shapes, NaN or infinity, labels out of range, duplicate or
+            disagreeing ids, no images.
+    """
+    first, student_ids = _logits(student, "student")
+    second, teacher_ids = _logits(teacher, "teacher")
+    if first.shape != second.shape:
+        raise InvalidInput(
+            f"Expected student and teacher logits of one shape, got {list(first.shape)} in `{student}` "
+            f"and {list(second.shape)} in `{teacher}`."
+        )
+    if student_ids is not None and teacher_ids is not None and student_ids != teacher_ids:
+        raise InvalidInput(f"Expected the same `image_ids` in `{student}` and `{teacher}`, got others.")
+    targets = _labels(labels, *first.shape)
+    ids = student_ids or teacher_ids or tuple(str(index) for index in range(len(first)))
+    task = Accuracy()
+    return PairedRun(
+        task.name,
+        ids,
+        scores(Logits.one_row(first)),
+        task.match(first, targets),  # type: ignore[arg-type]
+        task.match(second, targets),  # type: ignore[arg-type]
+    )
+
+
+def _logits(path: Path, side: str) -> tuple[NDArray[Any], tuple[str, ...] | None]:
+    arrays = _read(path, "logits", f"the {side}'s logits")
+    values = arrays["logits"]
+    if values.ndim != 2 or not values.size:
+        raise InvalidInput(
+            f"Expected the {side}'s logits as [images, classes] in `{path}`, got {list(values.shape)}."
+        )
+    if not np.issubdtype(values.dtype, np.floating):
+        raise InvalidInput(f"Expected floating-point logits in `{path}`, got {values.dtype}.")
+    try:
+        Logits.one_row(values)
+    except InvalidInput as error:
+        raise InvalidInput(f"In the {side}'s logits, `{path}`: {error}") from error
+    ids = arrays.get("image_ids")
+    if ids is None:
+        return values, None
+    if ids.shape != (len(values),):
+        raise InvalidInput(f"Expected one image id a row in `{path}`, got shape {list(ids.shape)}.")
+    return values, tuple(str(i) for i in ids)
+
+
+def _labels(path: Path, images: int, classes: int) -> NDArray[np.intp]:
+    labels = _read(path, "labels", "the labels")["labels"]
+    if labels.shape != (images,):
+        raise InvalidInput(
+            f"Expected {images} labels in `{path}`, one an image, got shape {list(labels.shape)}."
+        )
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise InvalidInput(f"Expected integer labels in `{path}`, got {labels.dtype}.")
+    if labels.min() < 0 or labels.max() >= classes:
+        raise InvalidInput(
+            f"Expected labels in 0..{classes - 1} in `{path}`, got {labels.min()}..{labels.max()}."
+        )
+    return labels.astype(np.intp)
+
+
+def _read(path: Path, key: str, what: str) -> Mapping[str, NDArray[Any]]:
+    if path.suffix == ".npz":
+        arrays = read_npz(path, what)
+        if key not in arrays:
+            raise InvalidInput(f"Expected the key `{key}` in `{path}`, got {sorted(arrays)}.")
+        return arrays
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise InvalidInput(f"Expected {what} (.npy or .npz) at `{path}`, got: {reason}.") from error
+    if not isinstance(array, np.ndarray):
+        raise InvalidInput(f"Expected one array at `{path}`, got an archive. Name it `.npz`.")
+    return {key: array}

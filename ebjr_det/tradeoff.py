@@ -1,0 +1,323 @@
+"""The trade-off curve: quality against cost at every operating point of a pair, exactly.
+
+`sweep` turns a PairedRun into a TradeoffCurve without running a model again. The decision comes from
+`router`, the same one that live inference uses, so the curve and the live pair cannot differ.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ebjr_det.cost import CostModel
+from ebjr_det.errors import ConfigError, Infeasible, did_you_mean
+from ebjr_det.router import index_for_rate, operating_points
+from ebjr_det.types import FloatArray, Matches, PairedRun, RouterDecision, Task, concatenate
+
+Budget = Literal["deferral_rate", "macs", "latency_ms"]
+RANDOM_ORDERS = 20
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """One threshold and what the pair does there. Unknown costs and an undefined gap are None."""
+
+    deferral_rate: float
+    threshold: float
+    quality: float
+    macs: float | None
+    latency_ms: float | None
+    gap_recovered: float | None
+
+    def to_dict(self) -> dict[str, float | None]:
+        """Plain values; JSON has no infinity, so the two end thresholds are None."""
+        finite = self.threshold if np.isfinite(self.threshold) else None
+        return {**self.__dict__, "threshold": finite}
+
+
+@dataclass(frozen=True)
+class TradeoffCurve:
+    """Every operating point of one deferral score on one set of images.
+
+    Attributes:
+        score: the score's name.
+        deferral_rate: [P] ascending from 0 to 1; P = N + 1 when no two images tie.
+        threshold: [P] descending from +inf to -inf; point i defers score > threshold[i].
+        quality: [P]; the first is the student alone, the last the teacher's answers on all images.
+        random, oracle: [N + 1] quality when 0..N images are deferred by a coin (its expectation) and by
+            descending true reward (for accuracy the best that any router can do).
+        cost: what the models cost.
+    """
+
+    score: str
+    deferral_rate: FloatArray
+    threshold: FloatArray
+    quality: FloatArray
+    random: FloatArray
+    oracle: FloatArray
+    cost: CostModel
+
+    @property
+    def images(self) -> int:
+        """N, the number of images behind the curve."""
+        return len(self.oracle) - 1
+
+    @property
+    def student_quality(self) -> float:
+        """Quality of the student alone."""
+        return float(self.quality[0])
+
+    @property
+    def teacher_quality(self) -> float:
+        """Quality of the teacher alone."""
+        return float(self.quality[-1])
+
+    def point(self, index: int) -> OperatingPoint:
+        """The operating point at an index of the arrays."""
+        rate, quality = float(self.deferral_rate[index]), float(self.quality[index])
+        return OperatingPoint(
+            rate,
+            float(self.threshold[index]),
+            quality,
+            self.cost.macs(rate),
+            self.cost.latency_ms(rate),
+            self.gap_recovered(quality),
+        )
+
+    def points(self) -> list[OperatingPoint]:
+        """All operating points, from the student alone upwards."""
+        return [self.point(index) for index in range(len(self.quality))]
+
+    def at_rate(self, rate: float) -> OperatingPoint:
+        """The point with the largest deferral rate not above `rate`."""
+        deferred = np.rint(self.deferral_rate * self.images).astype(np.intp)
+        return self.point(index_for_rate(deferred, rate))
+
+    def of_decision(self, decision: RouterDecision) -> OperatingPoint:
+        """The point of a decision on this curve's scores; it carries the decision's own threshold."""
+        index = int(np.searchsorted(self.deferral_rate, decision.deferral_rate - 0.5 / self.images))
+        return replace(self.point(index), threshold=decision.threshold)
+
+    def gap_recovered(self, quality: float) -> float | None:
+        """G = (quality - student) / (teacher - student); None where the teacher is not better."""
+        gap = self.teacher_quality - self.student_quality
+        return (quality - self.student_quality) / gap if gap > 0 else None
+
+    def gap_recovered_at(self, rate: float) -> float | None:
+        """G at a deferral rate, linear between the two neighbouring operating points."""
+        return self.gap_recovered(float(np.interp(rate, self.deferral_rate, self.quality)))
+
+    def rate_for_gap(self, fraction: float) -> float | None:
+        """Smallest deferral rate at which G reaches `fraction`; None where the gap is undefined."""
+        if self.gap_recovered(0.0) is None:
+            return None
+        gap = self.teacher_quality - self.student_quality
+        reached = self.quality >= self.student_quality + fraction * gap - 1e-12
+        return float(self.deferral_rate[np.argmax(reached)]) if reached.any() else None
+
+    def area(self) -> float:
+        """Area under quality against deferral rate: the mean quality over all deferral rates.
+
+        Points are joined by straight lines, so images that tie count as deferred in random order.
+        """
+        return float(np.trapezoid(self.quality, self.deferral_rate))
+
+    def best_under(self, kind: Budget, budget: float) -> OperatingPoint:
+        """Highest quality at a cost of at most `budget`; among equals the cheapest.
+
+        Args:
+            kind: what is limited: the deferral rate, MACs per image or ms per image.
+
+        Raises:
+            ConfigError: an unknown kind, or one whose cost is not known.
+            Infeasible: even the student alone costs more; carries the cheapest point.
+        """
+        allowed = self.costs(kind) <= budget * (1 + 1e-12)
+        if not allowed.any():
+            nearest = self.point(0)
+            raise Infeasible(
+                f"Expected a point with {kind} of at most {budget:.6g}, got {self.costs(kind)[0]:.6g} "
+                "for the student alone, the cheapest there is.",
+                dict(nearest.to_dict()),
+            )
+        return self.point(int(np.argmax(np.where(allowed, self.quality, -np.inf))))
+
+    def cheapest_above(self, floor: float) -> OperatingPoint:
+        """Smallest deferral rate, so the least cost, with a quality of at least `floor`.
+
+        Raises:
+            Infeasible: no point reaches it; carries the best point.
+        """
+        reached = self.quality >= floor - 1e-12
+        if not reached.any():
+            nearest = self.point(int(np.argmax(self.quality)))
+            raise Infeasible(
+                f"Expected a quality of at least {floor:.6g}, got {nearest.quality:.6g} at best, "
+                f"at a deferral rate of {nearest.deferral_rate:.4f}.",
+                dict(nearest.to_dict()),
+            )
+        return self.point(int(np.argmax(reached)))
+
+    def costs(self, kind: Budget) -> FloatArray:
+        """[P] cost of every point in one currency. Raises ConfigError where it is unknown."""
+        known: dict[str, Any] = {
+            "deferral_rate": self.deferral_rate,
+            "macs": self.cost.macs(self.deferral_rate),
+            "latency_ms": self.cost.latency_ms(self.deferral_rate),
+        }
+        if kind not in known:
+            raise ConfigError(f"Expected a known cost, got `{kind}`. {did_you_mean(kind, known)}")
+        if known[kind] is None:
+            raise ConfigError(
+                f"Expected known `{kind}` of student and teacher, got none in this run. "
+                "Give or measure them."
+            )
+        return np.asarray(known[kind])
+
+
+def sweep(run: PairedRun, task: Task, score: str, cost: CostModel | None = None) -> TradeoffCurve:
+    """The exact curve of one deferral score over all its operating points.
+
+    Raises:
+        ConfigError: the run holds no score of that name.
+    """
+    values = _score(run, score)
+    thresholds, deferred = operating_points(values)
+    order = np.argsort(-values, kind="stable")
+    return TradeoffCurve(
+        score,
+        deferred / len(run),
+        thresholds,
+        task.quality_path(run.student, run.teacher, order)[deferred],
+        *reference_lines(run, task),
+        cost or CostModel(),
+    )
+
+
+def reference_lines(run: PairedRun, task: Task) -> tuple[FloatArray, FloatArray]:
+    """Quality of random and of oracle deferral when 0..N images are deferred, each [N+1].
+
+    Random is the expectation: a straight line where the quality is a mean over images, else the mean of
+    20 seeded orders. The oracle defers by descending true reward (`Task.reward`).
+    """
+    best_first = np.argsort(-task.reward(run.student, run.teacher), kind="stable")
+    oracle = task.quality_path(run.student, run.teacher, best_first)
+    if task.right(run.student) is not None:
+        return np.linspace(oracle[0], oracle[-1], len(run) + 1), oracle
+    generator = np.random.default_rng(0)
+    orders = [generator.permutation(len(run)) for _ in range(RANDOM_ORDERS)]
+    paths = [task.quality_path(run.student, run.teacher, order) for order in orders]
+    return np.mean(paths, axis=0), oracle
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """Percentile bootstrap over images, the same resamples for every score.
+
+    Attributes:
+        confidence: coverage of the intervals, for example 0.95.
+        rate: [R] grid of deferral rates.
+        low, high: by score, [R] band of the quality at a fixed deferral rate.
+        area: by score, (low, high) of the area under the curve.
+        area_difference: by score, (low, high) of its area minus the reference score's, paired.
+        reference: the score that the differences are taken to.
+    """
+
+    confidence: float
+    rate: FloatArray
+    low: dict[str, FloatArray]
+    high: dict[str, FloatArray]
+    area: dict[str, tuple[float, float]]
+    area_difference: dict[str, tuple[float, float]]
+    reference: str
+
+
+def bootstrap(
+    run: PairedRun,
+    task: Task,
+    scores: Sequence[str],
+    *,
+    reference: str,
+    replicates: int = 1000,
+    confidence: float = 0.95,
+    seed: int = 0,
+    grid: int = 101,
+) -> Intervals:
+    """Confidence bands of curves, areas and differences of areas, by resampling images with a seed.
+
+    In a resample thresholds move with the images, so a band says what a quality at a *given deferral rate*
+    is worth, which is what a curve shows.
+
+    Raises:
+        ConfigError: unknown score, or fewer than 2 replicates, or a confidence outside (0, 1).
+    """
+    if replicates < 2 or not 0 < confidence < 1:
+        raise ConfigError(
+            f"Expected at least 2 replicates and a confidence in (0, 1), got {replicates}, {confidence}."
+        )
+    names = list(dict.fromkeys([*scores, reference]))
+    orders = {name: np.argsort(-_score(run, name), kind="stable") for name in names}
+    generator = np.random.default_rng(seed)
+    rate = np.linspace(0.0, 1.0, grid)
+    paths = np.empty((len(names), replicates, grid))
+    areas = np.empty((len(names), replicates))
+    for replicate in range(replicates):
+        picked = generator.integers(len(run), size=len(run))
+        times = np.bincount(picked, minlength=len(run))
+        for row, name in enumerate(names):
+            images = np.repeat(orders[name], times[orders[name]])
+            where, quality = _resampled(run, task, run.scores[name], images)
+            paths[row, replicate] = np.interp(rate, where, quality)
+            areas[row, replicate] = np.trapezoid(quality, where)
+    tails = [50 * (1 - confidence), 50 * (1 + confidence)]
+    bands = np.percentile(paths, tails, axis=1)
+    ends = np.percentile(areas, tails, axis=1)
+    differences = np.percentile(areas - areas[names.index(reference)], tails, axis=1)
+    return Intervals(
+        confidence,
+        rate,
+        {name: bands[0, row] for row, name in enumerate(names)},
+        {name: bands[1, row] for row, name in enumerate(names)},
+        {name: (float(ends[0, row]), float(ends[1, row])) for row, name in enumerate(names)},
+        {name: (float(differences[0, r]), float(differences[1, r])) for r, name in enumerate(names)},
+        reference,
+    )  # fmt: skip
+
+
+def _resampled(
+    run: PairedRun, task: Task, values: FloatArray, images: NDArray[np.intp]
+) -> tuple[FloatArray, FloatArray]:
+    """Deferral rates and qualities of a resample that is already in the score's order."""
+    path = task.quality_path(
+        task.take(run.student, images), task.take(run.teacher, images), np.arange(len(images))
+    )
+    ends = np.flatnonzero(np.diff(values[images])) + 1
+    deferred = np.concatenate([[0], ends, [len(images)]])
+    return deferred / len(images), path[deferred]
+
+
+def select(run: PairedRun, task: Task, images: NDArray[np.intp]) -> PairedRun:
+    """The run on some of its images, by index."""
+    return PairedRun(
+        run.task,
+        tuple(run.image_ids[i] for i in images),
+        {name: values[images] for name, values in run.scores.items()},
+        task.take(run.student, images),
+        task.take(run.teacher, images),
+    )
+
+
+def mixture(run: PairedRun, task: Task, defer: NDArray[np.bool_]) -> Matches:
+    """Match records of the pair: the teacher's where deferred, the student's elsewhere."""
+    both = concatenate([run.student, run.teacher])
+    return task.take(both, np.arange(len(run)) + np.where(defer, len(run), 0))
+
+
+def _score(run: PairedRun, name: str) -> FloatArray:
+    if name not in run.scores:
+        raise ConfigError(
+            f"Expected a score of this run, got `{name}`. {did_you_mean(name, run.scores)}"
+        )
+    return run.scores[name]

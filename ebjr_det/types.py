@@ -1,0 +1,193 @@
+"""The frozen values that cross borders, and the two protocols that a model and a task fulfil.
+
+Convention: arrays are numpy, the first axis is the image. Nothing here knows what a picture or a label
+is; `predictions`, `images` and `inputs` are opaque to the core.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeAlias, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ebjr_det.errors import InvalidInput
+
+FloatArray: TypeAlias = NDArray[np.float64]
+
+Matches: TypeAlias = Mapping[str, NDArray[Any]]
+"""One model's match records: named columns, each of which concatenates along its first axis.
+
+A task with one record an image stores columns of length [images]; a task with several records an image
+stores a column of counts [images] beside flat columns of length [sum(counts)]. So the core saves, joins
+and resumes records without knowing what they mean.
+"""
+
+
+@dataclass(frozen=True)
+class Logits:
+    """Raw class logits, before softmax or sigmoid.
+
+    Attributes:
+        values: [images, rows, classes], any float type. Classification has one row an image, detection
+            one row a kept box, padded to the longest image.
+        valid: [images, rows], True where a row is real and False where it pads.
+
+    Raises:
+        InvalidInput: the shapes disagree, there are no classes, or a valid row holds NaN or infinity.
+    """
+
+    values: NDArray[np.floating[Any]]
+    valid: NDArray[np.bool_]
+
+    def __post_init__(self) -> None:
+        shape = self.values.shape
+        if len(shape) != 3 or shape[2] < 1:
+            raise InvalidInput(
+                f"Expected logits of shape [images, rows, classes], got {list(shape)}."
+            )
+        if self.valid.shape != shape[:2]:
+            raise InvalidInput(
+                f"Expected `valid` of shape {list(shape[:2])}, got {list(self.valid.shape)}."
+            )
+        finite = np.isfinite(self.values).all(axis=2) | ~self.valid
+        if not finite.all():
+            image = int(np.flatnonzero(~finite.all(axis=1))[0])
+            bad = int((~finite.all(axis=1)).sum())
+            raise InvalidInput(
+                f"Expected finite logits, got NaN or infinity for {bad} of {shape[0]} images, "
+                f"the first at index {image}."
+            )
+
+    @classmethod
+    def one_row(cls, values: NDArray[np.floating[Any]]) -> "Logits":
+        """Classification logits [images, classes] as one valid row an image."""
+        if values.ndim != 2:
+            raise InvalidInput(
+                f"Expected logits of shape [images, classes], got {list(values.shape)}."
+            )
+        return cls(values[:, None, :], np.ones((len(values), 1), dtype=bool))
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a model returns for a batch: one opaque prediction and one set of logits an image."""
+
+    predictions: Sequence[Any]
+    logits: Logits
+
+    def __post_init__(self) -> None:
+        if len(self.predictions) != len(self.logits):
+            raise InvalidInput(
+                f"Expected one prediction an image, got {len(self.predictions)} predictions "
+                f"and logits of {len(self.logits)} images."
+            )
+
+
+@runtime_checkable
+class Model(Protocol):
+    """A pre-trained model as the core sees it. It owns its preprocessing."""
+
+    @property
+    def name(self) -> str:
+        """Shown in tables and figures."""
+
+    def preprocess(self, image: Any) -> Any:
+        """One image as the data set gives it -> one input of this model. Runs in loader workers."""
+
+    def __call__(self, inputs: Sequence[Any]) -> Output:
+        """A batch of preprocessed inputs, any length above zero -> their predictions and logits.
+
+        Returns only when the answer is complete: work queued on an accelerator is waited for.
+        """
+
+
+class Task(Protocol):
+    """How answers are judged: matching is per image, the metric is over any mix of images.
+
+    Because the match records of an image do not depend on the other images, every mixture of student and
+    teacher answers is evaluated from the records alone, without running a model again.
+    """
+
+    name: str
+    quality_name: str
+
+    def match(self, predictions: Sequence[Any], targets: Sequence[Any]) -> Matches:
+        """Compare each image's prediction with its target, once an image."""
+
+    def metrics(self, matches: Matches) -> dict[str, float]:
+        """The task's numbers over all images of the records; the one called `quality_name` decides."""
+
+    def quality_path(
+        self, student: Matches, teacher: Matches, order: NDArray[np.intp]
+    ) -> FloatArray:
+        """Quality of the N+1 mixtures in which the first 0..N images of `order` are the teacher's."""
+
+    def reward(self, student: Matches, teacher: Matches) -> FloatArray:
+        """[images] what the teacher's answer adds to the quality; descending it is the oracle's order."""
+
+    def right(self, matches: Matches) -> NDArray[np.bool_] | None:
+        """[images] right or wrong, or None where the quality is no mean over images (AP)."""
+
+    def take(self, matches: Matches, images: NDArray[np.intp]) -> Matches:
+        """The records of some images, in the order given, repeats allowed."""
+
+
+@dataclass(frozen=True)
+class RouterDecision:
+    """Which images of a batch the teacher answers: defer = scores > threshold, strictly."""
+
+    scores: FloatArray
+    threshold: float
+    defer: NDArray[np.bool_]
+
+    @property
+    def deferral_rate(self) -> float:
+        """Share of the images that are deferred, in [0, 1]."""
+        return float(self.defer.mean())
+
+
+@dataclass(frozen=True)
+class PairedRun:
+    """Both models' records on the same images: everything that offline analysis needs.
+
+    Attributes:
+        task: the task's registered name.
+        image_ids: N distinct strings.
+        scores: deferral scores by name, each [N] float64, higher = send to the teacher.
+        student, teacher: match records of the two models, in the order of `image_ids`.
+
+    Raises:
+        InvalidInput: no images, duplicate ids, or a score whose length or values are unusable.
+    """
+
+    task: str
+    image_ids: tuple[str, ...]
+    scores: Mapping[str, FloatArray]
+    student: Matches = field(repr=False)
+    teacher: Matches = field(repr=False)
+
+    def __post_init__(self) -> None:
+        if not self.image_ids:
+            raise InvalidInput("Expected at least one image, got none.")
+        if len(set(self.image_ids)) != len(self.image_ids):
+            seen: set[str] = set()
+            twice = next(i for i in self.image_ids if i in seen or seen.add(i))  # type: ignore[func-returns-value]
+            raise InvalidInput(f"Expected distinct image ids, got `{twice}` more than once.")
+        for name, values in self.scores.items():
+            if values.shape != (len(self.image_ids),) or np.isnan(values).any():
+                raise InvalidInput(
+                    f"Expected score `{name}` to be {len(self.image_ids)} numbers without NaN, "
+                    f"got shape {list(values.shape)}."
+                )
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+
+def concatenate(parts: Sequence[Matches]) -> Matches:
+    """The records of several lots of images as one, column by column."""
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
