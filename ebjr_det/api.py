@@ -114,9 +114,7 @@ def replay(
     run = room(task, "replay").load_pair(**files, scores=_scores_function(router))
     judge = build_task(task)
     rate = rates[0] if rates else DEFAULT_RATE
-    decision = (
-        _at_rate(run, score, rate) if threshold is None else decide(run.scores[score], threshold)
-    )
+    decision = _at_rate(run, score, rate) if threshold is None else decide(run.scores[score], threshold)
     report = build_report(
         run,
         judge,
@@ -131,7 +129,7 @@ def replay(
         seed=seed,
     )
     _check_replay_folder(out)
-    settings = {"replay": task, **{k: str(v) for k, v in files.items()}, "score": score}
+    settings: dict[str, Any] = {"replay": task, **{k: str(v) for k, v in files.items()}, "score": score}
     settings |= {"threshold": threshold, "rates": list(rates) if rates else None, "seed": seed}
     write_text(out / CONFIG, yaml.safe_dump(settings, sort_keys=False))
     save_run(run, out / RUN)
@@ -206,9 +204,7 @@ def _target(router: RouterSection) -> Target | None:
     return None if section is None else Target(section.kind, section.value, section.confidence)
 
 
-def _finished_run(
-    pair: Any, scores: Callable[[Logits], dict[str, FloatArray]], out: Path
-) -> PairedRun:
+def _finished_run(pair: Any, scores: Callable[[Logits], dict[str, FloatArray]], out: Path) -> PairedRun:
     parts = PartStore(out / PARTS)
     if (out / RUN).is_file():
         run = load_run(out / RUN)
@@ -252,7 +248,9 @@ def _open_folder(out: Path, config: str, resume: bool) -> None:
     path = out / CONFIG
     if path.is_file():
         if not resume:
-            raise ConfigError(f"Expected an empty --out, got a run in `{out}`. Add --resume to go on with it.")
+            raise ConfigError(
+                f"Expected an empty --out, got a run in `{out}`. Add --resume to go on with it."
+            )
         if path.read_text(encoding="utf-8") != config:
             raise ConfigError(
                 f"Expected the configuration that `{out}` was started with to resume it, got another. "
@@ -278,7 +276,7 @@ def _load_folder(folder: Path) -> tuple[PairedRun, dict[str, Any]]:
     path = existing_file(folder / SUMMARY, "a finished run folder with its summary")
     try:
         summary = json.loads(path.read_text(encoding="utf-8"))
-        summary["score"], summary["student"], summary["teacher"]  # noqa: B018
+        summary["score"], summary["student"], summary["teacher"]
     except (ValueError, KeyError, TypeError) as error:
         raise InvalidInput(f"Expected a run's summary in `{path}`, got: {error}.") from error
     return load_run(folder / RUN), summary

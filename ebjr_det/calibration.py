@@ -5,14 +5,15 @@ carry a confidence: then it holds for new images of the same distribution with t
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import beta
 
 from ebjr_det.errors import ConfigError, Infeasible, InvalidInput
 from ebjr_det.router import operating_points
-from ebjr_det.tradeoff import Budget, OperatingPoint, TradeoffCurve, sweep
+from ebjr_det.tradeoff import Budget, OperatingPoint, TradeoffCurve
 from ebjr_det.types import FloatArray, PairedRun, Task
 
 TargetKind = Literal["deferral_rate", "macs", "latency_ms", "min_quality", "max_drop"]
@@ -102,9 +103,7 @@ def shortfall_bound(
     return bound
 
 
-def _certified(
-    run: PairedRun, task: Task, curve: TradeoffCurve, target: Target
-) -> OperatingPoint:
+def _certified(run: PairedRun, task: Task, curve: TradeoffCurve, target: Target) -> OperatingPoint:
     """Learn then Test (Angelopoulos et al., arXiv 2110.01052) by fixed-sequence testing.
 
     Thresholds are tested from "defer everything" upwards until the first that cannot be certified. The
@@ -126,7 +125,7 @@ def _certified(
     )
 
 
-def split(run: PairedRun, fraction: float, seed: int) -> tuple[FloatArray, FloatArray]:
+def split(run: PairedRun, fraction: float, seed: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Indices of two disjoint, seeded random parts of a run: calibration and report.
 
     The parts depend on the image ids and the seed alone, not on the order of the images.
@@ -154,16 +153,16 @@ def check_disjoint(calibration: PairedRun, report: PairedRun) -> None:
         )
 
 
-def _kept(flags: np.ndarray) -> np.ndarray:
+def _kept(flags: NDArray[np.bool_]) -> NDArray[np.int64]:
     """[N] flags in deferral order -> [N+1] how many of them stay when the first 0..N are deferred."""
-    return flags.sum() - np.concatenate([[0], np.cumsum(flags)])
+    return np.asarray(flags.sum() - np.concatenate([[0], np.cumsum(flags)]))
 
 
-def _binomial_upper(successes: FloatArray, trials: int, confidence: float) -> FloatArray:
+def _binomial_upper(successes: NDArray[Any], trials: int, confidence: float) -> FloatArray:
     bound = beta.ppf(confidence, successes + 1, trials - successes)
-    return np.where(successes >= trials, 1.0, bound)
+    return np.asarray(np.where(successes >= trials, 1.0, bound))
 
 
-def _binomial_lower(successes: FloatArray, trials: int, confidence: float) -> FloatArray:
+def _binomial_lower(successes: NDArray[Any], trials: int, confidence: float) -> FloatArray:
     bound = beta.ppf(1 - confidence, successes, trials - successes + 1)
-    return np.where(successes <= 0, 0.0, bound)
+    return np.asarray(np.where(successes <= 0, 0.0, bound))

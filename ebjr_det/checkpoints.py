@@ -64,8 +64,7 @@ def manifest() -> Mapping[str, ManifestEntry]:
     """The shipped manifest by name."""
     entries = yaml.safe_load((shipped_folder() / "manifest.yaml").read_text(encoding="utf-8"))
     return {
-        name: ManifestEntry(name, tuple(fields.pop("files")), **fields)
-        for name, fields in entries.items()
+        name: ManifestEntry(name, tuple(fields.pop("files")), **fields) for name, fields in entries.items()
     }
 
 
@@ -189,7 +188,5 @@ def load_into(network: "torch.nn.Module", state: Mapping[str, "torch.Tensor"], o
         if names
     ]
     if faults:
-        raise CheckpointError(
-            f"Expected `{origin}` to fit the network, got tensors {'; '.join(faults)}."
-        )
+        raise CheckpointError(f"Expected `{origin}` to fit the network, got tensors {'; '.join(faults)}.")
     network.load_state_dict(dict(state))

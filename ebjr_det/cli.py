@@ -31,7 +31,7 @@ class _Group(click.RichGroup):
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="ebjr-det", prog_name="ebjr-det")
 def cli() -> None:
-    """Joint inference of two models: a student sees every image, a router sends the doubtful ones to a teacher."""
+    """Joint inference of two models: a student sees all images, a teacher the doubtful ones."""
 
 
 @cli.command()
@@ -167,9 +167,7 @@ def calibrate(
         )
     target = Target(*given[0], confidence)
     try:
-        answer = api.calibrate(
-            run, target, report_on=report_on, score=score, fraction=fraction, seed=seed
-        )
+        answer = api.calibrate(run, target, report_on=report_on, score=score, fraction=fraction, seed=seed)
     except Infeasible as error:
         if as_json:
             _print_json({"feasible": False, "reason": str(error), "nearest": error.nearest})
@@ -189,9 +187,8 @@ def scores(as_json: bool) -> None:
     from ebjr_det.scores import SCORES
 
     if as_json:
-        _print_json(
-            [{"name": s.name, "formula": s.formula, "source": s.source, "options": list(s.options)} for s in SCORES.values()]
-        )  # fmt: skip
+        fields = ("name", "formula", "source", "options")
+        _print_json([{field: getattr(s, field) for field in fields} for s in SCORES.values()])
     else:
         from ebjr_det.reporting.tables import print_rows
 
@@ -216,7 +213,9 @@ def doctor(as_json: bool) -> None:
         rows = [(check.state, check.name, check.finding) for check in checks]
         print_rows("ebjr-det doctor", ["", "what", "found"], rows)
     if faults:
-        raise InvalidInput(f"Expected a sound installation, got {len(faults)} faults: {faults[0].name}: {faults[0].finding}")
+        raise InvalidInput(
+            f"Expected a sound installation, got {len(faults)} faults: {faults[0].name}: {faults[0].finding}"
+        )
 
 
 def _show(result: Any, as_json: bool) -> None:

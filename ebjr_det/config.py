@@ -156,9 +156,7 @@ def _first_fault(error: ValidationError) -> str:
     where = ".".join(str(part) for part in fault["loc"])
     if fault["type"] == "extra_forbidden":
         *sections, key = (str(part) for part in fault["loc"])
-        return (
-            f"Expected a known setting, got `{where}`. {did_you_mean(key, _fields_at(sections))}"
-        )
+        return f"Expected a known setting, got `{where}`. {did_you_mean(key, _fields_at(sections))}"
     if fault["type"] == "missing":
         return f"Expected the setting `{where}`, got none."
     message = fault["msg"].removeprefix("Value error, ")

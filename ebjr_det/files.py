@@ -57,9 +57,7 @@ def existing_file(path: Path, what: str) -> Path:
         with path.open("rb"):
             return path
     except OSError as error:
-        raise InvalidInput(
-            f"Expected {what} at `{path}`, got: {error.strerror or error}."
-        ) from error
+        raise InvalidInput(f"Expected {what} at `{path}`, got: {error.strerror or error}.") from error
 
 
 def checksum(path: Path, algorithm: str = "sha256") -> str:

@@ -37,9 +37,7 @@ class JointModel:
         threshold: defer when score > threshold; settable at any time, the trade-off is a run-time choice.
     """
 
-    def __init__(
-        self, student: Model, teacher: Model, score: ScoreFunction, threshold: float
-    ) -> None:
+    def __init__(self, student: Model, teacher: Model, score: ScoreFunction, threshold: float) -> None:
         self.student = student
         self.teacher = teacher
         self.score = score
@@ -54,14 +52,24 @@ class JointModel:
         Raises:
             InvalidInput: an empty batch, or logits that are not finite.
         """
-        if not len(images):
+        inputs = [self.student.preprocess(image) for image in images]
+        return self.answer(inputs, lambda index: self.teacher.preprocess(images[index]))
+
+    def answer(self, student_inputs: Sequence[Any], teacher_input: Callable[[int], Any]) -> JointOutput:
+        """The same for inputs that a loader has preprocessed.
+
+        Args:
+            student_inputs: the batch, preprocessed for the student.
+            teacher_input: index in the batch -> the teacher's input; called for deferred images only.
+        """
+        if not len(student_inputs):
             raise InvalidInput("Expected at least one image, got an empty batch.")
-        answer = self.student([self.student.preprocess(image) for image in images])
-        decision = decide(self.score(answer.logits), self.threshold)
-        predictions = list(answer.predictions)
+        output = self.student(student_inputs)
+        decision = decide(self.score(output.logits), self.threshold)
+        predictions = list(output.predictions)
         deferred = decision.defer.nonzero()[0]
         if len(deferred):
-            better = self.teacher([self.teacher.preprocess(images[i]) for i in deferred])
+            better = self.teacher([teacher_input(int(index)) for index in deferred])
             for index, prediction in zip(deferred, better.predictions, strict=True):
                 predictions[index] = prediction
         return JointOutput(predictions, decision)

@@ -51,9 +51,7 @@ def load_run(path: Path) -> PairedRun:
             str(arrays["task"]), tuple(str(i) for i in arrays["image_ids"]), **groups
         )  # fmt: skip
     except KeyError as error:
-        raise InvalidInput(
-            f"Expected a saved run in `{path}`, got a file without {error}."
-        ) from error
+        raise InvalidInput(f"Expected a saved run in `{path}`, got a file without {error}.") from error
 
 
 def read_npz(path: Path, what: str) -> Mapping[str, NDArray[Any]]:

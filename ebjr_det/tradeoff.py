@@ -171,8 +171,7 @@ class TradeoffCurve:
             raise ConfigError(f"Expected a known cost, got `{kind}`. {did_you_mean(kind, known)}")
         if known[kind] is None:
             raise ConfigError(
-                f"Expected known `{kind}` of student and teacher, got none in this run. "
-                "Give or measure them."
+                f"Expected known `{kind}` of student and teacher, got none in this run. Give or measure them."
             )
         return np.asarray(known[kind])
 
@@ -317,7 +316,5 @@ def mixture(run: PairedRun, task: Task, defer: NDArray[np.bool_]) -> Matches:
 
 def _score(run: PairedRun, name: str) -> FloatArray:
     if name not in run.scores:
-        raise ConfigError(
-            f"Expected a score of this run, got `{name}`. {did_you_mean(name, run.scores)}"
-        )
+        raise ConfigError(f"Expected a score of this run, got `{name}`. {did_you_mean(name, run.scores)}")
     return run.scores[name]

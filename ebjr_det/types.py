@@ -43,13 +43,9 @@ class Logits:
     def __post_init__(self) -> None:
         shape = self.values.shape
         if len(shape) != 3 or shape[2] < 1:
-            raise InvalidInput(
-                f"Expected logits of shape [images, rows, classes], got {list(shape)}."
-            )
+            raise InvalidInput(f"Expected logits of shape [images, rows, classes], got {list(shape)}.")
         if self.valid.shape != shape[:2]:
-            raise InvalidInput(
-                f"Expected `valid` of shape {list(shape[:2])}, got {list(self.valid.shape)}."
-            )
+            raise InvalidInput(f"Expected `valid` of shape {list(shape[:2])}, got {list(self.valid.shape)}.")
         finite = np.isfinite(self.values).all(axis=2) | ~self.valid
         if not finite.all():
             image = int(np.flatnonzero(~finite.all(axis=1))[0])
@@ -63,9 +59,7 @@ class Logits:
     def one_row(cls, values: NDArray[np.floating[Any]]) -> "Logits":
         """Classification logits [images, classes] as one valid row an image."""
         if values.ndim != 2:
-            raise InvalidInput(
-                f"Expected logits of shape [images, classes], got {list(values.shape)}."
-            )
+            raise InvalidInput(f"Expected logits of shape [images, classes], got {list(values.shape)}.")
         return cls(values[:, None, :], np.ones((len(values), 1), dtype=bool))
 
     def __len__(self) -> int:
@@ -121,9 +115,7 @@ class Task(Protocol):
     def metrics(self, matches: Matches) -> dict[str, float]:
         """The task's numbers over all images of the records; the one called `quality_name` decides."""
 
-    def quality_path(
-        self, student: Matches, teacher: Matches, order: NDArray[np.intp]
-    ) -> FloatArray:
+    def quality_path(self, student: Matches, teacher: Matches, order: NDArray[np.intp]) -> FloatArray:
         """Quality of the N+1 mixtures in which the first 0..N images of `order` are the teacher's."""
 
     def reward(self, student: Matches, teacher: Matches) -> FloatArray:

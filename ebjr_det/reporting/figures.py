@@ -1,24 +1,21 @@
 """Figures: quality against cost, and how a deferral score parts right answers from wrong ones.
 
-Convention: a figure is written twice, as PNG (200 dpi) and as SVG with its text as text; the same input
-gives the same bytes. Colours are Okabe and Ito's, told apart by colour-blind readers. Knows no model, no
-data and no `pyplot`: each figure is an object of its own, and the user's matplotlib settings do not matter.
+Convention: a figure is written as PNG (200 dpi) and as SVG with its text as text; the same input gives
+the same bytes. Colours are Okabe and Ito's, told apart by colour-blind readers. Knows no model, no data
+and no `pyplot`: each figure is an object of its own, and the user's matplotlib settings do not matter.
 """
 
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib.style
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
@@ -28,19 +25,17 @@ from ebjr_det.files import atomic_write
 from ebjr_det.tradeoff import Budget, Intervals, OperatingPoint, TradeoffCurve
 from ebjr_det.types import FloatArray
 
-BLUE, VERMILLION, INK, GREY = "#0072B2", "#D55E00", "#222222", "#777777"
-OTHERS = ("#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
+BLUE, VERMILLION, INK, GREY = "#0072B2", "#D55E00", "#222222", "#707070"
+MUTED = ("#ECB540", "#40B595", "#D99ABD", "#80C6EE", "#E08640")  # Okabe and Ito's, a quarter white
 STYLE: Any = {
-    "figure.dpi": 100, "savefig.dpi": 200, "savefig.facecolor": "white", "text.parse_math": False,
-    "font.size": 9, "axes.labelsize": 9, "xtick.labelsize": 8, "ytick.labelsize": 8,
-    "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": GREY, "axes.linewidth": 0.8,
-    "axes.labelcolor": INK, "text.color": INK, "xtick.color": GREY, "ytick.color": GREY,
-    "xtick.labelcolor": INK, "ytick.labelcolor": INK, "axes.axisbelow": True, "axes.grid": True,
-    "grid.color": "#eeeeee", "grid.linewidth": 0.6, "axes.formatter.useoffset": False,
-    "svg.fonttype": "none", "svg.hashsalt": "ebjr_det",
+    "figure.dpi": 100, "savefig.dpi": 200, "svg.fonttype": "none", "svg.hashsalt": "ebjr_det",
+    "font.size": 8, "axes.labelsize": 9, "text.parse_math": False, "text.color": INK,
+    "axes.edgecolor": GREY, "axes.labelcolor": INK, "xtick.color": GREY, "ytick.color": GREY,
+    "xtick.labelcolor": INK, "ytick.labelcolor": INK, "axes.formatter.useoffset": False,
+    "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True, "axes.grid": True,
+    "grid.color": "#eeeeee", "grid.linewidth": 0.6,
 }  # fmt: skip
-SIDES = [side for side in product((1, -1, 0), repeat=2) if side != (0, 0)]
-CORNERS = np.array([-1.0, -1.0, 1.0, 1.0])  # outwards, of a box (left, bottom, right, top)
+LEADER = 12  # points; a label further from its anchor has a line to it
 
 
 def write_tradeoff_figure(
@@ -55,18 +50,18 @@ def write_tradeoff_figure(
     names: tuple[str, str],
     title: str,
 ) -> list[Path]:
-    """Quality against cost per image: the curves, student and teacher alone, random and oracle deferral.
+    """Quality against cost: the curves, each model alone, random and oracle deferral.
 
     The teacher alone stands at its own cost: only in the pair does the student's come on top. An oracle
-    that would flatten all other lines leaves the picture at the top; its label then says how high it goes.
+    that would flatten all other lines leaves at the top; its label then says how high it goes.
 
     Args:
         stem: the files' path without `.png` and `.svg`; its folder exists.
-        curves: one or more of one pair on the same images; the first is drawn strong, the others thin.
+        curves: of one pair on the same images; the first is drawn strong, the others thin.
         intervals: for the first curve's band, or None for no band.
         kind: the cost axis: deferral rate in %, MACs or ms per image.
         chosen: the operating point to mark.
-        measured_ms: ms per image of the live pair at `chosen`; marked where `kind` is `latency_ms`.
+        measured_ms: ms per image of the live pair at `chosen`; shown where `kind` is `latency_ms`.
         quality_name: the y axis; an accuracy is shown in %, any other quality as the number it is.
         names: of the student and the teacher.
 
@@ -77,23 +72,22 @@ def write_tradeoff_figure(
         ConfigError: no curve, an unknown kind or cost, a measurement without an operating point, or
             intervals that lack the first curve's score.
     """
-    if not curves:
-        raise ConfigError("Expected at least one trade-off curve, got none.")
-    if measured_ms is not None and (chosen is None or not 0 <= measured_ms < np.inf):
+    if not curves or (measured_ms is not None and chosen is None):
         raise ConfigError(
-            f"Expected `measured_ms` of at least 0 and a `chosen` point, got {measured_ms}, {chosen}."
+            "Expected at least one curve, and `chosen` beside `measured_ms`, "
+            f"got {len(curves)} curves, {chosen}, {measured_ms}."
         )
     main = curves[0]
     if intervals is not None and main.score not in intervals.low:
         known = did_you_mean(main.score, intervals.low)
-        raise ConfigError(f"Expected intervals of the first curve's score, `{main.score}`. {known}")
-    scale = _Scale.of(kind, quality_name, main)
+        raise ConfigError(f"Expected intervals of the first curve, `{main.score}`. {known}")
+    scale = _Scale.of(main, kind, percent="accuracy" in quality_name)
     with matplotlib.style.context(["default", STYLE]):
-        figure, axes = _figure(title, 7.2, 4.3)
-        axes.set(xlabel=scale.x_name, ylabel=scale.y_name)
-        _limit_quality(axes, curves, intervals, chosen, scale)
-        labels = _draw_points(axes, main, chosen, measured_ms, names, scale)
-        labels += _draw_curves(figure, axes, curves, intervals, scale)
+        figure, axes = _figure(title, 4.3)
+        axes.set(xlabel=scale.name, ylabel=quality_name + " (%)" * scale.percent)
+        live = measured_ms if kind == "latency_ms" else None
+        labels = _draw_points(axes, main, chosen, live, names, scale)
+        labels += _draw_curves(axes, curves, intervals, scale)
         labels += _draw_references(axes, main, scale)
         _place(figure, axes, labels)
         return _save(figure, stem, title)
@@ -111,7 +105,7 @@ def write_histogram_figure(
 ) -> list[Path]:
     """Deferral scores of the images that the student gets right and of those that it gets wrong.
 
-    Each group's bars add up to 100 % of that group, so that a few wrong answers are as visible as many
+    Each group's bars add up to 100 % of that group, so that a few wrong answers show as well as many
     right ones; the counts stand beside. Where one bar would hide the rest the axis is a square root.
 
     Args:
@@ -129,43 +123,36 @@ def write_histogram_figure(
     """
     if not len(values) or values.shape != right.shape or np.isnan([*values, threshold]).any():
         raise InvalidInput(
-            "Expected `values` and `right` of one length above 0 and a threshold, without NaN, "
-            f"got shapes {list(values.shape)} and {list(right.shape)}, threshold {threshold}."
+            "Expected `values` and `right` of one length above 0, and no NaN, got shapes "
+            f"{list(values.shape)} and {list(right.shape)}, threshold {threshold}."
         )
+    defer = values > threshold
     with matplotlib.style.context(["default", STYLE]):
-        figure, axes = _figure(title, 7.2, 3.8)
+        figure, axes = _figure(title, 3.8)
         axes.set_xlabel(f"{score} = {formula}   (higher: more doubt)")
         labels = _draw_groups(axes, values, right)
         low, high = axes.get_xlim()
+        text = f"threshold {threshold:.4g}".replace("-", "\u2212").replace("inf", "\u221e")
         if low < threshold < high:
             axes.axvspan(threshold, high, color=VERMILLION, alpha=0.06, lw=0, zorder=0)
             axes.axvline(threshold, color=INK, lw=1.2, zorder=5)
-            text, heights = f"threshold {threshold:.4g}", np.linspace(0.97, 0.5, 12)
         else:
-            text = f"threshold {threshold:.4g}: {'above' if threshold >= high else 'below'} all scores"
-            heights = np.array([0.97])
-        at = axes.transAxes.transform(np.column_stack([0.5 + 0 * heights, heights]))
-        at = axes.transData.inverted().transform(at)
-        if low < threshold < high:
-            at[:, 0] = threshold
-        labels.insert(0, _Label(text, at))
+            place = "goes to the teacher" if defer.all() else "stays with the student"
+            text += ", out of sight" if 0 < defer.sum() < len(defer) else f": every image {place}"
+        labels.insert(0, _Label(text, _on_top(axes, threshold)))
         for words, part, x, side in (
-            ("\N{LEFTWARDS ARROW} stays with the student", values <= threshold, 0, "left"),
-            ("sent to the teacher \N{RIGHTWARDS ARROW}", values > threshold, 1, "right"),
+            ("\u2190 stays with the student", ~defer, 0, "left"),
+            ("sent to the teacher \u2192", defer, 1, "right"),
         ):
-            share, good = part.mean(), right[part].mean() if part.any() else 0
-            numbers = f"{share:.1%} of the images" + (f", student right on {good:.1%}" if share else "")
-            axes.annotate(
-                f"{words}\n{numbers.replace('%', ' %')}", (x, 1), (0, 5), "axes fraction",
-                "offset points", ha=side, va="bottom", linespacing=1.4,
-            )  # fmt: skip
+            words += f"\n{_images(part.sum())} ({100 * part.mean():.1f} %)"
+            words += f", student wrong on {(part & ~right).sum():,}" if part.any() else ""
+            axes.text(x, 1.02, words, ha=side, va="bottom", transform=axes.transAxes, linespacing=1.4)
         _place(figure, axes, labels)
         return _save(figure, stem, title)
 
 
-@dataclass(frozen=True)
-class _Label:
-    """A text and the points [A, 2] in data units beside any of which it may stand."""
+class _Label(NamedTuple):
+    """A text, and the points [A, 2] in data units beside any of which it may stand."""
 
     text: str
     anchors: FloatArray
@@ -173,185 +160,165 @@ class _Label:
     weight: str = "normal"
 
 
-@dataclass(frozen=True)
-class _Scale:
-    """Units and names of the two axes of a trade-off figure."""
+class _Scale(NamedTuple):
+    """The axes of a trade-off figure: cost of the student, cost of the pair that defers all, units."""
 
-    kind: Budget
-    unit: float
-    x_name: str
+    student: float
+    both: float
+    name: str
     percent: bool
-    y_name: str
 
     @classmethod
-    def of(cls, kind: Budget, quality_name: str, curve: TradeoffCurve) -> "_Scale":
-        largest = curve.costs(kind)[-1]
-        unit, name = 0.01, "deferral rate (% of the images)"
-        if kind == "latency_ms":
-            unit, name = 1.0, "expected latency (ms per image)"
-        if kind == "macs":
-            units = (("G", 1e9), ("M", 1e6), ("k", 1e3))
-            prefix, unit = next((u for u in units if largest >= u[1]), ("", 1.0))
+    def of(cls, curve: TradeoffCurve, kind: Budget, percent: bool) -> "_Scale":
+        start, end = curve.costs(kind)[[0, -1]]
+        unit, name = 1.0, "expected latency (ms per image)"
+        if kind == "deferral_rate":
+            unit, name = 0.01, "deferral rate (% of the images)"
+        elif kind == "macs":
+            prefix, unit = next((u for u in (("G", 1e9), ("M", 1e6)) if end >= u[1]), ("", 1.0))
             name = f"{prefix}MACs per image"
-        percent = "accuracy" in quality_name
-        return cls(kind, unit, name, percent, f"{quality_name} (%)" if percent else quality_name)
+        return cls(start / unit, end / unit, name, percent)
 
-    def x(self, curve: TradeoffCurve, rate: Any) -> Any:
-        """Cost of the pair at a deferral rate, on the axis."""
-        costs = {"macs": curve.cost.macs, "latency_ms": curve.cost.latency_ms}
-        return costs.get(self.kind, lambda p: p)(rate) / self.unit
+    @property
+    def teacher(self) -> float:
+        """Cost of the teacher alone."""
+        return self.both - self.student
+
+    def x(self, rate: Any) -> Any:
+        """Cost of the pair at a deferral rate: student + p * teacher."""
+        return self.student + rate * self.teacher
 
     def y(self, quality: Any) -> Any:
-        """Quality on the axis."""
-        return quality * 100 if self.percent else quality
+        return 100 * quality if self.percent else quality
 
     def text(self, quality: float) -> str:
-        """Quality in words."""
         return f"{100 * quality:.1f} %" if self.percent else f"{quality:.3f}"
 
 
-def _figure(title: str, width: float, height: float) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(width, height), layout="constrained")
+def _figure(title: str, height: float) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(7.2, height), layout="constrained")
     FigureCanvasAgg(figure)
-    figure.suptitle(textwrap.fill(title, 84), x=0.012, ha="left", fontsize=10.5, weight="bold")
-    axes = figure.add_subplot()
-    axes.tick_params(length=3, width=0.8)
-    return figure, axes
-
-
-def _limit_quality(
-    axes: Axes,
-    curves: Sequence[TradeoffCurve],
-    intervals: Intervals | None,
-    chosen: OperatingPoint | None,
-    scale: _Scale,
-) -> None:
-    """Show every curve and the band, and the oracle while it leaves half the height to them."""
-    main = curves[0]
-    shown = [main.random, *(curve.quality for curve in curves)]
-    if intervals is not None:
-        shown += [intervals.low[main.score], intervals.high[main.score]]
-    if chosen is not None:
-        shown.append(np.array([chosen.quality]))
-    low, high = float(np.concatenate(shown).min()), float(np.concatenate(shown).max())
-    peak = float(main.oracle.max())
-    high = max(high, peak if high == low or peak - low <= 2 * (high - low) else high + 0.4 * (high - low))
-    margin = 0.08 * (high - low) or 0.01
-    bottom, top = scale.y(low - margin), scale.y(high + margin)
-    ticks = MaxNLocator(6).tick_values(bottom, top)
-    most = 100 * (1 + 1e-9) if scale.percent else np.inf
-    axes.set_yticks(ticks[(ticks >= bottom) & (ticks <= min(top, most))])
-    axes.set_ylim(bottom, top)
+    title = textwrap.fill(title, 75)
+    figure.suptitle(title, x=0.012, ha="left", fontsize=10, weight="bold")
+    return figure, figure.add_subplot()
 
 
 def _draw_points(
     axes: Axes,
     main: TradeoffCurve,
     chosen: OperatingPoint | None,
-    measured_ms: float | None,
+    live: float | None,
     names: tuple[str, str],
     scale: _Scale,
 ) -> list[_Label]:
-    """Mark the chosen point, the live measurement and each model alone, the teacher at its own cost."""
-    student, both = scale.x(main, 0.0), scale.x(main, 1.0)
-    qualities = main.student_quality, main.teacher_quality
-    marks = [
-        (f"{role} alone: {scale.text(q)}\n{textwrap.fill(name, 30)}", x, q, marker, INK, "white")
-        for role, name, x, q, marker in zip(
-            ("teacher", "student"), names[::-1], (both - student, student), qualities[::-1], "so", strict=True
-        )
-    ]  # fmt: skip
-    if chosen is not None:
-        x, quality = scale.x(main, chosen.deferral_rate), chosen.quality
-        if measured_ms is not None and scale.kind == "latency_ms":
-            text = f"measured live: {measured_ms:.3g} ms"
-            marks.insert(0, (text, measured_ms, quality, "D", "white", BLUE))
-        text = f"{100 * chosen.deferral_rate:.1f} % deferred: {scale.text(quality)}"
-        marks.insert(0, (text, x, quality, "D", BLUE, "white"))
-    axes.axhline(scale.y(main.teacher_quality), color="#cccccc", lw=0.8, zorder=1)
+    """Mark each model alone, the teacher at its own cost, the chosen point and the live measurement."""
+    low, high = main.student_quality, main.teacher_quality
+    marks = [("student", names[0], scale.student, low, "o"), ("teacher", names[1], scale.teacher, high, "s")]
+    axes.axhline(scale.y(high), color="#cccccc", lw=0.8, zorder=1)
+    style: Any = {"ms": 7, "mew": 1.3, "clip_on": False}
     labels = []
-    for text, x, quality, marker, face, edge in marks:
-        style = {"ms": 7, "mfc": face, "mec": edge, "mew": 1.3, "zorder": 6, "clip_on": False}
-        axes.plot(x, scale.y(quality), marker, **style)
-        color = INK if face == INK else BLUE
-        weight = "bold" if face == BLUE else "normal"
-        labels.append(_Label(text, np.array([[x, scale.y(quality)]]), color, weight))
+    if chosen is not None:
+        x, y = scale.x(chosen.deferral_rate), scale.y(chosen.quality)
+        text = f"{100 * chosen.deferral_rate:.1f} % deferred: {scale.text(chosen.quality)}"
+        if live is not None:
+            text += f"\n\u25c7 measured live: {live:.3g} ms"
+            axes.plot(live, y, "D", mfc="white", mec=BLUE, zorder=6, **style)
+        axes.plot(x, y, "D", mfc=BLUE, mec="white", zorder=8, **style)
+        labels.append(_Label(text, np.array([[x, y]]), BLUE, "bold"))
+    for role, name, x, quality, marker in marks:
+        axes.plot(x, scale.y(quality), marker, mfc=INK, mec="white", zorder=7, **style)
+        text = f"{role} alone: {scale.text(quality)}\n{textwrap.fill(name, 30)}"
+        labels.append(_Label(text, np.array([[x, scale.y(quality)]])))
     return labels
 
 
 def _draw_curves(
-    figure: Figure,
-    axes: Axes,
-    curves: Sequence[TradeoffCurve],
-    intervals: Intervals | None,
-    scale: _Scale,
+    axes: Axes, curves: Sequence[TradeoffCurve], intervals: Intervals | None, scale: _Scale
 ) -> list[_Label]:
-    """The first curve and its band, the others, and their names: beside a single one, else in a list."""
+    """The first curve with its band, then the others; named beside a single curve, else in a list."""
     main, others = curves[0], sorted(curves[1:], key=lambda curve: -curve.area())
-    x, y = scale.x(main, main.deferral_rate), scale.y(main.quality)
-    few = {"marker": "o", "ms": 3} if len(y) <= 12 else {}
-    lines: list[Any] = axes.plot(x, y, color=BLUE, lw=2.2, zorder=4, **few)
-    name = main.score
+    x, y, name = scale.x(main.deferral_rate), scale.y(main.quality), main.score
+    handles: list[Any] = axes.plot(x, y, color=BLUE, lw=2.2, zorder=4)
+    if len(x) <= 12:
+        axes.plot(x, y, "o", color=BLUE, ms=4, zorder=4)
     if intervals is not None:
         low, high = scale.y(intervals.low[name]), scale.y(intervals.high[name])
-        band = scale.x(main, intervals.rate)
-        axes.fill_between(band, low, high, color=BLUE, alpha=0.16, lw=0, zorder=2)
-        lines = [(Patch(color=BLUE, alpha=0.16, lw=0), lines[0])]
+        axes.fill_between(scale.x(intervals.rate), low, high, color=BLUE, alpha=0.15, lw=0, zorder=2)
+        handles = [(Patch(color=BLUE, alpha=0.15, lw=0), handles[0])]
         name += f"\n{100 * intervals.confidence:.4g} % interval"
     if not others:
         return [_Label(name, _along(x, y), BLUE, "bold")]
     for index, curve in enumerate(others):
-        muted = 0.75 * np.array(to_rgb(OTHERS[index % 5])) + 0.25
-        dash = ("-", (0, (7, 1.5, 1.5, 1.5)), (0, (2, 1)))[index // 5 % 3]
-        x, y = scale.x(curve, curve.deferral_rate), scale.y(curve.quality)
-        lines += axes.plot(x, y, color=tuple(muted), lw=1.1, ls=dash, zorder=3)
-    texts = figure.legend(
-        lines, [name, *(curve.score for curve in others)], loc="outside right upper", frameon=False,
-        title="deferral score", alignment="left", handlelength=1.8, fontsize=8, title_fontsize=8,
-    ).get_texts()  # fmt: skip
-    texts[0].set(color=BLUE, weight="bold")
+        color, dash = MUTED[index % 5], ("-", (0, (7, 1.5, 1.5, 1.5)), (0, (2, 1)))[index // 5 % 3]
+        x, y = scale.x(curve.deferral_rate), scale.y(curve.quality)
+        handles += axes.plot(x, y, color=color, lw=1.1, ls=dash, zorder=3)
+    style: Any = {"frameon": False, "alignment": "left", "handlelength": 1.8, "borderaxespad": 0}
+    named = [name, *(curve.score for curve in others)]
+    legend = axes.legend(
+        handles, named, title="deferral score", loc="upper left", bbox_to_anchor=(1.02, 1), **style
+    )
+    legend.get_texts()[0].set(color=BLUE, weight="bold")
     return []
 
 
 def _draw_references(axes: Axes, main: TradeoffCurve, scale: _Scale) -> list[_Label]:
-    """Random and oracle deferral, above the curves so that they show where they coincide."""
-    x = scale.x(main, np.linspace(0.0, 1.0, main.images + 1))
-    axes.plot(x, scale.y(main.random), color=GREY, lw=1.2, ls=(0, (4, 3)), zorder=5)
-    axes.plot(x, scale.y(main.oracle), color=GREY, lw=1.4, ls=(0, (1, 1.6)), zorder=5)
-    visible = scale.y(main.oracle) <= axes.get_ylim()[1]
-    peak = "" if visible.all() else f" (up to {scale.text(main.oracle.max())})"
+    """Random and oracle deferral over all that is drawn, and limits that keep it half the height."""
+    x = scale.x(np.linspace(0.0, 1.0, main.images + 1))
+    random, oracle = scale.y(main.random), scale.y(main.oracle)
+    axes.plot(x, random, color=GREY, lw=1.2, ls=(0, (4, 3)), zorder=5)
+    low, high = (float(end) for end in axes.dataLim.intervaly)
+    cut = high > low and oracle.max() - low > 2 * (high - low)
+    high = max(high, high + 0.4 * (high - low) if cut else oracle.max())
+    margin = 0.08 * (high - low) or scale.y(0.01)
+    axes.plot(x, oracle, color=GREY, lw=1.4, ls=(0, (1, 1.6)), zorder=5)
+    locator = MaxNLocator(6, steps=[1, 2, 2.5, 5, 10])
+    ticks = np.asarray(locator.tick_values(low - margin, high + margin))
+    axes.set_yticks(ticks[(ticks >= 0) & (ticks <= 100)] if scale.percent else ticks)
+    axes.set_ylim(low - margin, high + margin)
+    shown = oracle <= high + margin
+    peak = f" (up to {scale.text(float(main.oracle.max()))})" if cut else ""
     return [
-        _Label(f"oracle{peak}", _along(x[visible], scale.y(main.oracle[visible])), GREY),
-        _Label("random deferral", _along(x, scale.y(main.random)), GREY),
+        _Label(f"oracle{peak}", _along(x[shown], oracle[shown]), GREY),
+        _Label("random deferral", _along(x, random), GREY),
     ]
 
 
 def _draw_groups(axes: Axes, values: FloatArray, right: NDArray[np.bool_]) -> list[_Label]:
-    """One histogram a group on shared bins, and the axis limits."""
-    finite = values[np.isfinite(values)] if np.isfinite(values).any() else np.zeros(1)
-    low, high = float(finite.min()), float(finite.max())
-    if low == high:
-        low, high = low - 0.5, high + 0.5
-    edges = np.linspace(low, high, 51)
-    labels, peak = [], 0.0
+    """Histograms of both groups on shared bins; sets the limits."""
+    finite = values[np.isfinite(values)]
+    low, high = (finite.min(), finite.max()) if len(finite) else (0.0, 0.0)
+    if high - low <= 1e-9 * abs(high):
+        low, high = low - 0.5 * max(1.0, abs(low)), low + 0.5 * max(1.0, abs(low))
+    edges, peak, labels = np.linspace(low, high, 51), 0.0, []
     for part, color, word in ((right, BLUE, "right"), (~right, VERMILLION, "wrong")):
-        counts = np.histogram(np.clip(values[part], low, high), edges)[0]
-        share = 100 * counts / max(len(values[part]), 1)
-        axes.stairs(share, edges, fill=True, color=color, alpha=0.25, lw=0, zorder=2)
-        axes.stairs(share, edges, color=color, lw=1.4, zorder=3)
-        peak = max(peak, float(share.max()))
+        # Negated, because a bin must hold its right end: a score at the threshold is the student's.
+        counts = np.histogram(-np.clip(values[part], low, high), -edges[::-1])[0][::-1]
         if counts.any():
-            tall = np.argsort(-share)[:12]
-            middle = (edges[tall] + edges[tall + 1]) / 2
-            at = np.column_stack([middle, share[tall]])
-            labels.append(_Label(f"student {word}\n{counts.sum():,} images", at, color, "bold"))
-    root = peak > 40
-    if root:
+            share = 100 * counts / counts.sum()
+            axes.stairs(share, edges, fill=True, color=color, alpha=0.25, lw=0, zorder=2)
+            axes.stairs(np.where(counts, share, np.nan), edges, color=color, lw=1.3, zorder=3)
+            tall, peak = np.argsort(-share, kind="stable")[:12], max(peak, share.max())
+            at = np.column_stack([(edges[tall] + edges[tall + 1]) / 2, share[tall]])[counts[tall] > 0]
+            labels.append(_Label(f"student {word}\n{_images(counts.sum())}", at, color, "bold"))
+    axes.set_ylabel("% of the group, per bin")
+    if peak > 40:
         axes.set_yscale("function", functions=(lambda v: np.sqrt(np.maximum(v, 0)), np.square))
-    axes.set_ylabel("% of the group, per bin" + (" (square-root scale)" if root else ""))
-    axes.set_xlim(low - 0.01 * (high - low), high + 0.01 * (high - low))
-    axes.set_ylim(0, 1.3 * peak)
+        axes.set_ylabel("% of the group, per bin (square-root scale)")
+    axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+    axes.set(xlim=(low - 0.01 * (high - low), high + 0.01 * (high - low)), ylim=(0, 1.25 * peak))
     return labels
+
+
+def _images(count: int) -> str:
+    return "1 image" if count == 1 else f"{count:,} images"
+
+
+def _on_top(axes: Axes, x: float) -> FloatArray:
+    """Points along the upper half of a vertical line, or of the middle where x is out of sight."""
+    low, high = axes.get_xlim()
+    x = x if low < x < high else (low + high) / 2
+    heights = axes.transAxes.transform([(0, up) for up in np.linspace(0.96, 0.5, 12)])
+    return np.column_stack([np.full(12, x), axes.transData.inverted().transform(heights)[:, 1]])
 
 
 def _along(x: FloatArray, y: FloatArray) -> FloatArray:
@@ -360,56 +327,79 @@ def _along(x: FloatArray, y: FloatArray) -> FloatArray:
     return np.column_stack([at, np.interp(at, x, y)])
 
 
-def _dots(artist: Any) -> FloatArray:
-    """Where a line or patch has ink: pixels [D, 2], one every 3 along it."""
+def _place(figure: Figure, axes: Axes, labels: Sequence[_Label]) -> None:
+    """Write each label near its anchor, inside the axes, off lines, marks, other labels and their leaders.
+
+    Every label starts at its best place; then each in turn moves to the best one given the others.
+    """
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    ink = np.concatenate([_ink(artist) for artist in (*axes.lines, *axes.patches)])
+    ink = np.unique((ink / 3).round(), axis=0) * 3
+    marks = axes.transData.transform([a.anchors[0] for a in labels if len(a.anchors) == 1] or [(0, 0)])
+    spots = [_spots(figure, axes, label, ink, marks) for label in labels]
+    picked = [int(np.argmin(cost)) for cost, *_ in spots]
+    for _, (mine, (cost, boxes, leaders, _)) in product(range(4), enumerate(spots)):
+        total = cost.copy()
+        for other, pick in enumerate(picked):
+            if other != mine:
+                box, leader = spots[other][1][pick], spots[other][2][pick]
+                overlap = np.minimum(boxes[:, 2:], box[2:]) - np.maximum(boxes[:, :2], box[:2])
+                total += np.maximum(overlap, 0).prod(axis=1) + 1e3 * (overlap > 0).all(axis=1)
+                total += 100.0 * (_inside(leaders, box) + _inside(leader, boxes))
+        picked[mine] = int(np.argmin(total))
+    for label, (_, boxes, leaders, anchors), pick in zip(labels, spots, picked, strict=True):
+        center = (boxes[pick, :2] + boxes[pick, 2:]) / 2 - axes.transData.transform(anchors[pick])
+        axes.annotate(
+            label.text, anchors[pick], center * 72 / figure.dpi, textcoords="offset points",
+            color=label.color, weight=label.weight, ha="center", va="center", zorder=7,
+            multialignment="right" if center[0] < -10 else "left" if center[0] > 10 else "center",
+            arrowprops={"arrowstyle": "-", "lw": 0.6 * np.ptp(leaders[pick], axis=0).any(), "color": GREY, "shrinkB": 4},
+            annotation_clip=False,
+        )  # fmt: skip
+
+
+def _spots(figure: Figure, axes: Axes, label: _Label, ink: FloatArray, marks: FloatArray) -> tuple[Any, ...]:
+    """All places for a label: cost [C], box [C, 4] and leader [C, 12, 2] in pixels, and how to get there."""
+    probe = figure.text(0, 0, label.text, weight=label.weight)
+    size = np.array(probe.get_window_extent().size)
+    probe.remove()
+    turn, far = (a.ravel() for a in np.meshgrid(np.arange(16) * np.pi / 8, (6, 9, 14, 22, 32, 48, 70)))
+    anchors, far = np.repeat(label.anchors, len(far), axis=0), np.tile(far, len(label.anchors))
+    side = np.tile(np.column_stack([np.cos(turn), np.sin(turn)]), (len(label.anchors), 1))
+    pixels = axes.transData.transform(anchors)
+    center = pixels + far[:, None] * side * figure.dpi / 72 + np.clip(1.5 * side, -1, 1) * size / 2
+    boxes = np.hstack([center - size / 2 - 2, center + size / 2 + 2])
+    frame = np.array(axes.bbox.extents)
+    outside = np.maximum(frame[:2] - boxes[:, :2], 0) + np.maximum(boxes[:, 2:] - frame[2:], 0)
+    cost = 1e3 * outside.sum(axis=1) + 12.0 * _inside(ink, boxes) + 0.4 * far
+    reach = (far > LEADER)[:, None, None] * np.linspace(0, 1, 12)[:, None]
+    leaders = pixels[:, None] + reach * (center - pixels)[:, None]
+    for mark in marks[np.hypot(*(marks - pixels[0]).T) > 3] if len(label.anchors) == 1 else ():
+        cost += 100 * _inside(leaders, np.hstack([mark - 7, mark + 7]))
+    return cost, boxes, leaders, anchors
+
+
+def _ink(artist: Any) -> FloatArray:
+    """Pixels [D, 2] that a line, mark or patch covers: one every 3 along its path, a square for a mark."""
     path = artist.get_transform().transform(artist.get_path().vertices)
     path = path[np.isfinite(path).all(axis=1)]
+    if len(path) == 1:
+        return np.asarray(path + list(product(range(-6, 7, 3), repeat=2)))
     length = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(path, axis=0).T))])
     at = np.arange(0.0, length[-1] + 1, 3)
     return np.column_stack([np.interp(at, length, path[:, 0]), np.interp(at, length, path[:, 1])])
 
 
-def _place(figure: Figure, axes: Axes, labels: Sequence[_Label]) -> None:
-    """Write each label where it hides least: inside, off lines and other labels, near its anchor."""
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")
-    ink = np.concatenate([_dots(artist) for artist in (*axes.lines, *axes.patches)])
-    frame, to_pixels, point = np.array(axes.bbox.extents), axes.transData.transform, figure.dpi / 72
-    taken = [np.tile(to_pixels(a.anchors[0]), 2) + 7 * CORNERS for a in labels if len(a.anchors) == 1]
-    for label in labels:
-        style: Any = {"color": label.color, "weight": label.weight, "fontsize": 8.5}
-        probe = figure.text(0, 0, label.text, **style)
-        size = np.array(probe.get_window_extent().size)
-        probe.remove()
-        best: Any = (np.inf,)
-        for anchor, side, far in product(label.anchors, SIDES, (6, 12, 20, 32, 48)):
-            offset = far * np.array(side) / np.hypot(*side)
-            low = to_pixels(anchor) + offset * point + (np.array(side) - 1) / 2 * size
-            box = np.concatenate([low, low + size]) + 2 * CORNERS
-            outside = np.maximum((frame - box) * CORNERS * -1, 0).sum()
-            hidden = ((ink > box[:2]) & (ink < box[2:])).all(axis=1).sum()
-            shared = sum(
-                np.maximum(np.minimum(box[2:], t[2:]) - np.maximum(box[:2], t[:2]), 0).prod() for t in taken
-            )
-            cost = 20 * outside + 3 * hidden + shared + 0.4 * far
-            if cost < best[0]:
-                best = cost, anchor, offset, side, far, box
-        _, anchor, offset, (across, up), far, box = best
-        taken.append(box)
-        axes.annotate(
-            label.text, anchor, offset, textcoords="offset points", annotation_clip=False, zorder=7,
-            ha=("right", "center", "left")[across + 1], va=("top", "center", "bottom")[up + 1],
-            bbox={"fc": "white", "ec": "none", "alpha": 0.75, "pad": 0.8},
-            arrowprops={"arrowstyle": "-", "lw": 0.6 * (far > 12), "color": label.color, "shrinkB": 4},
-            **style,
-        )  # fmt: skip
+def _inside(dots: FloatArray, boxes: FloatArray) -> Any:
+    """How many of the dots [..., D, 2] lie in each box [..., 4]."""
+    boxes = boxes[..., None, :]
+    return ((dots > boxes[..., :2]) & (dots < boxes[..., 2:])).all(axis=-1).sum(axis=-1)
 
 
 def _save(figure: Figure, stem: Path, title: str) -> list[Path]:
-    """Write PNG and SVG, each whole or not at all."""
-    files = []
-    for kind, metadata in (("png", {"Title": title}), ("svg", {"Title": title, "Date": None})):
-        files.append(stem.with_name(f"{stem.name}.{kind}"))
-        with atomic_write(files[-1]) as temporary:
-            figure.savefig(temporary, format=kind, metadata=metadata)
+    files = [stem.with_name(f"{stem.name}.{kind}") for kind in ("png", "svg")]
+    for file, metadata in zip(files, ({"Title": title}, {"Title": title, "Date": None}), strict=True):
+        with atomic_write(file) as temporary:
+            figure.savefig(temporary, format=file.suffix[1:], metadata=metadata)
     return files

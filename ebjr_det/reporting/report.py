@@ -76,9 +76,7 @@ class Report:
             "points": [point.to_dict() for point in points],
             "scores": areas,
             "score_intervals": {name: list(self.intervals.area[name]) for name in areas},
-            "score_minus_free_energy": {
-                name: list(self.intervals.area_difference[name]) for name in areas
-            },
+            "score_minus_free_energy": {name: list(self.intervals.area_difference[name]) for name in areas},
             "confidence": self.intervals.confidence,
             "random_area": _area(self.curve.random),
             "oracle_area": _area(self.curve.oracle),

@@ -1,11 +1,13 @@
 """The same tables for the screen and for Markdown: models, operating points, scores, and what they say."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from io import StringIO
 from typing import Any
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from ebjr_det.reporting.report import ENERGY, Report
@@ -25,7 +27,7 @@ def findings(report: Report) -> list[str]:
 
 def print_report(report: Report) -> None:
     """Tables and findings on stdout."""
-    console = Console()
+    console = _console()
     for table in tables(report):
         console.print(table)
     for sentence in findings(report):
@@ -36,74 +38,78 @@ def to_markdown(report: Report) -> str:
     """The same as a Markdown page."""
     lines = [f"# {report.title}", ""]
     for table in tables(report):
-        heading, table.title, table.box = table.title, None, box.MARKDOWN
-        lines += [f"## {heading}", "", markdown_table(table), ""]
+        lines += [f"## {table.title}", "", markdown_table(table), ""]
     return "\n".join([*lines, *(f"- {sentence}" for sentence in findings(report)), ""])
 
 
 def markdown_table(table: Table) -> str:
     """A rich table as Markdown text."""
     buffer = StringIO()
-    table.box = box.MARKDOWN
+    caption, table.title, table.caption = table.caption, None, None
+    table.box, table.pad_edge = box.MARKDOWN, True
     Console(file=buffer, width=400, no_color=True).print(table)
-    return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines() if line.strip())
+    lines = [line.rstrip() for line in buffer.getvalue().splitlines() if line.strip()]
+    return "\n".join([*lines, *(["", str(caption)] if caption else [])])
 
 
 def _models(report: Report) -> Table:
-    data = report.to_dict() if report.printed is not None else _without_points(report)
+    data = _summary(report)
+    metrics = [f"{name.replace('_', ' ')} %" for name in report.metrics["joint"]]
+    latency = data["student"]["latency"]
     table = _table(
-        f"{report.title or 'Models'}: {len(report.run):,} images",
-        ["model", *report.metrics["joint"], "deferred", "MMACs", "ms mean", "p50", "p90", "p99", "G"],
+        f"{report.title}: {len(report.run):,} images",
+        ["model", *metrics, "deferred %", "MMACs", "ms mean", "p50", "p90", "p99", "G %"],
     )
     for side in ("student", "teacher", "joint"):
         row = data[side]
-        latency = row["latency"] or {}
+        times = row["latency"] or {}
         table.add_row(
-            f"{side}: {row['name']}",
-            *(_percent(value) for value in row["metrics"].values()),
-            _percent(row.get("deferral_rate")),
-            _number(row["macs"], 1e-6, 2),
-            *(_number(latency.get(key), 1, 2) for key in ("mean", "p50", "p90", "p99")),
-            _percent(row.get("gap_recovered")),
+            side if side in ("joint", row["name"]) else f"{side} {row['name']}",
+            *(_number(value, 100) for value in row["metrics"].values()),
+            _number(row.get("deferral_rate"), 100),
+            _number(row["macs"], 1e-6),
+            *(_number(times.get(key)) for key in ("mean", "p50", "p90", "p99")),
+            _number(row.get("gap_recovered"), 100, 1),
         )
-    latency = data["student"]["latency"]
     if latency:
-        table.caption = f"ms an image, batch {latency['batch_size']}, {latency['device']}; G = share of the gap"
+        table.caption = f"ms an image, batch {latency['batch_size']}, {latency['device']}"
     return table
 
 
-def _without_points(report: Report) -> dict:  # type: ignore[type-arg]
-    from dataclasses import replace
-
-    return replace(report, printed=[]).to_dict()
-
-
 def _points(report: Report) -> Table:
+    name = report.task.quality_name
     table = _table(
         f"Operating points of {report.curve.score}",
-        ["deferred", "threshold", report.task.quality_name, "MMACs", "ms", "G", "random", "oracle"],
+        ["deferred %", "threshold", f"{name} %", "MMACs", "ms", "G %", "random %", "oracle %"],
     )
-    count = report.curve.images
     for point in report.table_points():
-        index = round(point.deferral_rate * count)
+        index = round(point.deferral_rate * report.curve.images)
         table.add_row(
-            _percent(point.deferral_rate),
-            _number(point.to_dict()["threshold"], 1, 4),
-            _percent(point.quality),
-            _number(point.macs, 1e-6, 2),
-            _number(point.latency_ms, 1, 2),
-            _percent(point.gap_recovered),
-            _percent(report.curve.random[index]),
-            _percent(report.curve.oracle[index]),
+            _number(point.deferral_rate, 100),
+            _number(point.to_dict()["threshold"], digits=6),
+            _number(point.quality, 100),
+            _number(point.macs, 1e-6),
+            _number(point.latency_ms),
+            _number(point.gap_recovered, 100, 1),
+            _number(report.curve.random[index], 100),
+            _number(report.curve.oracle[index], 100),
         )
     return table
 
 
 def _scores(report: Report) -> Table:
-    percent = f"{100 * report.intervals.confidence:g} %"
+    interval = f"{100 * report.intervals.confidence:g} % interval"
     table = _table(
-        "Deferral scores by area under quality against deferral rate",
-        ["score", "area", percent, f"minus {report.intervals.reference}", percent, "G at .1", "G at .3"],
+        f"Deferral scores by area under {report.task.quality_name} against deferral rate",
+        [
+            "score",
+            "area",
+            interval,
+            f"minus {report.intervals.reference}",
+            interval,
+            "G % at .1",
+            "G % at .3",
+        ],
     )
     areas = {name: curve.area() for name, curve in report.curves.items()}
     base = areas[report.intervals.reference]
@@ -115,13 +121,19 @@ def _scores(report: Report) -> Table:
             _interval(report.intervals.area[name]),
             f"{areas[name] - base:+.4f}",
             _interval(report.intervals.area_difference[name]),
-            *(_percent(curve.gap_recovered_at(rate)) for rate in (0.1, 0.3)),
+            *(_number(curve.gap_recovered_at(rate), 100, 1) for rate in (0.1, 0.3)),
         )
+    data = _summary(report)
+    table.caption = f"random deferral {data['random_area']:.4f}, oracle {data['oracle_area']:.4f}"
     return table
 
 
+def _summary(report: Report) -> dict[str, Any]:
+    return replace(report, printed=[]).to_dict()
+
+
 def _pair_finding(report: Report) -> str:
-    data = _without_points(report)
+    data = _summary(report)
     joint, teacher, student = data["joint"], data["teacher"], data["student"]
     name = report.task.quality_name
     text = (
@@ -158,23 +170,36 @@ def _energy_finding(report: Report) -> str:
     low, high = report.intervals.area_difference[best]
     verdict = "outside" if low > 0 or high < 0 else "within"
     return (
-        f"{ENERGY} (area {areas[ENERGY]:.4f}) is not the best score: {best} has {areas[best]:.4f}, a difference "
-        f"of {areas[best] - areas[ENERGY]:.4f} [{low:.4f}, {high:.4f}], {verdict} chance."
+        f"{ENERGY} (area {areas[ENERGY]:.4f}) is not the best score: {best} has {areas[best]:.4f}, "
+        f"a difference of {areas[best] - areas[ENERGY]:.4f} [{low:.4f}, {high:.4f}], {verdict} chance."
     )
 
 
 def _table(title: str, columns: Sequence[str]) -> Table:
-    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
+    table = Table(
+        title=title,
+        box=box.SIMPLE_HEAD,
+        title_justify="left",
+        title_style="bold",
+        caption_justify="left",
+        pad_edge=False,
+    )
     for index, column in enumerate(columns):
-        table.add_column(column, justify="left" if index == 0 else "right", no_wrap=index == 0)
+        table.add_column(column, justify="left" if index == 0 else "right", overflow="fold")
     return table
+
+
+def _console() -> Console:
+    """The terminal's own width; wide where the output is a file or a pipe."""
+    console = Console()
+    return console if console.is_terminal else Console(width=120)
 
 
 def _percent(value: float | None) -> str:
     return NONE if value is None else f"{100 * value:.2f} %"
 
 
-def _number(value: float | None, scale: float, digits: int) -> str:
+def _number(value: float | None, scale: float = 1, digits: int = 2) -> str:
     return NONE if value is None else f"{value * scale:.{digits}f}"
 
 
@@ -183,34 +208,34 @@ def _interval(ends: tuple[float, float]) -> str:
 
 
 def print_rows(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Plain rows of text as a table on stdout."""
-    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
-    for column in columns:
-        table.add_column(column, overflow="fold")
+    """Plain rows of text as a table on stdout, the first column never broken."""
+    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", pad_edge=False)
+    for index, column in enumerate(columns):
+        table.add_column(column, no_wrap=index == 0)
     for row in rows:
-        table.add_row(*row)
-    Console().print(table, markup=False)
+        table.add_row(*map(escape, row))
+    _console().print(table)
 
 
 def print_calibration(answer: Mapping[str, Any]) -> None:
     """A calibrated threshold: the target, and both sets of images side by side."""
     table = _table(
         f"Threshold of {answer['score']} for {_target_text(answer['target'])}: {answer['threshold']}",
-        ["images", "count", "deferred", "quality", "student", "teacher", "MMACs", "ms"],
+        ["images", "count", "deferred %", "quality %", "student %", "teacher %", "MMACs", "ms"],
     )
     for part in ("calibration", "report"):
         row = answer[part]
         table.add_row(
             part,
             f"{row['images']:,}",
-            _percent(row["deferral_rate"]),
-            _percent(row["quality"]),
-            _percent(row["student_quality"]),
-            _percent(row["teacher_quality"]),
-            _number(row["macs"], 1e-6, 2),
-            _number(row["latency_ms"], 1, 2),
+            *(
+                _number(row[key], 100)
+                for key in ("deferral_rate", "quality", "student_quality", "teacher_quality")
+            ),
+            _number(row["macs"], 1e-6),
+            _number(row["latency_ms"]),
         )
-    Console().print(table)
+    _console().print(table)
 
 
 def _target_text(target: Mapping[str, Any]) -> str:

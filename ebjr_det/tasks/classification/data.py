@@ -122,13 +122,15 @@ def _cifar(name: str, root: str | None, split: str, verify: bool) -> ImageSet:
 class _PlainUnpickler(pickle.Unpickler):
     """Unpickles containers, numbers, bytes and numpy arrays, and refuses to look up anything else."""
 
-    ALLOWED = {
-        ("numpy.core.multiarray", "_reconstruct"),
-        ("numpy._core.multiarray", "_reconstruct"),
-        ("numpy", "ndarray"),
-        ("numpy", "dtype"),
-        ("_codecs", "encode"),
-    }
+    ALLOWED = frozenset(
+        {
+            ("numpy.core.multiarray", "_reconstruct"),
+            ("numpy._core.multiarray", "_reconstruct"),
+            ("numpy", "ndarray"),
+            ("numpy", "dtype"),
+            ("_codecs", "encode"),
+        }
+    )
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in self.ALLOWED:
@@ -191,9 +193,7 @@ def _open_image(base: Path, ids: tuple[str, ...], index: int) -> Any:
         with Image.open(base / ids[index]) as image:
             return image.convert("RGB")
     except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise InvalidInput(
-            f"Expected a readable image, got `{base / ids[index]}`: {error}."
-        ) from error
+        raise InvalidInput(f"Expected a readable image, got `{base / ids[index]}`: {error}.") from error
 
 
 def _digits(root: str | None, split: str, verify: bool) -> ImageSet:

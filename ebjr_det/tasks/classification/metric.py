@@ -1,4 +1,4 @@
-"""Classification judged: right or wrong an image, accuracy = the mean. Quality is top-1 accuracy in [0, 1]."""
+"""Classification judged: an image is right or wrong, the quality is top-1 accuracy in [0, 1]."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -37,9 +37,7 @@ class Accuracy:
             "top5_accuracy": float(matches["top5_correct"].mean()),
         }
 
-    def quality_path(
-        self, student: Matches, teacher: Matches, order: NDArray[np.intp]
-    ) -> FloatArray:
+    def quality_path(self, student: Matches, teacher: Matches, order: NDArray[np.intp]) -> FloatArray:
         """Exact in integers: right answers of the student, plus what each deferred image changes."""
         gain = self._gain(student, teacher)[order]
         right = student["correct"].sum() + np.concatenate([[0], np.cumsum(gain)])

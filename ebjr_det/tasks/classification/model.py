@@ -49,7 +49,8 @@ class Preprocessing:
         if self.crop is not None:
             steps.append(v2.CenterCrop(self.crop))
         steps += [v2.ToDtype(torch.float32, scale=True), v2.Normalize(self.mean, self.std)]
-        return v2.Compose([*steps, v2.ToPureTensor()])
+        transform: Callable[[Any], Tensor] = v2.Compose([*steps, v2.ToPureTensor()])
+        return transform
 
 
 class Classifier:

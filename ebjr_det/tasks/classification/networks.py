@@ -92,7 +92,7 @@ def _check_positive(**settings: int) -> None:
 
 
 def _units_per_stage(depth: int, slope: int, offset: int) -> int:
-    """n in depth = slope·n + offset, n >= 1; ConfigError names the nearest valid depth."""
+    """N in depth = slope·n + offset, n >= 1; ConfigError names the nearest valid depth."""
     _check_positive(depth=depth)
     units = max(1, (depth - offset + slope // 2) // slope)
     nearest = slope * units + offset

@@ -1,0 +1,133 @@
+"""One score = one small function of a row of logits f [..., classes] -> [...], higher = defer.
+
+All are computed in float64, whatever the precision of the logits. f are raw logits, p = softmax(f).
+A function becomes a score by its `@score(formula, source)`; its keyword arguments are the score's options.
+"""
+
+import hashlib
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+from scipy.special import entr, logsumexp, softmax
+
+from ebjr_det.errors import ConfigError
+from ebjr_det.types import FloatArray
+
+AnyLogits = NDArray[np.floating[Any]]
+RowFunction = Callable[..., FloatArray]
+
+
+@dataclass(frozen=True)
+class Score:
+    """A registered score: `function` maps logits [..., classes] to scores [...]."""
+
+    name: str
+    function: RowFunction
+    formula: str
+    source: str
+    options: tuple[str, ...]
+
+
+SCORES: dict[str, Score] = {}
+"""Every score by name, in the order of this file."""
+
+
+def score(formula: str, source: str) -> Callable[[RowFunction], RowFunction]:
+    """Register a function under its own name."""
+
+    def register(function: RowFunction) -> RowFunction:
+        _, *options = inspect.signature(function).parameters
+        name = function.__name__
+        SCORES[name] = Score(name, function, formula, source, tuple(options))
+        return function
+
+    return register
+
+
+@score("-T logsumexp(f / T)", "Liu et al. 2020, arXiv 2010.03759, eq. 4; EBJR, arXiv 2110.10343")
+def free_energy(logits: AnyLogits, temperature: float = 1.0) -> FloatArray:
+    """Free energy of the input under the student.
+
+    Args:
+        temperature: T > 0. As T falls to 0 the score approaches `max_logit`.
+
+    Raises:
+        ConfigError: a temperature that is not above 0.
+
+    >>> free_energy(np.array([0.0, 0.0])).item() == -np.log(2)
+    True
+    """
+    if not (np.isfinite(temperature) and temperature > 0):
+        raise ConfigError(f"Expected `temperature` to be above 0, got {temperature}.")
+    return np.asarray(-temperature * logsumexp(_f64(logits) / temperature, axis=-1))
+
+
+@score("-logsumexp(softmax(f))", "EBJR's released code, github.com/vbdi/ebjr, ebjr.py")
+def probability_logsumexp(logits: AnyLogits, dtype: DTypeLike = np.float64) -> FloatArray:
+    """What the released EBJR code thresholds; not the energy of the logits.
+
+    Its negative lies in [log K + 1/K, log(K - 1 + e)] for K classes and is close to max-softmax.
+
+    Args:
+        dtype: float32 reproduces the published tables to the picture; float64 everywhere else.
+    """
+    probabilities = softmax(np.asarray(logits, dtype=dtype), axis=-1)
+    return np.asarray(-logsumexp(probabilities, axis=-1))
+
+
+@score("-max softmax(f)", "Hendrycks & Gimpel 2017, arXiv 1610.02136")
+def max_softmax(logits: AnyLogits) -> FloatArray:
+    """Negative probability of the predicted class, in [-1, -1/K]."""
+    return np.asarray(-softmax(_f64(logits), axis=-1).max(axis=-1))
+
+
+@score("-max f", "Hendrycks et al. 2022, arXiv 1911.11132")
+def max_logit(logits: AnyLogits) -> FloatArray:
+    """Negative largest logit."""
+    return np.asarray(-_f64(logits).max(axis=-1))
+
+
+@score("-sum p log p, p = softmax(f)", "BranchyNet, Teerapittayanon et al. 2016, arXiv 1709.01686")
+def entropy(logits: AnyLogits) -> FloatArray:
+    """Shannon entropy of the predicted probabilities in nats, in [0, log K]."""
+    return np.asarray(entr(softmax(_f64(logits), axis=-1)).sum(axis=-1))
+
+
+@score("p2 - p1, the two largest of softmax(f)", "Scheffer et al. 2001, doi 10.1007/3-540-44816-0_31")
+def margin(logits: AnyLogits) -> FloatArray:
+    """Runner-up minus winner, in [-1, 0]; a single class scores -1."""
+    probabilities = softmax(_f64(logits), axis=-1)
+    if probabilities.shape[-1] == 1:
+        return np.asarray(-probabilities[..., 0])
+    top = np.partition(probabilities, -2, axis=-1)[..., -2:]
+    return np.asarray(top[..., 0] - top[..., 1])
+
+
+@score("-sum softplus(f)", "Wang et al. 2021, arXiv 2109.14162, eq. 6")
+def joint_energy(logits: AnyLogits) -> FloatArray:
+    """Joint energy of independent sigmoid outputs, each class on its own."""
+    return np.asarray(-np.logaddexp(0.0, _f64(logits)).sum(axis=-1))
+
+
+@score("uniform in [0, 1), a hash of f", "the control: a coin")
+def random(logits: AnyLogits, seed: int = 0) -> FloatArray:
+    """A coin that depends on nothing but the row's bits and the seed.
+
+    Hashing the logits gives an image the same number in any batch, order or process.
+    """
+    values = np.ascontiguousarray(_f64(logits))
+    key = seed.to_bytes(8, "little", signed=True)
+    digests = b"".join(
+        hashlib.blake2b(row.tobytes(), digest_size=8, key=key).digest()
+        for row in values.reshape(-1, values.shape[-1])
+    )
+    whole = np.frombuffer(digests, dtype=np.uint64) >> np.uint64(11)
+    return np.asarray((whole * 2.0**-53).reshape(values.shape[:-1]))
+
+
+def _f64(logits: AnyLogits) -> FloatArray:
+    return np.asarray(logits, dtype=np.float64)
