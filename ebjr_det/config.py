@@ -85,6 +85,7 @@ class RunSection(_Section):
     """How the run goes, none of which changes what is measured but the batch size in its last bits."""
 
     batch_size: int = Field(256, ge=1)
+    flush_seconds: float = Field(5.0, ge=0)
     workers: int = Field(0, ge=0)
     device: str = "auto"
     seed: int = 0

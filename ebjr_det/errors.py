@@ -8,6 +8,8 @@ and keeps its traceback.
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+SHOWN = 12
+
 
 class EbjrError(Exception):
     """Any mistake or impossibility that the user can act on."""
@@ -38,7 +40,9 @@ class Infeasible(EbjrError):
 
 
 def did_you_mean(name: str, valid: Iterable[str]) -> str:
-    """The tail of an error about an unknown name: the nearest match and all valid names.
+    """The tail of an error about an unknown name: the nearest match and the valid names.
+
+    Of more than 12 valid names the first 12 are shown, and none where there is a near one.
 
     >>> did_you_mean("entropi", ["entropy", "margin"])
     'Did you mean `entropy`? Valid: entropy, margin.'
@@ -47,4 +51,8 @@ def did_you_mean(name: str, valid: Iterable[str]) -> str:
     """
     names = sorted(valid)
     near = get_close_matches(name, names, n=1, cutoff=0.5)
-    return (f"Did you mean `{near[0]}`? " if near else "") + f"Valid: {', '.join(names)}."
+    question = f"Did you mean `{near[0]}`?" if near else ""
+    if len(names) > SHOWN and near:
+        return question
+    rest = ", ..." if len(names) > SHOWN else "."
+    return f"{question} Valid: {', '.join(names[:SHOWN])}{rest}".lstrip()

@@ -58,6 +58,7 @@ class Pair:
             task=self.task,
             scores=scores,
             parts=parts,
+            flush_seconds=self.config.run.flush_seconds,
         )
 
     def _batches_from(self, start: int) -> Iterator[Batch]:
@@ -135,7 +136,7 @@ def resolve_device(name: str) -> str:
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        torch.empty(1, device=name)
+        torch.zeros(1, device=name).item()
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise ConfigError(f"Expected a device of this machine, got `{name}`: {reason}.") from error

@@ -37,7 +37,7 @@ DATASETS = {
     "imagenet": {"dataset": "image_folder", "split": "val"},
 }
 RULE = "---------------------"
-BAR = "{desc} |{bar:32}| ({n_fmt}/{total_fmt}) Total: {elapsed} | ETA: {remaining} | {postfix}"
+BAR = "{desc} |{bar:32}| ({n_fmt}/{total_fmt}) Total: {elapsed} | ETA: {remaining} | {unit}"
 
 
 def released_score(logits: Logits) -> FloatArray:
@@ -160,7 +160,7 @@ def run(joint: JointModel, data: Any, args: argparse.Namespace) -> tuple[int, fl
             records.append(task.match(output.predictions, labels))
             right += [records[-1][key].sum() for key in ("correct", "top5_correct")]
             top1, top5 = 100 * right / (bar.n + len(labels))
-            bar.set_postfix_str(f"top1: {top1: .4f} | top5: {top5: .4f}", refresh=False)
+            bar.unit = f"top1: {top1: .4f} | top5: {top5: .4f}"
             bar.update(len(labels))
     return stayed, seconds, concatenate(records)
 

@@ -54,6 +54,7 @@ def write_tradeoff_figure(
 
     The teacher alone stands at its own cost: only in the pair does the student's come on top. An oracle
     that would flatten all other lines leaves at the top; its label then says how high it goes.
+    Returns the paths of the PNG and the SVG.
 
     Args:
         stem: the files' path without `.png` and `.svg`; its folder exists.
@@ -65,18 +66,14 @@ def write_tradeoff_figure(
         quality_name: the y axis; an accuracy is shown in %, any other quality as the number it is.
         names: of the student and the teacher.
 
-    Returns:
-        The two files: PNG, SVG.
-
     Raises:
         ConfigError: no curve, an unknown kind or cost, a measurement without an operating point, or
             intervals that lack the first curve's score.
     """
-    if not curves or (measured_ms is not None and chosen is None):
-        raise ConfigError(
-            "Expected at least one curve, and `chosen` beside `measured_ms`, "
-            f"got {len(curves)} curves, {chosen}, {measured_ms}."
-        )
+    if not curves:
+        raise ConfigError("Expected at least one trade-off curve, got none.")
+    if measured_ms is not None and (chosen is None or not 0 <= measured_ms < np.inf):
+        raise ConfigError(f"Expected `measured_ms` of at least 0 and `chosen`, got {measured_ms}, {chosen}.")
     main = curves[0]
     if intervals is not None and main.score not in intervals.low:
         known = did_you_mean(main.score, intervals.low)
@@ -107,6 +104,7 @@ def write_histogram_figure(
 
     Each group's bars add up to 100 % of that group, so that a few wrong answers show as well as many
     right ones; the counts stand beside. Where one bar would hide the rest the axis is a square root.
+    Returns the paths of the PNG and the SVG.
 
     Args:
         stem: the files' path without `.png` and `.svg`; its folder exists.
@@ -114,9 +112,6 @@ def write_histogram_figure(
         right: [images] whether the student alone is right.
         threshold: scores strictly above it go to the teacher; outside all bins it is told in words.
         score, formula: what `values` are; both name the x axis.
-
-    Returns:
-        The two files: PNG, SVG.
 
     Raises:
         InvalidInput: no images, a NaN, or lengths that differ.
@@ -139,16 +134,21 @@ def write_histogram_figure(
         else:
             place = "goes to the teacher" if defer.all() else "stays with the student"
             text += ", out of sight" if 0 < defer.sum() < len(defer) else f": every image {place}"
-        labels.insert(0, _Label(text, _on_top(axes, threshold)))
-        for words, part, x, side in (
+        x = np.full(12, threshold if low < threshold < high else (low + high) / 2)
+        labels.insert(0, _Label(text, np.column_stack([x, np.linspace(0.95, 0.6, 12) * axes.get_ylim()[1]])))
+        for words, part, end, side in (
             ("\u2190 stays with the student", ~defer, 0, "left"),
             ("sent to the teacher \u2192", defer, 1, "right"),
         ):
-            words += f"\n{_images(part.sum())} ({100 * part.mean():.1f} %)"
+            words += f"\n{_images(part)} ({100 * part.mean():.1f} %)"
             words += f", student wrong on {(part & ~right).sum():,}" if part.any() else ""
-            axes.text(x, 1.02, words, ha=side, va="bottom", transform=axes.transAxes, linespacing=1.4)
+            axes.text(end, 1.02, words, ha=side, va="bottom", transform=axes.transAxes, linespacing=1.4)
         _place(figure, axes, labels)
         return _save(figure, stem, title)
+
+
+def _images(part: NDArray[np.bool_]) -> str:
+    return "1 image" if part.sum() == 1 else f"{part.sum():,} images"
 
 
 class _Label(NamedTuple):
@@ -161,10 +161,10 @@ class _Label(NamedTuple):
 
 
 class _Scale(NamedTuple):
-    """The axes of a trade-off figure: cost of the student, cost of the pair that defers all, units."""
+    """The axes of a trade-off figure: what each model costs alone, in the unit of the x axis's name."""
 
     student: float
-    both: float
+    teacher: float
     name: str
     percent: bool
 
@@ -177,12 +177,7 @@ class _Scale(NamedTuple):
         elif kind == "macs":
             prefix, unit = next((u for u in (("G", 1e9), ("M", 1e6)) if end >= u[1]), ("", 1.0))
             name = f"{prefix}MACs per image"
-        return cls(start / unit, end / unit, name, percent)
-
-    @property
-    def teacher(self) -> float:
-        """Cost of the teacher alone."""
-        return self.both - self.student
+        return cls(start / unit, (end - start) / unit, name, percent)
 
     def x(self, rate: Any) -> Any:
         """Cost of the pair at a deferral rate: student + p * teacher."""
@@ -272,9 +267,9 @@ def _draw_references(axes: Axes, main: TradeoffCurve, scale: _Scale) -> list[_La
     margin = 0.08 * (high - low) or scale.y(0.01)
     axes.plot(x, oracle, color=GREY, lw=1.4, ls=(0, (1, 1.6)), zorder=5)
     locator = MaxNLocator(6, steps=[1, 2, 2.5, 5, 10])
-    ticks = np.asarray(locator.tick_values(low - margin, high + margin))
+    ticks = np.asarray(locator.tick_values(low - 2 * margin, high + margin))
     axes.set_yticks(ticks[(ticks >= 0) & (ticks <= 100)] if scale.percent else ticks)
-    axes.set_ylim(low - margin, high + margin)
+    axes.set_ylim(low - 2 * margin, high + margin)
     shown = oracle <= high + margin
     peak = f" (up to {scale.text(float(main.oracle.max()))})" if cut else ""
     return [
@@ -299,7 +294,7 @@ def _draw_groups(axes: Axes, values: FloatArray, right: NDArray[np.bool_]) -> li
             axes.stairs(np.where(counts, share, np.nan), edges, color=color, lw=1.3, zorder=3)
             tall, peak = np.argsort(-share, kind="stable")[:12], max(peak, share.max())
             at = np.column_stack([(edges[tall] + edges[tall + 1]) / 2, share[tall]])[counts[tall] > 0]
-            labels.append(_Label(f"student {word}\n{_images(counts.sum())}", at, color, "bold"))
+            labels.append(_Label(f"student {word}\n{_images(part)}", at, color, "bold"))
     axes.set_ylabel("% of the group, per bin")
     if peak > 40:
         axes.set_yscale("function", functions=(lambda v: np.sqrt(np.maximum(v, 0)), np.square))
@@ -309,18 +304,6 @@ def _draw_groups(axes: Axes, values: FloatArray, right: NDArray[np.bool_]) -> li
     return labels
 
 
-def _images(count: int) -> str:
-    return "1 image" if count == 1 else f"{count:,} images"
-
-
-def _on_top(axes: Axes, x: float) -> FloatArray:
-    """Points along the upper half of a vertical line, or of the middle where x is out of sight."""
-    low, high = axes.get_xlim()
-    x = x if low < x < high else (low + high) / 2
-    heights = axes.transAxes.transform([(0, up) for up in np.linspace(0.96, 0.5, 12)])
-    return np.column_stack([np.full(12, x), axes.transData.inverted().transform(heights)[:, 1]])
-
-
 def _along(x: FloatArray, y: FloatArray) -> FloatArray:
     """Points [12, 2] along the middle of a line, where its name may stand."""
     at = np.linspace(0.85 * x[0] + 0.15 * x[-1], 0.15 * x[0] + 0.85 * x[-1], 12)
@@ -328,34 +311,23 @@ def _along(x: FloatArray, y: FloatArray) -> FloatArray:
 
 
 def _place(figure: Figure, axes: Axes, labels: Sequence[_Label]) -> None:
-    """Write each label near its anchor, inside the axes, off lines, marks, other labels and their leaders.
-
-    Every label starts at its best place; then each in turn moves to the best one given the others.
-    """
+    """Write each label near its anchor, inside the axes, off lines, marks, other labels and their leaders."""
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
     ink = np.concatenate([_ink(artist) for artist in (*axes.lines, *axes.patches)])
     ink = np.unique((ink / 3).round(), axis=0) * 3
     marks = axes.transData.transform([a.anchors[0] for a in labels if len(a.anchors) == 1] or [(0, 0)])
     spots = [_spots(figure, axes, label, ink, marks) for label in labels]
-    picked = [int(np.argmin(cost)) for cost, *_ in spots]
-    for _, (mine, (cost, boxes, leaders, _)) in product(range(4), enumerate(spots)):
-        total = cost.copy()
-        for other, pick in enumerate(picked):
-            if other != mine:
-                box, leader = spots[other][1][pick], spots[other][2][pick]
-                overlap = np.minimum(boxes[:, 2:], box[2:]) - np.maximum(boxes[:, :2], box[:2])
-                total += np.maximum(overlap, 0).prod(axis=1) + 1e3 * (overlap > 0).all(axis=1)
-                total += 100.0 * (_inside(leaders, box) + _inside(leader, boxes))
-        picked[mine] = int(np.argmin(total))
+    turns = range(len(spots))
+    _, picked = min(_settle(spots, [*turns[first:], *turns[:first]]) for first in turns)
     for label, (_, boxes, leaders, anchors), pick in zip(labels, spots, picked, strict=True):
         center = (boxes[pick, :2] + boxes[pick, 2:]) / 2 - axes.transData.transform(anchors[pick])
+        width = 0.6 * np.ptp(leaders[pick], axis=0).any()
         axes.annotate(
             label.text, anchors[pick], center * 72 / figure.dpi, textcoords="offset points",
             color=label.color, weight=label.weight, ha="center", va="center", zorder=7,
             multialignment="right" if center[0] < -10 else "left" if center[0] > 10 else "center",
-            arrowprops={"arrowstyle": "-", "lw": 0.6 * np.ptp(leaders[pick], axis=0).any(), "color": GREY, "shrinkB": 4},
-            annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "lw": width, "color": GREY, "shrinkB": 4}, annotation_clip=False,
         )  # fmt: skip
 
 
@@ -369,7 +341,7 @@ def _spots(figure: Figure, axes: Axes, label: _Label, ink: FloatArray, marks: Fl
     side = np.tile(np.column_stack([np.cos(turn), np.sin(turn)]), (len(label.anchors), 1))
     pixels = axes.transData.transform(anchors)
     center = pixels + far[:, None] * side * figure.dpi / 72 + np.clip(1.5 * side, -1, 1) * size / 2
-    boxes = np.hstack([center - size / 2 - 2, center + size / 2 + 2])
+    boxes = np.hstack([center - size / 2 - (5, 2), center + size / 2 + (5, 2)])
     frame = np.array(axes.bbox.extents)
     outside = np.maximum(frame[:2] - boxes[:, :2], 0) + np.maximum(boxes[:, 2:] - frame[2:], 0)
     cost = 1e3 * outside.sum(axis=1) + 12.0 * _inside(ink, boxes) + 0.4 * far
@@ -378,6 +350,23 @@ def _spots(figure: Figure, axes: Axes, label: _Label, ink: FloatArray, marks: Fl
     for mark in marks[np.hypot(*(marks - pixels[0]).T) > 3] if len(label.anchors) == 1 else ():
         cost += 100 * _inside(leaders, np.hstack([mark - 7, mark + 7]))
     return cost, boxes, leaders, anchors
+
+
+def _settle(spots: Sequence[tuple[Any, ...]], order: Sequence[int]) -> tuple[float, list[int]]:
+    """Start every label at its own best place, then let each in turn move to the best given the others."""
+    picked = [int(np.argmin(cost)) for cost, *_ in spots]
+    for _ in range(4):
+        total = 0.0
+        for mine in order:
+            cost, boxes, leaders, _ = spots[mine]
+            cost = cost.copy()
+            for box, leader in ((spots[i][1][picked[i]], spots[i][2][picked[i]]) for i in order if i != mine):
+                overlap = np.minimum(boxes[:, 2:], box[2:]) - np.maximum(boxes[:, :2], box[:2])
+                cost += 1e3 * (overlap > 0).all(axis=1) + np.maximum(overlap, 0).prod(axis=1)
+                cost += 100.0 * (_inside(leaders, box) + _inside(leader, boxes))
+            picked[mine] = int(np.argmin(cost))
+            total += cost[picked[mine]]
+    return total, picked
 
 
 def _ink(artist: Any) -> FloatArray:

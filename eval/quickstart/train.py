@@ -2,8 +2,9 @@
 
     python eval/quickstart/train.py [--out checkpoints]
 
-Both networks of configs/quickstart.yaml see the 597 training digits only, for a fixed number of epochs; nothing
-was chosen by looking at the 1,200 test digits. Takes about a minute on two cores and prints the manifest entries.
+Both networks of configs/quickstart.yaml see the 597 training digits only, for a fixed number of epochs;
+nothing was chosen by looking at the 1,200 test digits. Takes about a minute on two cores and prints the
+checksums for the manifest.
 """
 
 import argparse
@@ -46,7 +47,7 @@ def fit(network: nn.Module, images: Tensor, labels: Tensor, name: str) -> None:
                 logits = network(shifted(images[batch], generator))
                 loss = nn.functional.cross_entropy(logits, labels[batch])
                 optimizer.zero_grad()
-                loss.backward()
+                loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
                 schedule.step()
                 bar.set_postfix_str(f"loss {loss.item():.3f}", refresh=False)

@@ -239,8 +239,11 @@ class _PairDataset:
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, index: int) -> tuple[Any, ...]:
-        image = self.images.load(index)
+    def __getitem__(self, index: int) -> tuple[Any, ...] | InvalidInput:
+        try:
+            image = self.images.load(index)
+        except InvalidInput as error:
+            return error  # a loader process would wrap it in its own traceback
         inputs = [transform(image) for transform in self.transforms]
         return self.images.image_ids[index], *inputs, int(self.images.labels[index])
 
@@ -256,8 +259,8 @@ def batches_from(
     from torch.utils.data import DataLoader, Subset
 
     data: Any = Subset(_PairDataset(images, transforms), range(start, len(images)))  # type: ignore[arg-type]
-    return iter(DataLoader(data, batch_size, num_workers=workers, collate_fn=_columns))
-
-
-def _columns(rows: list[tuple[Any, ...]]) -> tuple[tuple[Any, ...], ...]:
-    return tuple(zip(*rows, strict=True))
+    for rows in DataLoader(data, batch_size, num_workers=workers, collate_fn=list):
+        for row in rows:
+            if isinstance(row, InvalidInput):
+                raise row
+        yield tuple(zip(*rows, strict=True))

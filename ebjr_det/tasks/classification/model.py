@@ -178,9 +178,7 @@ def _from_timm(
     from timm.data import resolve_model_data_config
 
     if not timm.is_model(name):
-        raise ConfigError(
-            f"Expected a timm model, got `{name}`. {did_you_mean(name, timm.list_models())[:200]}"
-        )
+        raise ConfigError(f"Expected a timm model, got `{name}`. {did_you_mean(name, timm.list_models())}")
     with _argument_errors(f"timm/{name}"):
         network = timm.create_model(name, pretrained=pretrained, num_classes=num_classes, **options)
     data = resolve_model_data_config(network)
@@ -197,7 +195,7 @@ def _from_torchvision(
     if name not in models.list_models(module=models):
         raise ConfigError(
             f"Expected a torchvision classifier, got `{name}`. "
-            + did_you_mean(name, models.list_models(module=models))[:200]
+            + did_you_mean(name, models.list_models(module=models))
         )
     with _argument_errors(f"torchvision/{name}"):
         if pretrained:

@@ -1,0 +1,313 @@
+"""Every command as a user runs it, on the embedded pair: real weights, real digits, real files."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ebjr_det.cli import cli, run_safely
+from ebjr_det.records import load_run
+
+ROOT = Path(__file__).resolve().parents[2]
+QUICKSTART = str(ROOT / "configs" / "quickstart.yaml")
+QUICK = ["--set", "run.bootstrap=20", "--set", "latency.batches=5", "--set", "latency.warmup=1"]
+FILES = {
+    "accuracy_by_deferral_rate.png",
+    "accuracy_by_deferral_rate.svg",
+    "accuracy_by_latency_ms.png",
+    "accuracy_by_latency_ms.svg",
+    "accuracy_by_macs.png",
+    "accuracy_by_macs.svg",
+    "config.yaml",
+    "curve.json",
+    "environment.json",
+    "routes.csv",
+    "run.npz",
+    "score_histogram.png",
+    "score_histogram.svg",
+    "summary.json",
+    "table.md",
+}
+
+
+def command(*args: object) -> int:
+    return run_safely(lambda: cli([str(arg) for arg in args], standalone_mode=False))
+
+
+def answer(capsys: pytest.CaptureFixture[str], *args: object) -> dict:
+    code = command(*args, "--json")
+    out, err = capsys.readouterr()
+    assert code == 0, err
+    return json.loads(out)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "digits"
+    assert command("evaluate", QUICKSTART, *QUICK, "--out", out) == 0
+    return out
+
+
+def test_evaluate_writes_the_whole_run_folder(finished: Path):
+    assert {path.name for path in finished.iterdir()} == FILES
+
+
+def test_the_summary_agrees_with_the_routes(finished: Path):
+    summary = json.loads((finished / "summary.json").read_text())
+    rows = list(csv.DictReader((finished / "routes.csv").open()))
+    assert len(rows) == summary["images"] == 600
+    deferred = np.array([row["deferred"] == "1" for row in rows])
+    student = np.array([row["student_correct"] == "1" for row in rows])
+    teacher = np.array([row["teacher_correct"] == "1" for row in rows])
+    assert summary["student"]["quality"] == student.mean()
+    assert summary["teacher"]["quality"] == teacher.mean()
+    assert summary["joint"]["quality"] == np.where(deferred, teacher, student).mean()
+    assert summary["joint"]["deferral_rate"] == deferred.mean()
+    assert summary["joint"]["student_share"] == 1 - deferred.mean()
+    macs = summary["student"]["macs"] + deferred.mean() * summary["teacher"]["macs"]
+    assert summary["joint"]["macs"] == pytest.approx(macs, rel=1e-12)
+    scores = np.array([float(row[summary["score"]]) for row in rows])
+    assert ((scores > summary["joint"]["threshold"]) == deferred).all()
+
+
+def test_the_calibration_images_are_not_reported(finished: Path):
+    summary = json.loads((finished / "summary.json").read_text())
+    everything = load_run(finished / "run.npz")
+    reported = {row["image_id"] for row in csv.DictReader((finished / "routes.csv").open())}
+    assert summary["calibration"]["images"] + len(reported) == len(everything)
+    assert reported < set(everything.image_ids)
+
+
+def test_the_curve_file_holds_every_point_of_every_score(finished: Path):
+    curves = json.loads((finished / "curve.json").read_text())
+    main = curves["curves"][curves["score"]]
+    assert main["threshold"][0] is None
+    assert main["threshold"][-1] is None
+    assert main["deferral_rate"][0] == 0
+    assert main["deferral_rate"][-1] == 1
+    assert len(curves["oracle"]) == curves["images"] + 1
+    assert set(curves["curves"]) >= {"free_energy", "max_softmax", "margin", "random"}
+
+
+def test_the_environment_says_where_the_figures_come_from(finished: Path):
+    environment = json.loads((finished / "environment.json").read_text())
+    assert environment["versions"]["torch"]
+    assert environment["device"]
+    assert "seed" in environment
+    assert "git_revision" in environment
+
+
+def test_evaluate_refuses_to_overwrite_and_resumes_to_the_same(finished: Path, capsys):
+    before = (finished / "summary.json").read_text()
+    assert command("evaluate", QUICKSTART, *QUICK, "--out", finished) == 2
+    assert "--resume" in capsys.readouterr().err
+    again = answer(capsys, "evaluate", QUICKSTART, *QUICK, "--out", finished, "--resume")
+    first = json.loads(before)
+    for key in ("points", "scores", "score_intervals", "calibration"):
+        old = [{**p, "latency_ms": 0} for p in first[key]] if key == "points" else first[key]
+        new = [{**p, "latency_ms": 0} for p in again[key]] if key == "points" else again[key]
+        assert old == new, key
+    other = command("evaluate", QUICKSTART, *QUICK, "--set", "run.seed=1", "--out", finished, "--resume")
+    assert other == 2
+    assert "another" in capsys.readouterr().err
+
+
+def test_print_config_round_trips(tmp_path: Path, capsys):
+    assert command("evaluate", QUICKSTART, "--batch-size", "7", "--print-config") == 0
+    text = capsys.readouterr().out
+    path = tmp_path / "again.yaml"
+    path.write_text(text)
+    assert command("evaluate", path, "--print-config") == 0
+    assert capsys.readouterr().out == text
+    assert "batch_size: 7" in text
+
+
+def test_killed_in_the_middle_it_resumes_to_the_identical_result(tmp_path: Path):
+    """kill -9 while parts are being written, twice; the joined run equals an unbroken one, to the bit."""
+    slow = ["--batch-size", "4", "--set", "run.flush_seconds=0", "--set", "data.limit=400"]
+    slow += [*QUICK, "--set", "latency.measure=false"]
+    program = [sys.executable, "-m", "ebjr_det", "evaluate", QUICKSTART, *slow]
+    broken, whole = tmp_path / "broken", tmp_path / "whole"
+    for kill_at, flags in ((20, []), (60, ["--resume"])):
+        process = subprocess.Popen([*program, "--out", broken, *flags], stderr=subprocess.DEVNULL)
+        while len(list((broken / "parts").glob("[0-9]*.npz"))) < kill_at and process.poll() is None:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert not (broken / "run.npz").exists(), "killed too late to show anything"
+    assert len(list((broken / "parts").glob("[0-9]*.npz"))) >= 60
+    for out, flags in ((broken, ["--resume"]), (whole, [])):
+        subprocess.run([*program, "--out", out, *flags], check=True, capture_output=True)
+    assert (broken / "run.npz").read_bytes() == (whole / "run.npz").read_bytes()
+    assert (broken / "curve.json").read_bytes() == (whole / "curve.json").read_bytes()
+    assert (broken / "routes.csv").read_bytes() == (whole / "routes.csv").read_bytes()
+    assert not (broken / "parts").exists()
+
+
+def test_ctrl_c_ends_with_one_line_and_130(tmp_path: Path):
+    slow = ["--batch-size", "1", "--set", "run.flush_seconds=0"]
+    program = [sys.executable, "-m", "ebjr_det", "evaluate", QUICKSTART, *slow, "--out", tmp_path / "out"]
+    process = subprocess.Popen(program, stderr=subprocess.PIPE, text=True)
+    while not list((tmp_path / "out" / "parts").glob("[0-9]*.npz")) and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    assert err.strip().splitlines()[-1].startswith("ebjr-det: Interrupted.")
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> dict[str, Path]:
+    """Logits and labels of a made-up pair, as another framework would save them."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(5, size=200)
+    student = rng.normal(size=(200, 5)) + 1.5 * np.eye(5)[labels]
+    teacher = student + 2.0 * np.eye(5)[labels]
+    np.save(tmp_path / "S.npy", student)
+    np.savez(tmp_path / "T.npz", logits=teacher, image_ids=np.array([f"img{i}" for i in range(200)]))
+    np.savez(tmp_path / "Y.npz", labels=labels)
+    return {key: tmp_path / name for key, name in (("S", "S.npy"), ("T", "T.npz"), ("Y", "Y.npz"))}
+
+
+def replay(saved: dict[str, Path], *extra: object) -> list[object]:
+    files = ["--student-logits", saved["S"], "--teacher-logits", saved["T"], "--labels", saved["Y"]]
+    return ["replay", "classification", *files, "--bootstrap", "20", *extra]
+
+
+def test_replay_gives_every_point_and_the_promised_keys(saved, tmp_path: Path, capsys):
+    got = answer(capsys, *replay(saved, "--out", tmp_path / "run"))
+    assert len(got["points"]) == 201
+    assert set(got["points"][0]) >= {"deferral_rate", "threshold", "quality", "macs", "gap_recovered"}
+    for side in ("student", "teacher", "joint"):
+        assert set(got[side]) >= {"quality", "macs", "latency_ms"}
+        assert got[side]["macs"] is None
+    assert got["run_dir"] == str(tmp_path / "run")
+    labels = np.load(saved["Y"])["labels"]
+    assert got["student"]["quality"] == (np.load(saved["S"]).argmax(1) == labels).mean()
+    assert got["teacher"]["quality"] == (np.load(saved["T"])["logits"].argmax(1) == labels).mean()
+
+
+def test_replay_rates_pick_the_points_and_the_first_is_chosen(saved, tmp_path: Path, capsys):
+    macs = ["--student-macs", "10", "--teacher-macs", "100"]
+    got = answer(capsys, *replay(saved, "--rates", ".1,.25", "--score", "margin", *macs, "--out", tmp_path / "r"))
+    assert [point["deferral_rate"] for point in got["points"]] == [0.1, 0.25]
+    assert [point["macs"] for point in got["points"]] == [20, 35]
+    assert got["joint"]["deferral_rate"] == 0.1
+    rows = list(csv.DictReader((tmp_path / "r" / "routes.csv").open()))
+    assert sum(row["deferred"] == "1" for row in rows) == 20
+    assert rows[3]["image_id"] == "img3"
+
+
+def test_replay_at_a_threshold(saved, tmp_path: Path, capsys):
+    got = answer(capsys, *replay(saved, "--threshold", "-0.9", "--score", "max_softmax", "--out", tmp_path / "r"))
+    rows = list(csv.DictReader((tmp_path / "r" / "routes.csv").open()))
+    assert got["joint"]["threshold"] == -0.9
+    for row in rows:
+        assert (float(row["max_softmax"]) > -0.9) == (row["deferred"] == "1")
+
+
+def test_replay_replaces_an_earlier_replay_but_no_other_folder(saved, tmp_path: Path, capsys):
+    out = tmp_path / "r"
+    assert answer(capsys, *replay(saved, "--out", out)) == answer(capsys, *replay(saved, "--out", out))
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("x")
+    assert command(*replay(saved, "--out", tmp_path / "mine")) == 2
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
+
+
+def test_a_refused_replay_writes_nothing(saved, tmp_path: Path, capsys):
+    logits = np.load(saved["S"])
+    logits[7, 2] = np.nan
+    np.save(saved["S"], logits)
+    assert command(*replay(saved, "--out", tmp_path / "r")) == 2
+    err = capsys.readouterr().err
+    assert "NaN" in err
+    assert "index 7" in err
+    assert not (tmp_path / "r").exists()
+
+
+def test_calibrate_chooses_on_one_part_and_reports_on_the_other(finished: Path, capsys):
+    got = answer(capsys, "calibrate", finished, "--max-drop", "0.02", "--confidence", "0.9")
+    assert got["feasible"]
+    assert got["calibration"]["images"] == got["report"]["images"] == 600
+    assert got["calibration"]["quality"] >= got["calibration"]["teacher_quality"] - 0.02
+    run = load_run(finished / "run.npz")
+    assert got["report"]["threshold"] == got["threshold"] == got["calibration"]["threshold"]
+    assert 0 < (run.scores[got["score"]] > got["threshold"]).mean() < 1
+
+
+@pytest.mark.parametrize("flag", ["--max-gmacs", "--max-latency-ms", "--deferral-rate", "--min-quality"])
+def test_calibrate_takes_every_target(flag: str, finished: Path, capsys):
+    value = {"--max-gmacs": "0.001", "--max-latency-ms": "1000", "--deferral-rate": "0.2"}.get(flag, "0.97")
+    got = answer(capsys, "calibrate", finished, flag, value)
+    assert got["feasible"]
+    if flag == "--max-gmacs":
+        assert got["calibration"]["macs"] <= 1e6
+    if flag == "--deferral-rate":
+        assert got["calibration"]["deferral_rate"] <= 0.2
+
+
+def test_an_infeasible_target_is_an_answer_with_the_nearest_point(finished: Path, capsys):
+    assert command("calibrate", finished, "--min-quality", "0.99999", "--json") == 3
+    out, err = capsys.readouterr()
+    got = json.loads(out)
+    assert got["feasible"] is False
+    assert got["nearest"]["quality"] > 0.98
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_calibrate_refuses_a_report_on_the_same_images(finished: Path, capsys):
+    assert command("calibrate", finished, "--deferral-rate", "0.2", "--report-on", finished) == 2
+    assert "disjoint" in capsys.readouterr().err
+
+
+def test_scores_lists_formula_and_source(capsys):
+    assert command("scores") == 0
+    out = capsys.readouterr().out
+    for name in ("free_energy", "probability_logsumexp", "joint_energy", "random"):
+        assert name in out
+    assert "logsumexp" in out
+    assert "2010.03759" in out
+
+
+def test_doctor_is_content_here(capsys):
+    got = answer(capsys, "doctor")
+    assert got["healthy"], [check for check in got["checks"] if check["state"] == "fault"]
+
+
+def test_the_installed_command_says_its_version():
+    program = Path(sys.executable).with_name("ebjr-det")
+    done = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("ebjr-det, version ")
+
+
+def test_evaluate_does_not_depend_on_the_working_folder_or_batch_size(finished, tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    out = tmp_path / "other"
+    assert command("evaluate", QUICKSTART, *QUICK, "--batch-size", "17", "--out", out) == 0
+    first, second = load_run(finished / "run.npz"), load_run(out / "run.npz")
+    assert first.image_ids == second.image_ids
+    for column in first.student:
+        assert (first.student[column] == second.student[column]).all()
+        assert (first.teacher[column] == second.teacher[column]).all()
+    np.testing.assert_allclose(first.scores["free_energy"], second.scores["free_energy"], atol=1e-4)
+
+
+def test_loader_processes_change_nothing(finished: Path, tmp_path: Path):
+    out = tmp_path / "workers"
+    assert command("evaluate", QUICKSTART, *QUICK, "--workers", "1", "--out", out) == 0
+    assert (finished / "run.npz").read_bytes() == (out / "run.npz").read_bytes()
+
+
+def test_a_pipe_that_closes_is_no_traceback():
+    program = f"{sys.executable} -m ebjr_det scores | head -1"
+    done = subprocess.run(["bash", "-c", program], capture_output=True, text=True, env=os.environ)
+    assert "Traceback" not in done.stderr
