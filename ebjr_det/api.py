@@ -15,7 +15,7 @@ from ebjr_det.calibration import Target, check_disjoint, choose, split
 from ebjr_det.config import EvaluateConfig, RouterSection, dump_config
 from ebjr_det.cost import CostModel
 from ebjr_det.environment import describe_environment
-from ebjr_det.errors import ConfigError, InvalidInput, did_you_mean
+from ebjr_det.errors import ConfigError, InvalidInput
 from ebjr_det.files import existing_file, writable_folder, write_text
 from ebjr_det.records import PartStore, load_run, save_run
 from ebjr_det.reporting.folder import CONFIG, PARTS, RUN, SUMMARY, to_json, write_report
@@ -23,7 +23,7 @@ from ebjr_det.reporting.report import Profile, Report, build_report
 from ebjr_det.router import decide, threshold_for_rate
 from ebjr_det.scores import SCORES, deferral_scores, get_score
 from ebjr_det.tasks import build_task, room
-from ebjr_det.tradeoff import select, sweep
+from ebjr_det.tradeoff import score_of, select, sweep
 from ebjr_det.types import FloatArray, Logits, PairedRun, RouterDecision, Task
 
 DEFAULT_RATE = 0.3
@@ -159,8 +159,7 @@ def calibrate(
     run, summary = _load_folder(run_dir)
     task = build_task(run.task)
     name = score or summary["score"]
-    if name not in run.scores:
-        raise ConfigError(f"Expected a score of this run, got `{name}`. {did_you_mean(name, run.scores)}")
+    score_of(run, name)
     cost = _cost_of(summary)
     if report_on is None:
         chosen_on, reported_on = (select(run, task, part) for part in split(run, fraction, seed))

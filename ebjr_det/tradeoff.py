@@ -4,7 +4,6 @@
 `router`, the same one that live inference uses, so the curve and the live pair cannot differ.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -182,7 +181,7 @@ def sweep(run: PairedRun, task: Task, score: str, cost: CostModel | None = None)
     Raises:
         ConfigError: the run holds no score of that name.
     """
-    values = _score(run, score)
+    values = score_of(run, score)
     thresholds, deferred = operating_points(values)
     order = np.argsort(-values, kind="stable")
     return TradeoffCurve(
@@ -211,92 +210,6 @@ def reference_lines(run: PairedRun, task: Task) -> tuple[FloatArray, FloatArray]
     return np.mean(paths, axis=0), oracle
 
 
-@dataclass(frozen=True)
-class Intervals:
-    """Percentile bootstrap over images, the same resamples for every score.
-
-    Attributes:
-        confidence: coverage of the intervals, for example 0.95.
-        rate: [R] grid of deferral rates.
-        low, high: by score, [R] band of the quality at a fixed deferral rate.
-        area: by score, (low, high) of the area under the curve.
-        area_difference: by score, (low, high) of its area minus the reference score's, paired.
-        reference: the score that the differences are taken to.
-    """
-
-    confidence: float
-    rate: FloatArray
-    low: dict[str, FloatArray]
-    high: dict[str, FloatArray]
-    area: dict[str, tuple[float, float]]
-    area_difference: dict[str, tuple[float, float]]
-    reference: str
-
-
-def bootstrap(
-    run: PairedRun,
-    task: Task,
-    scores: Sequence[str],
-    *,
-    reference: str,
-    replicates: int = 1000,
-    confidence: float = 0.95,
-    seed: int = 0,
-    grid: int = 101,
-) -> Intervals:
-    """Confidence bands of curves, areas and differences of areas, by resampling images with a seed.
-
-    In a resample thresholds move with the images, so a band says what a quality at a *given deferral rate*
-    is worth, which is what a curve shows.
-
-    Raises:
-        ConfigError: unknown score, or fewer than 2 replicates, or a confidence outside (0, 1).
-    """
-    if replicates < 2 or not 0 < confidence < 1:
-        raise ConfigError(
-            f"Expected at least 2 replicates and a confidence in (0, 1), got {replicates}, {confidence}."
-        )
-    names = list(dict.fromkeys([*scores, reference]))
-    orders = {name: np.argsort(-_score(run, name), kind="stable") for name in names}
-    generator = np.random.default_rng(seed)
-    rate = np.linspace(0.0, 1.0, grid)
-    paths = np.empty((len(names), replicates, grid))
-    areas = np.empty((len(names), replicates))
-    for replicate in range(replicates):
-        picked = generator.integers(len(run), size=len(run))
-        times = np.bincount(picked, minlength=len(run))
-        for row, name in enumerate(names):
-            images = np.repeat(orders[name], times[orders[name]])
-            where, quality = _resampled(run, task, run.scores[name], images)
-            paths[row, replicate] = np.interp(rate, where, quality)
-            areas[row, replicate] = np.trapezoid(quality, where)
-    tails = [50 * (1 - confidence), 50 * (1 + confidence)]
-    bands = np.percentile(paths, tails, axis=1)
-    ends = np.percentile(areas, tails, axis=1)
-    differences = np.percentile(areas - areas[names.index(reference)], tails, axis=1)
-    return Intervals(
-        confidence,
-        rate,
-        {name: bands[0, row] for row, name in enumerate(names)},
-        {name: bands[1, row] for row, name in enumerate(names)},
-        {name: (float(ends[0, row]), float(ends[1, row])) for row, name in enumerate(names)},
-        {name: (float(differences[0, r]), float(differences[1, r])) for r, name in enumerate(names)},
-        reference,
-    )  # fmt: skip
-
-
-def _resampled(
-    run: PairedRun, task: Task, values: FloatArray, images: NDArray[np.intp]
-) -> tuple[FloatArray, FloatArray]:
-    """Deferral rates and qualities of a resample that is already in the score's order."""
-    path = task.quality_path(
-        task.take(run.student, images), task.take(run.teacher, images), np.arange(len(images))
-    )
-    ends = np.flatnonzero(np.diff(values[images])) + 1
-    deferred = np.concatenate([[0], ends, [len(images)]])
-    return deferred / len(images), path[deferred]
-
-
 def select(run: PairedRun, task: Task, images: NDArray[np.intp]) -> PairedRun:
     """The run on some of its images, by index."""
     return PairedRun(
@@ -314,7 +227,8 @@ def mixture(run: PairedRun, task: Task, defer: NDArray[np.bool_]) -> Matches:
     return task.take(both, np.arange(len(run)) + np.where(defer, len(run), 0))
 
 
-def _score(run: PairedRun, name: str) -> FloatArray:
+def score_of(run: PairedRun, name: str) -> FloatArray:
+    """A score of the run. Raises ConfigError for an unknown name, with the nearest."""
     if name not in run.scores:
         raise ConfigError(f"Expected a score of this run, got `{name}`. {did_you_mean(name, run.scores)}")
     return run.scores[name]

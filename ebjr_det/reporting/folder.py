@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from ebjr_det.files import atomic_write, write_text
-from ebjr_det.reporting.figures import write_histogram_figure, write_tradeoff_figure
+from ebjr_det.reporting.figures import write_tradeoff_figure
+from ebjr_det.reporting.histogram import write_histogram_figure
 from ebjr_det.reporting.report import Report
 from ebjr_det.reporting.tables import to_markdown
 from ebjr_det.tradeoff import TradeoffCurve

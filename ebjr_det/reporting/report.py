@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ebjr_det.cost import CostModel, Latency
-from ebjr_det.tradeoff import Intervals, OperatingPoint, TradeoffCurve, bootstrap, mixture, sweep
+from ebjr_det.intervals import Intervals, bootstrap
+from ebjr_det.tradeoff import OperatingPoint, TradeoffCurve, mixture, sweep
 from ebjr_det.types import PairedRun, RouterDecision, Task
 
 ENERGY = "free_energy"

@@ -41,7 +41,7 @@ def main() -> None:
     scoring = perf_counter() - start
 
     ids = tuple(str(index) for index in range(args.images))
-    matches = task.match(list(student), labels), task.match(list(teacher), labels)  # type: ignore[arg-type]
+    matches = task.match(list(student), labels), task.match(list(teacher), labels)
     run = PairedRun(task.name, ids, scores, *matches)
     start = perf_counter()
     curves = [sweep(run, task, name) for name in scores]

@@ -35,7 +35,10 @@ MISTAKES = {
     "callable that is not there": ([QUICKSTART, "--set", "student.arch=os:nope"], "os:nope"),
     "package that is not there": ([QUICKSTART, "--set", "student.arch=nopkg:f"], "nopkg"),
     "option the network does not take": ([QUICKSTART, "--set", "student.options.foo=1"], "foo"),
-    "a field of preprocessing": ([QUICKSTART, "--set", "student.preprocessing.men=[0]"], "Did you mean `mean`"),
+    "a field of preprocessing": (
+        [QUICKSTART, "--set", "student.preprocessing.men=[0]"],
+        "Did you mean `mean`",
+    ),
     "device not here": ([QUICKSTART, "--device", "cuda:99"], "cuda:99"),
     "device that is none": ([QUICKSTART, "--device", "meta"], "meta"),
     "batch size 0": ([QUICKSTART, "--batch-size", "0"], "run.batch_size"),

@@ -197,7 +197,9 @@ def test_replay_gives_every_point_and_the_promised_keys(saved, tmp_path: Path, c
 
 def test_replay_rates_pick_the_points_and_the_first_is_chosen(saved, tmp_path: Path, capsys):
     macs = ["--student-macs", "10", "--teacher-macs", "100"]
-    got = answer(capsys, *replay(saved, "--rates", ".1,.25", "--score", "margin", *macs, "--out", tmp_path / "r"))
+    got = answer(
+        capsys, *replay(saved, "--rates", ".1,.25", "--score", "margin", *macs, "--out", tmp_path / "r")
+    )
     assert [point["deferral_rate"] for point in got["points"]] == [0.1, 0.25]
     assert [point["macs"] for point in got["points"]] == [20, 35]
     assert got["joint"]["deferral_rate"] == 0.1
@@ -207,7 +209,9 @@ def test_replay_rates_pick_the_points_and_the_first_is_chosen(saved, tmp_path: P
 
 
 def test_replay_at_a_threshold(saved, tmp_path: Path, capsys):
-    got = answer(capsys, *replay(saved, "--threshold", "-0.9", "--score", "max_softmax", "--out", tmp_path / "r"))
+    got = answer(
+        capsys, *replay(saved, "--threshold", "-0.9", "--score", "max_softmax", "--out", tmp_path / "r")
+    )
     rows = list(csv.DictReader((tmp_path / "r" / "routes.csv").open()))
     assert got["joint"]["threshold"] == -0.9
     for row in rows:

@@ -12,7 +12,8 @@ import pytest
 from ebjr_det import tradeoff
 from ebjr_det.cost import CostModel
 from ebjr_det.errors import ConfigError, InvalidInput
-from ebjr_det.reporting.figures import write_histogram_figure, write_tradeoff_figure
+from ebjr_det.reporting.figures import write_tradeoff_figure
+from ebjr_det.reporting.histogram import write_histogram_figure
 from ebjr_det.scores import deferral_scores
 from ebjr_det.tasks import build_task
 from ebjr_det.types import Logits, PairedRun

@@ -1,0 +1,109 @@
+"""The histogram figure: how a deferral score parts the student's right answers from its wrong ones."""
+
+from pathlib import Path
+
+import matplotlib.style
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from ebjr_det.errors import InvalidInput
+from ebjr_det.reporting.canvas import (
+    BLUE,
+    INK,
+    STYLE,
+    VERMILLION,
+    Label,
+    new_figure,
+    place_labels,
+    save_figure,
+)
+from ebjr_det.types import FloatArray
+
+
+def write_histogram_figure(
+    stem: Path,
+    values: FloatArray,
+    right: NDArray[np.bool_],
+    threshold: float,
+    *,
+    score: str,
+    formula: str,
+    title: str,
+) -> list[Path]:
+    """Deferral scores of the images that the student gets right and of those that it gets wrong.
+
+    Each group's bars add up to 100 % of that group, so that a few wrong answers show as well as many
+    right ones; the counts stand beside. Where one bar would hide the rest the axis is a square root.
+    Returns the paths of the PNG and the SVG.
+
+    Args:
+        stem: the files' path without `.png` and `.svg`; its folder exists.
+        values: [images] deferral scores; an infinite one counts in the outermost bin on its side.
+        right: [images] whether the student alone is right.
+        threshold: scores strictly above it go to the teacher; outside all bins it is told in words.
+        score, formula: what `values` are; both name the x axis.
+
+    Raises:
+        InvalidInput: no images, a NaN, or lengths that differ.
+    """
+    if not len(values) or values.shape != right.shape or np.isnan([*values, threshold]).any():
+        raise InvalidInput(
+            "Expected `values` and `right` of one length above 0, and no NaN, got shapes "
+            f"{list(values.shape)} and {list(right.shape)}, threshold {threshold}."
+        )
+    defer = values > threshold
+    with matplotlib.style.context(["default", STYLE]):
+        figure, axes = new_figure(title, 3.8)
+        axes.set_xlabel(f"{score} = {formula}   (higher: more doubt)")
+        labels = _draw_groups(axes, values, right)
+        low, high = axes.get_xlim()
+        text = f"threshold {threshold:.4g}".replace("-", "\u2212").replace("inf", "\u221e")
+        if low < threshold < high:
+            axes.axvspan(threshold, high, color=VERMILLION, alpha=0.06, lw=0, zorder=0)
+            axes.axvline(threshold, color=INK, lw=1.2, zorder=5)
+        else:
+            place = "goes to the teacher" if defer.all() else "stays with the student"
+            text += ", out of sight" if 0 < defer.sum() < len(defer) else f": every image {place}"
+        x = np.full(12, threshold if low < threshold < high else (low + high) / 2)
+        labels.insert(0, Label(text, np.column_stack([x, np.linspace(0.95, 0.6, 12) * axes.get_ylim()[1]])))
+        for words, part, end, side in (
+            ("\u2190 stays with the student", ~defer, 0, "left"),
+            ("sent to the teacher \u2192", defer, 1, "right"),
+        ):
+            words += f"\n{_images(part)} ({100 * part.mean():.1f} %)"
+            words += f", student wrong on {(part & ~right).sum():,}" if part.any() else ""
+            axes.text(end, 1.02, words, ha=side, va="bottom", transform=axes.transAxes, linespacing=1.4)
+        place_labels(figure, axes, labels)
+        return save_figure(figure, stem, title)
+
+
+def _images(part: NDArray[np.bool_]) -> str:
+    return "1 image" if part.sum() == 1 else f"{part.sum():,} images"
+
+
+def _draw_groups(axes: Axes, values: FloatArray, right: NDArray[np.bool_]) -> list[Label]:
+    """Histograms of both groups on shared bins; sets the limits."""
+    finite = values[np.isfinite(values)]
+    low, high = (finite.min(), finite.max()) if len(finite) else (0.0, 0.0)
+    if high - low <= 1e-9 * abs(high):
+        low, high = low - 0.5 * max(1.0, abs(low)), low + 0.5 * max(1.0, abs(low))
+    edges, peak, labels = np.linspace(low, high, 51), 0.0, []
+    for part, color, word in ((right, BLUE, "right"), (~right, VERMILLION, "wrong")):
+        # Negated, because a bin must hold its right end: a score at the threshold is the student's.
+        counts = np.histogram(-np.clip(values[part], low, high), -edges[::-1])[0][::-1]
+        if counts.any():
+            share = 100 * counts / counts.sum()
+            axes.stairs(share, edges, fill=True, color=color, alpha=0.25, lw=0, zorder=2)
+            axes.stairs(np.where(counts, share, np.nan), edges, color=color, lw=1.3, zorder=3)
+            tall, peak = np.argsort(-share, kind="stable")[:12], max(peak, share.max())
+            at = np.column_stack([(edges[tall] + edges[tall + 1]) / 2, share[tall]])[counts[tall] > 0]
+            labels.append(Label(f"student {word}\n{_images(part)}", at, color, "bold"))
+    axes.set_ylabel("% of the group, per bin")
+    if peak > 40:
+        axes.set_yscale("function", functions=(lambda v: np.sqrt(np.maximum(v, 0)), np.square))
+        axes.set_ylabel("% of the group, per bin (square-root scale)")
+    axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+    axes.set(xlim=(low - 0.01 * (high - low), high + 0.01 * (high - low)), ylim=(0, 1.25 * peak))
+    return labels
