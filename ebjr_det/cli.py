@@ -258,6 +258,14 @@ def run_safely(call: Callable[[], Any]) -> int:
         return _fail(error.format_message(), 2)
     except Exit as error:
         return error.exit_code
+    except ModuleNotFoundError as error:
+        return _fail(f"Expected the package `{error.name}`, got none. `ebjr-det doctor` names all.", 2)
+    except RuntimeError as error:
+        if "torchvision::" not in str(error):
+            raise
+        from ebjr_det.environment import explain_torchvision
+
+        return _fail(f"Expected a torchvision that fits torch, got: {explain_torchvision(error)}", 2)
     except BrokenPipeError:
         sys.stderr.close()
         return 0

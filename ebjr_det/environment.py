@@ -42,6 +42,7 @@ def describe_environment(device: str, seed: int) -> dict[str, Any]:
         "platform": platform.platform(),
         "device": device_name(device),
         "cpus": os.process_cpu_count() if hasattr(os, "process_cpu_count") else len(os.sched_getaffinity(0)),
+        "torch_threads": torch.get_num_threads() if (torch := sys.modules.get("torch")) else None,
         "load_average": list(os.getloadavg()),
         "git_revision": _git_revision(),
         "seed": seed,

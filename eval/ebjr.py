@@ -27,7 +27,8 @@ from ebjr_det.pair import resolve_device
 from ebjr_det.scores import deferral_scores
 from ebjr_det.tasks.classification.data import batches_from, build_data
 from ebjr_det.tasks.classification.metric import Accuracy
-from ebjr_det.tasks.classification.model import IMAGENET_STATISTICS, Classifier, build_model
+from ebjr_det.tasks.classification.model import Classifier, build_model
+from ebjr_det.tasks.classification.preprocessing import IMAGENET_STATISTICS
 from ebjr_det.types import FloatArray, Logits, Matches, concatenate
 
 IMAGENET_BLOCKS = {121: [6, 12, 24, 16], 169: [6, 12, 32, 32], 201: [6, 12, 48, 32]}

@@ -211,7 +211,7 @@ def print_rows(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]
     """Plain rows of text as a table on stdout, the first column never broken."""
     table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", pad_edge=False)
     for index, column in enumerate(columns):
-        table.add_column(column, no_wrap=index == 0)
+        table.add_column(column, no_wrap=index == 0, overflow="fold")
     for row in rows:
         table.add_row(*map(escape, row))
     _console().print(table)

@@ -6,7 +6,6 @@ A classifier owns its preprocessing. Heavy libraries are imported only for the f
 import contextlib
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
@@ -18,39 +17,14 @@ from ebjr_det.errors import ConfigError, did_you_mean
 from ebjr_det.tasks.classification.data import ImageSet
 from ebjr_det.tasks.classification.flops import count_ebjr_flops
 from ebjr_det.tasks.classification.networks import NETWORKS
+from ebjr_det.tasks.classification.preprocessing import (
+    CIFAR_STATISTICS,
+    OnPil,
+    Preprocessing,
+    Transform,
+    parse_preprocessing,
+)
 from ebjr_det.types import Logits, Output
-
-CIFAR_STATISTICS = ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
-IMAGENET_STATISTICS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-
-
-@dataclass(frozen=True)
-class Preprocessing:
-    """From an image (PIL, or uint8 [height, width, 3]) to a normalised float tensor [3, h, w].
-
-    Attributes:
-        mean, std: of the channels, for values scaled to [0, 1].
-        resize: length of the shorter side after bilinear resizing, or None to keep the size.
-        crop: side of the central square that is cut out, or None.
-    """
-
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    resize: int | None = None
-    crop: int | None = None
-
-    def build(self) -> Callable[[Any], Tensor]:
-        """The transform. Equals torchvision's ToTensor and Normalize when nothing is resized."""
-        from torchvision.transforms import v2
-
-        steps: list[Callable[[Any], Any]] = [v2.ToImage()]
-        if self.resize is not None:
-            steps.append(v2.Resize(self.resize, antialias=True))
-        if self.crop is not None:
-            steps.append(v2.CenterCrop(self.crop))
-        steps += [v2.ToDtype(torch.float32, scale=True), v2.Normalize(self.mean, self.std)]
-        transform: Callable[[Any], Tensor] = v2.Compose([*steps, v2.ToPureTensor()])
-        return transform
 
 
 class Classifier:
@@ -88,13 +62,16 @@ class Classifier:
         return Output(list(values), Logits.one_row(values))
 
     def facts(self, image: Any) -> dict[str, int]:
-        """Exact numbers beside the MACs: parameters and the FLOPs of EBJR's own counter, for modules."""
+        """Exact numbers of a module beside its MACs: parameters and, where defined, EBJR's own FLOPs."""
         if not isinstance(self.network, nn.Module):
             return {}
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # layers outside that convention: it is a second number only
-            flops = count_ebjr_flops(self.network, self.preprocess(image)[None].to(self.device))
         parameters = sum(parameter.numel() for parameter in self.network.parameters())
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)
+            try:
+                flops = count_ebjr_flops(self.network, self.preprocess(image)[None].to(self.device))
+            except UserWarning:  # it has layers that this convention does not know
+                return {"parameters": parameters}
         return {"parameters": parameters, "ebjr_flops": flops}
 
 
@@ -124,7 +101,9 @@ def build_model(
         checkpoint: manifest name or path; `sha256`: its expected checksum.
         pretrained: take the library's own weights (timm and torchvision; downloads).
         options: further arguments of the network's builder.
-        preprocessing: fields of `Preprocessing` that replace the family's own.
+        preprocessing: fields of `Preprocessing`, which then replaces the family's own as a whole. Without
+            it CIFAR networks use CIFAR's statistics, timm and torchvision models their library's evaluation
+            transform, and a callable gets values in [0, 1].
 
     Raises:
         ConfigError: unknown names, arguments that the builder does not take, a wrong class count.
@@ -132,7 +111,7 @@ def build_model(
     """
     shape = {"depth": depth, "growth": growth, "width": width, "block": block}
     given = {key: value for key, value in shape.items() if value is not None} | dict(options or {})
-    network, defaults = _build(arch, data.num_classes, pretrained, given)
+    network, transform = _build(arch, data.num_classes, pretrained, given)
     if checkpoint is not None:
         path = find_checkpoint(checkpoint)
         if sha256 is not None:
@@ -140,9 +119,10 @@ def build_model(
         if not isinstance(network, nn.Module):
             raise ConfigError(f"Expected a torch module to load `{checkpoint}` into, got `{arch}`.")
         load_into(network, read_state(path), checkpoint)
-    chosen = _replace(defaults, preprocessing or {})
+    if preprocessing:
+        transform = parse_preprocessing(preprocessing).build()
     label = name or "-".join([arch.split("/")[-1], *(str(v) for v in shape.values() if v is not None)])
-    model = Classifier(label, network, chosen.build(), device)
+    model = Classifier(label, network, transform, device)
     classes = model([model.preprocess(data.load(0))]).logits.values.shape[2]
     if classes != data.num_classes:
         raise ConfigError(
@@ -153,7 +133,7 @@ def build_model(
 
 def _build(
     arch: str, num_classes: int, pretrained: bool, options: dict[str, Any]
-) -> tuple[Callable[[Tensor], Tensor], Preprocessing]:
+) -> tuple[Callable[[Tensor], Tensor], Transform]:
     library, slash, rest = arch.partition("/")
     if slash and library in LIBRARIES:
         return LIBRARIES[library](rest, num_classes, pretrained, options)
@@ -161,35 +141,32 @@ def _build(
         raise ConfigError(f"Expected `pretrained` with timm/ or torchvision/, got it with `{arch}`.")
     if ":" in arch:
         builder: Callable[..., Any] = _import_callable(arch)
-        defaults = Preprocessing((0.0,) * 3, (1.0,) * 3)
+        transform = Preprocessing((0.0,) * 3, (1.0,) * 3).build()
     elif arch in NETWORKS:
-        builder, defaults = NETWORKS[arch], Preprocessing(*CIFAR_STATISTICS)
+        builder, transform = NETWORKS[arch], Preprocessing(*CIFAR_STATISTICS).build()
     else:
         valid = [*NETWORKS, "timm/NAME", "torchvision/NAME", "package.module:function"]
         raise ConfigError(f"Expected a known `arch`, got `{arch}`. {did_you_mean(arch, valid)}")
     with _argument_errors(arch):
-        return builder(num_classes=num_classes, **options), defaults
+        return builder(num_classes=num_classes, **options), transform
 
 
 def _from_timm(
     name: str, num_classes: int, pretrained: bool, options: dict[str, Any]
-) -> tuple[nn.Module, Preprocessing]:
+) -> tuple[nn.Module, Transform]:
     import timm
-    from timm.data import resolve_model_data_config
+    from timm.data import create_transform, resolve_model_data_config
 
     if not timm.is_model(name):
         raise ConfigError(f"Expected a timm model, got `{name}`. {did_you_mean(name, timm.list_models())}")
     with _argument_errors(f"timm/{name}"):
         network = timm.create_model(name, pretrained=pretrained, num_classes=num_classes, **options)
-    data = resolve_model_data_config(network)
-    side = data["input_size"][-1]
-    resize = round(side / data["crop_pct"])
-    return network, Preprocessing(tuple(data["mean"]), tuple(data["std"]), resize, side)
+    return network, OnPil(create_transform(**resolve_model_data_config(network), is_training=False))
 
 
 def _from_torchvision(
     name: str, num_classes: int, pretrained: bool, options: dict[str, Any]
-) -> tuple[nn.Module, Preprocessing]:
+) -> tuple[nn.Module, Transform]:
     from torchvision import models
 
     if name not in models.list_models(module=models):
@@ -202,11 +179,7 @@ def _from_torchvision(
             network = models.get_model(name, weights="DEFAULT", **options)
         else:
             network = models.get_model(name, num_classes=num_classes, **options)
-    weights = models.get_model_weights(name).DEFAULT
-    preset = weights.transforms()
-    return network, Preprocessing(
-        tuple(preset.mean), tuple(preset.std), preset.resize_size[0], preset.crop_size[0]
-    )  # fmt: skip
+    return network, OnPil(models.get_model_weights(name).DEFAULT.transforms())
 
 
 LIBRARIES = {"timm": _from_timm, "torchvision": _from_torchvision}
@@ -218,17 +191,6 @@ def _import_callable(reference: str) -> Callable[..., Any]:
         return getattr(import_module(module), function)  # type: ignore[no-any-return]
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(f"Expected `package.module:function`, got `{reference}`: {error}.") from error
-
-
-def _replace(defaults: Preprocessing, changes: Mapping[str, Any]) -> Preprocessing:
-    fields = defaults.__dict__ | {k: v for k, v in changes.items() if k in defaults.__dict__}
-    unknown = sorted(set(changes) - set(defaults.__dict__))
-    if unknown:
-        raise ConfigError(
-            f"Expected a field of `preprocessing`, got `{unknown[0]}`. "
-            + did_you_mean(unknown[0], defaults.__dict__)
-        )
-    return Preprocessing(**fields)
 
 
 @contextlib.contextmanager

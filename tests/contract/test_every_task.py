@@ -1,0 +1,175 @@
+"""What every registered task owes the core: records per image, a metric of any mixture, an honest reward.
+
+A new task adds its made-up answers to `MADE_UP`.
+"""
+
+import numpy as np
+import pytest
+
+from ebjr_det.errors import ConfigError
+from ebjr_det.tasks import TASKS, build_task, room
+from ebjr_det.tradeoff import mixture
+from ebjr_det.types import PairedRun, Task, concatenate
+
+IMAGES = 24
+
+
+def classification(generator):
+    labels = generator.integers(10, size=IMAGES)
+    hint = np.eye(10)[labels]
+    student, teacher = generator.normal(size=(2, IMAGES, 10))
+    return list(student + hint), list(teacher + 3 * hint), list(labels)
+
+
+# task -> a function of a random generator: the student's and the teacher's predictions, and the targets
+MADE_UP = {"classification": classification}
+
+every_task = pytest.mark.parametrize("name", TASKS)
+
+
+def answers(name, seed=0):
+    if name not in MADE_UP:
+        pytest.fail(f"Give `{name}` made-up answers in MADE_UP.")
+    return MADE_UP[name](np.random.default_rng(seed))
+
+
+def matched(name, seed=0):
+    """The task, and the student's and the teacher's records."""
+    student, teacher, targets = answers(name, seed)
+    task = build_task(name)
+    return task, task.match(student, targets), task.match(teacher, targets)
+
+
+def run_of(task, student, teacher):
+    ids = tuple(str(index) for index in range(IMAGES))
+    return PairedRun(task.name, ids, {}, student, teacher)
+
+
+def assert_same_records(first, second):
+    assert set(first) == set(second)
+    for column in first:
+        np.testing.assert_array_equal(first[column], second[column])
+        assert first[column].dtype == second[column].dtype
+
+
+def mixed_qualities(task, student, teacher, order):
+    """Quality when the first 0..N images of an order are the teacher's, each mixture judged anew."""
+    run = run_of(task, student, teacher)
+    defer = [np.isin(np.arange(IMAGES), order[:count]) for count in range(IMAGES + 1)]
+    return [task.metrics(mixture(run, task, chosen))[task.quality_name] for chosen in defer]
+
+
+@every_task
+def test_made_up_answers_exist(name):
+    student, teacher, targets = answers(name)
+    assert len(student) == len(teacher) == len(targets) == IMAGES
+
+
+@every_task
+def test_it_has_every_member_of_the_protocol_and_its_own_name(name):
+    task = build_task(name)
+    members = {m for m in vars(Task) if not m.startswith("_")} | set(Task.__annotations__)
+    assert len(members) >= 8
+    assert [member for member in members if not hasattr(task, member)] == []
+    assert task.name == name
+
+
+@every_task
+@pytest.mark.parametrize("file", ["metric", "data", "model"])
+def test_it_has_the_rooms_of_a_task(name, file):
+    assert room(name, file).__name__ == f"ebjr_det.tasks.{name}.{file}"
+
+
+@every_task
+def test_it_is_found_by_a_misspelt_name(name):
+    with pytest.raises(ConfigError, match=f"Did you mean `{name}`"):
+        build_task(name[:-1])
+
+
+@every_task
+@pytest.mark.parametrize("at", [1, IMAGES // 2, IMAGES - 1])
+def test_matching_is_per_image(name, at):
+    student, _, targets = answers(name)
+    task = build_task(name)
+    halves = [task.match(student[:at], targets[:at]), task.match(student[at:], targets[at:])]
+    assert_same_records(concatenate(halves), task.match(student, targets))
+
+
+@every_task
+def test_matching_does_not_depend_on_the_order_of_images(name):
+    student, _, targets = answers(name)
+    order = np.random.default_rng(1).permutation(IMAGES)
+    task = build_task(name)
+    shuffled = task.match([student[i] for i in order], [targets[i] for i in order])
+    assert_same_records(shuffled, task.take(task.match(student, targets), order))
+
+
+@every_task
+def test_taking_repeats_and_reorders_images(name):
+    student, _, targets = answers(name)
+    task = build_task(name)
+    images = np.array([5, 0, 5, IMAGES - 1, 2])
+    expected = task.match([student[i] for i in images], [targets[i] for i in images])
+    assert_same_records(task.take(task.match(student, targets), images), expected)
+
+
+@every_task
+def test_columns_survive_a_file_without_pickles(name):
+    _, student, _ = matched(name)
+    assert all(isinstance(column, np.ndarray) and not column.dtype.hasobject for column in student.values())
+
+
+@every_task
+def test_metrics_are_numbers_and_one_is_the_quality(name):
+    task, student, teacher = matched(name)
+    for records in (student, teacher):
+        metrics = task.metrics(records)
+        assert task.quality_name in metrics
+        assert all(isinstance(value, float) and np.isfinite(value) for value in metrics.values())
+    assert task.metrics(student)[task.quality_name] < task.metrics(teacher)[task.quality_name]
+
+
+@every_task
+@pytest.mark.parametrize("seed", range(3))
+def test_the_quality_path_is_the_quality_of_every_mixture(name, seed):
+    task, student, teacher = matched(name, seed)
+    order = np.random.default_rng(seed).permutation(IMAGES)
+    path = task.quality_path(student, teacher, order)
+    assert path.shape == (IMAGES + 1,)
+    assert path.dtype == np.float64
+    np.testing.assert_allclose(path, mixed_qualities(task, student, teacher, order), rtol=0, atol=1e-12)
+    ends = [task.metrics(records)[task.quality_name] for records in (student, teacher)]
+    np.testing.assert_allclose(path[[0, -1]], ends, rtol=0, atol=1e-12)
+
+
+@every_task
+def test_the_reward_is_a_finite_number_an_image_and_0_for_equal_answers(name):
+    task, student, teacher = matched(name)
+    reward = task.reward(student, teacher)
+    assert reward.shape == (IMAGES,)
+    assert np.isfinite(reward).all()
+    assert (reward != 0).any()
+    assert (task.reward(student, student) == 0).all()
+
+
+@every_task
+@pytest.mark.parametrize("seed", range(3))
+def test_the_rewards_order_is_nowhere_below_random_where_quality_is_a_mean(name, seed):
+    task, student, teacher = matched(name, seed)
+    right = task.right(student), task.right(teacher)
+    if right[0] is None:
+        assert right[1] is None
+        return
+    order = np.argsort(-task.reward(student, teacher), kind="stable")
+    path = task.quality_path(student, teacher, order)
+    assert (path >= np.linspace(path[0], path[-1], IMAGES + 1) - 1e-12).all()
+    assert path[IMAGES // 4] > path[0]
+
+
+@every_task
+def test_right_answers_average_to_the_quality_where_it_is_a_mean(name):
+    task, student, _ = matched(name)
+    right = task.right(student)
+    if right is not None:
+        assert right.dtype == bool
+        assert right.mean() == task.metrics(student)[task.quality_name]
