@@ -4,6 +4,7 @@ A file is flat and whole: no inheritance, no interpolation. Unknown keys are err
 Knows nothing about what the settings do.
 """
 
+import reprlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -113,15 +114,37 @@ def load_config(path: Path, changes: Iterable[str] = ()) -> EvaluateConfig:
         ConfigError: not YAML, an unknown key (with the nearest), a value of another type or out of range.
     """
     try:
-        content = yaml.safe_load(existing_file(path, "a configuration").read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        text = existing_file(path, "a configuration").read_text(encoding="utf-8")
+        content = yaml.load(text, _FlatLoader)  # noqa: S506, a SafeLoader
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"Expected YAML in `{path}`, got: {reason}.") from error
     if not isinstance(content, dict):
-        raise ConfigError(f"Expected a mapping of settings in `{path}`, got {content!r:.40}.")
+        raise ConfigError(f"Expected a mapping of settings in `{path}`, got {reprlib.repr(content)}.")
     for change in changes:
         _apply(content, change)
     return parse_config(content)
+
+
+class _FlatLoader(yaml.SafeLoader):
+    """YAML without what hides settings: no aliases (which can also grow without bound), no key twice."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.composer.ComposerError(
+                None,
+                None,
+                "an alias; write the value out",
+                self.peek_event().start_mark,  # type: ignore[no-untyped-call]
+            )
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        keys = [self.construct_object(key, deep=deep) for key, _ in node.value]
+        twice = next((key for i, key in enumerate(keys) if key in keys[:i]), None)
+        if twice is not None:
+            raise yaml.constructor.ConstructorError(None, None, f"the key `{twice}` twice", node.start_mark)
+        return super().construct_mapping(node, deep)
 
 
 def parse_config(content: dict[str, Any]) -> EvaluateConfig:
@@ -147,8 +170,8 @@ def _apply(content: dict[str, Any], change: str) -> None:
         inner = place.get(section)
         place[section] = place = dict(inner) if isinstance(inner, dict) else {}
     try:
-        place[last] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        place[last] = yaml.load(text, _FlatLoader)  # noqa: S506, a SafeLoader
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise ConfigError(f"Expected a YAML value in `--set {change}`, got `{text}`.") from error
 
 
@@ -162,7 +185,7 @@ def _first_fault(error: ValidationError) -> str:
         return f"Expected the setting `{where}`, got none."
     message = fault["msg"].removeprefix("Value error, ")
     got = fault["input"]
-    shown = f", got {got!r:.60}" if not isinstance(got, dict) else ""
+    shown = f", got {reprlib.repr(got)}" if not isinstance(got, dict) else ""
     return f"Expected `{where}` to be right: {message[0].lower()}{message[1:]}{shown}."
 
 

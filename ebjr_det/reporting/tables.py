@@ -22,7 +22,12 @@ def tables(report: Report) -> list[Table]:
 
 def findings(report: Report) -> list[str]:
     """What the numbers say, in sentences: the pair, the price of quality, and how energy fares."""
-    return [_pair_finding(report), _gap_finding(report), _energy_finding(report)]
+    return [
+        _pair_finding(report),
+        *_flops_finding(report),
+        _gap_finding(report),
+        _energy_finding(report),
+    ]
 
 
 def print_report(report: Report) -> None:
@@ -149,6 +154,15 @@ def _pair_finding(report: Report) -> str:
             f"(measured {joint['latency_ms']:.2f} ms, expected {joint['expected_latency_ms']:.2f} ms)"
         )
     return text + "."
+
+
+def _flops_finding(report: Report) -> list[str]:
+    data = _summary(report)
+    flops = [data[side].get("ebjr_flops") for side in ("student", "teacher", "joint")]
+    if None in flops:
+        return []
+    student, teacher, joint = (f"{count:.8g}" for count in flops)
+    return [f"FLOPs as EBJR's code counts them: student {student}, teacher {teacher}, pair {joint}."]
 
 
 def _gap_finding(report: Report) -> str:

@@ -213,6 +213,14 @@ def test_cheapest_above_equals_exhaustive_search(run, floor, exact):
     assert caught.value.nearest == best.to_dict()
 
 
+def test_a_floor_out_of_reach_carries_the_first_of_the_best_points():
+    curve = sweep(run_of([4, 3, 2, 1, 0], [0, 0, 1, 1, 1], [1, 1, 1, 0, 0]), TASK, "s", COST)
+    with pytest.raises(Infeasible, match=r"got 1 at best, at a deferral rate of 0\.4") as caught:
+        curve.cheapest_above(1.1)
+    assert (caught.value.nearest["deferral_rate"], caught.value.nearest["quality"]) == (0.4, 1.0)
+    assert caught.value.nearest["macs"] == 22.0
+
+
 @given(run=runs())
 def test_gap_recovered_runs_from_0_to_1_or_is_none_where_the_teacher_is_not_better(run):
     curve = sweep(run, TASK, "s")
@@ -336,6 +344,13 @@ def test_intervals_of_most_runs_hold_their_own_area(pair, ties):
         low, high = intervals(run, replicates=60, seed=seed).area["free_energy"]
         held += low <= sweep(run, TASK, "free_energy").area() <= high
     assert held >= 18
+
+
+def test_images_that_tie_are_deferred_in_random_order_in_every_resample():
+    """With one score for all, the area is the mean of both accuracies: here near .75, and by index near .875."""
+    run = run_of(np.zeros(80), np.arange(80) >= 40, np.ones(80))
+    low, high = intervals(run, ("s",), "s", replicates=200, confidence=0.98).area["s"]
+    assert 0.65 < low < 0.75 < high < 0.85
 
 
 @pytest.mark.parametrize("ties", [False, True])

@@ -1,4 +1,4 @@
-"""The pair at work: who is called with what, in which order, and that a broken run goes on to the same result."""
+"""The pair at work: who is called with what, in which order, and how a broken run goes on."""
 
 import weakref
 
@@ -28,7 +28,7 @@ def three_scores(logits):
 
 
 class Elementwise:
-    """A model whose logits are an image's numbers, each by itself, so the same in any batch; it keeps books."""
+    """A model whose logits are an image's own numbers, so the same in any batch; it counts its calls."""
 
     def __init__(self, name, factor, fails_at=None):
         self.name, self.factor, self.fails_at = name, factor, fails_at
@@ -239,31 +239,41 @@ def test_a_batch_is_pulled_only_when_the_one_before_is_done(tmp_path):
     assert student.batch_sizes == teacher.batch_sizes == [2, 2, 2, 2, 2, 1]
 
 
+class Watched(Classifier):
+    """A classifier that hands its logits to a watcher."""
+
+    def __init__(self, name, watch):
+        super().__init__(name, 1.0)
+        self.watch = watch
+
+    def __call__(self, inputs):
+        output = super().__call__(inputs)
+        self.watch(output.logits.values)
+        return output
+
+
 def test_inputs_and_logits_are_released_after_their_batch(tmp_path):
-    """When batch i is pulled, nothing of the batches up to i - 2 is alive: the loop itself holds i - 1."""
-    alive, still_alive = [], []
+    """When batch i is pulled, nothing of the batches up to i - 2 is alive; the loop itself holds i - 1."""
+    batches = []  # weak references to all arrays of a batch
 
-    def remember(arrays):
-        alive.append([weakref.ref(array) for array in arrays])
-        return arrays
+    def watch(array):
+        batches[-1].append(weakref.ref(array))
+        return array
 
-    class Watched(Classifier):
-        def __call__(self, inputs):
-            output = super().__call__(inputs)
-            alive[-1].append(weakref.ref(output.logits.values))
-            return output
+    def alive(upto):
+        return [ref for refs in batches[:upto] for ref in refs if ref() is not None]
 
     def batches_from(start):
         for at in range(6):
-            still_alive.append(sum(ref() is not None for refs in alive[:-1] for ref in refs))
-            yield Batch([f"{at}"], remember([IMAGES[at] + 0]), remember([IMAGES[at] + 1]), [0])
+            assert not alive(upto=at - 1)
+            batches.append([])
+            yield Batch([f"{at}"], [watch(IMAGES[at] + 0)], [watch(IMAGES[at] + 1)], [0])
 
-    run = evaluated(
-        tmp_path, batches_from, Watched("student", 1.0), Watched("teacher", 1.0), flush_seconds=1e9
-    )
+    models = Watched("student", watch), Watched("teacher", watch)
+    run = evaluated(tmp_path, batches_from, *models, flush_seconds=1e9)
     assert len(run) == 6
-    assert len(alive) == 12
-    assert still_alive == [0, 1, 1, 1, 1, 1] or still_alive == [0] * 6
+    assert [len(refs) for refs in batches] == [4] * 6
+    assert not alive(upto=6)
 
 
 class Cut:

@@ -116,14 +116,8 @@ def test_a_file_cut_off_anywhere_is_refused(saved):
     whole = path.read_bytes()
     for length in [0, 1, 2, 3, 4, 10, *range(30, len(whole), 97), len(whole) - 1]:
         path.write_bytes(whole[:length])
-        with pytest.raises(InvalidInput, match="run.npz"):
+        with pytest.raises(InvalidInput, match=r"run\.npz"):
             load_run(path)
-
-
-def overwritten(path, at, value):
-    content = bytearray(path.read_bytes())
-    content[at] = value
-    path.write_bytes(bytes(content))
 
 
 @pytest.mark.xfail(
@@ -151,7 +145,7 @@ def test_a_missing_file_and_a_folder_are_refused(tmp_path):
 @pytest.mark.parametrize("content", [b"hello", b"\x93NUMPY\x01\x00", b"PK\x05\x06" + bytes(18), bytes(500)])
 def test_a_file_of_another_kind_is_refused(tmp_path, content):
     (tmp_path / "run.npz").write_bytes(content)
-    with pytest.raises(InvalidInput, match="run.npz"):
+    with pytest.raises(InvalidInput, match=r"run\.npz"):
         load_run(tmp_path / "run.npz")
 
 
@@ -306,6 +300,17 @@ def test_no_parts_make_no_folder_until_one_is_added_and_clearing_removes_it(pair
     store.add(pair())
     store.clear()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.xfail(
+    strict=True, raises=OSError, reason="the folder is not empty: clear() fails after a hard kill"
+)
+def test_what_a_kill_left_beside_the_parts_does_not_stop_clearing(pair, tmp_path):
+    store = PartStore(tmp_path / "parts")
+    store.add(pair())
+    (store.folder / ".000001-abc.npz").write_bytes(b"left by a kill")
+    store.clear()
+    assert not store.folder.exists()
 
 
 def test_parts_that_share_an_image_do_not_join(pair):
