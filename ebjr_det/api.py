@@ -250,7 +250,7 @@ def _open_folder(out: Path, config: str, resume: bool) -> None:
             raise ConfigError(
                 f"Expected an empty --out, got a run in `{out}`. Add --resume to go on with it."
             )
-        if path.read_text(encoding="utf-8") != config:
+        if path.read_bytes() != config.encode():
             raise ConfigError(
                 f"Expected the configuration that `{out}` was started with to resume it, got another. "
                 f"Compare with `{path}`, or choose another --out."
@@ -266,8 +266,7 @@ def _check_replay_folder(out: Path) -> None:
     present = {entry.name for entry in out.iterdir()}
     if not present:
         return
-    earlier = (out / CONFIG).is_file() and (out / CONFIG).read_text(encoding="utf-8")
-    if not (earlier and earlier.startswith("replay:")):
+    if not ((out / CONFIG).is_file() and (out / CONFIG).read_bytes().startswith(b"replay:")):
         raise ConfigError(f"Expected an empty --out or an earlier replay, got other files in `{out}`.")
 
 

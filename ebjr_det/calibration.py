@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import beta
 
-from ebjr_det.errors import ConfigError, Infeasible, InvalidInput
+from ebjr_det.errors import ConfigError, Infeasible, InvalidInput, check_seed
 from ebjr_det.router import operating_points
 from ebjr_det.tradeoff import Budget, OperatingPoint, TradeoffCurve
 from ebjr_det.types import FloatArray, PairedRun, Task
@@ -133,8 +133,8 @@ def split(run: PairedRun, fraction: float, seed: int) -> tuple[NDArray[np.intp],
     Raises:
         ConfigError: the fraction leaves a part empty.
     """
-    count = round(fraction * len(run))
-    if not 0 < count < len(run):
+    check_seed(seed)
+    if not (0 < fraction < 1 and 0 < (count := round(fraction * len(run))) < len(run)):
         raise ConfigError(
             f"Expected a calibration fraction that leaves images on both sides, got {fraction} of {len(run)}."
         )

@@ -4,16 +4,26 @@ A file is flat and whole: no inheritance, no interpolation. Unknown keys are err
 Knows nothing about what the settings do.
 """
 
+import re
 import reprlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ebjr_det.errors import ConfigError, did_you_mean
 from ebjr_det.files import existing_file
+
+
+def _printable(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("words without control characters")
+    return text
+
+
+Words = Annotated[str, Field(max_length=200), AfterValidator(_printable)]
 
 
 class _Section(BaseModel):
@@ -24,7 +34,7 @@ class ClassifierSection(_Section):
     """A classifier; see `tasks.classification.model.build_model` for every field."""
 
     arch: str
-    name: str | None = None
+    name: Words | None = None
     depth: int | None = None
     growth: int | None = None
     width: int | None = None
@@ -77,27 +87,27 @@ class LatencySection(_Section):
     """How latency is measured: on `batches` seeded random batches, each model alone and the live pair."""
 
     measure: bool = True
-    batch_size: int = Field(1, ge=1)
-    batches: int = Field(100, ge=1)
-    warmup: int = Field(3, ge=0)
+    batch_size: int = Field(1, ge=1, le=1_000_000)
+    batches: int = Field(100, ge=1, le=1_000_000)
+    warmup: int = Field(3, ge=0, le=1_000_000)
 
 
 class RunSection(_Section):
     """How the run goes, none of which changes what is measured but the batch size in its last bits."""
 
-    batch_size: int = Field(256, ge=1)
+    batch_size: int = Field(256, ge=1, le=1_000_000)
     flush_seconds: float = Field(5.0, ge=0)
-    workers: int = Field(0, ge=0)
+    workers: int = Field(0, ge=0, le=1000)
     device: str = "auto"
-    seed: int = 0
-    bootstrap: int = Field(1000, ge=2)
+    seed: int = Field(0, ge=0)
+    bootstrap: int = Field(1000, ge=2, le=100_000)
 
 
 class EvaluateConfig(_Section):
     """`ebjr-det evaluate`: a pair of classifiers on labelled images."""
 
     task: Literal["classification"] = "classification"
-    title: str = ""
+    title: Words = ""
     data: ImagesSection
     student: ClassifierSection
     teacher: ClassifierSection
@@ -145,6 +155,12 @@ class _FlatLoader(yaml.SafeLoader):
         if twice is not None:
             raise yaml.constructor.ConstructorError(None, None, f"the key `{twice}` twice", node.start_mark)
         return super().construct_mapping(node, deep)
+
+
+# YAML 1.1 reads 1e-3 as a word; everybody else, and our users, as a number.
+_FlatLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
 
 
 def parse_config(content: dict[str, Any]) -> EvaluateConfig:

@@ -50,8 +50,8 @@ class CostModel:
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
-            if value is not None and not (np.isfinite(value) and value >= 0):
-                raise ConfigError(f"Expected `{name}` to be a number of at least 0, got {value}.")
+            if value is not None and value != 0 and not 1e-9 <= value <= 1e30:
+                raise ConfigError(f"Expected `{name}` to be 0 or between 1e-9 and 1e30, got {value}.")
 
     def macs(self, deferral_rate: Any) -> Any:
         """MACs per image of the pair: student + p * teacher, or None."""

@@ -39,6 +39,18 @@ class Infeasible(EbjrError):
         self.nearest = nearest
 
 
+def check_seed(seed: int) -> None:
+    """Raises ConfigError for a seed that numpy's generators do not take."""
+    if seed < 0:
+        raise ConfigError(f"Expected a seed of at least 0, got {seed}.")
+
+
+def first_line(error: BaseException) -> str:
+    """What another library says of a file, in one line without its final stop."""
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return str(text).strip().splitlines()[0].rstrip(".")
+
+
 def did_you_mean(name: str, valid: Iterable[str]) -> str:
     """The tail of an error about an unknown name: the nearest match and the valid names.
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ebjr_det.errors import InvalidInput
+from ebjr_det.errors import InvalidInput, first_line
 
 
 @contextmanager
@@ -15,24 +15,31 @@ def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a temporary file beside `path`; it takes that name only when the block ends well.
 
     After a crash, a kill or Ctrl-C `path` holds what it held before.
+
+    Raises:
+        InvalidInput: the system refuses, for example because the disk is full.
     """
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = None
     try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem[:50]}-", suffix=path.suffix)
+        os.close(handle)
+        temporary = Path(name)
         yield temporary
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
         temporary.chmod(0o644)
         temporary.replace(path)
+    except OSError as error:
+        raise InvalidInput(f"Expected to write `{path}`, got: {first_line(error)}.") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a whole UTF-8 text file, or nothing."""
     with atomic_write(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", newline="")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace", newline="")
 
 
 def writable_folder(path: Path) -> Path:
@@ -45,9 +52,9 @@ def writable_folder(path: Path) -> Path:
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path):
             return path
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise InvalidInput(
-            f"Expected a folder that can be written to, got `{path}`: {error.strerror or error}."
+            f"Expected a folder that can be written to, got `{path}`: {first_line(error)}."
         ) from error
 
 
@@ -56,8 +63,8 @@ def existing_file(path: Path, what: str) -> Path:
     try:
         with path.open("rb"):
             return path
-    except OSError as error:
-        raise InvalidInput(f"Expected {what} at `{path}`, got: {error.strerror or error}.") from error
+    except (OSError, ValueError) as error:
+        raise InvalidInput(f"Expected {what} at `{path}`, got: {first_line(error)}.") from error
 
 
 def checksum(path: Path, algorithm: str = "sha256") -> str:

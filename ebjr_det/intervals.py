@@ -6,9 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ebjr_det.errors import ConfigError
+from ebjr_det.errors import ConfigError, check_seed
 from ebjr_det.tradeoff import score_of
 from ebjr_det.types import FloatArray, PairedRun, Task
+
+MOST_REPLICATES = 100_000
 
 
 @dataclass(frozen=True)
@@ -50,12 +52,14 @@ def bootstrap(
     is worth, which is what a curve shows.
 
     Raises:
-        ConfigError: unknown score, or fewer than 2 replicates, or a confidence outside (0, 1).
+        ConfigError: unknown score, replicates outside 2..100,000, confidence outside (0, 1), seed below 0.
     """
-    if replicates < 2 or not 0 < confidence < 1:
+    if not 2 <= replicates <= MOST_REPLICATES or not 0 < confidence < 1:
         raise ConfigError(
-            f"Expected at least 2 replicates and a confidence in (0, 1), got {replicates}, {confidence}."
+            f"Expected 2 to {MOST_REPLICATES:,} replicates and a confidence in (0, 1), "
+            f"got {replicates}, {confidence}."
         )
+    check_seed(seed)
     names = list(dict.fromkeys([*scores, reference]))
     orders = {name: np.argsort(-score_of(run, name), kind="stable") for name in names}
     generator = np.random.default_rng(seed)

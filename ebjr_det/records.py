@@ -4,7 +4,6 @@ Knows nothing about what the match columns mean. Every file appears whole or not
 killed at any moment continues from its last part.
 """
 
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ebjr_det.errors import InvalidInput
+from ebjr_det.errors import InvalidInput, first_line
 from ebjr_det.files import atomic_write
 from ebjr_det.types import PairedRun, concatenate
 
@@ -57,13 +56,13 @@ def load_run(path: Path) -> PairedRun:
 def read_npz(path: Path, what: str) -> Mapping[str, NDArray[Any]]:
     """All arrays of an `.npz`, never unpickling. Raises InvalidInput with the path and the reason."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise InvalidInput(f"Expected {what} (.npz) at `{path}`, got a single array (.npy).")
+        archive = np.load(path, allow_pickle=False)
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise ValueError("a single array (.npy)")
+        with archive:
             return {key: archive[key] for key in archive.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zipfile.LargeZipFile) as error:
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise InvalidInput(f"Expected {what} (.npz) at `{path}`, got: {reason}.") from error
+    except Exception as error:  # a damaged archive can raise anything
+        raise InvalidInput(f"Expected {what} (.npz) at `{path}`, got: {first_line(error)}.") from error
 
 
 def join_runs(parts: Sequence[PairedRun]) -> PairedRun:

@@ -24,6 +24,9 @@ and resumes records without knowing what they mean.
 """
 
 
+LARGEST_LOGIT = 1e100
+
+
 @dataclass(frozen=True)
 class Logits:
     """Raw class logits, before softmax or sigmoid.
@@ -34,7 +37,8 @@ class Logits:
         valid: [images, rows], True where a row is real and False where it pads.
 
     Raises:
-        InvalidInput: the shapes disagree, there are no classes, or a valid row holds NaN or infinity.
+        InvalidInput: the shapes disagree, there are no classes, or a valid row holds NaN or infinity (or a
+            number above 1e100, whose sums would be infinite).
     """
 
     values: NDArray[np.floating[Any]]
@@ -46,7 +50,9 @@ class Logits:
             raise InvalidInput(f"Expected logits of shape [images, rows, classes], got {list(shape)}.")
         if self.valid.shape != shape[:2]:
             raise InvalidInput(f"Expected `valid` of shape {list(shape[:2])}, got {list(self.valid.shape)}.")
-        finite = np.isfinite(self.values).all(axis=2) | ~self.valid
+        with np.errstate(over="ignore"):
+            magnitude = np.abs(self.values.astype(np.float64))
+        finite = (magnitude <= LARGEST_LOGIT).all(axis=2) | ~self.valid
         if not finite.all():
             image = int(np.flatnonzero(~finite.all(axis=1))[0])
             bad = int((~finite.all(axis=1)).sum())
@@ -169,6 +175,8 @@ class PairedRun:
             seen: set[str] = set()
             twice = next(i for i in self.image_ids if i in seen or seen.add(i))  # type: ignore[func-returns-value]
             raise InvalidInput(f"Expected distinct image ids, got `{twice}` more than once.")
+        if any("\ud800" <= letter <= "\udfff" for letter in "".join(self.image_ids)):
+            raise InvalidInput("Expected image ids that UTF-8 can write, got one with half a character.")
         for name, values in self.scores.items():
             if values.shape != (len(self.image_ids),) or np.isnan(values).any():
                 raise InvalidInput(

@@ -20,7 +20,7 @@ PARTS = "parts"
 
 def to_json(content: Any, *, pretty: bool = True) -> str:
     """JSON without infinities or NaN. Raises ValueError for them: they must have been given a name."""
-    return json.dumps(content, allow_nan=False, indent=2 if pretty else None, ensure_ascii=False)
+    return json.dumps(content, allow_nan=False, indent=2 if pretty else None)
 
 
 def write_report(report: Report, folder: Path, formula: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from ebjr_det.reporting.report import ENERGY, Report
 
@@ -36,7 +37,7 @@ def print_report(report: Report) -> None:
     for table in tables(report):
         console.print(table)
     for sentence in findings(report):
-        console.print(f"- {sentence}", highlight=False, soft_wrap=True)
+        console.print(f"- {sentence}", highlight=False, soft_wrap=True, markup=False)
 
 
 def to_markdown(report: Report) -> str:
@@ -69,7 +70,7 @@ def _models(report: Report) -> Table:
         row = data[side]
         times = row["latency"] or {}
         table.add_row(
-            side if side in ("joint", row["name"]) else f"{side} {row['name']}",
+            side if side in ("joint", row["name"]) else escape(f"{side} {row['name']}"),
             *(_number(value, 100) for value in row["metrics"].values()),
             _number(row.get("deferral_rate"), 100),
             _number(row["macs"], 1e-6),
@@ -191,7 +192,7 @@ def _energy_finding(report: Report) -> str:
 
 def _table(title: str, columns: Sequence[str]) -> Table:
     table = Table(
-        title=title,
+        title=Text(title),
         box=box.SIMPLE_HEAD,
         title_justify="left",
         title_style="bold",

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ebjr_det.errors import ConfigError, InvalidInput, did_you_mean
+from ebjr_det.errors import ConfigError, InvalidInput, did_you_mean, first_line
 from ebjr_det.scores.classwise import SCORES, Score
 from ebjr_det.types import FloatArray, Logits
 
@@ -47,5 +47,10 @@ def deferral_scores(logits: Logits, name: str, **options: Any) -> FloatArray:
     counts = logits.valid.sum(axis=1)
     if not counts.all():
         raise InvalidInput("Expected at least one valid row an image, got an image without rows.")
-    by_row = score.function(logits.values, **options).astype(np.float64)
+    try:
+        by_row = score.function(logits.values, **options).astype(np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ConfigError(
+            f"Expected options that score `{name}` can use, got {options}: {first_line(error)}."
+        ) from error
     return np.asarray(np.where(logits.valid, by_row, 0.0).sum(axis=1) / counts)

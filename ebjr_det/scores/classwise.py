@@ -74,7 +74,12 @@ def probability_logsumexp(logits: AnyLogits, dtype: DTypeLike = np.float64) -> F
 
     Args:
         dtype: float32 reproduces the published tables to the picture; float64 everywhere else.
+
+    Raises:
+        ConfigError: another dtype.
     """
+    if dtype not in ("float32", "float64", np.float32, np.float64):
+        raise ConfigError(f"Expected `dtype` to be float32 or float64, got {dtype}.")
     probabilities = softmax(np.asarray(logits, dtype=dtype), axis=-1)
     return np.asarray(-logsumexp(probabilities, axis=-1))
 
@@ -119,6 +124,8 @@ def random(logits: AnyLogits, seed: int = 0) -> FloatArray:
 
     Hashing the logits gives an image the same number in any batch, order or process.
     """
+    if not isinstance(seed, int) or abs(seed) >= 2**63:
+        raise ConfigError(f"Expected `seed` to be a whole number of 64 bits, got {seed}.")
     values = np.ascontiguousarray(_f64(logits))
     key = seed.to_bytes(8, "little", signed=True)
     digests = b"".join(

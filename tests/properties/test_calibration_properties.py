@@ -137,6 +137,16 @@ def test_the_error_bound_is_clopper_pearsons_at_every_point(confidence, run):
     np.testing.assert_allclose(bound, expected, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("images", [49, 98, 103, 107])
+def test_the_error_bound_counts_wrong_answers_exactly(images):
+    """For these N, k / N * N is not always k in floating point."""
+    for right in range(images):
+        mixed = run_of(np.zeros(images), np.arange(images) < right, np.ones(images, bool))
+        bound = shortfall_bound(mixed, TASK, "s", 0.9, against_teacher=False)
+        assert bound[0] == pytest.approx(clopper_pearson(images - right, images, 0.9, "high"), rel=1e-9)
+    assert any(right / images * images != right for right in range(images))
+
+
 def drop_bound(run, defer, confidence):
     """Upper bound of P(teacher alone right) less lower bound of P(student alone right), on kept images."""
     if defer.all():

@@ -198,6 +198,14 @@ def test_best_under_equals_exhaustive_search(kind, run, share, exact):
     assert caught.value.nearest == curve.points()[0].to_dict()
 
 
+def test_a_budget_that_was_computed_with_rounding_still_buys_its_point():
+    curve = sweep(run_of(np.arange(10), np.zeros(10), np.ones(10)), TASK, "s", COST)
+    for tenths in range(1, 10):
+        computed = 1 - (10 - tenths) / 10  # 1 - .9 is .09999999999999998
+        assert curve.best_under("deferral_rate", computed).deferral_rate == tenths / 10
+        assert curve.best_under("macs", 10 + 30 * computed).deferral_rate == tenths / 10
+
+
 @given(run=runs(), floor=st.integers(0, 1000).map(lambda n: n / 1000), exact=st.booleans())
 def test_cheapest_above_equals_exhaustive_search(run, floor, exact):
     curve = sweep(run, TASK, "s", COST)
@@ -347,7 +355,7 @@ def test_intervals_of_most_runs_hold_their_own_area(pair, ties):
 
 
 def test_images_that_tie_are_deferred_in_random_order_in_every_resample():
-    """With one score for all, the area is the mean of both accuracies: here near .75, and by index near .875."""
+    """With one score for all, the area is the mean of both accuracies: near .75; by index it is near .875."""
     run = run_of(np.zeros(80), np.arange(80) >= 40, np.ones(80))
     low, high = intervals(run, ("s",), "s", replicates=200, confidence=0.98).area["s"]
     assert 0.65 < low < 0.75 < high < 0.85

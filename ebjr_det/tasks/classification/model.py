@@ -4,6 +4,7 @@ A classifier owns its preprocessing. Heavy libraries are imported only for the f
 """
 
 import contextlib
+import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import import_module
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ebjr_det.checkpoints import check_sha256, find_checkpoint, load_into, read_state
-from ebjr_det.errors import ConfigError, did_you_mean
+from ebjr_det.errors import ConfigError, EbjrError, did_you_mean, first_line
 from ebjr_det.tasks.classification.data import ImageSet
 from ebjr_det.tasks.classification.flops import count_ebjr_flops
 from ebjr_det.tasks.classification.networks import NETWORKS
@@ -25,6 +26,8 @@ from ebjr_det.tasks.classification.preprocessing import (
     parse_preprocessing,
 )
 from ebjr_det.types import Logits, Output
+
+WEIGHTS_ONLY = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"  # torch's own switch, over whatever a library asks for
 
 
 class Classifier:
@@ -120,10 +123,13 @@ def build_model(
             raise ConfigError(f"Expected a torch module to load `{checkpoint}` into, got `{arch}`.")
         load_into(network, read_state(path), checkpoint)
     if preprocessing:
-        transform = parse_preprocessing(preprocessing).build()
+        with foreign_errors("`preprocessing` that can be built"):
+            transform = parse_preprocessing(preprocessing).build()
     label = name or "-".join([arch.split("/")[-1], *(str(v) for v in shape.values() if v is not None)])
     model = Classifier(label, network, transform, device)
-    classes = model([model.preprocess(data.load(0))]).logits.values.shape[2]
+    image = data.load(0)
+    with foreign_errors(f"`{label}` to take an image of the data, preprocessed as set"):
+        classes = model([model.preprocess(image)]).logits.values.shape[2]
     if classes != data.num_classes:
         raise ConfigError(
             f"Expected `{label}` to give {data.num_classes} logits, one a class of the data, got {classes}."
@@ -147,7 +153,7 @@ def _build(
     else:
         valid = [*NETWORKS, "timm/NAME", "torchvision/NAME", "package.module:function"]
         raise ConfigError(f"Expected a known `arch`, got `{arch}`. {did_you_mean(arch, valid)}")
-    with _argument_errors(arch):
+    with foreign_errors(f"arguments from which `{arch}` can be built"):
         return builder(num_classes=num_classes, **options), transform
 
 
@@ -159,7 +165,7 @@ def _from_timm(
 
     if not timm.is_model(name):
         raise ConfigError(f"Expected a timm model, got `{name}`. {did_you_mean(name, timm.list_models())}")
-    with _argument_errors(f"timm/{name}"):
+    with foreign_errors(f"arguments from which `timm/{name}` can be built"):
         network = timm.create_model(name, pretrained=pretrained, num_classes=num_classes, **options)
     return network, OnPil(create_transform(**resolve_model_data_config(network), is_training=False))
 
@@ -174,7 +180,7 @@ def _from_torchvision(
             f"Expected a torchvision classifier, got `{name}`. "
             + did_you_mean(name, models.list_models(module=models))
         )
-    with _argument_errors(f"torchvision/{name}"):
+    with foreign_errors(f"arguments from which `torchvision/{name}` can be built"):
         if pretrained:
             network = models.get_model(name, weights="DEFAULT", **options)
         else:
@@ -189,14 +195,31 @@ def _import_callable(reference: str) -> Callable[..., Any]:
     module, _, function = reference.partition(":")
     try:
         return getattr(import_module(module), function)  # type: ignore[no-any-return]
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(f"Expected `package.module:function`, got `{reference}`: {error}.") from error
+    except Exception as error:  # importing runs the module, which can raise anything
+        raise ConfigError(
+            f"Expected `package.module:function`, got `{reference}`: {first_line(error)}."
+        ) from error
 
 
 @contextlib.contextmanager
-def _argument_errors(arch: str) -> Iterator[None]:
-    """A builder that does not take an argument is the configuration's mistake, not ours."""
+def foreign_errors(expected: str) -> Iterator[None]:
+    """Other people's code at work: what it raises becomes one line, what it unpickles only weights.
+
+    Raises:
+        ConfigError: anything but our own errors, with the cause chained.
+    """
+    before = os.environ.get(WEIGHTS_ONLY)
+    os.environ[WEIGHTS_ONLY] = "1"
     try:
         yield
-    except TypeError as error:
-        raise ConfigError(f"Expected arguments that `{arch}` takes, got: {error}.") from error
+    except EbjrError:
+        raise
+    except Exception as error:
+        raise ConfigError(
+            f"Expected {expected}, got: {type(error).__name__}: {first_line(error)}."
+        ) from error
+    finally:
+        if before is None:
+            del os.environ[WEIGHTS_ONLY]
+        else:
+            os.environ[WEIGHTS_ONLY] = before

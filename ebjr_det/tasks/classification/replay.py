@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ebjr_det.errors import InvalidInput
+from ebjr_det.errors import InvalidInput, first_line
 from ebjr_det.records import read_npz
 from ebjr_det.tasks.classification.metric import Accuracy
 from ebjr_det.types import FloatArray, Logits, PairedRun
@@ -95,9 +95,10 @@ def _read(path: Path, key: str, what: str) -> Mapping[str, NDArray[Any]]:
         return arrays
     try:
         array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise InvalidInput(f"Expected {what} (.npy or .npz) at `{path}`, got: {reason}.") from error
+    except Exception as error:  # a damaged file can raise anything
+        raise InvalidInput(
+            f"Expected {what} (.npy or .npz) at `{path}`, got: {first_line(error)}."
+        ) from error
     if not isinstance(array, np.ndarray):
         raise InvalidInput(f"Expected one array at `{path}`, got an archive. Name it `.npz`.")
     return {key: array}
