@@ -10,13 +10,13 @@ if TYPE_CHECKING:
     from ebjr_det.api import calibrate as calibrate
     from ebjr_det.api import evaluate as evaluate
     from ebjr_det.api import replay as replay
+    from ebjr_det.calibration import Target as Target
     from ebjr_det.config import load_config as load_config
     from ebjr_det.cost import CostModel as CostModel
     from ebjr_det.errors import EbjrError as EbjrError
     from ebjr_det.joint import JointModel as JointModel
     from ebjr_det.router import decide as decide
     from ebjr_det.scores import deferral_scores as deferral_scores
-    from ebjr_det.tradeoff import TradeoffCurve as TradeoffCurve
     from ebjr_det.tradeoff import sweep as sweep
     from ebjr_det.types import Logits as Logits
     from ebjr_det.types import Model as Model
@@ -28,12 +28,12 @@ _HOMES = {
     "evaluate": "api",
     "replay": "api",
     "load_config": "config",
+    "Target": "calibration",
     "CostModel": "cost",
     "EbjrError": "errors",
     "JointModel": "joint",
     "decide": "router",
     "deferral_scores": "scores",
-    "TradeoffCurve": "tradeoff",
     "sweep": "tradeoff",
     "Logits": "types",
     "Model": "types",

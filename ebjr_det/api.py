@@ -12,8 +12,8 @@ import numpy as np
 import yaml
 
 from ebjr_det.calibration import Target, check_disjoint, choose, split
-from ebjr_det.config import EvaluateConfig, RouterSection, dump_config
-from ebjr_det.cost import CostModel
+from ebjr_det.config import EvaluateConfig, RouterSection, dump_config, identity, load_config
+from ebjr_det.cost import CostModel, Latency
 from ebjr_det.environment import describe_environment
 from ebjr_det.errors import ConfigError, InvalidInput
 from ebjr_det.files import existing_file, writable_folder, write_text
@@ -37,14 +37,16 @@ class Result(NamedTuple):
     summary: dict[str, Any]
 
 
-def evaluate(config: EvaluateConfig, out: Path, *, resume: bool = False) -> Result:
+def evaluate(config: EvaluateConfig, out: str | Path, *, resume: bool = False) -> Result:
     """Run a pair on labelled images and report it.
 
     Both models see every image once, costs are counted, and latency is measured on the live path at the
     chosen threshold. A target is calibrated on a seeded part of the images, and everything reported then
-    comes from the rest. Killed at any moment, it goes on with `resume` to the same result.
+    comes from the rest. Killed at any moment, it goes on with `resume` to the same result; a finished run is
+    analysed again, also with another target, threshold or latency measurement.
 
     Raises:
+        Infeasible: no point meets the target; the run is kept for another one.
         EbjrError: settings, data, weights and `out` are checked before anything is computed.
     """
     from ebjr_det.pair import Pair, with_latency
@@ -53,18 +55,20 @@ def evaluate(config: EvaluateConfig, out: Path, *, resume: bool = False) -> Resu
     scores = _scores_function(router)
     target = _target(router)
     pair = Pair.build(config)
-    _open_folder(out, dump_config(config), resume)
+    out = Path(out)
+    _open_folder(out, config, resume)
     run = _finished_run(pair, scores, out)
     cost = pair.cost()
 
     def score(logits: Logits) -> FloatArray:
         return deferral_scores(logits, router.score, **router.options)
 
+    times: Mapping[str, Latency] = {}
+    live_rate = None
     if target is not None and target.kind == "latency_ms":
-        times, _ = pair.measure(run, score, _at_rate(run, router.score, DEFAULT_RATE))
+        times, live_rate = pair.measure(run, score, _at_rate(run, router.score, DEFAULT_RATE))
         cost = with_latency(cost, times)
     reported, decision, calibration = _decide(run, pair.task, config, target, cost)
-    times, live_rate = {}, None
     if config.latency.measure:
         times, live_rate = pair.measure(reported, score, decision)
     report = build_report(
@@ -87,8 +91,8 @@ def evaluate(config: EvaluateConfig, out: Path, *, resume: bool = False) -> Resu
 
 def replay(
     task: str,
-    files: Mapping[str, Path],
-    out: Path,
+    files: Mapping[str, str | Path],
+    out: str | Path,
     *,
     score: str = "free_energy",
     threshold: float | None = None,
@@ -111,7 +115,8 @@ def replay(
     if threshold is not None and rates:
         raise ConfigError("Expected either a threshold or rates, got both.")
     router = RouterSection(score=score)
-    run = room(task, "replay").load_pair(**files, scores=_scores_function(router))
+    out, paths = Path(out), {name: Path(file) for name, file in files.items()}
+    run = room(task, "replay").load_pair(**paths, scores=_scores_function(router))
     judge = build_task(task)
     rate = rates[0] if rates else DEFAULT_RATE
     decision = _at_rate(run, score, rate) if threshold is None else decide(run.scores[score], threshold)
@@ -121,15 +126,15 @@ def replay(
         decision,
         score,
         cost or CostModel(),
-        title=f"Replay: {Path(files['student']).stem} + {Path(files['teacher']).stem}",
+        title=f"Replay: {paths['student'].stem} + {paths['teacher'].stem}",
         student=Profile("student"),
         teacher=Profile("teacher"),
         rates=rates or None,
         replicates=replicates,
         seed=seed,
     )
-    _check_replay_folder(out)
-    settings: dict[str, Any] = {"replay": task, **{k: str(v) for k, v in files.items()}, "score": score}
+    _clear_replay_folder(out)
+    settings: dict[str, Any] = {"replay": task, **{k: str(v) for k, v in paths.items()}, "score": score}
     settings |= {"threshold": threshold, "rates": list(rates) if rates else None, "seed": seed}
     write_text(out / CONFIG, yaml.safe_dump(settings, sort_keys=False))
     save_run(run, out / RUN)
@@ -137,10 +142,10 @@ def replay(
 
 
 def calibrate(
-    run_dir: Path,
+    run_dir: str | Path,
     target: Target,
     *,
-    report_on: Path | None = None,
+    report_on: str | Path | None = None,
     score: str | None = None,
     fraction: float = 0.5,
     seed: int = 0,
@@ -156,7 +161,7 @@ def calibrate(
         Infeasible: no point meets the target; carries the nearest.
         InvalidInput: the two sets share an image.
     """
-    run, summary = _load_folder(run_dir)
+    run, summary = _load_folder(Path(run_dir))
     task = build_task(run.task)
     name = score or summary["score"]
     score_of(run, name)
@@ -164,7 +169,7 @@ def calibrate(
     if report_on is None:
         chosen_on, reported_on = (select(run, task, part) for part in split(run, fraction, seed))
     else:
-        chosen_on, reported_on = run, _load_folder(report_on)[0]
+        chosen_on, reported_on = run, _load_folder(Path(report_on))[0]
         check_disjoint(chosen_on, reported_on)
     curve = sweep(chosen_on, task, name, cost)
     point = choose(chosen_on, task, curve, target)
@@ -211,6 +216,10 @@ def _finished_run(pair: Any, scores: Callable[[Logits], dict[str, FloatArray]], 
         run = pair.run(scores, parts)
         save_run(run, out / RUN)
     parts.clear()
+    if run.image_ids != tuple(pair.data.image_ids):
+        raise InvalidInput(
+            f"Expected the images that the run in `{out}` has seen, got others. Choose another --out."
+        )
     return run
 
 
@@ -241,8 +250,8 @@ def _finish(report: Report, out: Path, environment: Mapping[str, Any]) -> Result
     return Result(report, write_report(report, out, formula))
 
 
-def _open_folder(out: Path, config: str, resume: bool) -> None:
-    """A new run folder, or with `resume` the one that the same configuration left."""
+def _open_folder(out: Path, config: EvaluateConfig, resume: bool) -> None:
+    """A new run folder, or with `resume` one whose records another such run would repeat."""
     writable_folder(out)
     path = out / CONFIG
     if path.is_file():
@@ -250,23 +259,25 @@ def _open_folder(out: Path, config: str, resume: bool) -> None:
             raise ConfigError(
                 f"Expected an empty --out, got a run in `{out}`. Add --resume to go on with it."
             )
-        if path.read_bytes() != config.encode():
+        before, now = identity(load_config(path)), identity(config)
+        if before != now:
+            other = next(key for key in now if before[key] != now[key])
             raise ConfigError(
-                f"Expected the configuration that `{out}` was started with to resume it, got another. "
-                f"Compare with `{path}`, or choose another --out."
+                f"Expected `{other}` as in the run that `{out}` holds, {before[other]}, got {now[other]}. "
+                "Choose another --out."
             )
-    elif any(out.iterdir()):
+    elif any(not entry.name.startswith(".") for entry in out.iterdir()):
         raise ConfigError(f"Expected an empty --out, got files in `{out}`.")
-    write_text(path, config)
+    write_text(path, dump_config(config))
 
 
-def _check_replay_folder(out: Path) -> None:
+def _clear_replay_folder(out: Path) -> None:
     """A replay replaces an earlier replay, which its inputs can make again, and nothing else."""
     writable_folder(out)
-    present = {entry.name for entry in out.iterdir()}
-    if not present:
-        return
-    if not ((out / CONFIG).is_file() and (out / CONFIG).read_bytes().startswith(b"replay:")):
+    if (out / CONFIG).is_file() and (out / CONFIG).read_bytes().startswith(b"replay:"):
+        for figure in [*out.glob("*_by_*.png"), *out.glob("*_by_*.svg")]:
+            figure.unlink()
+    elif any(out.iterdir()):
         raise ConfigError(f"Expected an empty --out or an earlier replay, got other files in `{out}`.")
 
 

@@ -98,9 +98,7 @@ def shortfall_bound(
     half = (1 + confidence) / 2
     lost = _kept((teacher & ~student)[order])[deferred]
     won = _kept((student & ~teacher)[order])[deferred]
-    bound = _binomial_upper(lost, count, half) - _binomial_lower(won, count, half)
-    bound[-1] = 0.0  # everything deferred: the teacher itself, no drop at all
-    return bound
+    return _binomial_upper(lost, count, half) - _binomial_lower(won, count, half)
 
 
 def _certified(run: PairedRun, task: Task, curve: TradeoffCurve, target: Target) -> OperatingPoint:
@@ -108,7 +106,8 @@ def _certified(run: PairedRun, task: Task, curve: TradeoffCurve, target: Target)
 
     Thresholds are tested from "defer everything" upwards until the first that cannot be certified. The
     sequence is fixed before any data: between two scores nothing changes, so walking over the scores is
-    walking over all real thresholds, and the family-wise error stays at 1 - confidence.
+    walking over all real thresholds, and the family-wise error stays at 1 - confidence. The first threshold
+    lies below every score seen, where a new image may still stay with the student, so it is tested as well.
     """
     assert target.confidence is not None
     drop = target.kind == "max_drop"
@@ -118,9 +117,10 @@ def _certified(run: PairedRun, task: Task, curve: TradeoffCurve, target: Target)
     index = int(failed[-1]) + 1 if len(failed) else 0
     if index < len(bound):
         return curve.point(index)
+    best = f"a drop of {bound[-1]:.4g}" if drop else f"a quality of {1 - bound[-1]:.4g}"
     raise Infeasible(
-        f"Expected a quality of at least {target.value:.6g} with confidence {target.confidence:g}, got "
-        f"{1 - bound[-1]:.6g} certified on {len(run)} images with everything deferred, the safest there is.",
+        f"Expected {target.kind} {target.value:g} with confidence {target.confidence:g}, got at best {best} "
+        f"certified on {len(run)} images, with everything deferred. More images certify more.",
         dict(curve.point(len(bound) - 1).to_dict()),
     )
 

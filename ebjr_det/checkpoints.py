@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 FOLDER_VARIABLE = "EBJR_DET_CHECKPOINTS"
 STATE_KEYS = ("state_dict", "model", "model_state")
+UNUSED = "num_batches_tracked"  # old checkpoints have no such counter, and inference needs none
 PREFIXES = ("module.", "_orig_mod.")
 
 
@@ -99,9 +100,9 @@ def _find_path(reference: str) -> Path:
             f"Expected a checkpoint file or a name from the manifest, got `{reference}`. "
             + did_you_mean(reference, manifest())
         )
-    named = [e for e in manifest().values() if path.name in e.files]
-    if len(named) == 1:
-        check_sha256(path, named[0].sha256)
+    for entry in manifest().values():
+        if any(path.absolute().as_posix().endswith(f"/{file}") for file in entry.files):
+            check_sha256(path, entry.sha256)
     return path
 
 
@@ -180,7 +181,7 @@ def load_into(network: "torch.nn.Module", state: Mapping[str, "torch.Tensor"], o
             the classifier's shape comes first because a wrong class count is the usual cause.
     """
     own = network.state_dict()
-    missing = [key for key in own if key not in state]
+    missing = [key for key in own if key not in state and not key.endswith(UNUSED)]
     unexpected = [key for key in state if key not in own]
     misshapen = [
         f"{key} {list(state[key].shape)} instead of {list(own[key].shape)}"
@@ -198,4 +199,4 @@ def load_into(network: "torch.nn.Module", state: Mapping[str, "torch.Tensor"], o
     ]
     if faults:
         raise CheckpointError(f"Expected `{origin}` to fit the network, got tensors {'; '.join(faults)}.")
-    network.load_state_dict(dict(state))
+    network.load_state_dict({**own, **state})

@@ -5,7 +5,8 @@ explains, 3 a target that no operating point meets, 130 interrupted. A traceback
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -65,9 +66,13 @@ def evaluate(
         click.echo(dump_config(settings), nl=False)
         return
     from ebjr_det import api
+    from ebjr_det.environment import keep_freed_memory
 
     folder = out or Path("runs") / config.stem
-    _show(api.evaluate(settings, folder, resume=resume), as_json)
+    keep_freed_memory()
+    with _infeasible_as_json(as_json):
+        result = api.evaluate(settings, folder, resume=resume)
+    _show(result, as_json)
 
 
 @cli.group(cls=_Group)
@@ -166,12 +171,8 @@ def calibrate(
             f"--max-drop, got {len(given)}."
         )
     target = Target(*given[0], confidence)
-    try:
+    with _infeasible_as_json(as_json):
         answer = api.calibrate(run, target, report_on=report_on, score=score, fraction=fraction, seed=seed)
-    except Infeasible as error:
-        if as_json:
-            _print_json({"feasible": False, "reason": str(error), "nearest": error.nearest})
-        raise
     if as_json:
         _print_json(answer)
     else:
@@ -226,6 +227,17 @@ def _show(result: Any, as_json: bool) -> None:
 
     print_report(result.report)
     click.echo(f"\nEverything is in {result.summary['run_dir']}/: table.md, curve.json, routes.csv, figures.")
+
+
+@contextmanager
+def _infeasible_as_json(as_json: bool) -> Iterator[None]:
+    """An infeasible target is an answer of its own: an object on stdout, a line on stderr, exit code 3."""
+    try:
+        yield
+    except Infeasible as error:
+        if as_json:
+            _print_json({"feasible": False, "reason": str(error), "nearest": error.nearest})
+        raise
 
 
 def _print_json(content: Any) -> None:

@@ -42,6 +42,7 @@ class ClassifierSection(_Section):
     checkpoint: str | None = None
     sha256: str | None = None
     pretrained: bool = False
+    random_weights: bool = False
     options: dict[str, Any] = {}
     preprocessing: dict[str, Any] = {}
 
@@ -51,7 +52,7 @@ class ImagesSection(_Section):
 
     dataset: str
     root: str | None = None
-    split: str = "test"
+    split: str | None = None
     verify: bool = True
     limit: int | None = Field(None, ge=1)
 
@@ -116,7 +117,19 @@ class EvaluateConfig(_Section):
     run: RunSection = RunSection()
 
 
-def load_config(path: Path, changes: Iterable[str] = ()) -> EvaluateConfig:
+def identity(config: EvaluateConfig) -> dict[str, Any]:
+    """The settings that a run's records depend on; two configurations that share them can share a run."""
+    router, run = config.router, config.run
+    return {
+        **{key: getattr(config, key).model_dump() for key in ("data", "student", "teacher")},
+        "task": config.task,
+        "router": {"score": router.score, "options": router.options} if router.options else {},
+        "run.batch_size": run.batch_size,
+        "run.device": run.device,
+    }
+
+
+def load_config(path: str | Path, changes: Iterable[str] = ()) -> EvaluateConfig:
     """Read a YAML file, apply `a.b=value` changes in order, check everything.
 
     Raises:
@@ -124,7 +137,7 @@ def load_config(path: Path, changes: Iterable[str] = ()) -> EvaluateConfig:
         ConfigError: not YAML, an unknown key (with the nearest), a value of another type or out of range.
     """
     try:
-        text = existing_file(path, "a configuration").read_text(encoding="utf-8")
+        text = existing_file(Path(path), "a configuration").read_text(encoding="utf-8")
         content = yaml.load(text, _FlatLoader)  # noqa: S506, a SafeLoader
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
         reason = " ".join(str(error).split())

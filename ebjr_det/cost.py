@@ -76,11 +76,17 @@ def count_macs(call: Callable[[], Any]) -> int:
         InvalidInput: the counter saw no such operation (a network that torch does not run).
     """
     import torch
+    from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils.flop_counter import FlopCounterMode
 
     counter = FlopCounterMode(display=False)
-    with torch.no_grad(), counter:
-        call()
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)  # fused attention hides its matrix products
+    try:
+        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
+            call()
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
     flops = int(counter.get_total_flops())
     if not flops:
         raise InvalidInput(
@@ -100,8 +106,9 @@ def measure_latency(
 ) -> dict[str, Latency]:
     """Time several callables side by side on the same batches.
 
-    Every batch goes through each callable before the next batch, so a machine that changes speed changes
-    it for all. A callable must return only when its answer is there (see `types.Model`).
+    Every batch goes through each callable before the next batch, each time another one first, so that
+    what changes the machine's speed changes it for all. A callable must return only when its answer is there
+    (see `types.Model`).
 
     Args:
         calls: what to time, by name.
@@ -113,7 +120,8 @@ def measure_latency(
     """
     times: dict[str, list[float]] = {name: [] for name in calls}
     for index, batch in enumerate(batches):
-        for name, call in calls.items():
+        turn = index % len(calls)
+        for name, call in [*calls.items()][turn:] + [*calls.items()][:turn]:
             for _ in range(warmup if index == 0 else 0):
                 call(batch)
             start = perf_counter()

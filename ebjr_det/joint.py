@@ -46,7 +46,8 @@ class JointModel:
     def __call__(self, images: Sequence[Any]) -> JointOutput:
         """Answer a batch of images of any size above zero.
 
-        The answers do not depend on how images are batched. The teacher is not called when nothing is
+        The answers do not depend on how images are batched, but for the last bits that a network's logits
+        change with the batch size. The teacher is not called when nothing is
         deferred, and sees the deferred images as one smaller batch.
 
         Raises:

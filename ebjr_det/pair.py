@@ -11,7 +11,7 @@ import numpy as np
 
 from ebjr_det.config import EvaluateConfig
 from ebjr_det.cost import CostModel, Latency, count_macs, measure_latency
-from ebjr_det.environment import device_name, keep_freed_memory
+from ebjr_det.environment import device_name
 from ebjr_det.errors import ConfigError
 from ebjr_det.joint import Batch, JointModel, JointOutput, ScoreFunction, ScoresFunction, run_pair
 from ebjr_det.records import PartStore
@@ -39,7 +39,6 @@ class Pair:
     @classmethod
     def build(cls, config: EvaluateConfig) -> "Pair":
         """Everything that a configuration names. Raises EbjrError for whatever is wrong in it."""
-        keep_freed_memory()
         device = resolve_device(config.run.device)
         data = room(config.task, "data").build_data(**dict(config.data))
         build = room(config.task, "model").build_model

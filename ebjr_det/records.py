@@ -4,6 +4,7 @@ Knows nothing about what the match columns mean. Every file appears whole or not
 killed at any moment continues from its last part.
 """
 
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -90,10 +91,7 @@ class PartStore:
 
     def clear(self) -> None:
         """Remove the parts once the joined run is saved."""
-        for path in self._paths():
-            path.unlink()
-        if self.folder.is_dir():
-            self.folder.rmdir()
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def _paths(self) -> list[Path]:
         return sorted(self.folder.glob("[0-9]*.npz"))

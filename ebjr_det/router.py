@@ -18,11 +18,11 @@ def decide(scores: ArrayLike, threshold: float) -> RouterDecision:
     """Send to the teacher the images whose score lies strictly above the threshold.
 
     Args:
-        scores: [images]; infinities are ordinary numbers here.
-        threshold: -inf sends every finite score, +inf none.
+        scores: [images], finite.
+        threshold: -inf sends every image, +inf none.
 
     Raises:
-        InvalidInput: a score or the threshold is NaN, or `scores` is not one-dimensional.
+        InvalidInput: a score is not finite, the threshold is NaN, or `scores` is not one-dimensional.
 
     >>> decide([-9.1, -2.0, -5.0], threshold=-5.0).defer.tolist()
     [False, True, False]
@@ -49,7 +49,7 @@ def operating_points(scores: ArrayLike) -> tuple[FloatArray, NDArray[np.intp]]:
     values, counts = np.unique(_checked(scores), return_counts=True)
     values, counts = values[::-1], counts[::-1]
     upper, lower = values[:-1], values[1:]
-    middle = lower + (upper - lower) / 2
+    middle = lower / 2 + upper / 2
     between = np.where((middle >= lower) & (middle < upper), middle, lower)
     thresholds = np.concatenate([[np.inf], between, [-np.inf]])
     return thresholds, np.concatenate([[0], np.cumsum(counts)])
@@ -84,7 +84,7 @@ def _checked(scores: ArrayLike) -> FloatArray:
     values = np.asarray(scores, dtype=np.float64)
     if values.ndim != 1 or not len(values):
         raise InvalidInput(f"Expected at least one score, in one dimension, got {values.shape}.")
-    if np.isnan(values).any():
-        first = int(np.flatnonzero(np.isnan(values))[0])
-        raise InvalidInput(f"Expected scores without NaN, got NaN at index {first}.")
+    if not np.isfinite(values).all():
+        first = int(np.flatnonzero(~np.isfinite(values))[0])
+        raise InvalidInput(f"Expected finite scores, got {values[first]} at index {first}.")
     return values

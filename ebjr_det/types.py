@@ -178,9 +178,9 @@ class PairedRun:
         if any("\ud800" <= letter <= "\udfff" for letter in "".join(self.image_ids)):
             raise InvalidInput("Expected image ids that UTF-8 can write, got one with half a character.")
         for name, values in self.scores.items():
-            if values.shape != (len(self.image_ids),) or np.isnan(values).any():
+            if values.shape != (len(self.image_ids),) or not np.isfinite(values).all():
                 raise InvalidInput(
-                    f"Expected score `{name}` to be {len(self.image_ids)} numbers without NaN, "
+                    f"Expected score `{name}` to be {len(self.image_ids)} finite numbers, "
                     f"got shape {list(values.shape)}."
                 )
 

@@ -68,8 +68,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument("-e", "--evaluate", action="store_true", default=True)
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda ...")
     unused = {"-c": "--checkpoint", "-tc": "--tcheckpoint", "--gpu-id": "--gpu-id"}
-    for flag, name in (unused | {"--manualSeed": "--manualSeed", "--drop": "--dropout"}).items():
+    for flag, name in (unused | {"--drop": "--dropout"}).items():
         parser.add_argument(*dict.fromkeys((flag, name)), help=argparse.SUPPRESS)
+    for flag in ("--manualSeed", "--cardinality"):
+        parser.add_argument(flag, help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
@@ -151,11 +153,12 @@ def main() -> None:
 def run(joint: JointModel, data: Any, args: argparse.Namespace) -> tuple[int, float, Matches]:
     """The live pair over the whole set: images that stayed with the student, seconds, match records."""
     task, records, stayed, seconds, right = Accuracy(), [], 0, 0.0, np.zeros(2)
-    stream = batches_from(0, data, (joint.student.preprocess,), args.test_batch, args.workers)
+    transforms = (joint.student.preprocess, joint.teacher.preprocess)
+    stream = batches_from(0, data, transforms, args.test_batch, args.workers)
     with tqdm(total=len(data), desc="Processing", bar_format=BAR, ascii=" #") as bar:
-        for _, inputs, labels in stream:
+        for _, inputs, teacher_inputs, labels in stream:
             start = perf_counter()
-            output = joint.answer(inputs, inputs.__getitem__)
+            output = joint.answer(inputs, teacher_inputs.__getitem__)
             seconds += perf_counter() - start
             stayed += int((~output.decision.defer).sum())
             records.append(task.match(output.predictions, labels))

@@ -76,7 +76,11 @@ def _write_routes(report: Report, path: Path) -> None:
 
 
 def _write_figures(report: Report, folder: Path, formula: str) -> None:
-    curves = list(report.curves.values())
+    # The random score is drawn only where it decides: the random line is its expectation.
+    curves = [
+        report.curve,
+        *(c for c in report.curves.values() if c.score not in ("random", report.curve.score)),
+    ]
     known = {"deferral_rate": True, "macs": curves[0].cost.macs(0.0) is not None}
     known["latency_ms"] = curves[0].cost.latency_ms(0.0) is not None
     for kind, available in known.items():

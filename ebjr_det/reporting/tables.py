@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from ebjr_det.reporting.report import ENERGY, Report
+from ebjr_det.reporting.report import ENERGY, GAP_FRACTIONS, Report
 
 NONE = "-"
 
@@ -34,6 +34,7 @@ def findings(report: Report) -> list[str]:
 def print_report(report: Report) -> None:
     """Tables and findings on stdout."""
     console = _console()
+    console.print(Text(report.title, style="bold"))
     for table in tables(report):
         console.print(table)
     for sentence in findings(report):
@@ -63,7 +64,7 @@ def _models(report: Report) -> Table:
     metrics = [f"{name.replace('_', ' ')} %" for name in report.metrics["joint"]]
     latency = data["student"]["latency"]
     table = _table(
-        f"{report.title}: {len(report.run):,} images",
+        f"Student, teacher and pair on {len(report.run):,} images",
         ["model", *metrics, "deferred %", "MMACs", "ms mean", "p50", "p90", "p99", "G %"],
     )
     for side in ("student", "teacher", "joint"):
@@ -73,12 +74,14 @@ def _models(report: Report) -> Table:
             side if side in ("joint", row["name"]) else escape(f"{side} {row['name']}"),
             *(_number(value, 100) for value in row["metrics"].values()),
             _number(row.get("deferral_rate"), 100),
-            _number(row["macs"], 1e-6),
+            _mega(row["macs"]),
             *(_number(times.get(key)) for key in ("mean", "p50", "p90", "p99")),
             _number(row.get("gap_recovered"), 100, 1),
         )
+    caption = "G: share of the gap between student and teacher that is recovered"
     if latency:
-        table.caption = f"ms an image, batch {latency['batch_size']}, {latency['device']}"
+        caption += f"; ms an image measured at batch {latency['batch_size']} on {latency['device']}"
+    table.caption = caption
     return table
 
 
@@ -86,15 +89,15 @@ def _points(report: Report) -> Table:
     name = report.task.quality_name
     table = _table(
         f"Operating points of {report.curve.score}",
-        ["deferred %", "threshold", f"{name} %", "MMACs", "ms", "G %", "random %", "oracle %"],
+        ["deferred %", "threshold", f"{name} %", "MMACs", "ms expected", "G %", "random %", "oracle %"],
     )
     for point in report.table_points():
         index = round(point.deferral_rate * report.curve.images)
         table.add_row(
             _number(point.deferral_rate, 100),
-            _number(point.to_dict()["threshold"], digits=6),
+            f"{point.threshold:.6f}",
             _number(point.quality, 100),
-            _number(point.macs, 1e-6),
+            _mega(point.macs),
             _number(point.latency_ms),
             _number(point.gap_recovered, 100, 1),
             _number(report.curve.random[index], 100),
@@ -170,7 +173,7 @@ def _gap_finding(report: Report) -> str:
     curve = report.curve
     if curve.gap_recovered(curve.student_quality) is None:
         return "The teacher is no better than the student here: there is no gap to recover."
-    shares = [(f, curve.rate_for_gap(f)) for f in (0.5, 0.8, 0.9, 0.95)]
+    shares = [(f, curve.rate_for_gap(f)) for f in GAP_FRACTIONS]
     parts = ", ".join(f"{100 * f:g} % at {_percent(rate)}" for f, rate in shares)
     return f"Share of the gap recovered by {curve.score}, at the least deferral rate: {parts}."
 
@@ -183,7 +186,7 @@ def _energy_finding(report: Report) -> str:
     if best == ENERGY:
         return f"{ENERGY} has the largest area of all scores, {areas[best]:.4f}."
     low, high = report.intervals.area_difference[best]
-    verdict = "outside" if low > 0 or high < 0 else "within"
+    verdict = "more than" if low > 0 or high < 0 else "within"
     return (
         f"{ENERGY} (area {areas[ENERGY]:.4f}) is not the best score: {best} has {areas[best]:.4f}, "
         f"a difference of {areas[best] - areas[ENERGY]:.4f} [{low:.4f}, {high:.4f}], {verdict} chance."
@@ -218,6 +221,10 @@ def _number(value: float | None, scale: float = 1, digits: int = 2) -> str:
     return NONE if value is None else f"{value * scale:.{digits}f}"
 
 
+def _mega(macs: float | None) -> str:
+    return NONE if macs is None else f"{macs * 1e-6:#.4g}"
+
+
 def _interval(ends: tuple[float, float]) -> str:
     return f"[{ends[0]:.4f}, {ends[1]:.4f}]"
 
@@ -236,7 +243,7 @@ def print_calibration(answer: Mapping[str, Any]) -> None:
     """A calibrated threshold: the target, and both sets of images side by side."""
     table = _table(
         f"Threshold of {answer['score']} for {_target_text(answer['target'])}: {answer['threshold']}",
-        ["images", "count", "deferred %", "quality %", "student %", "teacher %", "MMACs", "ms"],
+        ["images", "count", "deferred %", "quality %", "student %", "teacher %", "MMACs", "ms expected"],
     )
     for part in ("calibration", "report"):
         row = answer[part]
@@ -247,7 +254,7 @@ def print_calibration(answer: Mapping[str, Any]) -> None:
                 _number(row[key], 100)
                 for key in ("deferral_rate", "quality", "student_quality", "teacher_quality")
             ),
-            _number(row["macs"], 1e-6),
+            _mega(row["macs"]),
             _number(row["latency_ms"]),
         )
     _console().print(table)

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from ebjr_det.cli import run_safely
 from ebjr_det.config import load_config
-from ebjr_det.environment import describe_environment
+from ebjr_det.environment import describe_environment, keep_freed_memory
 from ebjr_det.joint import JointModel
 from ebjr_det.pair import Pair
 from ebjr_det.reporting.folder import to_json
@@ -59,6 +59,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--rate", type=float, default=0.28)
     args = parser.parse_args()
+    keep_freed_memory()
     changes = [f"data.root={args.data}", f"data.limit={args.images}"]
     pair = Pair.build(load_config(CONFIG, changes))
     images = [pair.data.load(index) for index in range(len(pair.data))]

@@ -65,7 +65,7 @@ def main() -> None:
     labels = torch.from_numpy(data.labels.astype(np.int64))
     for side, section in (("student", config.student), ("teacher", config.teacher)):
         torch.manual_seed(SEED)
-        model = build_model(data, **{**dict(section), "checkpoint": None})
+        model = build_model(data, **{**dict(section), "checkpoint": None, "random_weights": True})
         assert isinstance(model.network, nn.Module)
         images = torch.stack([model.preprocess(data.load(index)) for index in range(len(data))])
         fit(model.network, images, labels, side)

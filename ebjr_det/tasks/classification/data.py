@@ -76,7 +76,7 @@ class ImageSet:
 def build_data(
     dataset: str,
     root: str | None = None,
-    split: str = "test",
+    split: str | None = None,
     verify: bool = True,
     limit: int | None = None,
 ) -> ImageSet:
@@ -85,7 +85,7 @@ def build_data(
     Args:
         dataset: `cifar10`, `cifar100`, `image_folder` (ImageNet's, Caltech-256's layout) or `digits`.
         root: folder that holds the data; `digits` needs none.
-        split: `train`, `test`, or for image folders any subfolder (none of that name: `root` itself).
+        split: `train` or `test`, the default; for image folders a subfolder, by default `root` itself.
         verify: check CIFAR's published md5 sums.
         limit: only the first images.
 
@@ -98,7 +98,8 @@ def build_data(
     return SETS[dataset](root, split, verify).head(limit)
 
 
-def _cifar(name: str, root: str | None, split: str, verify: bool) -> ImageSet:
+def _cifar(name: str, root: str | None, split: str | None, verify: bool) -> ImageSet:
+    split = split or "test"
     folder, splits, label_key, num_classes = CIFAR_FILES[name]
     if split not in splits:
         raise ConfigError(f"Expected a split of {name}, got `{split}`. {did_you_mean(split, splits)}")
@@ -166,10 +167,10 @@ def _check_labels(labels: NDArray[np.intp], images: int, num_classes: int, what:
         )
 
 
-def _image_folder(root: str | None, split: str, verify: bool) -> ImageSet:
+def _image_folder(root: str | None, split: str | None, verify: bool) -> ImageSet:
     """One subfolder a class, sorted by name, as torchvision's ImageFolder counts them."""
     base = _root(root, "image_folder")
-    base = base / split if (base / split).is_dir() else base
+    base = base / split if split else base
     if not base.is_dir():
         raise InvalidInput(f"Expected a folder of class folders at `{base}`, got none.")
     classes = sorted(entry.name for entry in base.iterdir() if entry.is_dir())
@@ -196,10 +197,11 @@ def _open_image(base: Path, ids: tuple[str, ...], index: int) -> Any:
         raise InvalidInput(f"Expected a readable image, got `{base / ids[index]}`: {error}.") from error
 
 
-def _digits(root: str | None, split: str, verify: bool) -> ImageSet:
+def _digits(root: str | None, split: str | None, verify: bool) -> ImageSet:
     """scikit-learn's 1,797 handwritten digits, 8x8: a seeded 597 for training, 1,200 for testing."""
     from sklearn.datasets import load_digits
 
+    split = split or "test"
     if split not in ("train", "test"):
         raise ConfigError(f"Expected a split of digits, got `{split}`. Valid: test, train.")
     bunch = load_digits()
@@ -211,7 +213,7 @@ def _digits(root: str | None, split: str, verify: bool) -> ImageSet:
     return ImageSet(ids, bunch.target[part].astype(np.intp), 10, images.__getitem__)
 
 
-SETS: dict[str, Callable[[str | None, str, bool], ImageSet]] = {
+SETS: dict[str, Callable[[str | None, str | None, bool], ImageSet]] = {
     "cifar10": partial(_cifar, "cifar10"),
     "cifar100": partial(_cifar, "cifar100"),
     "image_folder": _image_folder,
@@ -259,8 +261,18 @@ def batches_from(
     from torch.utils.data import DataLoader, Subset
 
     data: Any = Subset(_PairDataset(images, transforms), range(start, len(images)))  # type: ignore[arg-type]
-    for rows in DataLoader(data, batch_size, num_workers=workers, collate_fn=list):
-        for row in rows:
-            if isinstance(row, InvalidInput):
-                raise row
-        yield tuple(zip(*rows, strict=True))
+    for batch in DataLoader(data, batch_size, num_workers=workers, collate_fn=_columns):
+        if isinstance(batch, InvalidInput):
+            raise batch
+        yield batch
+
+
+def _columns(rows: list[Any]) -> tuple[Any, ...] | InvalidInput:
+    """Rows to columns; inputs become one tensor, which costs a loader process one open file, not one each."""
+    import torch
+
+    fault = next((row for row in rows if isinstance(row, InvalidInput)), None)
+    if fault is not None:
+        return fault
+    ids, *inputs, labels = zip(*rows, strict=True)
+    return ids, *(torch.stack(column) for column in inputs), labels

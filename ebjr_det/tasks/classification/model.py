@@ -5,6 +5,7 @@ A classifier owns its preprocessing. Heavy libraries are imported only for the f
 
 import contextlib
 import os
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import import_module
@@ -60,7 +61,7 @@ class Classifier:
         Copying the logits to the CPU waits for the device.
         """
         with torch.inference_mode():
-            logits = self.network(torch.stack(list(inputs)).to(self.device, non_blocking=True))
+            logits = self.network(_stacked(inputs).to(self.device, non_blocking=True))
         values = logits.float().cpu().numpy()
         return Output(list(values), Logits.one_row(values))
 
@@ -78,6 +79,11 @@ class Classifier:
         return {"parameters": parameters, "ebjr_flops": flops}
 
 
+def _stacked(inputs: Sequence[Tensor]) -> Tensor:
+    """A loader stacks its batches itself."""
+    return inputs if isinstance(inputs, Tensor) else torch.stack(list(inputs))
+
+
 def build_model(
     data: ImageSet,
     arch: str,
@@ -91,6 +97,7 @@ def build_model(
     checkpoint: str | None = None,
     sha256: str | None = None,
     pretrained: bool = False,
+    random_weights: bool = False,
     options: Mapping[str, Any] | None = None,
     preprocessing: Mapping[str, Any] | None = None,
 ) -> Classifier:
@@ -103,6 +110,7 @@ def build_model(
         data: gives the class count and an image to try the model on.
         checkpoint: manifest name or path; `sha256`: its expected checksum.
         pretrained: take the library's own weights (timm and torchvision; downloads).
+        random_weights: say that an untrained network is meant; a callable brings weights of its own.
         options: further arguments of the network's builder.
         preprocessing: fields of `Preprocessing`, which then replaces the family's own as a whole. Without
             it CIFAR networks use CIFAR's statistics, timm and torchvision models their library's evaluation
@@ -115,6 +123,11 @@ def build_model(
     shape = {"depth": depth, "growth": growth, "width": width, "block": block}
     given = {key: value for key, value in shape.items() if value is not None} | dict(options or {})
     network, transform = _build(arch, data.num_classes, pretrained, given)
+    if checkpoint is None and not (pretrained or random_weights or ":" in arch):
+        raise ConfigError(
+            f"Expected weights for `{arch}`, got none. Give `checkpoint` or `pretrained: true`, or say "
+            "`random_weights: true`."
+        )
     if checkpoint is not None:
         path = find_checkpoint(checkpoint)
         if sha256 is not None:
@@ -166,7 +179,10 @@ def _from_timm(
     if not timm.is_model(name):
         raise ConfigError(f"Expected a timm model, got `{name}`. {did_you_mean(name, timm.list_models())}")
     with foreign_errors(f"arguments from which `timm/{name}` can be built"):
-        network = timm.create_model(name, pretrained=pretrained, num_classes=num_classes, **options)
+        if pretrained:  # timm would quietly give another class count a new, untrained head
+            network = timm.create_model(name, pretrained=True, **options)
+        else:
+            network = timm.create_model(name, num_classes=num_classes, **options)
     return network, OnPil(create_transform(**resolve_model_data_config(network), is_training=False))
 
 
@@ -193,6 +209,9 @@ LIBRARIES = {"timm": _from_timm, "torchvision": _from_torchvision}
 
 def _import_callable(reference: str) -> Callable[..., Any]:
     module, _, function = reference.partition(":")
+    here = os.getcwd()
+    if here not in sys.path:
+        sys.path.append(here)  # `python -m` has it, an installed command has not
     try:
         return getattr(import_module(module), function)  # type: ignore[no-any-return]
     except Exception as error:  # importing runs the module, which can raise anything

@@ -37,10 +37,15 @@ def load_pair(
             f"Expected student and teacher logits of one shape, got {list(first.shape)} in `{student}` "
             f"and {list(second.shape)} in `{teacher}`."
         )
-    if student_ids is not None and teacher_ids is not None and student_ids != teacher_ids:
-        raise InvalidInput(f"Expected the same `image_ids` in `{student}` and `{teacher}`, got others.")
-    targets = _labels(labels, *first.shape)
-    ids = student_ids or teacher_ids or tuple(str(index) for index in range(len(first)))
+    targets, label_ids = _labels(labels, *first.shape)
+    named = ((student, student_ids), (teacher, teacher_ids), (labels, label_ids))
+    given = [(path, ids) for path, ids in named if ids]
+    for path, ids in given:
+        if ids != given[0][1]:
+            raise InvalidInput(
+                f"Expected the same `image_ids` in `{given[0][0]}` and `{path}`, in one order, got others."
+            )
+    ids = given[0][1] if given else tuple(str(index) for index in range(len(first)))
     task = Accuracy()
     return PairedRun(
         task.name,
@@ -64,16 +69,21 @@ def _logits(path: Path, side: str) -> tuple[NDArray[Any], tuple[str, ...] | None
         Logits.one_row(values)
     except InvalidInput as error:
         raise InvalidInput(f"In the {side}'s logits, `{path}`: {error}") from error
+    return values, _ids(arrays, len(values), path)
+
+
+def _ids(arrays: Mapping[str, NDArray[Any]], images: int, path: Path) -> tuple[str, ...] | None:
     ids = arrays.get("image_ids")
     if ids is None:
-        return values, None
-    if ids.shape != (len(values),):
-        raise InvalidInput(f"Expected one image id a row in `{path}`, got shape {list(ids.shape)}.")
-    return values, tuple(str(i) for i in ids)
+        return None
+    if ids.shape != (images,):
+        raise InvalidInput(f"Expected {images} image ids in `{path}`, got shape {list(ids.shape)}.")
+    return tuple(str(i) for i in ids)
 
 
-def _labels(path: Path, images: int, classes: int) -> NDArray[np.intp]:
-    labels = _read(path, "labels", "the labels")["labels"]
+def _labels(path: Path, images: int, classes: int) -> tuple[NDArray[np.intp], tuple[str, ...] | None]:
+    arrays = _read(path, "labels", "the labels")
+    labels = arrays["labels"]
     if labels.shape != (images,):
         raise InvalidInput(
             f"Expected {images} labels in `{path}`, one an image, got shape {list(labels.shape)}."
@@ -84,7 +94,7 @@ def _labels(path: Path, images: int, classes: int) -> NDArray[np.intp]:
         raise InvalidInput(
             f"Expected labels in 0..{classes - 1} in `{path}`, got {labels.min()}..{labels.max()}."
         )
-    return labels.astype(np.intp)
+    return labels.astype(np.intp), _ids(arrays, images, path)
 
 
 def _read(path: Path, key: str, what: str) -> Mapping[str, NDArray[Any]]:
