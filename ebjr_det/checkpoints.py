@@ -167,9 +167,10 @@ def _tensors(content: Any, path: Path) -> dict[str, "torch.Tensor"]:
             raise CheckpointError(
                 f"Expected dense tensors of finite numbers in `{path}`, got another kind or NaN in `{key}`."
             )
-    for prefix in PREFIXES:
-        if all(key.startswith(prefix) for key in state):
-            state = {key.removeprefix(prefix): value for key, value in state.items()}
+    while (prefix := next(iter(state)).split(".")[0] + ".") in PREFIXES and all(
+        k.startswith(prefix) for k in state
+    ):
+        state = {key.removeprefix(prefix): value for key, value in state.items()}
     return state
 
 

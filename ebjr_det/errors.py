@@ -62,6 +62,8 @@ def did_you_mean(name: str, valid: Iterable[str]) -> str:
     'Valid: entropy, margin.'
     """
     names = sorted(valid)
+    if not names:
+        return "There is none."
     near = get_close_matches(name, names, n=1, cutoff=0.5)
     question = f"Did you mean `{near[0]}`?" if near else ""
     if len(names) > SHOWN and near:

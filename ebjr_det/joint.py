@@ -65,15 +65,24 @@ class JointModel:
         """
         if not len(student_inputs):
             raise InvalidInput("Expected at least one image, got an empty batch.")
-        output = self.student(student_inputs)
+        output = _answers(self.student, student_inputs)
         decision = decide(self.score(output.logits), self.threshold)
         predictions = list(output.predictions)
         deferred = decision.defer.nonzero()[0]
         if len(deferred):
-            better = self.teacher([teacher_input(int(index)) for index in deferred])
+            better = _answers(self.teacher, [teacher_input(int(index)) for index in deferred])
             for index, prediction in zip(deferred, better.predictions, strict=True):
                 predictions[index] = prediction
         return JointOutput(predictions, decision)
+
+
+def _answers(model: Model, inputs: Sequence[Any]) -> Output:
+    output = model(inputs)
+    if len(output.predictions) != len(inputs):
+        raise InvalidInput(
+            f"Expected `{model.name}` to answer {len(inputs)} images, got {len(output.predictions)} answers."
+        )
+    return output
 
 
 @dataclass(frozen=True)
@@ -168,7 +177,7 @@ class _Clock:
 
     def time(self, model: Model, inputs: Sequence[Any]) -> Output:
         start = perf_counter()
-        output = model(inputs)
+        output = _answers(model, inputs)
         self.seconds += perf_counter() - start
         self.images += len(inputs)
         return output

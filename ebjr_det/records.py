@@ -52,6 +52,8 @@ def load_run(path: Path) -> PairedRun:
         )  # fmt: skip
     except KeyError as error:
         raise InvalidInput(f"Expected a saved run in `{path}`, got a file without {error}.") from error
+    except (TypeError, ValueError) as error:
+        raise InvalidInput(f"Expected a saved run in `{path}`, got: {first_line(error)}.") from error
 
 
 def read_npz(path: Path, what: str) -> Mapping[str, NDArray[Any]]:

@@ -178,10 +178,14 @@ class PairedRun:
         if any("\ud800" <= letter <= "\udfff" for letter in "".join(self.image_ids)):
             raise InvalidInput("Expected image ids that UTF-8 can write, got one with half a character.")
         for name, values in self.scores.items():
-            if values.shape != (len(self.image_ids),) or not np.isfinite(values).all():
+            if (
+                values.dtype != np.float64
+                or values.shape != (len(self.image_ids),)
+                or not np.isfinite(values).all()
+            ):
                 raise InvalidInput(
-                    f"Expected score `{name}` to be {len(self.image_ids)} finite numbers, "
-                    f"got shape {list(values.shape)}."
+                    f"Expected score `{name}` to be {len(self.image_ids)} finite float64 numbers, "
+                    f"got {values.dtype} of shape {list(values.shape)}."
                 )
 
     def __len__(self) -> int:
@@ -189,5 +193,11 @@ class PairedRun:
 
 
 def concatenate(parts: Sequence[Matches]) -> Matches:
-    """The records of several lots of images as one, column by column."""
+    """The records of several lots of images as one, column by column.
+
+    Raises:
+        InvalidInput: the lots have other columns.
+    """
+    if any(part.keys() != parts[0].keys() for part in parts):
+        raise InvalidInput("Expected the same columns in all parts of a run, got others.")
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

@@ -53,16 +53,16 @@ def free_energy(logits: AnyLogits, temperature: float = 1.0) -> FloatArray:
     """Free energy of the input under the student.
 
     Args:
-        temperature: T > 0. As T falls to 0 the score approaches `max_logit`.
+        temperature: T, from 1e-6 to 1e6. As T falls to 0 the score approaches `max_logit`.
 
     Raises:
-        ConfigError: a temperature that is not above 0.
+        ConfigError: another temperature.
 
     >>> round(free_energy(np.array([0.0, 0.0])).item(), 6)
     -0.693147
     """
-    if not (np.isfinite(temperature) and temperature > 0):
-        raise ConfigError(f"Expected `temperature` to be above 0, got {temperature}.")
+    if not 1e-6 <= temperature <= 1e6:
+        raise ConfigError(f"Expected `temperature` from 1e-6 to 1e6, got {temperature}.")
     return np.asarray(-temperature * logsumexp(_f64(logits) / temperature, axis=-1))
 
 

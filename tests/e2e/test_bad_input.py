@@ -20,7 +20,10 @@ MISTAKES = {
         [QUICKSTART, "--set", "router.options.temperatur=2"],
         "Did you mean `temperature`",
     ),
-    "temperature below 0": ([QUICKSTART, "--set", "router.options.temperature=-1"], "above 0"),
+    "temperature below 0": (
+        [QUICKSTART, "--set", "router.options.temperature=-1"],
+        "`temperature` from 1e-6",
+    ),
     "unknown data set": ([QUICKSTART, "--set", "data.dataset=digit"], "Did you mean `digits`"),
     "unknown split": ([QUICKSTART, "--set", "data.split=tests"], "test, train"),
     "unknown checkpoint": (

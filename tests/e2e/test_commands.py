@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -114,9 +115,25 @@ def test_evaluate_refuses_to_overwrite_and_resumes_to_the_same(finished: Path, c
         old = [{**p, "latency_ms": 0} for p in first[key]] if key == "points" else first[key]
         new = [{**p, "latency_ms": 0} for p in again[key]] if key == "points" else again[key]
         assert old == new, key
-    other = command("evaluate", QUICKSTART, *QUICK, "--set", "run.seed=1", "--out", finished, "--resume")
-    assert other == 2
-    assert "another" in capsys.readouterr().err
+    other = ["--set", "data.limit=300", "--out", finished, "--resume"]
+    assert command("evaluate", QUICKSTART, *QUICK, *other) == 2
+    assert "Expected `data` as in the run" in capsys.readouterr().err
+
+
+def test_a_finished_run_takes_another_target_and_an_infeasible_one_keeps_it(
+    finished: Path, tmp_path: Path, capsys
+):
+    out = tmp_path / "run"
+    shutil.copytree(finished, out)
+    before = (out / "run.npz").read_bytes()
+    target = "router.target={kind: min_quality, value: 0.99999}"
+    again = [*QUICK, "--out", out, "--resume", "--json", "--set"]
+    assert command("evaluate", QUICKSTART, *again, target) == 3
+    assert json.loads(capsys.readouterr().out)["feasible"] is False
+    assert command("evaluate", QUICKSTART, *again, "router.target={kind: deferral_rate, value: 0.2}") == 0
+    got = json.loads(capsys.readouterr().out)
+    assert got["calibration"]["deferral_rate"] == 0.2
+    assert (out / "run.npz").read_bytes() == before
 
 
 def test_print_config_round_trips(tmp_path: Path, capsys):

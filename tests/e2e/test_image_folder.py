@@ -12,6 +12,8 @@ from PIL import Image
 from torchvision.models.densenet import DenseNet
 
 from ebjr_det.cli import cli, run_safely
+from ebjr_det.cost import count_macs
+from ebjr_det.errors import ConfigError, InvalidInput
 from ebjr_det.tasks.classification.data import build_data
 from ebjr_det.tasks.classification.model import build_model
 
@@ -34,10 +36,15 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def network(arch: str) -> dict:
+    """Untrained, and said so where the builder brings no weights of its own."""
+    return {"arch": arch} if ":" in arch else {"arch": arch, "random_weights": True}
+
+
 def evaluate(tmp_path: Path, root: Path, student: str, teacher: str, *extra: str) -> int:
     path = tmp_path / "pair.yaml"
     data = {"dataset": "image_folder", "root": str(root), "split": "val"}
-    path.write_text(json.dumps({"data": data, "student": {"arch": student}, "teacher": {"arch": teacher}}))
+    path.write_text(json.dumps({"data": data, "student": network(student), "teacher": network(teacher)}))
     quick = ["--set", "run.bootstrap=5", "--set", "latency.batches=2", "--set", "latency.warmup=0"]
     command = ["evaluate", str(path), *quick, *extra, "--batch-size", "4", "--out", str(tmp_path / "out")]
     return run_safely(lambda: cli([*command, "--json"], standalone_mode=False))
@@ -77,12 +84,43 @@ def test_library_models_use_the_librarys_own_evaluation_transform(root: Path):
 
     data = build_data("image_folder", root=str(root), split="val")
     image = data.load(0)
-    ours = build_model(data, "timm/resnet18").preprocess(image)
+    ours = build_model(data, "timm/resnet18", random_weights=True).preprocess(image)
     config = resolve_model_data_config(timm.create_model("resnet18"))
     assert config["interpolation"] == "bicubic"
     assert torch.equal(ours, create_transform(**config, is_training=False)(image))
-    ours = build_model(data, "torchvision/resnet18").preprocess(image)
+    ours = build_model(data, "torchvision/resnet18", random_weights=True).preprocess(image)
     assert torch.equal(ours, models.ResNet18_Weights.DEFAULT.transforms()(image))
+
+
+def test_attention_is_counted_in_full(root: Path):
+    """Published multiply-adds of ViT-B/16 at 224: 17.56 G in torchvision's table (17.58 with the norms)."""
+    data = build_data("image_folder", root=str(root), split="val")
+    for arch, macs in (("torchvision/vit_b_16", 17.56e9), ("timm/vit_tiny_patch16_224", 1.254e9)):
+        model = build_model(data, arch, random_weights=True)
+        image = model.preprocess(data.load(0))
+        assert count_macs(lambda: model([image])) == pytest.approx(macs, rel=2e-3)  # noqa: B023
+
+
+def test_weights_must_be_named(root: Path):
+    data = build_data("image_folder", root=str(root), split="val")
+    with pytest.raises(ConfigError, match="random_weights"):
+        build_model(data, "timm/resnet18")
+
+
+def test_a_split_that_is_not_there_is_named(root: Path):
+    with pytest.raises(InvalidInput, match="vall"):
+        build_data("image_folder", root=str(root), split="vall")
+
+
+def test_a_callable_of_the_current_folder(root: Path, tmp_path: Path, capsys, monkeypatch):
+    lines = ["import torchvision", "def small(num_classes):"]
+    lines += ["    return torchvision.models.squeezenet1_1(num_classes=num_classes)"]
+    code = "\n".join(lines)
+    (tmp_path / "my_nets.py").write_text(code)
+    monkeypatch.chdir(tmp_path)
+    shape = "student.preprocessing={resize: 64, crop: 64, mean: [0, 0, 0], std: [1, 1, 1]}"
+    changes = ["--set", shape, "--set", shape.replace("student", "teacher")]
+    assert evaluate(tmp_path, root, "my_nets:small", "my_nets:small", *changes) == 0
 
 
 def test_a_class_count_that_differs_is_named(root: Path, tmp_path: Path, capsys):

@@ -149,8 +149,6 @@ def test_the_error_bound_counts_wrong_answers_exactly(images):
 
 def drop_bound(run, defer, confidence):
     """Upper bound of P(teacher alone right) less lower bound of P(student alone right), on kept images."""
-    if defer.all():
-        return 0.0
     student, teacher, half = run.student["correct"], run.teacher["correct"], (1 + confidence) / 2
     lost = clopper_pearson((~defer & teacher & ~student).sum(), len(run), half, "high")
     won = clopper_pearson((~defer & student & ~teacher).sum(), len(run), half, "low")
@@ -166,30 +164,38 @@ def test_the_drop_bound_is_clopper_pearsons_at_every_point(confidence, run):
     np.testing.assert_allclose(bound, expected, rtol=1e-9, atol=1e-12)
 
 
-@given(run=runs(), allowed=THOUSANDTHS, confidence=st.sampled_from([0.5, 0.8, 0.95]))
-def test_a_certified_drop_walks_down_from_the_teacher_to_the_first_failure(run, allowed, confidence):
+def walk_down(run, certified):
+    """The last point, from "defer everything" on, before the first that a predicate does not certify."""
     last = None
     for point in reversed(brute_force(run)):
-        if drop_bound(run, point[2], confidence) > allowed:
+        if not certified(point):
             break
         last = point
-    assert_chose(chosen(run, "max_drop", allowed, confidence), run, last)
+    return last
+
+
+def assert_chose_or_refused(run, kind, value, confidence, expected):
+    if expected is not None:
+        assert_chose(chosen(run, kind, value, confidence), run, expected)
+        return
+    with pytest.raises(Infeasible, match="certified") as caught:
+        chosen(run, kind, value, confidence)
+    assert caught.value.nearest["deferral_rate"] == 1.0
+
+
+@given(run=runs(), allowed=THOUSANDTHS, confidence=st.sampled_from([0.5, 0.8, 0.95]))
+def test_a_certified_drop_walks_down_from_the_teacher_to_the_first_failure(run, allowed, confidence):
+    expected = walk_down(run, lambda point: drop_bound(run, point[2], confidence) <= allowed)
+    assert_chose_or_refused(run, "max_drop", allowed, confidence, expected)
 
 
 @given(run=runs(), floor=THOUSANDTHS, confidence=st.sampled_from([0.5, 0.8, 0.95]))
 def test_a_certified_floor_walks_down_from_the_teacher_to_the_first_failure(run, floor, confidence):
-    last = None
-    for point in reversed(brute_force(run)):
+    def certified(point):
         wrong = np.rint((1 - point[1]) * len(run))
-        if clopper_pearson(wrong, len(run), confidence, "high") > 1 - floor:
-            break
-        last = point
-    if last is not None:
-        assert_chose(chosen(run, "min_quality", floor, confidence), run, last)
-        return
-    with pytest.raises(Infeasible, match="certified") as caught:
-        chosen(run, "min_quality", floor, confidence)
-    assert caught.value.nearest["deferral_rate"] == 1.0
+        return clopper_pearson(wrong, len(run), confidence, "high") <= 1 - floor
+
+    assert_chose_or_refused(run, "min_quality", floor, confidence, walk_down(run, certified))
 
 
 class Averaged(Accuracy):

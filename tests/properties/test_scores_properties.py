@@ -204,7 +204,7 @@ def test_the_coldest_temperature_still_gives_max_logit():
 
 
 def test_the_coin_is_uniform_and_another_seed_is_another_coin():
-    values = np.random.default_rng(0).normal(size=(4000, 3))
+    values = np.random.default_rng(0).normal(size=(4000, 10))
     first, second = scored(values, "random"), scored(values, "random", seed=1)
     assert kstest(first, "uniform").pvalue > 1e-3
     assert abs(np.corrcoef(first, second)[0, 1]) < 5 / np.sqrt(len(values))
@@ -212,9 +212,16 @@ def test_the_coin_is_uniform_and_another_seed_is_another_coin():
 
 
 @given(values=batches_of_logits(min_classes=2), constant=st.floats(0.5, 3))
-def test_the_coin_knows_nothing_of_the_image_but_its_bits(values, constant):
+def test_the_coin_falls_anew_for_other_logits_in_any_memory_order(values, constant):
     assert (scored(values + constant, "random") != scored(values, "random")).all()
     np.testing.assert_array_equal(scored(values.copy(order="F"), "random"), scored(values, "random"))
+
+
+@given(hundredths=arrays("int64", (3, 4), elements=st.integers(-3000, 3000)), noise=st.floats(-1e-3, 1e-3))
+def test_the_coin_does_not_see_the_last_bits_of_a_logit(hundredths, noise):
+    np.testing.assert_array_equal(
+        scored(hundredths / 100 + noise, "random"), scored(hundredths / 100, "random")
+    )
 
 
 # --- Several rows an image ---
@@ -288,7 +295,7 @@ def test_an_image_without_a_valid_row_is_refused():
         deferral_scores(Logits(np.zeros((2, 1, 3)), np.array([[True], [False]])), "entropy")
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e101, -1e101])
 def test_logits_that_are_not_finite_are_refused_with_their_place(bad):
     values = np.zeros((4, 3))
     values[2, 1] = bad

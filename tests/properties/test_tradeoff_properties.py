@@ -418,16 +418,6 @@ def test_an_unknown_score_or_too_few_replicates_are_refused(pair):
 
 
 @pytest.mark.xfail(
-    strict=True, raises=RuntimeWarning, reason="inf - inf is NaN, so infinite scores do not tie"
-)
-def test_infinite_scores_tie_in_a_bootstrap():
-    run = run_of([np.inf, np.inf, 0.0, 1.0], [0, 1, 1, 0], [1, 0, 1, 1])
-    capped = run_of([9.0, 9.0, 0.0, 1.0], [0, 1, 1, 0], [1, 0, 1, 1])
-    first, second = (intervals(r, ("s",), "s", replicates=50) for r in (run, capped))
-    assert first.area == second.area
-
-
-@pytest.mark.xfail(
     strict=True, raises=AssertionError, reason="-scores wraps around: PairedRun admits any dtype"
 )
 def test_scores_of_an_unsigned_type_are_refused_or_sorted_as_numbers():

@@ -99,16 +99,11 @@ def safetensors_file(path):
     save_file(STATE, path)
 
 
-LEGACY_REASON = "IndexError, struct.error and AssertionError of torch's legacy reader pass through"
-
-
 @pytest.mark.parametrize(
     ("suffix", "write"),
     [
         pytest.param(".pth", zip_file, id="zip"),
-        pytest.param(
-            ".pth", legacy_file, id="legacy", marks=pytest.mark.xfail(strict=True, reason=LEGACY_REASON)
-        ),
+        pytest.param(".pth", legacy_file, id="legacy"),
         pytest.param(".safetensors", safetensors_file, id="safetensors"),
     ],
 )
@@ -290,9 +285,6 @@ def test_a_path_to_a_known_file_is_checked(known):
         find_checkpoint(str(put(known / "tiny.pth", b"damaged")))
 
 
-@pytest.mark.xfail(
-    strict=True, raises=pytest.fail.Exception, reason="only file names without a folder are known"
-)
 def test_a_path_to_a_known_file_in_its_folder_is_checked(known):
     with pytest.raises(CheckpointError, match="sha256"):
         find_checkpoint(str(put(known / "nets" / "tiny-v1.pth", b"damaged")))

@@ -242,10 +242,11 @@ def test_an_image_folder_has_torchvisions_order_classes_and_pixels(folder):
         np.testing.assert_array_equal(np.asarray(images.load(index)), np.asarray(image))
 
 
-def test_a_split_without_its_own_folder_is_the_root(folder):
-    assert build_data("image_folder", str(folder / "val"), "test").image_ids == (
-        build_data("image_folder", str(folder), "val").image_ids
-    )
+def test_without_a_split_the_root_holds_the_classes_and_a_misspelt_one_is_refused(folder):
+    split = build_data("image_folder", str(folder), "val")
+    assert build_data("image_folder", str(folder / "val")).image_ids == split.image_ids
+    with pytest.raises(InvalidInput, match="vall"):
+        build_data("image_folder", str(folder), "vall")
 
 
 def test_nested_folders_belong_to_their_class(folder):
@@ -347,14 +348,14 @@ def test_digits_are_scikit_learns_in_grey_from_0_to_255():
 
 
 def double(image):
-    return image.astype(int) * 2
+    return torch.from_numpy(image.astype(int) * 2)
 
 
 @pytest.mark.parametrize("start", [0, 1, 7, 10, 11])
 @pytest.mark.parametrize("size", [1, 4, 100])
 def test_batches_start_anywhere_and_hold_ids_both_inputs_and_labels(start, size):
     images = build_data("digits", limit=11)
-    batches = list(batches_from(start, images, (lambda image: image, double), size, 0))
+    batches = list(batches_from(start, images, (torch.from_numpy, double), size, 0))
     assert [len(ids) for ids, *_ in batches] == [min(size, 11 - at) for at in range(start, 11, size)]
     columns = [[value for column in batches for value in column[at]] for at in range(4)]
     ids, student, teacher, labels = columns
@@ -368,7 +369,7 @@ def test_batches_start_anywhere_and_hold_ids_both_inputs_and_labels(start, size)
 def test_a_broken_image_stops_the_batches_by_its_name(folder):
     images = build_data("image_folder", str(folder), "val")
     (folder / "val" / images.image_ids[4]).write_bytes(b"broken")
-    batches = batches_from(0, images, (np.asarray,), 2, 0)
+    batches = batches_from(0, images, (lambda image: torch.zeros(1),), 2, 0)
     assert len(next(batches)[0]) == len(next(batches)[0]) == 2
     with pytest.raises(InvalidInput, match="readable image"):
         next(batches)

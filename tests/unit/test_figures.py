@@ -12,6 +12,7 @@ import pytest
 from ebjr_det import tradeoff
 from ebjr_det.cost import CostModel
 from ebjr_det.errors import ConfigError, InvalidInput
+from ebjr_det.intervals import bootstrap as intervals_of
 from ebjr_det.reporting.figures import write_tradeoff_figure
 from ebjr_det.reporting.histogram import write_histogram_figure
 from ebjr_det.scores import deferral_scores
@@ -39,7 +40,7 @@ def draw(stem, run, cost=COST, scores=SCORES, kind="macs", band=True, rate=0.28,
     curves = [tradeoff.sweep(run, TASK, score, cost) for score in scores]
     intervals = None
     if band:
-        intervals = tradeoff.bootstrap(run, TASK, scores[:1], reference=scores[0], replicates=10)
+        intervals = intervals_of(run, TASK, scores[:1], reference=scores[0], replicates=10)
     options = {
         "kind": kind,
         "chosen": curves[0].at_rate(rate),
@@ -184,7 +185,7 @@ def test_tradeoff_figure_refuses_what_it_cannot_draw(tmp_path: Path):
         draw(tmp_path / "f", run, cost=CostModel())
     with pytest.raises(ConfigError, match="a known cost"):
         draw(tmp_path / "f", run, kind="mac")
-    intervals = tradeoff.bootstrap(run, TASK, ["entropy"], reference="entropy", replicates=2)
+    intervals = intervals_of(run, TASK, ["entropy"], reference="entropy", replicates=2)
     with pytest.raises(ConfigError, match=r"`free_energy`.*Valid: entropy"):
         write_tradeoff_figure(
             tmp_path / "f", [tradeoff.sweep(run, TASK, "free_energy")], intervals, kind="deferral_rate",

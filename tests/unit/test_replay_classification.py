@@ -180,13 +180,10 @@ def test_ids_that_differ_between_the_models_are_refused(files, arrays, change):
 
 @pytest.mark.parametrize("ids", [np.arange(IMAGES - 1), np.zeros((IMAGES, 1)), np.array("a")])
 def test_ids_of_another_shape_are_refused(files, arrays, ids):
-    with pytest.raises(InvalidInput, match="one image id a row"):
+    with pytest.raises(InvalidInput, match="9 image ids"):
         load(save_archive(files, "student", logits=arrays["student"], image_ids=ids))
 
 
-@pytest.mark.xfail(
-    strict=True, raises=pytest.fail.Exception, reason="ids beside the labels are not looked at"
-)
 def test_ids_beside_the_labels_that_differ_are_refused(files, arrays):
     ids = np.array([str(i) for i in range(IMAGES)])
     changed = save_archive(files, "student", logits=arrays["student"], image_ids=ids)
@@ -259,7 +256,6 @@ def test_an_archive_under_the_name_of_an_array_is_refused(files, name):
         load(files)
 
 
-@pytest.mark.xfail(strict=True, raises=TypeError, reason="an array is no context manager: a traceback")
 @every_file
 def test_an_array_under_the_name_of_an_archive_is_refused(files, name):
     changed = files | {name: files[name].rename(files[name].with_suffix(".npz"))}
@@ -273,7 +269,6 @@ HEADERS = [
 ]
 
 
-@pytest.mark.xfail(strict=True, reason="tokenize.TokenError or MemoryError of numpy's header pass through")
 @pytest.mark.parametrize("header", [header.replace(b"10**15", b"%d" % 10**15) for header in HEADERS])
 def test_a_header_that_makes_no_sense_is_refused(files, header):
     padded = header.ljust(117) + b"\n"

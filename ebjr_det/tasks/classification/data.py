@@ -4,6 +4,7 @@ An `ImageSet` names its images, knows their labels and loads one at a time; `bat
 a torch DataLoader that preprocesses for both models. Knows nothing about networks.
 """
 
+import os
 import pickle
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -45,7 +46,7 @@ CIFAR_FILES = {
     ),
 }
 CIFAR_SOURCE = "https://www.cs.toronto.edu/~kriz/cifar.html"
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 DIGITS_TRAINING = 597
 
 
@@ -113,10 +114,9 @@ def _cifar(name: str, root: str | None, split: str | None, verify: bool) -> Imag
             )
         batch = _unpickle(path)
         pixels.append(_array(batch.get(b"data"), path))
-        labels.append(np.asarray(batch.get(label_key, []), dtype=np.intp))
+        labels.append(_label_list(batch.get(label_key), len(pixels[-1]), num_classes, path))
     images = np.concatenate(pixels).reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
     classes = np.concatenate(labels)
-    _check_labels(classes, len(images), num_classes, name)
     return ImageSet(_numbered(f"{split}-", len(images)), classes, num_classes, images.__getitem__)
 
 
@@ -158,13 +158,15 @@ def _array(data: Any, path: Path) -> NDArray[np.uint8]:
     return data
 
 
-def _check_labels(labels: NDArray[np.intp], images: int, num_classes: int, what: str) -> None:
-    if len(labels) != images or not images:
-        raise InvalidInput(f"Expected one label an image in {what}, got {len(labels)} for {images}.")
-    if labels.min() < 0 or labels.max() >= num_classes:
+def _label_list(labels: Any, images: int, num_classes: int, path: Path) -> NDArray[np.intp]:
+    whole = isinstance(labels, list) and all(type(label) is int for label in labels)
+    if not whole or len(labels) != images or not images:
+        raise InvalidInput(f"Expected {images or 'some'} labels, whole numbers, in `{path}`, got others.")
+    if min(labels) < 0 or max(labels) >= num_classes:
         raise InvalidInput(
-            f"Expected labels in 0..{num_classes - 1} in {what}, got {labels.min()}..{labels.max()}."
+            f"Expected labels in 0..{num_classes - 1} in `{path}`, got {min(labels)}..{max(labels)}."
         )
+    return np.array(labels, dtype=np.intp)
 
 
 def _image_folder(root: str | None, split: str | None, verify: bool) -> ImageSet:
@@ -177,7 +179,8 @@ def _image_folder(root: str | None, split: str | None, verify: bool) -> ImageSet
     found = [
         (path, index)
         for index, name in enumerate(classes)
-        for path in sorted((base / name).rglob("*"))
+        for folder, _, files in sorted(os.walk(base / name))
+        for path in (Path(folder) / file for file in sorted(files))
         if path.suffix.lower() in IMAGE_SUFFIXES
     ]
     if not found:

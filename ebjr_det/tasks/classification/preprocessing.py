@@ -34,17 +34,16 @@ class Preprocessing:
     interpolation: str = "bilinear"
 
     def build(self) -> Transform:
-        """The transform. Equals torchvision's ToTensor and Normalize when nothing is resized."""
-        from torchvision.transforms import InterpolationMode, v2
+        """The transform: resize and crop if asked for, then torchvision's ToTensor and Normalize."""
+        from torchvision.transforms import InterpolationMode, ToTensor, v2
 
         steps: list[Callable[[Any], Any]] = []
         if self.resize is not None:
             steps.append(v2.Resize(self.resize, InterpolationMode(self.interpolation)))
         if self.crop is not None:
             steps.append(v2.CenterCrop(self.crop))
-        steps = [*([to_pil] if steps else []), *steps, v2.ToImage()]
-        steps += [v2.ToDtype(torch.float32, scale=True), v2.Normalize(self.mean, self.std)]
-        transform: Transform = v2.Compose([*steps, v2.ToPureTensor()])
+        first = [to_pil] if steps else []
+        transform: Transform = v2.Compose([*first, *steps, ToTensor(), v2.Normalize(self.mean, self.std)])
         return transform
 
 
