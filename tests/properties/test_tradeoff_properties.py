@@ -417,9 +417,6 @@ def test_an_unknown_score_or_too_few_replicates_are_refused(pair):
             intervals(pair(), **settings)
 
 
-@pytest.mark.xfail(
-    strict=True, raises=AssertionError, reason="-scores wraps around: PairedRun admits any dtype"
-)
 def test_scores_of_an_unsigned_type_are_refused_or_sorted_as_numbers():
     run = run_of([0, 1, 2, 3], [1, 0, 0, 1], [1, 1, 0, 0])
     try:

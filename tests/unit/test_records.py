@@ -224,7 +224,6 @@ def test_an_archive_whose_content_makes_no_run_is_refused(saved, name, array):
         load_run(rewritten(saved[1], **{name: array}))
 
 
-@pytest.mark.xfail(strict=True, raises=(TypeError, ValueError), reason="a traceback: only KeyError is caught")
 @pytest.mark.parametrize(
     ("name", "array"),
     [
