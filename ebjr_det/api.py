@@ -15,7 +15,7 @@ from ebjr_det.calibration import Target, check_disjoint, choose, split
 from ebjr_det.config import EvaluateConfig, RouterSection, dump_config, identity, load_config
 from ebjr_det.cost import CostModel, Latency
 from ebjr_det.environment import describe_environment
-from ebjr_det.errors import ConfigError, InvalidInput
+from ebjr_det.errors import ConfigError, EbjrError, InvalidInput, first_line
 from ebjr_det.files import existing_file, writable_folder, write_text
 from ebjr_det.records import PartStore, load_run, save_run
 from ebjr_det.reporting.folder import CONFIG, PARTS, RUN, SUMMARY, to_json, write_report
@@ -161,11 +161,10 @@ def calibrate(
         Infeasible: no point meets the target; carries the nearest.
         InvalidInput: the two sets share an image.
     """
-    run, summary = _load_folder(Path(run_dir))
+    run, own_score, cost = _load_folder(Path(run_dir))
     task = build_task(run.task)
-    name = score or summary["score"]
+    name = score or own_score
     score_of(run, name)
-    cost = _cost_of(summary)
     if report_on is None:
         chosen_on, reported_on = (select(run, task, part) for part in split(run, fraction, seed))
     else:
@@ -281,16 +280,19 @@ def _clear_replay_folder(out: Path) -> None:
         raise ConfigError(f"Expected an empty --out or an earlier replay, got other files in `{out}`.")
 
 
-def _load_folder(folder: Path) -> tuple[PairedRun, dict[str, Any]]:
+def _load_folder(folder: Path) -> tuple[PairedRun, str, CostModel]:
+    """A finished run with its deciding score and its costs, tried out before anything relies on it."""
     path = existing_file(folder / SUMMARY, "a finished run folder with its summary")
+    run = load_run(folder / RUN)
     try:
         summary = json.loads(path.read_text(encoding="utf-8"))
-        summary["score"], summary["student"], summary["teacher"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise InvalidInput(f"Expected a run's summary in `{path}`, got: {error}.") from error
-    return load_run(folder / RUN), summary
-
-
-def _cost_of(summary: Mapping[str, Any]) -> CostModel:
-    student, teacher = summary["student"], summary["teacher"]
-    return CostModel(student["macs"], teacher["macs"], student["latency_ms"], teacher["latency_ms"])
+        score = score_of(run, str(summary["score"]))
+        sides = summary["student"], summary["teacher"]
+        cost = CostModel(*(side[key] for key in ("macs", "latency_ms") for side in sides))
+        if len(build_task(run.task).reward(run.student, run.teacher)) != len(score):
+            raise ValueError("records of another number of images")
+    except EbjrError:
+        raise
+    except Exception as error:  # an edited or damaged file can raise anything
+        raise InvalidInput(f"Expected a whole run in `{folder}`, got: {first_line(error)}.") from error
+    return run, summary["score"], cost

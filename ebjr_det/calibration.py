@@ -120,7 +120,8 @@ def _certified(run: PairedRun, task: Task, curve: TradeoffCurve, target: Target)
     best = f"a drop of {bound[-1]:.4g}" if drop else f"a quality of {1 - bound[-1]:.4g}"
     raise Infeasible(
         f"Expected {target.kind} {target.value:g} with confidence {target.confidence:g}, got at best {best} "
-        f"certified on {len(run)} images, with everything deferred. More images certify more.",
+        f"certified on {len(run)} images, with everything deferred. More images certify more; the "
+        "teacher alone needs no certificate.",
         dict(curve.point(len(bound) - 1).to_dict()),
     )
 

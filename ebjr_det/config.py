@@ -170,10 +170,14 @@ class _FlatLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+class _Dumper(yaml.SafeDumper):
+    """Writes what `_FlatLoader` reads back."""
+
+
 # YAML 1.1 reads 1e-3 as a word; everybody else, and our users, as a number.
-_FlatLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
-)
+_FLOAT = "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+_FlatLoader.add_implicit_resolver(*_FLOAT)
+_Dumper.add_implicit_resolver(*_FLOAT)
 
 
 def parse_config(content: dict[str, Any]) -> EvaluateConfig:
@@ -186,7 +190,7 @@ def parse_config(content: dict[str, Any]) -> EvaluateConfig:
 
 def dump_config(config: EvaluateConfig) -> str:
     """The resolved configuration as YAML, every default written out."""
-    return yaml.safe_dump(config.model_dump(), sort_keys=False, allow_unicode=True)
+    return yaml.dump(config.model_dump(), Dumper=_Dumper, sort_keys=False)
 
 
 def _apply(content: dict[str, Any], change: str) -> None:
@@ -205,7 +209,8 @@ def _apply(content: dict[str, Any], change: str) -> None:
 
 
 def _first_fault(error: ValidationError) -> str:
-    fault = error.errors()[0]
+    # A misspelt key also counts as missing: the spelling is the cause, so it goes first.
+    fault = min(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
     where = ".".join(str(part) for part in fault["loc"])
     if fault["type"] == "extra_forbidden":
         *sections, key = (str(part) for part in fault["loc"])

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ebjr_det.errors import InvalidInput, first_line
-from ebjr_det.files import atomic_write
+from ebjr_det.files import atomic_write, writable_folder
 from ebjr_det.types import PairedRun, concatenate
 
 VERSION = 1
@@ -88,7 +88,7 @@ class PartStore:
 
     def add(self, part: PairedRun) -> None:
         """Append a part."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        writable_folder(self.folder)
         save_run(part, self.folder / f"{len(self._paths()):06d}.npz")
 
     def clear(self) -> None:

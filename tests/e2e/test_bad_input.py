@@ -9,6 +9,7 @@ from ebjr_det.cli import cli, run_safely
 ROOT = Path(__file__).resolve().parents[2]
 QUICKSTART = str(ROOT / "configs" / "quickstart.yaml")
 NONE = "router.target=null"
+ENERGY = ["--set", "router.score=free_energy"]
 
 MISTAKES = {
     "no such config": (["nope.yaml"], "nope.yaml"),
@@ -17,11 +18,11 @@ MISTAKES = {
     "unknown arch": ([QUICKSTART, "--set", "student.arch=resnt"], "Did you mean `resnet`"),
     "unknown score": ([QUICKSTART, "--set", "router.score=free_enrgy"], "Did you mean `free_energy`"),
     "unknown option of a score": (
-        [QUICKSTART, "--set", "router.options.temperatur=2"],
+        [QUICKSTART, *ENERGY, "--set", "router.options.temperatur=2"],
         "Did you mean `temperature`",
     ),
     "temperature below 0": (
-        [QUICKSTART, "--set", "router.options.temperature=-1"],
+        [QUICKSTART, *ENERGY, "--set", "router.options.temperature=-1"],
         "`temperature` from 1e-6",
     ),
     "unknown data set": ([QUICKSTART, "--set", "data.dataset=digit"], "Did you mean `digits`"),

@@ -290,6 +290,26 @@ def test_calibrate_refuses_a_report_on_the_same_images(finished: Path, capsys):
     assert "disjoint" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda summary: summary.pop("score"),
+        lambda summary: summary.update(score=[]),
+        lambda summary: summary.update(student=None),
+        lambda summary: summary["teacher"].update(macs="x"),
+        lambda summary: summary["teacher"].update(macs=-1),
+    ],
+)
+def test_calibrate_refuses_an_edited_run(damage, finished: Path, tmp_path: Path, capsys):
+    shutil.copytree(finished, tmp_path / "run")
+    path = tmp_path / "run" / "summary.json"
+    summary = json.loads(path.read_text())
+    damage(summary)
+    path.write_text(json.dumps(summary))
+    assert command("calibrate", tmp_path / "run", "--deferral-rate", "0.2") == 2
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
 def test_scores_lists_formula_and_source(capsys):
     assert command("scores") == 0
     out = capsys.readouterr().out
