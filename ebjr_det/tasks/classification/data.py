@@ -5,7 +5,6 @@ a torch DataLoader that preprocesses for both models. Knows nothing about networ
 """
 
 import os
-import pickle
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 
 from ebjr_det.errors import ConfigError, InvalidInput, did_you_mean
 from ebjr_det.files import checksum, existing_file
+from ebjr_det.tasks.classification.unpickle import PlainUnpickler
 
 CIFAR_FILES = {
     # name: (folder, files by split with md5, key of the labels)
@@ -120,36 +120,17 @@ def _cifar(name: str, root: str | None, split: str | None, verify: bool) -> Imag
     return ImageSet(_numbered(f"{split}-", len(images)), classes, num_classes, images.__getitem__)
 
 
-class _PlainUnpickler(pickle.Unpickler):
-    """Unpickles containers, numbers, bytes and numpy arrays, and refuses to look up anything else."""
-
-    ALLOWED = frozenset(
-        {
-            ("numpy.core.multiarray", "_reconstruct"),
-            ("numpy._core.multiarray", "_reconstruct"),
-            ("numpy", "ndarray"),
-            ("numpy", "dtype"),
-            ("_codecs", "encode"),
-        }
-    )
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in self.ALLOWED:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}")
-        return super().find_class(module.replace("numpy.core", "numpy._core"), name)
-
-
 def _unpickle(path: Path) -> dict[bytes, Any]:
     try:
         with path.open("rb") as opened:
-            batch = _PlainUnpickler(opened, encoding="bytes").load()
+            batch = PlainUnpickler(opened, encoding="bytes").load()
     except Exception as error:  # a damaged pickle can raise anything
         raise InvalidInput(
             f"Expected a CIFAR python file at `{path}`, got one that is damaged or unsafe: {error}."
         ) from error
     if not isinstance(batch, dict):
         raise InvalidInput(f"Expected a CIFAR python file at `{path}`, got {type(batch).__name__}.")
-    return batch
+    return {key: getattr(value, "pixels", value) for key, value in batch.items()}
 
 
 def _array(data: Any, path: Path) -> NDArray[np.uint8]:
