@@ -3,7 +3,6 @@
 Every verb checks what it can before it computes, and returns the JSON object that `--json` prints.
 """
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,16 +10,17 @@ from typing import Any, NamedTuple
 import numpy as np
 import yaml
 
-from ebjr_det.calibration import Target, check_disjoint, choose, split
-from ebjr_det.config import EvaluateConfig, RouterSection, dump_config, identity, load_config
+from ebjr_det.calibration import Target, calibration_size, check_disjoint, choose, split
+from ebjr_det.config import EvaluateConfig, RouterSection, dump_config
 from ebjr_det.cost import CostModel, Latency
 from ebjr_det.environment import describe_environment
-from ebjr_det.errors import ConfigError, EbjrError, InvalidInput, first_line
-from ebjr_det.files import existing_file, writable_folder, write_text
-from ebjr_det.records import PartStore, load_run, save_run
-from ebjr_det.reporting.folder import CONFIG, PARTS, RUN, SUMMARY, to_json, write_report
+from ebjr_det.errors import ConfigError
+from ebjr_det.files import write_text
+from ebjr_det.records import save_run
+from ebjr_det.reporting.folder import CONFIG, RUN, SUMMARY, to_json, write_report
 from ebjr_det.reporting.report import Profile, Report, build_report
 from ebjr_det.router import decide, threshold_for_rate
+from ebjr_det.run_folder import check_same_pair, clear_replay_folder, finished_run, load_folder, open_folder
 from ebjr_det.scores import SCORES, deferral_scores, get_score
 from ebjr_det.tasks import build_task, room
 from ebjr_det.tradeoff import score_of, select, sweep
@@ -55,9 +55,12 @@ def evaluate(config: EvaluateConfig, out: str | Path, *, resume: bool = False) -
     scores = _scores_function(router)
     target = _target(router)
     pair = Pair.build(config)
+    config = pair.config
+    if router.target is not None:
+        calibration_size(len(pair.data), router.target.fraction)
     out = Path(out)
-    _open_folder(out, config, resume)
-    run = _finished_run(pair, scores, out)
+    open_folder(out, config, resume)
+    run = finished_run(out, pair.data.image_ids, lambda parts: pair.run(scores, parts))
     cost = pair.cost()
 
     def score(logits: Logits) -> FloatArray:
@@ -85,8 +88,9 @@ def evaluate(config: EvaluateConfig, out: str | Path, *, resume: bool = False) -
         live=times.get("joint"),
         live_deferral_rate=live_rate,
         calibration=calibration,
+        score_options={router.score: router.options} if router.options else {},
     )
-    return _finish(report, out, describe_environment(pair.device, config.run.seed))
+    return _finish(report, out, dump_config(config), describe_environment(pair.device, config.run.seed))
 
 
 def replay(
@@ -107,13 +111,15 @@ def replay(
 
     Args:
         task: a registered task; `files`: what its `replay.load_pair` reads, by name.
-        cost: of both models, if known.
+        cost: of both models, or of neither.
 
     Raises:
         EbjrError: see the task's `replay`; nothing is written then.
     """
     if threshold is not None and rates:
         raise ConfigError("Expected either a threshold or rates, got both.")
+    if cost is not None and (cost.student_macs is None) != (cost.teacher_macs is None):
+        raise ConfigError("Expected the multiply-adds of both models or of neither, got one.")
     router = RouterSection(score=score)
     out, paths = Path(out), {name: Path(file) for name, file in files.items()}
     run = room(task, "replay").load_pair(**paths, scores=_scores_function(router))
@@ -126,19 +132,20 @@ def replay(
         decision,
         score,
         cost or CostModel(),
-        title=f"Replay: {paths['student'].stem} + {paths['teacher'].stem}",
+        title=_printable(f"Replay: {paths['student'].stem} + {paths['teacher'].stem}"),
         student=Profile("student"),
         teacher=Profile("teacher"),
         rates=rates or None,
         replicates=replicates,
         seed=seed,
     )
-    _clear_replay_folder(out)
+    clear_replay_folder(out)
     settings: dict[str, Any] = {"replay": task, **{k: str(v) for k, v in paths.items()}, "score": score}
     settings |= {"threshold": threshold, "rates": list(rates) if rates else None, "seed": seed}
-    write_text(out / CONFIG, yaml.safe_dump(settings, sort_keys=False))
+    text = yaml.safe_dump(settings, sort_keys=False)
+    write_text(out / CONFIG, text)
     save_run(run, out / RUN)
-    return _finish(report, out, describe_environment("cpu", seed))
+    return _finish(report, out, text, describe_environment("cpu", seed))
 
 
 def calibrate(
@@ -159,16 +166,17 @@ def calibrate(
 
     Raises:
         Infeasible: no point meets the target; carries the nearest.
-        InvalidInput: the two sets share an image.
+        InvalidInput: the two sets share an image, or come from different pairs.
     """
-    run, own_score, cost = _load_folder(Path(run_dir))
+    run, summary, cost = load_folder(Path(run_dir))
     task = build_task(run.task)
-    name = score or own_score
+    name = score or summary["score"]
     score_of(run, name)
     if report_on is None:
         chosen_on, reported_on = (select(run, task, part) for part in split(run, fraction, seed))
     else:
-        chosen_on, reported_on = run, _load_folder(Path(report_on))[0]
+        chosen_on, (reported_on, other_summary, _) = run, load_folder(Path(report_on))
+        check_same_pair(summary, other_summary)
         check_disjoint(chosen_on, reported_on)
     curve = sweep(chosen_on, task, name, cost)
     point = choose(chosen_on, task, curve, target)
@@ -207,21 +215,6 @@ def _target(router: RouterSection) -> Target | None:
     return None if section is None else Target(section.kind, section.value, section.confidence)
 
 
-def _finished_run(pair: Any, scores: Callable[[Logits], dict[str, FloatArray]], out: Path) -> PairedRun:
-    parts = PartStore(out / PARTS)
-    if (out / RUN).is_file():
-        run = load_run(out / RUN)
-    else:
-        run = pair.run(scores, parts)
-        save_run(run, out / RUN)
-    parts.clear()
-    if run.image_ids != tuple(pair.data.image_ids):
-        raise InvalidInput(
-            f"Expected the images that the run in `{out}` has seen, got others. Choose another --out."
-        )
-    return run
-
-
 def _decide(
     run: PairedRun, task: Task, config: EvaluateConfig, target: Target | None, cost: CostModel
 ) -> tuple[PairedRun, RouterDecision, dict[str, Any] | None]:
@@ -243,56 +236,14 @@ def _at_rate(run: PairedRun, score: str, rate: float) -> RouterDecision:
     return decide(values, threshold_for_rate(values, rate))
 
 
-def _finish(report: Report, out: Path, environment: Mapping[str, Any]) -> Result:
+def _finish(report: Report, out: Path, settings: str, environment: Mapping[str, Any]) -> Result:
+    """Replace an earlier report as a whole: a summary is there only beside what it sums up."""
+    (out / SUMMARY).unlink(missing_ok=True)
+    write_text(out / CONFIG, settings)
     write_text(out / "environment.json", to_json(environment))
     formula = SCORES[report.curve.score].formula
     return Result(report, write_report(report, out, formula))
 
 
-def _open_folder(out: Path, config: EvaluateConfig, resume: bool) -> None:
-    """A new run folder, or with `resume` one whose records another such run would repeat."""
-    writable_folder(out)
-    path = out / CONFIG
-    if path.is_file():
-        if not resume:
-            raise ConfigError(
-                f"Expected an empty --out, got a run in `{out}`. Add --resume to go on with it."
-            )
-        before, now = identity(load_config(path)), identity(config)
-        if before != now:
-            other = next(key for key in now if before[key] != now[key])
-            raise ConfigError(
-                f"Expected `{other}` as in the run that `{out}` holds, {before[other]}, got {now[other]}. "
-                "Choose another --out."
-            )
-    elif any(not entry.name.startswith(".") for entry in out.iterdir()):
-        raise ConfigError(f"Expected an empty --out, got files in `{out}`.")
-    write_text(path, dump_config(config))
-
-
-def _clear_replay_folder(out: Path) -> None:
-    """A replay replaces an earlier replay, which its inputs can make again, and nothing else."""
-    writable_folder(out)
-    if (out / CONFIG).is_file() and (out / CONFIG).read_bytes().startswith(b"replay:"):
-        for figure in [*out.glob("*_by_*.png"), *out.glob("*_by_*.svg")]:
-            figure.unlink()
-    elif any(out.iterdir()):
-        raise ConfigError(f"Expected an empty --out or an earlier replay, got other files in `{out}`.")
-
-
-def _load_folder(folder: Path) -> tuple[PairedRun, str, CostModel]:
-    """A finished run with its deciding score and its costs, tried out before anything relies on it."""
-    path = existing_file(folder / SUMMARY, "a finished run folder with its summary")
-    run = load_run(folder / RUN)
-    try:
-        summary = json.loads(path.read_text(encoding="utf-8"))
-        score = score_of(run, str(summary["score"]))
-        sides = summary["student"], summary["teacher"]
-        cost = CostModel(*(side[key] for key in ("macs", "latency_ms") for side in sides))
-        if len(build_task(run.task).reward(run.student, run.teacher)) != len(score):
-            raise ValueError("records of another number of images")
-    except EbjrError:
-        raise
-    except Exception as error:  # an edited or damaged file can raise anything
-        raise InvalidInput(f"Expected a whole run in `{folder}`, got: {first_line(error)}.") from error
-    return run, summary["score"], cost
+def _printable(text: str) -> str:
+    return "".join(letter if letter.isprintable() else "?" for letter in text)

@@ -135,13 +135,20 @@ def split(run: PairedRun, fraction: float, seed: int) -> tuple[NDArray[np.intp],
         ConfigError: the fraction leaves a part empty.
     """
     check_seed(seed)
-    if not (0 < fraction < 1 and 0 < (count := round(fraction * len(run))) < len(run)):
-        raise ConfigError(
-            f"Expected a calibration fraction that leaves images on both sides, got {fraction} of {len(run)}."
-        )
+    count = calibration_size(len(run), fraction)
     by_id = np.argsort(np.array(run.image_ids))
     shuffled = by_id[np.random.default_rng(seed).permutation(len(run))]
     return np.sort(shuffled[:count]), np.sort(shuffled[count:])
+
+
+def calibration_size(images: int, fraction: float) -> int:
+    """How many of the images calibrate. Raises ConfigError where a part would be empty."""
+    count = round(fraction * images) if 0 < fraction < 1 else 0
+    if not 0 < count < images:
+        raise ConfigError(
+            f"Expected a calibration fraction that leaves images on both sides, got {fraction} of {images}."
+        )
+    return count
 
 
 def check_disjoint(calibration: PairedRun, report: PairedRun) -> None:

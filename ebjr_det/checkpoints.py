@@ -135,7 +135,12 @@ def read_state(path: Path) -> dict[str, "torch.Tensor"]:
         raise CheckpointError(
             f"Expected a readable checkpoint, got `{path}`: {first_line(error)}."
         ) from error
-    return _tensors(content, path)
+    try:
+        return _tensors(content, path)
+    except (RuntimeError, NotImplementedError) as error:  # torch cannot compute with every type it stores
+        raise CheckpointError(
+            f"Expected tensors of an ordinary type in `{path}`, got: {first_line(error)}."
+        ) from error
 
 
 def _read(path: Path) -> Any:
@@ -161,7 +166,7 @@ def _tensors(content: Any, path: Path) -> dict[str, "torch.Tensor"]:
         raise CheckpointError(f"Expected named tensors in `{path}`, got none.")
     for key, tensor in state.items():
         plain = tensor.layout == torch.strided and not (
-            tensor.is_meta or tensor.is_nested or tensor.is_complex()
+            tensor.is_meta or tensor.is_nested or tensor.is_complex() or tensor.is_quantized
         )
         if not plain or (tensor.is_floating_point() and not tensor.float().isfinite().all()):
             raise CheckpointError(
@@ -200,4 +205,9 @@ def load_into(network: "torch.nn.Module", state: Mapping[str, "torch.Tensor"], o
     ]
     if faults:
         raise CheckpointError(f"Expected `{origin}` to fit the network, got tensors {'; '.join(faults)}.")
-    network.load_state_dict({**own, **state})
+    try:
+        network.load_state_dict({**own, **state})
+    except RuntimeError as error:  # a type that cannot be converted
+        raise CheckpointError(
+            f"Expected `{origin}` to hold weights as numbers, got: {first_line(error)}."
+        ) from error

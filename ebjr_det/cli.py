@@ -4,9 +4,10 @@ Progress and messages go to stderr, results to stdout. Exit codes: 0 done, 2 a m
 explains, 3 a target that no operating point meets, 130 interrupted. A traceback is always our defect.
 """
 
+import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -259,10 +260,11 @@ def run_safely(call: Callable[[], Any]) -> int:
     """Run a command; a user's mistake becomes one line on stderr and its exit code."""
     try:
         call()
+        sys.stdout.flush()
     except EbjrError as error:
         return _fail(str(error), error.exit_code)
     except (Abort, KeyboardInterrupt):
-        return _fail("Interrupted. Nothing half-written; an evaluation goes on with --resume.", 130)
+        return _fail("Interrupted, nothing half-written. `ebjr-det evaluate` goes on with --resume.", 130)
     except NoArgsIsHelpError as error:
         error.show()
         return 2
@@ -279,16 +281,20 @@ def run_safely(call: Callable[[], Any]) -> int:
 
         return _fail(f"Expected a torchvision that fits torch, got: {explain_torchvision(error)}", 2)
     except BrokenPipeError:
-        sys.stderr.close()
+        _drop_output()
         return 0
+    except OSError as error:  # a full disk behind stdout, a folder that vanished
+        _drop_output()
+        return _fail(f"Expected files and streams that work, got: {error}.", 2)
     return 0
+
+
+def _drop_output() -> None:
+    """What is still buffered can go nowhere; let the interpreter's last flush not complain of it."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fail(message: str, code: int) -> int:
     print(f"ebjr-det: {' '.join(message.split())}", file=sys.stderr)
     return code
-
-
-def main() -> None:
-    """Entry point of `ebjr-det`."""
-    sys.exit(run_safely(lambda: cli(standalone_mode=False)))

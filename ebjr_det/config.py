@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, get_args
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from ebjr_det.errors import ConfigError, did_you_mean
+from ebjr_det.errors import ConfigError, EbjrError, did_you_mean
 from ebjr_det.files import existing_file
 
 
@@ -27,7 +27,7 @@ Words = Annotated[str, Field(max_length=200), AfterValidator(_printable)]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class ClassifierSection(_Section):
@@ -139,7 +139,9 @@ def load_config(path: str | Path, changes: Iterable[str] = ()) -> EvaluateConfig
     try:
         text = existing_file(Path(path), "a configuration").read_text(encoding="utf-8")
         content = yaml.load(text, _FlatLoader)  # noqa: S506, a SafeLoader
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
+    except EbjrError:
+        raise
+    except Exception as error:  # yaml's constructors raise whatever a strange value makes them raise
         reason = " ".join(str(error).split())
         raise ConfigError(f"Expected YAML in `{path}`, got: {reason}.") from error
     if not isinstance(content, dict):
@@ -204,7 +206,7 @@ def _apply(content: dict[str, Any], change: str) -> None:
         place[section] = place = dict(inner) if isinstance(inner, dict) else {}
     try:
         place[last] = yaml.load(text, _FlatLoader)  # noqa: S506, a SafeLoader
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
+    except Exception as error:  # as above
         raise ConfigError(f"Expected a YAML value in `--set {change}`, got `{text}`.") from error
 
 

@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from ebjr_det.checkpoints import find_checkpoint
 from ebjr_det.config import EvaluateConfig
 from ebjr_det.cost import CostModel, Latency, count_macs, measure_latency
 from ebjr_det.environment import device_name
 from ebjr_det.errors import ConfigError
+from ebjr_det.files import checksum
 from ebjr_det.joint import Batch, JointModel, JointOutput, ScoreFunction, ScoresFunction, run_pair
 from ebjr_det.records import PartStore
 from ebjr_det.reporting.report import Profile
@@ -39,6 +41,7 @@ class Pair:
     @classmethod
     def build(cls, config: EvaluateConfig) -> "Pair":
         """Everything that a configuration names. Raises EbjrError for whatever is wrong in it."""
+        config = with_checksums(config)
         device = resolve_device(config.run.device)
         data = room(config.task, "data").build_data(**dict(config.data))
         build = room(config.task, "model").build_model
@@ -119,6 +122,16 @@ class Pair:
         """Name, latency and exact numbers of one model."""
         model = getattr(self, side)
         return Profile(model.name, times.get(side), model.facts(self.data.load(0)))
+
+
+def with_checksums(config: EvaluateConfig) -> EvaluateConfig:
+    """The configuration with the sha256 of the weights that it names, so that it tells exactly which."""
+    known = {
+        side: section.model_copy(update={"sha256": checksum(find_checkpoint(section.checkpoint))})
+        for side in ("student", "teacher")
+        if (section := getattr(config, side)).checkpoint is not None and section.sha256 is None
+    }
+    return config.model_copy(update=known)
 
 
 def with_latency(cost: CostModel, times: Mapping[str, Latency]) -> CostModel:

@@ -19,8 +19,8 @@ Matches: TypeAlias = Mapping[str, NDArray[Any]]
 """One model's match records: named columns, each of which concatenates along its first axis.
 
 A task with one record an image stores columns of length [images]; a task with several records an image
-stores a column of counts [images] beside flat columns of length [sum(counts)]. So the core saves, joins
-and resumes records without knowing what they mean.
+stores their number as `counts` [images] beside flat columns of length [sum(counts)], image after image. So
+the core saves, joins and resumes records without knowing what they mean.
 """
 
 
@@ -70,6 +70,41 @@ class Logits:
 
     def __len__(self) -> int:
         return len(self.values)
+
+
+@dataclass(frozen=True)
+class Detections:
+    """One image's detected objects, any number of them.
+
+    Attributes:
+        boxes: [n, 4] x1, y1, x2, y2 in pixels of the original image, x1 <= x2 and y1 <= y2.
+        scores: [n] detection confidences, finite.
+        labels: [n] class indices from 0.
+
+    Raises:
+        InvalidInput: lengths that differ, NaN or infinity, boxes of negative size, negative labels.
+    """
+
+    boxes: FloatArray
+    scores: FloatArray
+    labels: NDArray[np.intp]
+
+    def __post_init__(self) -> None:
+        count = len(self.scores)
+        if self.boxes.shape != (count, 4) or self.scores.ndim != 1 or self.labels.shape != (count,):
+            raise InvalidInput(
+                f"Expected boxes [n, 4], scores [n] and labels [n], got {list(self.boxes.shape)}, "
+                f"{list(self.scores.shape)} and {list(self.labels.shape)}."
+            )
+        if not (np.isfinite(self.boxes).all() and np.isfinite(self.scores).all()):
+            raise InvalidInput("Expected finite boxes and scores, got NaN or infinity.")
+        if (self.boxes[:, 2:] < self.boxes[:, :2]).any():
+            raise InvalidInput("Expected boxes with x1 <= x2 and y1 <= y2, got one of negative size.")
+        if count and self.labels.min() < 0:
+            raise InvalidInput(f"Expected class indices from 0, got {self.labels.min()}.")
+
+    def __len__(self) -> int:
+        return len(self.scores)
 
 
 @dataclass(frozen=True)
@@ -159,7 +194,8 @@ class PairedRun:
         student, teacher: match records of the two models, in the order of `image_ids`.
 
     Raises:
-        InvalidInput: no images, duplicate ids, or a score whose length or values are unusable.
+        InvalidInput: no images, duplicate ids, a score whose length or values are unusable, or records
+            that are no plain numbers or of another number of images.
     """
 
     task: str
@@ -187,9 +223,25 @@ class PairedRun:
                     f"Expected score `{name}` to be {len(self.image_ids)} finite float64 numbers, "
                     f"got {values.dtype} of shape {list(values.shape)}."
                 )
+        for side in ("student", "teacher"):
+            _check_records(getattr(self, side), side, len(self))
 
     def __len__(self) -> int:
         return len(self.image_ids)
+
+
+def _check_records(records: Matches, side: str, images: int) -> None:
+    allowed = {images}
+    counts = records.get("counts")
+    if counts is not None and np.issubdtype(counts.dtype, np.integer):
+        allowed.add(int(counts.sum()))
+    for name, column in records.items():
+        whole = allowed if name != "counts" else {images}
+        if column.dtype.hasobject or not column.ndim or len(column) not in whole:
+            raise InvalidInput(
+                f"Expected `{side}/{name}` to hold numbers for {images} images, "
+                f"got {column.dtype} of shape {list(column.shape)}."
+            )
 
 
 def concatenate(parts: Sequence[Matches]) -> Matches:

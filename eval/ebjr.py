@@ -11,9 +11,9 @@ with the student at or above the threshold, and FLOPs are those of EBJR's counte
 
 import argparse
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from time import perf_counter
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from tqdm import tqdm
@@ -46,14 +46,32 @@ def released_score(logits: Logits) -> FloatArray:
     return deferral_scores(logits, "probability_logsumexp", dtype="float32")
 
 
+class _Parser(argparse.ArgumentParser):
+    """Mistakes in one line, as everywhere."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"Expected the released options, got: {message}. --help lists them.")
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """A whole number that is not below `least`."""
+
+    def parsed(text: str) -> int:
+        if (number := int(text)) < least:
+            raise argparse.ArgumentTypeError(f"{number} is below {least}")
+        return number
+
+    return parsed
+
+
 def parse() -> argparse.Namespace:
     """The released options; those that only training used are accepted and have no effect."""
-    parser = argparse.ArgumentParser(description="EBJR on CIFAR-10, CIFAR-100 and ImageNet")
+    parser = _Parser(description="EBJR on CIFAR-10, CIFAR-100 and ImageNet")
     parser.add_argument("-d", "--dataset", default="cifar10", help="cifar10, cifar100 or imagenet")
     parser.add_argument("--data", default="data", help="root of the data (default: data)")
-    parser.add_argument("-j", "--workers", type=int, default=0, help="loader processes")
-    parser.add_argument("--test-batch", type=int, default=1, help="images a batch, 1 as published")
-    parser.add_argument("--limit", type=int, help="only the first images")
+    parser.add_argument("-j", "--workers", type=at_least(0), default=0, help="loader processes")
+    parser.add_argument("--test-batch", type=at_least(1), default=1, help="images a batch, 1 as published")
+    parser.add_argument("--limit", type=at_least(1), help="only the first images")
     parser.add_argument("--resume", default="checkpoints/cifar10/densenet-bc-52-6/model_best.pth.tar")
     parser.add_argument("--tresume", default="checkpoints/cifar10/densenet-bc-64-12/model_best.pth.tar")
     for prefix, who, depth, growth in (("", "student", 52, 6), ("t", "teacher", 64, 12)):

@@ -15,7 +15,7 @@ FLOORS = [
     {"scores", "router", "config", "checkpoints", "records", "environment"},
     {"cost", "joint", "tradeoff", "intervals", "calibration"},
     {"tasks", "reporting"},
-    {"pair"},
+    {"pair", "run_folder"},
     {"api"},
     {"cli"},
     {"__main__", "__init__"},

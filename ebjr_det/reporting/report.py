@@ -33,6 +33,7 @@ class Report:
         printed: points for tables and JSON; None prints the whole sweep in JSON.
         live: the pair measured on the live path, and its deferral rate there.
         calibration: how the threshold was chosen, or None for a given one.
+        score_options: options of scores by the score's name, where any were set.
     """
 
     title: str
@@ -49,6 +50,7 @@ class Report:
     live_deferral_rate: float | None = None
     printed: Sequence[OperatingPoint] | None = None
     calibration: Mapping[str, Any] | None = None
+    score_options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def curve(self) -> TradeoffCurve:
@@ -71,6 +73,7 @@ class Report:
             "quality_name": self.task.quality_name,
             "images": len(self.run),
             "score": self.curve.score,
+            "score_options": dict(self.score_options),
             "student": self._side("student", self.student, self.curve.cost.student_macs),
             "teacher": self._side("teacher", self.teacher, self.curve.cost.teacher_macs),
             "joint": self._joint(),

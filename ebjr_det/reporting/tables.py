@@ -242,7 +242,7 @@ def print_rows(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]
 def print_calibration(answer: Mapping[str, Any]) -> None:
     """A calibrated threshold: the target, and both sets of images side by side."""
     table = _table(
-        f"Threshold of {answer['score']} for {_target_text(answer['target'])}: {answer['threshold']}",
+        f"Threshold of {answer['score']} for {_target_text(answer['target'])}: {_threshold_text(answer)}",
         ["images", "count", "deferred %", "quality %", "student %", "teacher %", "MMACs", "ms expected"],
     )
     for part in ("calibration", "report"):
@@ -258,6 +258,13 @@ def print_calibration(answer: Mapping[str, Any]) -> None:
             _number(row["latency_ms"]),
         )
     _console().print(table)
+
+
+def _threshold_text(answer: Mapping[str, Any]) -> str:
+    """JSON has no infinity: an end threshold is None there, and the deferral rate tells which end."""
+    if answer["threshold"] is not None:
+        return str(answer["threshold"])
+    return "inf (defer none)" if answer["calibration"]["deferral_rate"] == 0 else "-inf (defer all)"
 
 
 def _target_text(target: Mapping[str, Any]) -> str:

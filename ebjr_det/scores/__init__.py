@@ -47,11 +47,11 @@ def deferral_scores(logits: Logits, name: str, **options: Any) -> FloatArray:
     counts = logits.valid.sum(axis=1)
     if not counts.all():
         raise InvalidInput("Expected at least one valid row an image, got an image without rows.")
-    values = logits.values if logits.valid.all() else np.where(logits.valid[..., None], logits.values, 0)
     try:
-        by_row = score.function(values, **options).astype(np.float64)
+        by_row = score.function(logits.values[logits.valid], **options).astype(np.float64)
     except (TypeError, ValueError, OverflowError) as error:
         raise ConfigError(
             f"Expected options that score `{name}` can use, got {options}: {first_line(error)}."
         ) from error
-    return np.asarray(np.where(logits.valid, by_row, 0.0).sum(axis=1) / counts)
+    starts = np.cumsum(counts) - counts
+    return np.asarray(np.add.reduceat(by_row, starts) / counts)

@@ -54,6 +54,11 @@ MISTAKES = {
         [QUICKSTART, "--set", "router.target={kind: deferral_rate, value: 1.5}"],
         "deferral rate in [0, 1]",
     ),
+    "calibration without images": (
+        [QUICKSTART, "--set", "data.limit=1"],
+        "leaves images on both sides",
+    ),
+    "a value that yaml cannot make": ([QUICKSTART, "--set", "title=!!bool foo"], "--set"),
     "confidence with a budget": (
         [QUICKSTART, "--set", "router.target={kind: macs, value: 1, confidence: 0.9}"],
         "min_quality",

@@ -12,9 +12,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file, save_file
 
 from ebjr_det.cli import cli, run_safely
-from ebjr_det.records import load_run
+from ebjr_det.config import dump_config, load_config
+from ebjr_det.pair import with_checksums
+from ebjr_det.records import load_run, save_run
+from ebjr_det.tasks.classification.metric import Accuracy
+from ebjr_det.tradeoff import select
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICKSTART = str(ROOT / "configs" / "quickstart.yaml")
@@ -125,15 +130,68 @@ def test_a_finished_run_takes_another_target_and_an_infeasible_one_keeps_it(
 ):
     out = tmp_path / "run"
     shutil.copytree(finished, out)
-    before = (out / "run.npz").read_bytes()
+    before, report = (out / "run.npz").read_bytes(), (out / "summary.json").read_bytes()
     target = "router.target={kind: min_quality, value: 0.99999}"
     again = [*QUICK, "--out", out, "--resume", "--json", "--set"]
     assert command("evaluate", QUICKSTART, *again, target) == 3
     assert json.loads(capsys.readouterr().out)["feasible"] is False
+    assert (out / "summary.json").read_bytes() == report, "nothing is lost"
+    assert "0.99999" not in (out / "config.yaml").read_text(), "settings are those of the report"
     assert command("evaluate", QUICKSTART, *again, "router.target={kind: deferral_rate, value: 0.2}") == 0
     got = json.loads(capsys.readouterr().out)
     assert got["calibration"]["deferral_rate"] == 0.2
     assert (out / "run.npz").read_bytes() == before
+    assert "deferral_rate" in (out / "config.yaml").read_text()
+
+
+def test_resume_notices_other_weights_under_the_same_name(tmp_path: Path, capsys):
+    weights = tmp_path / "student.safetensors"
+    weights.write_bytes((ROOT / "checkpoints" / "digits" / "student.safetensors").read_bytes())
+    args = [
+        *QUICK,
+        "--set",
+        f"student.checkpoint={weights}",
+        "--set",
+        "data.limit=50",
+        "--out",
+        tmp_path / "r",
+    ]
+    assert command("evaluate", QUICKSTART, *args) == 0
+    assert "sha256: null" not in (tmp_path / "r" / "config.yaml").read_text()
+    state = load_file(weights)
+    key = next(name for name in state if name.endswith("weight"))
+    save_file(state | {key: state[key] * 2}, weights)
+    capsys.readouterr()
+    assert command("evaluate", QUICKSTART, *args, "--resume") == 2
+    assert "Expected `student` as in the run" in capsys.readouterr().err
+
+
+def test_resume_refuses_parts_of_other_images_before_it_goes_on(finished: Path, tmp_path: Path, capsys):
+    args = [*QUICK, "--out", tmp_path / "r", "--set", "data.limit=1200"]
+    (tmp_path / "r" / "parts").mkdir(parents=True)
+    assert command("evaluate", QUICKSTART, *args, "--print-config") == 0
+    (tmp_path / "shown.yaml").write_text(capsys.readouterr().out)
+    settings = with_checksums(load_config(tmp_path / "shown.yaml"))
+    (tmp_path / "r" / "config.yaml").write_text(dump_config(settings))
+    run = load_run(finished / "run.npz")
+    save_run(select(run, Accuracy(), np.arange(5, 10)), tmp_path / "r" / "parts" / "000000.npz")
+    assert command("evaluate", QUICKSTART, *args, "--resume") == 2
+    assert "Expected the images that the run" in capsys.readouterr().err
+    assert not (tmp_path / "r" / "run.npz").exists()
+
+
+def test_a_report_that_is_cut_off_leaves_no_summary_of_another(finished: Path, tmp_path: Path, monkeypatch):
+    """What a kill does between the first and the last file of a new report."""
+    shutil.copytree(finished, tmp_path / "run")
+    monkeypatch.setattr("ebjr_det.reporting.folder._write_routes", lambda *_: (_ for _ in ()).throw(Cut()))
+    with pytest.raises(Cut):
+        command("evaluate", QUICKSTART, *QUICK, "--out", tmp_path / "run", "--resume")
+    assert not (tmp_path / "run" / "summary.json").exists()
+    assert command("calibrate", tmp_path / "run", "--deferral-rate", "0.2") == 2
+
+
+class Cut(BaseException):
+    """Not an Exception: nothing may catch it on the way."""
 
 
 def test_print_config_round_trips(tmp_path: Path, capsys):
@@ -178,7 +236,7 @@ def test_ctrl_c_ends_with_one_line_and_130(tmp_path: Path):
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Traceback" not in err
-    assert err.strip().splitlines()[-1].startswith("ebjr-det: Interrupted.")
+    assert err.strip().splitlines()[-1].startswith("ebjr-det: Interrupted, nothing half-written.")
 
 
 @pytest.fixture
@@ -223,6 +281,8 @@ def test_replay_rates_pick_the_points_and_the_first_is_chosen(saved, tmp_path: P
     rows = list(csv.DictReader((tmp_path / "r" / "routes.csv").open()))
     assert sum(row["deferred"] == "1" for row in rows) == 20
     assert rows[3]["image_id"] == "img3"
+    assert command(*replay(saved, "--student-macs", "10", "--out", tmp_path / "one")) == 2
+    assert "of both models or of neither" in capsys.readouterr().err
 
 
 def test_replay_at_a_threshold(saved, tmp_path: Path, capsys):
@@ -242,6 +302,14 @@ def test_replay_replaces_an_earlier_replay_but_no_other_folder(saved, tmp_path: 
     (tmp_path / "mine" / "thesis.txt").write_text("x")
     assert command(*replay(saved, "--out", tmp_path / "mine")) == 2
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
+
+
+def test_a_replay_that_is_cut_off_leaves_no_summary_of_the_one_before(saved, tmp_path: Path, monkeypatch):
+    assert command(*replay(saved, "--out", tmp_path / "r")) == 0
+    monkeypatch.setattr("ebjr_det.api.save_run", lambda *_: (_ for _ in ()).throw(Cut()))
+    with pytest.raises(Cut):
+        command(*replay(saved, "--out", tmp_path / "r"))
+    assert not (tmp_path / "r" / "summary.json").exists()
 
 
 def test_a_refused_replay_writes_nothing(saved, tmp_path: Path, capsys):
@@ -288,6 +356,19 @@ def test_an_infeasible_target_is_an_answer_with_the_nearest_point(finished: Path
 def test_calibrate_refuses_a_report_on_the_same_images(finished: Path, capsys):
     assert command("calibrate", finished, "--deferral-rate", "0.2", "--report-on", finished) == 2
     assert "disjoint" in capsys.readouterr().err
+
+
+def test_calibrate_refuses_a_report_on_another_pair(finished: Path, saved, tmp_path: Path, capsys):
+    assert command(*replay(saved, "--out", tmp_path / "r")) == 0
+    capsys.readouterr()
+    assert command("calibrate", finished, "--deferral-rate", "0.2", "--report-on", tmp_path / "r") == 2
+    assert "Expected two runs of one pair" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("rate", "says"), [("0", "inf (defer none)"), ("1", "-inf (defer all)")])
+def test_calibrate_names_the_end_thresholds(rate: str, says: str, finished: Path, capsys):
+    assert command("calibrate", finished, "--deferral-rate", rate) == 0
+    assert f": {says}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -346,6 +427,20 @@ def test_loader_processes_change_nothing(finished: Path, tmp_path: Path):
     out = tmp_path / "workers"
     assert command("evaluate", QUICKSTART, *QUICK, "--workers", "1", "--out", out) == 0
     assert (finished / "run.npz").read_bytes() == (out / "run.npz").read_bytes()
+
+
+def test_a_full_disk_behind_stdout_is_one_line():
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-m", "ebjr_det", "scores", "--json"], stdout=full, stderr=-1)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_strange_window_system_does_not_stop_the_figures(tmp_path: Path):
+    environment = os.environ | {"MPLBACKEND": "nonsense"}
+    call = [sys.executable, "-m", "ebjr_det", "evaluate", QUICKSTART, *QUICK, "--set", "data.limit=60"]
+    subprocess.run([*call, "--out", tmp_path / "r"], env=environment, check=True, capture_output=True)
+    assert (tmp_path / "r" / "accuracy_by_macs.png").exists()
 
 
 def test_a_pipe_that_closes_is_no_traceback():

@@ -46,7 +46,7 @@ def evaluate(tmp_path: Path, root: Path, student: str, teacher: str, *extra: str
     data = {"dataset": "image_folder", "root": str(root), "split": "val"}
     path.write_text(json.dumps({"data": data, "student": network(student), "teacher": network(teacher)}))
     quick = ["--set", "run.bootstrap=5", "--set", "latency.batches=2", "--set", "latency.warmup=0"]
-    command = ["evaluate", str(path), *quick, *extra, "--batch-size", "4", "--out", str(tmp_path / "out")]
+    command = ["evaluate", str(path), *quick, "--batch-size", "4", "--out", str(tmp_path / "out"), *extra]
     return run_safely(lambda: cli([*command, "--json"], standalone_mode=False))
 
 
@@ -144,6 +144,32 @@ def test_a_broken_picture_is_named_with_loader_processes_too(root: Path, tmp_pat
         assert "b.jpg" in err
         assert "Traceback" not in err
         (tmp_path / "out" / "config.yaml").unlink()
+
+
+def test_pictures_of_several_sizes_are_named_with_the_remedy(root: Path, tmp_path: Path, capsys):
+    arch = "torchvision.models:resnet18"
+    for batch, measure in (("4", "false"), ("1", "true")):
+        extra = [
+            "--batch-size",
+            batch,
+            "--set",
+            f"latency.measure={measure}",
+            "--set",
+            "latency.batch_size=6",
+        ]
+        assert evaluate(tmp_path, root, arch, arch, *extra, "--out", str(tmp_path / batch)) == 2
+        assert "preprocessing.resize" in capsys.readouterr().err
+
+
+def test_a_png_with_a_damaged_chunk_is_named(tmp_path: Path):
+    (tmp_path / "a").mkdir()
+    noise = np.random.default_rng(0).integers(256, size=(64, 64, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "a" / "x.png")
+    data = bytearray((tmp_path / "a" / "x.png").read_bytes())
+    data[33 + 4 : 33 + 8] = b"\xff\x00\xffx"  # the name of the second chunk: PIL raises SyntaxError
+    (tmp_path / "a" / "x.png").write_bytes(data)
+    with pytest.raises(InvalidInput, match=r"x\.png"):
+        build_data("image_folder", str(tmp_path)).load(0)
 
 
 def test_the_released_command_takes_imagenet(root: Path, tmp_path: Path):

@@ -65,6 +65,9 @@ def test_the_published_command_line_prints_the_published_lines(batch, cifar_root
     ("args", "says"),
     [
         (["--dataset", "cifar11"], "Did you mean"),
+        (["--test-batch", "0"], "0 is below 1"),
+        (["-j", "-1"], "-1 is below 0"),
+        (["--depht", "52"], "--depht"),
         (["--data", "/nope"], "/nope"),
         (["--dataset", "imagenet", "--depth", "99", "--data", "/nope"], "/nope"),
     ],

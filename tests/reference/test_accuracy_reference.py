@@ -5,6 +5,7 @@ import pytest
 import torch
 from sklearn.metrics import accuracy_score, top_k_accuracy_score
 
+from ebjr_det.errors import InvalidInput
 from ebjr_det.tasks.classification.metric import Accuracy
 
 TASK = Accuracy()
@@ -74,3 +75,9 @@ def test_the_reward_is_what_the_teacher_changes(student, teacher, reward):
         {"correct": np.array([right]), "top5_correct": np.array([True])} for right in (student, teacher)
     ]
     assert TASK.reward(*records).tolist() == [reward]
+
+
+@pytest.mark.parametrize("label", [-1, 3])
+def test_a_label_that_is_no_class_is_refused(label):
+    with pytest.raises(InvalidInput, match=r"labels in 0\.\.2"):
+        Accuracy().match(np.zeros((2, 3)), [0, label])

@@ -40,6 +40,23 @@ def assert_state(state, expected=STATE):
 # --- Reading ---
 
 
+ODD = {
+    "quantised": lambda: torch.quantize_per_tensor(torch.ones(2, 3), 0.1, 0, torch.qint8),
+    "complex": lambda: torch.ones(2, 3, dtype=torch.complex64),
+    "sparse": lambda: torch.ones(2, 3).to_sparse(),
+    "NaN": lambda: torch.full((2, 3), float("nan"), dtype=torch.bfloat16),
+    "packed": lambda: torch.zeros(2, 3, dtype=torch.uint8).view(torch.float4_e2m1fn_x2),
+}
+
+
+@pytest.mark.filterwarnings("ignore")  # torch finds some of these kinds old
+@pytest.mark.parametrize("make", ODD.values(), ids=ODD.keys())
+def test_tensors_that_are_no_plain_finite_numbers_are_refused(tmp_path, make):
+    torch.save(STATE | {"fc.weight": make()}, tmp_path / "weights.pth")
+    with pytest.raises(CheckpointError):
+        load_into(network(), read_state(tmp_path / "weights.pth"), "weights")
+
+
 @pytest.mark.parametrize("options", [{}, LEGACY])
 @pytest.mark.parametrize("suffix", [".pth", ".pt", ".pth.tar", ".bin"])
 def test_a_torch_file_gives_its_tensors(tmp_path, suffix, options):

@@ -5,7 +5,7 @@ a torch DataLoader that preprocesses for both models. Knows nothing about networ
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ebjr_det.errors import ConfigError, InvalidInput, did_you_mean
+from ebjr_det.errors import ConfigError, InvalidInput, did_you_mean, first_line
 from ebjr_det.files import checksum, existing_file
 from ebjr_det.tasks.classification.unpickle import PlainUnpickler
 
@@ -177,8 +177,10 @@ def _open_image(base: Path, ids: tuple[str, ...], index: int) -> Any:
     try:
         with Image.open(base / ids[index]) as image:
             return image.convert("RGB")
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise InvalidInput(f"Expected a readable image, got `{base / ids[index]}`: {error}.") from error
+    except Exception as error:  # a damaged picture can raise anything
+        raise InvalidInput(
+            f"Expected a readable image, got `{base / ids[index]}`: {first_line(error)}."
+        ) from error
 
 
 def _digits(root: str | None, split: str | None, verify: bool) -> ImageSet:
@@ -253,10 +255,24 @@ def batches_from(
 
 def _columns(rows: list[Any]) -> tuple[Any, ...] | InvalidInput:
     """Rows to columns; inputs become one tensor, which costs a loader process one open file, not one each."""
-    import torch
-
     fault = next((row for row in rows if isinstance(row, InvalidInput)), None)
     if fault is not None:
         return fault
     ids, *inputs, labels = zip(*rows, strict=True)
-    return ids, *(torch.stack(column) for column in inputs), labels
+    try:
+        return ids, *(stacked(column) for column in inputs), labels
+    except InvalidInput as error:
+        return InvalidInput(f"{error} (In the batch of images `{ids[0]}` to `{ids[-1]}`.)")
+
+
+def stacked(inputs: Sequence[Any]) -> Any:
+    """Preprocessed images as one tensor. Raises InvalidInput where their sizes differ."""
+    import torch
+
+    other = next((image.shape for image in inputs if image.shape != inputs[0].shape), None)
+    if other is not None:
+        raise InvalidInput(
+            f"Expected preprocessed images of one size, got {list(inputs[0].shape)} and {list(other)}. Set "
+            "`preprocessing.resize` and `preprocessing.crop`."
+        )
+    return torch.stack(list(inputs))

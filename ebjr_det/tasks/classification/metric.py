@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ebjr_det.errors import InvalidInput
 from ebjr_det.types import FloatArray, Matches
 
 TOP_K = 5
@@ -22,9 +23,16 @@ class Accuracy:
 
         The predicted class is the first of the largest logits; an image is right in the top 5 when fewer
         than five classes have a larger logit, or an equal one at a smaller index.
+
+        Raises:
+            InvalidInput: a label that is no class of the logits.
         """
         logits = np.asarray(predictions)
         labels = np.asarray(targets, dtype=np.intp)
+        if labels.size and (labels.min() < 0 or labels.max() >= logits.shape[1]):
+            raise InvalidInput(
+                f"Expected labels in 0..{logits.shape[1] - 1}, got {labels.min()}..{labels.max()}."
+            )
         own = np.take_along_axis(logits, labels[:, None], axis=1)
         earlier = np.arange(logits.shape[1]) < labels[:, None]
         ahead = ((logits > own) | ((logits == own) & earlier)).sum(axis=1)

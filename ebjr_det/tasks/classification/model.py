@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ebjr_det.checkpoints import check_sha256, find_checkpoint, load_into, read_state
 from ebjr_det.errors import ConfigError, EbjrError, did_you_mean, first_line
-from ebjr_det.tasks.classification.data import ImageSet
+from ebjr_det.tasks.classification.data import ImageSet, stacked
 from ebjr_det.tasks.classification.flops import count_ebjr_flops
 from ebjr_det.tasks.classification.networks import NETWORKS
 from ebjr_det.tasks.classification.preprocessing import (
@@ -61,7 +61,8 @@ class Classifier:
         Copying the logits to the CPU waits for the device.
         """
         with torch.inference_mode():
-            logits = self.network(_stacked(inputs).to(self.device, non_blocking=True))
+            batch = inputs if isinstance(inputs, Tensor) else stacked(inputs)  # a loader stacks its own
+            logits = self.network(batch.to(self.device, non_blocking=True))
         values = logits.float().cpu().numpy()
         return Output(list(values), Logits.one_row(values))
 
@@ -77,11 +78,6 @@ class Classifier:
             except UserWarning:  # it has layers that this convention does not know
                 return {"parameters": parameters}
         return {"parameters": parameters, "ebjr_flops": flops}
-
-
-def _stacked(inputs: Sequence[Tensor]) -> Tensor:
-    """A loader stacks its batches itself."""
-    return inputs if isinstance(inputs, Tensor) else torch.stack(list(inputs))
 
 
 def build_model(
