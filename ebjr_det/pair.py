@@ -41,9 +41,9 @@ class Pair:
     @classmethod
     def build(cls, config: EvaluateConfig) -> "Pair":
         """Everything that a configuration names. Raises EbjrError for whatever is wrong in it."""
-        config = with_checksums(config)
         device = resolve_device(config.run.device)
         data = room(config.task, "data").build_data(**dict(config.data))
+        config = with_checksums(config)
         build = room(config.task, "model").build_model
         student, teacher = (
             build(data, device=device, **dict(section)) for section in (config.student, config.teacher)
