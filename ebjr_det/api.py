@@ -4,6 +4,7 @@ Every verb checks what it can before it computes, and returns the JSON object th
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -63,9 +64,7 @@ def evaluate(config: EvaluateConfig, out: str | Path, *, resume: bool = False) -
     run = finished_run(out, pair.data.image_ids, lambda parts: pair.run(scores, parts))
     cost = pair.cost()
 
-    def score(logits: Logits) -> FloatArray:
-        return deferral_scores(logits, router.score, **router.options)
-
+    score = _score_function(router, router.score)
     times: Mapping[str, Latency] = {}
     live_rate = None
     if target is not None and target.kind == "latency_ms":
@@ -201,13 +200,18 @@ def _ends(curve: Any) -> dict[str, float]:
 def _scores_function(router: RouterSection) -> Callable[[Logits], dict[str, FloatArray]]:
     """All registered scores, the deciding one with its options; wrong names and options fail here."""
     get_score(router.score)
-    options = {router.score: router.options}
+    functions = {name: _score_function(router, name) for name in SCORES}
 
     def scores(logits: Logits) -> dict[str, FloatArray]:
-        return {name: deferral_scores(logits, name, **options.get(name, {})) for name in SCORES}
+        return {name: function(logits) for name, function in functions.items()}
 
     scores(Logits.one_row(np.zeros((1, 2))))
     return scores
+
+
+def _score_function(router: RouterSection, name: str) -> Callable[[Logits], FloatArray]:
+    options = router.options if name == router.score else {}
+    return partial(deferral_scores, name=name, top_k=router.top_k, aggregate=router.aggregate, **options)
 
 
 def _target(router: RouterSection) -> Target | None:

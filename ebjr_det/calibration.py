@@ -93,7 +93,7 @@ def shortfall_bound(
     order = np.argsort(-values, kind="stable")
     count = len(run)
     if not against_teacher:
-        wrong = count - np.rint(count * task.quality_path(run.student, run.teacher, order)[deferred])
+        wrong = count - np.rint(count * task.mixtures(run.student, run.teacher).path(order, deferred))
         return _binomial_upper(wrong, count, confidence)
     half = (1 + confidence) / 2
     lost = _kept((teacher & ~student)[order])[deferred]

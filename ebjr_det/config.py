@@ -69,11 +69,14 @@ class TargetSection(_Section):
 class RouterSection(_Section):
     """Which score decides, and where: a fixed threshold or a calibrated target, not both.
 
-    With neither, the threshold defers 30 % of the images, a choice that needs no label.
+    With neither, the threshold defers 30 % of the images, a choice that needs no label. `top_k` and
+    `aggregate` turn the scores of an image's boxes into one; a classification has one row, which is it.
     """
 
     score: str = "free_energy"
     options: dict[str, Any] = {}
+    top_k: int | None = Field(10, ge=1)
+    aggregate: Literal["mean", "sum", "min", "logsumexp"] = "mean"
     threshold: float | None = None
     target: TargetSection | None = None
 
@@ -120,10 +123,11 @@ class EvaluateConfig(_Section):
 def identity(config: EvaluateConfig) -> dict[str, Any]:
     """The settings that a run's records depend on; two configurations that share them can share a run."""
     router, run = config.router, config.run
+    with_options = ("score", "options") if router.options else ()
     return {
         **{key: getattr(config, key).model_dump() for key in ("data", "student", "teacher")},
         "task": config.task,
-        "router": {"score": router.score, "options": router.options} if router.options else {},
+        "router": router.model_dump(include={"top_k", "aggregate", *with_options}),
         "run.batch_size": run.batch_size,
         "run.device": run.device,
     }

@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ebjr_det.errors import ConfigError, check_seed
+from ebjr_det.router import operating_points
 from ebjr_det.tradeoff import score_of
-from ebjr_det.types import FloatArray, PairedRun, Task
+from ebjr_det.types import FloatArray, Mixtures, PairedRun, Task
 
 MOST_REPLICATES = 100_000
 
@@ -61,17 +62,17 @@ def bootstrap(
         )
     check_seed(seed)
     names = list(dict.fromkeys([*scores, reference]))
-    orders = {name: np.argsort(-score_of(run, name), kind="stable") for name in names}
+    mixtures = task.mixtures(run.student, run.teacher)
+    mean = task.right(run.student) is not None
+    resampled = [_Resampled(mixtures, score_of(run, name), None if mean else grid) for name in names]
     generator = np.random.default_rng(seed)
     rate = np.linspace(0.0, 1.0, grid)
     paths = np.empty((len(names), replicates, grid))
     areas = np.empty((len(names), replicates))
     for replicate in range(replicates):
-        picked = generator.integers(len(run), size=len(run))
-        times = np.bincount(picked, minlength=len(run))
-        for row, name in enumerate(names):
-            images = np.repeat(orders[name], times[orders[name]])
-            where, quality = _resampled(run, task, run.scores[name], images)
+        copies = np.bincount(generator.integers(len(run), size=len(run)), minlength=len(run))
+        for row, curve in enumerate(resampled):
+            where, quality = curve(copies)
             paths[row, replicate] = np.interp(rate, where, quality)
             areas[row, replicate] = np.trapezoid(quality, where)
     tails = [50 * (1 - confidence), 50 * (1 + confidence)]
@@ -89,13 +90,26 @@ def bootstrap(
     )  # fmt: skip
 
 
-def _resampled(
-    run: PairedRun, task: Task, values: FloatArray, images: NDArray[np.intp]
-) -> tuple[FloatArray, FloatArray]:
-    """Deferral rates and qualities of a resample that is already in the score's order."""
-    path = task.quality_path(
-        task.take(run.student, images), task.take(run.teacher, images), np.arange(len(images))
-    )
-    ends = np.flatnonzero(np.diff(values[images])) + 1
-    deferred = np.concatenate([[0], ends, [len(images)]])
-    return deferred / len(images), path[deferred]
+class _Resampled:
+    """The curve of one score on resamples: at every operating point, or where that is dear on a grid.
+
+    Args:
+        values: [N] the score.
+        grid: None, or the number of deferral rates to have neighbouring operating points for.
+    """
+
+    def __init__(self, mixtures: Mixtures, values: FloatArray, grid: int | None) -> None:
+        self.mixtures = mixtures
+        self.order = np.argsort(-values, kind="stable")
+        _, self.deferred = operating_points(values)
+        self.rates = None if grid is None else np.linspace(0.0, 1.0, grid)
+
+    def __call__(self, copies: NDArray[np.intp]) -> tuple[FloatArray, FloatArray]:
+        """Deferral rates and qualities when image i is there `copies[i]` times."""
+        total = np.concatenate([[0], np.cumsum(copies[self.order])])[self.deferred]
+        where = total / total[-1]
+        chosen = np.arange(len(where))
+        if self.rates is not None:
+            above = np.searchsorted(where, self.rates)
+            chosen = np.unique(np.concatenate([above, np.maximum(above - 1, 0)]))
+        return where[chosen], self.mixtures.path(self.order, self.deferred[chosen], copies)

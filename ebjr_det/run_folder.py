@@ -88,7 +88,7 @@ def load_folder(folder: Path) -> tuple[PairedRun, dict[str, Any], CostModel]:
         check_same_pair(summary, summary)  # all there
         sides = summary["student"], summary["teacher"]
         cost = CostModel(*(side[key] for key in ("macs", "latency_ms") for side in sides))
-        if len(build_task(run.task).reward(run.student, run.teacher)) != len(score):
+        if len(build_task(run.task).mixtures(run.student, run.teacher).reward()) != len(score):
             raise ValueError("records of another number of images")
     except EbjrError:
         raise

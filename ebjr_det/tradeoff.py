@@ -4,6 +4,7 @@
 `router`, the same one that live inference uses, so the curve and the live pair cannot differ.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -13,10 +14,10 @@ from numpy.typing import NDArray
 from ebjr_det.cost import CostModel
 from ebjr_det.errors import ConfigError, Infeasible, did_you_mean
 from ebjr_det.router import index_for_rate, operating_points
-from ebjr_det.types import FloatArray, Matches, PairedRun, RouterDecision, Task, concatenate
+from ebjr_det.types import FloatArray, Matches, Mixtures, PairedRun, RouterDecision, Task, concatenate
 
 Budget = Literal["deferral_rate", "macs", "latency_ms"]
-RANDOM_ORDERS = 20
+RANDOM_ORDERS, RANDOM_POINTS = 20, 101
 
 
 @dataclass(frozen=True)
@@ -181,33 +182,39 @@ def sweep(run: PairedRun, task: Task, score: str, cost: CostModel | None = None)
     Raises:
         ConfigError: the run holds no score of that name.
     """
-    values = score_of(run, score)
-    thresholds, deferred = operating_points(values)
-    order = np.argsort(-values, kind="stable")
-    return TradeoffCurve(
-        score,
-        deferred / len(run),
-        thresholds,
-        task.quality_path(run.student, run.teacher, order)[deferred],
-        *reference_lines(run, task),
-        cost or CostModel(),
-    )
+    return sweep_all(run, task, [score], cost)[score]
 
 
-def reference_lines(run: PairedRun, task: Task) -> tuple[FloatArray, FloatArray]:
+def sweep_all(
+    run: PairedRun, task: Task, scores: Sequence[str], cost: CostModel | None = None
+) -> dict[str, TradeoffCurve]:
+    """The curves of several scores by name; what they share is computed once."""
+    mixtures = task.mixtures(run.student, run.teacher)
+    lines = reference_lines(mixtures, len(run), task.right(run.student) is not None)
+    curves = {}
+    for score in scores:
+        values = score_of(run, score)
+        thresholds, deferred = operating_points(values)
+        quality = mixtures.path(np.argsort(-values, kind="stable"), deferred)
+        curves[score] = TradeoffCurve(
+            score, deferred / len(run), thresholds, quality, *lines, cost or CostModel()
+        )
+    return curves
+
+
+def reference_lines(mixtures: Mixtures, images: int, mean: bool) -> tuple[FloatArray, FloatArray]:
     """Quality of random and of oracle deferral when 0..N images are deferred, each [N+1].
 
-    Random is the expectation: a straight line where the quality is a mean over images, else the mean of
-    20 seeded orders. The oracle defers by descending true reward (`Task.reward`).
+    Random is the expectation: a straight line where the quality is a `mean` over images, else the mean of
+    20 seeded orders at up to 101 deferral rates. The oracle defers by descending true reward.
     """
-    best_first = np.argsort(-task.reward(run.student, run.teacher), kind="stable")
-    oracle = task.quality_path(run.student, run.teacher, best_first)
-    if task.right(run.student) is not None:
-        return np.linspace(oracle[0], oracle[-1], len(run) + 1), oracle
+    oracle = mixtures.path(np.argsort(-mixtures.reward(), kind="stable"))
+    if mean:
+        return np.linspace(oracle[0], oracle[-1], images + 1), oracle
     generator = np.random.default_rng(0)
-    orders = [generator.permutation(len(run)) for _ in range(RANDOM_ORDERS)]
-    paths = [task.quality_path(run.student, run.teacher, order) for order in orders]
-    return np.mean(paths, axis=0), oracle
+    deferred = np.unique(np.linspace(0, images, RANDOM_POINTS).round().astype(np.intp))
+    paths = [mixtures.path(generator.permutation(images), deferred) for _ in range(RANDOM_ORDERS)]
+    return np.interp(np.arange(images + 1), deferred, np.mean(paths, axis=0)), oracle
 
 
 def select(run: PairedRun, task: Task, images: NDArray[np.intp]) -> PairedRun:

@@ -140,6 +140,30 @@ class Model(Protocol):
         """
 
 
+class Mixtures(Protocol):
+    """Two models' answers on the same N images, ready to be judged in any mixture."""
+
+    def path(
+        self,
+        order: NDArray[np.intp],
+        deferred: NDArray[np.intp] | None = None,
+        copies: NDArray[np.intp] | None = None,
+    ) -> FloatArray:
+        """Quality of the mixtures in which the first images of `order` are the teacher's.
+
+        Args:
+            order: the N images, each once.
+            deferred: ascending numbers in 0..N of images that are the teacher's; by default all N + 1.
+            copies: [N] how often each image counts, by default once; a resample for the bootstrap.
+
+        Returns:
+            one quality for each entry of `deferred`.
+        """
+
+    def reward(self) -> FloatArray:
+        """[N] what the teacher's answer adds to the quality; descending it is the oracle's order."""
+
+
 class Task(Protocol):
     """How answers are judged: matching is per image, the metric is over any mix of images.
 
@@ -156,11 +180,8 @@ class Task(Protocol):
     def metrics(self, matches: Matches) -> dict[str, float]:
         """The task's numbers over all images of the records; the one called `quality_name` decides."""
 
-    def quality_path(self, student: Matches, teacher: Matches, order: NDArray[np.intp]) -> FloatArray:
-        """Quality of the N+1 mixtures in which the first 0..N images of `order` are the teacher's."""
-
-    def reward(self, student: Matches, teacher: Matches) -> FloatArray:
-        """[images] what the teacher's answer adds to the quality; descending it is the oracle's order."""
+    def mixtures(self, student: Matches, teacher: Matches) -> Mixtures:
+        """Everything that two models' records on the same images can be mixed to."""
 
     def right(self, matches: Matches) -> NDArray[np.bool_] | None:
         """[images] right or wrong, or None where the quality is no mean over images (AP)."""

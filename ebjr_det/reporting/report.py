@@ -6,7 +6,7 @@ from typing import Any
 
 from ebjr_det.cost import CostModel, Latency
 from ebjr_det.intervals import Intervals, bootstrap
-from ebjr_det.tradeoff import OperatingPoint, TradeoffCurve, mixture, sweep
+from ebjr_det.tradeoff import OperatingPoint, TradeoffCurve, mixture, sweep_all
 from ebjr_det.types import PairedRun, RouterDecision, Task
 
 ENERGY = "free_energy"
@@ -143,7 +143,7 @@ def build_report(
         rest: the remaining fields of `Report`.
     """
     names = [score, *(name for name in run.scores if name != score)]
-    curves = {name: sweep(run, task, name, cost) for name in names}
+    curves = sweep_all(run, task, names, cost)
     reference = ENERGY if ENERGY in run.scores else score
     return Report(
         title=title,

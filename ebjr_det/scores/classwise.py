@@ -1,6 +1,7 @@
 """One score = one small function of a row of logits f [..., classes] -> [...], higher = defer.
 
-All are computed in float64, whatever the precision of the logits. f are raw logits, p = softmax(f).
+All are computed in float64, whatever the precision of the logits. f are raw logits, p = softmax(f); a
+single logit f (a box of which only its score is known) has p = sigmoid(f), 1 - sigmoid(f).
 A function becomes a score by its `@score(formula, source)`; its keyword arguments are the score's options.
 """
 
@@ -80,14 +81,14 @@ def probability_logsumexp(logits: AnyLogits, dtype: DTypeLike = np.float64) -> F
     """
     if dtype not in ("float32", "float64", np.float32, np.float64):
         raise ConfigError(f"Expected `dtype` to be float32 or float64, got {dtype}.")
-    probabilities = softmax(np.asarray(logits, dtype=dtype), axis=-1)
+    probabilities = _probabilities(np.asarray(logits, dtype=dtype))
     return np.asarray(-logsumexp(probabilities, axis=-1))
 
 
 @score("-max softmax(f)", "Hendrycks & Gimpel 2017, arXiv 1610.02136")
 def max_softmax(logits: AnyLogits) -> FloatArray:
     """Negative probability of the predicted class, in [-1, -1/K]."""
-    return np.asarray(-softmax(_f64(logits), axis=-1).max(axis=-1))
+    return np.asarray(-_probabilities(_f64(logits)).max(axis=-1))
 
 
 @score("-max f", "Hendrycks et al. 2022, arXiv 1911.11132")
@@ -99,16 +100,13 @@ def max_logit(logits: AnyLogits) -> FloatArray:
 @score("-sum p log p, p = softmax(f)", "BranchyNet, Teerapittayanon et al. 2016, arXiv 1709.01686")
 def entropy(logits: AnyLogits) -> FloatArray:
     """Shannon entropy of the predicted probabilities in nats, in [0, log K]."""
-    return np.asarray(entr(softmax(_f64(logits), axis=-1)).sum(axis=-1))
+    return np.asarray(entr(_probabilities(_f64(logits))).sum(axis=-1))
 
 
 @score("p2 - p1, the two largest of softmax(f)", "Scheffer et al. 2001, doi 10.1007/3-540-44816-0_31")
 def margin(logits: AnyLogits) -> FloatArray:
-    """Runner-up minus winner, in [-1, 0]; a single class scores -1."""
-    probabilities = softmax(_f64(logits), axis=-1)
-    if probabilities.shape[-1] == 1:
-        return np.asarray(-probabilities[..., 0])
-    top = np.partition(probabilities, -2, axis=-1)[..., -2:]
+    """Runner-up minus winner, in [-1, 0]."""
+    top = np.partition(_probabilities(_f64(logits)), -2, axis=-1)[..., -2:]
     return np.asarray(top[..., 0] - top[..., 1])
 
 
@@ -135,6 +133,13 @@ def random(logits: AnyLogits, seed: int = 0) -> FloatArray:
     )
     whole = np.frombuffer(digests, dtype=np.uint64) >> np.uint64(11)
     return np.asarray((whole * 2.0**-53).reshape(values.shape[:-1]))
+
+
+def _probabilities(logits: AnyLogits) -> AnyLogits:
+    """softmax(f); a single sigmoid output is two classes, the second of which has the logit 0."""
+    if logits.shape[-1] == 1:
+        logits = np.concatenate([logits, np.zeros_like(logits)], axis=-1)
+    return np.asarray(softmax(logits, axis=-1))
 
 
 def _f64(logits: AnyLogits) -> FloatArray:

@@ -69,7 +69,7 @@ def test_made_up_answers_exist(name):
 def test_it_has_every_member_of_the_protocol_and_its_own_name(name):
     task = build_task(name)
     members = {m for m in vars(Task) if not m.startswith("_")} | set(Task.__annotations__)
-    assert len(members) >= 8
+    assert len(members) >= 7
     assert [member for member in members if not hasattr(task, member)] == []
     assert task.name == name
 
@@ -134,22 +134,42 @@ def test_metrics_are_numbers_and_one_is_the_quality(name):
 def test_the_quality_path_is_the_quality_of_every_mixture(name, seed):
     task, student, teacher = matched(name, seed)
     order = np.random.default_rng(seed).permutation(IMAGES)
-    path = task.quality_path(student, teacher, order)
+    path = task.mixtures(student, teacher).path(order)
     assert path.shape == (IMAGES + 1,)
     assert path.dtype == np.float64
     np.testing.assert_allclose(path, mixed_qualities(task, student, teacher, order), rtol=0, atol=1e-12)
     ends = [task.metrics(records)[task.quality_name] for records in (student, teacher)]
     np.testing.assert_allclose(path[[0, -1]], ends, rtol=0, atol=1e-12)
+    some = np.array([0, 3, 4, IMAGES])
+    np.testing.assert_array_equal(task.mixtures(student, teacher).path(order, some), path[some])
+
+
+@every_task
+@pytest.mark.parametrize("seed", range(3))
+def test_copies_of_an_image_count_as_that_many_images(name, seed):
+    task, student, teacher = matched(name, seed)
+    generator = np.random.default_rng(seed)
+    order = generator.permutation(IMAGES)
+    copies = np.bincount(generator.integers(IMAGES, size=IMAGES), minlength=IMAGES)
+    images = np.repeat(order, copies[order])
+    repeated = task.mixtures(task.take(student, images), task.take(teacher, images))
+    ends = np.concatenate([[0], np.cumsum(copies[order])])
+    np.testing.assert_allclose(
+        task.mixtures(student, teacher).path(order, copies=copies),
+        repeated.path(np.arange(IMAGES))[ends],
+        rtol=0,
+        atol=1e-12,
+    )
 
 
 @every_task
 def test_the_reward_is_a_finite_number_an_image_and_0_for_equal_answers(name):
     task, student, teacher = matched(name)
-    reward = task.reward(student, teacher)
+    reward = task.mixtures(student, teacher).reward()
     assert reward.shape == (IMAGES,)
     assert np.isfinite(reward).all()
     assert (reward != 0).any()
-    assert (task.reward(student, student) == 0).all()
+    assert (task.mixtures(student, student).reward() == 0).all()
 
 
 @every_task
@@ -160,8 +180,9 @@ def test_the_rewards_order_is_nowhere_below_random_where_quality_is_a_mean(name,
     if right[0] is None:
         assert right[1] is None
         return
-    order = np.argsort(-task.reward(student, teacher), kind="stable")
-    path = task.quality_path(student, teacher, order)
+    mixtures = task.mixtures(student, teacher)
+    order = np.argsort(-mixtures.reward(), kind="stable")
+    path = mixtures.path(order)
     assert (path >= np.linspace(path[0], path[-1], IMAGES + 1) - 1e-12).all()
     assert path[IMAGES // 4] > path[0]
 

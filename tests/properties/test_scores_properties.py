@@ -5,10 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from scipy.special import logsumexp
 from scipy.stats import kstest
 
 from ebjr_det.errors import ConfigError, InvalidInput
-from ebjr_det.scores import SCORES, deferral_scores
+from ebjr_det.scores import AGGREGATES, SCORES, deferral_scores
 from ebjr_det.types import Logits
 
 DETERMINED = [name for name in SCORES if name != "random"]
@@ -95,7 +96,7 @@ def test_a_sure_image_scores_below_an_unsure_one(name, classes):
 
 
 @pytest.mark.parametrize("name", SHIFT_INVARIANT)
-@given(values=batches_of_logits(), constant=st.floats(-100, 100))
+@given(values=batches_of_logits(min_classes=2), constant=st.floats(-100, 100))
 def test_adding_a_constant_to_all_logits_changes_no_softmax_score(name, values, constant):
     np.testing.assert_allclose(scored(values + constant, name), scored(values, name), rtol=0, atol=1e-11)
 
@@ -152,7 +153,7 @@ def test_free_energy_falls_to_max_logit_as_the_temperature_falls_to_zero(values,
 
 @given(values=batches_of_logits(bound=1e4))
 def test_bounded_scores_keep_their_stated_ranges(values):
-    classes, slack = values.shape[1], 1e-12
+    classes, slack = max(values.shape[1], 2), 1e-12  # a single logit has two probabilities
     for name, low, high in [
         ("max_softmax", -1, -1 / classes),
         ("entropy", 0, np.log(classes)),
@@ -165,7 +166,7 @@ def test_bounded_scores_keep_their_stated_ranges(values):
         assert (scores <= high + slack).all(), name
 
 
-@given(classes=st.integers(1, 200), height=st.floats(-100, 100))
+@given(classes=st.integers(2, 200), height=st.floats(-100, 100))
 def test_equal_logits_and_a_certain_winner_reach_the_ends_of_the_ranges(classes, height):
     level = np.full((1, classes), height)
     certain = level.copy()
@@ -173,7 +174,7 @@ def test_equal_logits_and_a_certain_winner_reach_the_ends_of_the_ranges(classes,
     for name, at_most, at_least in [
         ("max_softmax", -1 / classes, -1),
         ("entropy", np.log(classes), 0),
-        ("margin", 0 if classes > 1 else -1, -1),
+        ("margin", 0, -1),
         ("probability_logsumexp", -(np.log(classes) + 1 / classes), -np.log(classes - 1 + np.e)),
     ]:
         assert scored(level, name) == pytest.approx(at_most, abs=1e-12), name
@@ -274,9 +275,46 @@ def test_an_image_scores_the_same_bits_whatever_it_is_padded_to():
         assert padded[0] == alone[0]
 
 
-def test_an_image_without_a_valid_row_is_refused():
-    with pytest.raises(InvalidInput, match="without rows"):
-        deferral_scores(Logits(np.zeros((2, 1, 3)), np.array([[True], [False]])), "entropy")
+REDUCED = {"mean": np.mean, "sum": np.sum, "min": np.min, "logsumexp": logsumexp}
+
+
+@pytest.mark.parametrize("aggregate", AGGREGATES)
+@given(batch=images_with_rows(), top_k=st.none() | st.integers(1, 8))
+def test_the_first_k_valid_rows_are_aggregated(aggregate, batch, top_k):
+    values, valid = batch
+    got = deferral_scores(Logits(values, valid), "free_energy", top_k=top_k, aggregate=aggregate)
+    kept = [rows[real][:top_k] for rows, real in zip(values, valid, strict=True)]
+    expected = [float(REDUCED[aggregate](scored(rows, "free_energy"))) for rows in kept]
+    np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("aggregate", AGGREGATES)
+@every_score
+@given(batch=images_with_rows(), at=st.integers(0, 3))
+def test_an_image_without_rows_counts_as_one_row_in_which_nothing_is_there(name, aggregate, batch, at):
+    values, valid = batch
+    full = deferral_scores(Logits(values, valid), name, aggregate=aggregate)
+    at = min(at, len(values) - 1)
+    valid = valid.copy()
+    valid[at] = False
+    got = deferral_scores(Logits(values, valid), name, aggregate=aggregate)
+    others = np.arange(len(values)) != at
+    np.testing.assert_array_equal(got[others], full[others])
+    nothing = Logits.one_row(np.full((1, values.shape[2]), -20.0))
+    assert got[at] == deferral_scores(nothing, name, aggregate=aggregate)[0]
+
+
+def test_a_batch_in_which_no_image_has_rows_is_scored():
+    empty = Logits(np.zeros((2, 0, 3)), np.zeros((2, 0), bool))
+    np.testing.assert_allclose(deferral_scores(empty, "free_energy"), 20 - np.log(3))
+
+
+def test_unknown_aggregates_and_impossible_k_are_refused():
+    logits = Logits.one_row(np.zeros((1, 2)))
+    with pytest.raises(ConfigError, match="Did you mean `mean`"):
+        deferral_scores(logits, "entropy", aggregate="mena")
+    with pytest.raises(ConfigError, match="top_k"):
+        deferral_scores(logits, "entropy", top_k=0)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e101, -1e101])

@@ -127,7 +127,7 @@ def test_no_choice_of_images_passes_the_oracle(run, data):
 @given(run=runs(max_images=5))
 def test_random_is_the_mean_over_all_orders(run):
     orders = permutations(range(len(run)))
-    paths = [TASK.quality_path(run.student, run.teacher, np.array(order)) for order in orders]
+    paths = [TASK.mixtures(run.student, run.teacher).path(np.array(order)) for order in orders]
     np.testing.assert_allclose(sweep(run, TASK, "s").random, np.mean(paths, axis=0), rtol=0, atol=1e-12)
 
 
@@ -135,7 +135,7 @@ def test_random_is_what_many_coins_give(pair):
     run = pair(images=50, seed=1)
     generator = np.random.default_rng(0)
     orders = [generator.permutation(len(run)) for _ in range(2000)]
-    paths = np.array([TASK.quality_path(run.student, run.teacher, order) for order in orders])
+    paths = np.array([TASK.mixtures(run.student, run.teacher).path(order) for order in orders])
     error = paths.std(axis=0) / np.sqrt(len(paths))
     assert (np.abs(paths.mean(axis=0) - sweep(run, TASK, "entropy").random) <= 5 * error + 1e-12).all()
 
@@ -155,7 +155,7 @@ def test_ties_count_as_deferred_in_random_order(run):
     areas = []
     for order in map(list, permutations(range(len(run)))):
         if (np.diff(values[order]) <= 0).all():  # an order that the score allows
-            path = TASK.quality_path(run.student, run.teacher, np.array(order))
+            path = TASK.mixtures(run.student, run.teacher).path(np.array(order))
             areas.append(np.mean((path[1:] + path[:-1]) / 2))
     assert sweep(run, TASK, "s").area() == pytest.approx(np.mean(areas), abs=1e-12)
 

@@ -74,7 +74,7 @@ def test_the_reward_is_what_the_teacher_changes(student, teacher, reward):
     records = [
         {"correct": np.array([right]), "top5_correct": np.array([True])} for right in (student, teacher)
     ]
-    assert TASK.reward(*records).tolist() == [reward]
+    assert TASK.mixtures(*records).reward().tolist() == [reward]
 
 
 @pytest.mark.parametrize("label", [-1, 3])

@@ -92,5 +92,12 @@ def test_released_score_has_the_published_range(classes, lowest, highest):
     assert -scored(certain, "probability_logsumexp")[0] == pytest.approx(highest, abs=5e-5)
 
 
-def test_margin_of_a_single_class_is_certain():
-    np.testing.assert_array_equal(scored(np.array([[3.0], [-8.0]]), "margin"), [-1.0, -1.0])
+@pytest.mark.parametrize("name", ["max_softmax", "entropy", "margin", "probability_logsumexp"])
+def test_a_single_logit_is_a_sigmoid_against_nothing(name):
+    """A box of which only its score is known: p and 1 - p are its two probabilities."""
+    values = np.array([[3.0], [-8.0], [0.0]])
+    both = np.concatenate([values, np.zeros_like(values)], axis=1)
+    np.testing.assert_array_equal(scored(values, name), scored(both, name))
+    p = 1 / (1 + np.exp(-values[:, 0]))
+    if name == "margin":
+        np.testing.assert_allclose(scored(values, name), -np.abs(2 * p - 1), atol=1e-15)

@@ -98,7 +98,8 @@ def test_a_title_or_name_that_would_spoil_a_table_is_refused(text):
 def test_printing_writes_every_default_out(file):
     printed = yaml.safe_load(dump_config(load_config(file)))
     assert printed["run"]["batch_size"] == 256
-    assert printed["router"] == {"score": "free_energy", "options": {}, "threshold": None, "target": None}
+    ways = {"options": {}, "top_k": 10, "aggregate": "mean", "threshold": None, "target": None}
+    assert printed["router"] == {"score": "free_energy"} | ways
     assert list(printed)[:3] == ["task", "title", "data"]
 
 

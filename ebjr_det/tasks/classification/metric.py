@@ -1,6 +1,7 @@
 """Classification judged: an image is right or wrong, the quality is top-1 accuracy in [0, 1]."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -45,15 +46,9 @@ class Accuracy:
             "top5_accuracy": float(matches["top5_correct"].mean()),
         }
 
-    def quality_path(self, student: Matches, teacher: Matches, order: NDArray[np.intp]) -> FloatArray:
-        """Exact in integers: right answers of the student, plus what each deferred image changes."""
-        gain = self._gain(student, teacher)[order]
-        right = student["correct"].sum() + np.concatenate([[0], np.cumsum(gain)])
-        return np.asarray(right / len(order))
-
-    def reward(self, student: Matches, teacher: Matches) -> FloatArray:
-        """+1 where only the teacher is right, -1 where only the student is, else 0."""
-        return self._gain(student, teacher).astype(np.float64)
+    def mixtures(self, student: Matches, teacher: Matches) -> "Counts":
+        """Right answers, which simply add up."""
+        return Counts(student["correct"].astype(np.int64), teacher["correct"].astype(np.int64))
 
     def right(self, matches: Matches) -> NDArray[np.bool_]:
         """Top-1 right or wrong."""
@@ -63,6 +58,26 @@ class Accuracy:
         """The records of some images."""
         return {name: column[images] for name, column in matches.items()}
 
-    @staticmethod
-    def _gain(student: Matches, teacher: Matches) -> NDArray[np.int64]:
-        return teacher["correct"].astype(np.int64) - student["correct"].astype(np.int64)
+
+@dataclass(frozen=True)
+class Counts:
+    """Mixtures of right and wrong answers, exact in integers: 1 for right, 0 for wrong, [images] each."""
+
+    student: NDArray[np.int64]
+    teacher: NDArray[np.int64]
+
+    def path(
+        self,
+        order: NDArray[np.intp],
+        deferred: NDArray[np.intp] | None = None,
+        copies: NDArray[np.intp] | None = None,
+    ) -> FloatArray:
+        """Right answers of the student, plus what each deferred image changes; see `types.Mixtures`."""
+        times = np.ones_like(self.student) if copies is None else copies
+        gain = (times * (self.teacher - self.student))[order]
+        right = (times * self.student).sum() + np.concatenate([[0], np.cumsum(gain)])
+        return np.asarray((right if deferred is None else right[deferred]) / times.sum())
+
+    def reward(self) -> FloatArray:
+        """+1 where only the teacher is right, -1 where only the student is, else 0."""
+        return (self.teacher - self.student).astype(np.float64)
