@@ -8,7 +8,8 @@ def main() -> None:
     """Entry point of the command."""
     os.environ["MPLBACKEND"] = "agg"  # figures are files; whatever window system is set may not be here
     try:
-        from ebjr_det.cli import cli, run_safely
+        from ebjr_det.cli import cli
+        from ebjr_det.exits import run_safely
     except KeyboardInterrupt:
         print("ebjr-det: Interrupted. Nothing was begun.", file=sys.stderr)
         sys.exit(130)

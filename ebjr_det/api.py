@@ -12,7 +12,7 @@ import numpy as np
 import yaml
 
 from ebjr_det.calibration import Target, calibration_size, check_disjoint, choose, split
-from ebjr_det.config import EvaluateConfig, RouterSection, dump_config
+from ebjr_det.config import EvaluateConfig, RouterSection, dump_config, parse_section
 from ebjr_det.cost import CostModel, Latency
 from ebjr_det.environment import describe_environment
 from ebjr_det.errors import ConfigError
@@ -98,6 +98,8 @@ def replay(
     out: str | Path,
     *,
     score: str = "free_energy",
+    top_k: int = 10,
+    aggregate: str = "mean",
     threshold: float | None = None,
     rates: Sequence[float] | None = None,
     cost: CostModel | None = None,
@@ -110,6 +112,7 @@ def replay(
 
     Args:
         task: a registered task; `files`: what its `replay.load_pair` reads, by name.
+        score, top_k, aggregate: which score decides, and how those of an image's boxes become one.
         cost: of both models, or of neither.
 
     Raises:
@@ -119,7 +122,7 @@ def replay(
         raise ConfigError("Expected either a threshold or rates, got both.")
     if cost is not None and (cost.student_macs is None) != (cost.teacher_macs is None):
         raise ConfigError("Expected the multiply-adds of both models or of neither, got one.")
-    router = RouterSection(score=score)
+    router = parse_section(RouterSection, {"score": score, "top_k": top_k, "aggregate": aggregate})
     out, paths = Path(out), {name: Path(file) for name, file in files.items()}
     run = room(task, "replay").load_pair(**paths, scores=_scores_function(router))
     judge = build_task(task)
@@ -139,7 +142,11 @@ def replay(
         seed=seed,
     )
     clear_replay_folder(out)
-    settings: dict[str, Any] = {"replay": task, **{k: str(v) for k, v in paths.items()}, "score": score}
+    settings: dict[str, Any] = {
+        "replay": task,
+        **{k: str(v) for k, v in paths.items()},
+        **router.model_dump(),
+    }
     settings |= {"threshold": threshold, "rates": list(rates) if rates else None, "seed": seed}
     text = yaml.safe_dump(settings, sort_keys=False)
     write_text(out / CONFIG, text)

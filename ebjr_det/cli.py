@@ -1,20 +1,17 @@
 """The command line: parse, call a verb of `api`, print. Nothing is decided here.
 
-Progress and messages go to stderr, results to stdout. Exit codes: 0 done, 2 a mistake that one line
-explains, 3 a target that no operating point meets, 130 interrupted. A traceback is always our defect.
+Progress and messages go to stderr, results to stdout; exit codes are in `exits`.
 """
 
-import os
-import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import rich_click as click
-from click.exceptions import Abort, ClickException, Exit, NoArgsIsHelpError
 
-from ebjr_det.errors import EbjrError, Infeasible, InvalidInput, did_you_mean
+from ebjr_det.errors import Infeasible, InvalidInput, did_you_mean
 
 PATH = click.Path(path_type=Path)
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
@@ -81,47 +78,73 @@ def replay() -> None:
     """The whole analysis from saved outputs of any two models; no model is run."""
 
 
+def _analysis(replicates: int) -> Callable[[Any], Any]:
+    """The options that every replay has, whatever its files."""
+    options = [
+        click.option("--score", default="free_energy", show_default=True, help="Deferral score."),
+        click.option("--top-k", type=int, default=10, show_default=True, help="Boxes that are scored."),
+        click.option("--aggregate", default="mean", show_default=True, help="Of their scores: mean, sum ..."),
+        click.option("--threshold", type=float, help="Defer where score > threshold."),
+        click.option("--rates", metavar="R,R,...", help="Deferral rates to print; the first is chosen."),
+        click.option("--student-macs", type=float, help="Multiply-adds an image."),
+        click.option("--teacher-macs", type=float, help="Multiply-adds an image."),
+        click.option("--seed", type=int, default=0, show_default=True, help="Of the bootstrap."),
+        click.option("--bootstrap", type=int, default=replicates, show_default=True, help="Resamples."),
+        click.option("--out", type=PATH, required=True, help="Run folder."),
+        AS_JSON,
+    ]
+
+    def add(command: Any) -> Any:
+        return reduce(lambda wrapped, option: option(wrapped), reversed(options), command)
+
+    return add
+
+
 @replay.command("classification")
 @click.option("--student-logits", type=PATH, required=True, help=".npy, or .npz with key `logits`.")
 @click.option("--teacher-logits", type=PATH, required=True, help=".npy, or .npz with key `logits`.")
 @click.option("--labels", type=PATH, required=True, help=".npy, or .npz with key `labels`.")
-@click.option("--score", default="free_energy", show_default=True, help="Deferral score.")
-@click.option("--threshold", type=float, help="Defer where score > threshold.")
-@click.option("--rates", metavar="R,R,...", help="Deferral rates to print, the first is the chosen point.")
-@click.option("--student-macs", type=float, help="Multiply-adds an image.")
-@click.option("--teacher-macs", type=float, help="Multiply-adds an image.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the bootstrap.")
-@click.option("--bootstrap", type=int, default=1000, show_default=True, help="Resamples.")
-@click.option("--out", type=PATH, required=True, help="Run folder.")
-@AS_JSON
-def replay_classification(
-    student_logits: Path,
-    teacher_logits: Path,
-    labels: Path,
-    score: str,
-    threshold: float | None,
+@_analysis(replicates=1000)
+def replay_classification(student_logits: Path, teacher_logits: Path, labels: Path, **analysis: Any) -> None:
+    """Two classifiers' logits and the labels."""
+    files = {"student": student_logits, "teacher": teacher_logits, "labels": labels}
+    _replay("classification", files, **analysis)
+
+
+@replay.command("detection")
+@click.option("--annotations", type=PATH, required=True, help="COCO ground truth, .json or .json.gz.")
+@click.option("--student", type=PATH, required=True, help="COCO results, .json or .json.gz.")
+@click.option("--teacher", type=PATH, required=True, help="COCO results, .json or .json.gz.")
+@_analysis(replicates=200)
+def replay_detection(annotations: Path, student: Path, teacher: Path, **analysis: Any) -> None:
+    """Two detectors' result files and the ground truth."""
+    files = {"student": student, "teacher": teacher, "annotations": annotations}
+    _replay("detection", files, **analysis)
+
+
+def _replay(
+    task: str,
+    files: dict[str, Path],
+    *,
     rates: str | None,
     student_macs: float | None,
     teacher_macs: float | None,
-    seed: int,
     bootstrap: int,
     out: Path,
     as_json: bool,
+    **how: Any,
 ) -> None:
-    """Two classifiers' logits and the labels."""
     from ebjr_det import api
     from ebjr_det.cost import CostModel
 
     result = api.replay(
-        "classification",
-        {"student": student_logits, "teacher": teacher_logits, "labels": labels},
+        task,
+        files,
         out,
-        score=score,
-        threshold=threshold,
         rates=None if rates is None else _numbers(rates),
         cost=CostModel(student_macs, teacher_macs),
-        seed=seed,
         replicates=bootstrap,
+        **how,
     )
     _show(result, as_json)
 
@@ -254,47 +277,3 @@ def _numbers(text: str) -> list[float]:
         return [float(part) for part in text.split(",")]
     except ValueError as error:
         raise ConfigError(f"Expected numbers with commas between them, got `{text}`.") from error
-
-
-def run_safely(call: Callable[[], Any]) -> int:
-    """Run a command; a user's mistake becomes one line on stderr and its exit code."""
-    try:
-        call()
-        sys.stdout.flush()
-    except EbjrError as error:
-        return _fail(str(error), error.exit_code)
-    except (Abort, KeyboardInterrupt):
-        return _fail("Interrupted, nothing half-written. `ebjr-det evaluate` goes on with --resume.", 130)
-    except NoArgsIsHelpError as error:
-        error.show()
-        return 2
-    except ClickException as error:
-        return _fail(error.format_message(), 2)
-    except Exit as error:
-        return error.exit_code
-    except ModuleNotFoundError as error:
-        return _fail(f"Expected the package `{error.name}`, got none. `ebjr-det doctor` names all.", 2)
-    except RuntimeError as error:
-        if "torchvision::" not in str(error):
-            raise
-        from ebjr_det.environment import explain_torchvision
-
-        return _fail(f"Expected a torchvision that fits torch, got: {explain_torchvision(error)}", 2)
-    except BrokenPipeError:
-        _drop_output()
-        return 0
-    except OSError as error:  # a full disk behind stdout, a folder that vanished
-        _drop_output()
-        return _fail(f"Expected files and streams that work, got: {error}.", 2)
-    return 0
-
-
-def _drop_output() -> None:
-    """What is still buffered can go nowhere; let the interpreter's last flush not complain of it."""
-    with suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _fail(message: str, code: int) -> int:
-    print(f"ebjr-det: {' '.join(message.split())}", file=sys.stderr)
-    return code

@@ -4,17 +4,17 @@ A file is flat and whole: no inheritance, no interpolation. Unknown keys are err
 Knows nothing about what the settings do.
 """
 
-import re
 import reprlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ebjr_det.errors import ConfigError, EbjrError, did_you_mean
 from ebjr_det.files import existing_file
+from ebjr_det.plain_yaml import FlatDumper, FlatLoader
 
 
 def _printable(text: str) -> str:
@@ -28,6 +28,9 @@ Words = Annotated[str, Field(max_length=200), AfterValidator(_printable)]
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+Section = TypeVar("Section", bound=_Section)
 
 
 class ClassifierSection(_Section):
@@ -55,6 +58,34 @@ class ImagesSection(_Section):
     split: str | None = None
     verify: bool = True
     limit: int | None = Field(None, ge=1)
+
+
+class DetectorSection(_Section):
+    """A detector; see `tasks.detection.model.build_model` for every field."""
+
+    arch: str
+    name: Words | None = None
+    checkpoint: str | None = None
+    sha256: str | None = None
+    pretrained: bool = False
+    random_weights: bool = False
+    image_size: int | None = Field(None, ge=32, le=8192)
+    num_classes: int | None = Field(None, ge=1)
+    max_detections: int = Field(100, ge=1, le=10_000)
+    soft_nms: bool = False
+    options: dict[str, Any] = {}
+
+
+class AnnotatedSection(_Section):
+    """A set of images with annotated objects; see `tasks.detection.data.build_data` for every field."""
+
+    dataset: str
+    annotations: str | None = None
+    images: str | None = None
+    split: str | None = None
+    ids: list[int] | None = None
+    limit: int | None = Field(None, ge=1)
+    skip_unreadable: bool = True
 
 
 class TargetSection(_Section):
@@ -107,17 +138,50 @@ class RunSection(_Section):
     bootstrap: int = Field(1000, ge=2, le=100_000)
 
 
-class EvaluateConfig(_Section):
-    """`ebjr-det evaluate`: a pair of classifiers on labelled images."""
+class DetectionRunSection(RunSection):
+    """The same with defaults for large pictures and a dear metric."""
 
-    task: Literal["classification"] = "classification"
+    batch_size: int = Field(8, ge=1, le=1_000_000)
+    bootstrap: int = Field(200, ge=2, le=100_000)
+
+
+class EvaluateConfig(_Section):
+    """`ebjr-det evaluate`: a pair on labelled images. `CONFIGS` has what each task puts in."""
+
+    task: str
     title: Words = ""
-    data: ImagesSection
-    student: ClassifierSection
-    teacher: ClassifierSection
+    data: _Section
+    student: _Section
+    teacher: _Section
     router: RouterSection = RouterSection()
     latency: LatencySection = LatencySection()
     run: RunSection = RunSection()
+
+
+class ClassificationConfig(EvaluateConfig):
+    """A pair of classifiers on labelled images."""
+
+    task: Literal["classification"] = "classification"
+    data: ImagesSection
+    student: ClassifierSection
+    teacher: ClassifierSection
+
+
+class DetectionConfig(EvaluateConfig):
+    """A pair of detectors on images with annotated objects."""
+
+    task: Literal["detection"]
+    data: AnnotatedSection
+    student: DetectorSection
+    teacher: DetectorSection
+    run: DetectionRunSection = DetectionRunSection()
+
+
+CONFIGS: dict[str, type[EvaluateConfig]] = {
+    "classification": ClassificationConfig,
+    "detection": DetectionConfig,
+}
+"""What a configuration of each task looks like; without `task` it is of the first."""
 
 
 def identity(config: EvaluateConfig) -> dict[str, Any]:
@@ -142,7 +206,7 @@ def load_config(path: str | Path, changes: Iterable[str] = ()) -> EvaluateConfig
     """
     try:
         text = existing_file(Path(path), "a configuration").read_text(encoding="utf-8")
-        content = yaml.load(text, _FlatLoader)  # noqa: S506, a SafeLoader
+        content = yaml.load(text, FlatLoader)  # noqa: S506, a SafeLoader
     except EbjrError:
         raise
     except Exception as error:  # yaml's constructors raise whatever a strange value makes them raise
@@ -155,48 +219,26 @@ def load_config(path: str | Path, changes: Iterable[str] = ()) -> EvaluateConfig
     return parse_config(content)
 
 
-class _FlatLoader(yaml.SafeLoader):
-    """YAML without what hides settings: no aliases (which can also grow without bound), no key twice."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.composer.ComposerError(
-                None,
-                None,
-                "an alias; write the value out",
-                self.peek_event().start_mark,  # type: ignore[no-untyped-call]
-            )
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-        keys = [self.construct_object(key, deep=deep) for key, _ in node.value]
-        twice = next((key for i, key in enumerate(keys) if key in keys[:i]), None)
-        if twice is not None:
-            raise yaml.constructor.ConstructorError(None, None, f"the key `{twice}` twice", node.start_mark)
-        return super().construct_mapping(node, deep)
-
-
-class _Dumper(yaml.SafeDumper):
-    """Writes what `_FlatLoader` reads back."""
-
-
-# YAML 1.1 reads 1e-3 as a word; everybody else, and our users, as a number.
-_FLOAT = "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
-_FlatLoader.add_implicit_resolver(*_FLOAT)
-_Dumper.add_implicit_resolver(*_FLOAT)
-
-
 def parse_config(content: dict[str, Any]) -> EvaluateConfig:
     """Check a mapping of settings. Raises ConfigError with the first fault in one line."""
+    task = content.get("task", next(iter(CONFIGS)))
+    model = CONFIGS.get(task) if isinstance(task, str) else None
+    if model is None:
+        raise ConfigError(f"Expected a known `task`, got `{task}`. {did_you_mean(str(task), CONFIGS)}")
+    return parse_section(model, content)
+
+
+def parse_section(model: type[Section], content: dict[str, Any]) -> Section:
+    """Check the settings of one section. Raises ConfigError with the first fault in one line."""
     try:
-        return EvaluateConfig.model_validate(content)
+        return model.model_validate(content)
     except ValidationError as error:
-        raise ConfigError(_first_fault(error)) from error
+        raise ConfigError(_first_fault(error, model)) from error
 
 
 def dump_config(config: EvaluateConfig) -> str:
     """The resolved configuration as YAML, every default written out."""
-    return yaml.dump(config.model_dump(), Dumper=_Dumper, sort_keys=False)
+    return yaml.dump(config.model_dump(), Dumper=FlatDumper, sort_keys=False)
 
 
 def _apply(content: dict[str, Any], change: str) -> None:
@@ -209,18 +251,18 @@ def _apply(content: dict[str, Any], change: str) -> None:
         inner = place.get(section)
         place[section] = place = dict(inner) if isinstance(inner, dict) else {}
     try:
-        place[last] = yaml.load(text, _FlatLoader)  # noqa: S506, a SafeLoader
+        place[last] = yaml.load(text, FlatLoader)  # noqa: S506, a SafeLoader
     except Exception as error:  # as above
         raise ConfigError(f"Expected a YAML value in `--set {change}`, got `{text}`.") from error
 
 
-def _first_fault(error: ValidationError) -> str:
+def _first_fault(error: ValidationError, model: type[BaseModel]) -> str:
     # A misspelt key also counts as missing: the spelling is the cause, so it goes first.
     fault = min(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
     where = ".".join(str(part) for part in fault["loc"])
     if fault["type"] == "extra_forbidden":
         *sections, key = (str(part) for part in fault["loc"])
-        return f"Expected a known setting, got `{where}`. {did_you_mean(key, _fields_at(sections))}"
+        return f"Expected a known setting, got `{where}`. {did_you_mean(key, _fields_at(sections, model))}"
     if fault["type"] == "missing":
         return f"Expected the setting `{where}`, got none."
     message = fault["msg"].removeprefix("Value error, ")
@@ -229,8 +271,7 @@ def _first_fault(error: ValidationError) -> str:
     return f"Expected `{where}` to be right: {message[0].lower()}{message[1:]}{shown}."
 
 
-def _fields_at(sections: list[str]) -> list[str]:
-    model: type[BaseModel] = EvaluateConfig
+def _fields_at(sections: list[str], model: type[BaseModel]) -> list[str]:
     for section in sections:
         annotation = model.model_fields[section].annotation
         options = [annotation, *get_args(annotation)]

@@ -173,6 +173,8 @@ class Task(Protocol):
 
     name: str
     quality_name: str
+    table_metrics: tuple[str, ...]
+    """Those of `metrics` that a table shows."""
 
     def match(self, predictions: Sequence[Any], targets: Sequence[Any]) -> Matches:
         """Compare each image's prediction with its target, once an image."""

@@ -18,10 +18,10 @@ from typing import Any, NoReturn
 import numpy as np
 from tqdm import tqdm
 
-from ebjr_det.cli import run_safely
 from ebjr_det.cost import CostModel
 from ebjr_det.environment import keep_freed_memory
 from ebjr_det.errors import ConfigError, did_you_mean
+from ebjr_det.exits import run_safely
 from ebjr_det.joint import JointModel
 from ebjr_det.pair import resolve_device
 from ebjr_det.scores import deferral_scores

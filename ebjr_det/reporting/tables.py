@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from io import StringIO
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich import box
 from rich.console import Console
@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from ebjr_det.reporting.report import ENERGY, GAP_FRACTIONS, Report
+from ebjr_det.reporting.report import ENERGY, GAP_FRACTIONS, Report, in_percent
 
 NONE = "-"
 
@@ -61,20 +61,21 @@ def markdown_table(table: Table) -> str:
 
 def _models(report: Report) -> Table:
     data = _summary(report)
-    metrics = [f"{name.replace('_', ' ')} %" for name in report.metrics["joint"]]
+    show, unit = _Shown.of(report), _unit(report)
+    metrics = [show.heading(name.replace("_", " ")) for name in report.task.table_metrics]
     latency = data["student"]["latency"]
     table = _table(
         f"Student, teacher and pair on {len(report.run):,} images",
-        ["model", *metrics, "deferred %", "MMACs", "ms mean", "p50", "p90", "p99", "G %"],
+        ["model", *metrics, "deferred %", unit.name, "ms mean", "p50", "p90", "p99", "G %"],
     )
     for side in ("student", "teacher", "joint"):
         row = data[side]
         times = row["latency"] or {}
         table.add_row(
             side if side in ("joint", row["name"]) else escape(f"{side} {row['name']}"),
-            *(_number(value, 100) for value in row["metrics"].values()),
+            *(show.value(row["metrics"][metric]) for metric in report.task.table_metrics),
             _number(row.get("deferral_rate"), 100),
-            _mega(row["macs"]),
+            unit.value(row["macs"]),
             *(_number(times.get(key)) for key in ("mean", "p50", "p90", "p99")),
             _number(row.get("gap_recovered"), 100, 1),
         )
@@ -86,22 +87,23 @@ def _models(report: Report) -> Table:
 
 
 def _points(report: Report) -> Table:
-    name = report.task.quality_name
+    show, unit = _Shown.of(report), _unit(report)
+    quality, *lines = map(show.heading, (report.task.quality_name, "random", "oracle"))
     table = _table(
         f"Operating points of {report.curve.score}",
-        ["deferred %", "threshold", f"{name} %", "MMACs", "ms expected", "G %", "random %", "oracle %"],
+        ["deferred %", "threshold", quality, unit.name, "ms expected", "G %", *lines],
     )
     for point in report.table_points():
         index = round(point.deferral_rate * report.curve.images)
         table.add_row(
             _number(point.deferral_rate, 100),
             f"{point.threshold:.6f}",
-            _number(point.quality, 100),
-            _mega(point.macs),
+            show.value(point.quality),
+            unit.value(point.macs),
             _number(point.latency_ms),
             _number(point.gap_recovered, 100, 1),
-            _number(report.curve.random[index], 100),
-            _number(report.curve.oracle[index], 100),
+            show.value(report.curve.random[index]),
+            show.value(report.curve.oracle[index]),
         )
     return table
 
@@ -144,11 +146,11 @@ def _summary(report: Report) -> dict[str, Any]:
 def _pair_finding(report: Report) -> str:
     data = _summary(report)
     joint, teacher, student = data["joint"], data["teacher"], data["student"]
-    name = report.task.quality_name
+    name, show = report.task.quality_name, _Shown.of(report)
     text = (
         f"At a deferral rate of {_percent(joint['deferral_rate'])} the pair's {name} is "
-        f"{_percent(joint['quality'])} (student {_percent(student['quality'])}, "
-        f"teacher {_percent(teacher['quality'])})"
+        f"{show.text(joint['quality'])} (student {show.text(student['quality'])}, "
+        f"teacher {show.text(teacher['quality'])})"
     )
     if joint["macs"] and teacher["macs"]:
         text += f" at {joint['macs'] / teacher['macs']:.2f} x the teacher's multiply-adds"
@@ -213,16 +215,46 @@ def _console() -> Console:
     return console if console.is_terminal else Console(width=120)
 
 
+class _Shown(NamedTuple):
+    """How a quality is written: in % or as the number it is."""
+
+    percent: bool
+
+    @classmethod
+    def of(cls, report: Report) -> "_Shown":
+        return cls(in_percent(report.task.quality_name))
+
+    def heading(self, name: str) -> str:
+        return f"{name} %" if self.percent else name
+
+    def value(self, quality: float) -> str:
+        return _number(quality, 100) if self.percent else _number(quality, digits=4)
+
+    def text(self, quality: float) -> str:
+        return self.value(quality) + " %" * self.percent
+
+
+class _Unit(NamedTuple):
+    """The unit in which a table counts multiply-adds."""
+
+    name: str
+    size: float
+
+    def value(self, macs: float | None) -> str:
+        return NONE if macs is None else f"{macs / self.size:#.4g}"
+
+
+def _unit(report: Report) -> _Unit:
+    largest = report.curve.cost.teacher_macs or 0
+    return _Unit("GMACs", 1e9) if largest >= 1e9 else _Unit("MMACs", 1e6)
+
+
 def _percent(value: float | None) -> str:
     return NONE if value is None else f"{100 * value:.2f} %"
 
 
 def _number(value: float | None, scale: float = 1, digits: int = 2) -> str:
     return NONE if value is None else f"{value * scale:.{digits}f}"
-
-
-def _mega(macs: float | None) -> str:
-    return NONE if macs is None else f"{macs * 1e-6:#.4g}"
 
 
 def _interval(ends: tuple[float, float]) -> str:
@@ -243,18 +275,16 @@ def print_calibration(answer: Mapping[str, Any]) -> None:
     """A calibrated threshold: the target, and both sets of images side by side."""
     table = _table(
         f"Threshold of {answer['score']} for {_target_text(answer['target'])}: {_threshold_text(answer)}",
-        ["images", "count", "deferred %", "quality %", "student %", "teacher %", "MMACs", "ms expected"],
+        ["images", "count", "deferred %", "quality", "student", "teacher", "MMACs", "ms expected"],
     )
     for part in ("calibration", "report"):
         row = answer[part]
         table.add_row(
             part,
             f"{row['images']:,}",
-            *(
-                _number(row[key], 100)
-                for key in ("deferral_rate", "quality", "student_quality", "teacher_quality")
-            ),
-            _mega(row["macs"]),
+            _number(row["deferral_rate"], 100),
+            *(_number(row[key], digits=4) for key in ("quality", "student_quality", "teacher_quality")),
+            _Unit("MMACs", 1e6).value(row["macs"]),
             _number(row["latency_ms"]),
         )
     _console().print(table)

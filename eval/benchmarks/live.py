@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from ebjr_det.cli import run_safely
 from ebjr_det.config import load_config
 from ebjr_det.environment import describe_environment, keep_freed_memory
+from ebjr_det.exits import run_safely
 from ebjr_det.joint import JointModel
 from ebjr_det.pair import Pair
 from ebjr_det.reporting.folder import to_json

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from ebjr_det.cli import cli, run_safely
+from ebjr_det.cli import cli
+from ebjr_det.exits import run_safely
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICKSTART = str(ROOT / "configs" / "quickstart.yaml")

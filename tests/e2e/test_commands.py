@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
 
-from ebjr_det.cli import cli, run_safely
+from ebjr_det.cli import cli
 from ebjr_det.config import dump_config, load_config
+from ebjr_det.exits import run_safely
 from ebjr_det.pair import with_checksums
 from ebjr_det.records import load_run, save_run
 from ebjr_det.tasks.classification.metric import Accuracy

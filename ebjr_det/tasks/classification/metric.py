@@ -18,6 +18,7 @@ class Accuracy:
 
     name = "classification"
     quality_name = "accuracy"
+    table_metrics = ("accuracy", "top5_accuracy")
 
     def match(self, predictions: Sequence[Any], targets: Sequence[Any]) -> Matches:
         """Columns `correct` and `top5_correct`, bool [images].
