@@ -206,6 +206,21 @@ def calibrate(
 
 
 @cli.command()
+@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@click.option("--data", type=PATH, default=Path("data"), show_default=True, help="Root of data sets.")
+@AS_JSON
+def download(names: tuple[str, ...], data: Path, as_json: bool) -> None:
+    """Fetch published weights (tf_efficientdet_d0 ...) or data (coco-val2017); resumes and checks."""
+    from ebjr_det.download import download as fetch
+
+    paths = [str(path) for name in names for path in fetch(name, data)]
+    if as_json:
+        _print_json({"paths": paths})
+    else:
+        click.echo("\n".join(paths))
+
+
+@cli.command()
 @AS_JSON
 def scores(as_json: bool) -> None:
     """The deferral scores with formula and source."""

@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "ebjr_det"
 # Floor of every room, lowest first. A module may import from lower floors, and inside its own room.
 FLOORS = [
     {"errors", "files", "types", "plain_yaml"},
-    {"scores", "router", "config", "checkpoints", "records", "environment"},
+    {"scores", "router", "config", "checkpoints", "records", "environment", "download"},
     {"cost", "joint", "tradeoff", "intervals", "calibration"},
     {"tasks", "reporting"},
     {"pair", "run_folder"},
@@ -24,6 +24,7 @@ SIDEWAYS = {
     # importer: rooms of its own floor that it may use, each with a reason
     "types": {"errors"},  # values validate themselves
     "files": {"errors"},
+    "download": {"checkpoints"},  # the manifest knows addresses
     "environment": {"checkpoints"},  # the doctor looks for weights
     "tradeoff": {"cost"},  # a curve carries what its points cost
     "intervals": {"tradeoff"},  # bands belong to curves

@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from ebjr_det.errors import ConfigError, did_you_mean
 from ebjr_det.intervals import Intervals
 from ebjr_det.reporting.canvas import BLUE, GREY, INK, STYLE, Label, new_figure, place_labels, save_figure
-from ebjr_det.reporting.report import in_percent
+from ebjr_det.reporting.notation import Shown
 from ebjr_det.tradeoff import Budget, OperatingPoint, TradeoffCurve
 from ebjr_det.types import FloatArray
 
@@ -61,7 +61,7 @@ def write_tradeoff_figure(
     if intervals is not None and main.score not in intervals.low:
         known = did_you_mean(main.score, intervals.low)
         raise ConfigError(f"Expected intervals of the first curve, `{main.score}`. {known}")
-    scale = _Scale.of(main, kind, percent=in_percent(quality_name))
+    scale = _Scale.of(main, kind, percent=Shown.of(quality_name).percent)
     with matplotlib.style.context(["default", STYLE]):
         figure, axes = new_figure(title, 4.3)
         axes.set(xlabel=scale.name, ylabel=quality_name + " (%)" * scale.percent)

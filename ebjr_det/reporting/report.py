@@ -120,11 +120,6 @@ class Report:
         }
 
 
-def in_percent(quality_name: str) -> bool:
-    """An accuracy is a share of the images and shown in %; any other quality is shown as the number it is."""
-    return "accuracy" in quality_name
-
-
 def build_report(
     run: PairedRun,
     task: Task,

