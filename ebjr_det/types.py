@@ -160,6 +160,9 @@ class Mixtures(Protocol):
             one quality for each entry of `deferred`.
         """
 
+    def metrics(self, order: NDArray[np.intp], deferred: NDArray[np.intp]) -> dict[str, FloatArray]:
+        """All of the task's numbers of the mixtures, in the order of `Task.metrics`, each [len(deferred)]."""
+
     def reward(self) -> FloatArray:
         """[N] what the teacher's answer adds to the quality; descending it is the oracle's order."""
 

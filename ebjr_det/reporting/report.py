@@ -4,10 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from ebjr_det.cost import CostModel, Latency
 from ebjr_det.intervals import Intervals, bootstrap
 from ebjr_det.tradeoff import OperatingPoint, TradeoffCurve, mixture, sweep_all
-from ebjr_det.types import PairedRun, RouterDecision, Task
+from ebjr_det.types import FloatArray, PairedRun, RouterDecision, Task
 
 ENERGY = "free_energy"
 GAP_FRACTIONS = (0.5, 0.8, 0.9, 0.95)
@@ -31,6 +33,7 @@ class Report:
         chosen: the operating point that `decision` makes; `metrics` holds the task's numbers of
             student, teacher and joint there.
         printed: points for tables and JSON; None prints the whole sweep in JSON.
+        stats: [points, numbers] the task's numbers, in its order, of the points in JSON.
         live: the pair measured on the live path, and its deferral rate there.
         calibration: how the threshold was chosen, or None for a given one.
         score_options: options of scores by the score's name, where any were set.
@@ -49,6 +52,7 @@ class Report:
     live: Latency | None = None
     live_deferral_rate: float | None = None
     printed: Sequence[OperatingPoint] | None = None
+    stats: FloatArray = field(default_factory=lambda: np.zeros((0, 0)))
     calibration: Mapping[str, Any] | None = None
     score_options: Mapping[str, Any] = field(default_factory=dict)
 
@@ -77,7 +81,10 @@ class Report:
             "student": self._side("student", self.student, self.curve.cost.student_macs),
             "teacher": self._side("teacher", self.teacher, self.curve.cost.teacher_macs),
             "joint": self._joint(),
-            "points": [point.to_dict() for point in points],
+            "points": [
+                point.to_dict() | {"stats": numbers}
+                for point, numbers in zip(points, self.stats.tolist(), strict=True)
+            ],
             "scores": areas,
             "score_intervals": {name: list(self.intervals.area[name]) for name in areas},
             "score_minus_free_energy": {name: list(self.intervals.area_difference[name]) for name in areas},
@@ -99,6 +106,7 @@ class Report:
             "macs": macs,
             "latency_ms": None if latency is None else latency.mean,
             "metrics": dict(metrics),
+            "stats": list(metrics.values()),
             "latency": None if latency is None else latency.to_dict(),
             **profile.extras,
         }
@@ -144,6 +152,9 @@ def build_report(
     """
     names = [score, *(name for name in run.scores if name != score)]
     curves = sweep_all(run, task, names, cost)
+    curve = curves[score]
+    printed = None if rates is None else [curve.at_rate(rate) for rate in rates]
+    points = curve.deferral_rate if printed is None else np.array([point.deferral_rate for point in printed])
     reference = ENERGY if ENERGY in run.scores else score
     return Report(
         title=title,
@@ -152,7 +163,7 @@ def build_report(
         curves=curves,
         intervals=bootstrap(run, task, names, reference=reference, replicates=replicates, seed=seed),
         decision=decision,
-        chosen=curves[score].of_decision(decision),
+        chosen=curve.of_decision(decision),
         metrics={
             "student": task.metrics(run.student),
             "teacher": task.metrics(run.teacher),
@@ -160,9 +171,18 @@ def build_report(
         },
         student=student,
         teacher=teacher,
-        printed=None if rates is None else [curves[score].at_rate(rate) for rate in rates],
+        printed=printed,
+        stats=_stats(run, task, score, points),
         **rest,
     )
+
+
+def _stats(run: PairedRun, task: Task, score: str, rates: FloatArray) -> FloatArray:
+    """[rates, numbers] all of the task's numbers at operating points of a score."""
+    order = np.argsort(-run.scores[score], kind="stable")
+    deferred, place = np.unique(np.rint(rates * len(run)).astype(np.intp), return_inverse=True)
+    numbers = task.mixtures(run.student, run.teacher).metrics(order, deferred)
+    return np.stack(list(numbers.values()), axis=1)[place]
 
 
 def _area(line: Any) -> float:

@@ -139,7 +139,7 @@ def _scores(report: Report) -> Table:
 
 
 def _summary(report: Report) -> dict[str, Any]:
-    return replace(report, printed=[]).to_dict()
+    return replace(report, printed=[], stats=report.stats[:0]).to_dict()
 
 
 def _pair_finding(report: Report) -> str:

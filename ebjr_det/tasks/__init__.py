@@ -11,7 +11,7 @@ from types import ModuleType
 from ebjr_det.errors import ConfigError, did_you_mean
 from ebjr_det.types import Task
 
-TASKS: dict[str, str] = {"classification": "Accuracy"}
+TASKS: dict[str, str] = {"classification": "Accuracy", "detection": "AveragePrecision"}
 """Task name, which is its folder's, -> the class in its `metric` that judges."""
 
 

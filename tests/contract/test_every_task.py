@@ -8,8 +8,10 @@ import pytest
 
 from ebjr_det.errors import ConfigError
 from ebjr_det.tasks import TASKS, build_task, room
+from ebjr_det.tasks.detection.annotations import Truth
+from ebjr_det.tasks.detection.metric import Target
 from ebjr_det.tradeoff import mixture
-from ebjr_det.types import PairedRun, Task, concatenate
+from ebjr_det.types import Detections, PairedRun, Task, concatenate
 
 IMAGES = 24
 
@@ -21,8 +23,29 @@ def classification(generator):
     return list(student + hint), list(teacher + 3 * hint), list(labels)
 
 
+def detection(generator):
+    """Scenes of 1 to 5 objects of 4 classes; the student misses, moves and invents more than the teacher."""
+
+    def scene():
+        count = generator.integers(1, 6)
+        corners = generator.uniform(0, 200, (count, 2))
+        boxes = np.concatenate([corners, generator.uniform(10, 120, (count, 2))], axis=1)
+        areas, crowd = boxes[:, 2] * boxes[:, 3], generator.random(count) < 0.1
+        return Target(Truth(boxes, generator.integers(4, size=count), areas, crowd), 4)
+
+    def found(target, noise, invented):
+        real = target.truth.boxes + generator.normal(0, noise, target.truth.boxes.shape)
+        boxes = np.concatenate([real, generator.uniform(5, 150, (invented, 4))])
+        boxes[:, 2:] = boxes[:, :2] + np.abs(boxes[:, 2:])
+        labels = np.concatenate([target.truth.labels, generator.integers(4, size=invented)])
+        return Detections(boxes, generator.random(len(boxes)), labels)
+
+    targets = [scene() for _ in range(IMAGES)]
+    return [found(t, 9, 6) for t in targets], [found(t, 2, 2) for t in targets], targets
+
+
 # task -> a function of a random generator: the student's and the teacher's predictions, and the targets
-MADE_UP = {"classification": classification}
+MADE_UP = {"classification": classification, "detection": detection}
 
 every_task = pytest.mark.parametrize("name", TASKS)
 

@@ -49,7 +49,7 @@ class Accuracy:
 
     def mixtures(self, student: Matches, teacher: Matches) -> "Counts":
         """Right answers, which simply add up."""
-        return Counts(student["correct"].astype(np.int64), teacher["correct"].astype(np.int64))
+        return Counts(student, teacher)
 
     def right(self, matches: Matches) -> NDArray[np.bool_]:
         """Top-1 right or wrong."""
@@ -62,10 +62,10 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class Counts:
-    """Mixtures of right and wrong answers, exact in integers: 1 for right, 0 for wrong, [images] each."""
+    """`types.Mixtures` of right and wrong answers, exact in integers."""
 
-    student: NDArray[np.int64]
-    teacher: NDArray[np.int64]
+    student: Matches
+    teacher: Matches
 
     def path(
         self,
@@ -73,12 +73,33 @@ class Counts:
         deferred: NDArray[np.intp] | None = None,
         copies: NDArray[np.intp] | None = None,
     ) -> FloatArray:
-        """Right answers of the student, plus what each deferred image changes; see `types.Mixtures`."""
-        times = np.ones_like(self.student) if copies is None else copies
-        gain = (times * (self.teacher - self.student))[order]
-        right = (times * self.student).sum() + np.concatenate([[0], np.cumsum(gain)])
-        return np.asarray((right if deferred is None else right[deferred]) / times.sum())
+        """Accuracy of the mixtures; see `types.Mixtures`."""
+        return self._share("correct", order, deferred, copies)
+
+    def metrics(self, order: NDArray[np.intp], deferred: NDArray[np.intp]) -> dict[str, FloatArray]:
+        """Top-1 and top-5 accuracy of the mixtures."""
+        return {
+            "accuracy": self._share("correct", order, deferred),
+            "top5_accuracy": self._share("top5_correct", order, deferred),
+        }
 
     def reward(self) -> FloatArray:
         """+1 where only the teacher is right, -1 where only the student is, else 0."""
-        return (self.teacher - self.student).astype(np.float64)
+        return self._gain("correct").astype(np.float64)
+
+    def _gain(self, column: str) -> NDArray[np.int64]:
+        return self.teacher[column].astype(np.int64) - self.student[column].astype(np.int64)
+
+    def _share(
+        self,
+        column: str,
+        order: NDArray[np.intp],
+        deferred: NDArray[np.intp] | None,
+        copies: NDArray[np.intp] | None = None,
+    ) -> FloatArray:
+        """Right answers of the student, plus what each deferred image changes, as a share of all."""
+        gain = self._gain(column)
+        times = np.ones_like(gain) if copies is None else copies
+        changes = np.cumsum((times * gain)[order])
+        right = (times * self.student[column]).sum() + np.concatenate([[0], changes])
+        return np.asarray((right if deferred is None else right[deferred]) / times.sum())

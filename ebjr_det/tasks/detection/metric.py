@@ -1,0 +1,112 @@
+"""Detection judged: COCO's average precision, matched once per image, accumulated for any mix of images."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ebjr_det.errors import InvalidInput
+from ebjr_det.tasks.detection.accumulate import STATS, Rows, over_classes
+from ebjr_det.tasks.detection.annotations import Results, Truth
+from ebjr_det.tasks.detection.matching import match_images
+from ebjr_det.types import Detections, FloatArray, Matches
+
+
+class AveragePrecision:
+    """The detection task. A prediction is a `Detections`, a target a `Target`; the quality is COCO's AP.
+
+    A number that is the mean over no object at all, such as APs where nothing is small, is -1, as COCO's
+    tools have it.
+    """
+
+    name = "detection"
+    quality_name = "AP"
+    table_metrics = STATS[:6]
+
+    def match(self, predictions: Sequence[Detections], targets: Sequence["Target"]) -> Matches:
+        """Records of COCO's matching; see `matching.match_images` for the columns.
+
+        Raises:
+            InvalidInput: a label that is no class of the targets.
+        """
+        results = []
+        for found in predictions:
+            corners = found.boxes
+            sides = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
+            results.append(Results(sides, found.scores, found.labels))
+        return match_records(results, [t.truth for t in targets], targets[0].classes)
+
+    def metrics(self, matches: Matches) -> dict[str, float]:
+        """COCO's twelve numbers, in pycocotools' order."""
+        values = over_classes(self.by_class(matches))
+        return {name: float(value) for name, value in zip(STATS, values, strict=True)}
+
+    def by_class(self, matches: Matches) -> FloatArray:
+        """[classes, 12] the numbers of each class, -1 where it has no such object."""
+        alone = Rows.of(matches, {**matches, **_nothing(len(matches["counts"]))})
+        return alone.stats(np.arange(alone.images), np.zeros(1, dtype=np.intp))[:, 0]
+
+    def mixtures(self, student: Matches, teacher: Matches) -> "PooledRows":
+        """Both models' rows, sorted once."""
+        return PooledRows(Rows.of(student, teacher))
+
+    def right(self, matches: Matches) -> None:
+        """An image is neither right nor wrong: AP pools the boxes of all images."""
+
+    def take(self, matches: Matches, images: NDArray[np.intp]) -> Matches:
+        """The records of some images."""
+        counts = matches["counts"]
+        ends = np.cumsum(counts)
+        own = counts[images]
+        rows = np.repeat(ends[images] - own - (np.cumsum(own) - own), own) + np.arange(own.sum())
+        flat = {name: column[rows] for name, column in matches.items() if name not in ("counts", "truths")}
+        return {"counts": own, "truths": matches["truths"][images], **flat}
+
+
+@dataclass(frozen=True)
+class Target:
+    """What an image's detections are judged by: its annotated objects, and how many classes there are."""
+
+    truth: Truth
+    classes: int
+
+
+@dataclass(frozen=True)
+class PooledRows:
+    """`types.Mixtures` of two detectors."""
+
+    rows: Rows
+
+    def path(
+        self,
+        order: NDArray[np.intp],
+        deferred: NDArray[np.intp] | None = None,
+        copies: NDArray[np.intp] | None = None,
+    ) -> FloatArray:
+        """AP of the mixtures; see `types.Mixtures`."""
+        return over_classes(self.rows.stats(order, deferred, copies, full=False)[..., 0])
+
+    def metrics(self, order: NDArray[np.intp], deferred: NDArray[np.intp]) -> dict[str, FloatArray]:
+        """The twelve numbers of the mixtures, each [len(deferred)]."""
+        values = over_classes(self.rows.stats(order, deferred))
+        return {name: values[:, index] for index, name in enumerate(STATS)}
+
+    def reward(self) -> FloatArray:
+        """What an image's move alone changes in AP, averaged over the two extreme contexts."""
+        return self.rows.rewards()
+
+
+def match_records(results: Sequence[Results], truths: Sequence[Truth], classes: int) -> Matches:
+    """`match_images` with its labels checked. Raises InvalidInput for a label that is no class."""
+    largest = max((int(own.labels.max()) for own in results if len(own)), default=-1)
+    if largest >= classes:
+        raise InvalidInput(f"Expected labels in 0..{classes - 1}, got {largest}.")
+    return match_images(results, truths, classes)
+
+
+def _nothing(images: int) -> Matches:
+    """Records of a model that finds nothing."""
+    empty = {name: np.zeros(0, dtype) for name, dtype in (("score", float), ("label", np.uint16))}
+    bits = {name: np.zeros(0, np.uint64) for name in ("matched", "ignored")}
+    return {"counts": np.zeros(images, np.intp), "rank": np.zeros(0, np.uint8), **empty, **bits}

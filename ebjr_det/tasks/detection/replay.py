@@ -1,0 +1,56 @@
+"""A PairedRun from the result files of any two detectors: no model, no picture, only boxes."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ebjr_det.tasks.detection.annotations import Results, load_annotations, load_results
+from ebjr_det.tasks.detection.metric import AveragePrecision, match_records
+from ebjr_det.types import FloatArray, Logits, PairedRun
+
+ROWS = 100  # boxes of an image that a score sees
+CHUNK = 512  # images scored at a time
+LEAST = 1e-9  # scores of 0 and 1 have no logit
+
+
+def load_pair(
+    student: Path,
+    teacher: Path,
+    annotations: Path,
+    scores: Callable[[Logits], Mapping[str, FloatArray]],
+) -> PairedRun:
+    """Match two result files with the ground truth.
+
+    A result file holds one number a box, so the only logit of a box is that of its score, log(s / (1 - s)).
+
+    Args:
+        student, teacher: COCO result files, `.json` or `.json.gz`.
+        annotations: the COCO ground truth of the same images.
+        scores: the student's logits -> deferral scores by name.
+
+    Raises:
+        InvalidInput: see `annotations.load_annotations` and `annotations.load_results`.
+    """
+    truth = load_annotations(annotations)
+    first, second = (load_results(path, truth) for path in (student, teacher))
+    chunks = [scores(logits_of(first[at : at + CHUNK])) for at in range(0, len(first), CHUNK)]
+    classes = len(truth.category_ids)
+    return PairedRun(
+        AveragePrecision.name,
+        tuple(str(image) for image in truth.image_ids),
+        {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]},
+        match_records(first, truth.truths, classes),
+        match_records(second, truth.truths, classes),
+    )
+
+
+def logits_of(results: Sequence[Results]) -> Logits:
+    """Each image's boxes in descending score, one logit a box: [images, rows, 1]."""
+    values = np.zeros((len(results), min(ROWS, max(map(len, results))), 1))
+    valid = np.zeros(values.shape[:2], dtype=bool)
+    for row, own in enumerate(results):
+        best = np.clip(np.sort(own.scores)[::-1][:ROWS], LEAST, 1 - LEAST)
+        values[row, : len(best), 0] = np.log(best / (1 - best))
+        valid[row, : len(best)] = True
+    return Logits(values, valid)
