@@ -1,0 +1,114 @@
+"""A configuration read, changed from the command line, checked and written.
+
+Unknown keys are errors that offer the nearest.
+"""
+
+import reprlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from ebjr_det.config.sections import CONFIGS, BaseSection, EvaluateConfig
+from ebjr_det.errors import ConfigError, EbjrError, did_you_mean
+from ebjr_det.files import existing_file
+from ebjr_det.plain_yaml import FlatDumper, FlatLoader
+
+Section = TypeVar("Section", bound=BaseSection)
+
+
+def identity(config: EvaluateConfig) -> dict[str, Any]:
+    """The settings that a run's records depend on; two configurations that share them can share a run."""
+    router, run = config.router, config.run
+    with_options = ("score", "options") if router.options else ()
+    return {
+        **{key: getattr(config, key).model_dump() for key in ("data", "student", "teacher")},
+        "task": config.task,
+        "router": router.model_dump(include={"top_k", "aggregate", *with_options}),
+        "run.batch_size": run.batch_size,
+        "run.device": run.device,
+    }
+
+
+def load_config(path: str | Path, changes: Iterable[str] = ()) -> EvaluateConfig:
+    """Read a YAML file, apply `a.b=value` changes in order, check everything.
+
+    Raises:
+        InvalidInput: no such file.
+        ConfigError: not YAML, an unknown key (with the nearest), a value of another type or out of range.
+    """
+    try:
+        text = existing_file(Path(path), "a configuration").read_text(encoding="utf-8")
+        content = yaml.load(text, FlatLoader)  # noqa: S506, a SafeLoader
+    except EbjrError:
+        raise
+    except Exception as error:  # yaml's constructors raise whatever a strange value makes them raise
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"Expected YAML in `{path}`, got: {reason}.") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"Expected a mapping of settings in `{path}`, got {reprlib.repr(content)}.")
+    for change in changes:
+        _apply(content, change)
+    return parse_config(content)
+
+
+def parse_config(content: dict[str, Any]) -> EvaluateConfig:
+    """Check a mapping of settings. Raises ConfigError with the first fault in one line."""
+    task = content.get("task", next(iter(CONFIGS)))
+    model = CONFIGS.get(task) if isinstance(task, str) else None
+    if model is None:
+        raise ConfigError(f"Expected a known `task`, got `{task}`. {did_you_mean(str(task), CONFIGS)}")
+    return parse_section(model, content)
+
+
+def parse_section(model: type[Section], content: dict[str, Any]) -> Section:
+    """Check the settings of one section. Raises ConfigError with the first fault in one line."""
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        raise ConfigError(_first_fault(error, model)) from error
+
+
+def dump_config(config: EvaluateConfig) -> str:
+    """The resolved configuration as YAML, every default written out."""
+    return yaml.dump(config.model_dump(), Dumper=FlatDumper, sort_keys=False)
+
+
+def _apply(content: dict[str, Any], change: str) -> None:
+    key, equals, text = change.partition("=")
+    if not equals or not all(key.split(".")):
+        raise ConfigError(f"Expected `--set a.b=value`, got `{change}`.")
+    *sections, last = key.split(".")
+    place = content
+    for section in sections:
+        inner = place.get(section)
+        place[section] = place = dict(inner) if isinstance(inner, dict) else {}
+    try:
+        place[last] = yaml.load(text, FlatLoader)  # noqa: S506, a SafeLoader
+    except Exception as error:  # as above
+        raise ConfigError(f"Expected a YAML value in `--set {change}`, got `{text}`.") from error
+
+
+def _first_fault(error: ValidationError, model: type[BaseModel]) -> str:
+    # A misspelt key also counts as missing: the spelling is the cause, so it goes first.
+    fault = min(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
+    where = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] == "extra_forbidden":
+        *sections, key = (str(part) for part in fault["loc"])
+        return f"Expected a known setting, got `{where}`. {did_you_mean(key, _fields_at(sections, model))}"
+    if fault["type"] == "missing":
+        return f"Expected the setting `{where}`, got none."
+    message = fault["msg"].removeprefix("Value error, ")
+    got = fault["input"]
+    shown = f", got {reprlib.repr(got)}" if not isinstance(got, dict) else ""
+    return f"Expected `{where}` to be right: {message[0].lower()}{message[1:]}{shown}."
+
+
+def _fields_at(sections: list[str], model: type[BaseModel]) -> list[str]:
+    for section in sections:
+        annotation = model.model_fields[section].annotation
+        options = [annotation, *get_args(annotation)]
+        model = next(o for o in options if isinstance(o, type) and issubclass(o, BaseModel))
+    return list(model.model_fields)

@@ -1,0 +1,174 @@
+"""Every setting of a run with its type, default and limits.
+
+A file is flat and whole: no inheritance, no interpolation. Knows nothing about what the settings do.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+
+def _printable(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("words without control characters")
+    return text
+
+
+Words = Annotated[str, Field(max_length=200), AfterValidator(_printable)]
+
+
+class BaseSection(BaseModel):
+    """Settings that belong together: frozen, strictly typed, none unknown, no NaN."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class ClassifierSection(BaseSection):
+    """A classifier; see `tasks.classification.model.build_model` for every field."""
+
+    arch: str
+    name: Words | None = None
+    depth: int | None = None
+    growth: int | None = None
+    width: int | None = None
+    block: str | None = None
+    checkpoint: str | None = None
+    sha256: str | None = None
+    pretrained: bool = False
+    random_weights: bool = False
+    options: dict[str, Any] = {}
+    preprocessing: dict[str, Any] = {}
+
+
+class ImagesSection(BaseSection):
+    """A set of labelled images; see `tasks.classification.data.build_data` for every field."""
+
+    dataset: str
+    root: str | None = None
+    split: str | None = None
+    verify: bool = True
+    limit: int | None = Field(None, ge=1)
+
+
+class DetectorSection(BaseSection):
+    """A detector; see `tasks.detection.model.build_model` for every field."""
+
+    arch: str
+    name: Words | None = None
+    checkpoint: str | None = None
+    sha256: str | None = None
+    pretrained: bool = False
+    random_weights: bool = False
+    image_size: int | None = Field(None, ge=32, le=8192)
+    num_classes: int | None = Field(None, ge=1)
+    max_detections: int = Field(100, ge=1, le=10_000)
+    soft_nms: bool = False
+    options: dict[str, Any] = {}
+
+
+class AnnotatedSection(BaseSection):
+    """A set of images with annotated objects; see `tasks.detection.data.build_data` for every field."""
+
+    dataset: str
+    annotations: str | None = None
+    images: str | None = None
+    split: str | None = None
+    ids: list[int] | None = None
+    limit: int | None = Field(None, ge=1)
+    skip_unreadable: bool = True
+
+
+class TargetSection(BaseSection):
+    """A target from which the threshold is calibrated; see `calibration.Target`."""
+
+    kind: Literal["deferral_rate", "macs", "latency_ms", "min_quality", "max_drop"]
+    value: float = Field(ge=0)
+    confidence: float | None = Field(None, gt=0, lt=1)
+    fraction: float = Field(0.5, gt=0, lt=1)
+
+
+class RouterSection(BaseSection):
+    """Which score decides, and where: a fixed threshold or a calibrated target, not both.
+
+    With neither, the threshold defers 30 % of the images, a choice that needs no label. `top_k` and
+    `aggregate` turn the scores of an image's boxes into one; a classification has one row, which is it.
+    """
+
+    score: str = "free_energy"
+    options: dict[str, Any] = {}
+    top_k: int | None = Field(10, ge=1)
+    aggregate: Literal["mean", "sum", "min", "logsumexp"] = "mean"
+    threshold: float | None = None
+    target: TargetSection | None = None
+
+    @model_validator(mode="after")
+    def _one_choice(self) -> "RouterSection":
+        if self.threshold is not None and self.target is not None:
+            raise ValueError("either a threshold or a target, got both")
+        return self
+
+
+class LatencySection(BaseSection):
+    """How latency is measured: on `batches` seeded random batches, each model alone and the live pair."""
+
+    measure: bool = True
+    batch_size: int = Field(1, ge=1, le=1_000_000)
+    batches: int = Field(100, ge=1, le=1_000_000)
+    warmup: int = Field(3, ge=0, le=1_000_000)
+
+
+class RunSection(BaseSection):
+    """How the run goes, none of which changes what is measured but the batch size in its last bits."""
+
+    batch_size: int = Field(256, ge=1, le=1_000_000)
+    flush_seconds: float = Field(5.0, ge=0)
+    workers: int = Field(0, ge=0, le=1000)
+    device: str = "auto"
+    seed: int = Field(0, ge=0)
+    bootstrap: int = Field(1000, ge=2, le=100_000)
+
+
+class DetectionRunSection(RunSection):
+    """The same with defaults for large pictures and a dear metric."""
+
+    batch_size: int = Field(8, ge=1, le=1_000_000)
+    bootstrap: int = Field(200, ge=2, le=100_000)
+
+
+class EvaluateConfig(BaseSection):
+    """`ebjr-det evaluate`: a pair on labelled images. `CONFIGS` has what each task puts in."""
+
+    task: str
+    title: Words = ""
+    data: BaseSection
+    student: BaseSection
+    teacher: BaseSection
+    router: RouterSection = RouterSection()
+    latency: LatencySection = LatencySection()
+    run: RunSection = RunSection()
+
+
+class ClassificationConfig(EvaluateConfig):
+    """A pair of classifiers on labelled images."""
+
+    task: Literal["classification"] = "classification"
+    data: ImagesSection
+    student: ClassifierSection
+    teacher: ClassifierSection
+
+
+class DetectionConfig(EvaluateConfig):
+    """A pair of detectors on images with annotated objects."""
+
+    task: Literal["detection"]
+    data: AnnotatedSection
+    student: DetectorSection
+    teacher: DetectorSection
+    run: DetectionRunSection = DetectionRunSection()
+
+
+CONFIGS: dict[str, type[EvaluateConfig]] = {
+    "classification": ClassificationConfig,
+    "detection": DetectionConfig,
+}
+"""What a configuration of each task looks like; without `task` it is of the first."""
