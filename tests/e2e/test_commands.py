@@ -307,7 +307,9 @@ def test_replay_replaces_an_earlier_replay_but_no_other_folder(saved, tmp_path: 
 
 def test_a_replay_that_is_cut_off_leaves_no_summary_of_the_one_before(saved, tmp_path: Path, monkeypatch):
     assert command(*replay(saved, "--out", tmp_path / "r")) == 0
-    monkeypatch.setattr("ebjr_det.api.save_run", lambda *_: (_ for _ in ()).throw(Cut()))
+    monkeypatch.setattr(
+        sys.modules["ebjr_det.api.replay"], "save_run", lambda *_: (_ for _ in ()).throw(Cut())
+    )
     with pytest.raises(Cut):
         command(*replay(saved, "--out", tmp_path / "r"))
     assert not (tmp_path / "r" / "summary.json").exists()

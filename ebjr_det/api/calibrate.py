@@ -1,0 +1,60 @@
+"""`calibrate`: a threshold for a target, chosen on one set of images and reported on another."""
+
+from pathlib import Path
+from typing import Any
+
+from ebjr_det.calibration import Target, check_disjoint, choose, split
+from ebjr_det.router import decide
+from ebjr_det.run_folder import check_same_pair, load_folder
+from ebjr_det.tasks import build_task
+from ebjr_det.tradeoff import score_of, select, sweep
+
+
+def calibrate(
+    run_dir: str | Path,
+    target: Target,
+    *,
+    report_on: str | Path | None = None,
+    score: str | None = None,
+    fraction: float = 0.5,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """A threshold that meets the target on one set of images, and what it does on another.
+
+    Args:
+        run_dir: a run folder; without `report_on` a seeded `fraction` of it calibrates, the rest reports.
+        report_on: another run folder of the same pair on other images.
+        score: the deferral score, by default the run's own.
+
+    Raises:
+        Infeasible: no point meets the target; carries the nearest.
+        InvalidInput: the two sets share an image, or come from different pairs.
+    """
+    run, summary, cost = load_folder(Path(run_dir))
+    task = build_task(run.task)
+    name = score or summary["score"]
+    score_of(run, name)
+    if report_on is None:
+        chosen_on, reported_on = (select(run, task, part) for part in split(run, fraction, seed))
+    else:
+        chosen_on, (reported_on, other_summary, _) = run, load_folder(Path(report_on))
+        check_same_pair(summary, other_summary)
+        check_disjoint(chosen_on, reported_on)
+    curve = sweep(chosen_on, task, name, cost)
+    point = choose(chosen_on, task, curve, target)
+    other = sweep(reported_on, task, name, cost)
+    report = other.of_decision(decide(reported_on.scores[name], point.threshold))
+    return {
+        "feasible": True,
+        "target": target.__dict__,
+        "score": name,
+        "threshold": point.to_dict()["threshold"],
+        "calibration": {"images": len(chosen_on), **point.to_dict(), **_ends(curve)},
+        "report": {"images": len(reported_on), **report.to_dict(), **_ends(other)},
+        "seed": seed,
+        "run_dir": str(run_dir),
+    }
+
+
+def _ends(curve: Any) -> dict[str, float]:
+    return {"student_quality": curve.student_quality, "teacher_quality": curve.teacher_quality}

@@ -1,0 +1,92 @@
+"""`evaluate`: run a pair on labelled images and report it."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ebjr_det.api.result import Result, finish
+from ebjr_det.api.routing import DEFAULT_RATE, at_rate, score_function, scores_function
+from ebjr_det.calibration import Target, calibration_size, choose, split
+from ebjr_det.config import EvaluateConfig, RouterSection, dump_config
+from ebjr_det.cost import CostModel, Latency
+from ebjr_det.environment import describe_environment
+from ebjr_det.reporting.report import build_report
+from ebjr_det.router import decide
+from ebjr_det.run_folder import finished_run, open_folder
+from ebjr_det.tradeoff import select, sweep
+from ebjr_det.types import PairedRun, RouterDecision, Task
+
+
+def evaluate(config: EvaluateConfig, out: str | Path, *, resume: bool = False) -> Result:
+    """Run a pair on labelled images and report it.
+
+    Both models see every image once, costs are counted, and latency is measured on the live path at the
+    chosen threshold. A target is calibrated on a seeded part of the images, and everything reported then
+    comes from the rest. Killed at any moment, it goes on with `resume` to the same result; a finished run is
+    analysed again, also with another target, threshold or latency measurement.
+
+    Raises:
+        Infeasible: no point meets the target; the run is kept for another one.
+        EbjrError: settings, data, weights and `out` are checked before anything is computed.
+    """
+    from ebjr_det.pair import Pair, with_latency
+
+    router = config.router
+    scores = scores_function(router)
+    target = _target(router)
+    pair = Pair.build(config)
+    config = pair.config
+    if router.target is not None:
+        calibration_size(len(pair.data), router.target.fraction)
+    out = Path(out)
+    open_folder(out, config, resume)
+    run = finished_run(out, pair.data.image_ids, lambda parts: pair.run(scores, parts))
+    cost = pair.cost()
+
+    score = score_function(router, router.score)
+    times: Mapping[str, Latency] = {}
+    live_rate = None
+    if target is not None and target.kind == "latency_ms":
+        times, live_rate = pair.measure(run, score, at_rate(run, router.score, DEFAULT_RATE))
+        cost = with_latency(cost, times)
+    reported, decision, calibration = _decide(run, pair.task, config, target, cost)
+    if config.latency.measure:
+        times, live_rate = pair.measure(reported, score, decision)
+    report = build_report(
+        reported,
+        pair.task,
+        decision,
+        router.score,
+        with_latency(cost, times),
+        title=config.title or f"{pair.student.name} + {pair.teacher.name}",
+        student=pair.profile("student", times),
+        teacher=pair.profile("teacher", times),
+        replicates=config.run.bootstrap,
+        seed=config.run.seed,
+        live=times.get("joint"),
+        live_deferral_rate=live_rate,
+        calibration=calibration,
+        score_options={router.score: router.options} if router.options else {},
+    )
+    return finish(report, out, dump_config(config), describe_environment(pair.device, config.run.seed))
+
+
+def _target(router: RouterSection) -> Target | None:
+    section = router.target
+    return None if section is None else Target(section.kind, section.value, section.confidence)
+
+
+def _decide(
+    run: PairedRun, task: Task, config: EvaluateConfig, target: Target | None, cost: CostModel
+) -> tuple[PairedRun, RouterDecision, dict[str, Any] | None]:
+    """The images to report on, the decision on them, and how its threshold came about."""
+    router, name = config.router, config.router.score
+    if target is None or router.target is None:
+        if router.threshold is None:
+            return run, at_rate(run, name, DEFAULT_RATE), None
+        return run, decide(run.scores[name], router.threshold), None
+    first, rest = split(run, router.target.fraction, config.run.seed)
+    chosen_on, reported = select(run, task, first), select(run, task, rest)
+    point = choose(chosen_on, task, sweep(chosen_on, task, name, cost), target)
+    how = {"target": target.__dict__, "images": len(first), "seed": config.run.seed, **point.to_dict()}
+    return reported, decide(reported.scores[name], point.threshold), how

@@ -1,0 +1,87 @@
+"""`replay`: the whole analysis from saved outputs of any two models, no model needed."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ebjr_det.api.result import Result, finish
+from ebjr_det.api.routing import DEFAULT_RATE, at_rate, scores_function
+from ebjr_det.config import RouterSection, parse_section
+from ebjr_det.cost import CostModel
+from ebjr_det.environment import describe_environment
+from ebjr_det.errors import ConfigError
+from ebjr_det.files import write_text
+from ebjr_det.records import save_run
+from ebjr_det.reporting.folder import CONFIG, RUN
+from ebjr_det.reporting.report import Profile, build_report
+from ebjr_det.router import decide
+from ebjr_det.run_folder import clear_replay_folder
+from ebjr_det.tasks import build_task, room
+
+
+def replay(
+    task: str,
+    files: Mapping[str, str | Path],
+    out: str | Path,
+    *,
+    score: str = "free_energy",
+    top_k: int = 10,
+    aggregate: str = "mean",
+    threshold: float | None = None,
+    rates: Sequence[float] | None = None,
+    cost: CostModel | None = None,
+    seed: int = 0,
+    replicates: int = 1000,
+) -> Result:
+    """The whole analysis from saved outputs of any two models, no model needed.
+
+    The chosen point is that of `threshold`, else of the first of `rates`, else of a deferral rate of 0.3.
+
+    Args:
+        task: a registered task; `files`: what its `replay.load_pair` reads, by name.
+        score, top_k, aggregate: which score decides, and how those of an image's boxes become one.
+        cost: of both models, or of neither.
+
+    Raises:
+        EbjrError: see the task's `replay`; nothing is written then.
+    """
+    if threshold is not None and rates:
+        raise ConfigError("Expected either a threshold or rates, got both.")
+    if cost is not None and (cost.student_macs is None) != (cost.teacher_macs is None):
+        raise ConfigError("Expected the multiply-adds of both models or of neither, got one.")
+    router = parse_section(RouterSection, {"score": score, "top_k": top_k, "aggregate": aggregate})
+    out, paths = Path(out), {name: Path(file) for name, file in files.items()}
+    run = room(task, "replay").load_pair(**paths, scores=scores_function(router))
+    judge = build_task(task)
+    rate = rates[0] if rates else DEFAULT_RATE
+    decision = at_rate(run, score, rate) if threshold is None else decide(run.scores[score], threshold)
+    report = build_report(
+        run,
+        judge,
+        decision,
+        score,
+        cost or CostModel(),
+        title=_printable(f"Replay: {paths['student'].stem} + {paths['teacher'].stem}"),
+        student=Profile("student"),
+        teacher=Profile("teacher"),
+        rates=rates or None,
+        replicates=replicates,
+        seed=seed,
+    )
+    clear_replay_folder(out)
+    settings: dict[str, Any] = {
+        "replay": task,
+        **{k: str(v) for k, v in paths.items()},
+        **router.model_dump(),
+    }
+    settings |= {"threshold": threshold, "rates": list(rates) if rates else None, "seed": seed}
+    text = yaml.safe_dump(settings, sort_keys=False)
+    write_text(out / CONFIG, text)
+    save_run(run, out / RUN)
+    return finish(report, out, text, describe_environment("cpu", seed))
+
+
+def _printable(text: str) -> str:
+    return "".join(letter if letter.isprintable() else "?" for letter in text)

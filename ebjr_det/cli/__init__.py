@@ -1,0 +1,25 @@
+"""The command line: parse, call a verb of `api`, print. Nothing is decided here.
+
+Progress and messages go to stderr, results to stdout; exit codes are in `exits`. A command is a module here
+and one entry in `COMMANDS`.
+"""
+
+import rich_click as click
+
+from ebjr_det.cli.calibrate import calibrate
+from ebjr_det.cli.conventions import Group
+from ebjr_det.cli.evaluate import evaluate
+from ebjr_det.cli.installation import doctor, download, scores
+from ebjr_det.cli.replay import replay
+
+COMMANDS = (evaluate, replay, calibrate, download, scores, doctor)
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="ebjr-det", prog_name="ebjr-det")
+def cli() -> None:
+    """Joint inference of two models: a student sees all images, a teacher the doubtful ones."""
+
+
+for command in COMMANDS:
+    cli.add_command(command)

@@ -1,0 +1,53 @@
+"""What the commands share: how paths are taken and answers printed, and the nearest name for a wrong one."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import rich_click as click
+
+from ebjr_det.errors import Infeasible, did_you_mean
+
+PATH = click.Path(path_type=Path)
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
+
+
+class Group(click.RichGroup):
+    """A group that offers the nearest command for an unknown one."""
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        """As click does it, with another error."""
+        if args and not args[0].startswith("-") and args[0] not in self.commands:
+            hint = did_you_mean(args[0], self.commands)
+            raise click.UsageError(f"Expected a known command, got `{args[0]}`. {hint}")
+        return super().resolve_command(ctx, args)
+
+
+def show(result: Any, as_json: bool) -> None:
+    """A report: tables and findings for people, its summary for programs."""
+    if as_json:
+        print_json(result.summary)
+        return
+    from ebjr_det.reporting.tables import print_report
+
+    print_report(result.report)
+    click.echo(f"\nEverything is in {result.summary['run_dir']}/: table.md, curve.json, routes.csv, figures.")
+
+
+@contextmanager
+def infeasible_as_json(as_json: bool) -> Iterator[None]:
+    """An infeasible target is an answer of its own: an object on stdout, a line on stderr, exit code 3."""
+    try:
+        yield
+    except Infeasible as error:
+        if as_json:
+            print_json({"feasible": False, "reason": str(error), "nearest": error.nearest})
+        raise
+
+
+def print_json(content: Any) -> None:
+    """One JSON object on stdout."""
+    from ebjr_det.reporting.folder import to_json
+
+    click.echo(to_json(content))

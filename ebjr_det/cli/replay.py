@@ -1,0 +1,95 @@
+"""`ebjr-det replay TASK`: one command a task, the same analysis for all."""
+
+from collections.abc import Callable
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+import rich_click as click
+
+from ebjr_det.cli.conventions import AS_JSON, PATH, Group, show
+
+
+@click.group(cls=Group)
+def replay() -> None:
+    """The whole analysis from saved outputs of any two models; no model is run."""
+
+
+def _analysis(replicates: int) -> Callable[[Any], Any]:
+    """The options that every replay has, whatever its files."""
+    options = [
+        click.option("--score", default="free_energy", show_default=True, help="Deferral score."),
+        click.option("--top-k", type=int, default=10, show_default=True, help="Boxes that are scored."),
+        click.option("--aggregate", default="mean", show_default=True, help="Of their scores: mean, sum ..."),
+        click.option("--threshold", type=float, help="Defer where score > threshold."),
+        click.option("--rates", metavar="R,R,...", help="Deferral rates to print; the first is chosen."),
+        click.option("--student-macs", type=float, help="Multiply-adds an image."),
+        click.option("--teacher-macs", type=float, help="Multiply-adds an image."),
+        click.option("--seed", type=int, default=0, show_default=True, help="Of the bootstrap."),
+        click.option("--bootstrap", type=int, default=replicates, show_default=True, help="Resamples."),
+        click.option("--out", type=PATH, required=True, help="Run folder."),
+        AS_JSON,
+    ]
+
+    def add(command: Any) -> Any:
+        return reduce(lambda wrapped, option: option(wrapped), reversed(options), command)
+
+    return add
+
+
+@replay.command("classification")
+@click.option("--student-logits", type=PATH, required=True, help=".npy, or .npz with key `logits`.")
+@click.option("--teacher-logits", type=PATH, required=True, help=".npy, or .npz with key `logits`.")
+@click.option("--labels", type=PATH, required=True, help=".npy, or .npz with key `labels`.")
+@_analysis(replicates=1000)
+def replay_classification(student_logits: Path, teacher_logits: Path, labels: Path, **analysis: Any) -> None:
+    """Two classifiers' logits and the labels."""
+    files = {"student": student_logits, "teacher": teacher_logits, "labels": labels}
+    _replay("classification", files, **analysis)
+
+
+@replay.command("detection")
+@click.option("--annotations", type=PATH, required=True, help="COCO ground truth, .json or .json.gz.")
+@click.option("--student", type=PATH, required=True, help="COCO results, .json or .json.gz.")
+@click.option("--teacher", type=PATH, required=True, help="COCO results, .json or .json.gz.")
+@_analysis(replicates=200)
+def replay_detection(annotations: Path, student: Path, teacher: Path, **analysis: Any) -> None:
+    """Two detectors' result files and the ground truth."""
+    files = {"student": student, "teacher": teacher, "annotations": annotations}
+    _replay("detection", files, **analysis)
+
+
+def _replay(
+    task: str,
+    files: dict[str, Path],
+    *,
+    rates: str | None,
+    student_macs: float | None,
+    teacher_macs: float | None,
+    bootstrap: int,
+    out: Path,
+    as_json: bool,
+    **how: Any,
+) -> None:
+    from ebjr_det import api
+    from ebjr_det.cost import CostModel
+
+    result = api.replay(
+        task,
+        files,
+        out,
+        rates=None if rates is None else _numbers(rates),
+        cost=CostModel(student_macs, teacher_macs),
+        replicates=bootstrap,
+        **how,
+    )
+    show(result, as_json)
+
+
+def _numbers(text: str) -> list[float]:
+    from ebjr_det.errors import ConfigError
+
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError as error:
+        raise ConfigError(f"Expected numbers with commas between them, got `{text}`.") from error
