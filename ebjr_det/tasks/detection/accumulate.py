@@ -1,15 +1,15 @@
 """Average precision of any mixture of two models' records, at every wanted number of deferred images.
 
 Rows of both models are sorted by class and score once. A mixture is then a rule that says which rows are
-there (a row of the student while its image is kept, one of the teacher's once it is deferred), and a walk
-down the rows of a class gives its precision and recall at all IoU thresholds together. Only classes of which
-a newly deferred image has a row are walked again, so every operating point is exact and cheap. The numbers
-are those of pycocotools' `accumulate` and `summarize`.
+there: a row of the student while its image is kept, one of the teacher's once it is deferred. Deferring one
+more image moves its few rows in and out of a tally of their class, and a walk over the tally gives precision
+and recall. Only classes of which a newly deferred image has a row are walked again, so every operating point
+is exact and cheap. The numbers are those of pycocotools' `accumulate` and `summarize`.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,6 +20,7 @@ RECALLS = np.linspace(0.0, 1.0, 101)
 STATS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 """COCO's twelve numbers in pycocotools' order."""
 IOUS = 10
+EVERYWHERE = 2**IOUS - 1  # the bits of all IoU thresholds
 EPSILON = np.spacing(1)
 
 
@@ -91,7 +92,7 @@ class Rows:
         out = np.full((len(truths), len(counts), len(STATS)), -1.0)
         _walk_classes(
             self.starts, position[self.image], self.teacher, self.rank, self.matched, self.ignored,
-            times[self.image], truths, counts.astype(np.int32), 4 if full else 1, out,
+            times[self.image], truths, self.images, counts, truths.shape[1] if full else 1, out,
         )  # fmt: skip
         return out
 
@@ -116,124 +117,205 @@ def over_classes(stats: FloatArray) -> FloatArray:
     return np.asarray(np.where(count > 0, total / np.maximum(count, 1), -1.0))
 
 
-@compiled(parallel=True)
-def _walk_classes(starts, when, teacher, rank, matched, ignored, weight, truths, counts, areas, out):  # type: ignore[no-untyped-def]
-    for k in numba.prange(len(truths)):
-        if truths[k, 0] == 0:
-            continue
-        rows = slice(starts[k], starts[k + 1])
-        changed = np.zeros(len(counts) + 1, dtype=np.bool_)
-        changed[0] = True
-        for position in when[rows]:
-            changed[np.searchsorted(counts, position, side="right")] = True
-        there = np.empty(starts[k + 1] - starts[k], dtype=np.bool_)
-        precision = np.zeros((IOUS, truths[k, 0] + 1))
-        for j in range(len(counts)):
-            if not changed[j]:
-                out[k, j] = out[k, j - 1]
-                continue
-            for row in range(len(there)):
-                there[row] = teacher[starts[k] + row] == (when[starts[k] + row] < counts[j])
-            for a in range(areas):
-                if truths[k, a]:
-                    _walk(
-                        there, rank[rows], matched[rows], ignored[rows], weight[rows], a, truths[k, a],
-                        precision, out[k, j],
-                    )  # fmt: skip
+class Tally(NamedTuple):
+    """The rows of one class in one area range, and what those that are there add up to.
 
+    Each row that is a true positive at some IoU threshold has a slot. Only a true positive can be a peak of
+    precision, so of false positives it is enough to know how many lie between two slots.
 
-@compiled()
-def _walk(there, rank, matched, ignored, weight, a, truths, precision, out):  # type: ignore[no-untyped-def]
-    """Precision and recall of one class and area range: one walk for all IoU thresholds.
-
-    The interpolated precision at a recall is the largest one at that many true positives or more, and
-    precision can only peak at a true positive; so one number for each count of true positives is enough.
+    Attributes:
+        slot: [rows] a row's own, or the first one below it; the last slot lies below all true positives.
+        hit, miss: [rows] bit t: a true, a false positive at IoU threshold t.
+        rank: [rows] of the records.
+        gains: [IoU thresholds, slots + 1] true positives that are there.
+        misses: [IoU thresholds, slots + 1] false positives at some thresholds only, each in its row's slot.
+        everywhere: [slots + 1] false positives at all thresholds.
+        early: [2, IoU thresholds] true positives among the first 1 and 10 of their image.
     """
-    hits, misses = np.zeros(IOUS, dtype=np.int64), np.zeros(IOUS, dtype=np.int64)
-    early = np.zeros((2, IOUS), dtype=np.int64)
-    precision[:, : truths + 1] = 0.0
-    everywhere, shift = 0, np.uint64(10 * a)
-    for row in range(len(there)):
-        if not there[row]:
-            continue
-        counted = ~(ignored[row] >> shift) & np.uint64(1023)
-        hit = (matched[row] >> shift) & counted
-        if hit == 0:
-            if counted == 1023:
-                everywhere += weight[row]
-            elif counted:
-                for t in range(IOUS):
-                    misses[t] += weight[row] * ((counted >> np.uint64(t)) & np.uint64(1))
-            continue
-        for t in range(IOUS):
-            if (hit >> np.uint64(t)) & np.uint64(1):
-                hits[t] += weight[row]
-                wrong = float(misses[t] + everywhere)
-                precision[t, hits[t]] = hits[t] / (wrong + hits[t] + EPSILON)
-                if rank[row] < 1:
-                    early[0, t] += weight[row]
-                if rank[row] < 10:
-                    early[1, t] += weight[row]
-            elif (counted >> np.uint64(t)) & np.uint64(1):
-                misses[t] += weight[row]
-    areas_under = np.empty(IOUS)
-    for t in range(IOUS):
-        areas_under[t] = _interpolated(precision[t], hits[t], truths) / len(RECALLS)
-    average, recall = areas_under.mean(), (hits / truths).mean()
-    if a == 0:
-        out[0], out[1], out[2] = average, areas_under[0], areas_under[5]
-        out[6], out[7], out[8] = (early[0] / truths).mean(), (early[1] / truths).mean(), recall
-    else:
-        out[2 + a], out[8 + a] = average, recall
+
+    slot: NDArray[np.int32]
+    hit: NDArray[np.int16]
+    miss: NDArray[np.int16]
+    rank: NDArray[np.uint8]
+    gains: NDArray[np.int32]
+    misses: NDArray[np.int32]
+    everywhere: NDArray[np.int32]
+    early: NDArray[np.int64]
 
 
 @compiled()
-def _interpolated(precision, hits, truths):  # type: ignore[no-untyped-def]
-    """Sum over the 101 recalls of the interpolated precision; `precision[c]` belongs to c true positives."""
-    best, count, total = 0.0, hits, 0.0
-    for r in range(len(RECALLS) - 1, -1, -1):
-        needed = int(RECALLS[r] * truths)
-        while needed > 0 and (needed - 1) / truths >= RECALLS[r]:
-            needed -= 1
-        while needed / truths < RECALLS[r]:
-            needed += 1
-        needed = max(needed, 1)
-        if needed > hits:
-            continue
-        while count >= needed:
-            best = max(best, precision[count])
-            count -= 1
-        total += best
-    return total
+def _walk_classes(starts, place, teacher, rank, matched, ignored, copies, truths, images, counts, areas, out):  # type: ignore[no-untyped-def]
+    """Fill `out` [classes, counts, 12]; `place` [rows] is when a row's image is deferred."""
+    for k in range(len(truths)):
+        own = slice(starts[k], starts[k + 1])
+        first, following = _chains(place[own], images)
+        for a in range(areas):
+            if truths[k, a]:
+                tally = _tally(rank[own], matched[own], ignored[own], copies[own], a)
+                _walk(tally, teacher[own], copies[own], first, following, truths[k, a], counts, a, out[k])
 
 
-@compiled(parallel=True)
+@compiled()
+def _walk(tally, teacher, copies, first, following, truths, counts, a, out):  # type: ignore[no-untyped-def]
+    """One class and area range: from the student alone upwards, judged anew whenever a row has moved."""
+    needed, judged = _needed(truths), np.empty(6)
+    _place(tally, teacher, copies, False)
+    deferred, moved = 0, True
+    for j in range(len(counts)):
+        while deferred < counts[j]:
+            moved |= first[deferred] >= 0
+            _move(tally, teacher, copies, first[deferred], following, False, 1)
+            deferred += 1
+        if moved:
+            _judge(tally, needed, truths, judged)
+            moved = False
+        if a == 0:
+            for n in range(3):
+                out[j, n], out[j, 6 + n] = judged[n], judged[3 + n]
+        else:
+            out[j, 2 + a], out[j, 8 + a] = judged[0], judged[5]
+
+
+@compiled()
 def _single_moves(starts, image, teacher, rank, matched, ignored, truths, gains):  # type: ignore[no-untyped-def]
-    for k in numba.prange(len(truths)):
+    """Add to `gains` [classes, N] what an image's move alone changes in a class's AP; see `Rows.rewards`."""
+    judged, once = np.empty(6), np.ones(len(image), dtype=np.int32)
+    for k in range(len(truths)):
         if truths[k, 0] == 0:
             continue
-        rows = slice(starts[k], starts[k + 1])
-        own, side, weight = image[rows], teacher[rows], np.ones(starts[k + 1] - starts[k], dtype=np.int32)
-        precision = np.zeros((IOUS, truths[k, 0] + 1))
-        base, moved = np.empty((2, 12)), np.empty(12)
-        for context in range(2):
-            there = side == (context == 1)
-            _walk(
-                there,
-                rank[rows],
-                matched[rows],
-                ignored[rows],
-                weight,
-                0,
-                truths[k, 0],
-                precision,
-                base[context],
-            )
-        for i in np.unique(own):
-            for context in range(2):
-                there = (side == (context == 1)) != (own == i)
-                _walk(
-                    there, rank[rows], matched[rows], ignored[rows], weight, 0, truths[k, 0], precision, moved
-                )
-                change = moved[0] - base[context, 0]
-                gains[k, i] += 0.5 * (change if context == 0 else -change)
+        own = slice(starts[k], starts[k + 1])
+        side, copies, needed = teacher[own], once[own], _needed(truths[k, 0])
+        first, following = _chains(image[own], gains.shape[1])
+        for others in (False, True):
+            tally = _tally(rank[own], matched[own], ignored[own], copies, 0)
+            _place(tally, side, copies, others)
+            _judge(tally, needed, truths[k, 0], judged)
+            before = judged[0]
+            for i in np.flatnonzero(first >= 0):
+                _move(tally, side, copies, first[i], following, others, 1)
+                _judge(tally, needed, truths[k, 0], judged)
+                _move(tally, side, copies, first[i], following, others, -1)
+                gains[k, i] += (before - judged[0] if others else judged[0] - before) / 2
+
+
+@compiled()
+def _chains(place, images):  # type: ignore[no-untyped-def]
+    """The rows of each image as a chain: its first row and each row's next, -1 where there is none."""
+    first = np.full(images, -1, dtype=np.int32)
+    following = np.empty(len(place), dtype=np.int32)
+    for row in range(len(place)):
+        following[row] = first[place[row]]
+        first[place[row]] = row
+    return first, following
+
+
+@compiled()
+def _tally(rank, matched, ignored, copies, a):  # type: ignore[no-untyped-def]
+    """An empty tally; rows of which there are no copies, or that are ignored, never count."""
+    slot = np.empty(len(rank), dtype=np.int32)
+    hit, miss = np.zeros(len(rank), dtype=np.int16), np.zeros(len(rank), dtype=np.int16)
+    shift, bits, slots = np.uint64(IOUS * a), np.uint64(EVERYWHERE), 0
+    for row in range(len(rank)):
+        slot[row] = slots
+        if copies[row]:
+            counted = ~(ignored[row] >> shift) & bits
+            hit[row] = (matched[row] >> shift) & counted
+            miss[row] = ~(matched[row] >> shift) & counted
+            slots += hit[row] != 0
+    return Tally(
+        slot, hit, miss, rank,
+        np.zeros((IOUS, slots + 1), dtype=np.int32), np.zeros((IOUS, slots + 1), dtype=np.int32),
+        np.zeros(slots + 1, dtype=np.int32), np.zeros((2, IOUS), dtype=np.int64),
+    )  # fmt: skip
+
+
+@compiled()
+def _place(tally, teacher, copies, side):  # type: ignore[no-untyped-def]
+    """Put all rows of one side into an empty tally."""
+    for row in range(len(teacher)):
+        if teacher[row] == side:
+            _put(tally, row, copies[row])
+
+
+@compiled()
+def _move(tally, teacher, copies, row, following, side, sign):  # type: ignore[no-untyped-def]
+    """Replace an image's rows of `side` by those of the other side; `sign` -1 does the reverse."""
+    while row >= 0:
+        _put(tally, row, sign * copies[row] if teacher[row] != side else -sign * copies[row])
+        row = following[row]
+
+
+@compiled()
+def _put(tally, row, weight):  # type: ignore[no-untyped-def]
+    slot, hit, miss = tally.slot[row], tally.hit[row], tally.miss[row]
+    if miss == EVERYWHERE:
+        tally.everywhere[slot] += weight
+        return
+    for t in range(IOUS):
+        if (miss >> t) & 1:
+            tally.misses[t, slot] += weight
+        elif (hit >> t) & 1:
+            tally.gains[t, slot] += weight
+            if tally.rank[row] < 1:
+                tally.early[0, t] += weight
+            if tally.rank[row] < 10:
+                tally.early[1, t] += weight
+
+
+@compiled()
+def _needed(truths):  # type: ignore[no-untyped-def]
+    """[recalls] the least number of true positives, at least one, whose recall reaches each recall."""
+    needed = np.empty(len(RECALLS), dtype=np.int64)
+    for r in range(len(RECALLS)):
+        count = int(RECALLS[r] * truths)
+        while count > 0 and (count - 1) / truths >= RECALLS[r]:
+            count -= 1
+        while count / truths < RECALLS[r]:
+            count += 1
+        needed[r] = max(count, 1)
+    return needed
+
+
+@compiled()
+def _judge(tally, needed, truths, judged):  # type: ignore[no-untyped-def]
+    """Fill `judged` with AP, AP50, AP75, AR1, AR10 and AR100 of what is in the tally."""
+    judged[:] = 0.0
+    above = tally.everywhere[:-1].sum()
+    for t in range(IOUS):
+        hits = tally.gains[t].sum()
+        wrong = above + tally.misses[t, :-1].sum()
+        average = _interpolated(tally.gains[t], tally.misses[t], tally.everywhere, hits, wrong, needed)
+        judged[0] += average / IOUS
+        if t == 0:
+            judged[1] = average
+        if t == 5:
+            judged[2] = average
+        judged[3] += tally.early[0, t] / truths / IOUS
+        judged[4] += tally.early[1, t] / truths / IOUS
+        judged[5] += hits / truths / IOUS
+
+
+@compiled()
+def _interpolated(gains, misses, everywhere, hits, wrong, needed):  # type: ignore[no-untyped-def]
+    """Mean over the recalls of the interpolated precision at one IoU threshold, walking upwards.
+
+    The interpolated precision at a recall is the best one at that many true positives or more. Walking up
+    from the lowest slot, `best / places` is the best so far; fractions of whole numbers compare without
+    division. A slot without a true positive only repeats the count of the next one above that has one, at a
+    precision no higher.
+    """
+    best, places, total = 0, 1, 0.0
+    recall = len(needed) - 1
+    while recall >= 0 and needed[recall] > hits:
+        recall -= 1
+    slot = len(gains) - 2
+    while recall >= 0:
+        if hits * places > best * (hits + wrong):
+            best, places = hits, hits + wrong
+        hits -= gains[slot]
+        wrong -= misses[slot] + everywhere[slot]
+        while recall >= 0 and needed[recall] > hits:
+            total += best / (places + EPSILON)
+            recall -= 1
+        slot -= 1
+    return total / len(needed)

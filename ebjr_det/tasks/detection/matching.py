@@ -37,12 +37,13 @@ def match_images(results: Sequence[Results], truths: Sequence[Truth], classes: i
     """Match every image's detections; returns match records.
 
     Columns, one entry a kept detection (at most 100 an image and class), an image's rows by class, then
-    descending score: `score`; `label`; `rank` within image and class; `matched` and `ignored`, whose bit
-    10 a + t belongs to area range a (all, small, medium, large) and IoU threshold t. One entry an image:
-    `counts`, how many rows it has; `truths` [images, classes, 4], objects that count, by area range.
+    descending score: `score`; `label`; `box` [rows, 4] x, y, width, height; `rank` within image and class;
+    `matched` and `ignored`, whose bit 10 a + t belongs to area range a (all, small, medium, large) and IoU
+    threshold t. One entry an image: `counts`, how many rows it has; `truths` [images, classes, 4], objects
+    that count, by area range.
     """
-    found = _flat([r.labels for r in results], [r.boxes for r in results])
-    real = _flat([t.labels for t in truths], [t.boxes for t in truths])
+    found = _Flat([r.labels for r in results], [r.boxes for r in results])
+    real = _Flat([t.labels for t in truths], [t.boxes for t in truths])
     scores = np.concatenate([r.scores for r in results])
     order = np.lexsort((-scores, found.labels, found.images))
     key = found.images[order] * classes + found.labels[order]
@@ -71,13 +72,14 @@ def match_images(results: Sequence[Results], truths: Sequence[Truth], classes: i
         "truths": counted.reshape(len(truths), classes, len(AREAS)),
         "score": scores[order],
         "label": found.labels[order].astype(np.uint16),
+        "box": found.boxes[order],
         "rank": rank.astype(np.uint8),
         "matched": matched,
         "ignored": ignored,
     }
 
 
-class _flat:  # noqa: N801, a row layout and nothing more
+class _Flat:
     """Boxes of several images in one array, with the image of each."""
 
     def __init__(self, labels: Sequence[NDArray[np.intp]], boxes: Sequence[FloatArray]) -> None:
@@ -106,7 +108,9 @@ def _match_groups(boxes, starts, truth_boxes, truth_starts, truth_ends, crowd, o
         ious = _ious(boxes[first:last], truth_boxes[lo:hi], crowd[lo:hi])
         for a in range(len(AREAS)):
             away = outside[lo:hi, a]
-            order = np.argsort(away, kind="mergesort")  # those that count come first
+            order = np.concatenate(
+                (np.flatnonzero(~away), np.flatnonzero(away))
+            )  # those that count come first
             for t in range(len(IOU_THRESHOLDS)):
                 bit = np.uint64(1) << np.uint64(10 * a + t)
                 taken = np.zeros(hi - lo, dtype=np.bool_)
@@ -139,9 +143,12 @@ def _best_truth(ious, order, away, taken, crowd, threshold):  # type: ignore[no-
     return best
 
 
-@compiled()
+@compiled(error_model="numpy")
 def _ious(boxes, truths, crowd):  # type: ignore[no-untyped-def]
-    """[rows, truths] intersection over union; over the detection's own area where the truth is a crowd."""
+    """[rows, truths] intersection over union; over the detection's own area where the truth is a crowd.
+
+    Areas too small or too large for a float give NaN, as in pycocotools.
+    """
     ious = np.zeros((len(boxes), len(truths)))
     for d in range(len(boxes)):
         own = boxes[d, 2] * boxes[d, 3]

@@ -106,7 +106,13 @@ def match_records(results: Sequence[Results], truths: Sequence[Truth], classes: 
 
 
 def _nothing(images: int) -> Matches:
-    """Records of a model that finds nothing."""
-    empty = {name: np.zeros(0, dtype) for name, dtype in (("score", float), ("label", np.uint16))}
-    bits = {name: np.zeros(0, np.uint64) for name in ("matched", "ignored")}
-    return {"counts": np.zeros(images, np.intp), "rank": np.zeros(0, np.uint8), **empty, **bits}
+    """Records of a model that finds nothing, all but `truths`."""
+    return {
+        "counts": np.zeros(images, np.intp),
+        "score": np.zeros(0),
+        "label": np.zeros(0, np.uint16),
+        "box": np.zeros((0, 4)),
+        "rank": np.zeros(0, np.uint8),
+        "matched": np.zeros(0, np.uint64),
+        "ignored": np.zeros(0, np.uint64),
+    }
