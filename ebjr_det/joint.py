@@ -98,7 +98,7 @@ class Batch:
 def run_pair(
     student: Model,
     teacher: Model,
-    batches_from: Callable[[int], Iterable[Batch]],
+    batches_after: Callable[[str | None], Iterable[Batch]],
     total: int,
     *,
     task: Task,
@@ -109,11 +109,11 @@ def run_pair(
     """Run both models on every image once and keep only scores and match records.
 
     Streams: images and logits are dropped after their batch. Finished work goes to `parts` every
-    `flush_seconds`; called again with the same parts, it starts at the first image that is not there and
+    `flush_seconds`; called again with the same parts, it starts behind the last image that is there and
     ends with the same result, to the bit, as a run without a break (batches start at the same images).
 
     Args:
-        batches_from: index of an image -> the batches from that image on.
+        batches_after: id of the last image that is done, or None -> the batches from the next one on.
         total: number of images, for progress (shown on stderr with both models' rates and time left).
         scores: the student's logits -> named deferral scores.
 
@@ -126,7 +126,8 @@ def run_pair(
     clocks = {"student": _Clock(), "teacher": _Clock()}
     flushed = monotonic()
     with tqdm(total=total, initial=count, unit="img", desc="evaluating", dynamic_ncols=True) as bar:
-        for batch in batches_from(count):
+        last = done[-1].image_ids[-1] if done else None
+        for batch in batches_after(last):
             fresh.append(_record(student, teacher, batch, task, scores, clocks))
             bar.set_postfix_str(", ".join(f"{k} {c.rate:.0f}/s" for k, c in clocks.items()), False)
             bar.update(len(batch.image_ids))

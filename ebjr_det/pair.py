@@ -16,6 +16,7 @@ from ebjr_det.environment import device_name
 from ebjr_det.errors import ConfigError
 from ebjr_det.files import checksum
 from ebjr_det.joint import Batch, JointModel, JointOutput, ScoreFunction, ScoresFunction, run_pair
+from ebjr_det.loader import batches_from
 from ebjr_det.records import PartStore
 from ebjr_det.reporting.report import Profile
 from ebjr_det.tasks import build_task, room
@@ -55,7 +56,7 @@ class Pair:
         return run_pair(
             self.student,
             self.teacher,
-            self._batches_from,
+            self._batches_after,
             len(self.data),
             task=self.task,
             scores=scores,
@@ -63,11 +64,18 @@ class Pair:
             flush_seconds=self.config.run.flush_seconds,
         )
 
-    def _batches_from(self, start: int) -> Iterator[Batch]:
+    def _batches_after(self, last: str | None) -> Iterator[Batch]:
+        """Batches begin at multiples of the batch size, whether or not a picture before was left out."""
         settings = self.config.run
-        transforms = (self.student.preprocess, self.teacher.preprocess)
-        stream = room(self.config.task, "data").batches_from(
-            start, self.data, transforms, settings.batch_size, settings.workers
+        done = 0 if last is None else self.data.image_ids.index(last) + 1
+        start = -(-done // settings.batch_size) * settings.batch_size
+        stream = batches_from(
+            start,
+            self.data,
+            (self.student.preprocess, self.teacher.preprocess),
+            settings.batch_size,
+            settings.workers,
+            collate=room(self.config.task, "data").collate,
         )
         return (Batch(*columns) for columns in stream)
 

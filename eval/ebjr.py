@@ -23,9 +23,10 @@ from ebjr_det.environment import keep_freed_memory
 from ebjr_det.errors import ConfigError, did_you_mean
 from ebjr_det.exits import run_safely
 from ebjr_det.joint import JointModel
+from ebjr_det.loader import batches_from
 from ebjr_det.pair import resolve_device
 from ebjr_det.scores import deferral_scores
-from ebjr_det.tasks.classification.data import batches_from, build_data
+from ebjr_det.tasks.classification.data import build_data, collate
 from ebjr_det.tasks.classification.metric import Accuracy
 from ebjr_det.tasks.classification.model import Classifier, build_model
 from ebjr_det.tasks.classification.preprocessing import IMAGENET_STATISTICS
@@ -172,7 +173,7 @@ def run(joint: JointModel, data: Any, args: argparse.Namespace) -> tuple[int, fl
     """The live pair over the whole set: images that stayed with the student, seconds, match records."""
     task, records, stayed, seconds, right = Accuracy(), [], 0, 0.0, np.zeros(2)
     transforms = (joint.student.preprocess, joint.teacher.preprocess)
-    stream = batches_from(0, data, transforms, args.test_batch, args.workers)
+    stream = batches_from(0, data, transforms, args.test_batch, args.workers, collate=collate)
     with tqdm(total=len(data), desc="Processing", bar_format=BAR, ascii=" #") as bar:
         for _, inputs, teacher_inputs, labels in stream:
             start = perf_counter()

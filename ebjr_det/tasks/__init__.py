@@ -1,6 +1,6 @@
 """The tasks by name. A task is a folder with the same files as the others and one entry here.
 
-Every task folder has the rooms `metric` (a `types.Task`), `data` (`build_data`, `batches_from`) and `model`
+Every task folder has the rooms `metric` (a `types.Task`), `data` (`build_data`, `collate`) and `model`
 (`build_model`); they are imported when they are first used.
 """
 

@@ -11,7 +11,8 @@ from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
 from ebjr_det.errors import ConfigError, InvalidInput
-from ebjr_det.tasks.classification.data import CIFAR_FILES, batches_from, build_data
+from ebjr_det.loader import batches_from
+from ebjr_det.tasks.classification.data import CIFAR_FILES, build_data, collate
 from ebjr_det.tasks.classification.preprocessing import CIFAR_STATISTICS, Preprocessing
 
 IMAGENET_STATISTICS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -345,7 +346,7 @@ def double(image):
 @pytest.mark.parametrize("size", [1, 4, 100])
 def test_batches_start_anywhere_and_hold_ids_both_inputs_and_labels(start, size):
     images = build_data("digits", limit=11)
-    batches = list(batches_from(start, images, (torch.from_numpy, double), size, 0))
+    batches = list(batches_from(start, images, (torch.from_numpy, double), size, 0, collate=collate))
     assert [len(ids) for ids, *_ in batches] == [min(size, 11 - at) for at in range(start, 11, size)]
     columns = [[value for column in batches for value in column[at]] for at in range(4)]
     ids, student, teacher, labels = columns
@@ -359,7 +360,7 @@ def test_batches_start_anywhere_and_hold_ids_both_inputs_and_labels(start, size)
 def test_a_broken_image_stops_the_batches_by_its_name(folder):
     images = build_data("image_folder", str(folder), "val")
     (folder / "val" / images.image_ids[4]).write_bytes(b"broken")
-    batches = batches_from(0, images, (lambda image: torch.zeros(1),), 2, 0)
+    batches = batches_from(0, images, (lambda image: torch.zeros(1),), 2, 0, collate=collate)
     assert len(next(batches)[0]) == len(next(batches)[0]) == 2
     with pytest.raises(InvalidInput, match="readable image"):
         next(batches)

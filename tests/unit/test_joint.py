@@ -173,15 +173,15 @@ def test_a_teacher_that_loses_an_image_is_named():
 
 
 def batches_of(size, images=IMAGES, ids=None):
-    """A function from a first image to the batches from there on, as loaders give them."""
+    """A function from the last image that is done to the batches after it, as loaders give them."""
     names = ids or [f"image-{index}" for index in range(len(images))]
 
-    def batches_from(start):
-        for at in range(start, len(images), size):
+    def batches_after(last):
+        for at in range(names.index(last) + 1 if last else 0, len(images), size):
             part = slice(at, at + size)
             yield Batch(names[part], list(images[part]), list(-3 * images[part]), list(LABELS[part]))
 
-    return batches_from
+    return batches_after
 
 
 def evaluated(folder, batches, student=None, teacher=None, scores=three_scores, flush_seconds=-1.0):
@@ -228,12 +228,12 @@ def test_a_run_holds_both_models_records_and_the_scores_in_order(tmp_path, size,
 def test_a_batch_is_pulled_only_when_the_one_before_is_done(tmp_path):
     student, teacher = Classifier("student", 1.0), Classifier("teacher", 1.0)
 
-    def batches_from(start):
-        for index, batch in enumerate(batches_of(2)(start)):
+    def batches_after(last):
+        for index, batch in enumerate(batches_of(2)(last)):
             assert len(student.batch_sizes) == len(teacher.batch_sizes) == index
             yield batch
 
-    evaluated(tmp_path, batches_from, student, teacher)
+    evaluated(tmp_path, batches_after, student, teacher)
     assert student.batch_sizes == teacher.batch_sizes == [2, 2, 2, 2, 2, 1]
 
 
@@ -261,14 +261,14 @@ def test_inputs_and_logits_are_released_after_their_batch(tmp_path):
     def alive(upto):
         return [ref for refs in batches[:upto] for ref in refs if ref() is not None]
 
-    def batches_from(start):
+    def batches_after(last):
         for at in range(6):
             assert not alive(upto=at - 1)
             batches.append([])
             yield Batch([f"{at}"], [watch(IMAGES[at] + 0)], [watch(IMAGES[at] + 1)], [0])
 
     models = Watched("student", watch), Watched("teacher", watch)
-    run = evaluated(tmp_path, batches_from, *models, flush_seconds=1e9)
+    run = evaluated(tmp_path, batches_after, *models, flush_seconds=1e9)
     assert len(run) == 6
     assert [len(refs) for refs in batches] == [4] * 6
     assert not alive(upto=6)
@@ -288,13 +288,13 @@ class Cut:
 
 
 def cut_batches(size, at):
-    def batches_from(start):
-        for index, batch in enumerate(batches_of(size)(start)):
+    def batches_after(last):
+        for index, batch in enumerate(batches_of(size)(last)):
             if index == at:
                 raise RuntimeError("power cut")
             yield batch
 
-    return batches_from
+    return batches_after
 
 
 @pytest.mark.parametrize("flush_seconds", [-1.0, 1e9])
@@ -326,14 +326,14 @@ def test_a_batch_whose_logits_are_not_finite_is_named(tmp_path, side):
     images = IMAGES.copy()
     images[7, 2] = np.nan
 
-    def batches_from(start):
-        for batch in batches_of(3, images)(start):
+    def batches_after(last):
+        for batch in batches_of(3, images)(last):
             clean = [np.nan_to_num(x) for x in batch.student_inputs]
             inputs = (batch.student_inputs, clean) if side == "student" else (clean, batch.teacher_inputs)
             yield Batch(batch.image_ids, *inputs, batch.targets)
 
     with pytest.raises(InvalidInput, match=r"finite logits.*`image-6` to `image-8`"):
-        evaluated(tmp_path, batches_from)
+        evaluated(tmp_path, batches_after)
     assert len(PartStore(tmp_path).load()) == 2  # what was finished is kept
 
 

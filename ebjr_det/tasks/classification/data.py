@@ -1,15 +1,14 @@
 """Labelled images: CIFAR's python files, image folders, and scikit-learn's handwritten digits.
 
-An `ImageSet` names its images, knows their labels and loads one at a time; `batches_from` streams it through
-a torch DataLoader that preprocesses for both models. Knows nothing about networks.
+An `ImageSet` names its images, knows their labels and loads one at a time. Knows nothing about networks.
 """
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,9 +60,14 @@ class ImageSet:
     labels: NDArray[np.intp]
     num_classes: int
     load: Callable[[int], Any]
+    skip_unreadable: ClassVar[bool] = False
 
     def __len__(self) -> int:
         return len(self.image_ids)
+
+    def target(self, index: int) -> int:
+        """The class of an image."""
+        return int(self.labels[index])
 
     def head(self, count: int | None) -> "ImageSet":
         """The first `count` images, or all."""
@@ -217,55 +221,7 @@ def _numbered(prefix: str, count: int) -> tuple[str, ...]:
     return tuple(f"{prefix}{index:05d}" for index in range(count))
 
 
-class _PairDataset:
-    """A torch data set: image id, both models' inputs, label. Holds the transforms, not the models."""
-
-    def __init__(self, images: ImageSet, transforms: tuple[Callable[[Any], Any], ...]) -> None:
-        self.images = images
-        self.transforms = transforms
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> tuple[Any, ...] | InvalidInput:
-        try:
-            image = self.images.load(index)
-        except InvalidInput as error:
-            return error  # a loader process would wrap it in its own traceback
-        inputs = [transform(image) for transform in self.transforms]
-        return self.images.image_ids[index], *inputs, int(self.images.labels[index])
-
-
-def batches_from(
-    start: int,
-    images: ImageSet,
-    transforms: tuple[Callable[[Any], Any], ...],
-    batch_size: int,
-    workers: int,
-) -> Iterator[tuple[tuple[Any, ...], ...]]:
-    """Batches (ids, inputs of each transform, labels) from image `start` on, in the order of the set."""
-    from torch.utils.data import DataLoader, Subset
-
-    data: Any = Subset(_PairDataset(images, transforms), range(start, len(images)))  # type: ignore[arg-type]
-    for batch in DataLoader(data, batch_size, num_workers=workers, collate_fn=_columns):
-        if isinstance(batch, InvalidInput):
-            raise batch
-        yield batch
-
-
-def _columns(rows: list[Any]) -> tuple[Any, ...] | InvalidInput:
-    """Rows to columns; inputs become one tensor, which costs a loader process one open file, not one each."""
-    fault = next((row for row in rows if isinstance(row, InvalidInput)), None)
-    if fault is not None:
-        return fault
-    ids, *inputs, labels = zip(*rows, strict=True)
-    try:
-        return ids, *(stacked(column) for column in inputs), labels
-    except InvalidInput as error:
-        return InvalidInput(f"{error} (In the batch of images `{ids[0]}` to `{ids[-1]}`.)")
-
-
-def stacked(inputs: Sequence[Any]) -> Any:
+def collate(inputs: Sequence[Any]) -> Any:
     """Preprocessed images as one tensor. Raises InvalidInput where their sizes differ."""
     import torch
 

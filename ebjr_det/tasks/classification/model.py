@@ -3,20 +3,17 @@
 A classifier owns its preprocessing. Heavy libraries are imported only for the family that is asked for.
 """
 
-import contextlib
-import os
-import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from importlib import import_module
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ebjr_det.checkpoints import check_sha256, find_checkpoint, load_into, read_state
-from ebjr_det.errors import ConfigError, EbjrError, did_you_mean, first_line
-from ebjr_det.tasks.classification.data import ImageSet, stacked
+from ebjr_det.errors import ConfigError, did_you_mean
+from ebjr_det.foreign import foreign_errors, import_callable
+from ebjr_det.tasks.classification.data import ImageSet, collate
 from ebjr_det.tasks.classification.flops import count_ebjr_flops
 from ebjr_det.tasks.classification.networks import NETWORKS
 from ebjr_det.tasks.classification.preprocessing import (
@@ -27,8 +24,6 @@ from ebjr_det.tasks.classification.preprocessing import (
     parse_preprocessing,
 )
 from ebjr_det.types import Logits, Output
-
-WEIGHTS_ONLY = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"  # torch's own switch, over whatever a library asks for
 
 
 class Classifier:
@@ -61,7 +56,7 @@ class Classifier:
         Copying the logits to the CPU waits for the device.
         """
         with torch.inference_mode():
-            batch = inputs if isinstance(inputs, Tensor) else stacked(inputs)  # a loader stacks its own
+            batch = inputs if isinstance(inputs, Tensor) else collate(inputs)  # a loader stacks its own
             logits = self.network(batch.to(self.device, non_blocking=True))
         values = logits.float().cpu().numpy()
         return Output(list(values), Logits.one_row(values))
@@ -155,7 +150,7 @@ def _build(
     if pretrained:
         raise ConfigError(f"Expected `pretrained` with timm/ or torchvision/, got it with `{arch}`.")
     if ":" in arch:
-        builder: Callable[..., Any] = _import_callable(arch)
+        builder: Callable[..., Any] = import_callable(arch)
         transform = Preprocessing((0.0,) * 3, (1.0,) * 3).build()
     elif arch in NETWORKS:
         builder, transform = NETWORKS[arch], Preprocessing(*CIFAR_STATISTICS).build()
@@ -201,40 +196,3 @@ def _from_torchvision(
 
 
 LIBRARIES = {"timm": _from_timm, "torchvision": _from_torchvision}
-
-
-def _import_callable(reference: str) -> Callable[..., Any]:
-    module, _, function = reference.partition(":")
-    here = os.getcwd()
-    if here not in sys.path:
-        sys.path.append(here)  # `python -m` has it, an installed command has not
-    try:
-        return getattr(import_module(module), function)  # type: ignore[no-any-return]
-    except Exception as error:  # importing runs the module, which can raise anything
-        raise ConfigError(
-            f"Expected `package.module:function`, got `{reference}`: {first_line(error)}."
-        ) from error
-
-
-@contextlib.contextmanager
-def foreign_errors(expected: str) -> Iterator[None]:
-    """Other people's code at work: what it raises becomes one line, what it unpickles only weights.
-
-    Raises:
-        ConfigError: anything but our own errors, with the cause chained.
-    """
-    before = os.environ.get(WEIGHTS_ONLY)
-    os.environ[WEIGHTS_ONLY] = "1"
-    try:
-        yield
-    except EbjrError:
-        raise
-    except Exception as error:
-        raise ConfigError(
-            f"Expected {expected}, got: {type(error).__name__}: {first_line(error)}."
-        ) from error
-    finally:
-        if before is None:
-            del os.environ[WEIGHTS_ONLY]
-        else:
-            os.environ[WEIGHTS_ONLY] = before

@@ -1,0 +1,84 @@
+"""Training pictures, changed at random: scaled, cropped, flipped, tinted; the boxes follow.
+
+Convention: picture number k of a training is changed by a generator of its own, seeded by k, so that a
+training that goes on after a break sees the same pictures as one that never stopped.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import albumentations
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from ebjr_det.errors import InvalidInput
+from ebjr_det.tasks.detection.data import DetectionSet
+
+SIZES = 16  # steps between the smallest and the largest scale
+LEAST_SEEN = 0.4  # of a box's area; an object of which a crop shows less is no object of that crop
+LEAST_SIDE = 3.0  # pixels
+
+
+def build_augmentation(
+    side: int, mean: Sequence[float], scale: tuple[float, float], flip: float, color: float
+) -> albumentations.Compose:
+    """The pipeline: any picture -> `side` x `side`.
+
+    Args:
+        mean: colour in [0, 1] of what lies outside the picture.
+        scale: of the longer side after resizing, as a multiple of `side`; above 1 the picture is cropped.
+        flip, color: probabilities of a horizontal flip and of a change of colours.
+    """
+    fill = tuple(float(255 * channel) for channel in mean)
+    sizes = [int(size) for size in np.linspace(scale[0] * side, scale[1] * side, SIZES).round()]
+    return albumentations.Compose(
+        [
+            albumentations.LongestMaxSize(sizes, interpolation=cv2.INTER_LINEAR, area_for_downscale="image"),
+            albumentations.PadIfNeeded(side, side, position="random", fill=fill),
+            albumentations.RandomCrop(side, side),
+            albumentations.HorizontalFlip(p=flip),
+            albumentations.ColorJitter((0.7, 1.3), (0.7, 1.3), (0.7, 1.3), (-0.05, 0.05), p=color),
+        ],
+        bbox_params=albumentations.BboxParams(
+            "coco", label_fields=["labels"], min_visibility=LEAST_SEEN, clip=True,
+            min_width=LEAST_SIDE, min_height=LEAST_SIDE,
+        ),
+    )  # fmt: skip
+
+
+@dataclass
+class TrainingSet:
+    """Picture k of a training: image k of an endless series of shuffled rounds, changed by generator k.
+
+    Gives uint8 pixels [3, s, s], boxes y1 x1 y2 x2 [m, 4], classes from 1 [m]: what effdet's bench wants.
+    """
+
+    data: DetectionSet
+    augmentation: albumentations.Compose
+    seed: int
+
+    def __getitem__(self, k: int) -> tuple[Tensor, Tensor, Tensor]:
+        index = self.image_at(k)
+        try:
+            picture = np.asarray(self.data.load(index))
+        except InvalidInput as error:
+            raise RuntimeError(str(error)) from error
+        truth = self.data.annotations.truths[index]
+        real = (truth.boxes[:, 2:] > 0).all(axis=1) & ~truth.crowd
+        self.augmentation.set_random_seed(int(np.random.SeedSequence([self.seed, k]).generate_state(1)[0]))
+        changed: dict[str, Any] = self.augmentation(
+            image=picture, bboxes=truth.boxes[real], labels=truth.labels[real]
+        )
+        boxes = np.asarray(changed["bboxes"], dtype=np.float32).reshape(-1, 4)
+        corners = np.concatenate([boxes[:, 1::-1], boxes[:, 1::-1] + boxes[:, :1:-1]], axis=1)
+        labels = np.asarray(changed["labels"], dtype=np.float32) + 1
+        pixels = np.ascontiguousarray(changed["image"].transpose(2, 0, 1))
+        return torch.from_numpy(pixels), torch.from_numpy(corners), torch.from_numpy(labels)
+
+    def image_at(self, k: int) -> int:
+        """Which image of the data picture k shows."""
+        turn, place = divmod(k, len(self.data))
+        return int(np.random.default_rng([self.seed, turn]).permutation(len(self.data))[place])

@@ -1,0 +1,92 @@
+"""Which output of a detector is which class of the data; the same for every detector.
+
+Convention: class indices of the data count from 0, in the order of its category ids. COCO's 90 ids, of which
+80 are used, are known here and nowhere above this folder.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ebjr_det.errors import ConfigError
+from ebjr_det.types import Detections, Logits, Output
+
+COCO_IDS = 90  # from 1; 10 of them were never used
+
+Found: TypeAlias = tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]
+"""One image: boxes x1 y1 x2 y2 [n, 4] in original pixels, scores [n], outputs [n], logits [n, outputs]."""
+
+
+@cache
+def coco_names() -> Mapping[int, str]:
+    """COCO's category ids and names, as torchvision publishes them with its weights."""
+    from torchvision.models.detection import RetinaNet_ResNet50_FPN_Weights
+
+    return dict(enumerate(RetinaNet_ResNet50_FPN_Weights.DEFAULT.meta["categories"]))
+
+
+def are_coco(categories: Mapping[int, str]) -> bool:
+    """Whether ids and names are COCO's, all 80 or some."""
+    return all(coco_names().get(key) == name for key, name in categories.items())
+
+
+@dataclass(frozen=True)
+class ClassMap:
+    """A detector's outputs as classes of the data.
+
+    Attributes:
+        columns: [classes] the output of each class of the data.
+        outputs: how many the detector has; those that are no class are left out, of logits and of boxes.
+    """
+
+    columns: NDArray[np.intp]
+    outputs: int
+
+    @classmethod
+    def of(
+        cls, categories: Mapping[int, str], outputs: int, name: str, *, background: bool = False
+    ) -> "ClassMap":
+        """Outputs in the order of the classes, or COCO's 90 where the data's categories are COCO's.
+
+        Args:
+            categories: id -> name of the data's classes, by ascending id.
+            outputs: how many the detector has, a first one for the background included.
+            background: whether the first output is none of the classes.
+
+        Raises:
+            ConfigError: the detector's outputs fit the data in neither way.
+        """
+        first, told = int(background), outputs - int(background)
+        if told == len(categories):
+            return cls(np.arange(told) + first, outputs)
+        if told == COCO_IDS and are_coco(categories):
+            return cls(np.array(list(categories), dtype=np.intp) - 1 + first, outputs)
+        raise ConfigError(
+            f"Expected `{name}` to know the {len(categories)} classes of the data, got a detector of {told} "
+            "classes. Set `num_classes`, and give weights for these classes."
+        )
+
+    def output(self, found: Sequence[Found]) -> Output:
+        """What the core sees: detections of the data's classes, and their logits, padded."""
+        label_of = np.full(self.outputs, -1, dtype=np.intp)
+        label_of[self.columns] = np.arange(len(self.columns))
+        kept = [
+            (boxes[own], scores[own], labels[own], logits[own][:, self.columns])
+            for boxes, scores, outputs, logits in found
+            for labels in (label_of[outputs],)
+            for own in (labels >= 0,)
+        ]
+        longest = max((len(row[1]) for row in kept), default=0)
+        values = np.zeros((len(kept), max(longest, 1), len(self.columns)), dtype=np.float32)
+        valid = np.zeros(values.shape[:2], dtype=bool)
+        for index, (_, scores, _, logits) in enumerate(kept):
+            values[index, : len(scores)], valid[index, : len(scores)] = logits, True
+        predictions = [
+            Detections(boxes.astype(np.float64), scores.astype(np.float64), labels)
+            for boxes, scores, labels, _ in kept
+        ]
+        return Output(predictions, Logits(values, valid))

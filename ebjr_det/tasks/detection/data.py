@@ -1,0 +1,155 @@
+"""Images with annotated objects: any COCO-format set, and scenes of digits that need no download.
+
+A `DetectionSet` names its images, knows their objects and loads one picture at a time. Knows nothing about
+networks.
+"""
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from PIL import Image, ImageOps
+
+from ebjr_det.errors import ConfigError, InvalidInput, did_you_mean, first_line
+from ebjr_det.files import existing_file
+from ebjr_det.tasks.detection import scenes
+from ebjr_det.tasks.detection.annotations import Annotations, load_annotations
+from ebjr_det.tasks.detection.metric import Target
+
+COCO_SOURCE = "https://cocodataset.org/#download, or run `ebjr-det download coco-val2017`"
+PictureAt = Callable[[int], Image.Image]
+
+
+@dataclass(frozen=True)
+class DetectionSet:
+    """Annotated images by index. `load(i)` gives a PIL image in RGB and raises InvalidInput that names it."""
+
+    annotations: Annotations
+    load: PictureAt
+    skip_unreadable: bool = True
+
+    def __len__(self) -> int:
+        return len(self.annotations)
+
+    @property
+    def image_ids(self) -> tuple[str, ...]:
+        """COCO's ids as text."""
+        return tuple(str(image) for image in self.annotations.image_ids)
+
+    @property
+    def categories(self) -> dict[int, str]:
+        """Category id -> name, ascending; a class index is a position here."""
+        return dict(zip(self.annotations.category_ids, self.annotations.class_names, strict=True))
+
+    def target(self, index: int) -> Target:
+        """What the detections in an image are judged by."""
+        return Target(self.annotations.truths[index], len(self.annotations.category_ids))
+
+
+def build_data(
+    dataset: str,
+    root: str | None = None,
+    split: str | None = None,
+    annotations: str | None = None,
+    images: str | None = None,
+    ids: Sequence[int] | None = None,
+    limit: int | None = None,
+    skip_unreadable: bool = True,
+) -> DetectionSet:
+    """A data set by name.
+
+    Args:
+        dataset: `coco` (any set in COCO's format) or `digit_scenes`.
+        root, split: COCO's layout: `root/annotations/instances_<split>.json` and pictures in `root/<split>`.
+            Digit scenes have the splits `train`, `calibration` and `test`, and no root.
+        annotations, images: of a set in another layout: the JSON file and the folder of its pictures.
+        ids: only these images; `limit`: and of those only the first so many.
+        skip_unreadable: go on without a picture that cannot be decoded, naming it; else that is an error.
+
+    Raises:
+        ConfigError: unknown name or split, no root, ids that are not there.
+        InvalidInput: missing, damaged or empty data.
+    """
+    if dataset not in SETS:
+        raise ConfigError(f"Expected a known `dataset`, got `{dataset}`. {did_you_mean(dataset, SETS)}")
+    whole, load = SETS[dataset](root, split, annotations, images)
+    part = whole.subset(ids, limit)
+    position = {image: index for index, image in enumerate(whole.image_ids)}
+    chosen = [position[image] for image in part.image_ids]
+    return DetectionSet(part, lambda index: load(chosen[index]), skip_unreadable)
+
+
+def _coco(
+    root: str | None, split: str | None, annotations: str | None, images: str | None
+) -> tuple[Annotations, PictureAt]:
+    if annotations is None or images is None:
+        if root is None or split is None:
+            raise ConfigError(
+                "Expected `data.root` and `data.split`, or `data.annotations` and `data.images`, got neither."
+            )
+        annotations = annotations or f"{root}/annotations/instances_{split}.json"
+        images = images or f"{root}/{split}"
+    path, folder = Path(annotations), Path(images)
+    found = load_annotations(existing_file(path, f"COCO annotations (from {COCO_SOURCE})"))
+    if not folder.is_dir():
+        raise InvalidInput(
+            f"Expected a folder of pictures at `{folder}`, got none. Get it from {COCO_SOURCE}."
+        )
+    return found, partial(_annotated_picture, found, folder)
+
+
+def _annotated_picture(annotations: Annotations, folder: Path, index: int) -> Image.Image:
+    """The picture of an annotated image, as its annotator saw it."""
+    width, height = annotations.sizes[index]
+    return open_picture(folder / annotations.file_names[index], (int(width), int(height)))
+
+
+def open_picture(path: Path, size: tuple[int, int] = (0, 0)) -> Image.Image:
+    """A picture as RGB, whatever its mode, turned as its camera says.
+
+    Args:
+        size: width and height of the annotated picture, 0 where unknown. A picture that has them without
+            being turned stays as it is: its boxes were drawn so.
+
+    Raises:
+        InvalidInput: it cannot be decoded, is suspiciously large, or has another size in both ways.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            warnings.simplefilter("ignore", UserWarning)  # odd metadata
+            with Image.open(path) as opened:
+                turned = opened if opened.size == size else ImageOps.exif_transpose(opened)
+                picture = turned.convert("RGB")
+    except Exception as error:  # a damaged picture can raise anything
+        raise InvalidInput(f"Expected a readable picture, got `{path}`: {first_line(error)}.") from error
+    if all(size) and picture.size != size:
+        raise InvalidInput(
+            f"Expected `{path}` to have the annotated size {size[0]} x {size[1]}, got {picture.width} x "
+            f"{picture.height}."
+        )
+    return picture
+
+
+def _digit_scenes(
+    root: str | None, split: str | None, annotations: str | None, images: str | None
+) -> tuple[Annotations, PictureAt]:
+    if root or annotations or images:
+        raise ConfigError("Expected digit scenes without `root`, `annotations` and `images`, got some.")
+    split = split or "test"
+    if split not in scenes.SPLITS:
+        raise ConfigError(
+            f"Expected a split of digit_scenes, got `{split}`. {did_you_mean(split, scenes.SPLITS)}"
+        )
+    return scenes.describe(split), partial(scenes.draw_scene, split)
+
+
+collate = list
+"""Pictures of several sizes are no tensor: a batch is a list of inputs."""
+
+SETS: dict[str, Callable[..., tuple[Annotations, PictureAt]]] = {
+    "coco": _coco,
+    "digit_scenes": _digit_scenes,
+}

@@ -1,0 +1,193 @@
+"""EfficientDet by its effdet name as a `types.Model`: boxes, and for every box its full vector of class logits.
+
+effdet's own bench keeps only the winning logit of a box. Here its steps are taken with its own parts, in the
+same order, and the anchor of every kept box is remembered, so that its whole row of logits can be read.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torchvision.ops import batched_nms
+
+from ebjr_det.errors import ConfigError, did_you_mean
+from ebjr_det.foreign import foreign_errors
+from ebjr_det.tasks.detection.classes import ClassMap
+from ebjr_det.types import Output
+
+STRIDE = 128  # of the coarsest level: sides of the input are multiples of it
+NMS_IOU = 0.5
+SOFT_NMS = {"method_gaussian": True, "iou_threshold": 0.3, "score_threshold": 0.001}  # as in effdet's bench
+
+
+class Input(NamedTuple):
+    """One preprocessed picture: uint8 [3, s, s], and how many original pixels one of its pixels is."""
+
+    pixels: NDArray[np.uint8]
+    scale: float
+    size: tuple[int, int]
+    """Width and height of the original."""
+
+
+class Kept(NamedTuple):
+    """One image's kept boxes, best first: x1 y1 x2 y2 [n, 4] in original pixels, scores, classes, logits."""
+
+    boxes: Tensor
+    scores: Tensor
+    classes: Tensor
+    logits: Tensor
+
+
+def build_network(
+    name: str,
+    *,
+    num_classes: int | None = None,
+    image_size: int | None = None,
+    max_detections: int = 100,
+    soft_nms: bool = False,
+    options: Mapping[str, Any] | None = None,
+) -> nn.Module:
+    """An EfficientDet with fresh weights; nothing is asked of any hub.
+
+    Args:
+        name: one of effdet's configurations, for example `tf_efficientdet_d0`.
+        num_classes, image_size: instead of the configuration's own.
+        options: further settings of effdet's configuration to replace, for example `fpn_channels`.
+
+    Raises:
+        ConfigError: an unknown name or option, or a side that is no multiple of 128.
+    """
+    from effdet import EfficientDet, get_efficientdet_config
+    from effdet.config.model_config import efficientdet_model_param_dict
+
+    if name not in efficientdet_model_param_dict:
+        hint = did_you_mean(name, efficientdet_model_param_dict)
+        raise ConfigError(f"Expected an effdet model, got `{name}`. {hint}")
+    config = get_efficientdet_config(name)
+    for key, value in (options or {}).items():
+        if key not in config:
+            raise ConfigError(f"Expected an option of effdet, got `{key}`. {did_you_mean(key, config)}")
+        config[key] = value
+    if num_classes is not None:
+        config.num_classes = num_classes
+    if image_size is not None:
+        config.image_size = (image_size, image_size)
+    config.max_det_per_image, config.soft_nms = max_detections, soft_nms
+    if any(side % STRIDE for side in config.image_size):
+        raise ConfigError(
+            f"Expected `image_size` to be a multiple of {STRIDE}, got {list(config.image_size)}."
+        )
+    with foreign_errors(f"options from which `effdet/{name}` can be built"):
+        network: nn.Module = EfficientDet(config, pretrained_backbone=False)
+    return network
+
+
+class EfficientDetector:
+    """An EfficientDet as the core sees it.
+
+    Args:
+        name: shown in tables.
+        network: of `build_network`.
+        classes: which outputs are which classes of the data.
+        device: where the network runs.
+    """
+
+    def __init__(self, name: str, network: nn.Module, classes: ClassMap, device: str = "cpu") -> None:
+        from effdet.anchors import Anchors
+        from effdet.data.transforms import transforms_coco_eval
+
+        self.name, self.classes, self.device = name, classes, torch.device(device)
+        self.network = network.eval().to(self.device)
+        config: Any = network.config
+        self.config = config
+        self.anchors = Anchors.from_config(config).boxes.to(self.device)
+        self.mean, self.std = (
+            (torch.tensor(values, device=self.device) * 255).view(1, 3, 1, 1) for values in statistics(config)
+        )
+        self._transform = transforms_coco_eval(
+            tuple(config.image_size), use_prefetcher=True, mean=statistics(config)[0]
+        )
+
+    def preprocess(self, image: Any) -> Input:
+        """A PIL image, RGB -> resized to fit, padded with the mean colour: effdet's evaluation transform."""
+        pixels, how = self._transform(image, {})
+        return Input(pixels, float(how["img_scale"]), image.size)
+
+    def normalize(self, inputs: Sequence[Input]) -> Tensor:
+        """The network's input [images, 3, s, s]."""
+        pixels = torch.from_numpy(np.stack([one.pixels for one in inputs]))
+        return (pixels.to(self.device, non_blocking=True).float() - self.mean) / self.std
+
+    def __call__(self, inputs: Sequence[Input]) -> Output:
+        """Detections and their rows of logits, best first. Copying to the CPU waits for the device."""
+        with torch.inference_mode():
+            kept = self.detect(self.normalize(inputs), inputs)
+        return self.classes.output(
+            [
+                (
+                    k.boxes.cpu().numpy(),
+                    k.scores.cpu().numpy(),
+                    k.classes.cpu().numpy(),
+                    k.logits.cpu().numpy(),
+                )
+                for k in kept
+            ]
+        )
+
+    def detect(self, batch: Tensor, inputs: Sequence[Input]) -> list[Kept]:
+        """The network and everything after it, image by image."""
+        levels = self.network(batch)
+        count = int(self.config.num_classes)
+        logits, offsets = (
+            torch.cat([level.permute(0, 2, 3, 1).reshape(len(batch), -1, width) for level in side], dim=1)
+            for side, width in zip(levels, (count, 4), strict=True)
+        )
+        return [self._keep(*row) for row in zip(logits, offsets, inputs, strict=True)]
+
+    def _keep(self, logits: Tensor, offsets: Tensor, image: Input) -> Kept:
+        """One image: logits [anchors, classes] and offsets [anchors, 4] -> the boxes that stay."""
+        from effdet.anchors import clip_boxes_xyxy, decode_box_outputs
+
+        anchors, classes = best_pairs(logits, int(self.config.max_detection_points))
+        boxes = decode_box_outputs(offsets[anchors].float(), self.anchors[anchors], output_xyxy=True)
+        scale = torch.tensor(image.scale, device=boxes.device)
+        size = torch.tensor(image.size, device=boxes.device)
+        boxes = clip_boxes_xyxy(boxes, size / scale)
+        scores = logits[anchors, classes].float().sigmoid()
+        if self.config.soft_nms:
+            from effdet.soft_nms import batched_soft_nms
+
+            kept, softened = batched_soft_nms(boxes, scores, classes, **SOFT_NMS)
+            scores[kept] = softened
+        else:
+            kept = batched_nms(boxes, scores, classes, NMS_IOU)
+        kept = kept[: int(self.config.max_det_per_image)]
+        return Kept(boxes[kept] * scale, scores[kept], classes[kept], logits[anchors[kept]].float())
+
+    def facts(self, image: Any) -> dict[str, Any]:
+        """Exact numbers beside the MACs."""
+        parameters = sum(parameter.numel() for parameter in self.network.parameters())
+        return {"parameters": parameters, "image_size": list(self.config.image_size)}
+
+
+def best_pairs(logits: Tensor, most: int) -> tuple[Tensor, Tensor]:
+    """The `most` largest of logits [anchors, classes], descending: their anchors and their classes.
+
+    The anchors of the winners are among the `most` anchors with the largest maxima, so only those are sorted:
+    a tenth of the work of sorting all pairs at 90 classes, and the same pairs.
+    """
+    likely = logits.amax(dim=1).topk(min(most, len(logits))).indices
+    rows = logits[likely]
+    pairs = rows.flatten().topk(min(most, rows.numel())).indices
+    return likely[pairs // rows.shape[1]], pairs % rows.shape[1]
+
+
+def statistics(config: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of the channels in [0, 1] that a configuration asks for."""
+    from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+
+    mean, std = config.get("mean", IMAGENET_DEFAULT_MEAN), config.get("std", IMAGENET_DEFAULT_STD)
+    return tuple(float(m) for m in mean), tuple(float(s) for s in std)
