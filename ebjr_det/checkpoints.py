@@ -7,6 +7,7 @@ read with torch's weights_only unpickler. Knows nothing about architectures.
 
 import os
 import pickle
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -214,3 +215,23 @@ def load_into(network: "torch.nn.Module", state: Mapping[str, "torch.Tensor"], o
         raise CheckpointError(
             f"Expected `{origin}` to hold weights as numbers, got: {first_line(error)}."
         ) from error
+
+
+def load_fitting(network: "torch.nn.Module", state: Mapping[str, "torch.Tensor"], origin: str) -> None:
+    """Put in what fits of another network's state; the rest keeps its fresh weights and is named on stderr.
+
+    Raises:
+        CheckpointError: not even half of the network's tensors are there.
+    """
+    own = network.state_dict()
+    fitting = {key: value for key, value in state.items() if key in own and value.shape == own[key].shape}
+    left = [key for key in own if key not in fitting and not key.endswith(UNUSED)]
+    if len(left) > len(fitting):
+        raise CheckpointError(
+            f"Expected weights of a similar network in `{origin}`, got {len(fitting)} tensors that fit, "
+            f"{len(left)} missing."
+        )
+    if left:
+        named = ", ".join(left[:3]) + ", ..." * (len(left) > 3)
+        print(f"`{origin}` lacks {len(left)} tensors, which start anew: {named}", file=sys.stderr)
+    network.load_state_dict({**own, **fitting})

@@ -5,6 +5,7 @@ Task-specific parts come from the task's rooms by name, so this file serves ever
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from ebjr_det.joint import Batch, JointModel, JointOutput, ScoreFunction, Scores
 from ebjr_det.loader import batches_from
 from ebjr_det.records import PartStore
 from ebjr_det.reporting.report import Profile
-from ebjr_det.tasks import build_task, room
+from ebjr_det.tasks import build_task, has_room, room
 from ebjr_det.types import PairedRun, RouterDecision, Task
 
 
@@ -29,7 +30,7 @@ class Pair:
 
     Attributes:
         data: the task's data set; has `image_ids`, `load(index)` and a length.
-        student, teacher: `types.Model`s that also tell their exact `facts(image)`.
+        student, teacher: `types.Model`s; those of this package also tell their exact `facts(image)`.
     """
 
     config: EvaluateConfig
@@ -45,10 +46,7 @@ class Pair:
         device = resolve_device(config.run.device)
         data = room(config.task, "data").build_data(**dict(config.data))
         config = with_checksums(config)
-        build = room(config.task, "model").build_model
-        student, teacher = (
-            build(data, device=device, **dict(section)) for section in (config.student, config.teacher)
-        )
+        student, teacher = build_models(config, data, device)
         return cls(config, build_task(config.task), data, student, teacher, device)
 
     def run(self, scores: ScoresFunction, parts: PartStore) -> PairedRun:
@@ -79,14 +77,29 @@ class Pair:
         )
         return (Batch(*columns) for columns in stream)
 
-    def cost(self) -> CostModel:
-        """Counted multiply-adds of both models on the first image."""
-        image = self.data.load(0)
-        macs = (
-            count_macs(lambda model=model: model([model.preprocess(image)]))  # type: ignore[misc]
-            for model in (self.student, self.teacher)
+    def cost(self, run: PairedRun) -> CostModel:
+        """Multiply-adds of both models: as the configuration states, or counted on the run's first image."""
+        image = self.data.load(self.data.image_ids.index(run.image_ids[0]))
+
+        def macs(model: Any, stated: float | None) -> float:
+            return count_macs(lambda: model([model.preprocess(image)])) if stated is None else stated
+
+        return CostModel(
+            macs(self.student, self.config.student.macs), macs(self.teacher, self.config.teacher.macs)
         )
-        return CostModel(*macs)
+
+    def write_artifacts(
+        self, folder: Path, run: PairedRun, reported: PairedRun, decision: RouterDecision, score: str
+    ) -> None:
+        """What the task leaves beside a report, where it leaves anything.
+
+        Args:
+            run: all images; `reported`: those that the report is about; `decision`: on these.
+        """
+        if has_room(self.config.task, "artifacts"):
+            artifacts = room(self.config.task, "artifacts")
+            artifacts.write_results_of(folder, self.data, run, decision.threshold, score)
+            artifacts.write_gallery(folder, self.data, reported, decision)
 
     def measure(
         self, run: PairedRun, score: ScoreFunction, decision: RouterDecision
@@ -126,10 +139,22 @@ class Pair:
         timed = outputs[settings.warmup :]
         return times, float(np.mean([output.decision.deferral_rate for output in timed]))
 
-    def profile(self, side: str, times: Mapping[str, Latency]) -> Profile:
-        """Name, latency and exact numbers of one model."""
+    def profile(self, side: str, times: Mapping[str, Latency], run: PairedRun) -> Profile:
+        """Name, latency and, where the model tells them, exact numbers of one model."""
         model = getattr(self, side)
-        return Profile(model.name, times.get(side), model.facts(self.data.load(0)))
+        image = self.data.load(self.data.image_ids.index(run.image_ids[0]))
+        facts = model.facts(image) if hasattr(model, "facts") else {}
+        return Profile(model.name, times.get(side), facts)
+
+
+def build_models(config: EvaluateConfig, data: Any, device: str) -> tuple[Any, Any]:
+    """Student and teacher for the classes of the data."""
+    build = room(config.task, "model").build_model
+    student, teacher = (
+        build(data, device=device, **{key: value for key, value in section if key != "macs"})
+        for section in (config.student, config.teacher)
+    )
+    return student, teacher
 
 
 def with_checksums(config: EvaluateConfig) -> EvaluateConfig:

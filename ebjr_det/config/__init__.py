@@ -1,15 +1,24 @@
 """One typed definition of a run: the YAML file, `--set a.b=c` and `--print-config` all come from it."""
 
-from ebjr_det.config.loading import dump_config, identity, load_config, parse_config, parse_section
-from ebjr_det.config.sections import CONFIGS, EvaluateConfig, RouterSection
+from ebjr_det.config.loading import (
+    dump_config,
+    identity,
+    load_config,
+    load_train_config,
+    parse_config,
+    parse_section,
+)
+from ebjr_det.config.sections import CONFIGS, EvaluateConfig, RouterSection, TrainConfig
 
 __all__ = [
     "CONFIGS",
     "EvaluateConfig",
     "RouterSection",
+    "TrainConfig",
     "dump_config",
     "identity",
     "load_config",
+    "load_train_config",
     "parse_config",
     "parse_section",
 ]

@@ -11,7 +11,7 @@ from typing import Any, TypeVar, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from ebjr_det.config.sections import CONFIGS, BaseSection, EvaluateConfig
+from ebjr_det.config.sections import CONFIGS, BaseSection, EvaluateConfig, TrainConfig
 from ebjr_det.errors import ConfigError, EbjrError, did_you_mean
 from ebjr_det.files import existing_file
 from ebjr_det.plain_yaml import FlatDumper, FlatLoader
@@ -33,12 +33,21 @@ def identity(config: EvaluateConfig) -> dict[str, Any]:
 
 
 def load_config(path: str | Path, changes: Iterable[str] = ()) -> EvaluateConfig:
-    """Read a YAML file, apply `a.b=value` changes in order, check everything.
+    """Read the YAML file of an evaluation, apply `a.b=value` changes in order, check everything.
 
     Raises:
         InvalidInput: no such file.
         ConfigError: not YAML, an unknown key (with the nearest), a value of another type or out of range.
     """
+    return parse_config(_read(path, changes))
+
+
+def load_train_config(path: str | Path, changes: Iterable[str] = ()) -> TrainConfig:
+    """The same of a training."""
+    return parse_section(TrainConfig, _read(path, changes))
+
+
+def _read(path: str | Path, changes: Iterable[str]) -> dict[str, Any]:
     try:
         text = existing_file(Path(path), "a configuration").read_text(encoding="utf-8")
         content = yaml.load(text, FlatLoader)  # noqa: S506, a SafeLoader
@@ -51,7 +60,7 @@ def load_config(path: str | Path, changes: Iterable[str] = ()) -> EvaluateConfig
         raise ConfigError(f"Expected a mapping of settings in `{path}`, got {reprlib.repr(content)}.")
     for change in changes:
         _apply(content, change)
-    return parse_config(content)
+    return content
 
 
 def parse_config(content: dict[str, Any]) -> EvaluateConfig:
@@ -71,7 +80,7 @@ def parse_section(model: type[Section], content: dict[str, Any]) -> Section:
         raise ConfigError(_first_fault(error, model)) from error
 
 
-def dump_config(config: EvaluateConfig) -> str:
+def dump_config(config: BaseSection) -> str:
     """The resolved configuration as YAML, every default written out."""
     return yaml.dump(config.model_dump(), Dumper=FlatDumper, sort_keys=False)
 
@@ -107,7 +116,7 @@ def _first_fault(error: ValidationError, model: type[BaseModel]) -> str:
 
 
 def _fields_at(sections: list[str], model: type[BaseModel]) -> list[str]:
-    for section in sections:
+    for section in (name for name in sections if not name.isdecimal()):  # a place in a list
         annotation = model.model_fields[section].annotation
         options = [annotation, *get_args(annotation)]
         model = next(o for o in options if isinstance(o, type) and issubclass(o, BaseModel))

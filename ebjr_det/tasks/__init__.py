@@ -6,6 +6,7 @@ Every task folder has the rooms `metric` (a `types.Task`), `data` (`build_data`,
 
 from collections.abc import Callable
 from importlib import import_module
+from importlib.util import find_spec
 from types import ModuleType
 
 from ebjr_det.errors import ConfigError, did_you_mean
@@ -20,6 +21,11 @@ def room(task: str, name: str) -> ModuleType:
     if task not in TASKS:
         raise ConfigError(f"Expected a known task, got `{task}`. {did_you_mean(task, TASKS)}")
     return import_module(f"ebjr_det.tasks.{task}.{name}")
+
+
+def has_room(task: str, name: str) -> bool:
+    """Whether a task has a room that not every task needs."""
+    return find_spec(f"ebjr_det.tasks.{task}.{name}") is not None
 
 
 def build_task(name: str) -> Task:

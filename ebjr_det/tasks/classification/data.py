@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ebjr_det.errors import ConfigError, InvalidInput, did_you_mean, first_line
 from ebjr_det.files import checksum, existing_file
+from ebjr_det.pictures import SUFFIXES
 from ebjr_det.tasks.classification.unpickle import PlainUnpickler
 
 CIFAR_FILES = {
@@ -45,7 +46,6 @@ CIFAR_FILES = {
     ),
 }
 CIFAR_SOURCE = "https://www.cs.toronto.edu/~kriz/cifar.html"
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 DIGITS_TRAINING = 597
 
 
@@ -101,6 +101,9 @@ def build_data(
     if dataset not in SETS:
         raise ConfigError(f"Expected a known `dataset`, got `{dataset}`. {did_you_mean(dataset, SETS)}")
     return SETS[dataset](root, split, verify).head(limit)
+
+
+build_named = build_data  # the classes of a data set, for pictures of one's own
 
 
 def _cifar(name: str, root: str | None, split: str | None, verify: bool) -> ImageSet:
@@ -166,7 +169,7 @@ def _image_folder(root: str | None, split: str | None, verify: bool) -> ImageSet
         for index, name in enumerate(classes)
         for folder, _, files in sorted(os.walk(base / name))
         for path in (Path(folder) / file for file in sorted(files))
-        if path.suffix.lower() in IMAGE_SUFFIXES
+        if path.suffix.lower() in SUFFIXES
     ]
     if not found:
         raise InvalidInput(f"Expected images in class folders below `{base}`, got none.")

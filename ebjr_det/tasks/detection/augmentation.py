@@ -4,10 +4,12 @@ Convention: picture number k of a training is changed by a generator of its own,
 training that goes on after a break sees the same pictures as one that never stopped.
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would ask the network for a newer version
 import albumentations
 import cv2
 import numpy as np
@@ -23,7 +25,7 @@ LEAST_SIDE = 3.0  # pixels
 
 
 def build_augmentation(
-    side: int, mean: Sequence[float], scale: tuple[float, float], flip: float, color: float
+    side: int, mean: Sequence[float], scale: Sequence[float], flip: float, color: float
 ) -> albumentations.Compose:
     """The pipeline: any picture -> `side` x `side`.
 

@@ -16,6 +16,7 @@ from ebjr_det.errors import ConfigError
 from ebjr_det.types import Detections, Logits, Output
 
 COCO_IDS = 90  # from 1; 10 of them were never used
+UNUSED = ("__background__", "N/A")  # what torchvision calls those, and what is no object
 
 Found: TypeAlias = tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]
 """One image: boxes x1 y1 x2 y2 [n, 4] in original pixels, scores [n], outputs [n], logits [n, outputs]."""

@@ -4,18 +4,20 @@ A `DetectionSet` names its images, knows their objects and loads one picture at 
 networks.
 """
 
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-from PIL import Image, ImageOps
+from PIL import Image
 
-from ebjr_det.errors import ConfigError, InvalidInput, did_you_mean, first_line
+from ebjr_det.errors import ConfigError, InvalidInput, did_you_mean
 from ebjr_det.files import existing_file
+from ebjr_det.pictures import open_picture
 from ebjr_det.tasks.detection import scenes
 from ebjr_det.tasks.detection.annotations import Annotations, load_annotations
+from ebjr_det.tasks.detection.classes import UNUSED, coco_names
 from ebjr_det.tasks.detection.metric import Target
 
 COCO_SOURCE = "https://cocodataset.org/#download, or run `ebjr-det download coco-val2017`"
@@ -42,6 +44,11 @@ class DetectionSet:
     def categories(self) -> dict[int, str]:
         """Category id -> name, ascending; a class index is a position here."""
         return dict(zip(self.annotations.category_ids, self.annotations.class_names, strict=True))
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """By class index."""
+        return self.annotations.class_names
 
     def target(self, index: int) -> Target:
         """What the detections in an image are judged by."""
@@ -81,6 +88,28 @@ def build_data(
     return DetectionSet(part, lambda index: load(chosen[index]), skip_unreadable)
 
 
+@dataclass(frozen=True)
+class Named:
+    """The classes of a data set without its pictures: category id -> name, ascending."""
+
+    categories: Mapping[int, str]
+
+
+def build_named(dataset: str, annotations: str | None = None, **where: Any) -> Named:
+    """The classes of a data set, for pictures of one's own: of its annotations, or COCO's where it has none.
+
+    Args:
+        dataset, annotations, where: as in `build_data`.
+    """
+    if dataset == "coco":
+        path = Path(annotations or f"{where.get('root')}/annotations/instances_{where.get('split')}.json")
+        if not path.is_file():
+            return Named({key: name for key, name in coco_names().items() if name not in UNUSED})
+        found = load_annotations(path)
+        return Named(dict(zip(found.category_ids, found.class_names, strict=True)))
+    return Named(build_data(dataset, annotations=annotations, **where).categories)
+
+
 def _coco(
     root: str | None, split: str | None, annotations: str | None, images: str | None
 ) -> tuple[Annotations, PictureAt]:
@@ -104,33 +133,6 @@ def _annotated_picture(annotations: Annotations, folder: Path, index: int) -> Im
     """The picture of an annotated image, as its annotator saw it."""
     width, height = annotations.sizes[index]
     return open_picture(folder / annotations.file_names[index], (int(width), int(height)))
-
-
-def open_picture(path: Path, size: tuple[int, int] = (0, 0)) -> Image.Image:
-    """A picture as RGB, whatever its mode, turned as its camera says.
-
-    Args:
-        size: width and height of the annotated picture, 0 where unknown. A picture that has them without
-            being turned stays as it is: its boxes were drawn so.
-
-    Raises:
-        InvalidInput: it cannot be decoded, is suspiciously large, or has another size in both ways.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            warnings.simplefilter("ignore", UserWarning)  # odd metadata
-            with Image.open(path) as opened:
-                turned = opened if opened.size == size else ImageOps.exif_transpose(opened)
-                picture = turned.convert("RGB")
-    except Exception as error:  # a damaged picture can raise anything
-        raise InvalidInput(f"Expected a readable picture, got `{path}`: {first_line(error)}.") from error
-    if all(size) and picture.size != size:
-        raise InvalidInput(
-            f"Expected `{path}` to have the annotated size {size[0]} x {size[1]}, got {picture.width} x "
-            f"{picture.height}."
-        )
-    return picture
 
 
 def _digit_scenes(

@@ -1,4 +1,4 @@
-"""EfficientDet by its effdet name as a `types.Model`: boxes, and for every box its full vector of class logits.
+"""EfficientDet by its effdet name as a `types.Model`: boxes, and for every box all of its class logits.
 
 effdet's own bench keeps only the winning logit of a box. Here its steps are taken with its own parts, in the
 same order, and the anchor of every kept box is remembered, so that its whole row of logits can be read.

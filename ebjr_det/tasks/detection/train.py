@@ -16,12 +16,13 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
-from ebjr_det.errors import CheckpointError, InvalidInput, first_line
+from ebjr_det.errors import CheckpointError, ConfigError, InvalidInput, first_line
 from ebjr_det.files import atomic_write
-from ebjr_det.tasks.detection.augmentation import TrainingSet
+from ebjr_det.tasks.detection.augmentation import TrainingSet, build_augmentation
 from ebjr_det.tasks.detection.data import DetectionSet
-from ebjr_det.tasks.detection.efficientdet import EfficientDetector
+from ebjr_det.tasks.detection.efficientdet import EfficientDetector, statistics
 from ebjr_det.tasks.detection.metric import AveragePrecision
+from ebjr_det.types import Model
 
 STATE = "state.pt"
 LOG = "log.csv"
@@ -183,6 +184,29 @@ class Trainer:
         }
         with atomic_write(self.folder / WEIGHTS) as temporary:
             save_file(state, temporary)
+
+
+def build_trainer(
+    detector: Model,
+    data: DetectionSet,
+    validation: DetectionSet | None,
+    folder: Path,
+    schedule: Schedule,
+    **augment: Any,
+) -> Trainer:
+    """A training of a detector on annotated images.
+
+    Args:
+        augment: see `augmentation.build_augmentation`.
+
+    Raises:
+        ConfigError: the detector is no EfficientDet.
+    """
+    if not isinstance(detector, EfficientDetector):
+        raise ConfigError(f"Expected `effdet/NAME` to train, got `{detector.name}`.")
+    side, mean = int(detector.config.image_size[0]), statistics(detector.config)[0]
+    pictures = TrainingSet(data, build_augmentation(side, mean, **augment), schedule.seed)
+    return Trainer(detector, pictures, schedule, folder, validation)
 
 
 def judge(detector: EfficientDetector, data: DetectionSet) -> dict[str, float]:

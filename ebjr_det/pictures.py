@@ -1,0 +1,83 @@
+"""Pictures on disk: found by name, folder or pattern, opened as RGB, written with a strip of text above.
+
+Knows nothing about what is in them.
+"""
+
+import glob
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ebjr_det.errors import InvalidInput, first_line
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
+PADDING = 6
+
+
+def find_pictures(names: Sequence[str]) -> list[Path]:
+    """The files behind names, folders (all pictures below them) and patterns such as `*.jpg`, each once.
+
+    Raises:
+        InvalidInput: a name behind which there is no picture.
+    """
+    found: dict[Path, None] = {}
+    for name in names:
+        path = Path(name)
+        if path.is_file():
+            here = [path]
+        elif path.is_dir():
+            here = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+        else:
+            here = sorted(p for p in map(Path, glob.glob(name, recursive=True)) if p.is_file())
+        if not here:
+            raise InvalidInput(f"Expected pictures at `{name}`, a file, a folder or a pattern, got none.")
+        found |= dict.fromkeys(here)
+    return list(found)
+
+
+def open_picture(path: Path, size: tuple[int, int] = (0, 0)) -> "Image.Image":
+    """A picture as RGB, whatever its mode, turned as its camera says.
+
+    Args:
+        size: width and height of the annotated picture, 0 where unknown. A picture that has them without
+            being turned stays as it is: its boxes were drawn so.
+
+    Raises:
+        InvalidInput: it cannot be decoded, is suspiciously large, or has another size either way.
+    """
+    from PIL import Image, ImageOps
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            warnings.simplefilter("ignore", UserWarning)  # odd metadata
+            with Image.open(path) as opened:
+                turned = opened if opened.size == size else ImageOps.exif_transpose(opened)
+                picture = turned.convert("RGB")
+    except Exception as error:  # a damaged picture can raise anything
+        raise InvalidInput(f"Expected a readable picture, got `{path}`: {first_line(error)}.") from error
+    if all(size) and picture.size != size:
+        raise InvalidInput(
+            f"Expected `{path}` to have the annotated size {size[0]} x {size[1]}, got {picture.width} x "
+            f"{picture.height}."
+        )
+    return picture
+
+
+def with_strip(picture: "Image.Image", text: str, color: str) -> "Image.Image":
+    """The picture under a strip of `color` with white text, which is shortened to fit."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    letters = max(11, round(picture.width / 45))
+    font = ImageFont.load_default(letters)
+    while text and font.getlength(text) > picture.width - 2 * PADDING:
+        text = text[:-2].rstrip() + "\u2026" if len(text) > 2 else ""
+    height = letters + 2 * PADDING
+    whole = Image.new("RGB", (picture.width, picture.height + height), color)
+    whole.paste(picture, (0, height))
+    ImageDraw.Draw(whole).text((PADDING, height / 2), text, "white", font, anchor="lm")
+    return whole

@@ -1,0 +1,25 @@
+"""A detector's answer to one picture, for people and for programs."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from PIL import Image
+
+from ebjr_det.tasks.detection.data import Named
+from ebjr_det.tasks.detection.draw import COLORS, draw_boxes
+from ebjr_det.tasks.detection.results import entries
+from ebjr_det.types import Detections
+
+
+def annotate(picture: Image.Image, answer: Detections, named: Named, least_score: float) -> Image.Image:
+    """The picture with the boxes of at least this score, class and score beside each."""
+    shown = answer.scores >= least_score
+    names = list(named.categories.values())
+    labels = answer.labels[shown].tolist()
+    texts = [f"{names[label]} {score:.2f}" for label, score in zip(labels, answer.scores[shown], strict=True)]
+    return draw_boxes(picture, answer.boxes[shown], texts, [COLORS[label % len(COLORS)] for label in labels])
+
+
+def to_entries(answer: Detections, image_id: int, named: Named) -> Iterator[dict[str, Any]]:
+    """All boxes as entries of a COCO result file."""
+    return entries(answer, image_id, list(named.categories))
