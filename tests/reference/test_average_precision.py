@@ -1,4 +1,4 @@
-"""Match records and the twelve numbers against pycocotools from scratch, on real and on awkward detections."""
+"""Match records and all twelve numbers against pycocotools, on real and on awkward detections."""
 
 import contextlib
 import copy

@@ -12,6 +12,8 @@ from ebjr_det.tasks.detection.annotations import Results, Truth
 from ebjr_det.tasks.detection.matching import match_images
 from ebjr_det.types import Detections, FloatArray, Matches
 
+LARGEST = np.iinfo(np.uint16).max
+
 
 class AveragePrecision:
     """The detection task. A prediction is a `Detections`, a target a `Target`; the quality is COCO's AP.
@@ -98,7 +100,10 @@ class PooledRows:
 
 
 def match_records(results: Sequence[Results], truths: Sequence[Truth], classes: int) -> Matches:
-    """`match_images` with its labels checked. Raises InvalidInput for a label that is no class."""
+    """`match_images`, checked. Raises InvalidInput for a label that is no class, or too many to count."""
+    most = max(classes, *(len(truth) for truth in truths))
+    if most > LARGEST:
+        raise InvalidInput(f"Expected at most {LARGEST:,} classes, and objects an image, got {most:,}.")
     largest = max((int(own.labels.max()) for own in results if len(own)), default=-1)
     if largest >= classes:
         raise InvalidInput(f"Expected labels in 0..{classes - 1}, got {largest}.")

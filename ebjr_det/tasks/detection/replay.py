@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ebjr_det.errors import InvalidInput
 from ebjr_det.tasks.detection.annotations import Results, load_annotations, load_results
 from ebjr_det.tasks.detection.metric import AveragePrecision, match_records
 from ebjr_det.types import FloatArray, Logits, PairedRun
@@ -30,9 +31,11 @@ def load_pair(
         scores: the student's logits -> deferral scores by name.
 
     Raises:
-        InvalidInput: see `annotations.load_annotations` and `annotations.load_results`.
+        InvalidInput: see `annotations.load_annotations` and `annotations.load_results`; or no object to find.
     """
     truth = load_annotations(annotations)
+    if all(image.crowd.all() for image in truth.truths):
+        raise InvalidInput(f"Expected an annotated object that is no crowd in `{annotations}`, got none.")
     first, second = (load_results(path, truth) for path in (student, teacher))
     chunks = [scores(logits_of(first[at : at + CHUNK])) for at in range(0, len(first), CHUNK)]
     classes = len(truth.category_ids)
