@@ -55,6 +55,12 @@ def operating_points(scores: ArrayLike) -> tuple[FloatArray, NDArray[np.intp]]:
     return thresholds, np.concatenate([[0], np.cumsum(counts)])
 
 
+def check_rate(rate: float) -> None:
+    """Raises ConfigError for a deferral rate outside [0, 1]."""
+    if not 0.0 <= rate <= 1.0:
+        raise ConfigError(f"Expected a deferral rate in [0, 1], got {rate}.")
+
+
 def index_for_rate(deferred: NDArray[np.intp], rate: float) -> int:
     """Index of the operating point with the largest deferral rate not above `rate`.
 
@@ -64,8 +70,7 @@ def index_for_rate(deferred: NDArray[np.intp], rate: float) -> int:
     Raises:
         ConfigError: `rate` is not in [0, 1].
     """
-    if not 0.0 <= rate <= 1.0:
-        raise ConfigError(f"Expected a deferral rate in [0, 1], got {rate}.")
+    check_rate(rate)
     allowed = rate * deferred[-1] * (1 + 1e-12)  # 0.3 * 10 is 2.9999999999999996
     return int(np.searchsorted(deferred, allowed, side="right")) - 1
 

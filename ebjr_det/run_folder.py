@@ -4,18 +4,17 @@ A folder holds one run of one pair. Whatever is in it stays until something whol
 summary is there only beside the records that it sums up.
 """
 
-import json
-from collections.abc import Callable, Mapping, Sequence
-from functools import reduce
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from ebjr_det.config import EvaluateConfig, dump_config, identity, load_config
-from ebjr_det.cost import CostModel
 from ebjr_det.errors import ConfigError, EbjrError, InvalidInput, first_line
 from ebjr_det.files import existing_file, writable_folder, write_text
+from ebjr_det.loader import Images
 from ebjr_det.records import PartStore, load_run, save_run
-from ebjr_det.reporting.folder import CONFIG, PARTS, RUN, SUMMARY
+from ebjr_det.reporting.analysis import Analysis
+from ebjr_det.reporting.folder import ANALYSIS, CONFIG, ENVIRONMENT, PARTS, RUN, SUMMARY, to_json
 from ebjr_det.tasks import build_task
 from ebjr_det.tradeoff import score_of
 from ebjr_det.types import PairedRun
@@ -43,25 +42,27 @@ def open_folder(out: Path, config: EvaluateConfig, resume: bool) -> None:
         write_text(path, dump_config(config))
 
 
-def finished_run(out: Path, image_ids: Sequence[str], start: Callable[[PartStore], PairedRun]) -> PairedRun:
+def finished_run(out: Path, images: Images, start: Callable[[PartStore], PairedRun]) -> PairedRun:
     """The folder's run: loaded where it is complete, else gone on with by `start` and saved.
+
+    Pictures that could not be read are not in it; where that is an error, all are.
 
     Raises:
         InvalidInput: the folder holds a run of other images.
     """
-    parts = PartStore(out / PARTS)
-    if (out / RUN).is_file():
-        run = load_run(out / RUN)
-        seen, expected = run.image_ids, tuple(image_ids)
-    else:
-        seen = tuple(image for part in parts.load() for image in part.image_ids)
-        expected = tuple(image_ids)[: len(seen)]
+    parts, whole = PartStore(out / PARTS), (out / RUN).is_file()
+    done = [load_run(out / RUN)] if whole else parts.load()
+    seen = tuple(image for part in done for image in part.image_ids)
+    expected = tuple(images.image_ids) if whole else tuple(images.image_ids)[: len(seen)]
+    if images.skip_unreadable:
+        there = set(seen)
+        expected = tuple(image for image in images.image_ids if image in there)
     if seen != expected:
         raise InvalidInput(
             f"Expected the images that the run in `{out}` has seen, got others. Choose another --out."
         )
-    if not (out / RUN).is_file():
-        run = start(parts)
+    run = done[0] if whole else start(parts)
+    if not whole:
         save_run(run, out / RUN)
     parts.clear()
     return run
@@ -73,33 +74,53 @@ def clear_replay_folder(out: Path) -> None:
     if (out / CONFIG).is_file() and (out / CONFIG).read_bytes().startswith(b"replay:"):
         for figure in [*out.glob("*_by_*.png"), *out.glob("*_by_*.svg")]:
             figure.unlink()
-        (out / SUMMARY).unlink(missing_ok=True)
+        for name in (SUMMARY, ANALYSIS):
+            (out / name).unlink(missing_ok=True)
     elif any(out.iterdir()):
         raise ConfigError(f"Expected an empty --out or an earlier replay, got other files in `{out}`.")
 
 
-def load_folder(folder: Path) -> tuple[PairedRun, dict[str, Any], CostModel]:
-    """A finished run with its summary and its costs, tried out before anything relies on it."""
-    path = existing_file(folder / SUMMARY, "a finished run folder with its summary")
+def save_analysis(out: Path, analysis: Analysis, settings: str, environment: Mapping[str, Any]) -> None:
+    """Replace an earlier analysis as a whole: it is there only beside the settings that it comes from."""
+    for name in (SUMMARY, ANALYSIS):
+        (out / name).unlink(missing_ok=True)
+    write_text(out / CONFIG, settings)
+    write_text(out / ENVIRONMENT, to_json(environment))
+    write_text(out / ANALYSIS, analysis.to_json())
+
+
+def load_folder(folder: Path) -> tuple[PairedRun, Analysis]:
+    """A finished run with its analysis, tried out before anything relies on it."""
+    analysis = load_analysis(folder)
     run = load_run(folder / RUN)
     try:
-        summary = json.loads(path.read_text(encoding="utf-8"))
-        score = score_of(run, str(summary["score"]))
-        check_same_pair(summary, summary)  # all there
-        sides = summary["student"], summary["teacher"]
-        cost = CostModel(*(side[key] for key in ("macs", "latency_ms") for side in sides))
+        score = score_of(run, analysis.score)
         if len(build_task(run.task).mixtures(run.student, run.teacher).reward()) != len(score):
             raise ValueError("records of another number of images")
     except EbjrError:
         raise
     except Exception as error:  # an edited or damaged file can raise anything
         raise InvalidInput(f"Expected a whole run in `{folder}`, got: {first_line(error)}.") from error
-    return run, summary, cost
+    return run, analysis
 
 
-def check_same_pair(first: Mapping[str, Any], second: Mapping[str, Any]) -> None:
-    """Raises InvalidInput where two runs' summaries are of different models or score options."""
-    for key in ("score_options", "student.name", "student.macs", "teacher.name", "teacher.macs"):
-        one, two = (reduce(lambda place, part: place[part], key.split("."), s) for s in (first, second))
+def load_analysis(folder: Path) -> Analysis:
+    """How a finished run is looked at. Raises InvalidInput where there is none, or a damaged one."""
+    path = existing_file(folder / ANALYSIS, "a finished run folder with its analysis")
+    try:
+        return Analysis.from_json(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise InvalidInput(f"Expected an analysis in `{path}`, got: {first_line(error)}.") from error
+
+
+def check_same_pair(first: Analysis, second: Analysis) -> None:
+    """Raises InvalidInput where two runs are of different models or score options."""
+    for what, one, two in (
+        ("score options", first.score_options, second.score_options),
+        ("student", first.student.name, second.student.name),
+        ("teacher", first.teacher.name, second.teacher.name),
+        ("student's MACs", first.cost.student_macs, second.cost.student_macs),
+        ("teacher's MACs", first.cost.teacher_macs, second.cost.teacher_macs),
+    ):
         if one != two:
-            raise InvalidInput(f"Expected two runs of one pair, got {one} and {two} as their `{key}`.")
+            raise InvalidInput(f"Expected two runs of one pair, got {one} and {two} as their {what}.")

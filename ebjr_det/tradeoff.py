@@ -109,6 +109,20 @@ class TradeoffCurve:
         """G at a deferral rate, linear between the two neighbouring operating points."""
         return self.gap_recovered(float(np.interp(rate, self.deferral_rate, self.quality)))
 
+    def margin_over_hull(
+        self, point: OperatingPoint, others: Sequence[tuple[float, float]] = ()
+    ) -> float | None:
+        """Quality of a point minus the hull of single models at equal MACs; None where MACs are unknown.
+
+        Args:
+            others: MACs and quality of further models beside student and teacher.
+        """
+        student, teacher = self.cost.student_macs, self.cost.teacher_macs
+        if student is None or teacher is None or point.macs is None:
+            return None
+        pair = [(student, self.student_quality), (teacher, self.teacher_quality)]
+        return point.quality - Hull.of([*pair, *others]).at(point.macs)
+
     def rate_for_gap(self, fraction: float) -> float | None:
         """Smallest deferral rate at which G reaches `fraction`; None where the gap is undefined."""
         if self.gap_recovered(0.0) is None:
@@ -174,6 +188,41 @@ class TradeoffCurve:
                 f"Expected known `{kind}` of student and teacher, got none in this run. Give or measure them."
             )
         return np.asarray(known[kind])
+
+
+@dataclass(frozen=True)
+class Hull:
+    """What mixing single models at random reaches: the upper-left convex hull of quality against cost.
+
+    Attributes:
+        cost, quality: [H] both ascending, from the cheapest model to the best one.
+    """
+
+    cost: FloatArray
+    quality: FloatArray
+
+    @classmethod
+    def of(cls, models: Sequence[tuple[float, float]]) -> "Hull":
+        """The hull of models, each with its cost and its quality.
+
+        >>> Hull.of([(1, 0.2), (2, 0.3), (3, 0.6), (4, 0.5)]).cost.tolist()
+        [1.0, 3.0]
+        """
+        kept: list[tuple[float, float]] = []
+        for cost, quality in sorted(models, key=lambda model: (model[0], -model[1])):
+            if kept and quality <= kept[-1][1]:
+                continue
+            while len(kept) > 1:
+                (first, low), (middle, between) = kept[-2:]
+                if (between - low) * (cost - first) > (quality - low) * (middle - first):
+                    break
+                kept.pop()
+            kept.append((cost, quality))
+        return cls(*np.array(kept).T)
+
+    def at(self, cost: float) -> float:
+        """Quality at a cost not below the cheapest model's; the best model's beyond its cost."""
+        return float(np.interp(cost, self.cost, self.quality))
 
 
 def sweep(run: PairedRun, task: Task, score: str, cost: CostModel | None = None) -> TradeoffCurve:

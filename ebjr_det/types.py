@@ -185,6 +185,12 @@ class Task(Protocol):
     def metrics(self, matches: Matches) -> dict[str, float]:
         """The task's numbers over all images of the records; the one called `quality_name` decides."""
 
+    def by_class(self, matches: Matches) -> FloatArray | None:
+        """[classes, numbers] those of `metrics` for each class alone, or None where there are none.
+
+        -1 where the images hold no object of a class that the number is about.
+        """
+
     def mixtures(self, student: Matches, teacher: Matches) -> Mixtures:
         """Everything that two models' records on the same images can be mixed to."""
 

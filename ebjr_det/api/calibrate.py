@@ -30,27 +30,27 @@ def calibrate(
         Infeasible: no point meets the target; carries the nearest.
         InvalidInput: the two sets share an image, or come from different pairs.
     """
-    run, summary, cost = load_folder(Path(run_dir))
-    task = build_task(run.task)
-    name = score or summary["score"]
+    run, analysis = load_folder(Path(run_dir))
+    task, cost = build_task(run.task), analysis.cost
+    name = score or analysis.score
     score_of(run, name)
     if report_on is None:
         chosen_on, reported_on = (select(run, task, part) for part in split(run, fraction, seed))
     else:
-        chosen_on, (reported_on, other_summary, _) = run, load_folder(Path(report_on))
-        check_same_pair(summary, other_summary)
+        chosen_on, (reported_on, other) = run, load_folder(Path(report_on))
+        check_same_pair(analysis, other)
         check_disjoint(chosen_on, reported_on)
     curve = sweep(chosen_on, task, name, cost)
     point = choose(chosen_on, task, curve, target)
-    other = sweep(reported_on, task, name, cost)
-    report = other.of_decision(decide(reported_on.scores[name], point.threshold))
+    beside = sweep(reported_on, task, name, cost)
+    report = beside.of_decision(decide(reported_on.scores[name], point.threshold))
     return {
         "feasible": True,
         "target": target.__dict__,
         "score": name,
         "threshold": point.to_dict()["threshold"],
         "calibration": {"images": len(chosen_on), **point.to_dict(), **_ends(curve)},
-        "report": {"images": len(reported_on), **report.to_dict(), **_ends(other)},
+        "report": {"images": len(reported_on), **report.to_dict(), **_ends(beside)},
         "seed": seed,
         "run_dir": str(run_dir),
     }

@@ -2,17 +2,17 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from ebjr_det.api.result import Result, finish
+from ebjr_det.api.report import Result, report
 from ebjr_det.api.routing import DEFAULT_RATE, at_rate, score_function, scores_function
 from ebjr_det.calibration import Target, calibration_size, choose, split
 from ebjr_det.config import EvaluateConfig, RouterSection, dump_config
 from ebjr_det.cost import CostModel, Latency
 from ebjr_det.environment import describe_environment
-from ebjr_det.reporting.report import build_report
+from ebjr_det.reporting.analysis import Analysis, Calibration, Reference
 from ebjr_det.router import decide
-from ebjr_det.run_folder import finished_run, open_folder
+from ebjr_det.run_folder import finished_run, open_folder, save_analysis
+from ebjr_det.scores import SCORES
 from ebjr_det.tradeoff import select, sweep
 from ebjr_det.types import PairedRun, RouterDecision, Task
 
@@ -40,8 +40,8 @@ def evaluate(config: EvaluateConfig, out: str | Path, *, resume: bool = False) -
         calibration_size(len(pair.data), router.target.fraction)
     out = Path(out)
     open_folder(out, config, resume)
-    run = finished_run(out, pair.data.image_ids, lambda parts: pair.run(scores, parts))
-    cost = pair.cost()
+    run = finished_run(out, pair.data, lambda parts: pair.run(scores, parts))
+    cost = pair.cost(run)
 
     score = score_function(router, router.score)
     times: Mapping[str, Latency] = {}
@@ -52,23 +52,28 @@ def evaluate(config: EvaluateConfig, out: str | Path, *, resume: bool = False) -
     reported, decision, calibration = _decide(run, pair.task, config, target, cost)
     if config.latency.measure:
         times, live_rate = pair.measure(reported, score, decision)
-    report = build_report(
-        reported,
-        pair.task,
-        decision,
-        router.score,
-        with_latency(cost, times),
+    analysis = Analysis(
         title=config.title or f"{pair.student.name} + {pair.teacher.name}",
-        student=pair.profile("student", times),
-        teacher=pair.profile("teacher", times),
+        score=router.score,
+        formula=SCORES[router.score].formula,
+        threshold=decision.threshold,
+        student=pair.profile("student", times, run),
+        teacher=pair.profile("teacher", times, run),
+        cost=with_latency(cost, times),
         replicates=config.run.bootstrap,
         seed=config.run.seed,
         live=times.get("joint"),
         live_deferral_rate=live_rate,
         calibration=calibration,
         score_options={router.score: router.options} if router.options else {},
+        references=tuple(Reference(**dict(section)) for section in config.references),
+        class_names=tuple(getattr(pair.data, "class_names", ())),
+        unreadable=tuple(sorted(set(pair.data.image_ids) - set(run.image_ids))),
     )
-    return finish(report, out, dump_config(config), describe_environment(pair.device, config.run.seed))
+    environment = describe_environment(pair.device, config.run.seed)
+    save_analysis(out, analysis, dump_config(config), environment)
+    pair.write_artifacts(out, run, reported, decision, router.score)
+    return report(out)
 
 
 def _target(router: RouterSection) -> Target | None:
@@ -78,7 +83,7 @@ def _target(router: RouterSection) -> Target | None:
 
 def _decide(
     run: PairedRun, task: Task, config: EvaluateConfig, target: Target | None, cost: CostModel
-) -> tuple[PairedRun, RouterDecision, dict[str, Any] | None]:
+) -> tuple[PairedRun, RouterDecision, Calibration | None]:
     """The images to report on, the decision on them, and how its threshold came about."""
     router, name = config.router, config.router.score
     if target is None or router.target is None:
@@ -88,5 +93,5 @@ def _decide(
     first, rest = split(run, router.target.fraction, config.run.seed)
     chosen_on, reported = select(run, task, first), select(run, task, rest)
     point = choose(chosen_on, task, sweep(chosen_on, task, name, cost), target)
-    how = {"target": target.__dict__, "images": len(first), "seed": config.run.seed, **point.to_dict()}
+    how = Calibration(target, router.target.fraction, config.run.seed, len(first), point)
     return reported, decide(reported.scores[name], point.threshold), how

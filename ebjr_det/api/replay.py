@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from ebjr_det.api.result import Result, finish
+from ebjr_det.api.report import Result, report
 from ebjr_det.api.routing import DEFAULT_RATE, at_rate, scores_function
 from ebjr_det.config import RouterSection, parse_section
 from ebjr_det.cost import CostModel
@@ -14,11 +14,12 @@ from ebjr_det.environment import describe_environment
 from ebjr_det.errors import ConfigError
 from ebjr_det.files import write_text
 from ebjr_det.records import save_run
+from ebjr_det.reporting.analysis import Analysis, Profile
 from ebjr_det.reporting.folder import CONFIG, RUN
-from ebjr_det.reporting.report import Profile, build_report
 from ebjr_det.router import decide
-from ebjr_det.run_folder import clear_replay_folder
-from ebjr_det.tasks import build_task, room
+from ebjr_det.run_folder import clear_replay_folder, save_analysis
+from ebjr_det.scores import SCORES
+from ebjr_det.tasks import room
 
 
 def replay(
@@ -54,19 +55,17 @@ def replay(
     router = parse_section(RouterSection, {"score": score, "top_k": top_k, "aggregate": aggregate})
     out, paths = Path(out), {name: Path(file) for name, file in files.items()}
     run = room(task, "replay").load_pair(**paths, scores=scores_function(router))
-    judge = build_task(task)
     rate = rates[0] if rates else DEFAULT_RATE
     decision = at_rate(run, score, rate) if threshold is None else decide(run.scores[score], threshold)
-    report = build_report(
-        run,
-        judge,
-        decision,
-        score,
-        cost or CostModel(),
+    analysis = Analysis(
         title=_printable(f"Replay: {paths['student'].stem} + {paths['teacher'].stem}"),
+        score=score,
+        formula=SCORES[score].formula,
+        threshold=decision.threshold,
         student=Profile("student"),
         teacher=Profile("teacher"),
-        rates=rates or None,
+        cost=cost or CostModel(),
+        rates=tuple(rates) if rates else None,
         replicates=replicates,
         seed=seed,
     )
@@ -80,7 +79,8 @@ def replay(
     text = yaml.safe_dump(settings, sort_keys=False)
     write_text(out / CONFIG, text)
     save_run(run, out / RUN)
-    return finish(report, out, text, describe_environment("cpu", seed))
+    save_analysis(out, analysis, text, describe_environment("cpu", seed))
+    return report(out)
 
 
 def _printable(text: str) -> str:

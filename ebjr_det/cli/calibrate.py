@@ -59,6 +59,6 @@ def calibrate(
     if as_json:
         print_json(answer)
     else:
-        from ebjr_det.reporting.tables import print_calibration
+        from ebjr_det.reporting.screen import print_calibration
 
         print_calibration(answer)

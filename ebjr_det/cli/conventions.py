@@ -29,10 +29,11 @@ def show(result: Any, as_json: bool) -> None:
     if as_json:
         print_json(result.summary)
         return
-    from ebjr_det.reporting.tables import print_report
+    from ebjr_det.reporting.screen import print_report
 
     print_report(result.report)
-    click.echo(f"\nEverything is in {result.summary['run_dir']}/: table.md, curve.json, routes.csv, figures.")
+    click.echo(f"\nTables, routes, curves and figures are in {result.folder}/, and all of it on one page:")
+    click.echo(result.folder / "report.html")
 
 
 @contextmanager

@@ -33,7 +33,7 @@ def scores(as_json: bool) -> None:
         fields = ("name", "formula", "source", "options")
         print_json([{field: getattr(s, field) for field in fields} for s in SCORES.values()])
     else:
-        from ebjr_det.reporting.tables import print_rows
+        from ebjr_det.reporting.screen import print_rows
 
         columns = ["score", "formula (higher = send to the teacher)", "options", "source"]
         rows = [(s.name, s.formula, ", ".join(s.options), s.source) for s in SCORES.values()]
@@ -51,7 +51,7 @@ def doctor(as_json: bool) -> None:
     if as_json:
         print_json({"healthy": not faults, "checks": [check.__dict__ for check in checks]})
     else:
-        from ebjr_det.reporting.tables import print_rows
+        from ebjr_det.reporting.screen import print_rows
 
         rows = [(check.state, check.name, check.finding) for check in checks]
         print_rows("ebjr-det doctor", ["", "what", "found"], rows)

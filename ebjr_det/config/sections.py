@@ -23,20 +23,26 @@ class BaseSection(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
-class ClassifierSection(BaseSection):
-    """A classifier; see `tasks.classification.model.build_model` for every field."""
+class ModelSection(BaseSection):
+    """What every model has: weights, a name, and multiply-adds an image where torch counts none."""
 
     arch: str
     name: Words | None = None
-    depth: int | None = None
-    growth: int | None = None
-    width: int | None = None
-    block: str | None = None
     checkpoint: str | None = None
     sha256: str | None = None
     pretrained: bool = False
     random_weights: bool = False
     options: dict[str, Any] = {}
+    macs: float | None = Field(None, ge=0)
+
+
+class ClassifierSection(ModelSection):
+    """A classifier; see `tasks.classification.model.build_model` for every field."""
+
+    depth: int | None = None
+    growth: int | None = None
+    width: int | None = None
+    block: str | None = None
     preprocessing: dict[str, Any] = {}
 
 
@@ -50,29 +56,23 @@ class ImagesSection(BaseSection):
     limit: int | None = Field(None, ge=1)
 
 
-class DetectorSection(BaseSection):
+class DetectorSection(ModelSection):
     """A detector; see `tasks.detection.model.build_model` for every field."""
 
-    arch: str
-    name: Words | None = None
-    checkpoint: str | None = None
-    sha256: str | None = None
-    pretrained: bool = False
-    random_weights: bool = False
     image_size: int | None = Field(None, ge=32, le=8192)
     num_classes: int | None = Field(None, ge=1)
     max_detections: int = Field(100, ge=1, le=10_000)
     soft_nms: bool = False
-    options: dict[str, Any] = {}
 
 
 class AnnotatedSection(BaseSection):
     """A set of images with annotated objects; see `tasks.detection.data.build_data` for every field."""
 
     dataset: str
+    root: str | None = None
+    split: str | None = None
     annotations: str | None = None
     images: str | None = None
-    split: str | None = None
     ids: list[int] | None = None
     limit: int | None = Field(None, ge=1)
     skip_unreadable: bool = True
@@ -135,17 +135,28 @@ class DetectionRunSection(RunSection):
     bootstrap: int = Field(200, ge=2, le=100_000)
 
 
+class ReferenceSection(BaseSection):
+    """A single model to compare with, by its published figures; see `reporting.analysis.Reference`."""
+
+    name: Words
+    quality: float = Field(ge=0, le=1)
+    macs: float = Field(gt=0, le=1e30)
+    latency_ms: float | None = Field(None, gt=0, le=1e30)
+    source: Words = ""
+
+
 class EvaluateConfig(BaseSection):
     """`ebjr-det evaluate`: a pair on labelled images. `CONFIGS` has what each task puts in."""
 
     task: str
     title: Words = ""
     data: BaseSection
-    student: BaseSection
-    teacher: BaseSection
+    student: ModelSection
+    teacher: ModelSection
     router: RouterSection = RouterSection()
     latency: LatencySection = LatencySection()
     run: RunSection = RunSection()
+    references: list[ReferenceSection] = []
 
 
 class ClassificationConfig(EvaluateConfig):
@@ -172,3 +183,46 @@ CONFIGS: dict[str, type[EvaluateConfig]] = {
     "detection": DetectionConfig,
 }
 """What a configuration of each task looks like; without `task` it is of the first."""
+
+
+class AugmentSection(BaseSection):
+    """How training pictures are changed; see `tasks.detection.augmentation.build_augmentation`."""
+
+    scale: list[float] = Field([0.8, 1.25], min_length=2, max_length=2)
+    flip: float = Field(0.5, ge=0, le=1)
+    color: float = Field(0.5, ge=0, le=1)
+
+
+class ScheduleSection(BaseSection):
+    """How a training goes: AdamW, linear warm-up, cosine, an average of the weights that is what is saved."""
+
+    steps: int = Field(ge=1)
+    batch_size: int = Field(16, ge=1)
+    lr: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(1e-4, ge=0)
+    warmup_steps: int = Field(200, ge=0)
+    clip_norm: float = Field(10.0, gt=0)
+    ema_decay: float = Field(0.998, ge=0, lt=1)
+    validate_every: int = Field(500, ge=1)
+    save_every: int = Field(100, ge=1)
+    workers: int = Field(0, ge=0, le=1000)
+    device: str = "auto"
+    amp: bool = False
+    seed: int = Field(0, ge=0)
+    weights: Literal["float32", "float16"] = "float32"
+
+
+class TrainConfig(BaseSection):
+    """`ebjr-det train`: one detector on annotated images, watched on others.
+
+    `initial` names weights to start from; what does not fit, such as a head of other classes, starts anew.
+    """
+
+    task: Literal["detection"]
+    title: Words = ""
+    data: AnnotatedSection
+    validation: AnnotatedSection | None = None
+    model: DetectorSection
+    initial: str | None = None
+    augment: AugmentSection = AugmentSection()
+    schedule: ScheduleSection

@@ -1,4 +1,4 @@
-"""The trade-off figure: quality against cost, each model alone, random and oracle deferral."""
+"""The trade-off figure: quality against cost, single models and their hull, random and oracle deferral."""
 
 import textwrap
 from collections.abc import Sequence
@@ -13,9 +13,10 @@ from matplotlib.ticker import MaxNLocator
 
 from ebjr_det.errors import ConfigError, did_you_mean
 from ebjr_det.intervals import Intervals
+from ebjr_det.reporting.analysis import Reference
 from ebjr_det.reporting.canvas import BLUE, GREY, INK, STYLE, Label, new_figure, place_labels, save_figure
 from ebjr_det.reporting.notation import Shown
-from ebjr_det.tradeoff import Budget, OperatingPoint, TradeoffCurve
+from ebjr_det.tradeoff import Budget, Hull, OperatingPoint, TradeoffCurve
 from ebjr_det.types import FloatArray
 
 MUTED = ("#ECB540", "#40B595", "#D99ABD", "#80C6EE", "#E08640")  # Okabe and Ito's, a quarter white
@@ -32,8 +33,9 @@ def write_tradeoff_figure(
     quality_name: str,
     names: tuple[str, str],
     title: str,
+    references: Sequence[Reference] = (),
 ) -> list[Path]:
-    """Quality against cost: the curves, each model alone, random and oracle deferral.
+    """Quality against cost: the curves, single models and their hull, random and oracle deferral.
 
     The teacher alone stands at its own cost: only in the pair does the student's come on top. An oracle
     that would flatten all other lines leaves at the top; its label then says how high it goes.
@@ -48,6 +50,7 @@ def write_tradeoff_figure(
         measured_ms: ms per image of the live pair at `chosen`; shown where `kind` is `latency_ms`.
         quality_name: the y axis; an accuracy is shown in %, any other quality as the number it is.
         names: of the student and the teacher.
+        references: other single models, drawn hollow where the figure's cost is known of them.
 
     Raises:
         ConfigError: no curve, an unknown kind or cost, a measurement without an operating point, or
@@ -67,8 +70,14 @@ def write_tradeoff_figure(
         axes.set(xlabel=scale.name, ylabel=quality_name + " (%)" * scale.percent)
         live = measured_ms if kind == "latency_ms" else None
         labels = _draw_points(axes, main, chosen, live, names, scale)
-        labels += _draw_curves(axes, curves, intervals, scale)
-        labels += _draw_references(axes, main, scale)
+        entries = _draw_curves(axes, curves, intervals, scale)
+        if kind != "deferral_rate":
+            labels += _draw_singles(axes, main, [(r, getattr(r, kind)) for r in references], scale, entries)
+        labels += _draw_lines(axes, main, scale)
+        if len(curves) == 1:
+            line = _along(scale.x(main.deferral_rate), scale.y(main.quality))
+            labels.append(Label(entries.pop(0)[0], line, BLUE, "bold"))
+        _draw_legend(axes, entries, bold=len(curves) > 1)
         place_labels(figure, axes, labels)
         return save_figure(figure, stem, title)
 
@@ -78,6 +87,7 @@ class _Scale(NamedTuple):
 
     student: float
     teacher: float
+    unit: float
     name: str
     percent: bool
 
@@ -90,7 +100,7 @@ class _Scale(NamedTuple):
         elif kind == "macs":
             prefix, unit = next((u for u in (("G", 1e9), ("M", 1e6)) if end >= u[1]), ("", 1.0))
             name = f"{prefix}MACs per image"
-        return cls(start / unit, (end - start) / unit, name, percent)
+        return cls(start / unit, (end - start) / unit, unit, name, percent)
 
     def x(self, rate: Any) -> Any:
         """Cost of the pair at a deferral rate: student + p * teacher."""
@@ -134,34 +144,67 @@ def _draw_points(
 
 def _draw_curves(
     axes: Axes, curves: Sequence[TradeoffCurve], intervals: Intervals | None, scale: _Scale
-) -> list[Label]:
-    """The first curve with its band, then the others; named beside a single curve, else in a list."""
+) -> list[tuple[str, Any]]:
+    """The first curve with its band, then the others by area; their names with what draws them."""
     main, others = curves[0], sorted(curves[1:], key=lambda curve: -curve.area())
     x, y, name = scale.x(main.deferral_rate), scale.y(main.quality), main.score
-    handles: list[Any] = axes.plot(x, y, color=BLUE, lw=2.2, zorder=4)
+    (handle,) = axes.plot(x, y, color=BLUE, lw=2.2, zorder=4)
+    entries: list[tuple[str, Any]] = [(name, handle)]
     if len(x) <= 12:
         axes.plot(x, y, "o", color=BLUE, ms=4, zorder=4)
     if intervals is not None:
         low, high = scale.y(intervals.low[name]), scale.y(intervals.high[name])
         axes.fill_between(scale.x(intervals.rate), low, high, color=BLUE, alpha=0.15, lw=0, zorder=2)
-        handles = [(Patch(color=BLUE, alpha=0.15, lw=0), handles[0])]
-        name += f"\n{100 * intervals.confidence:.4g} % interval"
-    if not others:
-        return [Label(name, _along(x, y), BLUE, "bold")]
+        band = Patch(color=BLUE, alpha=0.15, lw=0)
+        entries = [(f"{name}\n{100 * intervals.confidence:.4g} % interval", (band, handle))]
     for index, curve in enumerate(others):
         color, dash = MUTED[index % 5], ("-", (0, (7, 1.5, 1.5, 1.5)), (0, (2, 1)))[index // 5 % 3]
         x, y = scale.x(curve.deferral_rate), scale.y(curve.quality)
-        handles += axes.plot(x, y, color=color, lw=1.1, ls=dash, zorder=3)
+        entries += [(curve.score, axes.plot(x, y, color=color, lw=1.1, ls=dash, zorder=3)[0])]
+    return entries
+
+
+def _draw_singles(
+    axes: Axes,
+    main: TradeoffCurve,
+    references: Sequence[tuple[Reference, float | None]],
+    scale: _Scale,
+    entries: list[tuple[str, Any]],
+) -> list[Label]:
+    """Published models as hollow marks with their names, and the hull of all single models as a line."""
+    published = [(other, cost / scale.unit) for other, cost in references if cost is not None]
+    labels = []
+    for other, x in published:
+        (mark,) = axes.plot(x, scale.y(other.quality), "o", mfc="white", mec=INK, ms=6, mew=1.1, zorder=6)
+        labels.append(Label(other.name, np.array([[x, scale.y(other.quality)]]), GREY))
+    if published:
+        entries.append(("published figure,\nnot measured here", mark))
+    pair = [(scale.student, main.student_quality), (scale.teacher, main.teacher_quality)]
+    hull = Hull.of(pair + [(x, other.quality) for other, x in published])
+    axes.plot(hull.cost, scale.y(hull.quality), color=INK, lw=0.8, zorder=3)
+    if len(hull.cost) > 1:
+        labels.append(Label("hull of single models", _along(hull.cost, scale.y(hull.quality)), INK))
+    return labels
+
+
+def _draw_legend(axes: Axes, entries: Sequence[tuple[str, Any]], bold: bool) -> None:
+    """The list beside the figure, if anything is in it; where scores are, the first of them decides."""
+    if not entries:
+        return
     style: Any = {"frameon": False, "alignment": "left", "handlelength": 1.8, "borderaxespad": 0}
-    named = [name, *(curve.score for curve in others)]
     legend = axes.legend(
-        handles, named, title="deferral score", loc="upper left", bbox_to_anchor=(1.02, 1), **style
+        [handle for _, handle in entries],
+        [name for name, _ in entries],
+        title="deferral score" if bold else None,
+        loc="upper left",
+        bbox_to_anchor=(1.02, 1),
+        **style,
     )
-    legend.get_texts()[0].set(color=BLUE, weight="bold")
-    return []
+    if bold:
+        legend.get_texts()[0].set(color=BLUE, weight="bold")
 
 
-def _draw_references(axes: Axes, main: TradeoffCurve, scale: _Scale) -> list[Label]:
+def _draw_lines(axes: Axes, main: TradeoffCurve, scale: _Scale) -> list[Label]:
     """Random and oracle deferral over all that is drawn, and limits that keep it half the height."""
     x = scale.x(np.linspace(0.0, 1.0, main.images + 1))
     random, oracle = scale.y(main.random), scale.y(main.oracle)

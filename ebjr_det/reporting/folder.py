@@ -1,21 +1,27 @@
-"""The run folder: resolved config, environment, run, curves, routes, tables and figures, each file whole."""
+"""The run folder's report: curves, routes, tables, figures, page and summary, each file whole."""
 
 import csv
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from ebjr_det.files import atomic_write, write_text
 from ebjr_det.reporting.figures import write_tradeoff_figure
-from ebjr_det.reporting.histogram import write_histogram_figure
+from ebjr_det.reporting.findings import findings
+from ebjr_det.reporting.histogram import Groups, write_histogram_figure
+from ebjr_det.reporting.page import Origin, draw_page
 from ebjr_det.reporting.report import Report
-from ebjr_det.reporting.tables import to_markdown
-from ebjr_det.tradeoff import TradeoffCurve
+from ebjr_det.reporting.tables import tables
+from ebjr_det.tradeoff import Budget, TradeoffCurve
 
 SUMMARY = "summary.json"
 RUN = "run.npz"
+ANALYSIS = "analysis.json"
 CONFIG = "config.yaml"
+ENVIRONMENT = "environment.json"
 PARTS = "parts"
+PAGE = "report.html"
 
 
 def to_json(content: Any, *, pretty: bool = True) -> str:
@@ -23,14 +29,26 @@ def to_json(content: Any, *, pretty: bool = True) -> str:
     return json.dumps(content, allow_nan=False, indent=2 if pretty else None)
 
 
-def write_report(report: Report, folder: Path, formula: str) -> dict[str, Any]:
-    """Write everything but config and environment; returns the JSON object, `run_dir` included."""
-    summary = report.to_dict() | {"run_dir": str(folder)}
-    write_text(folder / "curve.json", to_json(_curves(report), pretty=False))
-    _write_routes(report, folder / "routes.csv")
-    write_text(folder / "table.md", to_markdown(report))
-    _write_figures(report, folder, formula)
-    write_text(folder / SUMMARY, to_json(summary))
+def write_report(report: Report, run_dir: Path, out: Path) -> dict[str, Any]:
+    """Write everything that follows from records and analysis; the summary last.
+
+    Args:
+        run_dir: the run's folder, which also tells the page how the run was made.
+        out: where to write, usually `run_dir`.
+
+    Returns:
+        the summary, the JSON object of the command line.
+    """
+    summary = report.to_dict() | {"run_dir": str(run_dir)}
+    origin = Origin.of(run_dir, CONFIG, ENVIRONMENT)
+    write_text(out / "curve.json", to_json(_curves(report), pretty=False))
+    _write_csv(out / "routes.csv", _routes(report))
+    if report.by_class is not None:
+        _write_csv(out / "per_class.csv", _classes(report))
+    write_text(out / "table.md", _markdown(report))
+    figures = write_figures(report, out)
+    write_text(out / PAGE, draw_page(report, figures, run_dir, origin))
+    write_text(out / SUMMARY, to_json(summary))
     return summary
 
 
@@ -60,50 +78,80 @@ def _columns(curve: TradeoffCurve) -> dict[str, Any]:
     return {"area": curve.area(), **columns}
 
 
-def _write_routes(report: Report, path: Path) -> None:
+def _routes(report: Report) -> Iterable[Iterable[Any]]:
+    """Every reported image: its scores, who answered, and what the teacher's answer adds."""
     run = report.run
-    right = {side: report.task.right(getattr(run, side)) for side in ("student", "teacher")}
     columns: dict[str, Any] = {"image_id": run.image_ids}
     columns |= {name: values.tolist() for name, values in run.scores.items()}
     columns["deferred"] = report.decision.defer.astype(int).tolist()
-    for side, flags in right.items():
-        if flags is not None:
-            columns[f"{side}_correct"] = flags.astype(int).tolist()
+    for side in ("student", "teacher"):
+        right = report.task.right(getattr(run, side))
+        if right is not None:
+            columns[f"{side}_correct"] = right.astype(int).tolist()
+    columns["reward"] = report.reward.tolist()
+    return [list(columns), *zip(*columns.values(), strict=True)]
+
+
+def _classes(report: Report) -> Iterable[Iterable[Any]]:
+    """Every class with all numbers of student, teacher and joint; empty where there is no such object."""
+    heads = [f"{side}_{name}" for side, numbers in report.metrics.items() for name in numbers]
+    rows = report.class_rows()
+    numbers = ([value for side in report.metrics for value in row[side].values()] for row in rows)
+    return [["class", *heads], *([row["class"], *own] for row, own in zip(rows, numbers, strict=True))]
+
+
+def _write_csv(path: Path, rows: Iterable[Iterable[Any]]) -> None:
     with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as opened:
-        writer = csv.writer(opened)
-        writer.writerow(columns)
-        writer.writerows(zip(*columns.values(), strict=True))
+        csv.writer(opened).writerows(rows)
 
 
-def _write_figures(report: Report, folder: Path, formula: str) -> None:
+def _markdown(report: Report) -> str:
+    lines = [f"# {report.analysis.title}", ""]
+    for table in tables(report):
+        lines += [f"## {table.title}", "", table.markdown(), ""]
+    return "\n".join([*lines, *(f"- {sentence}" for sentence in findings(report)), ""])
+
+
+def write_figures(report: Report, out: Path) -> dict[str, Path]:
+    """The figures by what they show: a cost that is known, or `histogram`; the path of each SVG."""
+    analysis, name = report.analysis, report.task.quality_name
     # The random score is drawn only where it decides: the random line is its expectation.
     curves = [
         report.curve,
         *(c for c in report.curves.values() if c.score not in ("random", report.curve.score)),
     ]
-    known = {"deferral_rate": True, "macs": curves[0].cost.macs(0.0) is not None}
+    known: dict[Budget, bool] = {"macs": curves[0].cost.macs(0.0) is not None}
     known["latency_ms"] = curves[0].cost.latency_ms(0.0) is not None
-    for kind, available in known.items():
-        if available:
-            write_tradeoff_figure(
-                folder / f"{report.task.quality_name}_by_{kind}",
-                curves,
-                report.intervals,
-                kind=kind,  # type: ignore[arg-type]
-                chosen=report.chosen,
-                measured_ms=report.live.mean if report.live and kind == "latency_ms" else None,
-                quality_name=report.task.quality_name,
-                names=(report.student.name, report.teacher.name),
-                title=report.title,
-            )
+    known["deferral_rate"] = True
+    figures = {}
+    for kind in (kind for kind, available in known.items() if available):
+        _, figures[str(kind)] = write_tradeoff_figure(
+            out / f"{name}_by_{kind}",
+            curves,
+            report.intervals,
+            kind=kind,
+            chosen=report.chosen,
+            measured_ms=analysis.live.mean if analysis.live and kind == "latency_ms" else None,
+            quality_name=name,
+            names=(analysis.student.name, analysis.teacher.name),
+            title=analysis.title,
+            references=analysis.references,
+        )
+    _, figures["histogram"] = write_histogram_figure(
+        out / "score_histogram",
+        report.decision.scores,
+        groups_of(report),
+        report.decision.threshold,
+        score=report.curve.score,
+        formula=analysis.formula,
+        title=analysis.title,
+    )
+    return figures
+
+
+def groups_of(report: Report) -> Groups:
+    """The images that need the teacher: those with a wrong answer, else those where its answer helps."""
     right = report.task.right(report.run.student)
     if right is not None:
-        write_histogram_figure(
-            folder / "score_histogram",
-            report.decision.scores,
-            right,
-            report.decision.threshold,
-            score=report.curve.score,
-            formula=formula,
-            title=report.title,
-        )
+        return Groups(~right, "student wrong", "student right")
+    return Groups(report.reward > 0, "teacher helps", "teacher does not help")

@@ -1,6 +1,7 @@
-"""The histogram figure: how a deferral score parts the student's right answers from its wrong ones."""
+"""The histogram figure: how a deferral score parts the images that need the teacher from the others."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 import matplotlib.style
 import numpy as np
@@ -22,42 +23,50 @@ from ebjr_det.reporting.canvas import (
 from ebjr_det.types import FloatArray
 
 
+class Groups(NamedTuple):
+    """The images that need the teacher, [images], and the words for these and for the others."""
+
+    needy: NDArray[np.bool_]
+    need: str
+    other: str
+
+
 def write_histogram_figure(
     stem: Path,
     values: FloatArray,
-    right: NDArray[np.bool_],
+    groups: Groups,
     threshold: float,
     *,
     score: str,
     formula: str,
     title: str,
 ) -> list[Path]:
-    """Deferral scores of the images that the student gets right and of those that it gets wrong.
+    """Deferral scores of the images that need the teacher, and of the others.
 
-    Each group's bars add up to 100 % of that group, so that a few wrong answers show as well as many
-    right ones; the counts stand beside. Where one bar would hide the rest the axis is a square root.
+    Each group's bars add up to 100 % of that group, so that a few such images show as well as many others;
+    the counts stand beside. Where one bar would hide the rest the axis is a square root.
     Returns the paths of the PNG and the SVG.
 
     Args:
         stem: the files' path without `.png` and `.svg`; its folder exists.
         values: [images] deferral scores; an infinite one counts in the outermost bin on its side.
-        right: [images] whether the student alone is right.
+        groups: which images need the teacher.
         threshold: scores strictly above it go to the teacher; outside all bins it is told in words.
         score, formula: what `values` are; both name the x axis.
 
     Raises:
         InvalidInput: no images, a NaN, or lengths that differ.
     """
-    if not len(values) or values.shape != right.shape or np.isnan([*values, threshold]).any():
+    if not len(values) or values.shape != groups.needy.shape or np.isnan([*values, threshold]).any():
         raise InvalidInput(
-            "Expected `values` and `right` of one length above 0, and no NaN, got shapes "
-            f"{list(values.shape)} and {list(right.shape)}, threshold {threshold}."
+            "Expected `values` and `groups` of one length above 0, and no NaN, got shapes "
+            f"{list(values.shape)} and {list(groups.needy.shape)}, threshold {threshold}."
         )
     defer = values > threshold
     with matplotlib.style.context(["default", STYLE]):
         figure, axes = new_figure(title, 3.8)
         axes.set_xlabel(f"{score} = {formula}   (higher: more doubt)")
-        labels = _draw_groups(axes, values, right)
+        labels = _draw_groups(axes, values, groups)
         low, high = axes.get_xlim()
         text = f"threshold {threshold:.4g}".replace("-", "\u2212").replace("inf", "\u221e")
         if low < threshold < high:
@@ -73,7 +82,7 @@ def write_histogram_figure(
             ("sent to the teacher \u2192", defer, 1, "right"),
         ):
             words += f"\n{_images(part)} ({100 * part.mean():.1f} %)"
-            words += f", student wrong on {(part & ~right).sum():,}" if part.any() else ""
+            words += f", {groups.need} on {(part & groups.needy).sum():,}" if part.any() else ""
             axes.text(end, 1.02, words, ha=side, va="bottom", transform=axes.transAxes, linespacing=1.4)
         place_labels(figure, axes, labels)
         return save_figure(figure, stem, title)
@@ -83,14 +92,14 @@ def _images(part: NDArray[np.bool_]) -> str:
     return "1 image" if part.sum() == 1 else f"{part.sum():,} images"
 
 
-def _draw_groups(axes: Axes, values: FloatArray, right: NDArray[np.bool_]) -> list[Label]:
+def _draw_groups(axes: Axes, values: FloatArray, groups: Groups) -> list[Label]:
     """Histograms of both groups on shared bins; sets the limits."""
     finite = values[np.isfinite(values)]
     low, high = (finite.min(), finite.max()) if len(finite) else (0.0, 0.0)
     if high - low <= 1e-9 * abs(high):
         low, high = low - 0.5 * max(1.0, abs(low)), low + 0.5 * max(1.0, abs(low))
     edges, peak, labels = np.linspace(low, high, 51), 0.0, []
-    for part, color, word in ((right, BLUE, "right"), (~right, VERMILLION, "wrong")):
+    for part, color, words in ((~groups.needy, BLUE, groups.other), (groups.needy, VERMILLION, groups.need)):
         # Negated, because a bin must hold its right end: a score at the threshold is the student's.
         counts = np.histogram(-np.clip(values[part], low, high), -edges[::-1])[0][::-1]
         if counts.any():
@@ -99,7 +108,7 @@ def _draw_groups(axes: Axes, values: FloatArray, right: NDArray[np.bool_]) -> li
             axes.stairs(np.where(counts, share, np.nan), edges, color=color, lw=1.3, zorder=3)
             tall, peak = np.argsort(-share, kind="stable")[:12], max(peak, share.max())
             at = np.column_stack([(edges[tall] + edges[tall + 1]) / 2, share[tall]])[counts[tall] > 0]
-            labels.append(Label(f"student {word}\n{_images(part)}", at, color, "bold"))
+            labels.append(Label(f"{words}\n{_images(part)}", at, color, "bold"))
     axes.set_ylabel("% of the group, per bin")
     if peak > 40:
         axes.set_yscale("function", functions=(lambda v: np.sqrt(np.maximum(v, 0)), np.square))

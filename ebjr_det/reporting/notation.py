@@ -19,13 +19,23 @@ class Shown(NamedTuple):
         """The name above a column of such numbers."""
         return f"{name} %" if self.percent else name
 
-    def value(self, quality: float) -> str:
-        """The number alone, under such a heading."""
+    def value(self, quality: float | None) -> str:
+        """The number alone, under such a heading; below 0 (COCO's -1) it is the mean over nothing at all."""
+        if quality is None or quality < 0:
+            return NONE
         return number(quality, 100) if self.percent else number(quality, digits=4)
 
     def text(self, quality: float) -> str:
         """The number with its unit, in a sentence."""
         return self.value(quality) + " %" * self.percent
+
+    def points(self, quality: float) -> str:
+        """A difference of two such numbers, in a sentence."""
+        return f"{self.value(quality)} points" if self.percent else self.value(quality)
+
+    def difference(self, quality: float | None) -> str:
+        """A difference of two such numbers, with its sign."""
+        return number(quality, 100 if self.percent else 1, 2 if self.percent else 4, sign="+")
 
 
 class Unit(NamedTuple):
@@ -49,9 +59,9 @@ def percent(value: float | None) -> str:
     return NONE if value is None else f"{100 * value:.2f} %"
 
 
-def number(value: float | None, scale: float = 1, digits: int = 2) -> str:
-    """A number times `scale` with so many decimals."""
-    return NONE if value is None else f"{value * scale:.{digits}f}"
+def number(value: float | None, scale: float = 1, digits: int = 2, sign: str = "-") -> str:
+    """A number times `scale` with so many decimals; `sign` is + where a plus shall be seen."""
+    return NONE if value is None else f"{value * scale:{sign}.{digits}f}"
 
 
 def interval_text(ends: tuple[float, float]) -> str:

@@ -1,27 +1,24 @@
-"""A report: everything that a run's tables, figures and JSON show, computed once from a PairedRun."""
+"""A report: all that a run's tables, figures and JSON show, computed once from records and analysis."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from ebjr_det.cost import CostModel, Latency
+from ebjr_det.calibration import split
+from ebjr_det.cost import CostModel
+from ebjr_det.errors import InvalidInput
 from ebjr_det.intervals import Intervals, bootstrap
-from ebjr_det.tradeoff import OperatingPoint, TradeoffCurve, mixture, sweep_all
+from ebjr_det.reporting.analysis import Analysis
+from ebjr_det.reporting.analysis import Profile as Profile
+from ebjr_det.router import decide
+from ebjr_det.tradeoff import OperatingPoint, TradeoffCurve, mixture, score_of, select, sweep_all
 from ebjr_det.types import FloatArray, PairedRun, RouterDecision, Task
 
 ENERGY = "free_energy"
 GAP_FRACTIONS = (0.5, 0.8, 0.9, 0.95)
-
-
-@dataclass(frozen=True)
-class Profile:
-    """What is known of one model besides its answers: name, measured latency, further exact numbers."""
-
-    name: str
-    latency: Latency | None = None
-    extras: Mapping[str, Any] = field(default_factory=dict)
+TABLE_RATES = (0.1, 0.2, 0.3, 0.5)
 
 
 @dataclass(frozen=True)
@@ -29,32 +26,29 @@ class Report:
     """One pair on one set of images.
 
     Attributes:
+        run: the reported images; those that calibrated the threshold are not among them.
         curves: by score, the deciding score first.
-        chosen: the operating point that `decision` makes; `metrics` holds the task's numbers of
-            student, teacher and joint there.
-        printed: points for tables and JSON; None prints the whole sweep in JSON.
-        stats: [points, numbers] the task's numbers, in its order, of the points in JSON.
-        live: the pair measured on the live path, and its deferral rate there.
-        calibration: how the threshold was chosen, or None for a given one.
-        score_options: options of scores by the score's name, where any were set.
+        decision: the analysis's threshold on these images; `chosen` is its operating point.
+        reward: [images] what the teacher's answer adds to the quality.
+        points: those in JSON: the ones asked for, or the whole sweep.
+        stats: [points, numbers] the task's numbers there, in its order.
+        metrics: the task's numbers of student, teacher and joint at the chosen point.
+        by_class: the same by class, [classes, numbers], -1 where a class has no such object; None where the
+            task has none.
     """
 
-    title: str
+    analysis: Analysis
     task: Task
     run: PairedRun
     curves: Mapping[str, TradeoffCurve]
     intervals: Intervals
     decision: RouterDecision
     chosen: OperatingPoint
+    reward: FloatArray
+    points: Sequence[OperatingPoint]
+    stats: FloatArray
     metrics: Mapping[str, Mapping[str, float]]
-    student: Profile
-    teacher: Profile
-    live: Latency | None = None
-    live_deferral_rate: float | None = None
-    printed: Sequence[OperatingPoint] | None = None
-    stats: FloatArray = field(default_factory=lambda: np.zeros((0, 0)))
-    calibration: Mapping[str, Any] | None = None
-    score_options: Mapping[str, Any] = field(default_factory=dict)
+    by_class: Mapping[str, FloatArray] | None
 
     @property
     def curve(self) -> TradeoffCurve:
@@ -63,38 +57,83 @@ class Report:
 
     def table_points(self) -> list[OperatingPoint]:
         """A readable number of points: those asked for, or eleven from nothing to everything."""
-        if self.printed is not None:
-            return list(self.printed)
-        return [self.curve.at_rate(tenth / 10) for tenth in range(11)]
+        return [self.curve.at_rate(rate) for rate in self.analysis.rates or np.linspace(0, 1, 11)]
+
+    def further_points(self) -> list[tuple[OperatingPoint, Mapping[str, float]]]:
+        """A few points with all of the task's numbers, to stand beside the chosen one."""
+        points = [self.curve.at_rate(rate) for rate in self.analysis.rates or TABLE_RATES]
+        return [(point, self._named(self.stats[self.points.index(point)])) for point in points]
+
+    def _named(self, numbers: FloatArray) -> dict[str, float]:
+        return dict(zip(self.metrics["joint"], numbers.tolist(), strict=True))
+
+    def sides(self) -> dict[str, dict[str, Any]]:
+        """What is known of `student`, `teacher` and `joint`, as plain values."""
+        analysis, cost, point = self.analysis, self.curve.cost, self.chosen
+        flops = (side.extras.get("ebjr_flops") for side in (analysis.student, analysis.teacher))
+        live = analysis.live_deferral_rate
+        pair = Profile(f"{analysis.student.name} + {analysis.teacher.name}", analysis.live)
+        return {
+            "student": self._side("student", analysis.student, cost.student_macs),
+            "teacher": self._side("teacher", analysis.teacher, cost.teacher_macs),
+            "joint": self._side("joint", pair, point.macs)
+            | {
+                "ebjr_flops": CostModel(*flops).macs(point.deferral_rate),
+                "threshold": point.to_dict()["threshold"],
+                "deferral_rate": point.deferral_rate,
+                "student_share": 1 - point.deferral_rate,
+                "gap_recovered": point.gap_recovered,
+                "margin_over_hull": self.margin_over_hull(),
+                "live_deferral_rate": live,
+                "expected_latency_ms": None if live is None else cost.latency_ms(live),
+            },
+        }
+
+    def margin_over_hull(self) -> float | None:
+        """Quality of the chosen point minus that of the hull of single models at equal MACs."""
+        others = [(other.macs, other.quality) for other in self.analysis.references]
+        return self.curve.margin_over_hull(self.chosen, others)
+
+    def class_rows(self) -> list[dict[str, Any]]:
+        """One row a class: its name, or its index where names are unknown, and the numbers of all sides."""
+        if self.by_class is None:
+            return []
+        count = len(self.by_class["joint"])
+        names = self.analysis.class_names or tuple(map(str, range(count)))
+        return [
+            {"class": name} | {side: _known(self._named(own[index])) for side, own in self.by_class.items()}
+            for index, name in enumerate(names)
+        ]
 
     def to_dict(self) -> dict[str, Any]:
         """The one JSON object of the command line, without `run_dir`."""
-        points = self.curve.points() if self.printed is None else self.printed
         areas = {name: curve.area() for name, curve in self.curves.items()}
+        calibration = self.analysis.calibration
         return {
-            "title": self.title,
+            "title": self.analysis.title,
             "task": self.task.name,
             "quality_name": self.task.quality_name,
             "images": len(self.run),
             "score": self.curve.score,
-            "score_options": dict(self.score_options),
-            "student": self._side("student", self.student, self.curve.cost.student_macs),
-            "teacher": self._side("teacher", self.teacher, self.curve.cost.teacher_macs),
-            "joint": self._joint(),
+            "score_options": dict(self.analysis.score_options),
+            **self.sides(),
             "points": [
                 point.to_dict() | {"stats": numbers}
-                for point, numbers in zip(points, self.stats.tolist(), strict=True)
+                for point, numbers in zip(self.points, self.stats.tolist(), strict=True)
             ],
             "scores": areas,
             "score_intervals": {name: list(self.intervals.area[name]) for name in areas},
             "score_minus_free_energy": {name: list(self.intervals.area_difference[name]) for name in areas},
             "confidence": self.intervals.confidence,
-            "random_area": _area(self.curve.random),
-            "oracle_area": _area(self.curve.oracle),
+            "random_area": area_of(self.curve.random),
+            "oracle_area": area_of(self.curve.oracle),
             "deferral_rate_for_gap": {
                 f"{fraction:g}": self.curve.rate_for_gap(fraction) for fraction in GAP_FRACTIONS
             },
-            "calibration": self.calibration,
+            "calibration": None if calibration is None else calibration.to_dict(),
+            "references": [reference.__dict__ for reference in self.analysis.references],
+            "unreadable": list(self.analysis.unreadable),
+            "classes": self.class_rows(),
         }
 
     def _side(self, side: str, profile: Profile, macs: float | None) -> dict[str, Any]:
@@ -111,79 +150,73 @@ class Report:
             **profile.extras,
         }
 
-    def _joint(self) -> dict[str, Any]:
-        point = self.chosen
-        name = f"{self.student.name} + {self.teacher.name}"
-        flops = (self.student.extras.get("ebjr_flops"), self.teacher.extras.get("ebjr_flops"))
-        pair = CostModel(*flops).macs(point.deferral_rate)
-        live = self.live_deferral_rate
-        return self._side("joint", Profile(name, self.live), point.macs) | {
-            "ebjr_flops": pair,
-            "threshold": point.to_dict()["threshold"],
-            "deferral_rate": point.deferral_rate,
-            "student_share": 1 - point.deferral_rate,
-            "gap_recovered": point.gap_recovered,
-            "live_deferral_rate": live,
-            "expected_latency_ms": None if live is None else self.curve.cost.latency_ms(live),
-        }
 
-
-def build_report(
-    run: PairedRun,
-    task: Task,
-    decision: RouterDecision,
-    score: str,
-    cost: CostModel,
-    *,
-    title: str,
-    student: Profile,
-    teacher: Profile,
-    rates: Sequence[float] | None = None,
-    replicates: int = 1000,
-    seed: int = 0,
-    **rest: Any,
-) -> Report:
-    """Sweep every score of the run, bootstrap the curves and judge the chosen decision.
+def build_report(run: PairedRun, task: Task, analysis: Analysis) -> Report:
+    """Sweep every score of the run, bootstrap the curves and judge the analysis's threshold.
 
     Args:
-        decision: on `run.scores[score]`, in the order of the run.
-        rates: deferral rates of the points to print.
-        rest: the remaining fields of `Report`.
+        run: all images; where some of them calibrated the threshold, the others are reported.
+
+    Raises:
+        ConfigError: the run has no such score.
+        InvalidInput: names of another number of classes than the task tells apart.
     """
+    run, decision = decided(run, task, analysis)
+    score = analysis.score
     names = [score, *(name for name in run.scores if name != score)]
-    curves = sweep_all(run, task, names, cost)
+    curves = sweep_all(run, task, names, analysis.cost)
     curve = curves[score]
-    printed = None if rates is None else [curve.at_rate(rate) for rate in rates]
-    points = curve.deferral_rate if printed is None else np.array([point.deferral_rate for point in printed])
-    reference = ENERGY if ENERGY in run.scores else score
+    points = curve.points() if analysis.rates is None else [curve.at_rate(rate) for rate in analysis.rates]
+    records = {"student": run.student, "teacher": run.teacher, "joint": mixture(run, task, decision.defer)}
+    by_class = {side: numbers for side, own in records.items() if (numbers := task.by_class(own)) is not None}
+    if by_class and analysis.class_names and len(analysis.class_names) != len(by_class["joint"]):
+        raise InvalidInput(
+            f"Expected names of {len(by_class['joint'])} classes, got {len(analysis.class_names)}."
+        )
     return Report(
-        title=title,
-        task=task,
-        run=run,
-        curves=curves,
-        intervals=bootstrap(run, task, names, reference=reference, replicates=replicates, seed=seed),
+        analysis,
+        task,
+        run,
+        curves,
+        intervals=bootstrap(
+            run,
+            task,
+            names,
+            reference=ENERGY if ENERGY in run.scores else score,
+            replicates=analysis.replicates,
+            seed=analysis.seed,
+        ),
         decision=decision,
         chosen=curve.of_decision(decision),
-        metrics={
-            "student": task.metrics(run.student),
-            "teacher": task.metrics(run.teacher),
-            "joint": task.metrics(mixture(run, task, decision.defer)),
-        },
-        student=student,
-        teacher=teacher,
-        printed=printed,
+        reward=task.mixtures(run.student, run.teacher).reward(),
+        points=points,
         stats=_stats(run, task, score, points),
-        **rest,
+        metrics={side: task.metrics(own) for side, own in records.items()},
+        by_class=by_class or None,
     )
 
 
-def _stats(run: PairedRun, task: Task, score: str, rates: FloatArray) -> FloatArray:
-    """[rates, numbers] all of the task's numbers at operating points of a score."""
+def decided(run: PairedRun, task: Task, analysis: Analysis) -> tuple[PairedRun, RouterDecision]:
+    """The reported images of a run, those that did not calibrate the threshold, and the decision on them."""
+    chosen_on = analysis.calibration
+    if chosen_on is not None:
+        run = select(run, task, split(run, chosen_on.fraction, chosen_on.seed)[1])
+    return run, decide(score_of(run, analysis.score), analysis.threshold)
+
+
+def _stats(run: PairedRun, task: Task, score: str, points: Sequence[OperatingPoint]) -> FloatArray:
+    """[points, numbers] all of the task's numbers at operating points of a score."""
     order = np.argsort(-run.scores[score], kind="stable")
+    rates = np.array([point.deferral_rate for point in points])
     deferred, place = np.unique(np.rint(rates * len(run)).astype(np.intp), return_inverse=True)
     numbers = task.mixtures(run.student, run.teacher).metrics(order, deferred)
     return np.stack(list(numbers.values()), axis=1)[place]
 
 
-def _area(line: Any) -> float:
+def _known(numbers: Mapping[str, float]) -> dict[str, float | None]:
+    return {name: None if value < 0 else value for name, value in numbers.items()}
+
+
+def area_of(line: FloatArray) -> float:
+    """Area under a line over deferral rates from 0 to 1."""
     return float((line[:-1] + line[1:]).mean() / 2)

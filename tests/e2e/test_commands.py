@@ -32,9 +32,11 @@ FILES = {
     "accuracy_by_latency_ms.svg",
     "accuracy_by_macs.png",
     "accuracy_by_macs.svg",
+    "analysis.json",
     "config.yaml",
     "curve.json",
     "environment.json",
+    "report.html",
     "routes.csv",
     "run.npz",
     "score_histogram.png",
@@ -184,11 +186,13 @@ def test_resume_refuses_parts_of_other_images_before_it_goes_on(finished: Path, 
 def test_a_report_that_is_cut_off_leaves_no_summary_of_another(finished: Path, tmp_path: Path, monkeypatch):
     """What a kill does between the first and the last file of a new report."""
     shutil.copytree(finished, tmp_path / "run")
-    monkeypatch.setattr("ebjr_det.reporting.folder._write_routes", lambda *_: (_ for _ in ()).throw(Cut()))
+    monkeypatch.setattr("ebjr_det.reporting.folder._routes", lambda *_: (_ for _ in ()).throw(Cut()))
     with pytest.raises(Cut):
         command("evaluate", QUICKSTART, *QUICK, "--out", tmp_path / "run", "--resume")
+    monkeypatch.undo()
     assert not (tmp_path / "run" / "summary.json").exists()
-    assert command("calibrate", tmp_path / "run", "--deferral-rate", "0.2") == 2
+    assert command("report", tmp_path / "run") == 0
+    assert (tmp_path / "run" / "summary.json").exists()
 
 
 class Cut(BaseException):
@@ -377,21 +381,23 @@ def test_calibrate_names_the_end_thresholds(rate: str, says: str, finished: Path
 @pytest.mark.parametrize(
     "damage",
     [
-        lambda summary: summary.pop("score"),
-        lambda summary: summary.update(score=[]),
-        lambda summary: summary.update(student=None),
-        lambda summary: summary["teacher"].update(macs="x"),
-        lambda summary: summary["teacher"].update(macs=-1),
+        lambda analysis: analysis.pop("score"),
+        lambda analysis: analysis.update(score=[]),
+        lambda analysis: analysis.update(score="energie"),
+        lambda analysis: analysis.update(student=None),
+        lambda analysis: analysis["cost"].update(teacher_macs="x"),
+        lambda analysis: analysis["cost"].update(teacher_macs=-1),
     ],
 )
-def test_calibrate_refuses_an_edited_run(damage, finished: Path, tmp_path: Path, capsys):
+def test_an_edited_run_is_refused(damage, finished: Path, tmp_path: Path, capsys):
     shutil.copytree(finished, tmp_path / "run")
-    path = tmp_path / "run" / "summary.json"
-    summary = json.loads(path.read_text())
-    damage(summary)
-    path.write_text(json.dumps(summary))
-    assert command("calibrate", tmp_path / "run", "--deferral-rate", "0.2") == 2
-    assert len(capsys.readouterr().err.strip().splitlines()) == 1
+    path = tmp_path / "run" / "analysis.json"
+    analysis = json.loads(path.read_text())
+    damage(analysis)
+    path.write_text(json.dumps(analysis))
+    for refused in (["calibrate", tmp_path / "run", "--deferral-rate", "0.2"], ["report", tmp_path / "run"]):
+        assert command(*refused) == 2
+        assert len(capsys.readouterr().err.strip().splitlines()) == 1
 
 
 def test_scores_lists_formula_and_source(capsys):

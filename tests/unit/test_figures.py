@@ -14,7 +14,7 @@ from ebjr_det.cost import CostModel
 from ebjr_det.errors import ConfigError, InvalidInput
 from ebjr_det.intervals import bootstrap as intervals_of
 from ebjr_det.reporting.figures import write_tradeoff_figure
-from ebjr_det.reporting.histogram import write_histogram_figure
+from ebjr_det.reporting.histogram import Groups, write_histogram_figure
 from ebjr_det.scores import deferral_scores
 from ebjr_det.tasks import build_task
 from ebjr_det.types import Logits, PairedRun
@@ -53,7 +53,8 @@ def draw(stem, run, cost=COST, scores=SCORES, kind="macs", band=True, rate=0.28,
 
 def histogram(stem, values, right, threshold, **changes):
     options = {"score": "free_energy", "formula": "-T logsumexp(f / T)", "title": "A score"}
-    return write_histogram_figure(stem, values, right, threshold, **(options | changes))
+    groups = Groups(~right, "student wrong", "student right")
+    return write_histogram_figure(stem, values, groups, threshold, **(options | changes))
 
 
 def texts(files):

@@ -1,0 +1,45 @@
+"""`compare`: several finished runs in one table and one figure."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from ebjr_det.errors import ConfigError
+from ebjr_det.files import writable_folder, write_text
+from ebjr_det.reporting.comparison import ComparedRun, Comparison
+from ebjr_det.reporting.folder import to_json
+from ebjr_det.run_folder import load_folder
+from ebjr_det.tasks import build_task
+
+
+class Compared(NamedTuple):
+    """The comparison, and where it was written."""
+
+    comparison: Comparison
+    folder: Path
+
+
+def compare(run_dirs: Sequence[str | Path], out: str | Path) -> Compared:
+    """Put finished runs of one task side by side, each at its own chosen point.
+
+    Writes `comparison.md`, `.json`, `.png` and `.svg` to `out`.
+
+    Raises:
+        ConfigError: fewer than two runs, one twice, or runs of different tasks.
+        InvalidInput: a folder without a whole run; nothing is written then.
+    """
+    loaded = [(str(folder), *load_folder(Path(folder))) for folder in run_dirs]
+    tasks = list(dict.fromkeys(run.task for _, run, _ in loaded))
+    if len(tasks) > 1:
+        raise ConfigError(f"Expected runs of one task, got {' and '.join(tasks)}.")
+    judges = [build_task(task) for task in tasks]
+    comparison = Comparison(
+        judges[0].quality_name if judges else "",
+        [ComparedRun.of(name, run, judges[0], analysis) for name, run, analysis in loaded],
+    )
+    place = writable_folder(Path(out))
+    table = comparison.table()
+    write_text(place / "comparison.md", f"# {table.title}\n\n{table.markdown()}\n")
+    write_text(place / "comparison.json", to_json(comparison.to_dict()))
+    comparison.write_figure(place / "comparison")
+    return Compared(comparison, place)

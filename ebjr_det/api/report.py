@@ -1,0 +1,39 @@
+"""`report`: a run's report drawn from the run's own files. `evaluate` and `replay` end here too."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ebjr_det.errors import ConfigError
+from ebjr_det.files import writable_folder
+from ebjr_det.reporting.folder import RUN, SUMMARY, write_report
+from ebjr_det.reporting.report import Report, build_report
+from ebjr_det.run_folder import load_folder
+from ebjr_det.tasks import build_task
+
+
+class Result(NamedTuple):
+    """What a verb found: the report for people, the JSON object for programs, and where all of it lies."""
+
+    report: Report
+    summary: dict[str, Any]
+    folder: Path
+
+
+def report(run_dir: str | Path, out: str | Path | None = None) -> Result:
+    """Draw the whole report of a finished run anew, from its records and its analysis alone.
+
+    Args:
+        run_dir: a run folder of `evaluate` or `replay`.
+        out: another folder to write to, by default the run's own.
+
+    Raises:
+        InvalidInput: no finished run, or a damaged one; nothing is written then.
+    """
+    folder = Path(run_dir)
+    run, analysis = load_folder(folder)
+    built = build_report(run, build_task(run.task), analysis)
+    place = folder if out is None else writable_folder(Path(out))
+    if place.resolve() != folder.resolve() and (place / RUN).exists():
+        raise ConfigError(f"Expected an --out without a run, got one in `{place}`.")
+    (place / SUMMARY).unlink(missing_ok=True)
+    return Result(built, write_report(built, folder, place), place)

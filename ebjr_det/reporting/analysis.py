@@ -1,0 +1,119 @@
+"""What a report needs besides the run's records: one plain value, saved beside them.
+
+Records and analysis together draw the whole report, without models, data or settings, byte for byte.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from ebjr_det.calibration import Target
+from ebjr_det.cost import CostModel, Latency
+from ebjr_det.errors import InvalidInput, check_seed
+from ebjr_det.intervals import check_replicates
+from ebjr_det.router import check_rate
+from ebjr_det.tradeoff import OperatingPoint
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What is known of one model besides its answers: name, measured latency, further exact numbers."""
+
+    name: str
+    latency: Latency | None = None
+    extras: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A single model to compare with, by figures that were published and not measured here."""
+
+    name: str
+    quality: float
+    macs: float
+    latency_ms: float | None = None
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How a threshold was chosen: the seeded share of the images that it saw, and its point on them."""
+
+    target: Target
+    fraction: float
+    seed: int
+    images: int
+    point: OperatingPoint
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, those of the point among them."""
+        own = {"target": self.target.__dict__, "fraction": self.fraction, "images": self.images}
+        return own | {"seed": self.seed} | self.point.to_dict()
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """How a run is looked at.
+
+    Attributes:
+        score, formula: the deferral score that decides, and what it computes.
+        threshold: images whose score is above it are deferred; infinite ones defer none or all.
+        rates: deferral rates of the points to print; None prints the whole sweep in JSON.
+        replicates, seed: of the bootstrap.
+        live, live_deferral_rate: the pair measured on the live path, and its deferral rate there.
+        calibration: None for a given threshold; otherwise the other images are reported.
+        score_options: options of scores by the score's name, where any were set.
+        class_names: by class index, or none where they are unknown.
+        unreadable: ids of images that were left out because they could not be decoded.
+
+    Raises:
+        ConfigError: a deferral rate outside [0, 1], a seed or a number of replicates that cannot be.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", ser_json_inf_nan="strings")
+
+    title: str
+    score: str
+    formula: str
+    threshold: float
+    student: Profile
+    teacher: Profile
+    cost: CostModel = field(default_factory=CostModel)
+    rates: tuple[float, ...] | None = None
+    replicates: int = 1000
+    seed: int = 0
+    live: Latency | None = None
+    live_deferral_rate: float | None = None
+    calibration: Calibration | None = None
+    score_options: Mapping[str, Any] = field(default_factory=dict)
+    references: tuple[Reference, ...] = ()
+    class_names: tuple[str, ...] = ()
+    unreadable: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_seed(self.seed)
+        check_replicates(self.replicates)
+        for rate in self.rates or ():
+            check_rate(rate)
+
+    def to_json(self) -> str:
+        """As JSON, which has no infinity: an infinite threshold is the text `Infinity` or `-Infinity`."""
+        return _ADAPTER.dump_json(self, indent=2).decode()
+
+    @classmethod
+    def from_json(cls, text: str) -> "Analysis":
+        """What `to_json` wrote. Raises InvalidInput with the first fault of anything else."""
+        try:
+            return _ADAPTER.validate_json(text)
+        except ValidationError as error:
+            fault = error.errors()[0]
+            where = ".".join(str(part) for part in fault["loc"])
+            raise InvalidInput(
+                f"Expected an analysis as this version writes it, got `{where}`: {fault['msg']}. "
+                "Evaluate again."
+            ) from error
+
+
+_ADAPTER = TypeAdapter(Analysis)

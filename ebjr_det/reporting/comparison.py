@@ -1,0 +1,138 @@
+"""Several runs side by side: one table, one figure, one JSON object. Runs of one task only."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib.style
+
+from ebjr_det.errors import ConfigError
+from ebjr_det.reporting.analysis import Analysis
+from ebjr_det.reporting.canvas import BLUE, STYLE, VERMILLION, new_figure, save_figure
+from ebjr_det.reporting.notation import Shown, Unit, number
+from ebjr_det.reporting.report import decided
+from ebjr_det.reporting.table import Table
+from ebjr_det.tradeoff import Budget, OperatingPoint, TradeoffCurve, sweep
+from ebjr_det.types import PairedRun, Task
+
+COLORS = (BLUE, VERMILLION, "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito
+
+
+@dataclass(frozen=True)
+class ComparedRun:
+    """One run by the curve of its deciding score and its chosen point on it."""
+
+    name: str
+    analysis: Analysis
+    image_ids: frozenset[str]
+    curve: TradeoffCurve
+    chosen: OperatingPoint
+
+    @classmethod
+    def of(cls, name: str, run: PairedRun, task: Task, analysis: Analysis) -> "ComparedRun":
+        """A saved run as its own report has it."""
+        reported, decision = decided(run, task, analysis)
+        curve = sweep(reported, task, analysis.score, analysis.cost)
+        return cls(name, analysis, frozenset(reported.image_ids), curve, curve.of_decision(decision))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values; latency is measured where the live pair was, else expected."""
+        live = self.analysis.live
+        others = [(other.macs, other.quality) for other in self.analysis.references]
+        return {
+            "run": self.name,
+            "student": self.analysis.student.name,
+            "teacher": self.analysis.teacher.name,
+            "score": self.analysis.score,
+            "images": self.curve.images,
+            "student_quality": self.curve.student_quality,
+            "teacher_quality": self.curve.teacher_quality,
+            **self.chosen.to_dict(),
+            "latency_ms": self.chosen.latency_ms if live is None else live.mean,
+            "margin_over_hull": self.curve.margin_over_hull(self.chosen, others),
+        }
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Runs of one task in the order given.
+
+    Raises:
+        ConfigError: fewer than two runs, or one twice.
+    """
+
+    quality_name: str
+    runs: Sequence[ComparedRun]
+
+    def __post_init__(self) -> None:
+        names = [run.name for run in self.runs]
+        if len(set(names)) < max(2, len(names)):
+            raise ConfigError(f"Expected at least two different runs, got {', '.join(names)}.")
+
+    @property
+    def same_images(self) -> bool:
+        """Whether all runs report on the same images."""
+        return len({run.image_ids for run in self.runs}) == 1
+
+    @property
+    def axis(self) -> Budget:
+        """The cost that all runs know: `macs`, else `deferral_rate`."""
+        known = all(run.curve.cost.macs(0.0) is not None for run in self.runs)
+        return "macs" if known else "deferral_rate"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The one JSON object of the command line."""
+        return {
+            "quality_name": self.quality_name,
+            "same_images": self.same_images,
+            "axis": self.axis,
+            "runs": [run.to_dict() for run in self.runs],
+        }
+
+    def table(self) -> Table:
+        """One row a run."""
+        rows = [run.to_dict() for run in self.runs]
+        show, unit = Shown.of(self.quality_name), Unit.of(max(row["macs"] or 0 for row in rows))
+        columns = ["run", "student", "teacher", "score", "images", *map(show.heading, ("S", "T", "joint"))]
+        columns += ["deferred %", unit.name, "ms", "G %", "over hull"]
+        cells = [
+            [
+                *(row[key] for key in ("run", "student", "teacher", "score")),
+                f"{row['images']:,}",
+                *(show.value(row[key]) for key in ("student_quality", "teacher_quality", "quality")),
+                number(row["deferral_rate"], 100),
+                unit.value(row["macs"]),
+                number(row["latency_ms"]),
+                number(row["gap_recovered"], 100, 1),
+                show.difference(row["margin_over_hull"]),
+            ]
+            for row in rows
+        ]
+        images = "all on the same images" if self.same_images else "NOT all on the same images"
+        caption = (
+            f"{images}; S, T: student and teacher alone; over hull: above mixing single models at random"
+        )
+        return Table(f"{self.quality_name} of {len(rows)} runs", columns, cells, caption)
+
+    def write_figure(self, stem: Path) -> list[Path]:
+        """Quality against `axis`: every run's curve, its chosen point and its student alone."""
+        show, title = Shown.of(self.quality_name), self.table().title
+        unit = Unit.of(max(run.curve.cost.teacher_macs or 0 for run in self.runs))
+        height = 100 if show.percent else 1
+        scale, label = (unit.size, f"{unit.name} per image")
+        if self.axis == "deferral_rate":
+            scale, label = 0.01, "deferral rate (% of the images)"
+        with matplotlib.style.context(["default", STYLE]):
+            figure, axes = new_figure(title, 4.3)
+            axes.set(xlabel=label, ylabel=show.heading(self.quality_name))
+            for index, run in enumerate(self.runs):
+                style: Any = {"color": COLORS[index % len(COLORS)], "mec": "white"}
+                x, y = run.curve.costs(self.axis) / scale, height * run.curve.quality
+                dash = ("-", "--", ":")[index // len(COLORS) % 3]
+                axes.plot(x, y, ls=dash, lw=1.8, label=run.name, zorder=4, **style)
+                axes.plot(x[0], y[0], "o", ms=7, zorder=5, **style)
+                chosen = getattr(run.chosen, self.axis) / scale, height * run.chosen.quality
+                axes.plot(*chosen, "D", ms=8, zorder=6, **style)
+            axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.02, 1), borderaxespad=0)
+            return save_figure(figure, stem, title)

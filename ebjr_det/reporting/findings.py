@@ -1,0 +1,80 @@
+"""What a report's numbers say, in sentences: the pair, its rivals, the price of quality, how energy fares."""
+
+from ebjr_det.reporting.notation import Shown, percent
+from ebjr_det.reporting.report import ENERGY, GAP_FRACTIONS, Report
+
+
+def findings(report: Report) -> list[str]:
+    """The sentences, the most important one first."""
+    return [
+        pair_finding(report),
+        *_hull_finding(report),
+        *_flops_finding(report),
+        _gap_finding(report),
+        _energy_finding(report),
+    ]
+
+
+def pair_finding(report: Report) -> str:
+    """The pair at its chosen point: quality, multiply-adds and latency."""
+    sides = report.sides()
+    joint, teacher, student = sides["joint"], sides["teacher"], sides["student"]
+    name, show = report.task.quality_name, Shown.of(report.task.quality_name)
+    text = (
+        f"At a deferral rate of {percent(joint['deferral_rate'])} the pair's {name} is "
+        f"{show.text(joint['quality'])} (student {show.text(student['quality'])}, "
+        f"teacher {show.text(teacher['quality'])})"
+    )
+    if joint["macs"] and teacher["macs"]:
+        text += f" at {joint['macs'] / teacher['macs']:.2f} x the teacher's multiply-adds"
+    if joint["latency_ms"] and teacher["latency_ms"]:
+        text += (
+            f" and {joint['latency_ms'] / teacher['latency_ms']:.2f} x its latency "
+            f"(measured {joint['latency_ms']:.2f} ms, expected {joint['expected_latency_ms']:.2f} ms)"
+        )
+    return text + "."
+
+
+def _hull_finding(report: Report) -> list[str]:
+    margin = report.margin_over_hull()
+    if margin is None:
+        return []
+    side = "above" if margin >= 0 else "BELOW"
+    names = ", ".join(["student", "teacher", *(other.name for other in report.analysis.references)])
+    show = Shown.of(report.task.quality_name)
+    return [
+        f"At equal multiply-adds that is {show.points(abs(margin))} {side} the hull of single models "
+        f"({names}), which is what mixing them at random reaches."
+    ]
+
+
+def _flops_finding(report: Report) -> list[str]:
+    flops = [side.get("ebjr_flops") for side in report.sides().values()]
+    if None in flops:
+        return []
+    student, teacher, joint = (f"{count:.8g}" for count in flops)
+    return [f"FLOPs as EBJR's code counts them: student {student}, teacher {teacher}, pair {joint}."]
+
+
+def _gap_finding(report: Report) -> str:
+    curve = report.curve
+    if curve.gap_recovered(curve.student_quality) is None:
+        return "The teacher is no better than the student here: there is no gap to recover."
+    shares = [(f, curve.rate_for_gap(f)) for f in GAP_FRACTIONS]
+    parts = ", ".join(f"{100 * f:g} % at {percent(rate)}" for f, rate in shares)
+    return f"Share of the gap recovered by {curve.score}, at the least deferral rate: {parts}."
+
+
+def _energy_finding(report: Report) -> str:
+    if ENERGY not in report.curves or len(report.curves) < 2:
+        return "Only one score was computed, so there is nothing to compare it with."
+    areas = {name: curve.area() for name, curve in report.curves.items()}
+    best = max(areas, key=lambda name: areas[name])
+    if best == ENERGY:
+        return f"{ENERGY} has the largest area of all scores, {areas[best]:.4f}."
+    low, high = report.intervals.area_difference[best]
+    verdict = "more than" if low > 0 or high < 0 else "within"
+    return (
+        f"{ENERGY} (area {areas[ENERGY]:.4f}) is not the best score: {best} has {areas[best]:.4f}, "
+        f"a difference of {areas[best] - areas[ENERGY]:.4f} [{low:.4f}, {high:.4f}], {verdict} chance."
+    )

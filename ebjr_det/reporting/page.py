@@ -1,0 +1,133 @@
+"""The report as one HTML page that holds all it shows: no network, no script, fit to print.
+
+The template escapes every text; figures are embedded as pictures, so that no text in them can act.
+"""
+
+import json
+from base64 import b64encode
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jinja2
+
+from ebjr_det.errors import InvalidInput, first_line
+from ebjr_det.files import existing_file
+from ebjr_det.reporting.findings import findings
+from ebjr_det.reporting.gallery import Gallery, data_uri, load_gallery
+from ebjr_det.reporting.notation import Shown, number
+from ebjr_det.reporting.report import Report
+from ebjr_det.reporting.tables import (
+    classes_table,
+    models_table,
+    points_table,
+    references_table,
+    scores_table,
+)
+
+TEMPLATE = Path(__file__).with_name("page.html.j2")
+
+
+class Origin(NamedTuple):
+    """How a run was made and what there is to see of it, from its folder."""
+
+    settings: str
+    environment: Mapping[str, Any]
+    gallery: Gallery
+
+    @classmethod
+    def of(cls, run_dir: Path, settings: str, environment: str) -> "Origin":
+        """Read the named files of a run folder. Raises InvalidInput for missing or damaged ones."""
+        paths = [existing_file(run_dir / name, "a finished run folder") for name in (settings, environment)]
+        try:
+            text, facts = (path.read_text(encoding="utf-8") for path in paths)
+            return cls(text, dict(json.loads(facts)), load_gallery(run_dir))
+        except ValueError as error:
+            raise InvalidInput(f"Expected a whole run in `{run_dir}`, got: {first_line(error)}.") from error
+
+
+def draw_page(report: Report, figures: Mapping[str, Path], run_dir: Path, origin: Origin) -> str:
+    """The whole page.
+
+    Args:
+        figures: SVG files by what they show: a cost, or `histogram`.
+        run_dir: where the gallery's pictures are.
+    """
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    first, *others = findings(report)
+    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+        title=report.analysis.title,
+        finding=first,
+        findings=others,
+        tiles=list(_tiles(report)),
+        models=models_table(report),
+        figures=[(_svg_uri(path), _caption(report, kind)) for kind, path in figures.items()],
+        tables=[points_table(report), scores_table(report)],
+        references=references_table(report),
+        classes=classes_table(report),
+        gallery=origin.gallery,
+        picture=lambda file: data_uri(run_dir, file),
+        facts=_facts(report, origin.environment),
+        settings=origin.settings,
+    )
+
+
+def _tiles(report: Report) -> Iterator[tuple[str, str]]:
+    """The few numbers to see first, each with what it is."""
+    sides, show = report.sides(), Shown.of(report.task.quality_name)
+    joint, teacher = sides["joint"], sides["teacher"]
+    yield show.text(joint["quality"]), f"{report.task.quality_name} of the pair"
+    yield f"{number(joint['deferral_rate'], 100, 1)} %", "of the images go to the teacher"
+    if joint["gap_recovered"] is not None:
+        yield f"{number(joint['gap_recovered'], 100, 1)} %", "of the gap to the teacher recovered"
+    if joint["macs"] and teacher["macs"]:
+        yield f"{joint['macs'] / teacher['macs']:.2f} x", "the teacher's multiply-adds"
+    if joint["latency_ms"] and teacher["latency_ms"]:
+        yield f"{joint['latency_ms'] / teacher['latency_ms']:.2f} x", "the teacher's latency, measured"
+
+
+def _caption(report: Report, kind: str) -> str:
+    name, confidence = report.task.quality_name, 100 * report.intervals.confidence
+    band = f"Band: {confidence:g} % bootstrap interval over images."
+    single = "The thin line is the hull of single models, what mixing them at random reaches."
+    if report.analysis.references:
+        single += " Hollow marks are published figures, not measured here."
+    captions = {
+        "macs": f"{name} against multiply-adds an image, every operating point of every score. The student "
+        f"always runs: the pair costs student + deferral rate x teacher. {single} {band}",
+        "latency_ms": f"{name} against the expected latency of the pair, student + deferral rate x teacher. "
+        f"{single} {band}",
+        "deferral_rate": f"{name} against the share of images that the teacher answers. Random is the "
+        f"expectation of a coin; the oracle defers by descending true reward. {band}",
+        "histogram": "Deferral scores on both sides of the threshold. Each group's bars add up to 100 %, so "
+        "that a small group shows as well as a large one.",
+    }
+    return captions[kind][0].upper() + captions[kind][1:]
+
+
+def _facts(report: Report, environment: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """How the numbers came about, as names and words."""
+    analysis, threshold = report.analysis, report.decision.threshold
+    facts = [("deferral score", f"{analysis.score} = {analysis.formula}"), ("threshold", f"{threshold:.8g}")]
+    chosen = analysis.calibration
+    if chosen is not None:
+        target = f"{chosen.target.kind} {chosen.target.value:g}"
+        target += f" with confidence {chosen.target.confidence:g}" if chosen.target.confidence else ""
+        facts.append(("calibrated", f"{target}, on {chosen.images:,} other images, seed {chosen.seed}"))
+    facts.append(("bootstrap", f"{analysis.replicates:,} resamples, seed {analysis.seed}"))
+    if analysis.unreadable:
+        facts.append(("left out, unreadable", ", ".join(analysis.unreadable)))
+    for name, value in environment.items():
+        if isinstance(value, Mapping):
+            value = ", ".join(f"{key} {own}" for key, own in value.items())
+        elif isinstance(value, list):
+            value = " ".join(f"{own:.2f}" if isinstance(own, float) else str(own) for own in value)
+        if value is not None:
+            facts.append((name.replace("_", " "), str(value)))
+    return facts
+
+
+def _svg_uri(path: Path) -> str:
+    return f"data:image/svg+xml;base64,{b64encode(path.read_bytes()).decode()}"
