@@ -134,7 +134,7 @@ def load_annotations(path: Path) -> Annotations:
     owners = positions(annotations, "image_id", order, path)
     classes = positions(annotations, "category_id", labels, path)
     boxes = numbers([a.get("bbox") for a in annotations], 4, "bbox", annotations, path)
-    areas = [a.get("area", box[2] * box[3]) for a, box in zip(annotations, boxes, strict=True)]
+    areas = [a.get("area", w * h) for a, (_, _, w, h) in zip(annotations, boxes.tolist(), strict=True)]
     sizes = numbers(areas, 0, "area", annotations, path)
     crowd = np.array([_crowd(a, path) for a in annotations], dtype=bool)
     truths = tuple(
