@@ -12,7 +12,18 @@ PACKAGE = Path(__file__).resolve().parents[1] / "ebjr_det"
 # Floor of every room, lowest first. A module may import from lower floors, and inside its own room.
 FLOORS = [
     {"errors", "files", "types", "plain_yaml"},
-    {"scores", "router", "config", "checkpoints", "records", "environment", "download"},
+    {
+        "scores",
+        "router",
+        "config",
+        "checkpoints",
+        "records",
+        "environment",
+        "download",
+        "foreign",
+        "loader",
+        "pictures",
+    },
     {"cost", "joint", "tradeoff", "intervals", "calibration"},
     {"tasks", "reporting"},
     {"pair", "run_folder"},
@@ -30,14 +41,19 @@ SIDEWAYS = {
     "intervals": {"tradeoff"},  # bands belong to curves
     "calibration": {"tradeoff"},  # a target is met by a point of a curve
 }
-TASK_MAY_IMPORT = {"errors", "files", "types", "scores", "checkpoints", "records"}
+TASK_MAY_IMPORT = {"errors", "files", "types", "scores", "checkpoints", "records", "foreign", "pictures"}
 CORE = ["router", "tradeoff", "intervals", "joint", "calibration", "types", "errors"]
-HEAVY = {"torch", "torchvision", "timm", "sklearn", "matplotlib", "effdet", "pycocotools"}
+HEAVY = {"torch", "torchvision", "timm", "sklearn", "matplotlib"}
+HEAVY |= {"effdet", "pycocotools", "albumentations", "cv2", "numba"}
 HEAVY_HOMES = {
-    "torch": {"cost", "checkpoints", "environment", "pair", "tasks"},
+    "torch": {"cost", "checkpoints", "environment", "loader", "pair", "tasks"},
     "torchvision": {"environment", "tasks"},
     "timm": {"tasks"},
     "sklearn": {"tasks"},
+    "effdet": {"tasks"},
+    "albumentations": {"tasks"},
+    "cv2": {"tasks"},
+    "numba": {"tasks"},
     "matplotlib": {"reporting"},
 }
 

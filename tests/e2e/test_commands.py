@@ -23,7 +23,7 @@ from ebjr_det.tasks.classification.metric import Accuracy
 from ebjr_det.tradeoff import select
 
 ROOT = Path(__file__).resolve().parents[2]
-QUICKSTART = str(ROOT / "configs" / "quickstart.yaml")
+DIGITS = str(ROOT / "configs" / "digits.yaml")
 QUICK = ["--set", "run.bootstrap=20", "--set", "latency.batches=5", "--set", "latency.warmup=1"]
 FILES = {
     "accuracy_by_deferral_rate.png",
@@ -60,7 +60,7 @@ def answer(capsys: pytest.CaptureFixture[str], *args: object) -> dict:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "digits"
-    assert command("evaluate", QUICKSTART, *QUICK, "--out", out) == 0
+    assert command("evaluate", DIGITS, *QUICK, "--out", out) == 0
     return out
 
 
@@ -115,16 +115,16 @@ def test_the_environment_says_where_the_figures_come_from(finished: Path):
 
 def test_evaluate_refuses_to_overwrite_and_resumes_to_the_same(finished: Path, capsys):
     before = (finished / "summary.json").read_text()
-    assert command("evaluate", QUICKSTART, *QUICK, "--out", finished) == 2
+    assert command("evaluate", DIGITS, *QUICK, "--out", finished) == 2
     assert "--resume" in capsys.readouterr().err
-    again = answer(capsys, "evaluate", QUICKSTART, *QUICK, "--out", finished, "--resume")
+    again = answer(capsys, "evaluate", DIGITS, *QUICK, "--out", finished, "--resume")
     first = json.loads(before)
     for key in ("points", "scores", "score_intervals", "calibration"):
         old = [{**p, "latency_ms": 0} for p in first[key]] if key == "points" else first[key]
         new = [{**p, "latency_ms": 0} for p in again[key]] if key == "points" else again[key]
         assert old == new, key
     other = ["--set", "data.limit=300", "--out", finished, "--resume"]
-    assert command("evaluate", QUICKSTART, *QUICK, *other) == 2
+    assert command("evaluate", DIGITS, *QUICK, *other) == 2
     assert "Expected `data` as in the run" in capsys.readouterr().err
 
 
@@ -136,11 +136,11 @@ def test_a_finished_run_takes_another_target_and_an_infeasible_one_keeps_it(
     before, report = (out / "run.npz").read_bytes(), (out / "summary.json").read_bytes()
     target = "router.target={kind: min_quality, value: 0.99999}"
     again = [*QUICK, "--out", out, "--resume", "--json", "--set"]
-    assert command("evaluate", QUICKSTART, *again, target) == 3
+    assert command("evaluate", DIGITS, *again, target) == 3
     assert json.loads(capsys.readouterr().out)["feasible"] is False
     assert (out / "summary.json").read_bytes() == report, "nothing is lost"
     assert "0.99999" not in (out / "config.yaml").read_text(), "settings are those of the report"
-    assert command("evaluate", QUICKSTART, *again, "router.target={kind: deferral_rate, value: 0.2}") == 0
+    assert command("evaluate", DIGITS, *again, "router.target={kind: deferral_rate, value: 0.2}") == 0
     got = json.loads(capsys.readouterr().out)
     assert got["calibration"]["deferral_rate"] == 0.2
     assert (out / "run.npz").read_bytes() == before
@@ -159,26 +159,26 @@ def test_resume_notices_other_weights_under_the_same_name(tmp_path: Path, capsys
         "--out",
         tmp_path / "r",
     ]
-    assert command("evaluate", QUICKSTART, *args) == 0
+    assert command("evaluate", DIGITS, *args) == 0
     assert "sha256: null" not in (tmp_path / "r" / "config.yaml").read_text()
     state = load_file(weights)
     key = next(name for name in state if name.endswith("weight"))
     save_file(state | {key: state[key] * 2}, weights)
     capsys.readouterr()
-    assert command("evaluate", QUICKSTART, *args, "--resume") == 2
+    assert command("evaluate", DIGITS, *args, "--resume") == 2
     assert "Expected `student` as in the run" in capsys.readouterr().err
 
 
 def test_resume_refuses_parts_of_other_images_before_it_goes_on(finished: Path, tmp_path: Path, capsys):
     args = [*QUICK, "--out", tmp_path / "r", "--set", "data.limit=1200"]
     (tmp_path / "r" / "parts").mkdir(parents=True)
-    assert command("evaluate", QUICKSTART, *args, "--print-config") == 0
+    assert command("evaluate", DIGITS, *args, "--print-config") == 0
     (tmp_path / "shown.yaml").write_text(capsys.readouterr().out)
     settings = with_checksums(load_config(tmp_path / "shown.yaml"))
     (tmp_path / "r" / "config.yaml").write_text(dump_config(settings))
     run = load_run(finished / "run.npz")
     save_run(select(run, Accuracy(), np.arange(5, 10)), tmp_path / "r" / "parts" / "000000.npz")
-    assert command("evaluate", QUICKSTART, *args, "--resume") == 2
+    assert command("evaluate", DIGITS, *args, "--resume") == 2
     assert "Expected the images that the run" in capsys.readouterr().err
     assert not (tmp_path / "r" / "run.npz").exists()
 
@@ -188,7 +188,7 @@ def test_a_report_that_is_cut_off_leaves_no_summary_of_another(finished: Path, t
     shutil.copytree(finished, tmp_path / "run")
     monkeypatch.setattr("ebjr_det.reporting.folder._routes", lambda *_: (_ for _ in ()).throw(Cut()))
     with pytest.raises(Cut):
-        command("evaluate", QUICKSTART, *QUICK, "--out", tmp_path / "run", "--resume")
+        command("evaluate", DIGITS, *QUICK, "--out", tmp_path / "run", "--resume")
     monkeypatch.undo()
     assert not (tmp_path / "run" / "summary.json").exists()
     assert command("report", tmp_path / "run") == 0
@@ -200,7 +200,7 @@ class Cut(BaseException):
 
 
 def test_print_config_round_trips(tmp_path: Path, capsys):
-    assert command("evaluate", QUICKSTART, "--batch-size", "7", "--print-config") == 0
+    assert command("evaluate", DIGITS, "--batch-size", "7", "--print-config") == 0
     text = capsys.readouterr().out
     path = tmp_path / "again.yaml"
     path.write_text(text)
@@ -213,7 +213,7 @@ def test_killed_in_the_middle_it_resumes_to_the_identical_result(tmp_path: Path)
     """kill -9 while parts are being written, twice; the joined run equals an unbroken one, to the bit."""
     slow = ["--batch-size", "4", "--set", "run.flush_seconds=0", "--set", "data.limit=400"]
     slow += [*QUICK, "--set", "latency.measure=false"]
-    program = [sys.executable, "-m", "ebjr_det", "evaluate", QUICKSTART, *slow]
+    program = [sys.executable, "-m", "ebjr_det", "evaluate", DIGITS, *slow]
     broken, whole = tmp_path / "broken", tmp_path / "whole"
     for kill_at, flags in ((20, []), (60, ["--resume"])):
         process = subprocess.Popen([*program, "--out", broken, *flags], stderr=subprocess.DEVNULL)
@@ -233,7 +233,7 @@ def test_killed_in_the_middle_it_resumes_to_the_identical_result(tmp_path: Path)
 
 def test_ctrl_c_ends_with_one_line_and_130(tmp_path: Path):
     slow = ["--batch-size", "1", "--set", "run.flush_seconds=0"]
-    program = [sys.executable, "-m", "ebjr_det", "evaluate", QUICKSTART, *slow, "--out", tmp_path / "out"]
+    program = [sys.executable, "-m", "ebjr_det", "evaluate", DIGITS, *slow, "--out", tmp_path / "out"]
     process = subprocess.Popen(program, stderr=subprocess.PIPE, text=True)
     while not list((tmp_path / "out" / "parts").glob("[0-9]*.npz")) and process.poll() is None:
         time.sleep(0.01)
@@ -423,7 +423,7 @@ def test_the_installed_command_says_its_version():
 def test_evaluate_does_not_depend_on_the_working_folder_or_batch_size(finished, tmp_path: Path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     out = tmp_path / "other"
-    assert command("evaluate", QUICKSTART, *QUICK, "--batch-size", "17", "--out", out) == 0
+    assert command("evaluate", DIGITS, *QUICK, "--batch-size", "17", "--out", out) == 0
     first, second = load_run(finished / "run.npz"), load_run(out / "run.npz")
     assert first.image_ids == second.image_ids
     for column in first.student:
@@ -434,7 +434,7 @@ def test_evaluate_does_not_depend_on_the_working_folder_or_batch_size(finished, 
 
 def test_loader_processes_change_nothing(finished: Path, tmp_path: Path):
     out = tmp_path / "workers"
-    assert command("evaluate", QUICKSTART, *QUICK, "--workers", "1", "--out", out) == 0
+    assert command("evaluate", DIGITS, *QUICK, "--workers", "1", "--out", out) == 0
     assert (finished / "run.npz").read_bytes() == (out / "run.npz").read_bytes()
 
 
@@ -447,7 +447,7 @@ def test_a_full_disk_behind_stdout_is_one_line():
 
 def test_a_strange_window_system_does_not_stop_the_figures(tmp_path: Path):
     environment = os.environ | {"MPLBACKEND": "nonsense"}
-    call = [sys.executable, "-m", "ebjr_det", "evaluate", QUICKSTART, *QUICK, "--set", "data.limit=60"]
+    call = [sys.executable, "-m", "ebjr_det", "evaluate", DIGITS, *QUICK, "--set", "data.limit=60"]
     subprocess.run([*call, "--out", tmp_path / "r"], env=environment, check=True, capture_output=True)
     assert (tmp_path / "r" / "accuracy_by_macs.png").exists()
 

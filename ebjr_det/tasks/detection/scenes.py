@@ -29,7 +29,8 @@ SPLITS = {  # name: (seed, the digits it may use, number of scenes)
 SMALLEST, LARGEST = 12.0, 120.0
 MOST_DIGITS = 9
 COVERED = 0.3  # at most this share of the smaller of two digits lies under or over the other
-FAINT = 55  # least distance of a digit's colour from the ground, in grey levels
+DARKEST, FAINT, BOLD = 120, 50, 130  # grey levels: of the ground at most; ink lies between above the ground
+TINT = 35  # grey levels by which the channels of the ink differ from that
 TRIES = 30
 
 
@@ -104,7 +105,7 @@ def _digits() -> tuple[FloatArray, NDArray[np.intp]]:
 def _ground(generator: np.random.Generator) -> Canvas:
     """A smooth coloured ground with strokes, arcs and rings, [SIDE, SIDE, 3] float."""
     cells = generator.integers(2, 7)
-    coarse = generator.integers(0, 256, (cells, cells, 3)).astype(np.uint8)
+    coarse = generator.integers(0, DARKEST, (cells, cells, 3)).astype(np.uint8)
     calm = generator.uniform(0.2, 0.7)
     coarse = np.rint(coarse * calm + coarse.mean(axis=(0, 1)) * (1 - calm)).astype(np.uint8)
     picture = Image.fromarray(coarse).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
@@ -162,12 +163,10 @@ def _shared(first: FloatArray, second: FloatArray) -> float:
 def _paint(
     canvas: Canvas, mask: FloatArray, corner: NDArray[np.intp], generator: np.random.Generator
 ) -> None:
-    """Lay a tint through a mask, of a colour that stands out at least a little."""
+    """Lay ink through a mask, brighter than the ground, sometimes only a little."""
     x, y = corner
     place = canvas[y : y + mask.shape[0], x : x + mask.shape[1]]
     ground = place.mean(axis=(0, 1))
-    color = generator.uniform(0, 255, 3)
-    while np.abs(color - ground).mean() < FAINT:
-        color = generator.uniform(0, 255, 3)
+    color = ground.mean() + generator.uniform(FAINT, BOLD) + generator.uniform(-TINT, TINT, 3)
     opacity = (mask * generator.uniform(0.75, 1.0))[..., None]
     place += opacity * (color - place)

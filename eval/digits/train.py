@@ -1,8 +1,8 @@
-"""Train the quickstart's pair on scikit-learn's handwritten digits: the recipe behind checkpoints/digits.
+"""Train the pair of classifiers on scikit-learn's handwritten digits: the recipe behind checkpoints/digits.
 
-    python eval/quickstart/train.py [--out checkpoints]
+    python eval/digits/train.py [--out checkpoints]
 
-Both networks of configs/quickstart.yaml see the 597 training digits only, for a fixed number of epochs;
+Both networks of configs/digits.yaml see the 597 training digits only, for a fixed number of epochs;
 nothing was chosen by looking at the 1,200 test digits. Takes about a minute on two cores and prints the
 checksums for the manifest.
 """
@@ -21,7 +21,7 @@ from ebjr_det.files import atomic_write, checksum, writable_folder
 from ebjr_det.tasks.classification.data import build_data
 from ebjr_det.tasks.classification.model import build_model
 
-CONFIG = Path(__file__).resolve().parents[2] / "configs" / "quickstart.yaml"
+CONFIG = Path(__file__).resolve().parents[2] / "configs" / "digits.yaml"
 EPOCHS, BATCH, SEED = 60, 32, 0
 
 

@@ -1,0 +1,117 @@
+"""How long does a picture take? EfficientDet-D0, D4 and the live pair at three thresholds, in one run.
+
+    python eval/benchmarks/detectors.py --images DIR [--pictures 40] [--published] [--device cuda]
+
+Batch size 1, pictures from DIR, preprocessing and post-processing included, decoding not. Each picture goes
+through all five before the next one, each time another first. Without --published the weights are fresh:
+batch norm is estimated anew on the first pictures and the class head widened, so that energies differ as
+those of a trained student do; the time of a network does not depend on its weights. The three thresholds
+defer 10, 30 and 50 % of the pictures that are timed. Prints one JSON object.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ebjr_det.cost import count_macs, measure_latency
+from ebjr_det.environment import describe_environment, device_name, keep_freed_memory
+from ebjr_det.exits import run_safely
+from ebjr_det.joint import JointModel
+from ebjr_det.pair import resolve_device
+from ebjr_det.pictures import find_pictures, open_picture
+from ebjr_det.reporting.folder import to_json
+from ebjr_det.router import threshold_for_rate
+from ebjr_det.scores import deferral_scores
+from ebjr_det.tasks.detection.data import build_named
+from ebjr_det.tasks.detection.model import build_model
+from ebjr_det.types import FloatArray, Logits
+
+RATES = (0.1, 0.3, 0.5)
+WIDER = 60.0  # the class head's weights times this
+
+
+def energy(logits: Logits) -> FloatArray:
+    """The default of `ebjr-det evaluate`: mean free energy of the ten best boxes."""
+    return deferral_scores(logits, "free_energy", top_k=10)
+
+
+def spread(model: Any, pictures: Sequence[Any]) -> None:
+    """Give a fresh network batch statistics and outputs that differ from picture to picture."""
+    network = model.network
+    with torch.no_grad():
+        for module in network.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.momentum = None  # the plain average
+                module.reset_running_stats()
+        network.train()
+        for picture in pictures:
+            network(model.normalize([model.preprocess(picture)]))
+        network.eval()
+        network.class_net.predict.conv_pw.weight.mul_(WIDER)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description="latency of D0, D4 and the live pair")
+    parser.add_argument("--images", required=True, help="folder of pictures")
+    parser.add_argument("--pictures", type=int, default=40)
+    parser.add_argument("--warmup", type=int, default=2)
+    parser.add_argument("--published", action="store_true", help="the published weights")
+    parser.add_argument("--device", default="auto")
+    args = parser.parse_args()
+    keep_freed_memory()
+    device = resolve_device(args.device)
+    pictures = [open_picture(Path(path)) for path in find_pictures([args.images])[: args.pictures]]
+    named = build_named("coco")
+    torch.manual_seed(0)
+    weights: dict[str, Any] = {"pretrained": True} if args.published else {"random_weights": True}
+    student, teacher = (
+        build_model(named, f"effdet/tf_efficientdet_{size}", device=device, **weights)
+        for size in ("d0", "d4")
+    )
+    if not args.published:
+        spread(student, pictures[:8])
+        spread(teacher, pictures[:2])
+    scores = np.concatenate([energy(student([student.preprocess(p)]).logits) for p in pictures])
+    thresholds = [threshold_for_rate(scores, rate) for rate in RATES]
+    pairs = {
+        f"joint at {100 * rate:.0f} %": JointModel(student, teacher, energy, threshold)
+        for rate, threshold in zip(RATES, thresholds, strict=True)
+    }
+    calls: dict[str, Any] = {
+        "D0": lambda batch: student([student.preprocess(p) for p in batch]),
+        "D4": lambda batch: teacher([teacher.preprocess(p) for p in batch]),
+        **pairs,
+    }
+    times = measure_latency(
+        calls,
+        ([picture] for picture in pictures),
+        batch_size=1,
+        device=device_name(device),
+        warmup=args.warmup,
+    )
+    result = {
+        "gmacs": {
+            name: count_macs(lambda model=model: model([model.preprocess(pictures[0])])) / 1e9  # type: ignore[misc]
+            for name, model in (("D0", student), ("D4", teacher))
+        },
+        "weights": "published" if args.published else "fresh, spread",
+        "deferral_rate": {name: float((scores > pair.threshold).mean()) for name, pair in pairs.items()},
+        "latency": {name: latency.to_dict() for name, latency in times.items()},
+        "joint_over_parts": {
+            name: times[name].mean
+            / (times["D0"].mean + float((scores > pair.threshold).mean()) * times["D4"].mean)
+            for name, pair in pairs.items()
+        },
+        "environment": describe_environment(device, 0),
+    }
+    print(to_json(result))
+
+
+if __name__ == "__main__":
+    sys.exit(run_safely(main))
