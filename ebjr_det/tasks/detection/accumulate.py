@@ -279,20 +279,16 @@ def _needed(truths):  # type: ignore[no-untyped-def]
 @compiled()
 def _judge(tally, needed, truths, judged):  # type: ignore[no-untyped-def]
     """Fill `judged` with AP, AP50, AP75, AR1, AR10 and AR100 of what is in the tally."""
-    judged[:] = 0.0
     above = tally.everywhere[:-1].sum()
+    average, found = np.empty(IOUS), 0
     for t in range(IOUS):
         hits = tally.gains[t].sum()
         wrong = above + tally.misses[t, :-1].sum()
-        average = _interpolated(tally.gains[t], tally.misses[t], tally.everywhere, hits, wrong, needed)
-        judged[0] += average / IOUS
-        if t == 0:
-            judged[1] = average
-        if t == 5:
-            judged[2] = average
-        judged[3] += tally.early[0, t] / truths / IOUS
-        judged[4] += tally.early[1, t] / truths / IOUS
-        judged[5] += hits / truths / IOUS
+        average[t] = _interpolated(tally.gains[t], tally.misses[t], tally.everywhere, hits, wrong, needed)
+        found += hits
+    judged[0], judged[1], judged[2] = average.mean(), average[0], average[5]
+    judged[3], judged[4] = tally.early[0].sum() / (IOUS * truths), tally.early[1].sum() / (IOUS * truths)
+    judged[5] = found / (IOUS * truths)
 
 
 @compiled()
