@@ -12,7 +12,7 @@ from ebjr_det.tradeoff import score_of
 from ebjr_det.types import FloatArray, Mixtures, PairedRun, Task
 
 MOST_REPLICATES = 100_000
-ROUGH_GRID = 26
+ROUGH_GRID = 21
 """Deferral rates at which a resample is judged where the quality is no mean over images, and so is dear."""
 
 
@@ -53,7 +53,7 @@ def bootstrap(
 
     In a resample thresholds move with the images, so a band says what a quality at a *given deferral rate*
     is worth, which is what a curve shows. Where the quality is a mean over images, every operating point of
-    each resample counts; elsewhere 26 points that are joined by straight lines.
+    each resample counts; elsewhere 21 points that are joined by straight lines.
 
     Raises:
         ConfigError: unknown score, replicates outside 2..100,000, confidence outside (0, 1), seed below 0.

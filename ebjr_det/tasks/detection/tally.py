@@ -1,0 +1,223 @@
+"""A class's true and false positives, tallied row by row, and the precision and recall that they amount to.
+
+Rows come by descending score. Everything here is compiled.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ebjr_det.tasks.detection.matching import compiled
+
+RECALLS = np.linspace(0.0, 1.0, 101)
+IOUS = 10
+EVERYWHERE = 2**IOUS - 1  # the bits of all IoU thresholds
+EPSILON = np.spacing(1)
+
+
+class Tally(NamedTuple):
+    """The rows of one class in one area range, and what those that are there add up to.
+
+    Each row that is a true positive at some IoU threshold has a slot, from 1 at the lowest score upwards.
+    Only a true positive can be a peak of precision, so of false positives it is enough to know how many lie
+    between two slots; slot 0 is for those below all true positives, which change nothing.
+
+    Attributes:
+        slot: [rows] a row's own, or the next one below it.
+        hit, miss: [rows] bit t: a true, a false positive at IoU threshold t.
+        rank: [rows] of the records.
+        weight: [rows] how many a row counts for, negative for the student's.
+        gains: [IoU thresholds, slots + 1] true positives that are there.
+        misses: [IoU thresholds, slots + 1] false positives at some thresholds only, each in its row's slot.
+        everywhere: [slots + 1] false positives at all thresholds.
+        early: [2, IoU thresholds] true positives among the first 1 and 10 of their image.
+    """
+
+    slot: NDArray[np.int32]
+    hit: NDArray[np.int16]
+    miss: NDArray[np.int16]
+    rank: NDArray[np.uint8]
+    weight: NDArray[np.int32]
+    gains: NDArray[np.int32]
+    misses: NDArray[np.int32]
+    everywhere: NDArray[np.int32]
+    early: NDArray[np.int64]
+
+
+@compiled()
+def walk_classes(starts, image, teacher, rank, matched, ignored, turn, copies, truths, areas, out):  # type: ignore[no-untyped-def]
+    """Fill `out` [classes, mixtures, 12].
+
+    Args:
+        starts: first row of each class; image, teacher, rank, matched, ignored: [rows], of `accumulate.Rows`.
+        turn: [N] the mixture from which on an image is the teacher's; copies: [N] how often it counts.
+        truths: [classes, areas] objects that count, in the first so many `areas`.
+    """
+    for k in range(len(truths)):
+        own = slice(starts[k], starts[k + 1])
+        rows, firsts = _by_turn(turn, image[own], out.shape[1] + 1)
+        for a in range(areas):
+            if truths[k, a]:
+                tally = _tally(copies, image[own], teacher[own], rank[own], matched[own], ignored[own], a)
+                _walk(tally, rows, firsts, truths[k, a], a, out[k])
+
+
+@compiled()
+def _walk(tally, rows, firsts, truths, a, out):  # type: ignore[no-untyped-def]
+    """One class and area range: from the student's rows on, judged anew whenever some have moved."""
+    needed, judged = _needed(truths), np.empty(6)
+    _place(tally, -1)
+    for j in range(len(out)):
+        _move(tally, rows[firsts[j] : firsts[j + 1]], 1)
+        if j == 0 or firsts[j] < firsts[j + 1]:
+            _judge(tally, needed, truths, judged)
+        if a == 0:
+            for n in range(3):
+                out[j, n], out[j, 6 + n] = judged[n], judged[3 + n]
+        else:
+            out[j, 2 + a], out[j, 8 + a] = judged[0], judged[5]
+
+
+@compiled()
+def single_moves(starts, image, teacher, rank, matched, ignored, truths, gains):  # type: ignore[no-untyped-def]
+    """Add to `gains` [classes, N] what an image's move alone changes in a class's AP.
+
+    The move is judged among the student's answers and among the teacher's, and both changes are averaged.
+    """
+    judged, turn = np.empty(6), np.arange(gains.shape[1]).astype(np.int32)
+    copies = np.ones(gains.shape[1], dtype=np.int32)
+    for k in range(len(truths)):
+        if truths[k, 0] == 0:
+            continue
+        own, needed = slice(starts[k], starts[k + 1]), _needed(truths[k, 0])
+        rows, firsts = _by_turn(turn, image[own], len(turn))
+        for side in (-1, 1):
+            tally = _tally(copies, image[own], teacher[own], rank[own], matched[own], ignored[own], 0)
+            _place(tally, side)
+            _judge(tally, needed, truths[k, 0], judged)
+            before = judged[0]
+            for i in range(len(turn)):
+                moved = rows[firsts[i] : firsts[i + 1]]
+                if len(moved):
+                    _move(tally, moved, -side)
+                    _judge(tally, needed, truths[k, 0], judged)
+                    _move(tally, moved, side)
+                    gains[k, i] += side * (before - judged[0]) / 2
+
+
+@compiled()
+def _by_turn(turn, image, turns):  # type: ignore[no-untyped-def]
+    """The rows by the turn of their image, ascending within one, and where each turn begins [turns + 1]."""
+    firsts = np.zeros(turns + 1, dtype=np.int64)
+    for row in range(len(image)):
+        firsts[turn[image[row]] + 1] += 1
+    firsts = np.cumsum(firsts)
+    free = firsts.copy()
+    rows = np.empty(len(image), dtype=np.int32)
+    for row in range(len(image)):
+        rows[free[turn[image[row]]]] = row
+        free[turn[image[row]]] += 1
+    return rows, firsts
+
+
+@compiled()
+def _tally(copies, image, teacher, rank, matched, ignored, a):  # type: ignore[no-untyped-def]
+    """An empty tally; rows of which there are no copies, or that are ignored, never count."""
+    weight = np.empty(len(rank), dtype=np.int32)
+    slot = np.empty(len(rank), dtype=np.int32)
+    hit, miss = np.zeros(len(rank), dtype=np.int16), np.zeros(len(rank), dtype=np.int16)
+    shift, bits, slots = np.uint64(IOUS * a), np.uint64(EVERYWHERE), 0
+    for row in range(len(rank) - 1, -1, -1):
+        weight[row] = copies[image[row]] if teacher[row] else -copies[image[row]]
+        if weight[row]:
+            counted = ~(ignored[row] >> shift) & bits
+            hit[row] = (matched[row] >> shift) & counted
+            miss[row] = ~(matched[row] >> shift) & counted
+            slots += hit[row] != 0
+        slot[row] = slots
+    return Tally(
+        slot, hit, miss, rank, weight,
+        np.zeros((IOUS, slots + 1), dtype=np.int32), np.zeros((IOUS, slots + 1), dtype=np.int32),
+        np.zeros(slots + 1, dtype=np.int32), np.zeros((2, IOUS), dtype=np.int64),
+    )  # fmt: skip
+
+
+@compiled()
+def _place(tally, side):  # type: ignore[no-untyped-def]
+    """Put all rows of one side, -1 or 1 as the sign of their weight, into an empty tally."""
+    _move(tally, np.flatnonzero(tally.weight * side > 0), side)
+
+
+@compiled()
+def _move(tally, rows, sign):  # type: ignore[no-untyped-def]
+    """Replace the student's rows among these by the teacher's; `sign` -1 does the reverse."""
+    for row in rows:
+        weight, slot = tally.weight[row] * sign, tally.slot[row]
+        hit, miss, rank = tally.hit[row], tally.miss[row], tally.rank[row]
+        if miss == EVERYWHERE:
+            tally.everywhere[slot] += weight
+            continue
+        for t in range(IOUS):
+            if (miss >> t) & 1:
+                tally.misses[t, slot] += weight
+            elif (hit >> t) & 1:
+                tally.gains[t, slot] += weight
+                if rank < 1:
+                    tally.early[0, t] += weight
+                if rank < 10:
+                    tally.early[1, t] += weight
+
+
+@compiled()
+def _needed(truths):  # type: ignore[no-untyped-def]
+    """[1 + recalls] 0, then the least number of true positives, at least 1, that reaches each recall."""
+    needed = np.zeros(1 + len(RECALLS), dtype=np.int64)
+    for r in range(len(RECALLS)):
+        count = int(RECALLS[r] * truths)
+        while count > 0 and (count - 1) / truths >= RECALLS[r]:
+            count -= 1
+        while count / truths < RECALLS[r]:
+            count += 1
+        needed[1 + r] = max(count, 1)
+    return needed
+
+
+@compiled()
+def _judge(tally, needed, truths, judged):  # type: ignore[no-untyped-def]
+    """Fill `judged` with AP, AP50, AP75, AR1, AR10 and AR100 of what is in the tally."""
+    everywhere = tally.everywhere[1:].sum()
+    average, found = np.empty(IOUS), 0
+    for t in range(IOUS):
+        hits = tally.gains[t].sum()
+        wrong = everywhere + tally.misses[t, 1:].sum()
+        average[t] = _interpolated(tally.gains[t], tally.misses[t], tally.everywhere, hits, wrong, needed)
+        found += hits
+    judged[0], judged[1], judged[2] = average.mean(), average[0], average[5]
+    judged[3], judged[4] = tally.early[0].sum() / (IOUS * truths), tally.early[1].sum() / (IOUS * truths)
+    judged[5] = found / (IOUS * truths)
+
+
+@compiled()
+def _interpolated(gains, misses, everywhere, hits, wrong, needed):  # type: ignore[no-untyped-def]
+    """Mean over the recalls of the interpolated precision at one IoU threshold.
+
+    The interpolated precision at a recall is the best one at that many true positives or more. Going up from
+    the lowest slot, `best / places` is the best so far; fractions of whole numbers compare without division.
+    A slot without a true positive only repeats the count of the next one above that has one, at a precision
+    no higher.
+    """
+    recall = len(RECALLS)
+    while needed[recall] > hits:
+        recall -= 1
+    best, places, total, least = 0, 1, 0.0, needed[recall]
+    for slot in range(1, len(gains)):
+        if hits * places > best * (hits + wrong):
+            best, places = hits, hits + wrong
+        hits -= gains[slot]
+        wrong -= misses[slot] + everywhere[slot]
+        while least > hits:
+            total += best / (places + EPSILON)
+            recall -= 1
+            least = needed[recall]
+    return total / len(RECALLS)
