@@ -4,8 +4,8 @@
 
 Made-up objects and detections with a seed. A process of its own compiles, matches both detectors, sorts, and
 computes the twelve numbers at 101 and at all N + 1 operating points, and the rewards; its peak memory counts
-the made-up data too. Then pycocotools evaluates a few of those mixtures from scratch, must agree, and its time
-is scaled to all of them. Prints one JSON object.
+the made-up data too. Then pycocotools evaluates a few of those mixtures from scratch, must agree, and its
+time is scaled to all of them. Prints one JSON object.
 """
 
 import argparse
