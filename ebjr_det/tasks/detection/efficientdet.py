@@ -4,6 +4,7 @@ effdet's own bench keeps only the winning logit of a box. Here its steps are tak
 same order, and the anchor of every kept box is remembered, so that its whole row of logits can be read.
 """
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -17,6 +18,14 @@ from ebjr_det.errors import ConfigError, did_you_mean
 from ebjr_det.foreign import foreign_errors
 from ebjr_det.tasks.detection.classes import ClassMap
 from ebjr_det.types import Output
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", FutureWarning)  # torch's, of the scripts that effdet is made of
+    from effdet import EfficientDet, get_efficientdet_config
+    from effdet.anchors import Anchors, clip_boxes_xyxy, decode_box_outputs
+    from effdet.config.model_config import efficientdet_model_param_dict
+    from effdet.data.transforms import transforms_coco_eval
+    from effdet.soft_nms import batched_soft_nms
 
 STRIDE = 128  # of the coarsest level: sides of the input are multiples of it
 NMS_IOU = 0.5
@@ -60,9 +69,6 @@ def build_network(
     Raises:
         ConfigError: an unknown name or option, or a side that is no multiple of 128.
     """
-    from effdet import EfficientDet, get_efficientdet_config
-    from effdet.config.model_config import efficientdet_model_param_dict
-
     if name not in efficientdet_model_param_dict:
         hint = did_you_mean(name, efficientdet_model_param_dict)
         raise ConfigError(f"Expected an effdet model, got `{name}`. {hint}")
@@ -96,16 +102,14 @@ class EfficientDetector:
     """
 
     def __init__(self, name: str, network: nn.Module, classes: ClassMap, device: str = "cpu") -> None:
-        from effdet.anchors import Anchors
-        from effdet.data.transforms import transforms_coco_eval
-
         self.name, self.classes, self.device = name, classes, torch.device(device)
         self.network = network.eval().to(self.device)
         config: Any = network.config
         self.config = config
         self.anchors = Anchors.from_config(config).boxes.to(self.device)
         self.mean, self.std = (
-            (torch.tensor(values, device=self.device) * 255).view(1, 3, 1, 1) for values in statistics(config)
+            torch.tensor([255 * value for value in values], device=self.device).view(1, 3, 1, 1)
+            for values in statistics(config)
         )
         self._transform = transforms_coco_eval(
             tuple(config.image_size), use_prefetcher=True, mean=statistics(config)[0]
@@ -113,7 +117,12 @@ class EfficientDetector:
 
     def preprocess(self, image: Any) -> Input:
         """A PIL image, RGB -> resized to fit, padded with the mean colour: effdet's evaluation transform."""
-        pixels, how = self._transform(image, {})
+        width, height = image.size
+        least = (
+            max(image.size) // min(self.config.image_size) + 1
+        )  # one pixel of the input, or it would vanish
+        whole = image if least <= min(image.size) else image.resize((max(width, least), max(height, least)))
+        pixels, how = self._transform(whole, {})
         return Input(pixels, float(how["img_scale"]), image.size)
 
     def normalize(self, inputs: Sequence[Input]) -> Tensor:
@@ -149,8 +158,6 @@ class EfficientDetector:
 
     def _keep(self, logits: Tensor, offsets: Tensor, image: Input) -> Kept:
         """One image: logits [anchors, classes] and offsets [anchors, 4] -> the boxes that stay."""
-        from effdet.anchors import clip_boxes_xyxy, decode_box_outputs
-
         anchors, classes = best_pairs(logits, int(self.config.max_detection_points))
         boxes = decode_box_outputs(offsets[anchors].float(), self.anchors[anchors], output_xyxy=True)
         scale = torch.tensor(image.scale, device=boxes.device)
@@ -158,8 +165,6 @@ class EfficientDetector:
         boxes = clip_boxes_xyxy(boxes, size / scale)
         scores = logits[anchors, classes].float().sigmoid()
         if self.config.soft_nms:
-            from effdet.soft_nms import batched_soft_nms
-
             kept, softened = batched_soft_nms(boxes, scores, classes, **SOFT_NMS)
             scores[kept] = softened
         else:
