@@ -5,6 +5,7 @@ and every box gets back the row of the head whose score it bears.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -53,7 +54,18 @@ def build_network(
             network = models.get_model(
                 name, weights=None, weights_backbone=None, num_classes=num_classes, **given
             )
+    _check_taken(options, [models.get_model_builder(name), type(network)], name)
     return network
+
+
+def _check_taken(options: Mapping[str, Any], takers: Sequence[Callable[..., Any]], name: str) -> None:
+    """The classes of torchvision swallow unknown arguments: a misspelt one would change nothing, silently."""
+    known = {key for taker in takers for key in signature(taker).parameters}
+    for key in options:
+        if key not in known:
+            raise ConfigError(
+                f"Expected an option of `torchvision/{name}`, got `{key}`. {did_you_mean(key, known)}"
+            )
 
 
 class TorchvisionDetector:
@@ -79,10 +91,10 @@ class TorchvisionDetector:
 
     def __call__(self, inputs: Sequence[Tensor]) -> Output:
         """Detections, best first, and their rows of logits."""
+        self._heads.clear()
         with torch.inference_mode():
             found = self.network([one.to(self.device).float() / 255 for one in inputs])
-        heads, self._heads = self._heads, []
-        return self.classes.output([self._with_logits(*row) for row in zip(found, heads, strict=True)])
+        return self.classes.output([self._with_logits(*row) for row in zip(found, self._heads, strict=True)])
 
     def _with_logits(self, found: Mapping[str, Tensor], head: Mapping[str, Tensor]) -> Found:
         scores, labels = found["scores"], found["labels"]
@@ -99,12 +111,14 @@ class TorchvisionDetector:
             network.head.register_forward_hook(lambda *call: self._heads.extend(_by_image(call[2])))
             return
         counts: list[int] = []
-        network.rpn.register_forward_hook(lambda *call: counts.extend(map(len, call[2][0])))
+
+        def count(*call: Any) -> None:
+            counts[:] = map(len, call[2][0])
 
         def split(*call: Any) -> None:
             self._heads.extend({"cls_logits": part} for part in call[2][0].split(counts))
-            counts.clear()
 
+        network.rpn.register_forward_hook(count)
         network.roi_heads.box_predictor.register_forward_hook(split)
 
     def facts(self, image: Any) -> dict[str, Any]:
