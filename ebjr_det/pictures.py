@@ -4,6 +4,7 @@ Knows nothing about what is in them.
 """
 
 import glob
+import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,24 +20,31 @@ PADDING = 6
 
 
 def find_pictures(names: Sequence[str]) -> list[Path]:
-    """The files behind names, folders (all pictures below them) and patterns such as `*.jpg`, each once.
+    """The files behind names, folders (all pictures below them) and patterns such as `*.jpg`, each file once.
 
     Raises:
         InvalidInput: a name behind which there is no picture.
     """
-    found: dict[Path, None] = {}
+    found: dict[str, Path] = {}
     for name in names:
-        path = Path(name)
-        if path.is_file():
-            here = [path]
-        elif path.is_dir():
-            here = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-        else:
-            here = sorted(p for p in map(Path, glob.glob(name, recursive=True)) if p.is_file())
+        try:
+            here = _pictures_at(name)
+        except (OSError, ValueError):  # a name that no file can have
+            here = []
         if not here:
             raise InvalidInput(f"Expected pictures at `{name}`, a file, a folder or a pattern, got none.")
-        found |= dict.fromkeys(here)
-    return list(found)
+        for path in here:
+            found.setdefault(os.path.abspath(path), path)
+    return list(found.values())
+
+
+def _pictures_at(name: str) -> list[Path]:
+    path = Path(name)
+    if path.is_file():
+        return [path]
+    if name and path.is_dir():
+        return sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+    return sorted(p for p in map(Path, glob.glob(name, recursive=True)) if p.is_file())
 
 
 def open_picture(path: Path, size: tuple[int, int] = (0, 0)) -> "Image.Image":
@@ -57,6 +65,8 @@ def open_picture(path: Path, size: tuple[int, int] = (0, 0)) -> "Image.Image":
             warnings.simplefilter("ignore", UserWarning)  # odd metadata
             with Image.open(path) as opened:
                 turned = opened if opened.size == size else ImageOps.exif_transpose(opened)
+                if turned.mode.startswith("I"):  # 16 bits a pixel, of which Pillow would clip all above 255
+                    turned = turned.convert("I").point(lambda level: level / 256)
                 picture = turned.convert("RGB")
     except Exception as error:  # a damaged picture can raise anything
         raise InvalidInput(f"Expected a readable picture, got `{path}`: {first_line(error)}.") from error
