@@ -3,6 +3,7 @@
 Knows nothing about what pictures and targets are.
 """
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -57,7 +58,7 @@ def batches_from(
         for fault in lot.faults:
             if not images.skip_unreadable:
                 raise fault
-            tqdm.write(f"Left out: {fault}")
+            tqdm.write(f"Left out: {fault}", file=sys.stderr)
         if lot.columns:
             yield lot.columns
 
