@@ -96,14 +96,18 @@ class Named:
 
 
 def build_named(dataset: str, annotations: str | None = None, **where: Any) -> Named:
-    """The classes of a data set, for pictures of one's own: of its annotations, or COCO's where it has none.
+    """The classes of a data set, for pictures of one's own.
+
+    Of COCO's layout those of its annotations, or COCO's own where the data is not here.
 
     Args:
         dataset, annotations, where: as in `build_data`.
     """
+    if dataset == "digit_scenes":
+        return Named(dict(enumerate(scenes.CLASSES, start=1)))
     if dataset == "coco":
         path = Path(annotations or f"{where.get('root')}/annotations/instances_{where.get('split')}.json")
-        if not path.is_file():
+        if annotations is None and not path.is_file():
             return Named({key: name for key, name in coco_names().items() if name not in UNUSED})
         found = load_annotations(path)
         return Named(dict(zip(found.category_ids, found.class_names, strict=True)))
