@@ -28,6 +28,13 @@ with warnings.catch_warnings():
     from effdet.soft_nms import batched_soft_nms
 
 STRIDE = 128  # of the coarsest level: sides of the input are multiples of it
+SETTINGS = {
+    # effdet's name -> that of a setting of its own
+    "num_classes": "num_classes",
+    "image_size": "image_size",
+    "max_det_per_image": "max_detections",
+    "soft_nms": "soft_nms",
+}
 NMS_IOU = 0.5
 SOFT_NMS = {"method_gaussian": True, "iou_threshold": 0.3, "score_threshold": 0.001}  # as in effdet's bench
 
@@ -73,22 +80,34 @@ def build_network(
         hint = did_you_mean(name, efficientdet_model_param_dict)
         raise ConfigError(f"Expected an effdet model, got `{name}`. {hint}")
     config = get_efficientdet_config(name)
-    for key, value in (options or {}).items():
-        if key not in config:
-            raise ConfigError(f"Expected an option of effdet, got `{key}`. {did_you_mean(key, config)}")
-        config[key] = value
+    _check_options(options or {}, config)
+    own: dict[str, Any] = {"max_det_per_image": max_detections, "soft_nms": soft_nms}
     if num_classes is not None:
-        config.num_classes = num_classes
+        own["num_classes"] = num_classes
     if image_size is not None:
-        config.image_size = (image_size, image_size)
-    config.max_det_per_image, config.soft_nms = max_detections, soft_nms
+        own["image_size"] = (image_size, image_size)
+    with foreign_errors(f"options from which `effdet/{name}` can be built"):
+        for key, value in {**(options or {}), **own}.items():
+            config[key] = value
     if any(side % STRIDE for side in config.image_size):
         raise ConfigError(
             f"Expected `image_size` to be a multiple of {STRIDE}, got {list(config.image_size)}."
         )
     with foreign_errors(f"options from which `effdet/{name}` can be built"):
         network: nn.Module = EfficientDet(config, pretrained_backbone=False)
+        Anchors.from_config(config)
     return network
+
+
+def _check_options(options: Mapping[str, Any], known: Mapping[str, Any]) -> None:
+    for key in options:
+        if key in SETTINGS:
+            raise ConfigError(f"Expected `{SETTINGS[key]}` beside `options`, got `{key}` among them.")
+        if key not in known:
+            raise ConfigError(f"Expected an option of effdet, got `{key}`. {did_you_mean(key, known)}")
+    points = options.get("max_detection_points", 1)
+    if type(points) is not int or points < 1:
+        raise ConfigError(f"Expected `max_detection_points` to be a whole number from 1, got {points}.")
 
 
 class EfficientDetector:
