@@ -1,6 +1,8 @@
 """Confidence bands and intervals of trade-off curves, by resampling images with a seed."""
 
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,20 +68,8 @@ def bootstrap(
     mixtures = task.mixtures(run.student, run.teacher)
     mean = task.right(run.student) is not None
     resampled = [_Resampled(mixtures, score_of(run, name), None if mean else ROUGH_GRID) for name in names]
-    twins = [next(row for row, other in enumerate(resampled) if other.same_as(curve)) for curve in resampled]
-    generator = np.random.default_rng(seed)
     rate = np.linspace(0.0, 1.0, grid)
-    paths = np.empty((len(names), replicates, grid))
-    areas = np.empty((len(names), replicates))
-    for replicate in range(replicates):
-        copies = np.bincount(generator.integers(len(run), size=len(run)), minlength=len(run))
-        for row, (curve, twin) in enumerate(zip(resampled, twins, strict=True)):
-            if twin < row:
-                paths[row, replicate], areas[row, replicate] = paths[twin, replicate], areas[twin, replicate]
-                continue
-            where, quality = curve(copies)
-            paths[row, replicate] = np.interp(rate, where, quality)
-            areas[row, replicate] = np.trapezoid(quality, where)
+    paths, areas = _resample(resampled, rate, replicates, np.random.default_rng(seed), side_by_side=not mean)
     tails = [50 * (1 - confidence), 50 * (1 + confidence)]
     bands = np.percentile(paths, tails, axis=1)
     ends = np.percentile(areas, tails, axis=1)
@@ -99,6 +89,34 @@ def check_replicates(replicates: int) -> None:
     """Raises ConfigError for a number of resamples that says nothing or takes for ever."""
     if not 2 <= replicates <= MOST_REPLICATES:
         raise ConfigError(f"Expected 2 to {MOST_REPLICATES:,} replicates, got {replicates}.")
+
+
+def _resample(
+    curves: Sequence["_Resampled"],
+    rate: FloatArray,
+    replicates: int,
+    generator: np.random.Generator,
+    *,
+    side_by_side: bool,
+) -> tuple[FloatArray, FloatArray]:
+    """Qualities at every rate [curves, replicates, R] and areas [curves, replicates].
+
+    Curves that defer the same images are computed once; `side_by_side` in threads, which pays where a task's
+    own code takes long and lets go of Python's lock.
+    """
+    twins = [next(row for row, other in enumerate(curves) if other.same_as(curve)) for curve in curves]
+    distinct, images = sorted(set(twins)), len(curves[0].order)
+    paths = np.empty((len(curves), replicates, len(rate)))
+    areas = np.empty((len(curves), replicates))
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        each = pool.map if side_by_side else map
+        for replicate in range(replicates):
+            copies = np.bincount(generator.integers(images, size=images), minlength=images)
+            found = each(lambda row, copies=copies: curves[row](copies), distinct)
+            for row, (where, quality) in zip(distinct, found, strict=True):
+                paths[row, replicate] = np.interp(rate, where, quality)
+                areas[row, replicate] = np.trapezoid(quality, where)
+    return paths[twins], areas[twins]
 
 
 class _Resampled:

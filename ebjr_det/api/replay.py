@@ -54,11 +54,12 @@ def replay(
         raise ConfigError("Expected the multiply-adds of both models or of neither, got one.")
     router = parse_section(RouterSection, {"score": score, "top_k": top_k, "aggregate": aggregate})
     out, paths = Path(out), {name: Path(file) for name, file in files.items()}
-    run = room(task, "replay").load_pair(**paths, scores=scores_function(router))
+    files_of = room(task, "replay")
+    run = files_of.load_pair(**paths, scores=scores_function(router))
     rate = rates[0] if rates else DEFAULT_RATE
     decision = at_rate(run, score, rate) if threshold is None else decide(run.scores[score], threshold)
     analysis = Analysis(
-        title=_printable(f"Replay: {paths['student'].stem} + {paths['teacher'].stem}"),
+        title=f"Replay: {_name(paths['student'])} + {_name(paths['teacher'])}",
         score=score,
         formula=SCORES[score].formula,
         threshold=decision.threshold,
@@ -68,6 +69,7 @@ def replay(
         rates=tuple(rates) if rates else None,
         replicates=replicates,
         seed=seed,
+        class_names=files_of.class_names(**paths) if hasattr(files_of, "class_names") else (),
     )
     clear_replay_folder(out)
     settings: dict[str, Any] = {
@@ -83,5 +85,7 @@ def replay(
     return report(out)
 
 
-def _printable(text: str) -> str:
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
+def _name(path: Path) -> str:
+    """A file's name without what it ends in, safe to print."""
+    stem = Path(path.name.removesuffix(".gz")).stem
+    return "".join(letter if letter.isprintable() else "?" for letter in stem)

@@ -16,44 +16,34 @@ def tables(report: Report) -> list[Table]:
 def models_table(report: Report) -> Table:
     """Student, teacher and the pair, at the chosen point and at a few others."""
     sides = report.sides()
-    show, unit = Shown.of(report.task.quality_name), Unit.of(report.curve.cost.teacher_macs)
-    heads = [show.heading(metric.replace("_", " ")) for metric in report.task.table_metrics]
     latency = sides["student"]["latency"]
-    rows = [
-        [
-            side if side in ("joint", row["name"]) else f"{side} {row['name']}",
-            *(show.value(row["metrics"][metric]) for metric in report.task.table_metrics),
-            number(row.get("deferral_rate"), 100),
-            unit.value(row["macs"]),
-            *(number((row["latency"] or {}).get(key)) for key in ("mean", "p50", "p90", "p99")),
-            number(row.get("gap_recovered"), 100, 1),
-        ]
-        for side, row in sides.items()
-    ]
+    show, unit = Shown.of(report.task.quality_name), Unit.of(report.curve.cost.teacher_macs)
+    times = {"ms mean": "mean", "p50": "p50", "p90": "p90"} if latency else {}
+
+    def cells(metrics: Mapping[str, float], macs: float | None, ms: Mapping[str, str]) -> list[str]:
+        numbers = [show.value(metrics[metric]) for metric in report.task.table_metrics]
+        return [*numbers, unit.value(macs), *(ms.get(key, "-") for key in times.values())]
+
+    rows = []
+    for side, row in sides.items():
+        name = side if side in ("joint", row["name"]) else f"{side} {row['name']}"
+        measured = {key: number(row["latency"][key]) for key in times.values() if row["latency"]}
+        shares = (number(row.get("deferral_rate"), 100), number(row.get("gap_recovered"), 100, 1))
+        rows.append([name, *cells(row["metrics"], row["macs"], measured), *shares])
     for point, metrics in report.further_points():
-        expected = "-" if point.latency_ms is None else f"~{point.latency_ms:.2f}"
-        rows.append(
-            [
-                f"joint at {100 * point.deferral_rate:.0f} %",
-                *(show.value(metrics[metric]) for metric in report.task.table_metrics),
-                number(point.deferral_rate, 100),
-                unit.value(point.macs),
-                *(expected, "-", "-", "-"),
-                number(point.gap_recovered, 100, 1),
-            ]
-        )
+        expected = {"mean": f"~{number(point.latency_ms)}"}
+        shares = (number(point.deferral_rate, 100), number(point.gap_recovered, 100, 1))
+        name = f"joint at {100 * point.deferral_rate:.0f} %"
+        rows.append([name, *cells(metrics, point.macs, expected), *shares])
     caption = "G: share of the gap between student and teacher that is recovered"
     if latency:
         caption += (
             f"; ms an image measured at batch {latency['batch_size']} on {latency['device']}, "
-            "~ expected from student + deferral rate x teacher"
+            "~ expected as student + deferral rate x teacher"
         )
-    return Table(
-        f"Student, teacher and pair on {len(report.run):,} images",
-        ["model", *heads, "deferred %", unit.name, "ms mean", "p50", "p90", "p99", "G %"],
-        rows,
-        caption,
-    )
+    heads = [show.heading(metric.replace("_", " ")) for metric in report.task.table_metrics]
+    title = f"Student, teacher and pair on {len(report.run):,} images"
+    return Table(title, ["model", *heads, unit.name, *times, "deferred %", "G %"], rows, caption)
 
 
 def points_table(report: Report) -> Table:

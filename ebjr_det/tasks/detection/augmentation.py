@@ -5,6 +5,7 @@ training that goes on after a break sees the same pictures as one that never sto
 """
 
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,12 +15,15 @@ import albumentations
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+from tqdm.auto import tqdm
 
-from ebjr_det.errors import InvalidInput
+from ebjr_det.errors import ConfigError, InvalidInput
 from ebjr_det.tasks.detection.data import DetectionSet
 
 SIZES = 16  # steps between the smallest and the largest scale
+LEAST_SCALE, MOST_SCALE = 0.05, 20.0
 LEAST_SEEN = 0.4  # of a box's area; an object of which a crop shows less is no object of that crop
 LEAST_SIDE = 3.0  # pixels
 
@@ -33,7 +37,14 @@ def build_augmentation(
         mean: colour in [0, 1] of what lies outside the picture.
         scale: of the longer side after resizing, as a multiple of `side`; above 1 the picture is cropped.
         flip, color: probabilities of a horizontal flip and of a change of colours.
+
+    Raises:
+        ConfigError: a scale that is no range.
     """
+    if not LEAST_SCALE <= scale[0] <= scale[1] <= MOST_SCALE:
+        raise ConfigError(
+            f"Expected `augment.scale` to be a range within {LEAST_SCALE} to {MOST_SCALE}, got {list(scale)}."
+        )
     fill = tuple(float(255 * channel) for channel in mean)
     sizes = [int(size) for size in np.linspace(scale[0] * side, scale[1] * side, SIZES).round()]
     return albumentations.Compose(
@@ -55,6 +66,8 @@ def build_augmentation(
 class TrainingSet:
     """Picture k of a training: image k of an endless series of shuffled rounds, changed by generator k.
 
+    In place of an image that cannot be decoded comes the next one that can, where the data allows that.
+
     Gives uint8 pixels [3, s, s], boxes y1 x1 y2 x2 [m, 4], classes from 1 [m]: what effdet's bench wants.
     """
 
@@ -63,11 +76,7 @@ class TrainingSet:
     seed: int
 
     def __getitem__(self, k: int) -> tuple[Tensor, Tensor, Tensor]:
-        index = self.image_at(k)
-        try:
-            picture = np.asarray(self.data.load(index))
-        except InvalidInput as error:
-            raise RuntimeError(str(error)) from error
+        index, picture = self._readable_from(self.image_at(k))
         truth = self.data.annotations.truths[index]
         real = (truth.boxes[:, 2:] > 0).all(axis=1) & ~truth.crowd
         self.augmentation.set_random_seed(int(np.random.SeedSequence([self.seed, k]).generate_state(1)[0]))
@@ -79,6 +88,16 @@ class TrainingSet:
         labels = np.asarray(changed["labels"], dtype=np.float32) + 1
         pixels = np.ascontiguousarray(changed["image"].transpose(2, 0, 1))
         return torch.from_numpy(pixels), torch.from_numpy(corners), torch.from_numpy(labels)
+
+    def _readable_from(self, start: int) -> tuple[int, NDArray[np.uint8]]:
+        for index in (*range(start, len(self.data)), *range(start)):
+            try:
+                return index, np.asarray(self.data.load(index))
+            except InvalidInput as error:
+                if not self.data.skip_unreadable:
+                    raise
+                tqdm.write(f"Left out: {error}", file=sys.stderr)
+        raise InvalidInput(f"Expected a picture that can be decoded, got none among {len(self.data)}.")
 
     def image_at(self, k: int) -> int:
         """Which image of the data picture k shows."""

@@ -26,7 +26,7 @@ def draw_boxes(
     drawn = picture.resize(size, Image.Resampling.BICUBIC) if size != picture.size else picture.copy()
     pen: Any = ImageDraw.Draw(drawn)
     font = ImageFont.load_default(max(10, round(max(size) / 50)))
-    width = max(1, round(max(size) / 300))
+    width = max(2, round(max(size) / 300))
     for box, text, color in [*zip((boxes * scale).tolist(), texts, colors, strict=True)][::-1]:
         pen.rectangle(box, outline=color, width=width)
         if text:

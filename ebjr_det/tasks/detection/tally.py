@@ -1,6 +1,6 @@
 """A class's true and false positives, tallied row by row, and the precision and recall that they amount to.
 
-Rows come by descending score. Everything here is compiled.
+Rows come by descending score. Everything here is compiled; the walk lets go of Python's lock.
 """
 
 from typing import NamedTuple
@@ -45,7 +45,7 @@ class Tally(NamedTuple):
     early: NDArray[np.int64]
 
 
-@compiled()
+@compiled(nogil=True)
 def walk_classes(starts, image, teacher, rank, matched, ignored, turn, copies, truths, areas, out):  # type: ignore[no-untyped-def]
     """Fill `out` [classes, mixtures, 12].
 
