@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -112,11 +113,15 @@ def _resample(
         each = pool.map if side_by_side else map
         for replicate in range(replicates):
             copies = np.bincount(generator.integers(images, size=images), minlength=images)
-            found = each(lambda row, copies=copies: curves[row](copies), distinct)
+            found = each(partial(_on, curves, copies), distinct)
             for row, (where, quality) in zip(distinct, found, strict=True):
                 paths[row, replicate] = np.interp(rate, where, quality)
                 areas[row, replicate] = np.trapezoid(quality, where)
     return paths[twins], areas[twins]
+
+
+def _on(curves: Sequence["_Resampled"], copies: NDArray[np.intp], row: int) -> tuple[FloatArray, FloatArray]:
+    return curves[row](copies)
 
 
 class _Resampled:
