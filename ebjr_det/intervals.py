@@ -63,7 +63,7 @@ def bootstrap(
     """
     check_replicates(replicates)
     if not 0 < confidence < 1:
-        raise ConfigError(f"Expected a confidence in (0, 1), got {confidence}.")
+        raise ConfigError(f"Expected replicates with a confidence in (0, 1), got {confidence}.")
     check_seed(seed)
     names = list(dict.fromkeys([*scores, reference]))
     mixtures = task.mixtures(run.student, run.teacher)

@@ -24,8 +24,6 @@ def train(config: TrainConfig, out: str | Path, *, resume: bool = False) -> dict
     Raises:
         EbjrError: settings, data, weights and `out` are checked before anything is computed.
     """
-    import torch
-
     from ebjr_det.pair import resolve_device
 
     rooms, plan = {name: room(config.task, name) for name in ("data", "model", "train")}, config.schedule
@@ -37,7 +35,7 @@ def train(config: TrainConfig, out: str | Path, *, resume: bool = False) -> dict
             f"Expected `validation` to have the classes of `data`, got {watched.class_names[:5]} and "
             f"{data.class_names[:5]}."
         )
-    torch.manual_seed(plan.seed)
+    rooms["train"].seed_weights(plan.seed)
     model = config.model.model_copy(update={"random_weights": True})
     settings = {key: value for key, value in model if key != "macs"}
     detector = rooms["model"].build_model(data, device=device, **settings)

@@ -48,6 +48,11 @@ def load_pair(
     )
 
 
+def class_names(annotations: Path, **others: Path) -> tuple[str, ...]:
+    """The classes of the ground truth, by index; `others` are the result files."""
+    return load_annotations(annotations).class_names
+
+
 def logits_of(results: Sequence[Results]) -> Logits:
     """Each image's boxes in descending score, one logit a box: [images, rows, 1]."""
     values = np.zeros((len(results), min(ROWS, max(map(len, results))), 1))

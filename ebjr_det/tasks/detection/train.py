@@ -186,6 +186,11 @@ class Trainer:
             save_file(state, temporary)
 
 
+def seed_weights(seed: int) -> None:
+    """Fresh weights that are built from now on follow from the seed."""
+    torch.manual_seed(seed)
+
+
 def build_trainer(
     detector: Model,
     data: DetectionSet,
