@@ -1,4 +1,4 @@
-"""`report` and `compare` as a user runs them: byte for byte from a run's own files, or one line and nothing."""
+"""`report` and `compare` as users run them: byte for byte from a run's own files, or one line and nothing."""
 
 import json
 import shutil
