@@ -79,6 +79,7 @@ def draw_scene(split: str, index: int) -> Image.Image:
     return Image.fromarray(np.clip(canvas, 0, 255).round().astype(np.uint8))
 
 
+@cache
 def describe(split: str) -> Annotations:
     """The annotations of a whole split; image ids count from 1, category ids are the digits plus 1."""
     count = SPLITS[split][2]

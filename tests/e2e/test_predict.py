@@ -1,0 +1,111 @@
+"""`predict` as a user runs it: the embedded pair of detectors on scenes saved as pictures."""
+
+import contextlib
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools.coco import COCO
+
+from ebjr_det.cli import cli
+from ebjr_det.config import load_config
+from ebjr_det.exits import run_safely
+from ebjr_det.scores import deferral_scores
+from ebjr_det.tasks.detection.data import build_named
+from ebjr_det.tasks.detection.model import build_model
+from ebjr_det.tasks.detection.scenes import describe, draw_scene
+
+ROOT = Path(__file__).resolve().parents[2]
+QUICKSTART = str(ROOT / "configs" / "quickstart.yaml")
+COUNT = 4
+
+
+def predict(*args: object) -> int:
+    return run_safely(lambda: cli(["predict", *map(str, args)], standalone_mode=False))
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pictures")
+    for index in range(COUNT):
+        draw_scene("test", index).save(folder / f"scene {index}.png")
+    (folder / "broken.jpg").write_text("no picture")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def energies(pictures: Path) -> np.ndarray:
+    """The student's energies of the pictures, computed apart from the command."""
+    section = {k: v for k, v in load_config(QUICKSTART).student if k != "macs"}
+    student = build_model(build_named("digit_scenes", split="test"), **section)
+    scenes = [Image.open(pictures / f"scene {index}.png").convert("RGB") for index in range(COUNT)]
+    return deferral_scores(student([student.preprocess(s) for s in scenes]).logits, "free_energy", top_k=10)
+
+
+def test_pictures_are_answered_annotated_and_written_as_coco_results(pictures, energies, tmp_path, capsys):
+    threshold = float(np.sort(energies)[COUNT // 2 - 1 : COUNT // 2 + 1].mean())
+    out = tmp_path / "out"
+    assert predict(QUICKSTART, pictures, "--threshold", threshold, "--out", out, "--json") == 0
+    said, complained = capsys.readouterr()
+    summary = json.loads(said)
+    assert (summary["images"], summary["unreadable"], summary["deferred"]) == (COUNT, 1, COUNT // 2)
+    assert "broken.jpg" in complained
+    entries = json.loads((out / "images.json").read_text())
+    assert [Path(entry["file_name"]).name for entry in entries] == [f"scene {i}.png" for i in range(COUNT)]
+    scores = np.array([entry["deferral_score"] for entry in entries])
+    np.testing.assert_allclose(scores, energies, atol=1e-4)
+    who = ["teacher" if score > threshold else "student" for score in scores]
+    assert [entry["answered_by"] for entry in entries] == who
+    for entry in entries:
+        with Image.open(out / entry["drawn"]) as drawn:
+            assert drawn.height > drawn.width  # a square scene under its strip
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = COCO()
+        truth.dataset = {
+            "images": entries,
+            "categories": [{"id": key, "name": name} for key, name in enumerate("0123456789", start=1)],
+            "annotations": [],
+        }
+        truth.createIndex()
+        found = truth.loadRes(str(out / "predictions.json"))
+    assert {row["image_id"] for row in found.dataset["annotations"]} <= {entry["id"] for entry in entries}
+    assert describe("test").category_ids == tuple(range(1, 11))
+
+
+@pytest.mark.parametrize(("threshold", "deferred"), [("-inf", COUNT), ("inf", 0)])
+def test_the_end_thresholds_send_all_or_none(threshold, deferred, pictures, tmp_path, capsys):
+    args = [
+        QUICKSTART,
+        f"{pictures}/scene*.png",
+        f"--threshold={threshold}",
+        "--out",
+        tmp_path / "out",
+        "--json",
+    ]
+    assert predict(*args) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["deferred"] == deferred
+    assert summary["threshold"] is None
+
+
+def test_a_run_folder_brings_its_threshold(pictures, tmp_path, capsys):
+    run = tmp_path / "run"
+    quick = [f"--set={change}" for change in ("data.limit=12", "latency.measure=false", "run.bootstrap=5")]
+    assert (
+        run_safely(lambda: cli(["evaluate", QUICKSTART, *quick, "--out", str(run)], standalone_mode=False))
+        == 0
+    )
+    capsys.readouterr()
+    assert predict(run, pictures / "scene 0.png", "--out", tmp_path / "out", "--json") == 0
+    chosen = json.loads((run / "summary.json").read_text())["joint"]["threshold"]
+    assert json.loads(capsys.readouterr().out)["threshold"] == chosen
+    gallery = json.loads((run / "gallery.json").read_text())
+    files = [picture["file"] for group in gallery["groups"] for picture in group["pictures"]]
+    assert files
+    assert all((run / file).is_file() for file in files)
+    assert {"annotations.json.gz", "student.json.gz", "teacher.json.gz", "joint.json.gz"} <= {
+        path.name for path in run.iterdir()
+    }
