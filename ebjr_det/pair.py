@@ -148,7 +148,10 @@ class Pair:
 
 
 def build_models(config: EvaluateConfig, data: Any, device: str) -> tuple[Any, Any]:
-    """Student and teacher for the classes of the data."""
+    """Student and teacher for the classes of the data; random weights, where meant, follow the seed."""
+    import torch
+
+    torch.manual_seed(config.run.seed)
     build = room(config.task, "model").build_model
     student, teacher = (
         build(data, device=device, **{key: value for key, value in section if key != "macs"})

@@ -13,6 +13,7 @@ from pycocotools.coco import COCO
 from ebjr_det.cli import cli
 from ebjr_det.config import load_config
 from ebjr_det.exits import run_safely
+from ebjr_det.pair import build_models
 from ebjr_det.scores import deferral_scores
 from ebjr_det.tasks.detection.data import build_named
 from ebjr_det.tasks.detection.model import build_model
@@ -109,3 +110,17 @@ def test_a_run_folder_brings_its_threshold(pictures, tmp_path, capsys):
     assert {"annotations.json.gz", "student.json.gz", "teacher.json.gz", "joint.json.gz"} <= {
         path.name for path in run.iterdir()
     }
+
+
+def test_random_weights_follow_the_seed():
+    def student(seed: int) -> dict:
+        small = "{arch: effdet/efficientdet_d0, image_size: 128, random_weights: true}"
+        changes = [f"student={small}", f"teacher={small}", f"run.seed={seed}"]
+        network = build_models(load_config(QUICKSTART, changes), build_named("digit_scenes"), "cpu")[
+            0
+        ].network
+        return network.state_dict()
+
+    first, again, other = student(1), student(1), student(2)
+    assert all((first[key] == again[key]).all() for key in first)
+    assert any((first[key] != other[key]).any() for key in first)
