@@ -57,6 +57,16 @@ class CostModel:
         """MACs per image of the pair: student + p * teacher, or None."""
         return _pair(self.student_macs, self.teacher_macs, deferral_rate)
 
+    def alone(self, kind: str) -> tuple[float, float] | None:
+        """What student and teacher cost alone, as `macs` or `latency_ms`, or None where either is unknown.
+
+        >>> CostModel(2.0, 7.0).alone("macs")
+        (2.0, 7.0)
+        """
+        unit = {"macs": "macs", "latency_ms": "ms"}[kind]
+        student, teacher = (getattr(self, f"{side}_{unit}") for side in ("student", "teacher"))
+        return None if student is None or teacher is None else (student, teacher)
+
     def latency_ms(self, deferral_rate: Any) -> Any:
         """Expected latency per image of the pair, ms: student + p * teacher, or None."""
         return _pair(self.student_ms, self.teacher_ms, deferral_rate)

@@ -1,7 +1,7 @@
 """Confidence bands and intervals of trade-off curves, by resampling images with a seed."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -68,9 +68,9 @@ def bootstrap(
     names = list(dict.fromkeys([*scores, reference]))
     mixtures = task.mixtures(run.student, run.teacher)
     mean = task.right(run.student) is not None
-    resampled = [_Resampled(mixtures, score_of(run, name), None if mean else ROUGH_GRID) for name in names]
+    curves = [Resampled(mixtures, score_of(run, name), None if mean else ROUGH_GRID) for name in names]
     rate = np.linspace(0.0, 1.0, grid)
-    paths, areas = _resample(resampled, rate, replicates, np.random.default_rng(seed), side_by_side=not mean)
+    paths, areas = _resample(curves, rate, replicates, seed, side_by_side=not mean)
     tails = [50 * (1 - confidence), 50 * (1 + confidence)]
     bands = np.percentile(paths, tails, axis=1)
     ends = np.percentile(areas, tails, axis=1)
@@ -92,13 +92,15 @@ def check_replicates(replicates: int) -> None:
         raise ConfigError(f"Expected 2 to {MOST_REPLICATES:,} replicates, got {replicates}.")
 
 
+def resamples(images: int, replicates: int, seed: int) -> Iterator[NDArray[np.intp]]:
+    """Draws of as many images, with replacement: how often each image counts, [images]."""
+    generator = np.random.default_rng(seed)
+    for _ in range(replicates):
+        yield np.bincount(generator.integers(images, size=images), minlength=images)
+
+
 def _resample(
-    curves: Sequence["_Resampled"],
-    rate: FloatArray,
-    replicates: int,
-    generator: np.random.Generator,
-    *,
-    side_by_side: bool,
+    curves: Sequence["Resampled"], rate: FloatArray, replicates: int, seed: int, *, side_by_side: bool
 ) -> tuple[FloatArray, FloatArray]:
     """Qualities at every rate [curves, replicates, R] and areas [curves, replicates].
 
@@ -111,8 +113,7 @@ def _resample(
     areas = np.empty((len(curves), replicates))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         each = pool.map if side_by_side else map
-        for replicate in range(replicates):
-            copies = np.bincount(generator.integers(images, size=images), minlength=images)
+        for replicate, copies in enumerate(resamples(images, replicates, seed)):
             found = each(partial(_on, curves, copies), distinct)
             for row, (where, quality) in zip(distinct, found, strict=True):
                 paths[row, replicate] = np.interp(rate, where, quality)
@@ -120,11 +121,11 @@ def _resample(
     return paths[twins], areas[twins]
 
 
-def _on(curves: Sequence["_Resampled"], copies: NDArray[np.intp], row: int) -> tuple[FloatArray, FloatArray]:
+def _on(curves: Sequence["Resampled"], copies: NDArray[np.intp], row: int) -> tuple[FloatArray, FloatArray]:
     return curves[row](copies)
 
 
-class _Resampled:
+class Resampled:
     """The curve of one score on resamples: at every operating point, or where that is dear on a grid.
 
     Args:
@@ -132,7 +133,7 @@ class _Resampled:
         grid: None, or the number of deferral rates to have the next operating point for.
     """
 
-    def __init__(self, mixtures: Mixtures, values: FloatArray, grid: int | None) -> None:
+    def __init__(self, mixtures: Mixtures, values: FloatArray, grid: int | None = None) -> None:
         self.mixtures = mixtures
         self.order = np.argsort(-values, kind="stable")
         _, self.deferred = operating_points(values)
@@ -140,13 +141,24 @@ class _Resampled:
 
     def __call__(self, copies: NDArray[np.intp]) -> tuple[FloatArray, FloatArray]:
         """Deferral rates and qualities when image i is there `copies[i]` times."""
-        total = np.concatenate([[0], np.cumsum(copies[self.order])])[self.deferred]
-        where = total / total[-1]
+        where = self._rates_of(copies)
         chosen = np.arange(len(where))
         if self.rates is not None:
             chosen = np.unique(np.searchsorted(where, self.rates))
         return where[chosen], self.mixtures.path(self.order, self.deferred[chosen], copies)
 
-    def same_as(self, other: "_Resampled") -> bool:
+    def at(self, rates: FloatArray, copies: NDArray[np.intp]) -> FloatArray:
+        """Quality at some deferral rates, linear between the operating points on both sides of each."""
+        where = self._rates_of(copies)
+        above = np.searchsorted(where, rates)
+        chosen = np.unique([np.maximum(above - 1, 0), above])
+        return np.interp(rates, where[chosen], self.mixtures.path(self.order, self.deferred[chosen], copies))
+
+    def _rates_of(self, copies: NDArray[np.intp]) -> FloatArray:
+        """Deferral rates of all operating points when image i is there `copies[i]` times."""
+        total = np.concatenate([[0], np.cumsum(copies[self.order])])[self.deferred]
+        return np.asarray(total / total[-1])
+
+    def same_as(self, other: "Resampled") -> bool:
         """Both defer the same images at every operating point."""
         return np.array_equal(self.order, other.order) and np.array_equal(self.deferred, other.deferred)

@@ -18,10 +18,14 @@ from ebjr_det.types import PairedRun, concatenate
 
 VERSION = 1
 GROUPS = ("scores", "student", "teacher")
+OTHERS = "others"
 
 
 def save_run(run: PairedRun, path: Path) -> None:
-    """Write the run as `path` (.npz): `task`, `image_ids` and the columns as `group/column`."""
+    """Write the run as `path` (.npz): `task`, `image_ids` and the columns as `group/column`.
+
+    Columns of further models are `others/model/column`.
+    """
     arrays: dict[str, NDArray[Any]] = {
         "version": np.array(VERSION),
         "task": np.array(run.task),
@@ -29,6 +33,8 @@ def save_run(run: PairedRun, path: Path) -> None:
     }
     for group in GROUPS:
         arrays |= {f"{group}/{name}": column for name, column in getattr(run, group).items()}
+    for model, records in run.others.items():
+        arrays |= {f"{OTHERS}/{model}/{name}": column for name, column in records.items()}
     with atomic_write(path) as temporary, temporary.open("wb") as opened:
         np.savez_compressed(opened, **arrays)  # type: ignore[arg-type]
 
@@ -43,13 +49,18 @@ def load_run(path: Path) -> PairedRun:
                 "Evaluate again with this version."
             )
         groups: dict[str, dict[str, NDArray[Any]]] = {group: {} for group in GROUPS}
+        others: dict[str, dict[str, NDArray[Any]]] = {}
         for key, column in arrays.items():
             group, _, name = key.partition("/")
-            if name:
+            if group == OTHERS:
+                model, _, name = name.partition("/")
+                if not name:
+                    raise ValueError(f"`{key}`, the column of no model")
+                others.setdefault(model, {})[name] = column
+            elif name:
                 groups[group][name] = column
-        return PairedRun(
-            str(arrays["task"]), tuple(str(i) for i in arrays["image_ids"]), **groups
-        )  # fmt: skip
+        ids = tuple(str(i) for i in arrays["image_ids"])
+        return PairedRun(str(arrays["task"]), ids, **groups, others=others)
     except KeyError as error:
         raise InvalidInput(f"Expected a saved run in `{path}`, got a file without {error}.") from error
     except (TypeError, ValueError) as error:
@@ -72,7 +83,11 @@ def join_runs(parts: Sequence[PairedRun]) -> PairedRun:
     """Several lots of images of one pair as one run, in order."""
     ids = tuple(image for part in parts for image in part.image_ids)
     columns = {group: concatenate([getattr(p, group) for p in parts]) for group in GROUPS}
-    return PairedRun(parts[0].task, ids, **columns)
+    models = parts[0].others.keys()
+    if any(part.others.keys() != models for part in parts):
+        raise InvalidInput("Expected the same further models in all parts of a run, got others.")
+    others = {model: concatenate([part.others[model] for part in parts]) for model in models}
+    return PairedRun(parts[0].task, ids, **columns, others=others)
 
 
 class PartStore:

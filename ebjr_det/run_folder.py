@@ -15,6 +15,7 @@ from ebjr_det.loader import Images
 from ebjr_det.records import PartStore, load_run, save_run
 from ebjr_det.reporting.analysis import Analysis
 from ebjr_det.reporting.folder import ANALYSIS, CONFIG, ENVIRONMENT, PARTS, RUN, SUMMARY, to_json
+from ebjr_det.reporting.rivals import single_models
 from ebjr_det.tasks import build_task
 from ebjr_det.tradeoff import score_of
 from ebjr_det.types import PairedRun
@@ -95,8 +96,10 @@ def load_folder(folder: Path) -> tuple[PairedRun, Analysis]:
     run = load_run(folder / RUN)
     try:
         score = score_of(run, analysis.score)
-        if len(build_task(run.task).mixtures(run.student, run.teacher).reward()) != len(score):
+        task = build_task(run.task)
+        if len(task.mixtures(run.student, run.teacher).reward()) != len(score):
             raise ValueError("records of another number of images")
+        single_models(run, task, analysis)
     except EbjrError:
         raise
     except Exception as error:  # an edited or damaged file can raise anything

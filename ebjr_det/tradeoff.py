@@ -16,6 +16,7 @@ from ebjr_det.errors import ConfigError, Infeasible, did_you_mean
 from ebjr_det.router import index_for_rate, operating_points
 from ebjr_det.types import FloatArray, Matches, Mixtures, PairedRun, RouterDecision, Task, concatenate
 
+Cost = Literal["macs", "latency_ms"]
 Budget = Literal["deferral_rate", "macs", "latency_ms"]
 RANDOM_ORDERS, RANDOM_POINTS = 20, 101
 
@@ -110,18 +111,19 @@ class TradeoffCurve:
         return self.gap_recovered(float(np.interp(rate, self.deferral_rate, self.quality)))
 
     def margin_over_hull(
-        self, point: OperatingPoint, others: Sequence[tuple[float, float]] = ()
+        self, point: OperatingPoint, others: Sequence[tuple[float, float]] = (), kind: Cost = "macs"
     ) -> float | None:
-        """Quality of a point minus the hull of single models at equal MACs; None where MACs are unknown.
+        """Quality of a point minus the hull of single models at equal cost; None where that is unknown.
 
         Args:
-            others: MACs and quality of further models beside student and teacher.
+            others: cost and quality of further models beside student and teacher.
+            kind: MACs or ms per image.
         """
-        student, teacher = self.cost.student_macs, self.cost.teacher_macs
-        if student is None or teacher is None or point.macs is None:
+        alone, cost = self.cost.alone(kind), getattr(point, kind)
+        if alone is None or cost is None:
             return None
-        pair = [(student, self.student_quality), (teacher, self.teacher_quality)]
-        return point.quality - Hull.of([*pair, *others]).at(point.macs)
+        pair = zip(alone, (self.student_quality, self.teacher_quality), strict=True)
+        return point.quality - Hull.of([*pair, *others]).at(cost)
 
     def rate_for_gap(self, fraction: float) -> float | None:
         """Smallest deferral rate at which G reaches `fraction`; None where the gap is undefined."""
@@ -274,6 +276,7 @@ def select(run: PairedRun, task: Task, images: NDArray[np.intp]) -> PairedRun:
         {name: values[images] for name, values in run.scores.items()},
         task.take(run.student, images),
         task.take(run.teacher, images),
+        {name: task.take(records, images) for name, records in run.others.items()},
     )
 
 

@@ -224,10 +224,11 @@ class PairedRun:
         image_ids: N distinct strings.
         scores: deferral scores by name, each [N] float64, higher = send to the teacher.
         student, teacher: match records of the two models, in the order of `image_ids`.
+        others: those of further single models to compare the pair with, by name.
 
     Raises:
-        InvalidInput: no images, duplicate ids, a score whose length or values are unusable, or records
-            that are no plain numbers or of another number of images.
+        InvalidInput: no images, duplicate ids, a score whose length or values are unusable, a model's name
+            that no file can hold, or records that are no plain numbers or of another number of images.
     """
 
     task: str
@@ -235,6 +236,7 @@ class PairedRun:
     scores: Mapping[str, FloatArray]
     student: Matches = field(repr=False)
     teacher: Matches = field(repr=False)
+    others: Mapping[str, Matches] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         if not self.image_ids:
@@ -255,8 +257,12 @@ class PairedRun:
                     f"Expected score `{name}` to be {len(self.image_ids)} finite float64 numbers, "
                     f"got {values.dtype} of shape {list(values.shape)}."
                 )
-        for side in ("student", "teacher"):
-            _check_records(getattr(self, side), side, len(self))
+        for name in self.others:
+            if not name or "/" in name or not name.isprintable():
+                raise InvalidInput(f"Expected a model's name in printable letters without `/`, got {name!r}.")
+        others = {f"others/{name}": records for name, records in self.others.items()}
+        for side, records in {"student": self.student, "teacher": self.teacher, **others}.items():
+            _check_records(records, side, len(self))
 
     def __len__(self) -> int:
         return len(self.image_ids)

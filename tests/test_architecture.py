@@ -24,7 +24,7 @@ FLOORS = [
         "loader",
         "pictures",
     },
-    {"cost", "joint", "tradeoff", "intervals", "calibration"},
+    {"cost", "joint", "tradeoff", "intervals", "margin", "calibration"},
     {"tasks", "reporting"},
     {"pair", "run_folder"},
     {"api"},
@@ -39,10 +39,11 @@ SIDEWAYS = {
     "environment": {"checkpoints"},  # the doctor looks for weights
     "tradeoff": {"cost"},  # a curve carries what its points cost
     "intervals": {"tradeoff"},  # bands belong to curves
+    "margin": {"tradeoff", "intervals"},  # a point of a curve over a hull, on the same resamples as the bands
     "calibration": {"tradeoff"},  # a target is met by a point of a curve
 }
 TASK_MAY_IMPORT = {"errors", "files", "types", "scores", "checkpoints", "records", "foreign", "pictures"}
-CORE = ["router", "tradeoff", "intervals", "joint", "calibration", "types", "errors"]
+CORE = ["router", "tradeoff", "intervals", "margin", "joint", "calibration", "types", "errors"]
 HEAVY = {"torch", "torchvision", "timm", "sklearn", "matplotlib"}
 HEAVY |= {"effdet", "pycocotools", "albumentations", "cv2", "numba"}
 HEAVY_HOMES = {

@@ -38,8 +38,10 @@ def compare(run_dirs: Sequence[str | Path], out: str | Path) -> Compared:
         [ComparedRun.of(name, run, judges[0], analysis) for name, run, analysis in loaded],
     )
     place = writable_folder(Path(out))
-    table = comparison.table()
-    write_text(place / "comparison.md", f"# {table.title}\n\n{table.markdown()}\n")
+    first, *others = comparison.tables()
+    tables = [f"# {first.title}\n\n{first.markdown()}\n"]
+    tables += [f"## {table.title}\n\n{table.markdown()}\n" for table in others]
+    write_text(place / "comparison.md", "\n".join(tables))
     write_text(place / "comparison.json", to_json(comparison.to_dict()))
     comparison.write_figure(place / "comparison")
     return Compared(comparison, place)

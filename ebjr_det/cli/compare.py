@@ -21,5 +21,6 @@ def compare(runs: tuple[Path, ...], out: Path, as_json: bool) -> None:
         return
     from ebjr_det.reporting.screen import print_table
 
-    print_table(comparison.table())
+    for table in comparison.tables():
+        print_table(table)
     click.echo(f"\nThe figure and the table are in {folder}/.")

@@ -28,10 +28,15 @@ class Profile:
 
 @dataclass(frozen=True)
 class Reference:
-    """A single model to compare with, by figures that were published and not measured here."""
+    """A single model to compare with.
+
+    Attributes:
+        quality: as it was published; None where the run holds the model's own records, which then tell it.
+        source: where a published figure comes from.
+    """
 
     name: str
-    quality: float
+    quality: float | None
     macs: float
     latency_ms: float | None = None
     source: str = ""

@@ -1,6 +1,6 @@
 """Several runs side by side: one table, one figure, one JSON object. Runs of one task only."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,12 +8,22 @@ from typing import Any
 import matplotlib.style
 
 from ebjr_det.errors import ConfigError
+from ebjr_det.margin import CONFIDENCE, Margin, SingleModel
 from ebjr_det.reporting.analysis import Analysis
 from ebjr_det.reporting.canvas import BLUE, STYLE, VERMILLION, new_figure, save_figure
 from ebjr_det.reporting.notation import Shown, Unit, number
 from ebjr_det.reporting.report import decided
+from ebjr_det.reporting.rivals import (
+    HULL,
+    hull_names,
+    margin_cells,
+    margin_columns,
+    margin_numbers,
+    margins_of,
+    single_models,
+)
 from ebjr_det.reporting.table import Table
-from ebjr_det.tradeoff import Budget, OperatingPoint, TradeoffCurve, sweep
+from ebjr_det.tradeoff import Budget, Cost, OperatingPoint, TradeoffCurve, sweep
 from ebjr_det.types import PairedRun, Task
 
 COLORS = (BLUE, VERMILLION, "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito
@@ -21,25 +31,29 @@ COLORS = (BLUE, VERMILLION, "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe
 
 @dataclass(frozen=True)
 class ComparedRun:
-    """One run by the curve of its deciding score and its chosen point on it."""
+    """One run by the curve of its deciding score, its chosen point on it, and that point's margins."""
 
     name: str
     analysis: Analysis
     image_ids: frozenset[str]
     curve: TradeoffCurve
     chosen: OperatingPoint
+    rivals: Sequence[SingleModel]
+    margins: Mapping[Cost, Margin]
 
     @classmethod
     def of(cls, name: str, run: PairedRun, task: Task, analysis: Analysis) -> "ComparedRun":
         """A saved run as its own report has it."""
         reported, decision = decided(run, task, analysis)
         curve = sweep(reported, task, analysis.score, analysis.cost)
-        return cls(name, analysis, frozenset(reported.image_ids), curve, curve.of_decision(decision))
+        chosen, rivals = curve.of_decision(decision), single_models(reported, task, analysis)
+        found = margins_of(reported, task, analysis, curve, rivals, [chosen])
+        margins = {kind: margin for kind, (margin,) in found.items()}
+        return cls(name, analysis, frozenset(reported.image_ids), curve, chosen, rivals, margins)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values; latency is measured where the live pair was, else expected."""
         live = self.analysis.live
-        others = [(other.macs, other.quality) for other in self.analysis.references]
         return {
             "run": self.name,
             "student": self.analysis.student.name,
@@ -50,7 +64,7 @@ class ComparedRun:
             "teacher_quality": self.curve.teacher_quality,
             **self.chosen.to_dict(),
             "latency_ms": self.chosen.latency_ms if live is None else live.mean,
-            "margin_over_hull": self.curve.margin_over_hull(self.chosen, others),
+            **margin_numbers(self.margins),
         }
 
 
@@ -114,6 +128,23 @@ class Comparison:
             f"{images}; S, T: student and teacher alone; over hull: above mixing single models at random"
         )
         return Table(f"{self.quality_name} of {len(rows)} runs", columns, cells, caption)
+
+    def margins_table(self) -> Table | None:
+        """How far each run's pair is above the hull of its single models; None where no cost is known."""
+        show = Shown.of(self.quality_name)
+        unit = Unit.of(max(run.curve.cost.teacher_macs or 0 for run in self.runs))
+        rows = [
+            [run.name, *margin_cells(kind, margin, show, unit), hull_names(run.rivals)]
+            for run in self.runs
+            for kind, margin in run.margins.items()
+        ]
+        columns = ["run", *margin_columns(self.quality_name, CONFIDENCE), "single models"]
+        title = "Margin of each pair over the hull of its single models"
+        return Table(title, columns, rows, f"hull: {HULL}") if rows else None
+
+    def tables(self) -> list[Table]:
+        """All tables."""
+        return [self.table(), *filter(None, [self.margins_table()])]
 
     def write_figure(self, stem: Path) -> list[Path]:
         """Quality against `axis`: every run's curve, its chosen point and its student alone."""

@@ -13,12 +13,14 @@ from matplotlib.ticker import MaxNLocator
 
 from ebjr_det.errors import ConfigError, did_you_mean
 from ebjr_det.intervals import Intervals
-from ebjr_det.reporting.analysis import Reference
+from ebjr_det.margin import SingleModel
 from ebjr_det.reporting.canvas import BLUE, GREY, INK, STYLE, Label, new_figure, place_labels, save_figure
 from ebjr_det.reporting.notation import Shown
 from ebjr_det.tradeoff import Budget, Hull, OperatingPoint, TradeoffCurve
 from ebjr_det.types import FloatArray
 
+PUBLISHED, MEASURED = "published figure,\nnot measured here", "single model,\nmeasured here"
+SOLID = {"marker": "^", "mfc": INK, "mec": "white"}
 MUTED = ("#ECB540", "#40B595", "#D99ABD", "#80C6EE", "#E08640")  # Okabe and Ito's, a quarter white
 
 
@@ -33,7 +35,7 @@ def write_tradeoff_figure(
     quality_name: str,
     names: tuple[str, str],
     title: str,
-    references: Sequence[Reference] = (),
+    references: Sequence[SingleModel] = (),
 ) -> list[Path]:
     """Quality against cost: the curves, single models and their hull, random and oracle deferral.
 
@@ -50,7 +52,7 @@ def write_tradeoff_figure(
         measured_ms: ms per image of the live pair at `chosen`; shown where `kind` is `latency_ms`.
         quality_name: the y axis; an accuracy is shown in %, any other quality as the number it is.
         names: of the student and the teacher.
-        references: other single models, drawn hollow where the figure's cost is known of them.
+        references: other single models whose cost of this kind is known; published ones are drawn hollow.
 
     Raises:
         ConfigError: no curve, an unknown kind or cost, a measurement without an operating point, or
@@ -167,20 +169,21 @@ def _draw_curves(
 def _draw_singles(
     axes: Axes,
     main: TradeoffCurve,
-    references: Sequence[tuple[Reference, float | None]],
+    references: Sequence[tuple[SingleModel, float | None]],
     scale: _Scale,
     entries: list[tuple[str, Any]],
 ) -> list[Label]:
-    """Published models as hollow marks with their names, and the hull of all single models as a line."""
-    published = [(other, cost / scale.unit) for other, cost in references if cost is not None]
-    labels = []
-    for other, x in published:
-        (mark,) = axes.plot(x, scale.y(other.quality), "o", mfc="white", mec=INK, ms=6, mew=1.1, zorder=6)
+    """Further models as marks with their names, published ones hollow, and the hull of all single models."""
+    known = [(other, cost / scale.unit) for other, cost in references if cost is not None]
+    labels, marks = [], {}
+    for other, x in known:
+        style: Any = {"marker": "o", "mfc": "white", "mec": INK} if other.published else SOLID
+        (mark,) = axes.plot(x, scale.y(other.quality), ls="", ms=7, mew=1.1, zorder=6, **style)
+        marks[PUBLISHED if other.published else MEASURED] = mark
         labels.append(Label(other.name, np.array([[x, scale.y(other.quality)]]), GREY))
-    if published:
-        entries.append(("published figure,\nnot measured here", mark))
+    entries += marks.items()
     pair = [(scale.student, main.student_quality), (scale.teacher, main.teacher_quality)]
-    hull = Hull.of(pair + [(x, other.quality) for other, x in published])
+    hull = Hull.of(pair + [(x, other.quality) for other, x in known])
     axes.plot(hull.cost, scale.y(hull.quality), color=INK, lw=0.8, zorder=3)
     if len(hull.cost) > 1:
         labels.append(Label("hull of single models", _along(hull.cost, scale.y(hull.quality)), INK))

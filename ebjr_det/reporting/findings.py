@@ -1,14 +1,16 @@
 """What a report's numbers say, in sentences: the pair, its rivals, the price of quality, how energy fares."""
 
+from ebjr_det.margin import Margin
 from ebjr_det.reporting.notation import Shown, percent
 from ebjr_det.reporting.report import ENERGY, GAP_FRACTIONS, Report
+from ebjr_det.reporting.rivals import hull_names, latency_name
 
 
 def findings(report: Report) -> list[str]:
     """The sentences, the most important one first."""
     return [
         pair_finding(report),
-        *_hull_finding(report),
+        *_hull_findings(report),
         *_flops_finding(report),
         _gap_finding(report),
         _energy_finding(report),
@@ -35,17 +37,30 @@ def pair_finding(report: Report) -> str:
     return text + "."
 
 
-def _hull_finding(report: Report) -> list[str]:
-    margin = report.margin_over_hull()
-    if margin is None:
-        return []
-    side = "above" if margin >= 0 else "BELOW"
-    names = ", ".join(["student", "teacher", *(other.name for other in report.analysis.references)])
-    show = Shown.of(report.task.quality_name)
-    return [
-        f"At equal multiply-adds that is {show.points(abs(margin))} {side} the hull of single models "
-        f"({names}), which is what mixing them at random reaches."
+def _hull_findings(report: Report) -> list[str]:
+    """The deciding number at equal multiply-adds and at equal latency, or why it is not known."""
+    hull = f"the hull of single models ({hull_names(report.rivals)})"
+    costs = {"macs": "multiply-adds", "latency_ms": latency_name(report.analysis)}
+    found = [
+        f"At equal {costs[kind]} that is {_margin_text(report, margin)} {hull}, which is what mixing them at "
+        f"random reaches: {_verdict(*margin.interval)} chance."
+        for kind, (margin, *_) in report.margins.items()
     ]
+    unknown = [rival.name for rival in report.rivals if rival.latency_ms is None]
+    if unknown and report.curve.cost.alone("latency_ms"):
+        found.append(f"The margin at equal latency is not known, for want of that of {', '.join(unknown)}.")
+    return found
+
+
+def _margin_text(report: Report, margin: Margin) -> str:
+    """How far, how sure, and to which side: the interval counts to the same side."""
+    show, (low, high) = Shown.of(report.task.quality_name), margin.interval
+    side, ends = ("above", (low, high)) if margin.value >= 0 else ("BELOW", (-high, -low))
+    return f"{show.points(abs(margin.value))} {show.interval(ends)} {side}"
+
+
+def _verdict(low: float, high: float) -> str:
+    return "more than" if low > 0 or high < 0 else "within"
 
 
 def _flops_finding(report: Report) -> list[str]:
@@ -73,8 +88,8 @@ def _energy_finding(report: Report) -> str:
     if best == ENERGY:
         return f"{ENERGY} has the largest area of all scores, {areas[best]:.4f}."
     low, high = report.intervals.area_difference[best]
-    verdict = "more than" if low > 0 or high < 0 else "within"
     return (
         f"{ENERGY} (area {areas[ENERGY]:.4f}) is not the best score: {best} has {areas[best]:.4f}, "
-        f"a difference of {areas[best] - areas[ENERGY]:.4f} [{low:.4f}, {high:.4f}], {verdict} chance."
+        f"a difference of {areas[best] - areas[ENERGY]:.4f} [{low:.4f}, {high:.4f}], "
+        f"{_verdict(low, high)} chance."
     )

@@ -135,7 +135,7 @@ def write_figures(report: Report, out: Path) -> dict[str, Path]:
             quality_name=name,
             names=(analysis.student.name, analysis.teacher.name),
             title=analysis.title,
-            references=analysis.references,
+            references=report.rivals,
         )
     _, figures["histogram"] = write_histogram_figure(
         out / "score_histogram",

@@ -33,6 +33,11 @@ class Shown(NamedTuple):
         """A difference of two such numbers, in a sentence."""
         return f"{self.value(quality)} points" if self.percent else self.value(quality)
 
+    def interval(self, ends: tuple[float, float]) -> str:
+        """Both ends of a difference, in the same unit."""
+        scale, digits = (100, 2) if self.percent else (1, 4)
+        return f"[{', '.join(number(end, scale, digits) for end in ends)}]"
+
     def difference(self, quality: float | None) -> str:
         """A difference of two such numbers, with its sign."""
         return number(quality, 100 if self.percent else 1, 2 if self.percent else 4, sign="+")

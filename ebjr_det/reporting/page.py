@@ -17,11 +17,12 @@ from ebjr_det.reporting.findings import findings
 from ebjr_det.reporting.gallery import Gallery, data_uri, load_gallery
 from ebjr_det.reporting.notation import Shown, number
 from ebjr_det.reporting.report import Report
+from ebjr_det.reporting.rivals import latency_name
 from ebjr_det.reporting.tables import (
     classes_table,
     models_table,
     points_table,
-    references_table,
+    rival_tables,
     scores_table,
 )
 
@@ -64,8 +65,7 @@ def draw_page(report: Report, figures: Mapping[str, Path], run_dir: Path, origin
         tiles=list(_tiles(report)),
         models=models_table(report),
         figures=[(_svg_uri(path), _caption(report, kind)) for kind, path in figures.items()],
-        tables=[points_table(report), scores_table(report)],
-        references=references_table(report),
+        tables=[*rival_tables(report), points_table(report), scores_table(report)],
         classes=classes_table(report),
         gallery=origin.gallery,
         picture=lambda file: data_uri(run_dir, file),
@@ -86,13 +86,19 @@ def _tiles(report: Report) -> Iterator[tuple[str, str]]:
         yield f"{joint['macs'] / teacher['macs']:.2f} x", "the teacher's multiply-adds"
     if joint["latency_ms"] and teacher["latency_ms"]:
         yield f"{joint['latency_ms'] / teacher['latency_ms']:.2f} x", "the teacher's latency, measured"
+    costs = {"macs": "multiply-adds", "latency_ms": latency_name(report.analysis)}
+    for kind, (margin, *_) in report.margins.items():
+        over = f"over the hull of single models at equal {costs[kind]}, {show.interval(margin.interval)}"
+        yield show.difference(margin.value), over
 
 
 def _caption(report: Report, kind: str) -> str:
     name, confidence = report.task.quality_name, 100 * report.intervals.confidence
     band = f"Band: {confidence:g} % bootstrap interval over images."
     single = "The thin line is the hull of single models, what mixing them at random reaches."
-    if report.analysis.references:
+    if not all(rival.published for rival in report.rivals):
+        single += " Triangles are further single models, measured on the same images."
+    if any(rival.published for rival in report.rivals):
         single += " Hollow marks are published figures, not measured here."
     captions = {
         "macs": f"{name} against multiply-adds an image, every operating point of every score. The student "

@@ -1,7 +1,7 @@
 """A report: all that a run's tables, figures and JSON show, computed once from records and analysis."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -10,10 +10,12 @@ from ebjr_det.calibration import split
 from ebjr_det.cost import CostModel
 from ebjr_det.errors import InvalidInput
 from ebjr_det.intervals import Intervals, bootstrap
+from ebjr_det.margin import Margin, SingleModel
 from ebjr_det.reporting.analysis import Analysis
 from ebjr_det.reporting.analysis import Profile as Profile
+from ebjr_det.reporting.rivals import margin_numbers, margins_of, single_models
 from ebjr_det.router import decide
-from ebjr_det.tradeoff import OperatingPoint, TradeoffCurve, mixture, score_of, select, sweep_all
+from ebjr_det.tradeoff import Cost, OperatingPoint, TradeoffCurve, mixture, score_of, select, sweep_all
 from ebjr_det.types import FloatArray, PairedRun, RouterDecision, Task
 
 ENERGY = "free_energy"
@@ -35,6 +37,9 @@ class Report:
         metrics: the task's numbers of student, teacher and joint at the chosen point.
         by_class: the same by class, [classes, numbers], -1 where a class has no such object; None where the
             task has none.
+        rivals: the single models beside student and teacher that the pair is compared with.
+        margins: by kind of cost, over the hull of all single models: of the chosen point first, then of a few
+            others; a kind of which some model's cost is unknown is not there.
     """
 
     analysis: Analysis
@@ -49,6 +54,8 @@ class Report:
     stats: FloatArray
     metrics: Mapping[str, Mapping[str, float]]
     by_class: Mapping[str, FloatArray] | None
+    rivals: Sequence[SingleModel]
+    margins: Mapping[Cost, Sequence[Margin]]
 
     @property
     def curve(self) -> TradeoffCurve:
@@ -83,16 +90,22 @@ class Report:
                 "deferral_rate": point.deferral_rate,
                 "student_share": 1 - point.deferral_rate,
                 "gap_recovered": point.gap_recovered,
-                "margin_over_hull": self.margin_over_hull(),
+                **margin_numbers({kind: found[0] for kind, found in self.margins.items()}),
                 "live_deferral_rate": live,
                 "expected_latency_ms": None if live is None else cost.latency_ms(live),
             },
         }
 
-    def margin_over_hull(self) -> float | None:
-        """Quality of the chosen point minus that of the hull of single models at equal MACs."""
-        others = [(other.macs, other.quality) for other in self.analysis.references]
-        return self.curve.margin_over_hull(self.chosen, others)
+    def coin_to_oracle(self) -> dict[str, float | None]:
+        """By score, what part of the way from random to oracle deferral its area gets.
+
+        (area - random) / (oracle - random); None where the oracle is no better than a coin.
+        """
+        random, oracle = area_of(self.curve.random), area_of(self.curve.oracle)
+        return {
+            name: (curve.area() - random) / (oracle - random) if oracle > random else None
+            for name, curve in self.curves.items()
+        }
 
     def class_rows(self) -> list[dict[str, Any]]:
         """One row a class: its name, or its index where names are unknown, and the numbers of all sides."""
@@ -127,11 +140,13 @@ class Report:
             "confidence": self.intervals.confidence,
             "random_area": area_of(self.curve.random),
             "oracle_area": area_of(self.curve.oracle),
+            "coin_to_oracle": self.coin_to_oracle(),
             "deferral_rate_for_gap": {
                 f"{fraction:g}": self.curve.rate_for_gap(fraction) for fraction in GAP_FRACTIONS
             },
             "calibration": None if calibration is None else calibration.to_dict(),
-            "references": [reference.__dict__ for reference in self.analysis.references],
+            "references": [rival.to_dict() for rival in self.rivals],
+            "margins": {kind: [asdict(margin) for margin in found] for kind, found in self.margins.items()},
             "unreadable": list(self.analysis.unreadable),
             "classes": self.class_rows(),
         }
@@ -173,6 +188,7 @@ def build_report(run: PairedRun, task: Task, analysis: Analysis) -> Report:
         raise InvalidInput(
             f"Expected names of {len(by_class['joint'])} classes, got {len(analysis.class_names)}."
         )
+    chosen, rivals = curve.of_decision(decision), single_models(run, task, analysis)
     return Report(
         analysis,
         task,
@@ -187,12 +203,14 @@ def build_report(run: PairedRun, task: Task, analysis: Analysis) -> Report:
             seed=analysis.seed,
         ),
         decision=decision,
-        chosen=curve.of_decision(decision),
+        chosen=chosen,
         reward=task.mixtures(run.student, run.teacher).reward(),
         points=points,
         stats=_stats(run, task, score, points),
         metrics={side: task.metrics(own) for side, own in records.items()},
         by_class=by_class or None,
+        rivals=rivals,
+        margins=margins_of(run, task, analysis, curve, rivals, [chosen, *_others(curve, analysis, chosen)]),
     )
 
 
@@ -211,6 +229,12 @@ def _stats(run: PairedRun, task: Task, score: str, points: Sequence[OperatingPoi
     deferred, place = np.unique(np.rint(rates * len(run)).astype(np.intp), return_inverse=True)
     numbers = task.mixtures(run.student, run.teacher).metrics(order, deferred)
     return np.stack(list(numbers.values()), axis=1)[place]
+
+
+def _others(curve: TradeoffCurve, analysis: Analysis, chosen: OperatingPoint) -> list[OperatingPoint]:
+    """A few points beside the chosen one, each once."""
+    points = [curve.at_rate(rate) for rate in analysis.rates or TABLE_RATES]
+    return list({p.deferral_rate: p for p in points if p.deferral_rate != chosen.deferral_rate}.values())
 
 
 def _known(numbers: Mapping[str, float]) -> dict[str, float | None]:

@@ -93,4 +93,4 @@ def _empty(title: str) -> RichTable:
 def _console() -> Console:
     """The terminal's own width; wide where the output is a file or a pipe."""
     console = Console()
-    return console if console.is_terminal else Console(width=120)
+    return console if console.is_terminal else Console(width=132)

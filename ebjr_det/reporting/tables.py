@@ -5,12 +5,20 @@ from typing import Any
 
 from ebjr_det.reporting.notation import Shown, Unit, interval_text, number
 from ebjr_det.reporting.report import Report, area_of
+from ebjr_det.reporting.rivals import HULL, margin_cells, margin_columns
 from ebjr_det.reporting.table import Table
+
+COIN_TO_ORACLE = "coin to oracle %"
 
 
 def tables(report: Report) -> list[Table]:
     """All tables but that of the classes, in reading order."""
-    return [models_table(report), points_table(report), scores_table(report)]
+    return [models_table(report), *rival_tables(report), points_table(report), scores_table(report)]
+
+
+def rival_tables(report: Report) -> list[Table]:
+    """The other single models, and the pair's margin over the hull of them all, where there are such."""
+    return [table for table in (references_table(report), margins_table(report)) if table is not None]
 
 
 def models_table(report: Report) -> Table:
@@ -74,6 +82,7 @@ def scores_table(report: Report) -> Table:
     reference = report.intervals.reference
     interval = f"{100 * report.intervals.confidence:g} % interval"
     areas = {name: curve.area() for name, curve in report.curves.items()}
+    way = report.coin_to_oracle()
     rows = [
         [
             name,
@@ -82,21 +91,21 @@ def scores_table(report: Report) -> Table:
             f"{areas[name] - areas[reference]:+.4f}",
             interval_text(report.intervals.area_difference[name]),
             *(number(report.curves[name].gap_recovered_at(rate), 100, 1) for rate in (0.1, 0.3)),
+            number(way[name], 100, 1),
         ]
         for name in sorted(areas, key=lambda name: -areas[name])
     ]
     return Table(
         f"Deferral scores by area under {report.task.quality_name} against deferral rate",
-        ["score", "area", interval, f"minus {reference}", interval, "G % at .1", "G % at .3"],
+        ["score", "area", interval, f"minus {reference}", interval, "G % at .1", "G % at .3", COIN_TO_ORACLE],
         rows,
         f"random deferral {area_of(report.curve.random):.4f}, oracle {area_of(report.curve.oracle):.4f}",
     )
 
 
 def references_table(report: Report) -> Table | None:
-    """The published models that the pair is compared with, and where their figures come from."""
-    references = report.analysis.references
-    if not references:
+    """The models that the pair is compared with, and where their figures come from."""
+    if not report.rivals:
         return None
     show, unit = Shown.of(report.task.quality_name), Unit.of(report.curve.cost.teacher_macs)
     rows = [
@@ -105,12 +114,29 @@ def references_table(report: Report) -> Table | None:
             show.value(other.quality),
             unit.value(other.macs),
             number(other.latency_ms),
-            other.source,
+            f"published {other.source}".strip() if other.published else "measured on these images",
         ]
-        for other in references
+        for other in report.rivals
     ]
     columns = ["model", show.heading(report.task.quality_name), unit.name, "ms", "source"]
-    return Table("Single models to compare with", columns, rows, "published figures, not measured here")
+    published = any(other.published for other in report.rivals)
+    caption = "published figures were not measured here: they stay the same on every resample"
+    return Table("Single models to compare with", columns, rows, caption * published)
+
+
+def margins_table(report: Report) -> Table | None:
+    """The pair minus the hull of single models at equal cost, at the chosen point and at a few others."""
+    if not report.margins:
+        return None
+    show, unit = Shown.of(report.task.quality_name), Unit.of(report.curve.cost.teacher_macs)
+    rows = [
+        [number(margin.deferral_rate, 100), *margin_cells(kind, margin, show, unit)]
+        for kind, found in report.margins.items()
+        for margin in found
+    ]
+    columns = ["deferred %", *margin_columns(report.task.quality_name, report.intervals.confidence)]
+    caption = f"hull: {HULL}; the chosen point comes first"
+    return Table("Margin of the pair over the hull of single models", columns, rows, caption)
 
 
 def classes_table(report: Report) -> Table | None:

@@ -2,6 +2,7 @@
 
 import pickle
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -22,6 +23,15 @@ def assert_identical(first, second):
         for name in columns[0]:
             assert columns[0][name].dtype == columns[1][name].dtype
             np.testing.assert_array_equal(columns[0][name], columns[1][name])
+    assert list(first.others) == list(second.others)
+    for name, own in first.others.items():
+        assert list(own) == list(second.others[name])
+        for column, values in own.items():
+            np.testing.assert_array_equal(values, second.others[name][column], strict=True)
+
+
+def with_others(run, **others):
+    return replace(run, others=others)
 
 
 def odd_run():
@@ -73,6 +83,39 @@ def test_saving_replaces_an_older_run(saved, pair):
     other = pair(images=5, seed=9)
     save_run(other, path)
     assert_identical(load_run(path), other)
+
+
+def test_further_models_come_back_to_the_bit_and_with_the_images_that_are_selected(pair, tmp_path):
+    run = pair(images=12)
+    run = with_others(run, **{"YOLO v5: n.pt": run.teacher, "b": run.student})
+    save_run(run, tmp_path / "run.npz")
+    loaded = load_run(tmp_path / "run.npz")
+    assert_identical(loaded, run)
+    assert_identical(join_runs(parts_of(loaded, 5)), run)
+    some = select(run, Accuracy(), np.array([7, 2]))
+    np.testing.assert_array_equal(some.others["b"]["correct"], run.student["correct"][[7, 2]])
+
+
+def test_a_run_without_further_models_is_written_as_before(saved):
+    with np.load(saved[1]) as archive:
+        assert not [key for key in archive if key.startswith("others")]
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "a\nb", "\ud800"])
+def test_a_models_name_that_no_file_can_hold_is_refused(pair, name):
+    with pytest.raises(InvalidInput, match="name"):
+        with_others(pair(), **{name: pair().student})
+
+
+def test_records_of_a_further_model_on_other_images_are_refused(pair):
+    with pytest.raises(InvalidInput, match="others/m/correct"):
+        with_others(pair(images=12), m=pair(images=11).student)
+
+
+def test_parts_with_other_further_models_do_not_join(pair):
+    first, second = parts_of(pair(images=8), 4)
+    with pytest.raises(InvalidInput, match="further models"):
+        join_runs([with_others(first, m=first.student), second])
 
 
 # --- Whole or not there ---
@@ -214,6 +257,8 @@ def test_an_archive_of_somebody_else_is_refused(tmp_path):
         ("image_ids", np.array(["same"] * 12)),
         ("image_ids", np.array([], dtype="U1")),
         ("other/column", np.zeros(12)),
+        ("others/column", np.zeros(12)),
+        ("others/m/column", np.zeros(11)),
     ],
 )
 def test_an_archive_whose_content_makes_no_run_is_refused(saved, name, array):
