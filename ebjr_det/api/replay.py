@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from ebjr_det.api.references import ReferenceFile, check_costs
 from ebjr_det.api.report import Result, report
 from ebjr_det.api.routing import DEFAULT_RATE, at_rate, scores_function
 from ebjr_det.config import RouterSection, parse_section
@@ -14,7 +15,7 @@ from ebjr_det.environment import describe_environment
 from ebjr_det.errors import ConfigError
 from ebjr_det.files import write_text
 from ebjr_det.records import save_run
-from ebjr_det.reporting.analysis import Analysis, Profile
+from ebjr_det.reporting.analysis import Analysis, Profile, Reference
 from ebjr_det.reporting.folder import CONFIG, RUN
 from ebjr_det.router import decide
 from ebjr_det.run_folder import clear_replay_folder, save_analysis
@@ -33,6 +34,7 @@ def replay(
     threshold: float | None = None,
     rates: Sequence[float] | None = None,
     cost: CostModel | None = None,
+    references: Sequence[ReferenceFile] = (),
     seed: int = 0,
     replicates: int = 1000,
 ) -> Result:
@@ -43,19 +45,21 @@ def replay(
     Args:
         task: a registered task; `files`: what its `replay.load_pair` reads, by name.
         score, top_k, aggregate: which score decides, and how those of an image's boxes become one.
-        cost: of both models, or of neither.
+        cost: MACs of both models or of neither, and ms likewise.
+        references: further single models that the pair is compared with; student and teacher need MACs then.
 
     Raises:
         EbjrError: see the task's `replay`; nothing is written then.
     """
     if threshold is not None and rates:
         raise ConfigError("Expected either a threshold or rates, got both.")
-    if cost is not None and (cost.student_macs is None) != (cost.teacher_macs is None):
-        raise ConfigError("Expected the multiply-adds of both models or of neither, got one.")
+    cost = cost or CostModel()
+    check_costs(cost, references)
     router = parse_section(RouterSection, {"score": score, "top_k": top_k, "aggregate": aggregate})
     out, paths = Path(out), {name: Path(file) for name, file in files.items()}
     files_of = room(task, "replay")
-    run = files_of.load_pair(**paths, scores=scores_function(router))
+    others = {one.name: one.file for one in references}
+    run = files_of.load_pair(**paths, scores=scores_function(router), others=others)
     rate = rates[0] if rates else DEFAULT_RATE
     decision = at_rate(run, score, rate) if threshold is None else decide(run.scores[score], threshold)
     analysis = Analysis(
@@ -65,10 +69,11 @@ def replay(
         threshold=decision.threshold,
         student=Profile("student"),
         teacher=Profile("teacher"),
-        cost=cost or CostModel(),
+        cost=cost,
         rates=tuple(rates) if rates else None,
         replicates=replicates,
         seed=seed,
+        references=tuple(Reference(one.name, None, one.macs, one.latency_ms) for one in references),
         class_names=files_of.class_names(**paths) if hasattr(files_of, "class_names") else (),
     )
     clear_replay_folder(out)
@@ -78,6 +83,8 @@ def replay(
         **router.model_dump(),
     }
     settings |= {"threshold": threshold, "rates": list(rates) if rates else None, "seed": seed}
+    if references:
+        settings["references"] = [one._asdict() | {"file": str(one.file)} for one in references]
     text = yaml.safe_dump(settings, sort_keys=False)
     write_text(out / CONFIG, text)
     save_run(run, out / RUN)

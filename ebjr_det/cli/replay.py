@@ -9,6 +9,10 @@ import rich_click as click
 
 from ebjr_det.cli.conventions import AS_JSON, PATH, Group, show
 
+REFERENCE = (
+    "A further single model to compare with; FILE holds its answers as the teacher's does. Repeatable."
+)
+
 
 @click.group(cls=Group)
 def replay() -> None:
@@ -25,6 +29,11 @@ def _analysis(replicates: int) -> Callable[[Any], Any]:
         click.option("--rates", metavar="R,R,...", help="Deferral rates to print; the first is chosen."),
         click.option("--student-macs", type=float, help="Multiply-adds an image."),
         click.option("--teacher-macs", type=float, help="Multiply-adds an image."),
+        click.option("--student-ms", type=float, help="Latency that you measured, ms an image."),
+        click.option("--teacher-ms", type=float, help="Latency that you measured, ms an image."),
+        click.option(
+            "--reference", "references", multiple=True, metavar="NAME=FILE:MACS[:MS]", help=REFERENCE
+        ),
         click.option("--seed", type=int, default=0, show_default=True, help="Of the bootstrap."),
         click.option("--bootstrap", type=int, default=replicates, show_default=True, help="Resamples."),
         click.option("--out", type=PATH, required=True, help="Run folder."),
@@ -66,12 +75,16 @@ def _replay(
     rates: str | None,
     student_macs: float | None,
     teacher_macs: float | None,
+    student_ms: float | None,
+    teacher_ms: float | None,
+    references: tuple[str, ...],
     bootstrap: int,
     out: Path,
     as_json: bool,
     **how: Any,
 ) -> None:
     from ebjr_det import api
+    from ebjr_det.api.references import ReferenceFile
     from ebjr_det.cost import CostModel
 
     result = api.replay(
@@ -79,7 +92,8 @@ def _replay(
         files,
         out,
         rates=None if rates is None else _numbers(rates),
-        cost=CostModel(student_macs, teacher_macs),
+        cost=CostModel(student_macs, teacher_macs, student_ms, teacher_ms),
+        references=[ReferenceFile.parse(text) for text in references],
         replicates=bootstrap,
         **how,
     )

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,15 @@ from ebjr_det.records import read_npz
 from ebjr_det.tasks.classification.metric import Accuracy
 from ebjr_det.types import FloatArray, Logits, PairedRun
 
+NO_OTHERS: Mapping[str, Path] = MappingProxyType({})
+
 
 def load_pair(
     student: Path,
     teacher: Path,
     labels: Path,
     scores: Callable[[Logits], Mapping[str, FloatArray]],
+    others: Mapping[str, Path] = NO_OTHERS,
 ) -> PairedRun:
     """Match two models' saved logits with the labels.
 
@@ -25,20 +29,24 @@ def load_pair(
         student, teacher: `.npy` or `.npz` (key `logits`; optional `image_ids`), [images, classes].
         labels: `.npy` or `.npz` (key `labels`), integers [images].
         scores: the student's logits -> deferral scores by name.
+        others: logits of further single models, by name, as the teacher's.
 
     Raises:
         InvalidInput: unreadable files, other shapes, NaN or infinity, labels out of range, duplicate or
             disagreeing ids, no images.
     """
     first, student_ids = _logits(student, "student")
-    second, teacher_ids = _logits(teacher, "teacher")
-    if first.shape != second.shape:
-        raise InvalidInput(
-            f"Expected student and teacher logits of one shape, got {list(first.shape)} in `{student}` "
-            f"and {list(second.shape)} in `{teacher}`."
-        )
+    named, answers = [(student, student_ids)], {}
+    for side, path in {"teacher": teacher, **others}.items():
+        answers[side], own_ids = _logits(path, side)
+        named.append((path, own_ids))
+        if first.shape != answers[side].shape:
+            raise InvalidInput(
+                f"Expected student and {side} logits of one shape, got {list(first.shape)} in `{student}` "
+                f"and {list(answers[side].shape)} in `{path}`."
+            )
     targets, label_ids = _labels(labels, *first.shape)
-    named = ((student, student_ids), (teacher, teacher_ids), (labels, label_ids))
+    named.append((labels, label_ids))
     given = [(path, ids) for path, ids in named if ids]
     for path, ids in given:
         if ids != given[0][1]:
@@ -47,12 +55,14 @@ def load_pair(
             )
     ids = given[0][1] if given else tuple(str(index) for index in range(len(first)))
     task = Accuracy()
+    records = {side: task.match(own, targets) for side, own in answers.items()}  # type: ignore[arg-type]
     return PairedRun(
         task.name,
         ids,
         scores(Logits.one_row(first)),
         task.match(first, targets),  # type: ignore[arg-type]
-        task.match(second, targets),  # type: ignore[arg-type]
+        records.pop("teacher"),
+        records,
     )
 
 

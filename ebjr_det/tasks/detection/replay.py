@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from ebjr_det.types import FloatArray, Logits, PairedRun
 ROWS = 100  # boxes of an image that a score sees
 CHUNK = 512  # images scored at a time
 LEAST = 1e-9  # scores of 0 and 1 have no logit
+NO_OTHERS: Mapping[str, Path] = MappingProxyType({})
 
 
 def load_pair(
@@ -20,6 +22,7 @@ def load_pair(
     teacher: Path,
     annotations: Path,
     scores: Callable[[Logits], Mapping[str, FloatArray]],
+    others: Mapping[str, Path] = NO_OTHERS,
 ) -> PairedRun:
     """Match two result files with the ground truth.
 
@@ -29,6 +32,7 @@ def load_pair(
         student, teacher: COCO result files, `.json` or `.json.gz`.
         annotations: the COCO ground truth of the same images.
         scores: the student's logits -> deferral scores by name.
+        others: result files of further single models, by name.
 
     Raises:
         InvalidInput: see `annotations.load_annotations` and `annotations.load_results`; or no object to find.
@@ -37,6 +41,7 @@ def load_pair(
     if all(image.crowd.all() for image in truth.truths):
         raise InvalidInput(f"Expected an annotated object that is no crowd in `{annotations}`, got none.")
     first, second = (load_results(path, truth) for path in (student, teacher))
+    further = {name: load_results(path, truth) for name, path in others.items()}
     chunks = [scores(logits_of(first[at : at + CHUNK])) for at in range(0, len(first), CHUNK)]
     classes = len(truth.category_ids)
     return PairedRun(
@@ -45,6 +50,7 @@ def load_pair(
         {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]},
         match_records(first, truth.truths, classes),
         match_records(second, truth.truths, classes),
+        {name: match_records(own, truth.truths, classes) for name, own in further.items()},
     )
 
 
