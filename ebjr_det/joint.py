@@ -1,7 +1,7 @@
 """The pair at work: live, where the router decides, and offline, where both models see every image.
 
 Knows nothing about pictures, labels, boxes or metrics: a model turns inputs into an `Output`, a score turns
-its logits into numbers, the router turns numbers into a decision.
+it into numbers, the router turns numbers into a decision.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,10 +14,10 @@ from tqdm.auto import tqdm
 from ebjr_det.errors import InvalidInput
 from ebjr_det.records import PartStore, join_runs
 from ebjr_det.router import decide
-from ebjr_det.types import FloatArray, Logits, Model, Output, PairedRun, RouterDecision, Task
+from ebjr_det.types import FloatArray, Model, Output, PairedRun, RouterDecision, Task
 
-ScoreFunction = Callable[[Logits], FloatArray]
-ScoresFunction = Callable[[Logits], Mapping[str, FloatArray]]
+ScoreFunction = Callable[[Output], FloatArray]
+ScoresFunction = Callable[[Output], Mapping[str, FloatArray]]
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class JointModel:
 
     Args:
         student, teacher: any two models (`types.Model`).
-        score: the student's logits -> deferral scores, higher = send to the teacher.
+        score: the student's answers -> deferral scores [images], higher = send to the teacher.
         threshold: defer when score > threshold; settable at any time, the trade-off is a run-time choice.
     """
 
@@ -66,7 +66,7 @@ class JointModel:
         if not len(student_inputs):
             raise InvalidInput("Expected at least one image, got an empty batch.")
         output = _answers(self.student, student_inputs)
-        decision = decide(self.score(output.logits), self.threshold)
+        decision = decide(self.score(output), self.threshold)
         predictions = list(output.predictions)
         deferred = decision.defer.nonzero()[0]
         if len(deferred):
@@ -115,7 +115,7 @@ def run_pair(
     Args:
         batches_after: id of the last image that is done, or None -> the batches from the next one on.
         total: number of images, for progress (shown on stderr with both models' rates and time left).
-        scores: the student's logits -> named deferral scores.
+        scores: the student's answers -> named deferral scores.
 
     Raises:
         InvalidInput: no images, duplicate ids, or logits that are not finite; the message names the batch.
@@ -154,7 +154,7 @@ def _record(
         return PairedRun(
             task.name,
             tuple(batch.image_ids),
-            scores(seen_by_student.logits),
+            scores(seen_by_student),
             task.match(seen_by_student.predictions, batch.targets),
             task.match(seen_by_teacher.predictions, batch.targets),
         )

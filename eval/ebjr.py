@@ -30,7 +30,7 @@ from ebjr_det.tasks.classification.data import build_data, collate
 from ebjr_det.tasks.classification.metric import Accuracy
 from ebjr_det.tasks.classification.model import Classifier, build_model
 from ebjr_det.tasks.classification.preprocessing import IMAGENET_STATISTICS
-from ebjr_det.types import FloatArray, Logits, Matches, concatenate
+from ebjr_det.types import FloatArray, Matches, Output, concatenate
 
 IMAGENET_BLOCKS = {121: [6, 12, 24, 16], 169: [6, 12, 32, 32], 201: [6, 12, 48, 32]}
 DATASETS = {
@@ -42,9 +42,9 @@ RULE = "---------------------"
 BAR = "{desc} |{bar:32}| ({n_fmt}/{total_fmt}) Total: {elapsed} | ETA: {remaining} | {unit}"
 
 
-def released_score(logits: Logits) -> FloatArray:
+def released_score(output: Output) -> FloatArray:
     """The deferral score of the released code, in the float32 that it used."""
-    return deferral_scores(logits, "probability_logsumexp", dtype="float32")
+    return deferral_scores(output.logits, "probability_logsumexp", dtype="float32")
 
 
 class _Parser(argparse.ArgumentParser):

@@ -24,7 +24,7 @@ FLOORS = [
         "loader",
         "pictures",
     },
-    {"cost", "joint", "tradeoff", "intervals", "margin", "calibration"},
+    {"cost", "joint", "tradeoff", "intervals", "margin", "calibration", "routing"},
     {"tasks", "reporting"},
     {"pair", "run_folder"},
     {"api"},
@@ -40,9 +40,11 @@ SIDEWAYS = {
     "tradeoff": {"cost"},  # a curve carries what its points cost
     "intervals": {"tradeoff"},  # bands belong to curves
     "margin": {"tradeoff", "intervals"},  # a point of a curve over a hull, on the same resamples as the bands
+    "routing": {"tradeoff"},  # out-of-fold scores belong to parts of a run
     "calibration": {"tradeoff"},  # a target is met by a point of a curve
 }
 TASK_MAY_IMPORT = {"errors", "files", "types", "scores", "checkpoints", "records", "foreign", "pictures"}
+TASK_MAY_IMPORT |= {"routing"}  # a fitted router is plain numbers
 CORE = ["router", "tradeoff", "intervals", "margin", "joint", "calibration", "types", "errors"]
 HEAVY = {"torch", "torchvision", "timm", "sklearn", "matplotlib"}
 HEAVY |= {"effdet", "pycocotools", "albumentations", "cv2", "numba"}

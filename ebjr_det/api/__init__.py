@@ -7,9 +7,21 @@ a module here.
 from ebjr_det.api.calibrate import calibrate
 from ebjr_det.api.compare import compare
 from ebjr_det.api.evaluate import evaluate
+from ebjr_det.api.fit_router import fit_router, fit_router_on_run
 from ebjr_det.api.predict import load_settings, predict
 from ebjr_det.api.replay import replay
 from ebjr_det.api.report import report
 from ebjr_det.api.train import train
 
-__all__ = ["calibrate", "compare", "evaluate", "load_settings", "predict", "replay", "report", "train"]
+__all__ = [
+    "calibrate",
+    "compare",
+    "evaluate",
+    "fit_router",
+    "fit_router_on_run",
+    "load_settings",
+    "predict",
+    "replay",
+    "report",
+    "train",
+]

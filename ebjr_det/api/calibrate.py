@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from ebjr_det.calibration import Target, check_disjoint, choose, split
+from ebjr_det.reporting.report import unseen
 from ebjr_det.router import decide
 from ebjr_det.run_folder import check_same_pair, load_folder
 from ebjr_det.tasks import build_task
@@ -32,6 +33,7 @@ def calibrate(
     """
     run, analysis = load_folder(Path(run_dir))
     task, cost = build_task(run.task), analysis.cost
+    run = unseen(run, task, analysis)
     name = score or analysis.score
     score_of(run, name)
     if report_on is None:
@@ -39,6 +41,7 @@ def calibrate(
     else:
         chosen_on, (reported_on, other) = run, load_folder(Path(report_on))
         check_same_pair(analysis, other)
+        reported_on = unseen(reported_on, task, other)
         check_disjoint(chosen_on, reported_on)
     curve = sweep(chosen_on, task, name, cost)
     point = choose(chosen_on, task, curve, target)

@@ -1,18 +1,19 @@
 """`evaluate`: run a pair on labelled images and report it."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from ebjr_det.api.report import Result, report
-from ebjr_det.api.routing import DEFAULT_RATE, at_rate, score_function, scores_function
+from ebjr_det.api.routing import DEFAULT_RATE, Scoring, at_rate
 from ebjr_det.calibration import Target, calibration_size, choose, split
 from ebjr_det.config import EvaluateConfig, RouterSection, dump_config
 from ebjr_det.cost import CostModel, Latency
 from ebjr_det.environment import describe_environment
 from ebjr_det.reporting.analysis import Analysis, Calibration, Reference
+from ebjr_det.reporting.report import ENERGY
 from ebjr_det.router import decide
 from ebjr_det.run_folder import finished_run, open_folder, save_analysis
-from ebjr_det.scores import SCORES
 from ebjr_det.tradeoff import select, sweep
 from ebjr_det.types import PairedRun, RouterDecision, Task
 
@@ -31,31 +32,33 @@ def evaluate(config: EvaluateConfig, out: str | Path, *, resume: bool = False) -
     """
     from ebjr_det.pair import Pair, with_latency
 
-    router = config.router
-    scores = scores_function(router)
+    scoring = Scoring.of(config.task, config.router)
+    router = scoring.section
     target = _target(router)
-    pair = Pair.build(config)
+    pair = Pair.build(config.model_copy(update={"router": router}))
     config = pair.config
+    scoring = scoring.of_classes(getattr(pair.data, "class_names", ())).of_student(pair.student.name)
+    pair = replace(pair, student=scoring.student(pair.student))
     if router.target is not None:
         calibration_size(len(pair.data), router.target.fraction)
     out = Path(out)
     open_folder(out, config, resume)
-    run = finished_run(out, pair.data, lambda parts: pair.run(scores, parts))
+    run = finished_run(out, pair.data, lambda parts: pair.run(scoring.scores, parts))
     cost = pair.cost(run)
-
-    score = score_function(router, router.score)
+    unseen, use = scoring.unseen(run, pair.task)
+    score = scoring.score
     times: Mapping[str, Latency] = {}
     live_rate = None
     if target is not None and target.kind == "latency_ms":
-        times, live_rate = pair.measure(run, score, at_rate(run, router.score, DEFAULT_RATE))
+        times, live_rate = pair.measure(unseen, score, at_rate(unseen, scoring.name, DEFAULT_RATE))
         cost = with_latency(cost, times)
-    reported, decision, calibration = _decide(run, pair.task, config, target, cost)
+    reported, decision, calibration = _decide(unseen, pair.task, config, target, cost)
     if config.latency.measure:
         times, live_rate = pair.measure(reported, score, decision)
     analysis = Analysis(
         title=config.title or f"{pair.student.name} + {pair.teacher.name}",
-        score=router.score,
-        formula=SCORES[router.score].formula,
+        score=scoring.name,
+        formula=scoring.formula,
         threshold=decision.threshold,
         student=pair.profile("student", times, run),
         teacher=pair.profile("teacher", times, run),
@@ -65,14 +68,15 @@ def evaluate(config: EvaluateConfig, out: str | Path, *, resume: bool = False) -
         live=times.get("joint"),
         live_deferral_rate=live_rate,
         calibration=calibration,
-        score_options={router.score: router.options} if router.options else {},
+        score_options={scoring.name: router.options} if router.options else {},
         references=tuple(Reference(**dict(section)) for section in config.references),
         class_names=tuple(getattr(pair.data, "class_names", ())),
+        router=use,
         unreadable=tuple(sorted(set(pair.data.image_ids) - set(run.image_ids))),
     )
     environment = describe_environment(pair.device, config.run.seed)
     save_analysis(out, analysis, dump_config(config), environment)
-    pair.write_artifacts(out, run, reported, decision, router.score)
+    pair.write_artifacts(out, run, reported, decision, scoring.name)
     return report(out)
 
 
@@ -85,7 +89,7 @@ def _decide(
     run: PairedRun, task: Task, config: EvaluateConfig, target: Target | None, cost: CostModel
 ) -> tuple[PairedRun, RouterDecision, Calibration | None]:
     """The images to report on, the decision on them, and how its threshold came about."""
-    router, name = config.router, config.router.score
+    router, name = config.router, config.router.score or ENERGY
     if target is None or router.target is None:
         if router.threshold is None:
             return run, at_rate(run, name, DEFAULT_RATE), None

@@ -10,7 +10,7 @@ from typing import IO, Any
 
 from tqdm.auto import tqdm
 
-from ebjr_det.api.routing import score_function
+from ebjr_det.api.routing import Scoring
 from ebjr_det.config import EvaluateConfig, load_config
 from ebjr_det.errors import ConfigError, InvalidInput
 from ebjr_det.files import atomic_write, writable_folder
@@ -52,6 +52,7 @@ def predict(
     out: str | Path,
     *,
     threshold: float | None = None,
+    rate: float | None = None,
     least_score: float = 0.3,
 ) -> dict[str, Any]:
     """Answer pictures with the live pair: annotated copies and JSON in a folder.
@@ -64,28 +65,33 @@ def predict(
         pictures: files, folders and patterns.
         out: a folder; earlier predictions in it are replaced.
         threshold: instead of `router.threshold`.
+        rate: instead of both, the deferral rate that a fitted router's threshold had at its fit.
         least_score: of the boxes that are drawn; the JSON holds all.
 
     Raises:
         ConfigError: no threshold. InvalidInput: no picture, or none that can be decoded.
     """
-    router = config.router
-    chosen = router.threshold if threshold is None else threshold
+    scoring = Scoring.of(config.task, config.router)
+    router = scoring.section
+    chosen = scoring.threshold_for(rate) if rate is not None else threshold
+    chosen = router.threshold if chosen is None else chosen
     if chosen is None:
         raise ConfigError(
-            "Expected a threshold, got none. Give --threshold, set `router.threshold`, or name the folder of "
-            "a finished run instead of a configuration."
+            "Expected a threshold, got none. Give --threshold, set `router.threshold`, name the folder of "
+            "a finished run instead of a configuration, or give a fitted --router and a --rate."
         )
     from ebjr_det.pair import build_models, resolve_device
 
     files = _Files(tuple(find_pictures(pictures)))
     device = resolve_device(config.run.device)
     named = room(config.task, "data").build_named(**dict(config.data))
+    scoring = scoring.of_classes(getattr(named, "class_names", ()))
     student, teacher = build_models(config, named, device)
-    joint = JointModel(student, teacher, score_function(router, router.score), chosen)
+    student = scoring.of_student(student.name).student(student)
+    joint = JointModel(student, teacher, scoring.score, chosen)
     folder = writable_folder(Path(out))
     writable_folder(folder / PICTURES)
-    writer = _Writer(config.task, named, folder, files, least_score, router.score)
+    writer = _Writer(config.task, named, folder, files, least_score, scoring.name)
     count = deferred = 0
     with writer, tqdm(total=len(files), unit="img", desc="predicting") as bar:
         for paths, output in _answers(joint, files, config):
@@ -101,7 +107,7 @@ def predict(
         "unreadable": len(files) - count,
         "deferred": deferred,
         "deferral_rate": deferred / count,
-        "score": router.score,
+        "score": scoring.name,
         "threshold": chosen if abs(chosen) != float("inf") else None,
         "out": str(folder),
     }

@@ -8,7 +8,7 @@ import yaml
 
 from ebjr_det.api.references import ReferenceFile, check_costs
 from ebjr_det.api.report import Result, report
-from ebjr_det.api.routing import DEFAULT_RATE, at_rate, scores_function
+from ebjr_det.api.routing import DEFAULT_RATE, Scoring, at_rate
 from ebjr_det.config import RouterSection, parse_section
 from ebjr_det.cost import CostModel
 from ebjr_det.environment import describe_environment
@@ -19,8 +19,7 @@ from ebjr_det.reporting.analysis import Analysis, Profile, Reference
 from ebjr_det.reporting.folder import CONFIG, RUN
 from ebjr_det.router import decide
 from ebjr_det.run_folder import clear_replay_folder, save_analysis
-from ebjr_det.scores import SCORES
-from ebjr_det.tasks import room
+from ebjr_det.tasks import build_task, room
 
 
 def replay(
@@ -28,7 +27,8 @@ def replay(
     files: Mapping[str, str | Path],
     out: str | Path,
     *,
-    score: str = "free_energy",
+    score: str | None = None,
+    router: str | Path | None = None,
     top_k: int = 10,
     aggregate: str = "mean",
     threshold: float | None = None,
@@ -44,7 +44,9 @@ def replay(
 
     Args:
         task: a registered task; `files`: what its `replay.load_pair` reads, by name.
-        score, top_k, aggregate: which score decides, and how those of an image's boxes become one.
+        score, top_k, aggregate: which score decides, by default that of the router, else the paper's energy,
+            and how those of an image's boxes become one.
+        router: a fitted one; pictures that it was fitted on are left out, and its rescaling is applied.
         cost: MACs of both models or of neither, and ms likewise.
         references: further single models that the pair is compared with; student and teacher need MACs then.
 
@@ -55,17 +57,24 @@ def replay(
         raise ConfigError("Expected either a threshold or rates, got both.")
     cost = cost or CostModel()
     check_costs(cost, references)
-    router = parse_section(RouterSection, {"score": score, "top_k": top_k, "aggregate": aggregate})
+    given = {"score": score, "file": None if router is None else str(router)}
+    how = {"top_k": top_k, "aggregate": aggregate} | {k: v for k, v in given.items() if v is not None}
+    scoring = Scoring.of(task, parse_section(RouterSection, how))
     out, paths = Path(out), {name: Path(file) for name, file in files.items()}
     files_of = room(task, "replay")
     others = {one.name: one.file for one in references}
-    run = files_of.load_pair(**paths, scores=scores_function(router), others=others)
+    names = files_of.class_names(**paths) if hasattr(files_of, "class_names") else ()
+    scoring, score = scoring.of_classes(names), scoring.name
+    run = files_of.load_pair(**paths, scores=scoring.scores_of_raw, others=others)
+    run = scoring.with_set(run)
+    reported, use = scoring.unseen(run, build_task(task))
     rate = rates[0] if rates else DEFAULT_RATE
-    decision = at_rate(run, score, rate) if threshold is None else decide(run.scores[score], threshold)
+    values = reported.scores[score]
+    decision = at_rate(reported, score, rate) if threshold is None else decide(values, threshold)
     analysis = Analysis(
-        title=f"Replay: {_name(paths['student'])} + {_name(paths['teacher'])}",
+        title=f"Replay: {name_of(paths['student'])} + {name_of(paths['teacher'])}",
         score=score,
-        formula=SCORES[score].formula,
+        formula=scoring.formula,
         threshold=decision.threshold,
         student=Profile("student"),
         teacher=Profile("teacher"),
@@ -74,13 +83,14 @@ def replay(
         replicates=replicates,
         seed=seed,
         references=tuple(Reference(one.name, None, one.macs, one.latency_ms) for one in references),
-        class_names=files_of.class_names(**paths) if hasattr(files_of, "class_names") else (),
+        class_names=names,
+        router=use,
     )
     clear_replay_folder(out)
     settings: dict[str, Any] = {
         "replay": task,
         **{k: str(v) for k, v in paths.items()},
-        **router.model_dump(),
+        **scoring.section.model_dump(),
     }
     settings |= {"threshold": threshold, "rates": list(rates) if rates else None, "seed": seed}
     if references:
@@ -92,7 +102,7 @@ def replay(
     return report(out)
 
 
-def _name(path: Path) -> str:
+def name_of(path: Path) -> str:
     """A file's name without what it ends in, safe to print."""
     stem = Path(path.name.removesuffix(".gz")).stem
     return "".join(letter if letter.isprintable() else "?" for letter in stem)

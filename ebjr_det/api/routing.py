@@ -1,35 +1,227 @@
 """From the settings of a router to its scores and its default decision."""
 
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 
 from ebjr_det.config import RouterSection
+from ebjr_det.errors import ConfigError, InvalidInput, did_you_mean
+from ebjr_det.reporting.analysis import FittedUse
+from ebjr_det.reporting.report import ENERGY
 from ebjr_det.router import decide, threshold_for_rate
-from ebjr_det.scores import SCORES, deferral_scores, get_score
-from ebjr_det.types import FloatArray, Logits, PairedRun, RouterDecision
+from ebjr_det.routing.drift import Drift, check_student, shared_images
+from ebjr_det.routing.file import RouterFile, check_classes
+from ebjr_det.routing.rescaled import Rescaled
+from ebjr_det.scores import SCORES, deferral_scores
+from ebjr_det.tasks import room
+from ebjr_det.tradeoff import select
+from ebjr_det.types import FloatArray, Logits, Model, Output, PairedRun, RouterDecision, Task
 
 DEFAULT_RATE = 0.3
 """Deferral rate of the chosen point when neither a threshold nor a target is given; needs no label."""
 
 
-def scores_function(router: RouterSection) -> Callable[[Logits], dict[str, FloatArray]]:
-    """All registered scores, the deciding one with its options; wrong names and options fail here."""
-    get_score(router.score)
-    functions = {name: score_function(router, name) for name in SCORES}
+@dataclass(frozen=True)
+class Scoring:
+    """All deferral scores of a task, and the one that decides.
 
-    def scores(logits: Logits) -> dict[str, FloatArray]:
-        return {name: function(logits) for name, function in functions.items()}
+    Attributes:
+        name: of the deciding score.
+        section: the settings; their `score` is the same.
+        class_names: of the data, where they are known.
+        file, fitted: the router that was fitted, where there is one.
+    """
 
-    scores(Logits.one_row(np.zeros((1, 2))))
-    return scores
+    task: str
+    name: str
+    section: RouterSection
+    class_names: tuple[str, ...] = ()
+    file: RouterFile | None = None
+    fitted: Any = None
+
+    @classmethod
+    def of(cls, task: str, section: RouterSection) -> "Scoring":
+        """Read the router that the settings name, and check the names and options of scores.
+
+        Raises:
+            ConfigError: a score, option or aggregate that is unknown, or one that needs a fitted router.
+            InvalidInput: a router that is damaged or of another task.
+        """
+        file = fitted = None
+        if section.file is not None:
+            file = RouterFile.load(Path(section.file))
+            if file.header.task != task:
+                raise InvalidInput(
+                    f"Expected a router for {task}, got `{section.file}` for {file.header.task}."
+                )
+            fitted = room(task, "router").load_router(file.arrays) if file.arrays else None
+        name = section.score or (ENERGY if file is None else file.header.score)
+        if file is not None and name == file.header.score:
+            section = section.model_copy(update=file.header.settings)
+        scoring = cls(task, name, section.model_copy(update={"score": name}), (), file, fitted)
+        scoring._check_names()
+        return scoring
+
+    def _check_names(self) -> None:
+        name, box = self.name, self._room.FORMULAS
+        if name not in SCORES and name not in box:
+            hint = did_you_mean(name, [*SCORES, *box])
+            raise ConfigError(f"Expected a known score, got `{name}`. {hint}")
+        if name in box and self.section.options:
+            option = next(iter(self.section.options))
+            raise ConfigError(f"Expected an option of score `{name}`, got `{option}`. There is none.")
+        needs = self._room.NEEDS_ROUTER.get(name)
+        if self.fitted is None and needs == "a fitted router":
+            raise ConfigError(
+                f"Expected a fitted router for score `{name}`, got none. Make one: ebjr-det fit-router."
+            )
+        for known in SCORES:
+            self._of_logits(known, Logits.one_row(np.zeros((1, 2))))
+
+    def of_classes(self, class_names: Sequence[str]) -> "Scoring":
+        """The same for data of these classes.
+
+        Raises:
+            ConfigError: the deciding score needs class counts, and nobody knows any for these.
+            InvalidInput: a router that was made for others.
+        """
+        if self.file is not None:
+            check_classes(self.file.header, class_names, str(self.section.file))
+        scoring = replace(self, class_names=tuple(class_names))
+        known = self.fitted is not None or not class_names or room_knows_counts(self._room, class_names)
+        if self.name in self._room.NEEDS_ROUTER and not known:
+            raise ConfigError(
+                f"Expected class counts for score `{self.name}`, got none: they are published for COCO's "
+                "classes only. Make them from pictures of these classes: ebjr-det fit-router."
+            )
+        return scoring
+
+    def of_student(self, name: str) -> "Scoring":
+        """The same, checked. Raises InvalidInput where the router was fitted for a student of another name."""
+        header = self.file.header if self.file is not None else None
+        if header is not None and header.student and header.student != name:
+            raise InvalidInput(
+                f"Expected a router made for student `{name}`, got `{self.section.file}` for `{header.student}`. "
+                "Fit a router for this one."
+            )
+        return self
+
+    def scores(self, output: Output) -> dict[str, FloatArray]:
+        """Every score of a batch of the student's answers, each image on its own."""
+        single = output.logits.values.shape[2] == 1
+        named = [name for name, score in SCORES.items() if not (single and score.all_classes)]
+        if self.name in SCORES:
+            named = list(dict.fromkeys([*named, self.name]))
+        rows = {name: self._of_logits(name, output.logits) for name in named}
+        boxes: dict[str, FloatArray] = (
+            self.fitted.scores(output)
+            if self.fitted is not None
+            else self._room.plain_scores(output, self.class_names)
+        )
+        return rows | boxes
+
+    def scores_of_raw(self, output: Output) -> dict[str, FloatArray]:
+        """The same of answers that `student` has not rescaled."""
+        return self.scores(output if self.fitted is None else self.fitted.rescale(output))
+
+    def score(self, output: Output) -> FloatArray:
+        """The deciding score alone."""
+        name = self.name
+        if name in SCORES:
+            return self._of_logits(name, output.logits)
+        if name in self._room.WHOLE_SET:
+            raise ConfigError(
+                f"Expected a score that one picture has on its own, got `{name}`, which looks at the whole set. "
+                "It works in replay; choose another one here."
+            )
+        if self.fitted is not None:
+            found: FloatArray = self.fitted.score(name, output)
+        else:
+            found = self._room.plain_score(name, output, self.class_names)
+        return found
+
+    def student(self, model: Model) -> Model:
+        """The student whose scores are comparable with the teacher's."""
+        return model if self.fitted is None else Rescaled(model, self.fitted.rescale)
+
+    def with_set(self, run: PairedRun) -> PairedRun:
+        """A run of raw answers with rescaled records and the scores that look at the whole set."""
+        if self.fitted is not None:
+            run = replace(run, student=self.fitted.rescale_records(run.student))
+        found = (
+            self.fitted.scores_of_set(run)
+            if self.fitted is not None
+            else self._room.plain_scores_of_set(run, self.class_names)
+        )
+        whole = {name: values for name, values in found.items() if name in self._room.WHOLE_SET}
+        return replace(run, scores={**run.scores, **whole})
+
+    def unseen(self, run: PairedRun, task: Task) -> tuple[PairedRun, FittedUse | None]:
+        """The pictures that the router was not fitted on, and how its score has moved on them.
+
+        Raises:
+            InvalidInput: all pictures were in the fit, or the student's numbers are another student's.
+        """
+        if self.file is None:
+            return run, None
+        header = self.file.header
+        check_student(self.file.student_scores, self._room.student_numbers(run), str(self.section.file))
+        known = shared_images(header.image_ids, header.coins, run.image_ids, run.scores["random"])
+        if known.all():
+            raise InvalidInput(
+                f"Expected pictures that router `{self.section.file}` has not seen, got {len(run)}, all of which "
+                "it was fitted on. Its own table, made by cross-validation, tells about these."
+            )
+        kept = select(run, task, np.flatnonzero(~known)) if known.any() else run
+        own = self.name == header.score
+        drift = Drift.of(self.file.reference, kept.scores[header.score]) if own else None
+        use = FittedUse(
+            header.score,
+            header.rescaling,
+            len(header.image_ids),
+            tuple(image for image, left in zip(run.image_ids, known, strict=True) if left),
+            drift,
+            header.teacher,
+        )
+        return kept, use
+
+    def threshold_for(self, rate: float) -> float:
+        """The threshold of the deciding score that defers at most this share of the fit's pictures.
+
+        Raises:
+            ConfigError: no router was fitted for this score, or no such rate.
+        """
+        if self.file is None or self.name != self.file.header.score:
+            raise ConfigError(
+                f"Expected a router that was fitted for score `{self.name}` beside a rate, got none. "
+                "Give a threshold."
+            )
+        return threshold_for_rate(self.file.reference, rate)
+
+    @property
+    def formula(self) -> str:
+        """What the deciding score computes."""
+        name = self.name
+        return SCORES[name].formula if name in SCORES else str(self._room.FORMULAS[name][0])
+
+    @property
+    def _room(self) -> ModuleType:
+        return room(self.task, "router")
+
+    def _of_logits(self, name: str, logits: Logits) -> FloatArray:
+        """A registered score of logits; the options go to the deciding score alone."""
+        section = self.section
+        options = section.options if name == self.name else {}
+        return deferral_scores(logits, name, top_k=section.top_k, aggregate=section.aggregate, **options)
 
 
-def score_function(router: RouterSection, name: str) -> Callable[[Logits], FloatArray]:
-    """One registered score with the router's settings; its options go to the deciding score alone."""
-    options = router.options if name == router.score else {}
-    return partial(deferral_scores, name=name, top_k=router.top_k, aggregate=router.aggregate, **options)
+def room_knows_counts(router: ModuleType, class_names: Sequence[str]) -> bool:
+    """Whether class counts of these classes were published."""
+    return hasattr(router, "published") and router.published(class_names) is not None
 
 
 def at_rate(run: PairedRun, score: str, rate: float) -> RouterDecision:

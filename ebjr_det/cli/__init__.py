@@ -10,13 +10,26 @@ from ebjr_det.cli.calibrate import calibrate
 from ebjr_det.cli.compare import compare
 from ebjr_det.cli.conventions import Group
 from ebjr_det.cli.evaluate import evaluate
+from ebjr_det.cli.fit_router import fit_router
 from ebjr_det.cli.installation import doctor, download, scores
 from ebjr_det.cli.predict import predict
 from ebjr_det.cli.replay import replay
 from ebjr_det.cli.report import report
 from ebjr_det.cli.train import train
 
-COMMANDS = (evaluate, predict, replay, report, compare, calibrate, train, download, scores, doctor)
+COMMANDS = (
+    evaluate,
+    predict,
+    replay,
+    fit_router,
+    report,
+    compare,
+    calibrate,
+    train,
+    download,
+    scores,
+    doctor,
+)
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})

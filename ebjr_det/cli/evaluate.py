@@ -13,6 +13,7 @@ from ebjr_det.cli.conventions import AS_JSON, PATH, infeasible_as_json, show
 @click.option("--device", help="auto, cpu, cuda, cuda:1 ... [run.device]")
 @click.option("--batch-size", type=int, help="Images a batch. [run.batch_size]")
 @click.option("--workers", type=int, help="Loader processes. [run.workers]")
+@click.option("--router", type=PATH, help="A router that fit-router made. [router.file]")
 @click.option("--out", type=PATH, help="Run folder; by default runs/<name of the config>.")
 @click.option("--resume", is_flag=True, help="Go on with the run that --out holds.")
 @click.option("--print-config", is_flag=True, help="Print the resolved configuration and stop.")
@@ -23,6 +24,7 @@ def evaluate(
     device: str | None,
     batch_size: int | None,
     workers: int | None,
+    router: Path | None,
     out: Path | None,
     resume: bool,
     print_config: bool,
@@ -33,7 +35,8 @@ def evaluate(
 
     short = {"device": device, "batch_size": batch_size, "workers": workers}
     overrides = [f"run.{key}={value}" for key, value in short.items() if value is not None]
-    settings = load_config(config, [*changes, *overrides])
+    fitted = [] if router is None else [f"router.file={router}", "router.score=null"]
+    settings = load_config(config, [*fitted, *changes, *overrides])
     if print_config:
         click.echo(dump_config(settings), nl=False)
         return

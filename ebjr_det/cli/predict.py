@@ -12,6 +12,8 @@ from ebjr_det.cli.conventions import AS_JSON, PATH, print_json
 @click.argument("pictures", metavar="IMAGE...", nargs=-1, required=True)
 @click.option("--out", type=PATH, default=Path("runs/predict"), show_default=True, help="Folder to write to.")
 @click.option("--threshold", type=float, help="Defer where score > threshold; by default the configured one.")
+@click.option("--router", type=PATH, help="A router that fit-router made. [router.file]")
+@click.option("--rate", type=float, help="Its threshold for this deferral rate, instead of a threshold.")
 @click.option("--min-score", type=float, default=0.3, show_default=True, help="Least score of a drawn box.")
 @click.option("--set", "changes", multiple=True, metavar="A.B=C", help="Change a setting; repeatable.")
 @click.option("--device", help="auto, cpu, cuda, cuda:1 ... [run.device]")
@@ -21,6 +23,8 @@ def predict(
     pictures: tuple[str, ...],
     out: Path,
     threshold: float | None,
+    router: Path | None,
+    rate: float | None,
     min_score: float,
     changes: tuple[str, ...],
     device: str | None,
@@ -34,10 +38,17 @@ def predict(
     from ebjr_det import api
     from ebjr_det.environment import keep_freed_memory
 
-    settings, known = api.load_settings(config, [*changes, *([f"run.device={device}"] if device else [])])
+    fitted = [] if router is None else [f"router.file={router}", "router.score=null"]
+    here = [] if device is None else [f"run.device={device}"]
+    settings, known = api.load_settings(config, [*fitted, *changes, *here])
     keep_freed_memory()
     answer = api.predict(
-        settings, pictures, out, threshold=known if threshold is None else threshold, least_score=min_score
+        settings,
+        pictures,
+        out,
+        threshold=known if threshold is None else threshold,
+        rate=rate,
+        least_score=min_score,
     )
     if as_json:
         print_json(answer)

@@ -19,10 +19,16 @@ def replay() -> None:
     """The whole analysis from saved outputs of any two models; no model is run."""
 
 
+def together(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Several options as one decorator."""
+    return lambda command: reduce(lambda wrapped, option: option(wrapped), reversed(options), command)
+
+
 def _analysis(replicates: int) -> Callable[[Any], Any]:
     """The options that every replay has, whatever its files."""
     options = [
-        click.option("--score", default="free_energy", show_default=True, help="Deferral score."),
+        click.option("--score", help="Deferral score; by default the router's, else free_energy."),
+        click.option("--router", type=PATH, help="A router that fit-router made on other pictures."),
         click.option("--top-k", type=int, default=10, show_default=True, help="Boxes that are scored."),
         click.option("--aggregate", default="mean", show_default=True, help="Of their scores: mean, sum ..."),
         click.option("--threshold", type=float, help="Defer where score > threshold."),
@@ -40,16 +46,23 @@ def _analysis(replicates: int) -> Callable[[Any], Any]:
         AS_JSON,
     ]
 
-    def add(command: Any) -> Any:
-        return reduce(lambda wrapped, option: option(wrapped), reversed(options), command)
+    return together(*options)
 
-    return add
+
+CLASSIFIERS = together(
+    click.option("--student-logits", type=PATH, required=True, help=".npy, or .npz with key `logits`."),
+    click.option("--teacher-logits", type=PATH, required=True, help=".npy, or .npz with key `logits`."),
+    click.option("--labels", type=PATH, required=True, help=".npy, or .npz with key `labels`."),
+)
+DETECTORS = together(
+    click.option("--annotations", type=PATH, required=True, help="COCO ground truth, .json or .json.gz."),
+    click.option("--student", type=PATH, required=True, help="COCO results, .json or .json.gz."),
+    click.option("--teacher", type=PATH, required=True, help="COCO results, .json or .json.gz."),
+)
 
 
 @replay.command("classification")
-@click.option("--student-logits", type=PATH, required=True, help=".npy, or .npz with key `logits`.")
-@click.option("--teacher-logits", type=PATH, required=True, help=".npy, or .npz with key `logits`.")
-@click.option("--labels", type=PATH, required=True, help=".npy, or .npz with key `labels`.")
+@CLASSIFIERS
 @_analysis(replicates=1000)
 def replay_classification(student_logits: Path, teacher_logits: Path, labels: Path, **analysis: Any) -> None:
     """Two classifiers' logits and the labels."""
@@ -58,9 +71,7 @@ def replay_classification(student_logits: Path, teacher_logits: Path, labels: Pa
 
 
 @replay.command("detection")
-@click.option("--annotations", type=PATH, required=True, help="COCO ground truth, .json or .json.gz.")
-@click.option("--student", type=PATH, required=True, help="COCO results, .json or .json.gz.")
-@click.option("--teacher", type=PATH, required=True, help="COCO results, .json or .json.gz.")
+@DETECTORS
 @_analysis(replicates=200)
 def replay_detection(annotations: Path, student: Path, teacher: Path, **analysis: Any) -> None:
     """Two detectors' result files and the ground truth."""

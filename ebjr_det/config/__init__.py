@@ -5,6 +5,7 @@ from ebjr_det.config.loading import (
     identity,
     load_config,
     load_train_config,
+    load_weights,
     parse_config,
     parse_section,
 )
@@ -19,6 +20,7 @@ __all__ = [
     "identity",
     "load_config",
     "load_train_config",
+    "load_weights",
     "parse_config",
     "parse_section",
 ]

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from ebjr_det.config.sections import CONFIGS, BaseSection, EvaluateConfig, TrainConfig
 from ebjr_det.errors import ConfigError, EbjrError, did_you_mean
-from ebjr_det.files import existing_file
+from ebjr_det.files import checksum, existing_file
 from ebjr_det.plain_yaml import FlatDumper, FlatLoader
 
 Section = TypeVar("Section", bound=BaseSection)
@@ -23,10 +23,12 @@ def identity(config: EvaluateConfig) -> dict[str, Any]:
     """The settings that a run's records depend on; two configurations that share them can share a run."""
     router, run = config.router, config.run
     with_options = ("score", "options") if router.options else ()
+    fitted = None if router.file is None else checksum(Path(router.file))
     return {
         **{key: getattr(config, key).model_dump() for key in ("data", "student", "teacher")},
         "task": config.task,
         "router": router.model_dump(include={"top_k", "aggregate", *with_options}),
+        "router.file": fitted,
         "run.batch_size": run.batch_size,
         "run.device": run.device,
     }
@@ -45,6 +47,20 @@ def load_config(path: str | Path, changes: Iterable[str] = ()) -> EvaluateConfig
 def load_train_config(path: str | Path, changes: Iterable[str] = ()) -> TrainConfig:
     """The same of a training."""
     return parse_section(TrainConfig, _read(path, changes))
+
+
+def load_weights(path: str | Path) -> dict[str, float]:
+    """Class weights by name from a YAML or JSON file.
+
+    Raises:
+        InvalidInput: no such file. ConfigError: no mapping of names to numbers.
+    """
+    content = _read(path, ())
+    if not content or not all(
+        isinstance(name, str) and type(weight) in (int, float) for name, weight in content.items()
+    ):
+        raise ConfigError(f"Expected class names with numbers in `{path}`, got {reprlib.repr(content)}.")
+    return {name: float(weight) for name, weight in content.items()}
 
 
 def _read(path: str | Path, changes: Iterable[str]) -> dict[str, Any]:

@@ -90,11 +90,12 @@ class TargetSection(BaseSection):
 class RouterSection(BaseSection):
     """Which score decides, and where: a fixed threshold or a calibrated target, not both.
 
-    With neither, the threshold defers 30 % of the images, a choice that needs no label. `top_k` and
-    `aggregate` turn the scores of an image's boxes into one; a classification has one row, which is it.
+    With neither, the threshold defers 30 % of the images, a choice that needs no label. `file` is a fitted router;
+    without a `score` its own decides, or without a router the paper's energy. `top_k` and `aggregate` turn the scores of an image's boxes into one; a classification has one row, which is it.
     """
 
-    score: str = "free_energy"
+    file: str | None = None
+    score: str | None = None
     options: dict[str, Any] = {}
     top_k: int | None = Field(10, ge=1)
     aggregate: Literal["mean", "sum", "min", "logsumexp"] = "mean"

@@ -14,6 +14,7 @@ from ebjr_det.cost import CostModel, Latency
 from ebjr_det.errors import InvalidInput, check_seed
 from ebjr_det.intervals import check_replicates
 from ebjr_det.router import check_rate
+from ebjr_det.routing.drift import Drift
 from ebjr_det.tradeoff import OperatingPoint
 
 
@@ -59,6 +60,25 @@ class Calibration:
 
 
 @dataclass(frozen=True)
+class FittedUse:
+    """A fitted router at work on other pictures.
+
+    Attributes:
+        score, rescaling: what it chose at its fit.
+        fitted_on: number of pictures of the fit; `left_out`: ids of those that are among these here.
+        drift: of its score between the fit and here, or None where another score decides.
+        teacher: name of the teacher of its fit.
+    """
+
+    score: str
+    rescaling: str
+    fitted_on: int
+    left_out: tuple[str, ...]
+    drift: Drift | None
+    teacher: str
+
+
+@dataclass(frozen=True)
 class Analysis:
     """How a run is looked at.
 
@@ -72,6 +92,7 @@ class Analysis:
         score_options: options of scores by the score's name, where any were set.
         class_names: by class index, or none where they are unknown.
         unreadable: ids of images that were left out because they could not be decoded.
+        router: how a fitted router was used, if one was.
 
     Raises:
         ConfigError: a deferral rate outside [0, 1], a seed or a number of replicates that cannot be.
@@ -96,6 +117,7 @@ class Analysis:
     references: tuple[Reference, ...] = ()
     class_names: tuple[str, ...] = ()
     unreadable: tuple[str, ...] = ()
+    router: FittedUse | None = None
 
     def __post_init__(self) -> None:
         check_seed(self.seed)

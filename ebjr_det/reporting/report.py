@@ -214,8 +214,17 @@ def build_report(run: PairedRun, task: Task, analysis: Analysis) -> Report:
     )
 
 
+def unseen(run: PairedRun, task: Task, analysis: Analysis) -> PairedRun:
+    """The images of a run that its router was not fitted on."""
+    if analysis.router is None or not analysis.router.left_out:
+        return run
+    known = set(analysis.router.left_out)
+    return select(run, task, np.flatnonzero([image not in known for image in run.image_ids]))
+
+
 def decided(run: PairedRun, task: Task, analysis: Analysis) -> tuple[PairedRun, RouterDecision]:
-    """The reported images of a run, those that did not calibrate the threshold, and the decision on them."""
+    """The reported images of a run and the decision on them: neither the router nor the threshold saw them."""
+    run = unseen(run, task, analysis)
     chosen_on = analysis.calibration
     if chosen_on is not None:
         run = select(run, task, split(run, chosen_on.fraction, chosen_on.seed)[1])

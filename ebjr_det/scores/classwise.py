@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
-from scipy.special import entr, logsumexp, softmax
+from scipy.special import entr, expit, logsumexp, softmax
 
 from ebjr_det.errors import ConfigError
 from ebjr_det.types import FloatArray
@@ -24,26 +24,30 @@ RowFunction = Callable[..., FloatArray]
 
 @dataclass(frozen=True)
 class Score:
-    """A registered score: `function` maps logits [..., classes] to scores [...]."""
+    """A registered score: `function` maps logits [..., classes] to scores [...].
+
+    `all_classes` scores say nothing of a box of which only its own score is known.
+    """
 
     name: str
     function: RowFunction
     formula: str
     source: str
     options: tuple[str, ...]
+    all_classes: bool = False
 
 
 SCORES: dict[str, Score] = {}
 """Every score by name, in the order of this file."""
 
 
-def score(formula: str, source: str) -> Callable[[RowFunction], RowFunction]:
+def score(formula: str, source: str, *, all_classes: bool = False) -> Callable[[RowFunction], RowFunction]:
     """Register a function under its own name."""
 
     def register(function: RowFunction) -> RowFunction:
         _, *options = inspect.signature(function).parameters
         name = function.__name__
-        SCORES[name] = Score(name, function, formula, source, tuple(options))
+        SCORES[name] = Score(name, function, formula, source, tuple(options), all_classes)
         return function
 
     return register
@@ -114,6 +118,21 @@ def margin(logits: AnyLogits) -> FloatArray:
 def joint_energy(logits: AnyLogits) -> FloatArray:
     """Joint energy of independent sigmoid outputs, each class on its own."""
     return np.asarray(-np.logaddexp(0.0, _f64(logits)).sum(axis=-1))
+
+
+@score("sigmoid of the second largest f", "ambiguity of names: the rival class", all_classes=True)
+def rival_class(logits: AnyLogits) -> FloatArray:
+    """How likely the next best class is by itself, in (0, 1); for heads with one sigmoid a class.
+
+    Raises:
+        ConfigError: logits of one class, as a result file gives them.
+    """
+    if logits.shape[-1] < 2:
+        raise ConfigError(
+            "Expected the logits of all classes for score `rival_class`, got one a box: a result file holds no more. "
+            "Evaluate the models themselves, or choose another score."
+        )
+    return np.asarray(expit(np.partition(_f64(logits), -2, axis=-1)[..., -2]))
 
 
 @score("uniform in [0, 1), a hash of f", "the control: a coin")

@@ -29,15 +29,15 @@ from ebjr_det.router import threshold_for_rate
 from ebjr_det.scores import deferral_scores
 from ebjr_det.tasks.detection.data import build_named
 from ebjr_det.tasks.detection.model import build_model
-from ebjr_det.types import FloatArray, Logits
+from ebjr_det.types import FloatArray, Output
 
 RATES = (0.1, 0.3, 0.5)
 WIDER = 60.0  # the class head's weights times this
 
 
-def energy(logits: Logits) -> FloatArray:
+def energy(output: Output) -> FloatArray:
     """The default of `ebjr-det evaluate`: mean free energy of the ten best boxes."""
-    return deferral_scores(logits, "free_energy", top_k=10)
+    return deferral_scores(output.logits, "free_energy", top_k=10)
 
 
 def spread(model: Any, pictures: Sequence[Any]) -> None:
@@ -77,7 +77,7 @@ def main() -> None:
     if not args.published:
         spread(student, pictures[:8])
         spread(teacher, pictures[:2])
-    scores = np.concatenate([energy(student([student.preprocess(p)]).logits) for p in pictures])
+    scores = np.concatenate([energy(student([student.preprocess(p)])) for p in pictures])
     thresholds = [threshold_for_rate(scores, rate) for rate in RATES]
     pairs = {
         f"joint at {100 * rate:.0f} %": JointModel(student, teacher, energy, threshold)

@@ -27,14 +27,14 @@ from ebjr_det.pair import Pair
 from ebjr_det.reporting.folder import to_json
 from ebjr_det.router import decide, threshold_for_rate
 from ebjr_det.scores import deferral_scores
-from ebjr_det.types import FloatArray, Logits
+from ebjr_det.types import FloatArray, Output
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "cifar10_densenet.yaml"
 
 
-def score(logits: Logits) -> FloatArray:
+def score(output: Output) -> FloatArray:
     """The deferral score that routes here; all cost the same."""
-    return deferral_scores(logits, "max_softmax")
+    return deferral_scores(output.logits, "max_softmax")
 
 
 def alone(model: Any) -> Callable[[Sequence[Any]], Any]:
@@ -66,7 +66,7 @@ def main() -> None:
     student, teacher = alone(pair.student), alone(pair.teacher)
     size = args.batch_size
     scores = np.concatenate(
-        [score(student(images[at : at + size]).logits) for at in range(0, len(images), size)]
+        [score(student(images[at : at + size])) for at in range(0, len(images), size)]
     )
     threshold = threshold_for_rate(scores, args.rate)
     deferred = [images[i] for i in np.flatnonzero(decide(scores, threshold).defer)]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ebjr_det.errors import InvalidInput, first_line
 from ebjr_det.records import read_npz
 from ebjr_det.tasks.classification.metric import Accuracy
-from ebjr_det.types import FloatArray, Logits, PairedRun
+from ebjr_det.types import FloatArray, Logits, Output, PairedRun
 
 NO_OTHERS: Mapping[str, Path] = MappingProxyType({})
 
@@ -20,7 +20,7 @@ def load_pair(
     student: Path,
     teacher: Path,
     labels: Path,
-    scores: Callable[[Logits], Mapping[str, FloatArray]],
+    scores: Callable[[Output], Mapping[str, FloatArray]],
     others: Mapping[str, Path] = NO_OTHERS,
 ) -> PairedRun:
     """Match two models' saved logits with the labels.
@@ -28,7 +28,7 @@ def load_pair(
     Args:
         student, teacher: `.npy` or `.npz` (key `logits`; optional `image_ids`), [images, classes].
         labels: `.npy` or `.npz` (key `labels`), integers [images].
-        scores: the student's logits -> deferral scores by name.
+        scores: the student's answers -> deferral scores by name.
         others: logits of further single models, by name, as the teacher's.
 
     Raises:
@@ -59,7 +59,7 @@ def load_pair(
     return PairedRun(
         task.name,
         ids,
-        scores(Logits.one_row(first)),
+        scores(Output(list(first), Logits.one_row(first))),
         task.match(first, targets),  # type: ignore[arg-type]
         records.pop("teacher"),
         records,

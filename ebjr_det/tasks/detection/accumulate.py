@@ -89,19 +89,32 @@ class Rows:
         walk_classes(*self._columns, turn, times, truths, truths.shape[1] if full else 1, out)
         return out
 
-    def rewards(self) -> FloatArray:
-        """[N] change of AP when an image alone moves to the teacher, while all others are the student's and
-        while all others are the teacher's, averaged.
+    def rewards(self, contexts: NDArray[np.bool_]) -> FloatArray:
+        """[classes, N] change of each class's AP when an image alone moves from student to teacher.
+
+        Args:
+            contexts: [contexts, N] whose answers all other images have meanwhile, True for the teacher's; the
+                change is averaged over them.
         """
         truths = self.truths.sum(axis=0, dtype=np.int64)
         gains = np.zeros((len(truths), self.images))
-        single_moves(*self._columns, truths, gains)
-        there = (truths[:, 0] > 0).sum()
-        return np.asarray(gains.sum(axis=0) / max(there, 1))
+        single_moves(*self._columns, truths, contexts, gains)
+        return gains
 
     @property
     def _columns(self) -> tuple[NDArray[Any], ...]:
         return self.starts, self.image, self.teacher, self.rank, self.matched, self.ignored
+
+
+def extreme_contexts(images: int) -> NDArray[np.bool_]:
+    """[2, images] all others are the student's, and all others are the teacher's."""
+    return np.repeat([[False], [True]], images, axis=1)
+
+
+def random_contexts(images: int, seed: int = 0) -> NDArray[np.bool_]:
+    """[5, images] none, a quarter, a half, three quarters and all of the images, in one random order."""
+    place = np.random.default_rng(seed).permutation(images)
+    return np.asarray(place < np.linspace(0, images, 5)[:, None])
 
 
 def over_classes(stats: FloatArray) -> FloatArray:

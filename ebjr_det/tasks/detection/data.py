@@ -94,6 +94,11 @@ class Named:
 
     categories: Mapping[int, str]
 
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """By class index."""
+        return tuple(self.categories.values())
+
 
 def build_named(dataset: str, annotations: str | None = None, **where: Any) -> Named:
     """The classes of a data set, for pictures of one's own.

@@ -9,7 +9,7 @@ import numpy as np
 from ebjr_det.errors import InvalidInput
 from ebjr_det.tasks.detection.annotations import Results, load_annotations, load_results
 from ebjr_det.tasks.detection.metric import AveragePrecision, match_records
-from ebjr_det.types import FloatArray, Logits, PairedRun
+from ebjr_det.types import Detections, FloatArray, Logits, Output, PairedRun
 
 ROWS = 100  # boxes of an image that a score sees
 CHUNK = 512  # images scored at a time
@@ -21,7 +21,7 @@ def load_pair(
     student: Path,
     teacher: Path,
     annotations: Path,
-    scores: Callable[[Logits], Mapping[str, FloatArray]],
+    scores: Callable[[Output], Mapping[str, FloatArray]],
     others: Mapping[str, Path] = NO_OTHERS,
 ) -> PairedRun:
     """Match two result files with the ground truth.
@@ -31,7 +31,7 @@ def load_pair(
     Args:
         student, teacher: COCO result files, `.json` or `.json.gz`.
         annotations: the COCO ground truth of the same images.
-        scores: the student's logits -> deferral scores by name.
+        scores: the student's answers -> deferral scores by name.
         others: result files of further single models, by name.
 
     Raises:
@@ -42,7 +42,7 @@ def load_pair(
         raise InvalidInput(f"Expected an annotated object that is no crowd in `{annotations}`, got none.")
     first, second = (load_results(path, truth) for path in (student, teacher))
     further = {name: load_results(path, truth) for name, path in others.items()}
-    chunks = [scores(logits_of(first[at : at + CHUNK])) for at in range(0, len(first), CHUNK)]
+    chunks = [scores(output_of(first[at : at + CHUNK])) for at in range(0, len(first), CHUNK)]
     classes = len(truth.category_ids)
     return PairedRun(
         AveragePrecision.name,
@@ -57,6 +57,16 @@ def load_pair(
 def class_names(annotations: Path, **others: Path) -> tuple[str, ...]:
     """The classes of the ground truth, by index; `others` are the result files."""
     return load_annotations(annotations).class_names
+
+
+def output_of(results: Sequence[Results]) -> Output:
+    """What a detector would have answered that knows no more than a result file."""
+    return Output([_detections(own) for own in results], logits_of(results))
+
+
+def _detections(own: Results) -> Detections:
+    corners = np.concatenate([own.boxes[:, :2], own.boxes[:, :2] + own.boxes[:, 2:]], axis=1)
+    return Detections(corners, own.scores, own.labels)
 
 
 def logits_of(results: Sequence[Results]) -> Logits:

@@ -79,11 +79,13 @@ def _walk(tally, rows, firsts, truths, a, out):  # type: ignore[no-untyped-def]
             out[j, 2 + a], out[j, 8 + a] = judged[0], judged[5]
 
 
-@compiled()
-def single_moves(starts, image, teacher, rank, matched, ignored, truths, gains):  # type: ignore[no-untyped-def]
-    """Add to `gains` [classes, N] what an image's move alone changes in a class's AP.
+@compiled(nogil=True)
+def single_moves(starts, image, teacher, rank, matched, ignored, truths, contexts, gains):  # type: ignore[no-untyped-def]
+    """Add to `gains` [classes, N] what an image's own move to the teacher changes in a class's AP.
 
-    The move is judged among the student's answers and among the teacher's, and both changes are averaged.
+    Args:
+        contexts: [contexts, N] whose answers the images have meanwhile, True for the teacher's; the change is
+            averaged over them. An image that is the teacher's there counts by what its move back would lose.
     """
     judged, turn = np.empty(6), np.arange(gains.shape[1]).astype(np.int32)
     copies = np.ones(gains.shape[1], dtype=np.int32)
@@ -92,18 +94,20 @@ def single_moves(starts, image, teacher, rank, matched, ignored, truths, gains):
             continue
         own, needed = slice(starts[k], starts[k + 1]), _needed(truths[k, 0])
         rows, firsts = _by_turn(turn, image[own], len(turn))
-        for side in (-1, 1):
+        for context in contexts:
             tally = _tally(copies, image[own], teacher[own], rank[own], matched[own], ignored[own], 0)
-            _place(tally, side)
+            _place(tally, -1)
+            _move(tally, rows[context[image[own][rows]]], 1)
             _judge(tally, needed, truths[k, 0], judged)
             before = judged[0]
             for i in range(len(turn)):
                 moved = rows[firsts[i] : firsts[i + 1]]
                 if len(moved):
-                    _move(tally, moved, -side)
-                    _judge(tally, needed, truths[k, 0], judged)
+                    side = -1 if context[i] else 1
                     _move(tally, moved, side)
-                    gains[k, i] += side * (before - judged[0]) / 2
+                    _judge(tally, needed, truths[k, 0], judged)
+                    _move(tally, moved, -side)
+                    gains[k, i] += side * (judged[0] - before) / len(contexts)
 
 
 @compiled()

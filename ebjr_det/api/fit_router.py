@@ -1,0 +1,288 @@
+"""`fit-router`: every score and a learned router compared out of fold, the best one fitted and saved."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from ebjr_det.api.replay import name_of
+from ebjr_det.api.report import report as write_report_of
+from ebjr_det.api.routing import DEFAULT_RATE, Scoring, at_rate
+from ebjr_det.config import RouterSection
+from ebjr_det.cost import CostModel
+from ebjr_det.environment import describe_environment
+from ebjr_det.errors import ConfigError, InvalidInput, did_you_mean
+from ebjr_det.files import writable_folder, write_text
+from ebjr_det.intervals import check_replicates
+from ebjr_det.records import save_run
+from ebjr_det.reporting.analysis import Analysis, Profile
+from ebjr_det.reporting.folder import CONFIG, RUN
+from ebjr_det.reporting.report import build_report
+from ebjr_det.reporting.routers import RouterTrial, settings_text
+from ebjr_det.routing.crossfit import cross_fit, folds
+from ebjr_det.routing.file import RouterFile, RouterHeader
+from ebjr_det.run_folder import clear_replay_folder, load_folder, save_analysis
+from ebjr_det.scores import SCORES, deferral_scores
+from ebjr_det.tasks import build_task, room
+from ebjr_det.types import FloatArray, Output, PairedRun, Task
+
+AUTO = "auto"
+GRID = 41
+VARIANTS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    f"{energy}_{label}": (energy, settings)
+    for energy in ("free_energy", "joint_energy")
+    for label, settings in (
+        ("top1", {"top_k": 1, "aggregate": "mean"}),
+        ("sum", {"top_k": 10, "aggregate": "sum"}),
+        ("min", {"top_k": 10, "aggregate": "min"}),
+        ("logsumexp", {"top_k": 10, "aggregate": "logsumexp"}),
+        ("top100", {"top_k": 100, "aggregate": "mean"}),
+    )
+}
+"""Other ways from the energies of boxes to that of a picture: name -> score and settings."""
+
+
+class FitSettings(NamedTuple):
+    """How a router is fitted and chosen.
+
+    Attributes:
+        score, rescaling: to be saved; `auto` takes the best out of fold.
+        class_weights: what classes are worth by name, 1 where not named.
+        folds, seed: of the cross-validation; `replicates`: of the bootstrap.
+        cost: of both models, for the report.
+    """
+
+    score: str = AUTO
+    rescaling: str = AUTO
+    class_weights: Mapping[str, float] | None = None
+    folds: int = 5
+    seed: int = 0
+    replicates: int = 100
+    cost: CostModel = CostModel()
+
+
+DEFAULTS = FitSettings()
+
+
+class FittedResult(NamedTuple):
+    """What was tried, and the file."""
+
+    trial: RouterTrial
+    file: RouterFile
+    path: Path
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Records to fit on, and the names of what they are about."""
+
+    run: PairedRun
+    class_names: tuple[str, ...]
+    classes: int
+    student: str
+    teacher: str
+
+
+def fit_router(
+    task: str,
+    files: Mapping[str, str | Path],
+    out: str | Path,
+    settings: FitSettings = DEFAULTS,
+    report_dir: str | Path | None = None,
+) -> FittedResult:
+    """Fit on saved outputs of any two models, as `replay` reads them.
+
+    Raises:
+        EbjrError: see the task's `replay` and `fit_router_on_run`; nothing is written then.
+    """
+    paths = {name: Path(file) for name, file in files.items()}
+    files_of = room(task, "replay")
+    names = files_of.class_names(**paths) if hasattr(files_of, "class_names") else ()
+    scoring = Scoring.of(task, RouterSection()).of_classes(names)
+    seen: list[int] = []
+
+    def scores(output: Output) -> dict[str, FloatArray]:
+        seen.append(output.logits.values.shape[2])
+        found = scoring.scores(output)
+        if task == "detection":
+            found |= {name: deferral_scores(output.logits, s, **how) for name, (s, how) in VARIANTS.items()}
+        return found
+
+    run = files_of.load_pair(**paths, scores=scores)
+    source = _Source(run, names, len(names) or seen[0], "", name_of(paths["teacher"]))
+    return _fit(source, Path(out), settings, report_dir)
+
+
+def fit_router_on_run(
+    run_dir: str | Path,
+    out: str | Path,
+    settings: FitSettings = DEFAULTS,
+    report_dir: str | Path | None = None,
+) -> FittedResult:
+    """Fit on the records of a finished run, and save the router as `out`.
+
+    Args:
+        out: a file, `.safetensors`.
+        report_dir: a folder for the whole report of the out-of-fold scores, where one is wanted.
+
+    Raises:
+        InvalidInput: too few pictures, or a run that was itself routed by a fitted router.
+        ConfigError: an unknown score, rescaling or class.
+    """
+    run, analysis = load_folder(Path(run_dir))
+    if analysis.router is not None:
+        raise InvalidInput(
+            f"Expected a run without a fitted router, got one in `{run_dir}`. Its scores are rescaled already."
+        )
+    names, cost = analysis.class_names, analysis.cost
+    own = settings._replace(cost=cost) if settings.cost == CostModel() else settings
+    source = _Source(run, names, len(names), analysis.student.name, analysis.teacher.name)
+    return _fit(source, Path(out), own, report_dir)
+
+
+def _fit(source: _Source, out: Path, settings: FitSettings, report_dir: str | Path | None) -> FittedResult:
+    check_replicates(settings.replicates)
+    run, task, router = source.run, build_task(source.run.task), room(source.run.task, "router")
+    worth = router.check_worth(settings.class_weights or {}, source.class_names)
+    names = _rescalings(router, settings)
+    parts = folds(len(run), settings.folds, settings.seed)
+    writable_folder(out.parent)
+    fit = partial(router.fit_router, worth=worth, seed=settings.seed)
+    learned = [fit] if settings.rescaling == "none" else [fit, fit]
+    with tqdm(total=len(parts) * (len(names) + len(learned)) + 1, unit="fold", desc="fitting") as bar:
+
+        def crossed(rescaling: str, learn: bool) -> PairedRun:
+            how: Callable[[PairedRun], Any] = lambda own: fit(own, rescaling=rescaling, learn=learn)  # noqa: E731
+            return cross_fit(run, task, how, parts, bar)
+
+        quick = {name: crossed(name, False) for name in names}
+        by_rescaling = {
+            name: _areas(own, task, [router.CHOOSES])[router.CHOOSES] for name, own in quick.items()
+        }
+        rescaling = _simplest(by_rescaling, _gap(run, task))
+        whole = {name: crossed(name, True) for name in dict.fromkeys(["none", rescaling])}
+        areas = {name: _areas(own, task, list(own.scores)) for name, own in whole.items()}
+        score = _chosen(settings.score, areas[rescaling], router)
+        final = fit(run, rescaling=rescaling)
+        bar.update()
+    trial = _trial(source, whole, areas, by_rescaling, score, rescaling, settings)
+    file = _file(source, trial, final, whole[rescaling], router)
+    file.save(out)
+    if report_dir is not None:
+        _write_report(Path(report_dir), whole[rescaling], trial, settings)
+    return FittedResult(trial, file, out)
+
+
+def _rescalings(router: Any, settings: FitSettings) -> list[str]:
+    """Those to be tried."""
+    valid = list(router.RESCALING_NAMES)
+    if settings.rescaling == AUTO:
+        return valid
+    if settings.rescaling not in valid:
+        raise ConfigError(
+            f"Expected a known rescaling, got `{settings.rescaling}`. {did_you_mean(settings.rescaling, valid)}"
+        )
+    return [settings.rescaling]
+
+
+def _simplest(areas: Mapping[str, float], gap: float) -> str:
+    """The first, so the simplest, of the rescalings that come within a thousandth of the gap of the best."""
+    best = max(areas.values())
+    return next(name for name, area in areas.items() if area >= best - 1e-3 * abs(gap))
+
+
+def _gap(run: PairedRun, task: Task) -> float:
+    low, high = _ends(run, task)
+    return high - low
+
+
+def _ends(run: PairedRun, task: Task) -> tuple[float, float]:
+    """Quality of student and teacher as they are."""
+    ends = task.mixtures(run.student, run.teacher).path(np.arange(len(run)), np.array([0, len(run)]))
+    return float(ends[0]), float(ends[1])
+
+
+def _areas(run: PairedRun, task: Task, names: Sequence[str]) -> dict[str, float]:
+    """Area under the curve of each score, joined from 41 deferral rates."""
+    mixtures = task.mixtures(run.student, run.teacher)
+    deferred = np.unique(np.linspace(0, len(run), GRID).round().astype(np.intp))
+
+    def area(name: str) -> float:
+        quality = mixtures.path(np.argsort(-run.scores[name], kind="stable"), deferred)
+        return float(np.trapezoid(quality, deferred / len(run)))
+
+    return {name: area(name) for name in names}
+
+
+def _chosen(wanted: str, areas: Mapping[str, float], router: Any) -> str:
+    """The score to save: the wanted one, or the best that works on one picture."""
+    if wanted != AUTO:
+        if wanted not in areas:
+            raise ConfigError(f"Expected a known score, got `{wanted}`. {did_you_mean(wanted, areas)}")
+        return wanted
+    live = [name for name in areas if name not in router.WHOLE_SET and name != "random"]
+    return max(live, key=lambda name: areas[name])
+
+
+def _trial(
+    source: _Source,
+    whole: Mapping[str, PairedRun],
+    areas: Mapping[str, Mapping[str, float]],
+    by_rescaling: Mapping[str, float],
+    score: str,
+    rescaling: str,
+    settings: FitSettings,
+) -> RouterTrial:
+    run, task = whole[rescaling], build_task(source.run.task)
+    analysis = Analysis(
+        title=f"Out of fold: {source.student or 'student'} + {source.teacher}",
+        score=score,
+        formula=_formula(score, run.task),
+        threshold=at_rate(run, score, DEFAULT_RATE).threshold,
+        student=Profile(source.student or "student"),
+        teacher=Profile(source.teacher),
+        cost=settings.cost,
+        replicates=settings.replicates,
+        seed=settings.seed,
+        class_names=source.class_names,
+    )
+    built, plain = build_report(run, task, analysis), areas.get("none", {})
+    return RouterTrial(built, plain, by_rescaling, _ends(source.run, task), rescaling, settings.folds)
+
+
+def _formula(score: str, task: str) -> str:
+    base = VARIANTS[score][0] if score in VARIANTS else score
+    return SCORES[base].formula if base in SCORES else str(room(task, "router").FORMULAS[score][0])
+
+
+def _file(source: _Source, trial: RouterTrial, final: Any, crossed: PairedRun, router: Any) -> RouterFile:
+    score = trial.report.analysis.score
+    base, how = VARIANTS.get(score, (score, {}))
+    rescaled = replace(source.run, student=final.rescale_records(source.run.student))
+    header = RouterHeader(
+        task=source.run.task,
+        score=base,
+        rescaling=trial.rescaling,
+        classes=source.classes,
+        class_names=source.class_names,
+        student=source.student,
+        teacher=source.teacher,
+        image_ids=source.run.image_ids,
+        coins=tuple(source.run.scores["random"].tolist()),
+        settings=how,
+        evidence=trial.evidence(),
+    )
+    return RouterFile(header, crossed.scores[score], router.student_numbers(rescaled), final.to_arrays())
+
+
+def _write_report(folder: Path, run: PairedRun, trial: RouterTrial, settings: FitSettings) -> None:
+    clear_replay_folder(folder)
+    text = settings_text(trial, settings._asdict())
+    write_text(folder / CONFIG, text)
+    save_run(run, folder / RUN)
+    save_analysis(folder, trial.report.analysis, text, describe_environment("cpu", settings.seed))
+    write_report_of(folder)

@@ -1,0 +1,97 @@
+"""`ebjr-det fit-router TASK`: one command a task, and one for a finished run."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import rich_click as click
+
+from ebjr_det.cli.conventions import AS_JSON, PATH, Group, print_json
+from ebjr_det.cli.replay import CLASSIFIERS, DETECTORS, together
+
+
+@click.group("fit-router", cls=Group)
+def fit_router() -> None:
+    """Compare all deferral scores and a learned router out of fold, and save the best as one file."""
+
+
+def _fitting(command: Any) -> Any:
+    """The options that every fit has."""
+    options: list[Callable[[Any], Any]] = [
+        click.option("--score", default="auto", show_default=True, help="To be saved; auto: the best."),
+        click.option("--rescaling", default="auto", show_default=True, help="Of the student's scores."),
+        click.option("--class-weights", type=PATH, help="YAML or JSON: class name -> weight in the metric."),
+        click.option("--folds", type=int, default=5, show_default=True, help="Of the cross-validation."),
+        click.option("--seed", type=int, default=0, show_default=True, help="Of folds, contexts and trees."),
+        click.option("--bootstrap", type=int, default=100, show_default=True, help="Resamples."),
+        click.option("--student-macs", type=float, help="Multiply-adds an image."),
+        click.option("--teacher-macs", type=float, help="Multiply-adds an image."),
+        click.option("--report", "report_dir", type=PATH, help="Folder for the whole out-of-fold report."),
+        click.option("--out", type=PATH, required=True, help="Router file, .safetensors."),
+        AS_JSON,
+    ]
+    return together(*options)(command)
+
+
+@fit_router.command("classification")
+@CLASSIFIERS
+@_fitting
+def on_classifiers(student_logits: Path, teacher_logits: Path, labels: Path, **how: Any) -> None:
+    """On two classifiers' logits and the labels."""
+    files = {"student": student_logits, "teacher": teacher_logits, "labels": labels}
+    _fit("classification", files, **how)
+
+
+@fit_router.command("detection")
+@DETECTORS
+@_fitting
+def on_detectors(annotations: Path, student: Path, teacher: Path, **how: Any) -> None:
+    """On two detectors' result files and the ground truth."""
+    _fit("detection", {"student": student, "teacher": teacher, "annotations": annotations}, **how)
+
+
+@fit_router.command("run")
+@click.argument("run_dir", metavar="RUN", type=PATH)
+@_fitting
+def on_run(run_dir: Path, **how: Any) -> None:
+    """On the records of a finished run; RUN is its folder."""
+    _fit(None, run_dir, **how)
+
+
+def _fit(
+    task: str | None,
+    source: Any,
+    *,
+    class_weights: Path | None,
+    bootstrap: int,
+    student_macs: float | None,
+    teacher_macs: float | None,
+    report_dir: Path | None,
+    out: Path,
+    as_json: bool,
+    **how: Any,
+) -> None:
+    from ebjr_det import api
+    from ebjr_det.api.fit_router import FitSettings
+    from ebjr_det.config import load_weights
+    from ebjr_det.cost import CostModel
+
+    settings = FitSettings(
+        class_weights=None if class_weights is None else load_weights(class_weights),
+        replicates=bootstrap,
+        cost=CostModel(student_macs, teacher_macs),
+        **how,
+    )
+    if task is None:
+        result = api.fit_router_on_run(source, out, settings, report_dir)
+    else:
+        result = api.fit_router(task, source, out, settings, report_dir)
+    if as_json:
+        print_json({**result.trial.evidence(), "router": str(result.path)})
+        return
+    from ebjr_det.reporting.screen import print_table
+
+    print_table(result.trial.table())
+    chosen = result.file.header
+    click.echo(f"\n{result.path}: score {chosen.score}, student's scores rescaled: {chosen.rescaling}.")
+    click.echo("Use it on other pictures: replay, evaluate and predict take --router FILE.")

@@ -1,0 +1,126 @@
+"""What a fit of routers tried, as a ranked table and as the evidence that its file carries."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import yaml
+
+from ebjr_det.reporting.notation import number
+from ebjr_det.reporting.report import Report, area_of
+from ebjr_det.reporting.table import Table
+from ebjr_det.types import FloatArray
+
+PUBLISHED = {0.099: 0.348, 0.172: 0.515, 0.298: 0.697, 0.397: 0.792, 0.514: 0.889, 0.826: 0.975}
+"""Deferral rate -> share of the gap between D0 and D4 that EBJR's COCO figure claims (arXiv 2110.10343, read off
+the plot); how boxes became a picture's energy is published nowhere."""
+
+
+@dataclass(frozen=True)
+class RouterTrial:
+    """Every score out of fold, on the rescaling that was best.
+
+    Attributes:
+        report: of the out-of-fold scores; its deciding score is the chosen one.
+        plain_areas: by score, without any rescaling.
+        by_rescaling: area of one fixed score under each rescaling, by which the rescaling was chosen.
+        ends: quality of student and teacher as they are.
+    """
+
+    report: Report
+    plain_areas: Mapping[str, float]
+    by_rescaling: Mapping[str, float]
+    ends: tuple[float, float]
+    rescaling: str
+    folds: int
+
+    def gap(self, line: FloatArray) -> FloatArray:
+        """Share of the gap that qualities recover, in parts of student and teacher as they are."""
+        low, high = self.ends
+        return np.asarray((line - low) / (high - low)) if high > low else np.full(len(line), np.nan)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One row a score, the best first, then a coin, the oracle and the published curve."""
+        report, rates = self.report, list(PUBLISHED)
+        areas = {name: curve.area() for name, curve in report.curves.items()}
+        coin, best = area_of(report.curve.random), area_of(report.curve.oracle)
+        grid = np.linspace(0, 1, report.curve.images + 1)
+
+        def row(name: str, area: float | None, gap: FloatArray) -> dict[str, Any]:
+            on_the_way = None if area is None or best <= coin else (area - coin) / (best - coin)
+            return {
+                "score": name,
+                "area": area,
+                "interval": report.intervals.area.get(name),
+                "minus_energy": None if area is None else area - areas[report.intervals.reference],
+                "minus_energy_interval": report.intervals.area_difference.get(name),
+                "coin_to_oracle": on_the_way,
+                "area_without_rescaling": self.plain_areas.get(name),
+                "gap": dict(zip(map(str, rates), gap.tolist(), strict=True)),
+            }
+
+        ranked = [
+            row(name, areas[name], self.gap(np.interp(rates, curve.deferral_rate, curve.quality)))
+            for name, curve in sorted(report.curves.items(), key=lambda item: -areas[item[0]])
+        ]
+        lines = {"(coin)": (report.curve.random, coin), "(oracle)": (report.curve.oracle, best)}
+        ends = [
+            row(name, area, self.gap(np.interp(rates, grid, line))) for name, (line, area) in lines.items()
+        ]
+        published = [row("(EBJR, published)", None, np.array(list(PUBLISHED.values())))]
+        return [*ranked, *ends, *(published if report.task.name == "detection" else [])]
+
+    def table(self) -> Table:
+        """The ranked table."""
+        rates = [f"at {100 * rate:.0f} %" for rate in PUBLISHED]
+        heads = ["score", "area", "minus energy", "coin to oracle %", "as is", *rates]
+        cells = [
+            [
+                row["score"],
+                number(row["area"], digits=4),
+                self._difference(row),
+                number(row["coin_to_oracle"], 100, 1),
+                number(row["area_without_rescaling"], digits=4),
+                *(f"{value:.3f}" for value in row["gap"].values()),
+            ]
+            for row in self.rows()
+        ]
+        caption = (
+            f"{self.folds}-fold by picture, every score out of fold; student's scores rescaled: {self.rescaling} "
+            f"(area of one score by rescaling: {self._rescalings()}); as is: area without; minus energy: with its "
+            f"{100 * self.report.intervals.confidence:g} % interval; at p %: share of the gap between student "
+            f"{self.ends[0]:.4f} and teacher {self.ends[1]:.4f} that is recovered at that deferral rate"
+        )
+        title = f"Deferral scores on {len(self.report.run):,} pictures, {self.report.task.quality_name}"
+        return Table(title, heads, cells, caption)
+
+    def _difference(self, row: Mapping[str, Any]) -> str:
+        ends = row["minus_energy_interval"]
+        if ends is None:
+            return number(row["minus_energy"], digits=4, sign="+")
+        return f"{row['minus_energy']:+.4f} [{ends[0]:+.3f}, {ends[1]:+.3f}]"
+
+    def _rescalings(self) -> str:
+        return ", ".join(f"{name} {area:.4f}" for name, area in self.by_rescaling.items())
+
+    def evidence(self) -> dict[str, Any]:
+        """Plain values of all that was tried."""
+        return {
+            "quality_name": self.report.task.quality_name,
+            "images": len(self.report.run),
+            "folds": self.folds,
+            "student_quality": self.ends[0],
+            "teacher_quality": self.ends[1],
+            "score": self.report.analysis.score,
+            "rescaling": self.rescaling,
+            "area_by_rescaling": dict(self.by_rescaling),
+            "scores": self.rows(),
+        }
+
+
+def settings_text(trial: RouterTrial, settings: Mapping[str, Any]) -> str:
+    """The settings of a fit as YAML, for the folder of its report."""
+    plain = {**settings, "cost": dict(settings["cost"].__dict__), "rescaling": trial.rescaling}
+    plain["class_weights"] = dict(plain["class_weights"] or {})
+    return yaml.safe_dump({"replay": trial.report.task.name, "fit_router": plain}, sort_keys=False)

@@ -1,0 +1,77 @@
+"""Does a threshold survive on other pictures? Shares asked and got, and how far a distribution has moved."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ebjr_det.errors import InvalidInput
+from ebjr_det.router import decide, threshold_for_rate
+from ebjr_det.types import FloatArray
+
+RATES = (0.1, 0.2, 0.3, 0.5, 0.8)
+OTHER_STUDENT = 0.1
+"""Distance of two samples of a student's numbers from which on they are another student's. Measured on COCO: one
+detector on other pictures 0.01 to 0.02, three detectors among each other 0.16 to 0.6."""
+
+
+@dataclass(frozen=True)
+class Drift:
+    """A deferral score on the pictures of the fit against other pictures.
+
+    Attributes:
+        distance: Kolmogorov and Smirnov's, the largest difference of the two distribution functions, in [0, 1].
+        expected: the distance that 95 of 100 samples of these sizes stay under where nothing has moved.
+        asked: deferral rates; `got`: what the thresholds that reach them at the fit defer here.
+    """
+
+    distance: float
+    expected: float
+    asked: tuple[float, ...]
+    got: tuple[float, ...]
+
+    @classmethod
+    def of(cls, reference: FloatArray, scores: FloatArray, rates: Sequence[float] = RATES) -> "Drift":
+        """From the score's values at the fit [N] and here [M]."""
+        got = [decide(scores, threshold_for_rate(reference, rate)).deferral_rate for rate in rates]
+        sizes = 1 / len(reference) + 1 / len(scores)
+        return cls(distance(reference, scores), 1.358 * float(np.sqrt(sizes)), tuple(rates), tuple(got))
+
+    @property
+    def moved(self) -> bool:
+        """Whether the distance is more than chance."""
+        return self.distance > self.expected
+
+
+def distance(first: FloatArray, second: FloatArray) -> float:
+    """Kolmogorov and Smirnov's distance of two samples."""
+    from scipy.stats import ks_2samp
+
+    return float(ks_2samp(first, second, method="asymp").statistic)
+
+
+def check_student(reference: FloatArray, scores: FloatArray, where: str) -> None:
+    """Raises InvalidInput where the student's numbers are not those of the student of the fit."""
+    found = distance(reference, scores)
+    if found > OTHER_STUDENT:
+        raise InvalidInput(
+            f"Expected a router made for this student, got `{where}` for one whose scores are distributed "
+            f"otherwise: distance {found:.2f}, at most {OTHER_STUDENT:g} for one student. Fit a router on these."
+        )
+
+
+def shared_images(
+    fitted: Sequence[str], coins: Sequence[float], ids: Sequence[str], here: FloatArray
+) -> NDArray[np.bool_]:
+    """[ids] which pictures are among those of the fit.
+
+    Args:
+        fitted, ids: ids of the pictures of the fit and of these.
+        coins, here: the `random` score of each, which hashes the student's answer. Where ids merely count the
+            pictures of any set, none of the shared ones has the same answer, and so none is shared.
+    """
+    known = dict(zip(fitted, coins, strict=True))
+    same_id = np.array([image in known for image in ids], dtype=bool)
+    same_answer = any(known[i] == c for i, c, s in zip(ids, here, same_id, strict=True) if s)
+    return same_id if same_answer else np.zeros(len(same_id), dtype=bool)

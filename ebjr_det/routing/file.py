@@ -1,0 +1,135 @@
+"""A fitted router on disk: one `.safetensors` file, numbers and a JSON header, nothing that could run.
+
+Convention: the file tells what it was fitted on, so that no report can use pictures that the fit has seen, and no
+other student is routed by it.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from ebjr_det.errors import InvalidInput, first_line
+from ebjr_det.files import atomic_write, existing_file
+from ebjr_det.types import FloatArray
+
+VERSION = 1
+HEADER = "ebjr_det_router"
+
+
+@dataclass(frozen=True)
+class RouterHeader:
+    """What a router is, in words and plain numbers.
+
+    Attributes:
+        score: the deferral score that decides; `settings`: `top_k`, `aggregate` and options of logits' scores.
+        rescaling: how the student's scores come on the teacher's scale.
+        classes: how many the student tells apart, 0 where that is unknown; `class_names` where they have any.
+        student, teacher: names of the models.
+        image_ids: of the pictures that were fitted on; `coins`: the `random` score of each, see
+            `drift.shared_images`.
+        evidence: out-of-fold quality of every score and rescaling that was tried, and how it was measured.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    task: str
+    score: str
+    rescaling: str
+    classes: int
+    class_names: tuple[str, ...]
+    student: str
+    teacher: str
+    image_ids: tuple[str, ...]
+    coins: tuple[float, ...]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+    version: int = VERSION
+
+
+_ADAPTER = TypeAdapter(RouterHeader)
+
+
+@dataclass(frozen=True)
+class RouterFile:
+    """A whole router.
+
+    Attributes:
+        reference: [N] the deciding score on the pictures of the fit, each scored by a router that had not seen it.
+        student_scores: a sample of the student's own numbers there, by which another student is told.
+        arrays: the task's own.
+    """
+
+    header: RouterHeader
+    reference: FloatArray
+    student_scores: FloatArray
+    arrays: Mapping[str, NDArray[Any]]
+
+    def save(self, path: Path) -> None:
+        """Write the file, whole or not at all."""
+        from safetensors.numpy import save
+
+        arrays = {f"router/{name}": np.ascontiguousarray(value) for name, value in self.arrays.items()}
+        arrays |= {"reference": self.reference, "student_scores": self.student_scores}
+        content = save(dict(sorted(arrays.items())), {HEADER: _ADAPTER.dump_json(self.header).decode()})
+        with atomic_write(path) as temporary:
+            temporary.write_bytes(content)
+
+    @classmethod
+    def load(cls, path: Path) -> "RouterFile":
+        """Read a router.
+
+        Raises:
+            InvalidInput: no such file, a damaged one, one of another version, or numbers that are not finite.
+        """
+        arrays, header = _read(existing_file(path, "a fitted router"))
+        for name, values in arrays.items():
+            if not np.isfinite(values).all():
+                raise InvalidInput(f"Expected finite numbers in router `{path}`, got others in `{name}`.")
+        try:
+            reference, student_scores = arrays.pop("reference"), arrays.pop("student_scores")
+        except KeyError as error:
+            raise InvalidInput(
+                f"Expected a fitted router in `{path}`, got a file without {error}."
+            ) from error
+        own = {name.removeprefix("router/"): values for name, values in arrays.items()}
+        return cls(header, reference, student_scores, own)
+
+
+def _read(path: Path) -> tuple[dict[str, NDArray[Any]], RouterHeader]:
+    from safetensors import safe_open
+
+    try:
+        with safe_open(path, "numpy") as opened:
+            text = (opened.metadata() or {}).get(HEADER)
+            arrays = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    except Exception as error:  # a damaged file can raise anything
+        raise InvalidInput(f"Expected a fitted router in `{path}`, got: {first_line(error)}.") from error
+    if text is None:
+        raise InvalidInput(f"Expected a fitted router in `{path}`, got other tensors. Make one: fit-router.")
+    try:
+        version = json.loads(text).get("version")
+        if version != VERSION:
+            raise InvalidInput(
+                f"Expected a router of version {VERSION} in `{path}`, got {version}. Fit it again."
+            )
+        return arrays, _ADAPTER.validate_json(text)
+    except (ValueError, AttributeError, ValidationError) as error:
+        raise InvalidInput(f"Expected a router's header in `{path}`, got: {first_line(error)}.") from error
+
+
+def check_classes(header: RouterHeader, class_names: Sequence[str], where: str) -> None:
+    """Raises InvalidInput where a router was fitted on other classes than these."""
+    names = tuple(class_names)
+    if names and header.class_names and names != header.class_names:
+        strange = sorted(set(names) ^ set(header.class_names))
+        got = f"`{strange[0]}` in one of them only" if strange else "another order"
+        raise InvalidInput(
+            f"Expected a router made for the {len(names)} classes of the data, got `{where}` for "
+            f"{len(header.class_names)}, {got}. Fit a router on these classes."
+        )

@@ -1,0 +1,102 @@
+"""A fitted regression forest as plain arrays, so that a file of it is numbers and no code."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ebjr_det.errors import InvalidInput
+from ebjr_det.types import FloatArray
+
+
+@dataclass(frozen=True)
+class Forest:
+    """Trees of scikit-learn, their nodes one after another.
+
+    Attributes:
+        roots: [trees] index of each tree's first node.
+        feature: [nodes] column that a node asks about, -1 at a leaf.
+        limit: [nodes] go to `low` where the value is at most this, else to `high`; float64, as scikit-learn.
+        low, high: [nodes] index of the next node, always further on.
+        value: [nodes] prediction of a leaf.
+        columns: how many features a row has.
+    """
+
+    roots: NDArray[np.int32]
+    feature: NDArray[np.int16]
+    limit: FloatArray
+    low: NDArray[np.int32]
+    high: NDArray[np.int32]
+    value: NDArray[np.float32]
+    columns: int
+
+    @classmethod
+    def of(cls, ensemble: Any) -> "Forest":
+        """The trees of a fitted scikit-learn ensemble of one output."""
+        trees = [estimator.tree_ for estimator in ensemble.estimators_]
+        roots = np.cumsum([0, *(tree.node_count for tree in trees)])[:-1]
+
+        def joined(name: str) -> NDArray[Any]:
+            return np.concatenate([getattr(tree, name).reshape(tree.node_count, -1)[:, 0] for tree in trees])
+
+        def nodes(name: str) -> NDArray[np.int32]:
+            shift = np.repeat(roots, [tree.node_count for tree in trees])
+            return np.asarray(np.maximum(joined(name), 0) + shift, dtype=np.int32)
+
+        feature = np.where(joined("children_left") < 0, -1, joined("feature"))
+        return cls(
+            roots.astype(np.int32),
+            feature.astype(np.int16),
+            joined("threshold").astype(np.float64),
+            nodes("children_left"),
+            nodes("children_right"),
+            joined("value").astype(np.float32),
+            int(ensemble.n_features_in_),
+        )
+
+    def predict(self, rows: NDArray[np.float32]) -> FloatArray:
+        """Mean over the trees, [n, columns] -> float64 [n]."""
+        node = np.tile(self.roots, (len(rows), 1))
+        each = np.arange(len(rows))[:, None]
+        while True:
+            feature = self.feature[node]
+            inner = feature >= 0
+            if not inner.any():
+                return np.asarray(self.value[node].mean(axis=1, dtype=np.float64))
+            lower = rows[each, np.maximum(feature, 0)] <= self.limit[node]
+            node = np.where(inner, np.where(lower, self.low[node], self.high[node]), node)
+
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """Named arrays; `of_arrays` takes them back."""
+        return {**self.__dict__, "columns": np.array(self.columns, dtype=np.int32)}
+
+    @classmethod
+    def of_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> "Forest":
+        """What `to_arrays` gave.
+
+        Raises:
+            KeyError: an array is missing.
+            InvalidInput: arrays that are no forest: an edge that leads nowhere or back, a column that no row
+                has, a number that is not finite.
+        """
+        names = ("roots", "feature", "limit", "low", "high", "value")
+        forest = cls(*(arrays[name] for name in names), int(arrays["columns"]))  # type: ignore[arg-type]
+        count, inner = len(forest.feature), forest.feature >= 0
+        lengths = {len(getattr(forest, name)) for name in ("limit", "low", "high", "value")}
+        place = np.arange(count)
+        sound = (
+            lengths == {count}
+            and len(forest.roots) > 0
+            and ((forest.roots >= 0) & (forest.roots < count)).all()
+            and (forest.feature < forest.columns).all()
+            and all(((edge > place) & (edge < count))[inner].all() for edge in (forest.low, forest.high))
+            and np.isfinite(forest.limit).all()
+            and np.isfinite(forest.value).all()
+        )
+        if not sound:
+            raise InvalidInput(
+                "Expected the arrays of a forest, got edges, columns or numbers that are none."
+            )
+        return forest

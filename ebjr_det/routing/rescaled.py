@@ -1,0 +1,33 @@
+"""A model whose answers pass through a function: a student with comparable scores is a student like any other."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ebjr_det.types import Model, Output
+
+
+@dataclass(frozen=True)
+class Rescaled:
+    """`model`, every answer of which goes through `change`; everything else is the model's own."""
+
+    model: Model
+    change: Callable[[Output], Output]
+
+    @property
+    def name(self) -> str:
+        """The model's."""
+        return self.model.name
+
+    def preprocess(self, image: Any) -> Any:
+        """The model's."""
+        return self.model.preprocess(image)
+
+    def __call__(self, inputs: Sequence[Any]) -> Output:
+        """The model's answers, changed."""
+        return self.change(self.model(inputs))
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "model":  # while a copy is being made
+            raise AttributeError(name)
+        return getattr(self.model, name)

@@ -1,0 +1,124 @@
+"""A fitted router of classifiers: a forest on the deferral scores of the student's logits.
+
+It predicts what the teacher's answer adds, right minus right, in [-1, 1]. Its columns are the registered scores, so
+a saved run holds all that it needs.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ebjr_det.errors import ConfigError, InvalidInput, first_line
+from ebjr_det.routing.forest import Forest
+from ebjr_det.scores import deferral_scores
+from ebjr_det.tasks.classification.metric import Accuracy
+from ebjr_det.types import FloatArray, Matches, Output, PairedRun
+
+LEARNED = "learned"
+COLUMNS = ("free_energy", "max_softmax", "max_logit", "entropy", "margin", "joint_energy")
+FORMULAS = {
+    LEARNED: ("predicted right answers that the teacher adds", "extremely randomised trees on scores")
+}
+NEEDS_ROUTER = {LEARNED: "a fitted router"}
+WHOLE_SET: frozenset[str] = frozenset()
+RESCALING_NAMES = ("none",)
+CHOOSES = "max_softmax"
+TREES, LEAF = 150, 50
+
+
+@dataclass(frozen=True)
+class ClassificationRouter:
+    """The forest, or None where nothing was learned."""
+
+    forest: Forest | None
+
+    def scores(self, output: Output) -> dict[str, FloatArray]:
+        """Predicted gain of each image, [images]."""
+        return self._learned({name: deferral_scores(output.logits, name) for name in COLUMNS})
+
+    def scores_of_set(self, run: PairedRun) -> dict[str, FloatArray]:
+        """The same from a run's own scores."""
+        return self._learned(run.scores)
+
+    def score(self, name: str, output: Output) -> FloatArray:
+        """One of `scores` alone, for the live pair."""
+        return self.scores(output)[name]
+
+    def rescale(self, output: Output) -> Output:
+        """As it is: accuracy does not rank the answers of different images."""
+        return output
+
+    def rescale_records(self, matches: Matches) -> Matches:
+        """As they are."""
+        return matches
+
+    def _learned(self, scores: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+        if self.forest is None:
+            return {}
+        return {LEARNED: self.forest.predict(_table(scores))}
+
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """Named arrays; `load_router` takes them back."""
+        return {} if self.forest is None else self.forest.to_arrays()
+
+
+def load_router(arrays: Mapping[str, NDArray[Any]]) -> ClassificationRouter:
+    """What `to_arrays` gave. Raises InvalidInput for arrays that are no such router."""
+    try:
+        forest = Forest.of_arrays(arrays)
+    except (KeyError, TypeError, ValueError) as error:
+        raise InvalidInput(
+            f"Expected the numbers of a classification router, got: {first_line(error)}."
+        ) from error
+    if forest.columns != len(COLUMNS):
+        raise InvalidInput(f"Expected a forest of {len(COLUMNS)} columns, got {forest.columns}.")
+    return ClassificationRouter(forest)
+
+
+def fit_router(
+    run: PairedRun, *, rescaling: str, worth: FloatArray, seed: int = 0, learn: bool = True
+) -> ClassificationRouter:
+    """Fit on a run: its scores, and which of the two models is right; `rescaling` and `worth` change nothing."""
+    if not learn:
+        return ClassificationRouter(None)
+    from sklearn.ensemble import ExtraTreesRegressor
+
+    reward = Accuracy().mixtures(run.student, run.teacher).reward()
+    trees = ExtraTreesRegressor(TREES, min_samples_leaf=LEAF, n_jobs=-1, random_state=seed)
+    return ClassificationRouter(Forest.of(trees.fit(_table(run.scores), reward)))
+
+
+def check_worth(worth: Mapping[str, float], class_names: Sequence[str]) -> FloatArray:
+    """Nothing: accuracy weighs images, not classes. Raises ConfigError where weights are given."""
+    if worth:
+        raise ConfigError(
+            "Expected no class weights for classification, got some: accuracy weighs every image alike."
+        )
+    return np.ones(1)
+
+
+def plain_scores(output: Output, class_names: Sequence[str]) -> dict[str, FloatArray]:
+    """None: all scores of a classification that need no fit are those of its logits."""
+    return {}
+
+
+def plain_scores_of_set(run: PairedRun, class_names: Sequence[str]) -> dict[str, FloatArray]:
+    """None either."""
+    return {}
+
+
+def student_numbers(run: PairedRun) -> FloatArray:
+    """A sample of the student's energies, by which another student is told: 1,001 quantiles."""
+    return np.asarray(np.quantile(run.scores["free_energy"], np.linspace(0, 1, 1001)))
+
+
+def _table(scores: Mapping[str, FloatArray]) -> NDArray[np.float32]:
+    missing = [name for name in COLUMNS if name not in scores]
+    if missing:
+        raise InvalidInput(
+            f"Expected a run with the score `{missing[0]}`, got none. Evaluate or replay again."
+        )
+    return np.stack([scores[name] for name in COLUMNS], axis=1).astype(np.float32)

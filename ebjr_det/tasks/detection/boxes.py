@@ -1,0 +1,104 @@
+"""The boxes of many images in one table, which is what deferral scores and routers of detectors look at.
+
+Convention: x, y, width, height in pixels of the original image. Rows come image after image, within one by
+descending score, then class. No annotated object is in here.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ebjr_det.tasks.detection.matching import compiled
+from ebjr_det.types import Detections, FloatArray, Matches
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """Detected boxes of `images` images.
+
+    Attributes:
+        image: [n] index of the image, ascending.
+        box: [n, 4] x, y, width, height; score: [n] in [0, 1]; label: [n] class indices from 0.
+    """
+
+    images: int
+    image: NDArray[np.intp]
+    box: FloatArray
+    score: FloatArray
+    label: NDArray[np.intp]
+
+    @classmethod
+    def _sorted(
+        cls, images: int, image: NDArray[np.intp], box: FloatArray, score: FloatArray, label: NDArray[np.intp]
+    ) -> "Boxes":
+        order = np.lexsort((label, -score, image))
+        return cls(images, image[order], box[order], score[order], label[order])
+
+    @classmethod
+    def of_predictions(cls, predictions: Sequence[Detections]) -> "Boxes":
+        """The boxes that a detector returns."""
+        image = np.repeat(np.arange(len(predictions)), [len(own) for own in predictions])
+        corners = np.concatenate([own.boxes for own in predictions])
+        box = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
+        score = np.concatenate([own.scores for own in predictions])
+        return cls._sorted(
+            len(predictions), image, box, score, np.concatenate([own.labels for own in predictions])
+        )
+
+    @classmethod
+    def of_records(cls, matches: Matches) -> "Boxes":
+        """The boxes behind match records; how they were matched is not looked at."""
+        counts = matches["counts"]
+        image = np.repeat(np.arange(len(counts)), counts)
+        return cls._sorted(
+            len(counts), image, matches["box"], matches["score"], matches["label"].astype(np.intp)
+        )
+
+    def total(self, values: FloatArray) -> FloatArray:
+        """Sum of a number a box over each image, [n] -> [images]; 0 for an image without boxes."""
+        return np.bincount(self.image, values, self.images).astype(np.float64)
+
+    def best(self, values: FloatArray, missing: float) -> FloatArray:
+        """Largest of a number a box in each image, [n] -> [images]; `missing` without boxes."""
+        out = np.full(self.images, missing)
+        starts = np.flatnonzero(np.diff(self.image, prepend=-1))
+        if len(starts):
+            out[self.image[starts]] = np.maximum.reduceat(values, starts)
+        return out
+
+    @property
+    def area(self) -> FloatArray:
+        """[n] square pixels."""
+        return np.asarray(self.box[:, 2] * self.box[:, 3])
+
+    def crowding(self) -> tuple[FloatArray, FloatArray]:
+        """For each box, the overlap (IoU) with the other boxes of its image weighted by their scores.
+
+        Returns:
+            [n] the sum over boxes of its own class, and [n] the largest over boxes of other classes.
+        """
+        same, other = np.zeros(len(self.score)), np.zeros(len(self.score))
+        starts = np.searchsorted(self.image, np.arange(self.images + 1))
+        _overlaps(starts, self.box, self.score, self.label, same, other)
+        return same, other
+
+
+@compiled(error_model="numpy")
+def _overlaps(starts, box, score, label, same, other):  # type: ignore[no-untyped-def]
+    """Fill `same` and `other` [n]; see `Boxes.crowding`."""
+    for i in range(len(starts) - 1):
+        for a in range(starts[i], starts[i + 1]):
+            for b in range(starts[i], a):
+                w = min(box[a, 0] + box[a, 2], box[b, 0] + box[b, 2]) - max(box[a, 0], box[b, 0])
+                h = min(box[a, 1] + box[a, 3], box[b, 1] + box[b, 3]) - max(box[a, 1], box[b, 1])
+                if w <= 0 or h <= 0:
+                    continue
+                iou = w * h / (box[a, 2] * box[a, 3] + box[b, 2] * box[b, 3] - w * h)
+                if label[a] == label[b]:
+                    same[a] += iou * score[b]
+                    same[b] += iou * score[a]
+                else:
+                    other[a] = max(other[a], iou * score[b])
+                    other[b] = max(other[b], iou * score[a])

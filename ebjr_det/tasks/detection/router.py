@@ -1,0 +1,190 @@
+"""A fitted router of detectors: class counts, a rescaling of the student's scores, and a learned forest.
+
+The forest predicts, for every class that the student found in a picture, what the class's AP gains when the
+picture moves to the teacher, in units of one object; a picture's score is the sum, each class weighted by what
+one object of it is worth. So classes learn from each other, and rare ones are not drowned by their noise.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ebjr_det.errors import InvalidInput, first_line
+from ebjr_det.routing.forest import Forest
+from ebjr_det.tasks.detection.accumulate import Rows, random_contexts
+from ebjr_det.tasks.detection.boxes import Boxes
+from ebjr_det.tasks.detection.coco_counts import TRAIN2017_IMAGES, published_counts
+from ebjr_det.tasks.detection.doubt import BOX_SCORES, ClassCounts, box_score_of, box_scores, check_worth
+from ebjr_det.tasks.detection.features import KNOTS, NAMES, ClassHistory, class_rows
+from ebjr_det.tasks.detection.metric import AveragePrecision
+from ebjr_det.tasks.detection.rescaling import RESCALINGS, Rescaling, fit_rescaling
+from ebjr_det.types import FloatArray, Matches, Output, PairedRun
+
+__all__ = ["check_worth", "fit_router", "load_router", "plain_scores", "published", "student_numbers"]
+
+LEARNED = "learned"
+FORMULAS = {name: (score.formula, score.source) for name, score in BOX_SCORES.items()} | {
+    LEARNED: ("sum over classes of the predicted gain in AP", "extremely randomised trees on AP rewards")
+}
+"""Formula and source of every score that looks at boxes."""
+NEEDS_ROUTER = {LEARNED: "a fitted router"} | {
+    name: "class counts" for name, score in BOX_SCORES.items() if score.counts
+}
+WHOLE_SET = frozenset(name for name, score in BOX_SCORES.items() if score.whole_set)
+RESCALING_NAMES = tuple(RESCALINGS)
+CHOOSES = "class_doubt"
+"""The score by which rescalings are compared before anything is learned."""
+TREES, LEAF, COLUMNS = 150, 40, 0.5
+"""Of the extremely randomised trees (Geurts et al. 2006): number, least rows of a leaf, share of the columns."""
+
+
+@dataclass(frozen=True)
+class DetectionRouter:
+    """Everything that scores of fitted routers need.
+
+    Attributes:
+        counts: how rare and how dear classes are.
+        history: what the learned router knows of each class.
+        rescaling: how the student's scores come on the teacher's scale, or None.
+    """
+
+    counts: ClassCounts
+    history: ClassHistory
+    forest: Forest | None
+    rescaling: Rescaling | None
+
+    def rescale(self, output: Output) -> Output:
+        """The student's answers with comparable scores."""
+        return output if self.rescaling is None else self.rescaling.output(output)
+
+    def rescale_records(self, matches: Matches) -> Matches:
+        """The same for match records."""
+        return matches if self.rescaling is None else self.rescaling.records(matches)
+
+    def scores(self, output: Output) -> dict[str, FloatArray]:
+        """Every score that a picture has on its own, by name, each [images]; `output` is rescaled."""
+        boxes = Boxes.of_predictions(output.predictions)
+        return box_scores(boxes, self.counts) | self._learned(boxes)
+
+    def scores_of_set(self, run: PairedRun) -> dict[str, FloatArray]:
+        """Every score, those of whole sets too; the student's records are rescaled."""
+        boxes = Boxes.of_records(run.student)
+        return box_scores(boxes, self.counts, whole_set=True) | self._learned(boxes)
+
+    def score(self, name: str, output: Output) -> FloatArray:
+        """One of `scores` alone, for the live pair."""
+        boxes = Boxes.of_predictions(output.predictions)
+        return self._learned(boxes)[name] if name == LEARNED else box_score_of(name, boxes, self.counts)
+
+    def _learned(self, boxes: Boxes) -> dict[str, FloatArray]:
+        """Predicted change of AP when an image moves to the teacher, [images]."""
+        if self.forest is None:
+            return {}
+        rows = class_rows(boxes, self.history)
+        worth = self.counts.per_object[rows.label] / self.counts.worth.sum()
+        gains = self.forest.predict(rows.values) if len(rows.label) else np.zeros(0)
+        return {LEARNED: np.bincount(rows.image, gains * worth, boxes.images).astype(np.float64)}
+
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """Named arrays; `load_router` takes them back."""
+        arrays = {f"history/{name}": value for name, value in self.history.__dict__.items()}
+        arrays |= {"worth": self.counts.worth, "images": np.array(self.counts.images)}
+        if self.forest is not None:
+            arrays |= {f"forest/{name}": value for name, value in self.forest.to_arrays().items()}
+        return arrays if self.rescaling is None else {**arrays, "rescaling": self.rescaling.values}
+
+
+def load_router(arrays: Mapping[str, NDArray[Any]]) -> DetectionRouter:
+    """What `to_arrays` gave.
+
+    Raises:
+        InvalidInput: arrays that are no such router: another number of classes or columns, a map that falls.
+    """
+    try:
+        history = ClassHistory(**_group(arrays, "history"))
+        forest = Forest.of_arrays(_group(arrays, "forest"))
+        worth, images = arrays["worth"], int(arrays["images"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise InvalidInput(
+            f"Expected the numbers of a detection router, got: {first_line(error)}."
+        ) from error
+    classes, wide = len(history.seen), (len(history.seen), len(KNOTS))
+    shapes = {history.student.shape, history.teacher.shape, worth.shape}
+    if shapes != {(classes,)} or {history.boxes.shape, history.objects.shape} != {wide}:
+        raise InvalidInput(f"Expected numbers of {classes} classes in a detection router, got other shapes.")
+    if forest.columns != len(NAMES) or (history.seen < 0).any() or not worth.any() or images < 1:
+        raise InvalidInput(f"Expected a forest of {len(NAMES)} columns and counts, got others.")
+    rescaling = Rescaling.of(arrays["rescaling"], classes) if "rescaling" in arrays else None
+    return DetectionRouter(ClassCounts(history.seen, images, worth), history, forest, rescaling)
+
+
+def fit_router(
+    run: PairedRun, *, rescaling: str, worth: FloatArray, seed: int = 0, learn: bool = True
+) -> DetectionRouter:
+    """Fit everything on match records of both models on the same pictures.
+
+    Args:
+        rescaling: a key of `rescaling.RESCALINGS`.
+        worth: [classes] what each class weighs in the metric.
+        seed: of the random contexts and the trees.
+        learn: without, there is no forest, and no annotated object but their numbers is looked at.
+    """
+    student, teacher = run.student, run.teacher
+    mapping = fit_rescaling(rescaling, student, teacher)
+    if mapping is not None:
+        student = mapping.records(student)
+    boxes, task = Boxes.of_records(student), AveragePrecision()
+    seen = student["truths"][:, :, 0].sum(axis=0).astype(np.float64)
+    history = ClassHistory.of(boxes, seen, task.by_class(student)[:, 0], task.by_class(teacher)[:, 0])
+    forest = _forest(student, teacher, boxes, history, seed) if learn else None
+    return DetectionRouter(ClassCounts(seen, boxes.images, worth), history, forest, mapping)
+
+
+def _forest(student: Matches, teacher: Matches, boxes: Boxes, history: ClassHistory, seed: int) -> Forest:
+    """Extremely randomised trees on what each class of each picture gains, in units of one object."""
+    from sklearn.ensemble import ExtraTreesRegressor
+
+    rows, seen = class_rows(boxes, history), history.seen
+    gains = Rows.of(student, teacher).rewards(random_contexts(boxes.images, seed))
+    in_objects = gains[rows.label, rows.image] * (seen[rows.label] + 1)
+    known = seen[rows.label] > 0
+    if not known.any():
+        raise InvalidInput("Expected the student to find a class that is annotated, got none to learn from.")
+    trees = ExtraTreesRegressor(
+        TREES, min_samples_leaf=LEAF, max_features=COLUMNS, n_jobs=-1, random_state=seed
+    )
+    return Forest.of(trees.fit(rows.values[known], in_objects[known]))
+
+
+def plain_scores(output: Output, class_names: Sequence[str]) -> dict[str, FloatArray]:
+    """Every score that needs no fit: with published counts where the classes are COCO's."""
+    return box_scores(Boxes.of_predictions(output.predictions), published(class_names))
+
+
+def plain_scores_of_set(run: PairedRun, class_names: Sequence[str]) -> dict[str, FloatArray]:
+    """The same from a run's records, with the scores that look at the whole set."""
+    return box_scores(Boxes.of_records(run.student), published(class_names), whole_set=True)
+
+
+def plain_score(name: str, output: Output, class_names: Sequence[str]) -> FloatArray:
+    """One of `plain_scores` alone, for the live pair."""
+    return box_score_of(name, Boxes.of_predictions(output.predictions), published(class_names))
+
+
+def published(class_names: Sequence[str]) -> ClassCounts | None:
+    """COCO's published class counts where the classes are COCO's."""
+    seen = published_counts(class_names)
+    return None if seen is None else ClassCounts(seen, TRAIN2017_IMAGES, np.ones(len(seen)))
+
+
+def student_numbers(run: PairedRun) -> FloatArray:
+    """A sample of the student's box scores, by which another student is told: 1,001 quantiles."""
+    scores = run.student["score"]
+    return np.quantile(scores, np.linspace(0, 1, 1001)) if len(scores) else np.zeros(1)
+
+
+def _group(arrays: Mapping[str, NDArray[Any]], group: str) -> dict[str, NDArray[Any]]:
+    return {name.partition("/")[2]: a for name, a in arrays.items() if name.startswith(f"{group}/")}
