@@ -37,7 +37,6 @@ VARIANTS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     for energy in ("free_energy", "joint_energy")
     for label, settings in (
         ("top1", {"top_k": 1, "aggregate": "mean"}),
-        ("sum", {"top_k": 10, "aggregate": "sum"}),
         ("min", {"top_k": 10, "aggregate": "min"}),
         ("logsumexp", {"top_k": 10, "aggregate": "logsumexp"}),
         ("top100", {"top_k": 100, "aggregate": "mean"}),
@@ -136,7 +135,8 @@ def fit_router_on_run(
     run, analysis = load_folder(Path(run_dir))
     if analysis.router is not None:
         raise InvalidInput(
-            f"Expected a run without a fitted router, got one in `{run_dir}`. Its scores are rescaled already."
+            f"Expected a run without a fitted router, got one in `{run_dir}`. Its scores are "
+            "rescaled already."
         )
     names, cost = analysis.class_names, analysis.cost
     own = settings._replace(cost=cost) if settings.cost == CostModel() else settings
@@ -184,7 +184,8 @@ def _rescalings(router: Any, settings: FitSettings) -> list[str]:
         return valid
     if settings.rescaling not in valid:
         raise ConfigError(
-            f"Expected a known rescaling, got `{settings.rescaling}`. {did_you_mean(settings.rescaling, valid)}"
+            f"Expected a known rescaling, got `{settings.rescaling}`. "
+            f"{did_you_mean(settings.rescaling, valid)}"
         )
     return [settings.rescaling]
 

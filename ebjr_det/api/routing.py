@@ -101,11 +101,12 @@ class Scoring:
         return scoring
 
     def of_student(self, name: str) -> "Scoring":
-        """The same, checked. Raises InvalidInput where the router was fitted for a student of another name."""
+        """The same. Raises InvalidInput where the router was fitted for a student of another name."""
         header = self.file.header if self.file is not None else None
         if header is not None and header.student and header.student != name:
             raise InvalidInput(
-                f"Expected a router made for student `{name}`, got `{self.section.file}` for `{header.student}`. "
+                f"Expected a router made for student `{name}`, got `{self.section.file}` for "
+                f"`{header.student}`. "
                 "Fit a router for this one."
             )
         return self
@@ -135,8 +136,8 @@ class Scoring:
             return self._of_logits(name, output.logits)
         if name in self._room.WHOLE_SET:
             raise ConfigError(
-                f"Expected a score that one picture has on its own, got `{name}`, which looks at the whole set. "
-                "It works in replay; choose another one here."
+                f"Expected a score that one picture has on its own, got `{name}`, which looks at the "
+                "whole set. It works in replay; choose another one here."
             )
         if self.fitted is not None:
             found: FloatArray = self.fitted.score(name, output)
@@ -173,8 +174,8 @@ class Scoring:
         known = shared_images(header.image_ids, header.coins, run.image_ids, run.scores["random"])
         if known.all():
             raise InvalidInput(
-                f"Expected pictures that router `{self.section.file}` has not seen, got {len(run)}, all of which "
-                "it was fitted on. Its own table, made by cross-validation, tells about these."
+                f"Expected pictures that router `{self.section.file}` has not seen, got {len(run)}, all "
+                "of which it was fitted on. Its own table, made by cross-validation, tells about these."
             )
         kept = select(run, task, np.flatnonzero(~known)) if known.any() else run
         own = self.name == header.score

@@ -223,7 +223,7 @@ def unseen(run: PairedRun, task: Task, analysis: Analysis) -> PairedRun:
 
 
 def decided(run: PairedRun, task: Task, analysis: Analysis) -> tuple[PairedRun, RouterDecision]:
-    """The reported images of a run and the decision on them: neither the router nor the threshold saw them."""
+    """The reported images of a run, which neither router nor threshold saw, and the decision on them."""
     run = unseen(run, task, analysis)
     chosen_on = analysis.calibration
     if chosen_on is not None:

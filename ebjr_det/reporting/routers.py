@@ -13,8 +13,8 @@ from ebjr_det.reporting.table import Table
 from ebjr_det.types import FloatArray
 
 PUBLISHED = {0.099: 0.348, 0.172: 0.515, 0.298: 0.697, 0.397: 0.792, 0.514: 0.889, 0.826: 0.975}
-"""Deferral rate -> share of the gap between D0 and D4 that EBJR's COCO figure claims (arXiv 2110.10343, read off
-the plot); how boxes became a picture's energy is published nowhere."""
+"""Deferral rate -> share of the gap between D0 and D4 that EBJR's COCO figure claims (arXiv 2110.10343, read
+off the plot); how boxes became a picture's energy is published nowhere."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +73,8 @@ class RouterTrial:
 
     def table(self) -> Table:
         """The ranked table."""
-        rates = [f"at {100 * rate:.0f} %" for rate in PUBLISHED]
-        heads = ["score", "area", "minus energy", "coin to oracle %", "as is", *rates]
+        rates = [f"G {rate:.2f}".replace("0.", ".") for rate in PUBLISHED]
+        heads = ["score", "area", "minus energy", "to oracle %", "as is", *rates]
         cells = [
             [
                 row["score"],
@@ -86,11 +86,12 @@ class RouterTrial:
             ]
             for row in self.rows()
         ]
+        level = f"{100 * self.report.intervals.confidence:g} %"
         caption = (
-            f"{self.folds}-fold by picture, every score out of fold; student's scores rescaled: {self.rescaling} "
-            f"(area of one score by rescaling: {self._rescalings()}); as is: area without; minus energy: with its "
-            f"{100 * self.report.intervals.confidence:g} % interval; at p %: share of the gap between student "
-            f"{self.ends[0]:.4f} and teacher {self.ends[1]:.4f} that is recovered at that deferral rate"
+            f"{self.folds}-fold by picture, every score out of fold; student's scores rescaled: "
+            f"{self.rescaling} (area of one score by rescaling: {self._rescalings()}); minus energy: with "
+            f"its {level} interval; to oracle: part of the way from a coin; as is: area without rescaling; "
+            f"G: share of the gap between student {self.ends[0]:.4f} and teacher {self.ends[1]:.4f} as they are"
         )
         title = f"Deferral scores on {len(self.report.run):,} pictures, {self.report.task.quality_name}"
         return Table(title, heads, cells, caption)
@@ -98,8 +99,8 @@ class RouterTrial:
     def _difference(self, row: Mapping[str, Any]) -> str:
         ends = row["minus_energy_interval"]
         if ends is None:
-            return number(row["minus_energy"], digits=4, sign="+")
-        return f"{row['minus_energy']:+.4f} [{ends[0]:+.3f}, {ends[1]:+.3f}]"
+            return number(row["minus_energy"], digits=3, sign="+")
+        return f"{row['minus_energy']:+.3f} [{ends[0]:+.3f}, {ends[1]:+.3f}]"
 
     def _rescalings(self) -> str:
         return ", ".join(f"{name} {area:.4f}" for name, area in self.by_rescaling.items())

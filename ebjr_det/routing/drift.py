@@ -12,8 +12,8 @@ from ebjr_det.types import FloatArray
 
 RATES = (0.1, 0.2, 0.3, 0.5, 0.8)
 OTHER_STUDENT = 0.1
-"""Distance of two samples of a student's numbers from which on they are another student's. Measured on COCO: one
-detector on other pictures 0.01 to 0.02, three detectors among each other 0.16 to 0.6."""
+"""Distance of two samples of a student's numbers from which on they are another student's. Measured on COCO:
+one detector on other pictures 0.01 to 0.02, three detectors among each other 0.16 to 0.6."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Drift:
     """A deferral score on the pictures of the fit against other pictures.
 
     Attributes:
-        distance: Kolmogorov and Smirnov's, the largest difference of the two distribution functions, in [0, 1].
+        distance: Kolmogorov and Smirnov's, the largest difference of the distribution functions, in [0, 1].
         expected: the distance that 95 of 100 samples of these sizes stay under where nothing has moved.
         asked: deferral rates; `got`: what the thresholds that reach them at the fit defer here.
     """
@@ -57,7 +57,8 @@ def check_student(reference: FloatArray, scores: FloatArray, where: str) -> None
     if found > OTHER_STUDENT:
         raise InvalidInput(
             f"Expected a router made for this student, got `{where}` for one whose scores are distributed "
-            f"otherwise: distance {found:.2f}, at most {OTHER_STUDENT:g} for one student. Fit a router on these."
+            f"otherwise: distance {found:.2f}, at most {OTHER_STUDENT:g} for one student. Fit a router "
+            "on these."
         )
 
 

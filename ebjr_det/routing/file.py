@@ -1,7 +1,7 @@
 """A fitted router on disk: one `.safetensors` file, numbers and a JSON header, nothing that could run.
 
-Convention: the file tells what it was fitted on, so that no report can use pictures that the fit has seen, and no
-other student is routed by it.
+Convention: the file tells what it was fitted on, so that no report can use pictures that the fit has seen,
+and no other student is routed by it.
 """
 
 import json
@@ -27,7 +27,7 @@ class RouterHeader:
     """What a router is, in words and plain numbers.
 
     Attributes:
-        score: the deferral score that decides; `settings`: `top_k`, `aggregate` and options of logits' scores.
+        score: the deferral score that decides; `settings`: `top_k` and `aggregate` of a score of logits.
         rescaling: how the student's scores come on the teacher's scale.
         classes: how many the student tells apart, 0 where that is unknown; `class_names` where they have any.
         student, teacher: names of the models.
@@ -60,7 +60,7 @@ class RouterFile:
     """A whole router.
 
     Attributes:
-        reference: [N] the deciding score on the pictures of the fit, each scored by a router that had not seen it.
+        reference: [N] the deciding score on the pictures of the fit, each by a router that had not seen it.
         student_scores: a sample of the student's own numbers there, by which another student is told.
         arrays: the task's own.
     """

@@ -82,7 +82,7 @@ class Forest:
                 has, a number that is not finite.
         """
         names = ("roots", "feature", "limit", "low", "high", "value")
-        forest = cls(*(arrays[name] for name in names), int(arrays["columns"]))  # type: ignore[arg-type]
+        forest = cls(*(arrays[name] for name in names), int(arrays["columns"]))  # type: ignore
         count, inner = len(forest.feature), forest.feature >= 0
         lengths = {len(getattr(forest, name)) for name in ("limit", "low", "high", "value")}
         place = np.arange(count)

@@ -1,4 +1,4 @@
-"""A model whose answers pass through a function: a student with comparable scores is a student like any other."""
+"""A model whose answers pass through a function: a rescaled student is a student like any other."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -129,8 +129,8 @@ def rival_class(logits: AnyLogits) -> FloatArray:
     """
     if logits.shape[-1] < 2:
         raise ConfigError(
-            "Expected the logits of all classes for score `rival_class`, got one a box: a result file holds no more. "
-            "Evaluate the models themselves, or choose another score."
+            "Expected the logits of all classes for score `rival_class`, got one a box: a result file "
+            "holds no more. Evaluate the models themselves, or choose another score."
         )
     return np.asarray(expit(np.partition(_f64(logits), -2, axis=-1)[..., -2]))
 

@@ -65,9 +65,7 @@ def main() -> None:
     images = [pair.data.load(index) for index in range(len(pair.data))]
     student, teacher = alone(pair.student), alone(pair.teacher)
     size = args.batch_size
-    scores = np.concatenate(
-        [score(student(images[at : at + size])) for at in range(0, len(images), size)]
-    )
+    scores = np.concatenate([score(student(images[at : at + size])) for at in range(0, len(images), size)])
     threshold = threshold_for_rate(scores, args.rate)
     deferred = [images[i] for i in np.flatnonzero(decide(scores, threshold).defer)]
     joint = JointModel(pair.student, pair.teacher, score, threshold)

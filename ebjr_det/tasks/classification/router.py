@@ -1,7 +1,7 @@
 """A fitted router of classifiers: a forest on the deferral scores of the student's logits.
 
-It predicts what the teacher's answer adds, right minus right, in [-1, 1]. Its columns are the registered scores, so
-a saved run holds all that it needs.
+It predicts what the teacher's answer adds, right minus right, in [-1, 1]. Its columns are registered scores,
+so a saved run holds all that it needs.
 """
 
 from collections.abc import Mapping, Sequence
@@ -81,7 +81,7 @@ def load_router(arrays: Mapping[str, NDArray[Any]]) -> ClassificationRouter:
 def fit_router(
     run: PairedRun, *, rescaling: str, worth: FloatArray, seed: int = 0, learn: bool = True
 ) -> ClassificationRouter:
-    """Fit on a run: its scores, and which of the two models is right; `rescaling` and `worth` change nothing."""
+    """Fit on a run: its scores, and which of the models is right; `rescaling` and `worth` change nothing."""
     if not learn:
         return ClassificationRouter(None)
     from sklearn.ensemble import ExtraTreesRegressor

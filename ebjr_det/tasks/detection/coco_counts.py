@@ -26,8 +26,8 @@ TRAIN2017 = {
     "toothbrush": 1954,
 }
 # fmt: on
-"""Objects of each class among the 860,001 of instances_train2017.json, crowds included (Lin et al. 2014, arXiv
-1405.0312; counts of the 2017 release)."""
+"""Objects of each class among the 860,001 of instances_train2017.json, crowds included (Lin et al. 2014,
+arXiv 1405.0312; counts of the 2017 release)."""
 
 
 def published_counts(class_names: Sequence[str]) -> FloatArray | None:

@@ -1,7 +1,7 @@
 """Deferral scores that look at a detector's boxes: how much doubt, about what, in how crowded a picture?
 
-One score = one small function of `Boxes` -> [images], higher = send to the teacher. s is a box's score, n_c the
-number of objects of class c in other pictures, v_c what the class is worth to the user. Sums run over all
+One score = one small function of `Boxes` -> [images], higher = send to the teacher. s is a box's score, n_c
+the number of objects of class c in other pictures, v_c what the class is worth to the user. Sums run over all
 boxes of an image; an image without boxes has the sum 0.
 """
 

@@ -23,8 +23,8 @@ NAMES = (
     "boxes over .05", "over .1", "over .3",
     "log area of best", "mean log area", "least log area", "log aspect of best",
     "overlap, own class", "overlap, other classes",
-    "picture: sum s", "picture: sum s(1-s)", "picture: classes", "picture: boxes over .1", "picture: best score",
-    "share of the picture's sum",
+    "picture: sum s", "picture: sum s(1-s)", "picture: classes", "picture: boxes over .1",
+    "picture: best score", "share of the picture's sum",
     "log objects", "student's AP", "teacher's AP", "precision there", "recall there",
 )  # fmt: skip
 """The columns: of the class in the picture, of the whole picture, of the class in other pictures."""
@@ -37,7 +37,7 @@ class ClassHistory:
     Attributes:
         seen: [classes] annotated objects.
         student, teacher: [classes] AP of both models, drawn to the mean where a class has few objects.
-        boxes, objects: [classes, KNOTS] the student's boxes of at least that logit, and the sum of their scores.
+        boxes, objects: [classes, KNOTS] the student's boxes of at least that logit, and their scores' sum.
     """
 
     seen: FloatArray

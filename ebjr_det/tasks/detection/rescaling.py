@@ -1,8 +1,8 @@
 """The student's scores on the teacher's scale.
 
 AP ranks both models' boxes together, so a score of 0.3 must mean the same from both. Each model's scores are
-calibrated to the share of IoU thresholds at which a box is a true positive; the map takes a student's score to
-the teacher's score of the same calibrated worth. It rises strictly within every class, so that neither the
+calibrated to the share of IoU thresholds at which a box is a true positive; the map takes a student's score
+to the teacher's score of the same calibrated worth. It rises strictly within every class, so that neither the
 student's own AP nor its matching changes. Source: MoCaE (arXiv 2309.14976) calibrates before it mixes.
 """
 
@@ -102,7 +102,7 @@ class _Scored:
 
 
 def _shift(student: _Scored, teacher: _Scored, classes: int) -> FloatArray:
-    """The logit f + d: one number, at which the student's boxes are as right on average as the teacher's line says."""
+    """One shift d, f + d: the student's boxes are then as right on average as the teacher's line says."""
     from scipy.optimize import brentq
 
     c, d = teacher.line()

@@ -1,8 +1,8 @@
 """A fitted router of detectors: class counts, a rescaling of the student's scores, and a learned forest.
 
 The forest predicts, for every class that the student found in a picture, what the class's AP gains when the
-picture moves to the teacher, in units of one object; a picture's score is the sum, each class weighted by what
-one object of it is worth. So classes learn from each other, and rare ones are not drowned by their noise.
+picture moves to the teacher, in units of one object; a picture's score is the sum, each class weighted by
+what one object of it is worth. So classes learn from each other, and rare ones do not drown in noise.
 """
 
 from collections.abc import Mapping, Sequence
@@ -38,7 +38,7 @@ RESCALING_NAMES = tuple(RESCALINGS)
 CHOOSES = "class_doubt"
 """The score by which rescalings are compared before anything is learned."""
 TREES, LEAF, COLUMNS = 150, 40, 0.5
-"""Of the extremely randomised trees (Geurts et al. 2006): number, least rows of a leaf, share of the columns."""
+"""Of the extremely randomised trees (Geurts et al. 2006): number, least rows of a leaf, share of columns."""
 
 
 @dataclass(frozen=True)
