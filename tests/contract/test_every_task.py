@@ -98,7 +98,7 @@ def test_it_has_every_member_of_the_protocol_and_its_own_name(name):
 
 
 @every_task
-@pytest.mark.parametrize("file", ["metric", "data", "model"])
+@pytest.mark.parametrize("file", ["metric", "data", "model", "router"])
 def test_it_has_the_rooms_of_a_task(name, file):
     assert room(name, file).__name__ == f"ebjr_det.tasks.{name}.{file}"
 

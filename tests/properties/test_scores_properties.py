@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, reject
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.special import logsumexp
@@ -13,11 +13,13 @@ from ebjr_det.scores import AGGREGATES, SCORES, deferral_scores
 from ebjr_det.types import Logits
 
 DETERMINED = [name for name in SCORES if name != "random"]
+OF_WINNER = [name for name in DETERMINED if name != "rival_class"]
 SHIFT_INVARIANT = ["max_softmax", "margin", "entropy", "probability_logsumexp"]
 DTYPES = ["float16", "float32", "float64"]
 
 every_score = pytest.mark.parametrize("name", SCORES)
 every_determined_score = pytest.mark.parametrize("name", DETERMINED)
+every_score_of_the_winner = pytest.mark.parametrize("name", OF_WINNER)
 
 
 def batches_of_logits(bound=30.0, min_classes=1, dtype="float64"):
@@ -28,7 +30,14 @@ def batches_of_logits(bound=30.0, min_classes=1, dtype="float64"):
 
 
 def scored(values, name, **options):
-    return deferral_scores(Logits.one_row(np.asarray(values)), name, **options)
+    return scored_rows(Logits.one_row(np.asarray(values)), name, **options)
+
+
+def scored_rows(logits, name, **options):
+    """Scores of logits that the score can use: some need more than one class."""
+    if SCORES[name].all_classes and logits.values.shape[2] == 1:
+        reject()
+    return deferral_scores(logits, name, **options)
 
 
 def with_winner_raised(values, by):
@@ -70,7 +79,7 @@ def test_raising_the_winner_never_raises_the_doubt(name, values, by):
     assert (after <= before + 1e-12 * np.maximum(1, np.abs(before))).all()
 
 
-@every_determined_score
+@every_score_of_the_winner
 @given(values=batches_of_logits(bound=5.0, min_classes=2), by=st.floats(0.5, 5))
 def test_raising_the_winner_noticeably_lowers_the_doubt(name, values, by):
     assert (scored(with_winner_raised(values, by), name) < scored(values, name) - 1e-9).all()
@@ -84,12 +93,26 @@ def test_raising_any_logit_never_raises_an_energy(name, values, data):
     assert (scored(raised, name) <= before + 1e-12 * np.maximum(1, np.abs(before))).all()
 
 
-@every_determined_score
+@every_score_of_the_winner
 @pytest.mark.parametrize("classes", [2, 10, 1000])
 def test_a_sure_image_scores_below_an_unsure_one(name, classes):
     sure = np.zeros((1, classes))
     sure[0, 1] = 20.0
     assert scored(sure, name) < scored(np.zeros((1, classes)), name)
+
+
+@given(values=batches_of_logits(min_classes=2, bound=5.0), by=st.floats(0.01, 5))
+def test_the_rival_raises_the_doubt_and_the_winner_does_not_matter(values, by):
+    before = scored(values, "rival_class")
+    np.testing.assert_array_equal(scored(with_winner_raised(values, by), "rival_class"), before)
+    assert (scored(values + by, "rival_class") > before).all()
+    np.testing.assert_allclose(before, 1 / (1 + np.exp(-np.sort(values)[:, -2])), rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", [name for name, score in SCORES.items() if score.all_classes])
+def test_a_score_of_all_classes_refuses_what_a_result_file_holds(name):
+    with pytest.raises(ConfigError, match=f"all classes for score `{name}`, got one a box"):
+        deferral_scores(Logits(np.zeros((2, 3, 1)), np.ones((2, 3), bool)), name)
 
 
 # --- Invariances ---
@@ -242,7 +265,7 @@ def images_with_rows(draw):
 def test_an_image_scores_the_mean_of_its_valid_rows(name, batch):
     values, valid = batch
     expected = [scored(rows[real], name).mean() for rows, real in zip(values, valid, strict=True)]
-    np.testing.assert_allclose(deferral_scores(Logits(values, valid), name), expected, rtol=1e-13, atol=1e-13)
+    np.testing.assert_allclose(scored_rows(Logits(values, valid), name), expected, rtol=1e-13, atol=1e-13)
 
 
 @every_score
@@ -251,7 +274,7 @@ def test_what_stands_in_padding_rows_does_not_matter(name, batch, padding):
     values, valid = batch
     padded = np.where(valid[..., None], values, padding)
     np.testing.assert_array_equal(
-        deferral_scores(Logits(padded, valid), name), deferral_scores(Logits(values, valid), name)
+        scored_rows(Logits(padded, valid), name), scored_rows(Logits(values, valid), name)
     )
 
 
@@ -293,7 +316,7 @@ def test_the_first_k_valid_rows_are_aggregated(aggregate, batch, top_k):
 @given(batch=images_with_rows(), at=st.integers(0, 3))
 def test_an_image_without_rows_counts_as_one_row_in_which_nothing_is_there(name, aggregate, batch, at):
     values, valid = batch
-    full = deferral_scores(Logits(values, valid), name, aggregate=aggregate)
+    full = scored_rows(Logits(values, valid), name, aggregate=aggregate)
     at = min(at, len(values) - 1)
     valid = valid.copy()
     valid[at] = False

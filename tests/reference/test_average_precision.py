@@ -51,8 +51,8 @@ def peer(truth: dict, entries: list) -> COCOeval:
     return judge
 
 
-def free_energy(logits):
-    return {"free_energy": deferral_scores(logits, "free_energy", top_k=10)}
+def free_energy(output):
+    return {"free_energy": deferral_scores(output.logits, "free_energy", top_k=10)}
 
 
 @pytest.fixture(scope="module")

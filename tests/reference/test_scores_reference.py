@@ -17,6 +17,7 @@ TORCH = {
     "entropy": lambda f: Categorical(logits=f).entropy(),
     "margin": lambda f: -torch.softmax(f, -1).topk(2).values.diff().abs().squeeze(-1),
     "joint_energy": lambda f: -functional.softplus(f, threshold=700).sum(-1),
+    "rival_class": lambda f: torch.sigmoid(f.topk(2).values[..., 1]),
 }
 
 
@@ -78,6 +79,7 @@ def test_a_row_of_three_classes_by_hand():
         "entropy": 0.8979457248567797,  # .6 log(1/.6) + .3 log(1/.3) + .1 log 10
         "margin": -0.3,
         "joint_energy": -4.02535169073515,  # -log(7 * 4 * 2)
+        "rival_class": 0.75,
     }
     assert set(by_hand) == set(TORCH)
     for name, number in by_hand.items():

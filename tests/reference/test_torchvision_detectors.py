@@ -1,7 +1,7 @@
 """torchvision's detectors: the plain model's boxes, and logits from which each score follows by formula."""
 
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import cache
 
 import numpy as np
 import pytest
@@ -226,8 +226,11 @@ def test_it_joins_an_efficientdet():
     teacher = build_model(
         Data(), "effdet/efficientdet_d0", image_size=128, random_weights=True, options=parts
     )
-    score = partial(deferral_scores, name="free_energy")
-    values = score(student([student.preprocess(image) for image in pictures()]).logits)
+
+    def score(answer):
+        return deferral_scores(answer.logits, "free_energy")
+
+    values = score(student([student.preprocess(image) for image in pictures()]))
     joint = JointModel(student, teacher, score, float(np.sort(values)[:2].mean()))
     output = joint(pictures())
     assert output.decision.defer.sum() == 2

@@ -19,12 +19,16 @@ THRESHOLD = -2.5
 NAMES = ("free_energy", "entropy", "random")
 
 
-def free_energy(logits):
-    return deferral_scores(logits, "free_energy")
+def free_energy(output):
+    return deferral_scores(output.logits, "free_energy")
 
 
-def three_scores(logits):
-    return {name: deferral_scores(logits, name) for name in NAMES}
+def three_scores(output):
+    return {name: deferral_scores(output.logits, name) for name in NAMES}
+
+
+def answered(values):
+    return Output(list(values), Logits.one_row(values))
 
 
 class Elementwise:
@@ -68,7 +72,7 @@ def answer_of(name, factor, image):
 
 def test_each_image_gets_the_answer_of_the_model_that_the_router_chose():
     output = build_pair()(IMAGES)
-    defer = decide(free_energy(Logits.one_row(IMAGES + 0.25)), THRESHOLD).defer
+    defer = decide(free_energy(answered(IMAGES + 0.25)), THRESHOLD).defer
     assert 0 < defer.sum() < len(IMAGES)
     assert output.decision.defer.tolist() == defer.tolist()
     assert output.decision.threshold == THRESHOLD
@@ -104,7 +108,7 @@ def test_the_teacher_answers_all_when_all_are_deferred():
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7])
 def test_answers_do_not_depend_on_the_batch_size(size):
-    thresholds, _ = operating_points(free_energy(Logits.one_row(IMAGES + 0.25)))
+    thresholds, _ = operating_points(free_energy(answered(IMAGES + 0.25)))
     for threshold in thresholds:
         whole = build_pair(threshold)(IMAGES)
         parts = [build_pair(threshold)(IMAGES[at : at + size]) for at in range(0, len(IMAGES), size)]
@@ -114,7 +118,7 @@ def test_answers_do_not_depend_on_the_batch_size(size):
 
 
 def test_an_image_that_ties_with_the_threshold_stays_with_the_student():
-    scores = free_energy(Logits.one_row(IMAGES + 0.25))
+    scores = free_energy(answered(IMAGES + 0.25))
     output = build_pair(threshold=float(np.sort(scores)[-3]))(IMAGES)
     assert output.decision.defer.sum() == 2
 
@@ -214,7 +218,7 @@ def test_a_run_holds_both_models_records_and_the_scores_in_order(tmp_path, size,
     task = Accuracy()
     assert run.task == "classification"
     assert run.image_ids == tuple(f"image-{index}" for index in range(11))
-    for name, values in three_scores(Logits.one_row(IMAGES + 0.25)).items():
+    for name, values in three_scores(answered(IMAGES + 0.25)).items():
         np.testing.assert_array_equal(run.scores[name], values)
     for records, expected in (
         (run.student, task.match(IMAGES + 0.25, LABELS)),
@@ -370,6 +374,6 @@ class ForgetfulClassifier(Classifier):
 
 def test_parts_with_other_scores_are_refused(tmp_path):
     with pytest.raises(RuntimeError):
-        evaluated(tmp_path, cut_batches(2, 3), scores=lambda logits: {"entropy": free_energy(logits)})
+        evaluated(tmp_path, cut_batches(2, 3), scores=lambda output: {"entropy": free_energy(output)})
     with pytest.raises(InvalidInput):
         evaluated(tmp_path, batches_of(2))

@@ -7,13 +7,13 @@ from ebjr_det.errors import InvalidInput
 from ebjr_det.scores import deferral_scores
 from ebjr_det.tasks.classification.metric import Accuracy
 from ebjr_det.tasks.classification.replay import load_pair
-from ebjr_det.types import Logits
+from ebjr_det.types import Logits, Output
 
 IMAGES, CLASSES = 9, 4
 
 
-def two_scores(logits):
-    return {name: deferral_scores(logits, name) for name in ("free_energy", "margin")}
+def two_scores(output):
+    return {name: deferral_scores(output.logits, name) for name in ("free_energy", "margin")}
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_a_pair_holds_scores_and_records_of_the_arrays(replayed, arrays, dtype):
     run = replayed(student=student, teacher=teacher)
     assert run.task == "classification"
     assert run.image_ids == tuple(map(str, range(IMAGES)))
-    for name, values in two_scores(Logits.one_row(student)).items():
+    for name, values in two_scores(Output(list(student), Logits.one_row(student))).items():
         np.testing.assert_array_equal(run.scores[name], values)
     for records, logits in ((run.student, student), (run.teacher, teacher)):
         expected = Accuracy().match(logits, arrays["labels"])
