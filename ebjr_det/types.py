@@ -80,14 +80,16 @@ class Detections:
         boxes: [n, 4] x1, y1, x2, y2 in pixels of the original image, x1 <= x2 and y1 <= y2.
         scores: [n] detection confidences, finite.
         labels: [n] class indices from 0.
+        support: [n] how much other raw candidates agree with each box, from 0; None where nobody knows.
 
     Raises:
-        InvalidInput: lengths that differ, NaN or infinity, boxes of negative size, negative labels.
+        InvalidInput: lengths that differ, NaN or infinity, boxes of negative size, other negative numbers.
     """
 
     boxes: FloatArray
     scores: FloatArray
     labels: NDArray[np.intp]
+    support: FloatArray | None = None
 
     def __post_init__(self) -> None:
         count = len(self.scores)
@@ -102,6 +104,9 @@ class Detections:
             raise InvalidInput("Expected boxes with x1 <= x2 and y1 <= y2, got one of negative size.")
         if count and self.labels.min() < 0:
             raise InvalidInput(f"Expected class indices from 0, got {self.labels.min()}.")
+        known = self.support if self.support is not None else np.zeros(count)
+        if known.shape != (count,) or not (np.isfinite(known) & (known >= 0)).all():
+            raise InvalidInput(f"Expected {count} finite numbers from 0 as `support`, got others.")
 
     def __len__(self) -> int:
         return len(self.scores)

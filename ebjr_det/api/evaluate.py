@@ -14,7 +14,7 @@ from ebjr_det.reporting.analysis import Analysis, Calibration, Reference
 from ebjr_det.reporting.report import ENERGY
 from ebjr_det.router import decide
 from ebjr_det.run_folder import finished_run, open_folder, save_analysis
-from ebjr_det.tradeoff import select, sweep
+from ebjr_det.tradeoff import score_of, select, sweep
 from ebjr_det.types import PairedRun, RouterDecision, Task
 
 
@@ -93,7 +93,7 @@ def _decide(
     if target is None or router.target is None:
         if router.threshold is None:
             return run, at_rate(run, name, DEFAULT_RATE), None
-        return run, decide(run.scores[name], router.threshold), None
+        return run, decide(score_of(run, name), router.threshold), None
     first, rest = split(run, router.target.fraction, config.run.seed)
     chosen_on, reported = select(run, task, first), select(run, task, rest)
     point = choose(chosen_on, task, sweep(chosen_on, task, name, cost), target)

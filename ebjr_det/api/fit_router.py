@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm.auto import tqdm
 
+from ebjr_det.api.references import ReferenceFile, check_costs
 from ebjr_det.api.replay import name_of
 from ebjr_det.api.report import report as write_report_of
 from ebjr_det.api.routing import DEFAULT_RATE, Scoring, at_rate
@@ -19,7 +20,7 @@ from ebjr_det.errors import ConfigError, InvalidInput, did_you_mean
 from ebjr_det.files import writable_folder, write_text
 from ebjr_det.intervals import check_replicates
 from ebjr_det.records import save_run
-from ebjr_det.reporting.analysis import Analysis, Profile
+from ebjr_det.reporting.analysis import Analysis, Profile, Reference
 from ebjr_det.reporting.folder import CONFIG, RUN
 from ebjr_det.reporting.report import build_report
 from ebjr_det.reporting.routers import RouterTrial, settings_text
@@ -52,7 +53,8 @@ class FitSettings(NamedTuple):
         score, rescaling: to be saved; `auto` takes the best out of fold.
         class_weights: what classes are worth by name, 1 where not named.
         folds, seed: of the cross-validation; `replicates`: of the bootstrap.
-        cost: of both models, for the report.
+        cost: of both models; `references`: further single models; `rates`: deferral rates to print; for the
+            report, which takes the first rate for its chosen point.
     """
 
     score: str = AUTO
@@ -62,6 +64,8 @@ class FitSettings(NamedTuple):
     seed: int = 0
     replicates: int = 100
     cost: CostModel = CostModel()
+    references: tuple[ReferenceFile, ...] = ()
+    rates: tuple[float, ...] = ()
 
 
 DEFAULTS = FitSettings()
@@ -98,6 +102,7 @@ def fit_router(
     Raises:
         EbjrError: see the task's `replay` and `fit_router_on_run`; nothing is written then.
     """
+    check_costs(settings.cost, settings.references)
     paths = {name: Path(file) for name, file in files.items()}
     files_of = room(task, "replay")
     names = files_of.class_names(**paths) if hasattr(files_of, "class_names") else ()
@@ -111,7 +116,8 @@ def fit_router(
             found |= {name: deferral_scores(output.logits, s, **how) for name, (s, how) in VARIANTS.items()}
         return found
 
-    run = files_of.load_pair(**paths, scores=scores)
+    others = {one.name: one.file for one in settings.references}
+    run = files_of.load_pair(**paths, scores=scores, others=others)
     source = _Source(run, names, len(names) or seen[0], "", name_of(paths["teacher"]))
     return _fit(source, Path(out), settings, report_dir)
 
@@ -243,7 +249,9 @@ def _trial(
         title=f"Out of fold: {source.student or 'student'} + {source.teacher}",
         score=score,
         formula=_formula(score, run.task),
-        threshold=at_rate(run, score, DEFAULT_RATE).threshold,
+        threshold=at_rate(run, score, settings.rates[0] if settings.rates else DEFAULT_RATE).threshold,
+        rates=settings.rates or None,
+        references=tuple(Reference(one.name, None, one.macs, one.latency_ms) for one in settings.references),
         student=Profile(source.student or "student"),
         teacher=Profile(source.teacher),
         cost=settings.cost,

@@ -18,7 +18,7 @@ from ebjr_det.routing.file import RouterFile, check_classes
 from ebjr_det.routing.rescaled import Rescaled
 from ebjr_det.scores import SCORES, deferral_scores
 from ebjr_det.tasks import room
-from ebjr_det.tradeoff import select
+from ebjr_det.tradeoff import score_of, select
 from ebjr_det.types import FloatArray, Logits, Model, Output, PairedRun, RouterDecision, Task
 
 DEFAULT_RATE = 0.3
@@ -112,7 +112,11 @@ class Scoring:
         return self
 
     def scores(self, output: Output) -> dict[str, FloatArray]:
-        """Every score of a batch of the student's answers, each image on its own."""
+        """Every score of a batch of the student's answers, each image on its own.
+
+        Raises:
+            ConfigError: the deciding score looks at raw candidates, and the answers come without.
+        """
         single = output.logits.values.shape[2] == 1
         named = [name for name, score in SCORES.items() if not (single and score.all_classes)]
         if self.name in SCORES:
@@ -123,6 +127,8 @@ class Scoring:
             if self.fitted is not None
             else self._room.plain_scores(output, self.class_names)
         )
+        if self.name in self._room.CANDIDATES:
+            boxes |= {self.name: self.score(output)}
         return rows | boxes
 
     def scores_of_raw(self, output: Output) -> dict[str, FloatArray]:
@@ -226,6 +232,10 @@ def room_knows_counts(router: ModuleType, class_names: Sequence[str]) -> bool:
 
 
 def at_rate(run: PairedRun, score: str, rate: float) -> RouterDecision:
-    """The decision that defers at most a share of the images; needs no label."""
-    values = run.scores[score]
+    """The decision that defers at most a share of the images; needs no label.
+
+    Raises:
+        ConfigError: the run has no such score.
+    """
+    values = score_of(run, score)
     return decide(values, threshold_for_rate(values, rate))

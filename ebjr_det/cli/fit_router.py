@@ -7,7 +7,7 @@ from typing import Any
 import rich_click as click
 
 from ebjr_det.cli.conventions import AS_JSON, PATH, Group, print_json
-from ebjr_det.cli.replay import CLASSIFIERS, DETECTORS, together
+from ebjr_det.cli.replay import CLASSIFIERS, DETECTORS, REFERENCE, numbers, together
 
 
 @click.group("fit-router", cls=Group)
@@ -26,6 +26,10 @@ def _fitting(command: Any) -> Any:
         click.option("--bootstrap", type=int, default=100, show_default=True, help="Resamples."),
         click.option("--student-macs", type=float, help="Multiply-adds an image."),
         click.option("--teacher-macs", type=float, help="Multiply-adds an image."),
+        click.option(
+            "--reference", "references", multiple=True, metavar="NAME=FILE:MACS[:MS]", help=REFERENCE
+        ),
+        click.option("--rates", metavar="R,R,...", help="Deferral rates of the report; the first is chosen."),
         click.option("--report", "report_dir", type=PATH, help="Folder for the whole out-of-fold report."),
         click.option("--out", type=PATH, required=True, help="Router file, .safetensors."),
         AS_JSON,
@@ -66,6 +70,8 @@ def _fit(
     bootstrap: int,
     student_macs: float | None,
     teacher_macs: float | None,
+    references: tuple[str, ...],
+    rates: str | None,
     report_dir: Path | None,
     out: Path,
     as_json: bool,
@@ -73,6 +79,7 @@ def _fit(
 ) -> None:
     from ebjr_det import api
     from ebjr_det.api.fit_router import FitSettings
+    from ebjr_det.api.references import ReferenceFile
     from ebjr_det.config import load_weights
     from ebjr_det.cost import CostModel
 
@@ -80,6 +87,8 @@ def _fit(
         class_weights=None if class_weights is None else load_weights(class_weights),
         replicates=bootstrap,
         cost=CostModel(student_macs, teacher_macs),
+        references=tuple(map(ReferenceFile.parse, references)),
+        rates=() if rates is None else tuple(numbers(rates)),
         **how,
     )
     if task is None:
@@ -90,8 +99,10 @@ def _fit(
         print_json({**result.trial.evidence(), "router": str(result.path)})
         return
     from ebjr_det.reporting.screen import print_table
+    from ebjr_det.reporting.tables import further_tables
 
-    print_table(result.trial.table())
+    for table in (result.trial.table(), *further_tables(result.trial.report)):
+        print_table(table)
     chosen = result.file.header
     click.echo(f"\n{result.path}: score {chosen.score}, student's scores rescaled: {chosen.rescaling}.")
     click.echo("Use it on other pictures: replay, evaluate and predict take --router FILE.")

@@ -26,17 +26,19 @@ def download(names: tuple[str, ...], data: Path, as_json: bool) -> None:
 @click.command()
 @AS_JSON
 def scores(as_json: bool) -> None:
-    """The deferral scores with formula and source."""
-    from ebjr_det.scores import SCORES
+    """The deferral scores with formula, source and what each needs."""
+    from ebjr_det.api.scores import list_scores
 
+    listed = list_scores()
     if as_json:
-        fields = ("name", "formula", "source", "options")
-        print_json([{field: getattr(s, field) for field in fields} for s in SCORES.values()])
+        print_json([score._asdict() for score in listed])
     else:
         from ebjr_det.reporting.screen import print_rows
 
-        columns = ["score", "formula (higher = send to the teacher)", "options", "source"]
-        rows = [(s.name, s.formula, ", ".join(s.options), s.source) for s in SCORES.values()]
+        columns = ["score", "task", "formula (higher = send to the teacher)", "options", "needs", "source"]
+        rows = [
+            (s.name, s.task, s.formula, ", ".join(s.options), ", ".join(s.needs), s.source) for s in listed
+        ]
         print_rows("Deferral scores", columns, rows)
 
 

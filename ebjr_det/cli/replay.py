@@ -102,7 +102,7 @@ def _replay(
         task,
         files,
         out,
-        rates=None if rates is None else _numbers(rates),
+        rates=None if rates is None else numbers(rates),
         cost=CostModel(student_macs, teacher_macs, student_ms, teacher_ms),
         references=[ReferenceFile.parse(text) for text in references],
         replicates=bootstrap,
@@ -111,7 +111,8 @@ def _replay(
     show(result, as_json)
 
 
-def _numbers(text: str) -> list[float]:
+def numbers(text: str) -> list[float]:
+    """Numbers with commas between them."""
     from ebjr_det.errors import ConfigError
 
     try:

@@ -12,6 +12,7 @@ def findings(report: Report) -> list[str]:
         pair_finding(report),
         *_hull_findings(report),
         *_flops_finding(report),
+        *_router_finding(report),
         _gap_finding(report),
         _energy_finding(report),
     ]
@@ -69,6 +70,22 @@ def _flops_finding(report: Report) -> list[str]:
         return []
     student, teacher, joint = (f"{count:.8g}" for count in flops)
     return [f"FLOPs as EBJR's code counts them: student {student}, teacher {teacher}, pair {joint}."]
+
+
+def _router_finding(report: Report) -> list[str]:
+    use = report.analysis.router
+    if use is None:
+        return []
+    text = f"The router was fitted on {use.fitted_on:,} other pictures (rescaling: {use.rescaling})"
+    if use.left_out:
+        text += f"; {len(use.left_out):,} of these here were among them and are left out"
+    if use.drift is not None:
+        shares = ", ".join(
+            f"{100 * a:.0f} -> {100 * g:.1f} %" for a, g in zip(use.drift.asked, use.drift.got, strict=True)
+        )
+        moved = "has moved, more than chance" if use.drift.moved else "has not moved, within chance"
+        text += f". Its score {moved}; deferral rates asked at the fit and got here: {shares}"
+    return [text + "."]
 
 
 def _gap_finding(report: Report) -> str:

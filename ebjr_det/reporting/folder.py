@@ -6,12 +6,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ebjr_det.files import atomic_write, write_text
 from ebjr_det.reporting.figures import write_tradeoff_figure
 from ebjr_det.reporting.findings import findings
 from ebjr_det.reporting.histogram import Groups, write_histogram_figure
 from ebjr_det.reporting.page import Origin, draw_page
-from ebjr_det.reporting.report import Report
+from ebjr_det.reporting.report import ENERGY, Report
 from ebjr_det.reporting.tables import tables
 from ebjr_det.tradeoff import Budget, TradeoffCurve
 
@@ -22,6 +24,7 @@ CONFIG = "config.yaml"
 ENVIRONMENT = "environment.json"
 PARTS = "parts"
 PAGE = "report.html"
+MOST_CURVES = 8
 
 
 def to_json(content: Any, *, pretty: bool = True) -> str:
@@ -115,11 +118,7 @@ def _markdown(report: Report) -> str:
 def write_figures(report: Report, out: Path) -> dict[str, Path]:
     """The figures by what they show: a cost that is known, or `histogram`; the path of each SVG."""
     analysis, name = report.analysis, report.task.quality_name
-    # The random score is drawn only where it decides: the random line is its expectation.
-    curves = [
-        report.curve,
-        *(c for c in report.curves.values() if c.score not in ("random", report.curve.score)),
-    ]
+    curves = shown_curves(report)
     known: dict[Budget, bool] = {"macs": curves[0].cost.macs(0.0) is not None}
     known["latency_ms"] = curves[0].cost.latency_ms(0.0) is not None
     known["deferral_rate"] = True
@@ -147,6 +146,20 @@ def write_figures(report: Report, out: Path) -> dict[str, Path]:
         title=analysis.title,
     )
     return figures
+
+
+def shown_curves(report: Report) -> list[TradeoffCurve]:
+    """The deciding score, the paper's energy, and the best of the others that differ: as many as a figure bears.
+
+    The random score is drawn only where it decides: the random line is its expectation.
+    """
+    first = [report.curve, *(report.curves[name] for name in (ENERGY,) if name in report.curves)]
+    others = (curve for name, curve in report.curves.items() if name != "random")
+    shown: list[TradeoffCurve] = []
+    for curve in [*first, *sorted(others, key=lambda curve: -curve.area())]:
+        if len(shown) < MOST_CURVES and not any(np.array_equal(curve.quality, s.quality) for s in shown):
+            shown.append(curve)
+    return shown
 
 
 def groups_of(report: Report) -> Groups:

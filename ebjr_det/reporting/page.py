@@ -20,9 +20,9 @@ from ebjr_det.reporting.report import Report
 from ebjr_det.reporting.rivals import latency_name
 from ebjr_det.reporting.tables import (
     classes_table,
+    further_tables,
     models_table,
     points_table,
-    rival_tables,
     scores_table,
 )
 
@@ -65,7 +65,7 @@ def draw_page(report: Report, figures: Mapping[str, Path], run_dir: Path, origin
         tiles=list(_tiles(report)),
         models=models_table(report),
         figures=[(_svg_uri(path), _caption(report, kind)) for kind, path in figures.items()],
-        tables=[*rival_tables(report), points_table(report), scores_table(report)],
+        tables=[*further_tables(report), points_table(report), scores_table(report)],
         classes=classes_table(report),
         gallery=origin.gallery,
         picture=lambda file: data_uri(run_dir, file),
@@ -101,7 +101,7 @@ def _caption(report: Report, kind: str) -> str:
     if any(rival.published for rival in report.rivals):
         single += " Hollow marks are published figures, not measured here."
     captions = {
-        "macs": f"{name} against multiply-adds an image, every operating point of every score. The student "
+        "macs": f"{name} against multiply-adds an image, every operating point of the best scores. The student "
         f"always runs: the pair costs student + deferral rate x teacher. {single} {band}",
         "latency_ms": f"{name} against the expected latency of the pair, student + deferral rate x teacher. "
         f"{single} {band}",
@@ -122,6 +122,12 @@ def _facts(report: Report, environment: Mapping[str, Any]) -> list[tuple[str, st
         target = f"{chosen.target.kind} {chosen.target.value:g}"
         target += f" with confidence {chosen.target.confidence:g}" if chosen.target.confidence else ""
         facts.append(("calibrated", f"{target}, on {chosen.images:,} other images, seed {chosen.seed}"))
+    use = analysis.router
+    if use is not None:
+        facts.append(
+            ("fitted router", f"{use.score}, rescaling {use.rescaling}, on {use.fitted_on:,} pictures")
+        )
+        facts.append(("left out, seen by the router", f"{len(use.left_out):,} pictures"))
     facts.append(("bootstrap", f"{analysis.replicates:,} resamples, seed {analysis.seed}"))
     if analysis.unreadable:
         facts.append(("left out, unreadable", ", ".join(analysis.unreadable)))

@@ -11,7 +11,7 @@ from ebjr_det.cost import CostModel
 from ebjr_det.errors import InvalidInput
 from ebjr_det.intervals import Intervals, bootstrap
 from ebjr_det.margin import Margin, SingleModel
-from ebjr_det.reporting.analysis import Analysis
+from ebjr_det.reporting.analysis import Analysis, FittedUse
 from ebjr_det.reporting.analysis import Profile as Profile
 from ebjr_det.reporting.rivals import margin_numbers, margins_of, single_models
 from ebjr_det.router import decide
@@ -144,6 +144,7 @@ class Report:
             "deferral_rate_for_gap": {
                 f"{fraction:g}": self.curve.rate_for_gap(fraction) for fraction in GAP_FRACTIONS
             },
+            "router": None if self.analysis.router is None else _router_facts(self.analysis.router),
             "calibration": None if calibration is None else calibration.to_dict(),
             "references": [rival.to_dict() for rival in self.rivals],
             "margins": {kind: [asdict(margin) for margin in found] for kind, found in self.margins.items()},
@@ -244,6 +245,11 @@ def _others(curve: TradeoffCurve, analysis: Analysis, chosen: OperatingPoint) ->
     """A few points beside the chosen one, each once."""
     points = [curve.at_rate(rate) for rate in analysis.rates or TABLE_RATES]
     return list({p.deferral_rate: p for p in points if p.deferral_rate != chosen.deferral_rate}.values())
+
+
+def _router_facts(use: FittedUse) -> dict[str, Any]:
+    drift = None if use.drift is None else {**use.drift.__dict__, "moved": use.drift.moved}
+    return {**use.__dict__, "left_out": list(use.left_out), "drift": drift}
 
 
 def _known(numbers: Mapping[str, float]) -> dict[str, float | None]:

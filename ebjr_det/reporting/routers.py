@@ -90,8 +90,8 @@ class RouterTrial:
         caption = (
             f"{self.folds}-fold by picture, every score out of fold; student's scores rescaled: "
             f"{self.rescaling} (area of one score by rescaling: {self._rescalings()}); minus energy: with "
-            f"its {level} interval; to oracle: part of the way from a coin; as is: area without rescaling; "
-            f"G: share of the gap between student {self.ends[0]:.4f} and teacher {self.ends[1]:.4f} as they are"
+            f"its {level} interval; to oracle: part of the way from a coin; as is: area without; "
+            f"G: share of the gap from student {self.ends[0]:.4f} to teacher {self.ends[1]:.4f} as they are"
         )
         title = f"Deferral scores on {len(self.report.run):,} pictures, {self.report.task.quality_name}"
         return Table(title, heads, cells, caption)
@@ -123,5 +123,7 @@ class RouterTrial:
 def settings_text(trial: RouterTrial, settings: Mapping[str, Any]) -> str:
     """The settings of a fit as YAML, for the folder of its report."""
     plain = {**settings, "cost": dict(settings["cost"].__dict__), "rescaling": trial.rescaling}
+    plain["references"] = [one._asdict() | {"file": str(one.file)} for one in settings["references"]]
+    plain["rates"] = list(settings["rates"])
     plain["class_weights"] = dict(plain["class_weights"] or {})
     return yaml.safe_dump({"replay": trial.report.task.name, "fit_router": plain}, sort_keys=False)

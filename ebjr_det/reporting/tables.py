@@ -13,12 +13,36 @@ COIN_TO_ORACLE = "coin to oracle %"
 
 def tables(report: Report) -> list[Table]:
     """All tables but that of the classes, in reading order."""
-    return [models_table(report), *rival_tables(report), points_table(report), scores_table(report)]
+    return [models_table(report), *further_tables(report), points_table(report), scores_table(report)]
+
+
+def further_tables(report: Report) -> list[Table]:
+    """What only some reports have: other single models, and how a fitted router's threshold fares."""
+    return [*rival_tables(report), *drift_tables(report)]
 
 
 def rival_tables(report: Report) -> list[Table]:
     """The other single models, and the pair's margin over the hull of them all, where there are such."""
     return [table for table in (references_table(report), margins_table(report)) if table is not None]
+
+
+def drift_tables(report: Report) -> list[Table]:
+    """Shares asked at the fit of a router and got on these pictures, where its own score decides."""
+    use = report.analysis.router
+    if use is None or use.drift is None:
+        return []
+    drift = use.drift
+    rows = [[number(a, 100, 1), number(g, 100, 1)] for a, g in zip(drift.asked, drift.got, strict=True)]
+    caption = (
+        f"{use.score}, fitted on {use.fitted_on:,} other pictures; its values here and there differ by "
+        f"{drift.distance:.3f} (Kolmogorov-Smirnov), {'more than' if drift.moved else 'within'} the "
+        f"{drift.expected:.3f} of chance"
+    )
+    return [
+        Table(
+            "Does the threshold survive? Deferral rates", ["asked at the fit %", "got here %"], rows, caption
+        )
+    ]
 
 
 def models_table(report: Report) -> Table:

@@ -74,7 +74,7 @@ class RouterFile:
         """Write the file, whole or not at all."""
         from safetensors.numpy import save
 
-        arrays = {f"router/{name}": np.ascontiguousarray(value) for name, value in self.arrays.items()}
+        arrays = {f"router/{name}": np.asarray(value, order="C") for name, value in self.arrays.items()}
         arrays |= {"reference": self.reference, "student_scores": self.student_scores}
         content = save(dict(sorted(arrays.items())), {HEADER: _ADAPTER.dump_json(self.header).decode()})
         with atomic_write(path) as temporary:

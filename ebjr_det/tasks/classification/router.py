@@ -24,6 +24,7 @@ FORMULAS = {
 }
 NEEDS_ROUTER = {LEARNED: "a fitted router"}
 WHOLE_SET: frozenset[str] = frozenset()
+CANDIDATES: frozenset[str] = frozenset()
 RESCALING_NAMES = ("none",)
 CHOOSES = "max_softmax"
 TREES, LEAF = 150, 50

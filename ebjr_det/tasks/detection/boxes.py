@@ -21,6 +21,7 @@ class Boxes:
     Attributes:
         image: [n] index of the image, ascending.
         box: [n, 4] x, y, width, height; score: [n] in [0, 1]; label: [n] class indices from 0.
+        support: [n] `Detections.support`, or None where an image has none.
     """
 
     images: int
@@ -28,13 +29,13 @@ class Boxes:
     box: FloatArray
     score: FloatArray
     label: NDArray[np.intp]
+    support: FloatArray | None = None
 
-    @classmethod
-    def _sorted(
-        cls, images: int, image: NDArray[np.intp], box: FloatArray, score: FloatArray, label: NDArray[np.intp]
-    ) -> "Boxes":
-        order = np.lexsort((label, -score, image))
-        return cls(images, image[order], box[order], score[order], label[order])
+    def _sorted(self) -> "Boxes":
+        order = np.lexsort((self.label, -self.score, self.image))
+        support = None if self.support is None else self.support[order]
+        image, box, score, label = self.image[order], self.box[order], self.score[order], self.label[order]
+        return Boxes(self.images, image, box, score, label, support)
 
     @classmethod
     def of_predictions(cls, predictions: Sequence[Detections]) -> "Boxes":
@@ -43,18 +44,18 @@ class Boxes:
         corners = np.concatenate([own.boxes for own in predictions])
         box = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
         score = np.concatenate([own.scores for own in predictions])
-        return cls._sorted(
-            len(predictions), image, box, score, np.concatenate([own.labels for own in predictions])
-        )
+        label = np.concatenate([own.labels for own in predictions])
+        known = [own.support for own in predictions if own.support is not None]
+        support = np.concatenate(known) if len(known) == len(predictions) else None
+        return cls(len(predictions), image, box, score, label, support)._sorted()
 
     @classmethod
     def of_records(cls, matches: Matches) -> "Boxes":
-        """The boxes behind match records; how they were matched is not looked at."""
+        """The boxes behind match records, which hold no support; how they were matched is not looked at."""
         counts = matches["counts"]
         image = np.repeat(np.arange(len(counts)), counts)
-        return cls._sorted(
-            len(counts), image, matches["box"], matches["score"], matches["label"].astype(np.intp)
-        )
+        label = matches["label"].astype(np.intp)
+        return cls(len(counts), image, matches["box"], matches["score"], label)._sorted()
 
     def total(self, values: FloatArray) -> FloatArray:
         """Sum of a number a box over each image, [n] -> [images]; 0 for an image without boxes."""

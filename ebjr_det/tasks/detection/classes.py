@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ebjr_det.errors import ConfigError
-from ebjr_det.types import Detections, Logits, Output
+from ebjr_det.types import Detections, FloatArray, Logits, Output
 
 COCO_IDS = 90  # from 1; 10 of them were never used
 UNUSED = ("__background__", "N/A")  # what torchvision calls those, and what is no object
@@ -71,12 +71,17 @@ class ClassMap:
             "classes. Set `num_classes`, and give weights for these classes."
         )
 
-    def output(self, found: Sequence[Found]) -> Output:
-        """What the core sees: detections of the data's classes, and their logits, padded."""
+    def output(self, found: Sequence[Found], support: Sequence[FloatArray] | None = None) -> Output:
+        """What the core sees: detections of the data's classes, and their logits, padded.
+
+        Args:
+            found: the detector's answers, one an image.
+            support: [n] of each image, `Detections.support`, where the detector tells it.
+        """
         label_of = np.full(self.outputs, -1, dtype=np.intp)
         label_of[self.columns] = np.arange(len(self.columns))
         kept = [
-            (boxes[own], scores[own], labels[own], logits[own][:, self.columns])
+            (boxes[own], scores[own], labels[own], logits[own][:, self.columns], own)
             for boxes, scores, outputs, logits in found
             for labels in (label_of[outputs],)
             for own in (labels >= 0,)
@@ -84,10 +89,15 @@ class ClassMap:
         longest = max((len(row[1]) for row in kept), default=0)
         values = np.zeros((len(kept), max(longest, 1), len(self.columns)), dtype=np.float32)
         valid = np.zeros(values.shape[:2], dtype=bool)
-        for index, (_, scores, _, logits) in enumerate(kept):
+        for index, (_, scores, _, logits, _) in enumerate(kept):
             values[index, : len(scores)], valid[index, : len(scores)] = logits, True
         predictions = [
-            Detections(boxes.astype(np.float64), scores.astype(np.float64), labels)
-            for boxes, scores, labels, _ in kept
+            Detections(
+                boxes.astype(np.float64),
+                scores.astype(np.float64),
+                labels,
+                None if support is None else support[index][own],
+            )
+            for index, (boxes, scores, labels, _, own) in enumerate(kept)
         ]
         return Output(predictions, Logits(values, valid))

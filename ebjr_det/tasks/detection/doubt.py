@@ -60,7 +60,8 @@ class ClassCounts:
 class BoxScore:
     """A registered score: `function` maps boxes (and class counts where `counts`) to scores [images].
 
-    `whole_set` scores change with the other images at hand, so they serve offline only.
+    `whole_set` scores change with the other images at hand, so they serve offline only. `candidates` scores
+    take the boxes' support as well, so they serve where a model tells it.
     """
 
     name: str
@@ -69,6 +70,7 @@ class BoxScore:
     source: str
     counts: bool
     whole_set: bool
+    candidates: bool
 
 
 BOX_SCORES: dict[str, BoxScore] = {}
@@ -76,13 +78,13 @@ BOX_SCORES: dict[str, BoxScore] = {}
 
 
 def box_score(
-    formula: str, source: str, *, counts: bool = False, whole_set: bool = False
+    formula: str, source: str, *, counts: bool = False, whole_set: bool = False, candidates: bool = False
 ) -> Callable[[Function], Function]:
     """Register a function under its own name."""
 
     def register(function: Function) -> Function:
         name = function.__name__
-        BOX_SCORES[name] = BoxScore(name, function, formula, source, counts, whole_set)
+        BOX_SCORES[name] = BoxScore(name, function, formula, source, counts, whole_set, candidates)
         return function
 
     return register
@@ -91,18 +93,31 @@ def box_score(
 def box_scores(
     boxes: Boxes, counts: ClassCounts | None = None, *, whole_set: bool = False
 ) -> dict[str, FloatArray]:
-    """Every score that these boxes allow; those that need class counts only where there are any."""
+    """Every score that these boxes allow: those that need class counts or support where there are any."""
     return {
         name: box_score_of(name, boxes, counts)
         for name, score in BOX_SCORES.items()
-        if (counts is not None or not score.counts) and (whole_set or not score.whole_set)
+        if (counts is not None or not score.counts)
+        and (whole_set or not score.whole_set)
+        and (boxes.support is not None or not score.candidates)
     }
 
 
 def box_score_of(name: str, boxes: Boxes, counts: ClassCounts | None) -> FloatArray:
-    """One score by its name, [images]."""
+    """One score by its name, [images].
+
+    Raises:
+        ConfigError: the score looks at raw candidates, and these boxes come without.
+    """
     score = BOX_SCORES[name]
-    return score.function(boxes, counts) if score.counts else score.function(boxes)
+    if score.candidates and boxes.support is None:
+        raise ConfigError(
+            f"Expected raw candidates for score `{name}`, got kept boxes only: a result file holds no "
+            "others, torchvision's detectors return no others. Evaluate an EfficientDet student itself, or "
+            "choose another score."
+        )
+    needed = [counts] * score.counts + [boxes.support] * score.candidates
+    return score.function(boxes, *needed)
 
 
 @box_score("-max s", "the least sure best box; Hendrycks & Gimpel 2017, arXiv 1610.02136, for boxes")
@@ -169,6 +184,18 @@ def class_variety(boxes: Boxes) -> FloatArray:
     classes = int(boxes.label.max(initial=0)) + 1
     seen = np.unique(boxes.image[sure] * classes + boxes.label[sure]) // classes
     return np.bincount(seen, minlength=boxes.images).astype(np.float64)
+
+
+@box_score(
+    "sum s / (1 + sum_k s_k IoU_k), k the raw candidates around a box",
+    "statistics of candidates before suppression, MetaDetect, Schubert et al. 2021, arXiv 2010.01695",
+    candidates=True,
+)
+def nms_disagreement(boxes: Boxes, support: FloatArray) -> FloatArray:
+    """Expected number of objects, each divided by how many of the candidates that non-maximum suppression
+    drops say the same: boxes that stand alone count whole.
+    """
+    return boxes.total(boxes.score / (1 + support))
 
 
 @box_score("sum v_c s (1-s) / (n_c + 1)", "doubt, weighted as AP weighs classes", counts=True)

@@ -17,7 +17,8 @@ from torchvision.ops import batched_nms
 from ebjr_det.errors import ConfigError, did_you_mean
 from ebjr_det.foreign import foreign_errors
 from ebjr_det.tasks.detection.classes import ClassMap
-from ebjr_det.types import Output
+from ebjr_det.tasks.detection.support import support_of
+from ebjr_det.types import FloatArray, Output
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", FutureWarning)  # torch's, of the scripts that effdet is made of
@@ -49,12 +50,15 @@ class Input(NamedTuple):
 
 
 class Kept(NamedTuple):
-    """One image's kept boxes, best first: x1 y1 x2 y2 [n, 4] in original pixels, scores, classes, logits."""
+    """One image's kept boxes, best first: x1 y1 x2 y2 [n, 4] in original pixels, scores, classes, logits, and
+    how much the raw candidates agree with each (`support.support_of`).
+    """
 
     boxes: Tensor
     scores: Tensor
     classes: Tensor
     logits: Tensor
+    support: FloatArray
 
 
 def build_network(
@@ -162,7 +166,8 @@ class EfficientDetector:
                     k.logits.cpu().numpy(),
                 )
                 for k in kept
-            ]
+            ],
+            [k.support for k in kept],
         )
 
     def detect(self, batch: Tensor, inputs: Sequence[Input]) -> list[Kept]:
@@ -183,13 +188,14 @@ class EfficientDetector:
         size = torch.tensor(image.size, device=boxes.device)
         boxes = clip_boxes_xyxy(boxes, size / scale)
         scores = logits[anchors, classes].float().sigmoid()
+        most = int(self.config.max_det_per_image)
         if self.config.soft_nms:
-            kept, softened = batched_soft_nms(boxes, scores, classes, **SOFT_NMS)
-            scores[kept] = softened
+            kept, found = (part[:most] for part in batched_soft_nms(boxes, scores, classes, **SOFT_NMS))
         else:
-            kept = batched_nms(boxes, scores, classes, NMS_IOU)
-        kept = kept[: int(self.config.max_det_per_image)]
-        return Kept(boxes[kept] * scale, scores[kept], classes[kept], logits[anchors[kept]].float())
+            kept = batched_nms(boxes, scores, classes, NMS_IOU)[:most]
+            found = scores[kept]
+        support = support_of(*(part.cpu().numpy() for part in (boxes, scores, classes, kept)))
+        return Kept(boxes[kept] * scale, found, classes[kept], logits[anchors[kept]].float(), support)
 
     def facts(self, image: Any) -> dict[str, Any]:
         """Exact numbers beside the MACs."""

@@ -51,6 +51,20 @@ class Rescaling:
         """The student's answers, mapped; its logits stay as they are."""
         return Output([self._detections(own) for own in output.predictions], output.logits)
 
+    def undone(self, output: Output) -> Output:
+        """The answers that `output` mapped, as they were."""
+        return Output(
+            [replace(own, scores=self._original(own.scores, own.labels)) for own in output.predictions],
+            output.logits,
+        )
+
+    def _original(self, scores: FloatArray, labels: NDArray[np.intp]) -> FloatArray:
+        f = logit(np.clip(scores, LEAST, 1 - LEAST))
+        for label in np.unique(labels):
+            own = labels == label
+            f[own] = np.interp(f[own], self.values[label], KNOTS)
+        return np.asarray(expit(f))
+
     def _detections(self, found: Detections) -> Detections:
         return replace(found, scores=self.scores(found.scores, found.labels))
 

@@ -34,6 +34,7 @@ NEEDS_ROUTER = {LEARNED: "a fitted router"} | {
     name: "class counts" for name, score in BOX_SCORES.items() if score.counts
 }
 WHOLE_SET = frozenset(name for name, score in BOX_SCORES.items() if score.whole_set)
+CANDIDATES = frozenset(name for name, score in BOX_SCORES.items() if score.candidates)
 RESCALING_NAMES = tuple(RESCALINGS)
 CHOOSES = "class_doubt"
 """The score by which rescalings are compared before anything is learned."""
@@ -67,15 +68,22 @@ class DetectionRouter:
     def scores(self, output: Output) -> dict[str, FloatArray]:
         """Every score that a picture has on its own, by name, each [images]; `output` is rescaled."""
         boxes = Boxes.of_predictions(output.predictions)
-        return box_scores(boxes, self.counts) | self._learned(boxes)
+        found = box_scores(boxes, self.counts) | self._learned(boxes)
+        return found | {name: self.score(name, output) for name in CANDIDATES & found.keys()}
 
     def scores_of_set(self, run: PairedRun) -> dict[str, FloatArray]:
-        """Every score, those of whole sets too; the student's records are rescaled."""
+        """Every score that records allow, those of whole sets too; the student's are rescaled."""
         boxes = Boxes.of_records(run.student)
         return box_scores(boxes, self.counts, whole_set=True) | self._learned(boxes)
 
     def score(self, name: str, output: Output) -> FloatArray:
-        """One of `scores` alone, for the live pair."""
+        """One of `scores` alone, for the live pair; `output` is rescaled.
+
+        Match records hold no raw candidates, so a threshold for a score of these comes from a run of the
+        student's own answers, and so must the score.
+        """
+        if name in CANDIDATES and self.rescaling is not None:
+            output = self.rescaling.undone(output)
         boxes = Boxes.of_predictions(output.predictions)
         return self._learned(boxes)[name] if name == LEARNED else box_score_of(name, boxes, self.counts)
 
