@@ -1,0 +1,103 @@
+"""`nms_disagreement` as a user meets it: among the scores, deciding, fitted, and refused with a reason."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ebjr_det.cli import cli
+from ebjr_det.exits import run_safely
+from ebjr_det.records import load_run
+
+ROOT = Path(__file__).resolve().parents[2]
+QUICKSTART = str(ROOT / "configs" / "quickstart.yaml")
+NAME = "nms_disagreement"
+FEW = ["run.bootstrap=5", "latency.batches=2", "latency.warmup=1", "router.target=null"]
+FEW = [part for change in FEW for part in ("--set", change)]
+
+
+def command(*args: object) -> int:
+    return run_safely(lambda: cli([str(arg) for arg in args], standalone_mode=False))
+
+
+def refused(capsys: pytest.CaptureFixture[str], *args: object) -> str:
+    code = command(*args)
+    out, err = capsys.readouterr()
+    assert (code, out) == (2, ""), err
+    (line,) = [line for line in err.splitlines() if line.startswith("ebjr-det: ")]
+    return line
+
+
+def images(first: int, count: int) -> list[str]:
+    return ["--set", f"data.ids={list(range(first, first + count))}"]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    """A run of the quickstart's pair on few scenes, decided by the score."""
+    out = tmp_path_factory.mktemp("runs") / "pair"
+    how = [*FEW, *images(1, 40), "--set", f"router.score={NAME}"]
+    assert command("evaluate", QUICKSTART, *how, "--out", out) == 0
+    return out
+
+
+def test_an_evaluation_reports_it_beside_the_other_scores(finished: Path):
+    summary = json.loads((finished / "summary.json").read_text())
+    assert {NAME, "free_energy", "doubt", "crowding"} <= set(summary["scores"])
+    scores = load_run(finished / "run.npz").scores
+    assert (scores[NAME] > 0).all()
+    assert len(np.unique(scores[NAME])) == 40
+    assert "1 + sum_k s_k IoU_k" in (finished / "report.html").read_text()
+
+
+def test_a_router_fitted_on_the_run_can_save_it_and_decides_live_with_it(
+    finished: Path, tmp_path: Path, capsys
+):
+    file = tmp_path / "router.safetensors"
+    how = ["--folds", 2, "--bootstrap", 5, "--score", NAME, "--out", file, "--json"]
+    assert command("fit-router", "run", finished, *how) == 0
+    assert NAME in capsys.readouterr().out
+    out = tmp_path / "routed"
+    assert command("evaluate", QUICKSTART, *FEW, *images(101, 10), "--router", file, "--out", out) == 0
+    plain = tmp_path / "plain"
+    assert command("evaluate", QUICKSTART, *FEW, *images(101, 10), "--out", plain) == 0
+    routed, alone = (load_run(folder / "run.npz").scores[NAME] for folder in (out, plain))
+    np.testing.assert_allclose(routed, alone, rtol=1e-6)
+
+
+def test_replay_refuses_it_with_the_reason(tmp_path: Path, capsys):
+    picture = {"id": 1, "width": 64, "height": 48, "file_name": "1.png"}
+    real = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 2, 30, 20], "area": 600, "iscrowd": 0}
+    truth = {"images": [picture], "annotations": [real], "categories": [{"id": 1, "name": "cell"}]}
+    found = [{"image_id": 1, "category_id": 1, "bbox": [1, 2, 30, 20], "score": 0.7}]
+    for name, content in (("truth", truth), ("found", found)):
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    files = ["--annotations", tmp_path / "truth.json"]
+    files += [part for side in ("--student", "--teacher") for part in (side, tmp_path / "found.json")]
+    line = refused(capsys, "replay", "detection", *files, "--score", NAME, "--out", tmp_path / "out")
+    assert f"Expected raw candidates for score `{NAME}`" in line
+    assert "a result file holds no others" in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_finished_run_without_it_says_so(finished: Path, tmp_path: Path, capsys):
+    from shutil import copytree
+
+    from ebjr_det.records import save_run
+
+    folder = copytree(finished, tmp_path / "old")
+    run = load_run(folder / "run.npz")
+    del run.scores[NAME]
+    save_run(run, folder / "run.npz")
+    how = [*FEW, *images(1, 40), "--set", f"router.score={NAME}"]
+    line = refused(capsys, "evaluate", QUICKSTART, *how, "--out", folder, "--resume")
+    assert f"Expected a score of this run, got `{NAME}`" in line
+
+
+def test_scores_lists_it_with_what_it_needs(capsys):
+    assert command("scores", "--json") == 0
+    (listed,) = [score for score in json.loads(capsys.readouterr().out) if score["name"] == NAME]
+    assert listed["needs"] == ["candidates"]
+    assert (listed["task"], listed["options"]) == ("detection", [])
+    assert "2010.01695" in listed["source"]
