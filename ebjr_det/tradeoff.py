@@ -4,7 +4,9 @@
 `router`, the same one that live inference uses, so the curve and the live pair cannot differ.
 """
 
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -242,15 +244,20 @@ def sweep_all(
     """The curves of several scores by name; what they share is computed once."""
     mixtures = task.mixtures(run.student, run.teacher)
     lines = reference_lines(mixtures, len(run), task.right(run.student) is not None)
-    curves = {}
-    for score in scores:
-        values = score_of(run, score)
-        thresholds, deferred = operating_points(values)
-        quality = mixtures.path(np.argsort(-values, kind="stable"), deferred)
-        curves[score] = TradeoffCurve(
-            score, deferred / len(run), thresholds, quality, *lines, cost or CostModel()
+    values = {score: score_of(run, score) for score in scores}
+    points = {score: operating_points(own) for score, own in values.items()}
+    orders = {score: np.argsort(-own, kind="stable") for score, own in values.items()}
+    twins = {score: orders[score].tobytes() + points[score][1].tobytes() for score in scores}
+    distinct = {twin: score for score, twin in twins.items()}
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # pays where a task's own code lets go of Python's lock
+        paths = pool.map(lambda s: mixtures.path(orders[s], points[s][1]), distinct.values())
+        quality = dict(zip(distinct, paths, strict=True))
+    return {
+        score: TradeoffCurve(
+            score, deferred / len(run), thresholds, quality[twins[score]], *lines, cost or CostModel()
         )
-    return curves
+        for score, (thresholds, deferred) in points.items()
+    }
 
 
 def reference_lines(mixtures: Mixtures, images: int, mean: bool) -> tuple[FloatArray, FloatArray]:

@@ -29,10 +29,10 @@ from ebjr_det.routing.file import RouterFile, RouterHeader
 from ebjr_det.run_folder import clear_replay_folder, load_folder, save_analysis
 from ebjr_det.scores import SCORES, deferral_scores
 from ebjr_det.tasks import build_task, room
+from ebjr_det.tradeoff import sweep_all
 from ebjr_det.types import FloatArray, Output, PairedRun, Task
 
 AUTO = "auto"
-GRID = 41
 VARIANTS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     f"{energy}_{label}": (energy, settings)
     for energy in ("free_energy", "joint_energy")
@@ -81,13 +81,14 @@ class FittedResult(NamedTuple):
 
 @dataclass(frozen=True)
 class _Source:
-    """Records to fit on, and the names of what they are about."""
+    """Records to fit on, and names; that of the student only where it tells one student from another."""
 
     run: PairedRun
     class_names: tuple[str, ...]
     classes: int
     student: str
     teacher: str
+    title: str
 
 
 def fit_router(
@@ -118,7 +119,8 @@ def fit_router(
 
     others = {one.name: one.file for one in settings.references}
     run = files_of.load_pair(**paths, scores=scores, others=others)
-    source = _Source(run, names, len(names) or seen[0], "", name_of(paths["teacher"]))
+    first, second = (name_of(paths[side]) for side in ("student", "teacher"))
+    source = _Source(run, names, len(names) or seen[0], "", second, f"{first} + {second}")
     return _fit(source, Path(out), settings, report_dir)
 
 
@@ -146,7 +148,8 @@ def fit_router_on_run(
         )
     names, cost = analysis.class_names, analysis.cost
     own = settings._replace(cost=cost) if settings.cost == CostModel() else settings
-    source = _Source(run, names, len(names), analysis.student.name, analysis.teacher.name)
+    first, second = analysis.student.name, analysis.teacher.name
+    source = _Source(run, names, len(names), first, second, analysis.title)
     return _fit(source, Path(out), own, report_dir)
 
 
@@ -214,15 +217,8 @@ def _ends(run: PairedRun, task: Task) -> tuple[float, float]:
 
 
 def _areas(run: PairedRun, task: Task, names: Sequence[str]) -> dict[str, float]:
-    """Area under the curve of each score, joined from 41 deferral rates."""
-    mixtures = task.mixtures(run.student, run.teacher)
-    deferred = np.unique(np.linspace(0, len(run), GRID).round().astype(np.intp))
-
-    def area(name: str) -> float:
-        quality = mixtures.path(np.argsort(-run.scores[name], kind="stable"), deferred)
-        return float(np.trapezoid(quality, deferred / len(run)))
-
-    return {name: area(name) for name in names}
+    """Area under the curve of each score."""
+    return {name: curve.area() for name, curve in sweep_all(run, task, names).items()}
 
 
 def _chosen(wanted: str, areas: Mapping[str, float], router: Any) -> str:
@@ -246,7 +242,7 @@ def _trial(
 ) -> RouterTrial:
     run, task = whole[rescaling], build_task(source.run.task)
     analysis = Analysis(
-        title=f"Out of fold: {source.student or 'student'} + {source.teacher}",
+        title=f"Out of fold: {source.title}",
         score=score,
         formula=_formula(score, run.task),
         threshold=at_rate(run, score, settings.rates[0] if settings.rates else DEFAULT_RATE).threshold,

@@ -149,7 +149,7 @@ def write_figures(report: Report, out: Path) -> dict[str, Path]:
 
 
 def shown_curves(report: Report) -> list[TradeoffCurve]:
-    """The deciding score, the paper's energy, and the best of the others that differ: as many as a figure bears.
+    """The deciding score, the paper's energy and the best others that differ: as many as a figure bears.
 
     The random score is drawn only where it decides: the random line is its expectation.
     """

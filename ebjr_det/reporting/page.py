@@ -101,8 +101,8 @@ def _caption(report: Report, kind: str) -> str:
     if any(rival.published for rival in report.rivals):
         single += " Hollow marks are published figures, not measured here."
     captions = {
-        "macs": f"{name} against multiply-adds an image, every operating point of the best scores. The student "
-        f"always runs: the pair costs student + deferral rate x teacher. {single} {band}",
+        "macs": f"{name} against multiply-adds an image, every operating point of the best scores. The "
+        f"student always runs: the pair costs student + deferral rate x teacher. {single} {band}",
         "latency_ms": f"{name} against the expected latency of the pair, student + deferral rate x teacher. "
         f"{single} {band}",
         "deferral_rate": f"{name} against the share of images that the teacher answers. Random is the "
