@@ -14,7 +14,9 @@ from hypothesis import settings
 
 from ebjr_det.scores import SCORES, deferral_scores
 from ebjr_det.tasks.classification.metric import Accuracy
-from ebjr_det.types import Logits, PairedRun
+from ebjr_det.tasks.detection.annotations import Truth
+from ebjr_det.tasks.detection.metric import AveragePrecision, Target
+from ebjr_det.types import Detections, Logits, Output, PairedRun
 
 settings.register_profile("suite", max_examples=25, deadline=None, derandomize=True)
 settings.register_profile("search", max_examples=1000, deadline=None)
@@ -48,6 +50,71 @@ def made_up_pair(images=60, classes=7, seed=0, ties=False):
         task.match(student, labels),
         task.match(teacher, labels),
     )
+
+
+def made_up_scenes(images=40, classes=4, seed=0):
+    """Detections of a fair student and a better teacher, and their targets; the first picture is empty.
+
+    Right boxes score higher on average than invented ones; scores have the 24 bits that a network gives.
+    """
+    generator = np.random.default_rng(seed)
+
+    def scene(count):
+        corners = generator.uniform(0, 300, (count, 2))
+        boxes = np.concatenate([corners, generator.uniform(10, 120, (count, 2))], axis=1)
+        truth = Truth(
+            boxes, generator.integers(classes, size=count), boxes[:, 2] * boxes[:, 3], np.zeros(count, bool)
+        )
+        return Target(truth, classes)
+
+    def found(target, noise, invented):
+        real = target.truth.boxes + generator.normal(0, noise, target.truth.boxes.shape)
+        boxes = np.concatenate([real, generator.uniform(5, 150, (invented, 4))])
+        boxes[:, 2:] = boxes[:, :2] + np.abs(boxes[:, 2:])
+        scores = np.concatenate([generator.beta(4, 3, len(real)), generator.beta(1, 4, invented)])
+        labels = np.concatenate([target.truth.labels, generator.integers(classes, size=invented)])
+        return Detections(boxes, scores.astype(np.float32).astype(np.float64), labels)
+
+    targets = [scene(generator.integers(1, 6) if index else 0) for index in range(images)]
+    student = [found(target, 9, 6 if index else 0) for index, target in enumerate(targets)]
+    return student, [found(target, 2, 2) for target in targets], targets
+
+
+def made_up_detectors(images=40, classes=4, seed=0):
+    """The PairedRun of `made_up_scenes`, with a coin for a score."""
+    student, teacher, targets = made_up_scenes(images, classes, seed)
+    task = AveragePrecision()
+    return PairedRun(
+        task.name,
+        tuple(f"image-{index:04d}" for index in range(images)),
+        {"random": np.random.default_rng(seed).random(images)},
+        task.match(student, targets),
+        task.match(teacher, targets),
+    )
+
+
+def boxes_alone(predictions):
+    """An Output of detections without any logits."""
+    shape = len(predictions), 1
+    return Output(list(predictions), Logits(np.zeros((*shape, 1)), np.zeros(shape, bool)))
+
+
+@pytest.fixture(scope="session")
+def scenes():
+    """A function: images, classes, seed -> student's detections, teacher's detections, targets."""
+    return made_up_scenes
+
+
+@pytest.fixture(scope="session")
+def detectors():
+    """A function: images, classes, seed -> a PairedRun of `scenes`."""
+    return made_up_detectors
+
+
+@pytest.fixture(scope="session")
+def answered():
+    """A function: detections -> an Output that holds them."""
+    return boxes_alone
 
 
 @pytest.fixture(scope="session")

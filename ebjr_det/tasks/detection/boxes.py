@@ -97,6 +97,8 @@ def _overlaps(starts, box, score, label, same, other):  # type: ignore[no-untype
                 if w <= 0 or h <= 0:
                     continue
                 iou = w * h / (box[a, 2] * box[a, 3] + box[b, 2] * box[b, 3] - w * h)
+                if not iou > 0:  # areas too small or too large for a float
+                    continue
                 if label[a] == label[b]:
                     same[a] += iou * score[b]
                     same[b] += iou * score[a]

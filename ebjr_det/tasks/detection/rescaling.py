@@ -161,11 +161,15 @@ def fit_rescaling(name: str, student: Matches, teacher: Matches) -> Rescaling | 
     """The map from match records of both models on the same pictures; None for `none`.
 
     Raises:
-        ConfigError: an unknown name.
+        ConfigError: an unknown name. InvalidInput: a model without boxes that count.
     """
     if name not in RESCALINGS:
         raise ConfigError(f"Expected a known rescaling, got `{name}`. {did_you_mean(name, RESCALINGS)}")
     fit = RESCALINGS[name]
     if fit is None:
         return None
-    return Rescaling(fit(_Scored.of(student), _Scored.of(teacher), student["truths"].shape[1]))
+    scored = {"student": _Scored.of(student), "teacher": _Scored.of(teacher)}
+    for side, own in scored.items():
+        if not len(own.f):
+            raise InvalidInput(f"Expected boxes of the {side} to calibrate its scores on, got none.")
+    return Rescaling(fit(scored["student"], scored["teacher"], student["truths"].shape[1]))
