@@ -11,6 +11,15 @@ from ebjr_det.compiling import compiled
 from ebjr_det.errors import InvalidInput
 from ebjr_det.types import FloatArray
 
+_KINDS: Mapping[str, Any] = {
+    "roots": np.integer,
+    "feature": np.integer,
+    "limit": np.floating,
+    "low": np.integer,
+    "high": np.integer,
+    "value": np.floating,
+}
+
 
 @dataclass(frozen=True)
 class Forest:
@@ -77,15 +86,16 @@ class Forest:
         Raises:
             KeyError: an array is missing.
             InvalidInput: arrays that are no forest: an edge that leads nowhere or back, a column that no row
-                has, a number that is not finite.
+                has, a number that is not finite, another shape or type.
         """
-        names = ("roots", "feature", "limit", "low", "high", "value")
-        forest = cls(*(arrays[name] for name in names), int(arrays["columns"]))  # type: ignore
+        forest = cls(*(arrays[name] for name in _KINDS), int(arrays["columns"]))  # type: ignore
         count = len(forest.feature)
         place = np.arange(count)
         leaf = (forest.low == place) & (forest.high == place) if len(forest.low) == count else place < 0
         sound = (
-            {len(getattr(forest, name)) for name in names[1:]} == {count}
+            all(np.issubdtype(arrays[name].dtype, kind) for name, kind in _KINDS.items())
+            and {arrays[name].shape for name in _KINDS if name != "roots"} == {(count,)}
+            and forest.roots.ndim == 1
             and len(forest.roots) > 0
             and ((forest.roots >= 0) & (forest.roots < count)).all()
             and ((forest.feature >= 0) & (forest.feature < forest.columns)).all()
@@ -104,7 +114,7 @@ class Forest:
 def _walk(roots, feature, limit, low, high, value, rows, out):  # type: ignore[no-untyped-def]
     """Fill `out` [n] with the mean over the trees of the leaf that each row ends in.
 
-    All rows go down a tree side by side, a level at a time, without a branch that a processor could guess wrong.
+    All rows go down a tree side by side, a level at a time, with no branch for a processor to guess wrong.
     """
     node = np.empty(len(rows), dtype=np.int32)
     out[:] = 0.0

@@ -39,7 +39,7 @@ def test_a_value_on_a_limit_goes_the_way_that_scikit_learn_sends_it():
     steps = np.array([[0.0], [1.0], [2.0], [3.0]], dtype=np.float32)
     ensemble = RandomForestRegressor(1, bootstrap=False).fit(steps, [0.0, 1.0, 2.0, 3.0])
     forest = Forest.of(ensemble)
-    limits = forest.limit[forest.feature >= 0]
+    limits = forest.limit[forest.low != np.arange(len(forest.low))]
     assert sorted(limits) == [0.5, 1.5, 2.5]
     on_them = np.sort(limits)[:, None].astype(np.float32)
     assert forest.predict(on_them).tolist() == ensemble.predict(on_them).tolist() == [0.0, 1.0, 2.0]
@@ -93,6 +93,9 @@ DAMAGES = [
     ("low", at(0, -1)),
     ("high", at(0, 10**6)),
     ("feature", at(0, COLUMNS)),
+    ("feature", at(-1, -1)),
+    ("low", at(-1, 0)),
+    ("high", at(-1, -1)),
     ("roots", at(0, -1)),
     ("roots", at(-1, 10**6)),
     ("roots", lambda values: values[:0]),
@@ -113,8 +116,7 @@ DAMAGES = [
 
 @pytest.mark.parametrize(("name", "damage"), DAMAGES)
 def test_arrays_that_are_no_forest_are_refused(arrays, name, damage):
-    assert arrays["feature"][0] >= 0
-    assert arrays["feature"][1] >= 0
+    assert (arrays["low"][:2] > [0, 1]).all()
     with pytest.raises(InvalidInput, match="arrays of a forest"):
         Forest.of_arrays({**arrays, name: damage(arrays[name])})
 
