@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "ebjr_det"
 
 # Floor of every room, lowest first. A module may import from lower floors, and inside its own room.
 FLOORS = [
-    {"errors", "files", "types", "plain_yaml"},
+    {"errors", "files", "types", "plain_yaml", "compiling"},
     {
         "scores",
         "router",
@@ -44,7 +44,7 @@ SIDEWAYS = {
     "calibration": {"tradeoff"},  # a target is met by a point of a curve
 }
 TASK_MAY_IMPORT = {"errors", "files", "types", "scores", "checkpoints", "records", "foreign", "pictures"}
-TASK_MAY_IMPORT |= {"routing"}  # a fitted router is plain numbers
+TASK_MAY_IMPORT |= {"routing", "compiling"}  # a fitted router is plain numbers
 CORE = ["router", "tradeoff", "intervals", "margin", "joint", "calibration", "types", "errors"]
 HEAVY = {"torch", "torchvision", "timm", "sklearn", "matplotlib"}
 HEAVY |= {"effdet", "pycocotools", "albumentations", "cv2", "numba"}
@@ -56,7 +56,7 @@ HEAVY_HOMES = {
     "effdet": {"tasks"},
     "albumentations": {"tasks"},
     "cv2": {"tasks"},
-    "numba": {"tasks"},
+    "numba": {"compiling"},
     "matplotlib": {"reporting"},
 }
 

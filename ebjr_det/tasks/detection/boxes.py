@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ebjr_det.tasks.detection.matching import compiled
+from ebjr_det.compiling import compiled
 from ebjr_det.types import Detections, FloatArray, Matches
 
 

@@ -5,13 +5,12 @@ compiled, because pycocotools needs half a minute for what takes them half a sec
 precision: what it leaves behind are records that `accumulate` turns into numbers for any mix of images.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from ebjr_det.compiling import compiled
 from ebjr_det.tasks.detection.annotations import Results, Truth
 from ebjr_det.types import FloatArray, Matches
 
@@ -19,18 +18,6 @@ AREAS = np.array([[0, 1e5**2], [0, 32**2], [32**2, 96**2], [96**2, 1e5**2]], dty
 """Square pixels of all, small, medium and large objects, both ends included."""
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 KEPT = 100  # detections per image and class, the largest of COCO's limits
-
-
-def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
-    """Compile with numba; the result is cached on disk where a place for that can be written to."""
-
-    def compile_(function: Callable[..., Any]) -> Any:
-        try:
-            return numba.njit(cache=True, **options)(function)
-        except RuntimeError:  # no place to cache in
-            return numba.njit(**options)(function)
-
-    return compile_
 
 
 def match_images(results: Sequence[Results], truths: Sequence[Truth], classes: int) -> Matches:

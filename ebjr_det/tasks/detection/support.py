@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ebjr_det.tasks.detection.matching import compiled
+from ebjr_det.compiling import compiled
 from ebjr_det.types import FloatArray
 
 NEAR = 0.5

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ebjr_det.tasks.detection.matching import compiled
+from ebjr_det.compiling import compiled
 
 RECALLS = np.linspace(0.0, 1.0, 101)
 IOUS = 10
