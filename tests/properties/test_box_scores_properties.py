@@ -141,9 +141,9 @@ BY_HAND = {
     "confusion": (0.6 * (0.2 / 2) + 0.4 * (0.2 / 3) + 0.2 * (0.6 / 2), 0),
     "class_variety": (1, 1),
     "nms_disagreement": (0.6 / 3 + 0.4 / 3 + 0.2 / 2, 0.9 / 11),
-    "class_doubt": (0.1 * 0.48 + 1 * 0.16, 0.09),
-    "class_rarity": (0.1 * 1.0 + 1 * 0.2, 0.9),
-    "set_doubt": (W0 * 0.48 + W1 * 0.16, W1 * 0.09),
+    "class_doubt": (9 * (0.1 * 0.48 + 1 * 0.16), 9 * 0.09),
+    "class_rarity": (9 * (0.1 * 1.0 + 1 * 0.2), 9 * 0.9),
+    "set_doubt": (3 * (W0 * 0.48 + W1 * 0.16), 3 * W1 * 0.09),
 }
 
 
@@ -245,7 +245,17 @@ def test_boxes_whose_areas_no_float_holds_overlap_with_nothing(side):
 def test_with_equal_counts_class_doubt_is_doubt_in_another_unit(found, seen, worth):
     counts = ClassCounts(np.full(CLASSES, float(seen)), 100, np.full(CLASSES, worth))
     scores = scored(found, counts)
-    np.testing.assert_allclose(scores["class_doubt"], scores["doubt"] * worth / (seen + 1), rtol=1e-9)
+    unit = 100 * worth / (seen + 1)
+    np.testing.assert_allclose(scores["class_doubt"], scores["doubt"] * unit, rtol=1e-9)
+
+
+@given(found=sets, seen=st.lists(st.integers(1000, 9999), min_size=3, max_size=3))
+def test_a_threshold_from_fewer_pictures_holds_for_counts_from_more(found, seen):
+    few, many = (ClassCounts(k * np.array(seen, float), k * 100, np.ones(CLASSES)) for k in (4, 5))
+    for name in ("class_doubt", "class_rarity"):
+        np.testing.assert_allclose(
+            *(box_score_of(name, boxes_of(*found), counts) for counts in (few, many)), rtol=1e-3
+        )
 
 
 @given(found=sets, seen=st.lists(st.integers(0, 50), min_size=3, max_size=3), images=st.integers(1, 50))

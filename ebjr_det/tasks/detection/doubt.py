@@ -1,7 +1,7 @@
 """Deferral scores that look at a detector's boxes: how much doubt, about what, in how crowded a picture?
 
 One score = one small function of `Boxes` -> [images], higher = send to the teacher. s is a box's score, n_c
-the number of objects of class c in other pictures, v_c what the class is worth to the user. Sums run over all
+the number of objects of class c in N other pictures, v_c what the class is worth to the user. Sums run over all
 boxes of an image; an image without boxes has the sum 0.
 """
 
@@ -39,10 +39,11 @@ class ClassCounts:
 
     @property
     def per_object(self) -> FloatArray:
-        """[classes] v_c / (n_c + 1): what one object of the class adds to the metric; the 1 shrinks what
-        rests on a few objects only.
+        """[classes] v_c N / (n_c + 1): what one object of the class adds to the metric, in units of an average
+        picture's share; the 1 shrinks what rests on a few objects only. It does not grow with N, so that a
+        threshold from N pictures holds for counts from more.
         """
-        return np.asarray(self.worth / (self.seen + 1))
+        return np.asarray(self.worth * self.images / (self.seen + 1))
 
     def in_set(self, boxes: Boxes) -> FloatArray:
         """[classes] the same for a known set: v_c (1 - exp(-m)) / m, m objects being expected in it.
@@ -198,7 +199,7 @@ def nms_disagreement(boxes: Boxes, support: FloatArray) -> FloatArray:
     return boxes.total(boxes.score / (1 + support))
 
 
-@box_score("sum v_c s (1-s) / (n_c + 1)", "doubt, weighted as AP weighs classes", counts=True)
+@box_score("sum v_c s (1-s) N / (n_c + 1)", "doubt, weighted as AP weighs classes", counts=True)
 def class_doubt(boxes: Boxes, counts: ClassCounts) -> FloatArray:
     """Doubt in units of the metric: AP is a mean over classes, so one object of a rare class is worth many of
     a common one.
@@ -206,21 +207,22 @@ def class_doubt(boxes: Boxes, counts: ClassCounts) -> FloatArray:
     return boxes.total(counts.per_object[boxes.label] * boxes.score * (1 - boxes.score))
 
 
-@box_score("sum v_c s / (n_c + 1)", "expected objects, weighted as AP weighs classes", counts=True)
+@box_score("sum v_c s N / (n_c + 1)", "expected objects, weighted as AP weighs classes", counts=True)
 def class_rarity(boxes: Boxes, counts: ClassCounts) -> FloatArray:
     """How much of the metric hangs on this picture, sure or not."""
     return boxes.total(counts.per_object[boxes.label] * boxes.score)
 
 
 @box_score(
-    "sum v_c s (1-s) (1 - exp(-m_c)) / m_c, m_c expected in the set",
+    "sum v_c s (1-s) M (1 - exp(-m_c)) / m_c, m_c expected in the set of M pictures",
     "class_doubt, knowing the whole set",
     counts=True,
     whole_set=True,
 )
 def set_doubt(boxes: Boxes, counts: ClassCounts) -> FloatArray:
     """Doubt weighted by what each class weighs in this very set of pictures, judged without its truth."""
-    return boxes.total(counts.in_set(boxes)[boxes.label] * boxes.score * (1 - boxes.score))
+    per_object = boxes.images * counts.in_set(boxes)
+    return boxes.total(per_object[boxes.label] * boxes.score * (1 - boxes.score))
 
 
 def check_worth(worth: Mapping[str, float], class_names: Sequence[str]) -> FloatArray:

@@ -88,7 +88,7 @@ class DetectionRouter:
         return self._learned(boxes)[name] if name == LEARNED else box_score_of(name, boxes, self.counts)
 
     def _learned(self, boxes: Boxes) -> dict[str, FloatArray]:
-        """Predicted change of AP when an image moves to the teacher, [images]."""
+        """Predicted change of AP when an image moves to the teacher, times the fit's images, [images]."""
         if self.forest is None:
             return {}
         rows = class_rows(boxes, self.history)
