@@ -122,7 +122,9 @@ def joint_energy(logits: AnyLogits) -> FloatArray:
 
 @score("sigmoid of the second largest f", "ambiguity of names: the rival class", all_classes=True)
 def rival_class(logits: AnyLogits) -> FloatArray:
-    """How likely the next best class is by itself, in (0, 1); for heads with one sigmoid a class.
+    """How likely the next best class is by itself, in [0, 1]; for heads with one sigmoid a class.
+
+    A picture without boxes has no rival: near 0, the least doubtful.
 
     Raises:
         ConfigError: logits of one class, as a result file gives them.
