@@ -71,14 +71,21 @@ def finished_run(out: Path, images: Images, start: Callable[[PartStore], PairedR
 
 def clear_replay_folder(out: Path) -> None:
     """A replay replaces an earlier replay, which its inputs can make again, and nothing else."""
+    check_replay_folder(out)
     writable_folder(out)
-    if (out / CONFIG).is_file() and (out / CONFIG).read_bytes().startswith(b"replay:"):
-        for figure in [*out.glob("*_by_*.png"), *out.glob("*_by_*.svg")]:
-            figure.unlink()
-        for name in (SUMMARY, ANALYSIS):
-            (out / name).unlink(missing_ok=True)
-    elif any(out.iterdir()):
-        raise ConfigError(f"Expected an empty --out or an earlier replay, got other files in `{out}`.")
+    for figure in [*out.glob("*_by_*.png"), *out.glob("*_by_*.svg")]:
+        figure.unlink()
+    for name in (SUMMARY, ANALYSIS):
+        (out / name).unlink(missing_ok=True)
+
+
+def check_replay_folder(out: Path) -> None:
+    """Raises EbjrError where a replay may not be written: a folder of other files, or no folder at all."""
+    if out.exists():
+        writable_folder(out)
+        replayed = (out / CONFIG).is_file() and (out / CONFIG).read_bytes().startswith(b"replay:")
+        if any(out.iterdir()) and not replayed:
+            raise ConfigError(f"Expected an empty --out or an earlier replay, got other files in `{out}`.")
 
 
 def save_analysis(out: Path, analysis: Analysis, settings: str, environment: Mapping[str, Any]) -> None:

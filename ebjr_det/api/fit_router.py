@@ -9,16 +9,25 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm.auto import tqdm
 
-from ebjr_det.api.references import ReferenceFile, check_costs
+from ebjr_det.api.fit_settings import (
+    AUTO,
+    DEFAULTS,
+    VARIANTS,
+    check_places,
+    check_settings,
+    rescalings_of,
+    settings_of,
+)
+from ebjr_det.api.fit_settings import FitSettings as FitSettings
+from ebjr_det.api.references import check_costs
 from ebjr_det.api.replay import name_of
 from ebjr_det.api.report import report as write_report_of
 from ebjr_det.api.routing import DEFAULT_RATE, Scoring, at_rate
-from ebjr_det.config import RouterSection
+from ebjr_det.config import RouterSection, load_score_settings
 from ebjr_det.cost import CostModel
 from ebjr_det.environment import describe_environment
-from ebjr_det.errors import ConfigError, InvalidInput, did_you_mean
-from ebjr_det.files import writable_folder, write_text
-from ebjr_det.intervals import check_replicates
+from ebjr_det.errors import InvalidInput
+from ebjr_det.files import write_text
 from ebjr_det.records import save_run
 from ebjr_det.reporting.analysis import Analysis, Profile, Reference
 from ebjr_det.reporting.folder import CONFIG, RUN
@@ -32,44 +41,6 @@ from ebjr_det.tasks import build_task, room
 from ebjr_det.tradeoff import sweep_all
 from ebjr_det.types import FloatArray, Output, PairedRun, Task
 
-AUTO = "auto"
-VARIANTS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
-    f"{energy}_{label}": (energy, settings)
-    for energy in ("free_energy", "joint_energy")
-    for label, settings in (
-        ("top1", {"top_k": 1, "aggregate": "mean"}),
-        ("min", {"top_k": 10, "aggregate": "min"}),
-        ("logsumexp", {"top_k": 10, "aggregate": "logsumexp"}),
-        ("top100", {"top_k": 100, "aggregate": "mean"}),
-    )
-}
-"""Other ways from the energies of boxes to that of a picture: name -> score and settings."""
-
-
-class FitSettings(NamedTuple):
-    """How a router is fitted and chosen.
-
-    Attributes:
-        score, rescaling: to be saved; `auto` takes the best out of fold.
-        class_weights: what classes are worth by name, 1 where not named.
-        folds, seed: of the cross-validation; `replicates`: of the bootstrap.
-        cost: of both models; `references`: further single models; `rates`: deferral rates to print; for the
-            report, which takes the first rate for its chosen point.
-    """
-
-    score: str = AUTO
-    rescaling: str = AUTO
-    class_weights: Mapping[str, float] | None = None
-    folds: int = 5
-    seed: int = 0
-    replicates: int = 100
-    cost: CostModel = CostModel()
-    references: tuple[ReferenceFile, ...] = ()
-    rates: tuple[float, ...] = ()
-
-
-DEFAULTS = FitSettings()
-
 
 class FittedResult(NamedTuple):
     """What was tried, and the file."""
@@ -81,7 +52,10 @@ class FittedResult(NamedTuple):
 
 @dataclass(frozen=True)
 class _Source:
-    """Records to fit on, and names; that of the student only where it tells one student from another."""
+    """Records to fit on, and names; that of the student only where it tells one student from another.
+
+    `section` tells how logits became scores; its options are those of the score `decided`.
+    """
 
     run: PairedRun
     class_names: tuple[str, ...]
@@ -89,6 +63,8 @@ class _Source:
     student: str
     teacher: str
     title: str
+    section: RouterSection
+    decided: str = ""
 
 
 def fit_router(
@@ -107,7 +83,8 @@ def fit_router(
     paths = {name: Path(file) for name, file in files.items()}
     files_of = room(task, "replay")
     names = files_of.class_names(**paths) if hasattr(files_of, "class_names") else ()
-    scoring = Scoring.of(task, RouterSection()).of_classes(names)
+    section = RouterSection()
+    scoring = Scoring.of(task, section).of_classes(names)
     seen: list[int] = []
 
     def scores(output: Output) -> dict[str, FloatArray]:
@@ -120,7 +97,7 @@ def fit_router(
     others = {one.name: one.file for one in settings.references}
     run = files_of.load_pair(**paths, scores=scores, others=others)
     first, second = (name_of(paths[side]) for side in ("student", "teacher"))
-    source = _Source(run, names, len(names) or seen[0], "", second, f"{first} + {second}")
+    source = _Source(run, names, len(names) or seen[0], "", second, f"{first} + {second}", section)
     return _fit(source, Path(out), settings, report_dir)
 
 
@@ -141,7 +118,8 @@ def fit_router_on_run(
         ConfigError: an unknown score, rescaling or class.
     """
     run, analysis = load_folder(Path(run_dir))
-    if analysis.router is not None:
+    section = load_score_settings(Path(run_dir) / CONFIG)
+    if analysis.router is not None or section is None:
         raise InvalidInput(
             f"Expected a run without a fitted router, got one in `{run_dir}`. Its scores are "
             "rescaled already."
@@ -149,17 +127,17 @@ def fit_router_on_run(
     names, cost = analysis.class_names, analysis.cost
     own = settings._replace(cost=cost) if settings.cost == CostModel() else settings
     first, second = analysis.student.name, analysis.teacher.name
-    source = _Source(run, names, len(names), first, second, analysis.title)
+    source = _Source(run, names, len(names), first, second, analysis.title, section, analysis.score)
     return _fit(source, Path(out), own, report_dir)
 
 
 def _fit(source: _Source, out: Path, settings: FitSettings, report_dir: str | Path | None) -> FittedResult:
-    check_replicates(settings.replicates)
     run, task, router = source.run, build_task(source.run.task), room(source.run.task, "router")
     worth = router.check_worth(settings.class_weights or {}, source.class_names)
-    names = _rescalings(router, settings)
-    parts = folds(len(run), settings.folds, settings.seed)
-    writable_folder(out.parent)
+    check_settings(settings, run, router)
+    names, parts = rescalings_of(settings, router), folds(len(run), settings.folds, settings.seed)
+    folder = None if report_dir is None else Path(report_dir)
+    check_places(out, folder)
     fit = partial(router.fit_router, worth=worth, seed=settings.seed)
     learned = [fit] if settings.rescaling == "none" else [fit, fit]
     with tqdm(total=len(parts) * (len(names) + len(learned)) + 1, unit="fold", desc="fitting") as bar:
@@ -180,23 +158,10 @@ def _fit(source: _Source, out: Path, settings: FitSettings, report_dir: str | Pa
         bar.update()
     trial = _trial(source, whole, areas, by_rescaling, score, rescaling, settings)
     file = _file(source, trial, final, whole[rescaling], router)
+    if folder is not None:
+        _write_report(folder, whole[rescaling], trial, settings)
     file.save(out)
-    if report_dir is not None:
-        _write_report(Path(report_dir), whole[rescaling], trial, settings)
     return FittedResult(trial, file, out)
-
-
-def _rescalings(router: Any, settings: FitSettings) -> list[str]:
-    """Those to be tried."""
-    valid = list(router.RESCALING_NAMES)
-    if settings.rescaling == AUTO:
-        return valid
-    if settings.rescaling not in valid:
-        raise ConfigError(
-            f"Expected a known rescaling, got `{settings.rescaling}`. "
-            f"{did_you_mean(settings.rescaling, valid)}"
-        )
-    return [settings.rescaling]
 
 
 def _simplest(areas: Mapping[str, float], gap: float) -> str:
@@ -224,8 +189,6 @@ def _areas(run: PairedRun, task: Task, names: Sequence[str]) -> dict[str, float]
 def _chosen(wanted: str, areas: Mapping[str, float], router: Any) -> str:
     """The score to save: the wanted one, or the best that works on one picture."""
     if wanted != AUTO:
-        if wanted not in areas:
-            raise ConfigError(f"Expected a known score, got `{wanted}`. {did_you_mean(wanted, areas)}")
         return wanted
     live = [name for name in areas if name not in router.WHOLE_SET and name != "random"]
     return max(live, key=lambda name: areas[name])
@@ -266,7 +229,7 @@ def _formula(score: str, task: str) -> str:
 
 def _file(source: _Source, trial: RouterTrial, final: Any, crossed: PairedRun, router: Any) -> RouterFile:
     score = trial.report.analysis.score
-    base, how = VARIANTS.get(score, (score, {}))
+    base, how = settings_of(score, source.section, source.decided)
     rescaled = replace(source.run, student=final.rescale_records(source.run.student))
     header = RouterHeader(
         task=source.run.task,

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ebjr_det.config import RouterSection
+from ebjr_det.config import RouterSection, parse_section
 from ebjr_det.errors import ConfigError, InvalidInput, did_you_mean
 from ebjr_det.reporting.analysis import FittedUse
 from ebjr_det.reporting.report import ENERGY
@@ -61,7 +61,7 @@ class Scoring:
             fitted = room(task, "router").load_router(file.arrays) if file.arrays else None
         name = section.score or (ENERGY if file is None else file.header.score)
         if file is not None and name == file.header.score:
-            section = section.model_copy(update=file.header.settings)
+            section = parse_section(RouterSection, {**section.model_dump(), **file.header.settings})
         scoring = cls(task, name, section.model_copy(update={"score": name}), (), file, fitted)
         scoring._check_names()
         return scoring

@@ -24,6 +24,11 @@ class Group(click.RichGroup):
         return super().resolve_command(ctx, args)
 
 
+def fitted_router(path: Path) -> list[str]:
+    """The changes of a configuration by which a fitted router decides: a threshold of another score goes."""
+    return [f"router.file={path}", "router.score=null", "router.threshold=null"]
+
+
 def show(result: Any, as_json: bool) -> None:
     """A report: tables and findings for people, its summary for programs."""
     if as_json:

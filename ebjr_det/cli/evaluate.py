@@ -4,7 +4,7 @@ from pathlib import Path
 
 import rich_click as click
 
-from ebjr_det.cli.conventions import AS_JSON, PATH, infeasible_as_json, show
+from ebjr_det.cli.conventions import AS_JSON, PATH, fitted_router, infeasible_as_json, show
 
 
 @click.command()
@@ -35,7 +35,7 @@ def evaluate(
 
     short = {"device": device, "batch_size": batch_size, "workers": workers}
     overrides = [f"run.{key}={value}" for key, value in short.items() if value is not None]
-    fitted = [] if router is None else [f"router.file={router}", "router.score=null"]
+    fitted = [] if router is None else fitted_router(router)
     settings = load_config(config, [*fitted, *changes, *overrides])
     if print_config:
         click.echo(dump_config(settings), nl=False)

@@ -103,6 +103,8 @@ def _fit(
 
     for table in (result.trial.table(), *further_tables(result.trial.report)):
         print_table(table)
+    if unseen := result.trial.unseen_sentence():
+        click.echo(f"\n{unseen}")
     chosen = result.file.header
     click.echo(f"\n{result.path}: score {chosen.score}, student's scores rescaled: {chosen.rescaling}.")
     click.echo("Use it on other pictures: replay, evaluate and predict take --router FILE.")

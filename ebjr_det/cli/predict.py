@@ -4,7 +4,7 @@ from pathlib import Path
 
 import rich_click as click
 
-from ebjr_det.cli.conventions import AS_JSON, PATH, print_json
+from ebjr_det.cli.conventions import AS_JSON, PATH, fitted_router, print_json
 
 
 @click.command()
@@ -38,7 +38,7 @@ def predict(
     from ebjr_det import api
     from ebjr_det.environment import keep_freed_memory
 
-    fitted = [] if router is None else [f"router.file={router}", "router.score=null"]
+    fitted = [] if router is None else fitted_router(router)
     here = [] if device is None else [f"run.device={device}"]
     settings, known = api.load_settings(config, [*fitted, *changes, *here])
     keep_freed_memory()

@@ -11,7 +11,7 @@ from typing import Any, TypeVar, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from ebjr_det.config.sections import CONFIGS, BaseSection, EvaluateConfig, TrainConfig
+from ebjr_det.config.sections import CONFIGS, BaseSection, EvaluateConfig, RouterSection, TrainConfig
 from ebjr_det.errors import ConfigError, EbjrError, did_you_mean
 from ebjr_det.files import checksum, existing_file
 from ebjr_det.plain_yaml import FlatDumper, FlatLoader
@@ -61,6 +61,20 @@ def load_weights(path: str | Path) -> dict[str, float]:
     ):
         raise ConfigError(f"Expected class names with numbers in `{path}`, got {reprlib.repr(content)}.")
     return {name: float(weight) for name, weight in content.items()}
+
+
+def load_score_settings(path: str | Path) -> RouterSection | None:
+    """How logits became scores in a finished run, from its settings; None where routers were fitted on it.
+
+    Raises:
+        EbjrError: no such file, or no such settings.
+    """
+    content = _read(path, ())
+    if "fit_router" in content:
+        return None
+    section = content if "replay" in content else content.get("router", {})
+    names = ("options", "top_k", "aggregate")
+    return parse_section(RouterSection, {name: section[name] for name in names if name in section})
 
 
 def _read(path: str | Path, changes: Iterable[str]) -> dict[str, Any]:

@@ -40,6 +40,22 @@ class RouterTrial:
         low, high = self.ends
         return np.asarray((line - low) / (high - low)) if high > low else np.full(len(line), np.nan)
 
+    def unseen_classes(self) -> list[str]:
+        """Names of the classes of which the pictures show no object; they have no AP to learn from."""
+        side = self.report.task.quality_name
+        return [row["class"] for row in self.report.class_rows() if row["teacher"][side] is None]
+
+    def unseen_sentence(self) -> str:
+        """The same for people; empty where every class was seen."""
+        names, classes = self.unseen_classes(), len(self.report.class_rows())
+        if not names:
+            return ""
+        shown = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
+        return (
+            f"{len(names)} of {classes} classes {'were' if len(names) > 1 else 'was'} never seen: {shown}. "
+            "Nothing could be learned of them."
+        )
+
     def rows(self) -> list[dict[str, Any]]:
         """One row a score, the best first, then a coin, the oracle and the published curve."""
         report, rates = self.report, list(PUBLISHED)
@@ -115,6 +131,7 @@ class RouterTrial:
             "teacher_quality": self.ends[1],
             "score": self.report.analysis.score,
             "rescaling": self.rescaling,
+            "unseen_classes": self.unseen_classes(),
             "area_by_rescaling": dict(self.by_rescaling),
             "scores": self.rows(),
         }

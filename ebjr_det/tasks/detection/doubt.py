@@ -1,8 +1,8 @@
 """Deferral scores that look at a detector's boxes: how much doubt, about what, in how crowded a picture?
 
 One score = one small function of `Boxes` -> [images], higher = send to the teacher. s is a box's score, n_c
-the number of objects of class c in N other pictures, v_c what the class is worth to the user. Sums run over all
-boxes of an image; an image without boxes has the sum 0.
+the number of objects of class c in N other pictures, v_c what the class is worth to the user. Sums run over
+all boxes of an image; an image without boxes has the sum 0.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -39,9 +39,9 @@ class ClassCounts:
 
     @property
     def per_object(self) -> FloatArray:
-        """[classes] v_c N / (n_c + 1): what one object of the class adds to the metric, in units of an average
-        picture's share; the 1 shrinks what rests on a few objects only. It does not grow with N, so that a
-        threshold from N pictures holds for counts from more.
+        """[classes] v_c N / (n_c + 1): what one object of the class adds to the metric, in units of an
+        average picture's share; the 1 shrinks what rests on a few objects only. It does not grow with N, so
+        that a threshold from N pictures holds for counts from more.
         """
         return np.asarray(self.worth * self.images / (self.seen + 1))
 

@@ -1,0 +1,107 @@
+"""How routers are fitted, and what of it can be refused before anything is fitted."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ebjr_det.api.references import ReferenceFile
+from ebjr_det.config import RouterSection
+from ebjr_det.cost import CostModel
+from ebjr_det.errors import ConfigError, InvalidInput, did_you_mean
+from ebjr_det.files import writable_folder
+from ebjr_det.intervals import check_replicates
+from ebjr_det.router import check_rate
+from ebjr_det.run_folder import check_replay_folder
+from ebjr_det.scores import SCORES
+from ebjr_det.types import PairedRun
+
+AUTO = "auto"
+VARIANTS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    f"{energy}_{label}": (energy, settings)
+    for energy in ("free_energy", "joint_energy")
+    for label, settings in (
+        ("top1", {"top_k": 1, "aggregate": "mean"}),
+        ("min", {"top_k": 10, "aggregate": "min"}),
+        ("logsumexp", {"top_k": 10, "aggregate": "logsumexp"}),
+        ("top100", {"top_k": 100, "aggregate": "mean"}),
+    )
+}
+"""Other ways from the energies of boxes to that of a picture: name -> score and settings."""
+
+
+class FitSettings(NamedTuple):
+    """How a router is fitted and chosen.
+
+    Attributes:
+        score, rescaling: to be saved; `auto` takes the best out of fold.
+        class_weights: what classes are worth by name, 1 where not named.
+        folds, seed: of the cross-validation; `replicates`: of the bootstrap.
+        cost: of both models; `references`: further single models; `rates`: deferral rates to print; for the
+            report, which takes the first rate for its chosen point.
+    """
+
+    score: str = AUTO
+    rescaling: str = AUTO
+    class_weights: Mapping[str, float] | None = None
+    folds: int = 5
+    seed: int = 0
+    replicates: int = 100
+    cost: CostModel = CostModel()
+    references: tuple[ReferenceFile, ...] = ()
+    rates: tuple[float, ...] = ()
+
+
+DEFAULTS = FitSettings()
+
+
+def check_settings(settings: FitSettings, run: PairedRun, router: Any) -> None:
+    """Raises ConfigError for what no fit on this run could give: a score, a rescaling, a rate."""
+    check_replicates(settings.replicates)
+    for rate in settings.rates:
+        check_rate(rate)
+    rescalings_of(settings, router)
+    name = settings.score
+    there = {*run.scores, *(router.FORMULAS.keys() - router.CANDIDATES)}
+    if name == AUTO or name in there:
+        return
+    if name in SCORES or name in router.FORMULAS:
+        lacks = "raw candidates" if name in router.CANDIDATES else "the logits of all classes"
+        raise ConfigError(
+            f"Expected a score that these answers allow, got `{name}`, for which they lack {lacks}. "
+            "Fit on an evaluated run of the models themselves, or choose another score."
+        )
+    raise ConfigError(f"Expected a known score, got `{name}`. {did_you_mean(name, sorted(there))}")
+
+
+def check_places(out: Path, report_dir: Path | None) -> None:
+    """Raises EbjrError where the router or its report cannot be written."""
+    if out.is_dir():
+        raise InvalidInput(f"Expected a file for the router, got the folder `{out}`.")
+    if report_dir is not None:
+        check_replay_folder(report_dir)
+    writable_folder(out.parent)
+
+
+def rescalings_of(settings: FitSettings, router: Any) -> list[str]:
+    """Those to be tried."""
+    valid = list(router.RESCALING_NAMES)
+    if settings.rescaling == AUTO:
+        return valid
+    if settings.rescaling not in valid:
+        raise ConfigError(
+            f"Expected a known rescaling, got `{settings.rescaling}`. "
+            f"{did_you_mean(settings.rescaling, valid)}"
+        )
+    return [settings.rescaling]
+
+
+def settings_of(score: str, section: RouterSection, decided: str) -> tuple[str, dict[str, Any]]:
+    """A registered score and all that turns logits into it, so that other settings cannot change it.
+
+    Args:
+        score: of a run; a name of `VARIANTS` has settings of its own.
+        section: the run's settings, the options of which are those of `decided` alone.
+    """
+    base, own = VARIANTS.get(score, (score, {}))
+    options = section.options if base == decided else {}
+    return base, {"top_k": section.top_k, "aggregate": section.aggregate, "options": options, **own}
