@@ -176,7 +176,8 @@ class Scoring:
         if self.file is None:
             return run, None
         header = self.file.header
-        check_student(self.file.student_scores, self._room.student_numbers(run), str(self.section.file))
+        sizes, here = (len(header.image_ids), len(run)), self._room.student_numbers(run)
+        check_student(self.file.student_scores, here, str(self.section.file), sizes)
         known = shared_images(header.image_ids, header.coins, run.image_ids, run.scores["random"])
         if known.all():
             raise InvalidInput(

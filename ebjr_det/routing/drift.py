@@ -51,14 +51,21 @@ def distance(first: FloatArray, second: FloatArray) -> float:
     return float(ks_2samp(first, second, method="asymp").statistic)
 
 
-def check_student(reference: FloatArray, scores: FloatArray, where: str) -> None:
-    """Raises InvalidInput where the student's numbers are not those of the student of the fit."""
+def check_student(
+    reference: FloatArray, scores: FloatArray, where: str, images: tuple[int, int] | None = None
+) -> None:
+    """Raises InvalidInput where the student's numbers are not those of the student of the fit.
+
+    Args:
+        images: how many pictures are behind both; few differ more, and 999 of 1000 such samples pass.
+    """
     found = distance(reference, scores)
-    if found > OTHER_STUDENT:
+    chance = 0.0 if images is None else 1.95 * float(np.sqrt(1 / images[0] + 1 / images[1]))
+    limit = max(OTHER_STUDENT, chance)
+    if found > limit:
         raise InvalidInput(
             f"Expected a router made for this student, got `{where}` for one whose scores are distributed "
-            f"otherwise: distance {found:.2f}, at most {OTHER_STUDENT:g} for one student. Fit a router "
-            "on these."
+            f"otherwise: distance {found:.2f}, at most {limit:.2g} for one student. Fit a router on these."
         )
 
 

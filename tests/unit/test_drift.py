@@ -85,6 +85,16 @@ def test_another_student_is_refused_with_the_distance():
     assert "\n" not in str(caught.value)
 
 
+def test_few_pictures_may_differ_more_before_they_are_another_students():
+    few = np.random.default_rng(4).normal(0.3, 1, 20)
+    assert OTHER_STUDENT < distance(FIT, few) < 0.4
+    check_student(FIT, few, "r.safetensors", (1000, 20))
+    with pytest.raises(InvalidInput, match="distance"):
+        check_student(FIT, few, "r.safetensors", (1000, 1000))
+    with pytest.raises(InvalidInput, match="distance"):
+        check_student(FIT, few + 5, "r.safetensors", (1000, 20))
+
+
 # --- Whose pictures ---
 
 FITTED, COINS = ("a", "b", "c"), (0.1, 0.2, 0.3)
