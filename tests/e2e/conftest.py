@@ -1,0 +1,128 @@
+"""Made-up result files for the commands that fit routers, and one router that was fitted on them."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ebjr_det.cli import cli
+from ebjr_det.exits import run_safely
+
+CLASSES = ("ant", "bee", "cow", "dog")
+QUICK = ("--folds", 2, "--bootstrap", 5)
+
+
+def box(generator: np.random.Generator) -> list[float]:
+    return [*generator.uniform(0, 200, 2).round(2).tolist(), *generator.uniform(10, 100, 2).round(2).tolist()]
+
+
+@dataclass(frozen=True)
+class Detectors:
+    """Three files of one set of pictures, as the options of commands."""
+
+    annotations: Path
+    student: Path
+    teacher: Path
+
+    @property
+    def options(self) -> list[object]:
+        return [part for name, path in self.__dict__.items() for part in (f"--{name}", path)]
+
+    def changed(self, folder: Path, name: str, content: object) -> "Detectors":
+        """The same with one file of other content."""
+        path = folder / f"changed_{name}.json"
+        path.write_text(json.dumps(content))
+        return Detectors(**{**self.__dict__, name: path})
+
+
+def write_detectors(
+    folder: Path, ids: range, seed: int, used: int = len(CLASSES), names: tuple[str, ...] = CLASSES
+) -> Detectors:
+    """Objects of skewed classes, a student that finds six of ten and a teacher that finds nine, both with
+    invented boxes; a picture's content follows from its id and the seed alone.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    objects: list[dict] = []
+    found: dict[str, list[dict]] = {"student": [], "teacher": []}
+    for image in ids:
+        generator = np.random.default_rng([seed, image])
+        for _ in range(generator.integers(1, 5)):
+            real, label = box(generator), int(used * generator.random() ** 2) + 1
+            own = {"image_id": image, "category_id": label, "bbox": real}
+            objects.append(own | {"id": len(objects) + 1, "area": real[2] * real[3], "iscrowd": 0})
+            for side, share, error in (("student", 0.6, 0.15), ("teacher", 0.9, 0.05)):
+                if generator.random() < share:
+                    near = np.abs(np.array(real) + generator.normal(0, error, 4) * (real[2:] * 2))
+                    found[side].append(own | {"bbox": near.tolist(), "score": float(generator.beta(4, 2))})
+        for side in found:
+            for _ in range(4):
+                entry = {"image_id": image, "category_id": int(generator.integers(1, len(names) + 1))}
+                found[side].append(entry | {"bbox": box(generator), "score": float(generator.beta(1, 6))})
+    truth = {
+        "images": [{"id": i, "file_name": f"{i}.jpg", "width": 320, "height": 320} for i in ids],
+        "annotations": objects,
+        "categories": [{"id": key, "name": name} for key, name in enumerate(names, start=1)],
+    }
+    files = Detectors(*(folder / f"{name}.json" for name in ("truth", "student", "teacher")))
+    for path, content in zip(files.__dict__.values(), (truth, *found.values()), strict=True):
+        path.write_text(json.dumps(content))
+    return files
+
+
+def run_command(*args: object) -> int:
+    return run_safely(lambda: cli([str(arg) for arg in args], standalone_mode=False))
+
+
+@pytest.fixture(scope="session")
+def command():
+    """A function: arguments of `ebjr-det` -> exit code."""
+    return run_command
+
+
+@pytest.fixture(scope="session")
+def make_detectors():
+    """A function: folder, ids, seed, number of annotated classes, names of classes -> `Detectors`."""
+    return write_detectors
+
+
+@pytest.fixture(scope="session")
+def fitted_on(tmp_path_factory: pytest.TempPathFactory) -> Detectors:
+    """The files of pictures 1 to 70."""
+    return write_detectors(tmp_path_factory.mktemp("fitted_on"), range(1, 71), 0)
+
+
+@pytest.fixture(scope="session")
+def others(tmp_path_factory: pytest.TempPathFactory) -> Detectors:
+    """The files of pictures 71 to 120, of the same two detectors."""
+    return write_detectors(tmp_path_factory.mktemp("others"), range(71, 121), 0)
+
+
+@pytest.fixture(scope="session")
+def fitted(fitted_on: Detectors, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `router.safetensors` and its whole `report`."""
+    folder = tmp_path_factory.mktemp("fitted")
+    given = ["--report", folder / "report", "--out", folder / "router.safetensors"]
+    costs = ["--student-macs", "1e9", "--teacher-macs", "9e9"]
+    assert run_command("fit-router", "detection", *fitted_on.options, *QUICK, *costs, *given) == 0
+    return folder
+
+
+@pytest.fixture(scope="session")
+def classifiers(tmp_path_factory: pytest.TempPathFactory):
+    """A function: images, seed, classes -> options of two classifiers' logits and labels, with ids."""
+
+    def write(images: range, seed: int, classes: int = 5) -> list[object]:
+        folder, width = tmp_path_factory.mktemp("logits"), len(images)
+        generator = np.random.default_rng([seed, images.start])
+        labels, ids = generator.integers(classes, size=width), np.array([f"i{n}" for n in images])
+        options: list[object] = []
+        for side, hint in (("student", 1.2), ("teacher", 5.0)):
+            logits = generator.normal(size=(width, classes)) + hint * np.eye(classes)[labels]
+            np.savez(folder / f"{side}.npz", logits=logits, image_ids=ids)
+            options += [f"--{side}-logits", folder / f"{side}.npz"]
+        np.savez(folder / "labels.npz", labels=labels, image_ids=ids)
+        return [*options, "--labels", folder / "labels.npz"]
+
+    return write
