@@ -32,7 +32,7 @@ def evaluate(config: EvaluateConfig, out: str | Path, *, resume: bool = False) -
     """
     from ebjr_det.pair import Pair, with_latency
 
-    scoring = Scoring.of(config.task, config.router)
+    scoring = Scoring.of(config.task, config.router).live()
     router = scoring.section
     target = _target(router)
     pair = Pair.build(config.model_copy(update={"router": router}))

@@ -71,7 +71,7 @@ def predict(
     Raises:
         ConfigError: no threshold. InvalidInput: no picture, or none that can be decoded.
     """
-    scoring = Scoring.of(config.task, config.router)
+    scoring = Scoring.of(config.task, config.router).live()
     router = scoring.section
     chosen = scoring.threshold_for(rate) if rate is not None else threshold
     chosen = router.threshold if chosen is None else chosen

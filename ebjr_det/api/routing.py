@@ -100,6 +100,15 @@ class Scoring:
             )
         return scoring
 
+    def live(self) -> "Scoring":
+        """The same. Raises ConfigError where the score needs the whole set, not one picture at a time."""
+        if self.name in self._room.WHOLE_SET:
+            raise ConfigError(
+                f"Expected a score that one picture has on its own, got `{self.name}`, which looks at the "
+                "whole set. It works in replay; choose another one here."
+            )
+        return self
+
     def of_student(self, name: str) -> "Scoring":
         """The same. Raises InvalidInput where the router was fitted for a student of another name."""
         header = self.file.header if self.file is not None else None
@@ -140,11 +149,6 @@ class Scoring:
         name = self.name
         if name in SCORES:
             return self._of_logits(name, output.logits)
-        if name in self._room.WHOLE_SET:
-            raise ConfigError(
-                f"Expected a score that one picture has on its own, got `{name}`, which looks at the "
-                "whole set. It works in replay; choose another one here."
-            )
         if self.fitted is not None:
             found: FloatArray = self.fitted.score(name, output)
         else:

@@ -37,7 +37,10 @@ def predict(
     """
     from ebjr_det import api
     from ebjr_det.environment import keep_freed_memory
+    from ebjr_det.errors import ConfigError
 
+    if threshold is not None and rate is not None:
+        raise ConfigError("Expected either a threshold or a rate, got both.")
     fitted = [] if router is None else fitted_router(router)
     here = [] if device is None else [f"run.device={device}"]
     settings, known = api.load_settings(config, [*fitted, *changes, *here])

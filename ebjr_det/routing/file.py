@@ -133,3 +133,8 @@ def check_classes(header: RouterHeader, class_names: Sequence[str], where: str) 
             f"Expected a router made for the {len(names)} classes of the data, got `{where}` for "
             f"{len(header.class_names)}, {got}. Fit a router on these classes."
         )
+    if names and header.classes not in (0, len(names)):
+        raise InvalidInput(
+            f"Expected a router made for the {len(names)} classes of the data, got `{where}` for "
+            f"{header.classes}. Fit a router on these classes."
+        )

@@ -23,7 +23,7 @@ OF_RESULT_FILES = (
     ENERGIES
     | {name for name, score in SCORES.items() if not score.all_classes}
     | {name for name, score in BOX_SCORES.items() if not score.candidates}
-    | {"learned"}
+    | {"learned", "learned_features"}
 )
 
 
@@ -130,7 +130,7 @@ def test_one_seed_gives_one_file_and_another_seed_another(fitted, fitted_on, tmp
     assert (tmp_path / "other").read_bytes() != first
 
 
-@pytest.mark.parametrize("score", ["doubt", "free_energy", "free_energy_min", "learned", "set_doubt"])
+@pytest.mark.parametrize("score", ["free_energy_min", "learned", "set_doubt"])
 def test_a_score_and_a_rescaling_are_saved_as_asked_for(score, fitted_on, tmp_path, command, capsys):
     given = ["--score", score, "--rescaling", "affine", "--out", tmp_path / "r.safetensors"]
     said = fit(command, capsys, "detection", *fitted_on.options, *given, "--report", tmp_path / "report")
@@ -194,8 +194,9 @@ def test_classes_that_no_picture_shows_are_named(used, says, make_detectors, tmp
     assert command("fit-router", "detection", *files.options, *QUICK, "--out", out) == 0
     assert says in capsys.readouterr().out
     assert RouterFile.load(out).header.evidence["unseen_classes"] == ["ant", "bee", "cow", "dog"][used:]
-    assert command("replay", "detection", *make_detectors(tmp_path / "n", range(100, 130), 3, used=used).options,
-                   "--router", out, "--bootstrap", 5, "--out", tmp_path / "run") == 0  # fmt: skip
+    others = make_detectors(tmp_path / "others", range(100, 130), 3, used=used)
+    args = ["--router", out, "--bootstrap", 5, "--out", tmp_path / "run"]
+    assert command("replay", "detection", *others.options, *args) == 0
 
 
 # --- Classifiers ---

@@ -1,0 +1,361 @@
+"""A fitted router on other pictures: what it may see, what it changes, and what it says of itself."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from ebjr_det.records import load_run
+from ebjr_det.router import threshold_for_rate
+from ebjr_det.routing.file import RouterFile
+from ebjr_det.tasks.detection.scenes import draw_scene
+
+ROOT = Path(__file__).resolve().parents[2]
+QUICKSTART = ROOT / "configs" / "quickstart.yaml"
+QUICK = ["--folds", 2, "--bootstrap", 5]
+
+
+def summary_of(folder: Path) -> dict:
+    return json.loads((folder / "summary.json").read_text())
+
+
+def scores_of(folder: Path) -> dict[str, list[str]]:
+    """The columns of `routes.csv`, but those that need labels."""
+    with (folder / "routes.csv").open() as opened:
+        rows = list(csv.DictReader(opened))
+    return {name: [row[name] for row in rows] for name in rows[0] if name != "reward"}
+
+
+@pytest.fixture
+def replay(command, tmp_path, capsys):
+    """A function: name of the run folder, files, further options -> the folder."""
+
+    def run(name, files, *options):
+        out = tmp_path / name
+        code = command("replay", "detection", *files.options, "--bootstrap", 5, *options, "--out", out)
+        assert code == 0, capsys.readouterr().err
+        return out
+
+    return run
+
+
+@pytest.fixture
+def router(fitted):
+    return fitted / "router.safetensors"
+
+
+# --- Pictures of the fit ---
+
+
+def test_on_the_pictures_of_the_fit_a_replay_is_refused(fitted_on, router, tmp_path, command, capsys):
+    args = [*fitted_on.options, "--router", router, "--bootstrap", 5, "--out", tmp_path / "out"]
+    assert command("replay", "detection", *args) == 2
+    message = capsys.readouterr().err.strip()
+    assert len(message.splitlines()) == 1
+    assert "70" in message
+    assert str(router) in message
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture(scope="module")
+def mixed(make_detectors, tmp_path_factory):
+    """Pictures 51 to 120, of which the fit saw 51 to 70, and of the same content pictures 71 to 120."""
+    folder = tmp_path_factory.mktemp("mixed")
+    return make_detectors(folder / "mixed", range(51, 121), 0)
+
+
+def test_of_a_mix_only_the_unseen_pictures_are_in_any_number(mixed, others, router, replay):
+    both = replay("both", mixed, "--router", router, "--rates", "0.2,0.5")
+    alone = replay("alone", others, "--router", router, "--rates", "0.2,0.5")
+    seen = [str(image) for image in range(51, 71)]
+    of_both, of_alone = summary_of(both), summary_of(alone)
+    assert of_both["router"].pop("left_out") == seen
+    assert of_alone["router"].pop("left_out") == []
+    assert of_both["images"] == of_alone["images"] == 50
+    # a score that knows the whole set knows the boxes of the seen pictures too, which need no label
+    knows_the_set = [o[key].pop("set_doubt") for o in (of_both, of_alone) for key in
+                     ("scores", "score_intervals", "score_minus_free_energy", "coin_to_oracle")]  # fmt: skip
+    assert len(knows_the_set) == 8
+    for key in of_alone:
+        if key != "run_dir":
+            assert of_both[key] == of_alone[key], key
+    first, second = scores_of(both), scores_of(alone)
+    assert first.pop("set_doubt") != second.pop("set_doubt")
+    assert first == second
+    assert not set(seen) & set(first["image_id"])
+    analysis = json.loads((both / "analysis.json").read_text())
+    assert analysis["router"]["left_out"] == seen
+    assert load_run(both / "run.npz").image_ids == tuple(map(str, range(51, 121)))
+    assert "20" in next(line for line in (both / "table.md").read_text().splitlines() if "left out" in line)
+
+
+def test_a_report_redraws_it_without_the_pictures_of_the_fit(mixed, router, replay, command):
+    run = replay("both", mixed, "--router", router)
+    before = {path.name: path.read_bytes() for path in run.iterdir()}
+    assert command("report", run) == 0
+    assert {path.name: path.read_bytes() for path in run.iterdir()} == before
+
+
+def test_calibration_does_not_use_them_either(mixed, others, router, replay, command, capsys):
+    found = {}
+    for name, files in (("both", mixed), ("alone", others)):
+        run = replay(name, files, "--router", router)
+        capsys.readouterr()
+        assert command("calibrate", run, "--deferral-rate", "0.4", "--json") == 0
+        found[name] = json.loads(capsys.readouterr().out)
+        assert found[name].pop("run_dir")
+    assert found["both"]["calibration"]["images"] + found["both"]["report"]["images"] == 50
+    assert found["both"] == found["alone"]
+
+
+def test_ids_that_merely_count_are_other_pictures(make_detectors, tmp_path, router, replay):
+    strangers = make_detectors(tmp_path / "strangers", range(1001, 1051), 0)
+    for path in strangers.__dict__.values():
+        content = json.loads(path.read_text())
+        entries = content["annotations"] + content["images"] if isinstance(content, dict) else content
+        for entry in entries:
+            key = "image_id" if "image_id" in entry else "id"
+            entry[key] -= 1000
+            if "file_name" in entry:
+                entry["file_name"] = f"{entry['id']}.jpg"
+        path.write_text(json.dumps(content))
+    facts = summary_of(replay("run", strangers, "--router", router))
+    assert (facts["images"], facts["router"]["left_out"]) == (50, [])
+
+
+# --- Labels ---
+
+
+@pytest.mark.parametrize("score", ["learned", "set_doubt"])
+def test_labels_of_the_replayed_pictures_never_matter_for_routing(score, others, router, replay, tmp_path):
+    truth = json.loads(others.annotations.read_text())
+    generator = np.random.default_rng(0)
+    images = generator.permutation([one["image_id"] for one in truth["annotations"]]).tolist()
+    labels = generator.integers(1, 5, len(images)).tolist()
+    for one, image, label in zip(truth["annotations"], images, labels, strict=True):
+        one |= {"image_id": image, "category_id": label}
+    shuffled = others.changed(tmp_path, "annotations", truth)
+    how = ["--router", router, *([] if score is None else ["--score", score])]
+    right, wrong = replay("right", others, *how), replay("wrong", shuffled, *how)
+    assert summary_of(right)["teacher"]["quality"] > 2 * summary_of(wrong)["teacher"]["quality"]
+    assert scores_of(right) == scores_of(wrong)
+
+
+# --- What a router changes ---
+
+
+def test_records_are_rescaled_and_the_student_alone_stays_as_good(others, router, replay):
+    plain, routed = replay("plain", others), replay("routed", others, "--router", router)
+    header = RouterFile.load(router).header
+    assert header.rescaling != "none"
+    before, after = (load_run(run / "run.npz") for run in (plain, routed))
+    assert not np.allclose(before.student["score"], after.student["score"])
+    for name in set(before.student) - {"score"}:
+        np.testing.assert_array_equal(before.student[name], after.student[name])
+    np.testing.assert_array_equal(before.teacher["score"], after.teacher["score"])
+    for side in ("student", "teacher"):
+        assert summary_of(plain)[side]["quality"] == pytest.approx(summary_of(routed)[side]["quality"])
+    np.testing.assert_array_equal(before.scores["free_energy"], after.scores["free_energy"])
+
+
+def test_the_routers_score_decides_unless_another_is_asked_for(others, router, replay):
+    header = RouterFile.load(router).header
+    own, energy = (replay(name, others, "--router", router, *how)
+                   for name, how in (("own", []), ("energy", ["--score", "free_energy"])))  # fmt: skip
+    assert summary_of(own)["score"] == header.score
+    other = summary_of(energy)
+    assert other["score"] == "free_energy"
+    assert other["router"]["drift"] is None
+    assert other["router"]["rescaling"] == header.rescaling
+    assert set(other["scores"]) == set(summary_of(own)["scores"]) >= {"learned", "class_doubt", "set_doubt"}
+    np.testing.assert_array_equal(*(load_run(run / "run.npz").student["score"] for run in (own, energy)))
+
+
+def test_rates_asked_and_got_are_in_the_summary_the_table_and_on_the_page(others, router, replay):
+    run, file = replay("run", others, "--router", router), RouterFile.load(router)
+    scores = load_run(run / "run.npz").scores[file.header.score]
+    drift = summary_of(run)["router"]["drift"]
+    assert drift["asked"] == [0.1, 0.2, 0.3, 0.5, 0.8]
+    for asked, got in zip(drift["asked"], drift["got"], strict=True):
+        assert got == np.mean(scores > threshold_for_rate(file.reference, asked))
+        for name in ("table.md", "report.html"):
+            text = (run / name).read_text()
+            assert "got here %" in text
+            assert f"{100 * got:.1f}" in text
+    assert summary_of(run)["router"]["fitted_on"] == 70
+    # on pictures of one source a threshold survives: no systematic error from fewer pictures out of fold
+    assert np.abs(np.subtract(drift["got"], drift["asked"])).max() < 0.2
+
+
+@pytest.mark.parametrize("score", ["class_rarity", "learned"])
+def test_thresholds_of_class_weighted_scores_survive(
+    score, fitted_on, make_detectors, replay, tmp_path, command
+):
+    router = tmp_path / "r.safetensors"
+    given = ["--score", score, "--rescaling", "none", "--out", router]
+    assert command("fit-router", "detection", *fitted_on.options, *QUICK, *given) == 0
+    files = make_detectors(tmp_path / "files", range(200, 320), 0)
+    drift = summary_of(replay("run", files, "--router", router))["router"]["drift"]
+    assert not drift["moved"], drift
+    assert np.abs(np.subtract(drift["got"], drift["asked"])).max() < 0.2, drift
+
+
+def test_a_router_of_classifiers_works_in_a_replay(classifiers, tmp_path, command, capsys):
+    router = tmp_path / "r.safetensors"
+    fitted, mixed, alone = (classifiers(ids, 0) for ids in (range(200), range(150, 350), range(200, 400)))
+    args = [*fitted, *QUICK, "--score", "learned", "--out", router]
+    assert command("fit-router", "classification", *args) == 0
+    args = ["--router", router, "--bootstrap", 5, "--out", tmp_path / "run"]
+    assert command("replay", "classification", *alone, *args) == 0
+    summary = summary_of(tmp_path / "run")
+    assert (summary["score"], summary["images"]) == ("learned", 200)
+    assert summary["router"]["drift"]["asked"] == [0.1, 0.2, 0.3, 0.5, 0.8]
+    # ids of other answers: none of the fit's pictures is known again
+    assert command("replay", "classification", *mixed, *args) == 0
+    assert summary_of(tmp_path / "run")["images"] == 200
+    capsys.readouterr()
+    assert command("replay", "classification", *fitted, *args[:-1], tmp_path / "again") == 2
+    assert "200" in capsys.readouterr().err
+
+
+# --- The live pair ---
+
+CHEAP = ["latency.measure=false", "run.bootstrap=5", "router.target=null"]
+
+
+def evaluate_args(first: int, last: int) -> list[object]:
+    ids = f"data.ids=[{','.join(map(str, range(first, last + 1)))}]"
+    return [QUICKSTART, *(f"--set={change}" for change in (ids, *CHEAP))]
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory, command):
+    """A run of scenes 1 to 20, a router from it, and a run of scenes 18 to 30 that it routes."""
+    folder = tmp_path_factory.mktemp("live")
+    router = folder / "router.safetensors"
+    assert command("evaluate", *evaluate_args(1, 20), "--out", folder / "first") == 0
+    given = ["--rescaling", "affine", "--score", "class_doubt", "--report", folder / "report"]
+    assert command("fit-router", "run", folder / "first", *QUICK, *given, "--out", router) == 0
+    args = [*evaluate_args(18, 30), "--router", router, "--out", folder / "second"]
+    assert command("evaluate", *args) == 0
+    return folder, args
+
+
+def test_an_evaluation_is_routed_by_the_file_and_reports_what_it_has_not_seen(live):
+    folder, _ = live
+    file, run = RouterFile.load(folder / "router.safetensors"), folder / "second"
+    settings = yaml.safe_load((run / "config.yaml").read_text())["router"]
+    assert settings["file"] == str(folder / "router.safetensors")
+    assert settings["score"] == "class_doubt"
+    summary = summary_of(run)
+    assert (summary["score"], summary["images"]) == ("class_doubt", 10)
+    assert summary["router"]["left_out"] == ["18", "19", "20"]
+    assert summary["router"]["drift"]["asked"] == [0.1, 0.2, 0.3, 0.5, 0.8]
+    assert not {"18", "19", "20"} & set(scores_of(run)["image_id"])
+    assert file.header.student == summary["student"]["name"]
+    assert "learned" in summary["scores"]
+
+
+def test_the_live_students_answers_are_rescaled_as_records_are(live, command):
+    folder, _ = live
+    plain, routed = (load_run(folder / name / "run.npz") for name in ("first", "second"))
+    for image in ("18", "20"):
+        (own,), (other,) = (np.flatnonzero(np.array(run.image_ids) == image) for run in (plain, routed))
+        first, second = (
+            run.student["score"][run.student["counts"][:at].sum() :][: run.student["counts"][at]]
+            for run, at in ((plain, own), (routed, other))
+        )
+        assert len(first) == len(second) > 0
+        assert not np.allclose(first, second)
+        np.testing.assert_array_equal(np.argsort(first), np.argsort(second))
+
+
+def test_it_goes_on_with_resume(live, command, capsys):
+    folder, args = live
+    before = summary_of(folder / "second")
+    assert command("evaluate", *args) == 2
+    assert command("evaluate", *args, "--resume") == 0
+    assert summary_of(folder / "second") == before
+    other = folder / "other.safetensors"
+    assert command("fit-router", "run", folder / "first", *QUICK, "--seed", 5, "--out", other) == 0
+    capsys.readouterr()
+    args = [*args[: args.index("--router")], "--router", other, *args[args.index("--out") :], "--resume"]
+    assert command("evaluate", *args) == 2
+    assert "router.file" in capsys.readouterr().err
+    assert summary_of(folder / "second") == before
+
+
+def test_a_run_that_a_router_routed_is_no_ground_for_another_one(live, command, capsys, tmp_path):
+    folder, _ = live
+    for run in ("second", "report"):
+        capsys.readouterr()
+        assert command("fit-router", "run", folder / run, *QUICK, "--out", tmp_path / "r.safetensors") == 2
+        assert "without a fitted router" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pictures")
+    for index in range(40, 44):
+        draw_scene("test", index).save(folder / f"scene {index}.png")
+    return folder
+
+
+def test_predict_takes_the_threshold_of_a_rate_from_the_file(live, pictures, tmp_path, command, capsys):
+    folder, _ = live
+    router = folder / "router.safetensors"
+    args = [pictures, "--router", router, "--rate", "0.25", "--out", tmp_path / "out", "--json"]
+    assert command("predict", QUICKSTART, *args) == 0
+    said = json.loads(capsys.readouterr().out)
+    expected = threshold_for_rate(RouterFile.load(router).reference, 0.25)
+    assert (said["score"], said["images"]) == ("class_doubt", 4)
+    assert said["threshold"] == expected
+    entries = json.loads((tmp_path / "out" / "images.json").read_text())
+    for entry in entries:
+        assert entry["answered_by"] == ("teacher" if entry["deferral_score"] > expected else "student")
+    assert said["deferred"] == sum(entry["answered_by"] == "teacher" for entry in entries)
+
+
+@pytest.mark.parametrize(("rate", "deferred"), [("1", 4), ("0", 0)])
+def test_the_end_rates_send_all_or_those_beyond_all_of_the_fit(
+    rate, deferred, live, pictures, tmp_path, command, capsys
+):
+    args = [pictures, "--router", live[0] / "router.safetensors", "--rate", rate]
+    assert command("predict", QUICKSTART, *args, "--out", tmp_path / "out", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["deferred"] == deferred
+
+
+def test_predict_on_the_routed_run_uses_its_threshold_and_its_router(
+    live, pictures, tmp_path, command, capsys
+):
+    folder, _ = live
+    assert command("predict", folder / "second", pictures, "--out", tmp_path / "out", "--json") == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["score"] == "class_doubt"
+    assert said["threshold"] == summary_of(folder / "second")["joint"]["threshold"]
+
+
+def test_the_live_score_of_a_picture_is_that_of_its_evaluation(live, tmp_path, command, capsys):
+    folder, _ = live
+    draw_scene("test", 29).save(tmp_path / "scene.png")
+    args = [tmp_path / "scene.png", "--out", tmp_path / "out", "--json"]
+    assert command("predict", folder / "second", *args) == 0
+    (entry,) = json.loads((tmp_path / "out" / "images.json").read_text())
+    columns = scores_of(folder / "second")
+    place = columns["image_id"].index("30")
+    assert entry["deferral_score"] == pytest.approx(float(columns["class_doubt"][place]), rel=1e-3)
+
+
+def test_a_threshold_of_another_score_is_not_taken_over(live, pictures, tmp_path, command, capsys):
+    settings = yaml.safe_load(QUICKSTART.read_text())
+    settings["router"] = {"score": "free_energy", "threshold": -2.0}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(settings))
+    args = ["--router", live[0] / "router.safetensors", "--out", tmp_path / "out"]
+    capsys.readouterr()
+    assert command("predict", tmp_path / "config.yaml", pictures, *args) == 2
+    assert "--rate" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
