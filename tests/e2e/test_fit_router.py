@@ -23,7 +23,7 @@ OF_RESULT_FILES = (
     ENERGIES
     | {name for name, score in SCORES.items() if not score.all_classes}
     | {name for name, score in BOX_SCORES.items() if not score.candidates}
-    | {"learned", "learned_features"}
+    | {"learned"}
 )
 
 
