@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from time import monotonic, perf_counter
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from ebjr_det.errors import InvalidInput
@@ -18,6 +20,7 @@ from ebjr_det.types import FloatArray, Model, Output, PairedRun, RouterDecision,
 
 ScoreFunction = Callable[[Output], FloatArray]
 ScoresFunction = Callable[[Output], Mapping[str, FloatArray]]
+FeaturesFunction = Callable[[Output], NDArray[np.float32] | None]
 
 
 @dataclass(frozen=True)
@@ -104,9 +107,10 @@ def run_pair(
     task: Task,
     scores: ScoresFunction,
     parts: PartStore,
+    features: FeaturesFunction = lambda output: None,
     flush_seconds: float = 5.0,
 ) -> PairedRun:
-    """Run both models on every image once and keep only scores and match records.
+    """Run both models on every image once and keep only scores, match records and features.
 
     Streams: images and logits are dropped after their batch. Finished work goes to `parts` every
     `flush_seconds`; called again with the same parts, it starts behind the last image that is there and
@@ -116,6 +120,7 @@ def run_pair(
         batches_after: id of the last image that is done, or None -> the batches from the next one on.
         total: number of images, for progress (shown on stderr with both models' rates and time left).
         scores: the student's answers -> named deferral scores.
+        features: the student's answers -> numbers [images, m] that learned routers see, or None.
 
     Raises:
         InvalidInput: no images, duplicate ids, or logits that are not finite; the message names the batch.
@@ -128,7 +133,7 @@ def run_pair(
     with tqdm(total=total, initial=count, unit="img", desc="evaluating", dynamic_ncols=True) as bar:
         last = done[-1].image_ids[-1] if done else None
         for batch in batches_after(last):
-            fresh.append(_record(student, teacher, batch, task, scores, clocks))
+            fresh.append(_record(student, teacher, batch, task, scores, features, clocks))
             bar.set_postfix_str(", ".join(f"{k} {c.rate:.0f}/s" for k, c in clocks.items()), False)
             bar.update(len(batch.image_ids))
             if monotonic() - flushed > flush_seconds:
@@ -146,6 +151,7 @@ def _record(
     batch: Batch,
     task: Task,
     scores: ScoresFunction,
+    features: FeaturesFunction,
     clocks: Mapping[str, "_Clock"],
 ) -> PairedRun:
     try:
@@ -157,6 +163,7 @@ def _record(
             scores(seen_by_student),
             task.match(seen_by_student.predictions, batch.targets),
             task.match(seen_by_teacher.predictions, batch.targets),
+            features=features(seen_by_student),
         )
     except InvalidInput as error:
         first, last = batch.image_ids[0], batch.image_ids[-1]

@@ -59,6 +59,7 @@ class Pair:
             task=self.task,
             scores=scores,
             parts=parts,
+            features=room(self.config.task, "router").features_of,
             flush_seconds=self.config.run.flush_seconds,
         )
 

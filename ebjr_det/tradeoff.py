@@ -80,13 +80,9 @@ class TradeoffCurve:
     def point(self, index: int) -> OperatingPoint:
         """The operating point at an index of the arrays."""
         rate, quality = float(self.deferral_rate[index]), float(self.quality[index])
+        costs = self.cost.macs(rate), self.cost.latency_ms(rate)
         return OperatingPoint(
-            rate,
-            float(self.threshold[index]),
-            quality,
-            self.cost.macs(rate),
-            self.cost.latency_ms(rate),
-            self.gap_recovered(quality),
+            rate, float(self.threshold[index]), quality, *costs, self.gap_recovered(quality)
         )
 
     def points(self) -> list[OperatingPoint]:
@@ -277,13 +273,14 @@ def reference_lines(mixtures: Mixtures, images: int, mean: bool) -> tuple[FloatA
 
 def select(run: PairedRun, task: Task, images: NDArray[np.intp]) -> PairedRun:
     """The run on some of its images, by index."""
-    return PairedRun(
-        run.task,
-        tuple(run.image_ids[i] for i in images),
-        {name: values[images] for name, values in run.scores.items()},
-        task.take(run.student, images),
-        task.take(run.teacher, images),
-        {name: task.take(records, images) for name, records in run.others.items()},
+    return replace(
+        run,
+        image_ids=tuple(run.image_ids[i] for i in images),
+        scores={name: values[images] for name, values in run.scores.items()},
+        student=task.take(run.student, images),
+        teacher=task.take(run.teacher, images),
+        others={name: task.take(records, images) for name, records in run.others.items()},
+        features=None if run.features is None else run.features[images],
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from ebjr_det.columns import check_features, check_ids, check_records, check_score
 from ebjr_det.errors import InvalidInput
 
 FloatArray: TypeAlias = NDArray[np.float64]
@@ -114,10 +115,19 @@ class Detections:
 
 @dataclass(frozen=True)
 class Output:
-    """What a model returns for a batch: one opaque prediction and one set of logits an image."""
+    """What a model returns for a batch: one opaque prediction and one set of logits an image.
+
+    Attributes:
+        features: [images, d] finite numbers about each picture from inside the model; None where it tells
+            none.
+
+    Raises:
+        InvalidInput: other numbers of images, or features that are no finite floats.
+    """
 
     predictions: Sequence[Any]
     logits: Logits
+    features: NDArray[np.floating[Any]] | None = None
 
     def __post_init__(self) -> None:
         if len(self.predictions) != len(self.logits):
@@ -125,6 +135,7 @@ class Output:
                 f"Expected one prediction an image, got {len(self.predictions)} predictions "
                 f"and logits of {len(self.logits)} images."
             )
+        check_features(self.features, len(self.logits))
 
 
 @runtime_checkable
@@ -230,10 +241,12 @@ class PairedRun:
         scores: deferral scores by name, each [N] float64, higher = send to the teacher.
         student, teacher: match records of the two models, in the order of `image_ids`.
         others: those of further single models to compare the pair with, by name.
+        features: [N, m] float32 numbers of the student for learned routers, or None.
 
     Raises:
-        InvalidInput: no images, duplicate ids, a score whose length or values are unusable, a model's name
-            that no file can hold, or records that are no plain numbers or of another number of images.
+        InvalidInput: no images, duplicate ids, a score or features whose shape or values are unusable, a
+            model's name that no file can hold, or records that are no plain numbers or of another number of
+            images.
     """
 
     task: str
@@ -242,49 +255,24 @@ class PairedRun:
     student: Matches = field(repr=False)
     teacher: Matches = field(repr=False)
     others: Mapping[str, Matches] = field(default_factory=dict, repr=False)
+    features: NDArray[np.float32] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        if not self.image_ids:
-            raise InvalidInput("Expected at least one image, got none.")
-        if len(set(self.image_ids)) != len(self.image_ids):
-            seen: set[str] = set()
-            twice = next(i for i in self.image_ids if i in seen or seen.add(i))  # type: ignore[func-returns-value]
-            raise InvalidInput(f"Expected distinct image ids, got `{twice}` more than once.")
-        if any("\ud800" <= letter <= "\udfff" for letter in "".join(self.image_ids)):
-            raise InvalidInput("Expected image ids that UTF-8 can write, got one with half a character.")
+        check_ids(self.image_ids)
         for name, values in self.scores.items():
-            if (
-                values.dtype != np.float64
-                or values.shape != (len(self.image_ids),)
-                or not np.isfinite(values).all()
-            ):
-                raise InvalidInput(
-                    f"Expected score `{name}` to be {len(self.image_ids)} finite float64 numbers, "
-                    f"got {values.dtype} of shape {list(values.shape)}."
-                )
+            check_score(values, name, len(self))
         for name in self.others:
             if not name or "/" in name or not name.isprintable():
                 raise InvalidInput(f"Expected a model's name in printable letters without `/`, got {name!r}.")
         others = {f"others/{name}": records for name, records in self.others.items()}
         for side, records in {"student": self.student, "teacher": self.teacher, **others}.items():
-            _check_records(records, side, len(self))
+            check_records(records, side, len(self))
+        check_features(self.features, len(self))
+        if self.features is not None and self.features.dtype != np.float32:
+            raise InvalidInput(f"Expected `features` to be float32, got {self.features.dtype}.")
 
     def __len__(self) -> int:
         return len(self.image_ids)
-
-
-def _check_records(records: Matches, side: str, images: int) -> None:
-    allowed = {images}
-    counts = records.get("counts")
-    if counts is not None and np.issubdtype(counts.dtype, np.integer):
-        allowed.add(int(counts.sum()))
-    for name, column in records.items():
-        whole = allowed if name != "counts" else {images}
-        if column.dtype.hasobject or not column.ndim or len(column) not in whole:
-            raise InvalidInput(
-                f"Expected `{side}/{name}` to hold numbers for {images} images, "
-                f"got {column.dtype} of shape {list(column.shape)}."
-            )
 
 
 def concatenate(parts: Sequence[Matches]) -> Matches:

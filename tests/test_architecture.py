@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "ebjr_det"
 
 # Floor of every room, lowest first. A module may import from lower floors, and inside its own room.
 FLOORS = [
-    {"errors", "files", "types", "plain_yaml", "compiling"},
+    {"errors", "files", "types", "columns", "plain_yaml", "compiling"},
     {
         "scores",
         "router",
@@ -33,7 +33,8 @@ FLOORS = [
 ]
 SIDEWAYS = {
     # importer: rooms of its own floor that it may use, each with a reason
-    "types": {"errors"},  # values validate themselves
+    "types": {"errors", "columns"},  # values validate themselves
+    "columns": {"errors"},
     "files": {"errors"},
     "download": {"checkpoints"},  # the manifest knows addresses
     "environment": {"checkpoints"},  # the doctor looks for weights

@@ -153,7 +153,7 @@ def _fit(source: _Source, out: Path, settings: FitSettings, report_dir: str | Pa
         rescaling = _simplest(by_rescaling, _gap(run, task))
         whole = {name: crossed(name, True) for name in dict.fromkeys(["none", rescaling])}
         areas = {name: _areas(own, task, list(own.scores)) for name, own in whole.items()}
-        score = _chosen(settings.score, areas[rescaling], router)
+        score = _chosen(settings.score, areas[rescaling], router, live=bool(source.student))
         final = fit(run, rescaling=rescaling)
         bar.update()
     trial = _trial(source, whole, areas, by_rescaling, score, rescaling, settings)
@@ -186,12 +186,16 @@ def _areas(run: PairedRun, task: Task, names: Sequence[str]) -> dict[str, float]
     return {name: curve.area() for name, curve in sweep_all(run, task, names).items()}
 
 
-def _chosen(wanted: str, areas: Mapping[str, float], router: Any) -> str:
-    """The score to save: the wanted one, or the best that works on one picture."""
+def _chosen(wanted: str, areas: Mapping[str, float], router: Any, live: bool) -> str:
+    """The score to save: the wanted one, or the best that works on one picture.
+
+    Result files tell other features than the student itself, so a router that needs them would serve no live
+    pair; it is taken unasked only where the student was there (`live`).
+    """
     if wanted != AUTO:
         return wanted
-    live = [name for name in areas if name not in router.WHOLE_SET and name != "random"]
-    return max(live, key=lambda name: areas[name])
+    never = {"random", *router.WHOLE_SET, *(() if live else router.FEATURES)}
+    return max((name for name in areas if name not in never), key=lambda name: areas[name])
 
 
 def _trial(

@@ -61,11 +61,13 @@ def check_settings(settings: FitSettings, run: PairedRun, router: Any) -> None:
         check_rate(rate)
     rescalings_of(settings, router)
     name = settings.score
-    there = {*run.scores, *(router.FORMULAS.keys() - router.CANDIDATES)}
+    blind = router.FEATURES if run.features is None else frozenset()
+    there = {*run.scores, *(router.FORMULAS.keys() - router.CANDIDATES - blind)}
     if name == AUTO or name in there:
         return
     if name in SCORES or name in router.FORMULAS:
         lacks = "raw candidates" if name in router.CANDIDATES else "the logits of all classes"
+        lacks = "the student's features" if name in router.FEATURES else lacks
         raise ConfigError(
             f"Expected a score that these answers allow, got `{name}`, for which they lack {lacks}. "
             "Fit on an evaluated run of the models themselves, or choose another score."

@@ -79,6 +79,11 @@ class Scoring:
             raise ConfigError(
                 f"Expected a fitted router for score `{name}`, got none. Make one: ebjr-det fit-router."
             )
+        if self.fitted is not None and name in self._room.FEATURES and not self.fitted.features:
+            raise ConfigError(
+                f"Expected a router that was fitted with the student's features for score `{name}`, got "
+                f"`{self.section.file}`. Fit one on a new run, or choose another score."
+            )
         for known in SCORES:
             self._of_logits(known, Logits.one_row(np.zeros((1, 2))))
 
@@ -125,6 +130,7 @@ class Scoring:
 
         Raises:
             ConfigError: the deciding score looks at raw candidates, and the answers come without.
+            InvalidInput: it looks at the student's features, and they are another student's.
         """
         single = output.logits.values.shape[2] == 1
         named = [name for name, score in SCORES.items() if not (single and score.all_classes)]
@@ -136,7 +142,7 @@ class Scoring:
             if self.fitted is not None
             else self._room.plain_scores(output, self.class_names)
         )
-        if self.name in self._room.CANDIDATES:
+        if self.name in self._room.CANDIDATES | self._room.FEATURES:
             boxes |= {self.name: self.score(output)}
         return rows | boxes
 

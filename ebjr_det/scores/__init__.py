@@ -15,7 +15,7 @@ from ebjr_det.errors import ConfigError, did_you_mean, first_line
 from ebjr_det.scores.classwise import SCORES, Score
 from ebjr_det.types import FloatArray, Logits
 
-__all__ = ["AGGREGATES", "SCORES", "Score", "deferral_scores", "get_score"]
+__all__ = ["AGGREGATES", "SCORES", "Score", "deferral_scores", "get_score", "rows_of"]
 
 EMPTY_LOGIT = -20.0
 """Every logit of the one row that stands for an image in which the student found nothing: the most doubtful
@@ -73,7 +73,7 @@ def deferral_scores(
     if aggregate not in AGGREGATES:
         hint = did_you_mean(aggregate, AGGREGATES)
         raise ConfigError(f"Expected a known aggregate, got `{aggregate}`. {hint}")
-    rows, starts = _rows(logits, top_k)
+    rows, starts = rows_of(logits, top_k)
     try:
         by_row = score.function(rows, **options).astype(np.float64)
     except (TypeError, ValueError, OverflowError) as error:
@@ -83,8 +83,16 @@ def deferral_scores(
     return np.asarray(AGGREGATES[aggregate](by_row, starts))
 
 
-def _rows(logits: Logits, top_k: int | None) -> tuple[NDArray[np.floating[Any]], NDArray[np.intp]]:
-    """The rows that count, image after image [total, classes], and the first of each image [images]."""
+def rows_of(logits: Logits, top_k: int | None = None) -> tuple[NDArray[np.floating[Any]], NDArray[np.intp]]:
+    """The rows that count, image after image [total, classes], and the first of each image [images].
+
+    Args:
+        top_k: only the first so many valid rows of an image, by default all. An image without any has one of
+            `EMPTY_LOGIT`.
+
+    Raises:
+        ConfigError: `top_k` below 1.
+    """
     if top_k is not None and top_k < 1:
         raise ConfigError(f"Expected `top_k` of at least 1, got {top_k}.")
     values, chosen = logits.values, logits.valid

@@ -262,7 +262,11 @@ def test_every_score_is_listed_with_what_it_needs():
     listed = {(score.task, score.name): score for score in list_scores()}
     assert len(listed) == len(list_scores())
     assert {name for task, name in listed if task == "any"} == set(SCORES)
-    assert {name for task, name in listed if task == "detection"} == {*BOX_SCORES, "learned"}
+    assert {name for task, name in listed if task == "detection"} == {
+        *BOX_SCORES,
+        "learned",
+        "learned_features",
+    }
     needs = {key: score.needs for key, score in listed.items()}
     assert needs["any", "free_energy"] == ()
     assert needs["any", "rival_class"] == ("all class logits",)
@@ -270,3 +274,4 @@ def test_every_score_is_listed_with_what_it_needs():
     assert needs["detection", "class_doubt"] == ("class counts",)
     assert needs["detection", "set_doubt"] == ("class counts", "whole set")
     assert needs["detection", "learned"] == needs["classification", "learned"] == ("a fitted router",)
+    assert needs["detection", "learned_features"] == ("a fitted router",)

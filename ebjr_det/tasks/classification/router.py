@@ -25,6 +25,7 @@ FORMULAS = {
 NEEDS_ROUTER = {LEARNED: "a fitted router"}
 WHOLE_SET: frozenset[str] = frozenset()
 CANDIDATES: frozenset[str] = frozenset()
+FEATURES: frozenset[str] = frozenset()
 RESCALING_NAMES = ("none",)
 CHOOSES = "max_softmax"
 TREES, LEAF = 150, 50
@@ -109,6 +110,10 @@ def plain_scores(output: Output, class_names: Sequence[str]) -> dict[str, FloatA
 def plain_scores_of_set(run: PairedRun, class_names: Sequence[str]) -> dict[str, FloatArray]:
     """None either."""
     return {}
+
+
+def features_of(output: Output) -> None:
+    """None: the learned router looks at the scores alone."""
 
 
 def student_numbers(run: PairedRun) -> FloatArray:

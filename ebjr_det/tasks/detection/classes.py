@@ -71,12 +71,18 @@ class ClassMap:
             "classes. Set `num_classes`, and give weights for these classes."
         )
 
-    def output(self, found: Sequence[Found], support: Sequence[FloatArray] | None = None) -> Output:
+    def output(
+        self,
+        found: Sequence[Found],
+        support: Sequence[FloatArray] | None = None,
+        features: NDArray[np.floating[Any]] | None = None,
+    ) -> Output:
         """What the core sees: detections of the data's classes, and their logits, padded.
 
         Args:
             found: the detector's answers, one an image.
             support: [n] of each image, `Detections.support`, where the detector tells it.
+            features: [images, d], `Output.features`, likewise.
         """
         label_of = np.full(self.outputs, -1, dtype=np.intp)
         label_of[self.columns] = np.arange(len(self.columns))
@@ -100,4 +106,4 @@ class ClassMap:
             )
             for index, (boxes, scores, labels, _, own) in enumerate(kept)
         ]
-        return Output(predictions, Logits(values, valid))
+        return Output(predictions, Logits(values, valid), features)

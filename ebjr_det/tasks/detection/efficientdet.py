@@ -50,8 +50,9 @@ class Input(NamedTuple):
 
 
 class Kept(NamedTuple):
-    """One image's kept boxes, best first: x1 y1 x2 y2 [n, 4] in original pixels, scores, classes, logits, and
-    how much the raw candidates agree with each (`support.support_of`).
+    """One image's kept boxes, best first: x1 y1 x2 y2 [n, 4] in original pixels, scores, classes, logits, how
+    much the raw candidates agree with each (`support.support_of`), and what the network saw in the picture:
+    [channels], the mean over the positions of its coarsest fused level.
     """
 
     boxes: Tensor
@@ -59,6 +60,7 @@ class Kept(NamedTuple):
     classes: Tensor
     logits: Tensor
     support: FloatArray
+    features: NDArray[np.float32]
 
 
 def build_network(
@@ -168,19 +170,23 @@ class EfficientDetector:
                 for k in kept
             ],
             [k.support for k in kept],
+            np.stack([k.features for k in kept]),
         )
 
     def detect(self, batch: Tensor, inputs: Sequence[Input]) -> list[Kept]:
-        """The network and everything after it, image by image."""
-        levels = self.network(batch)
+        """The network, part by part as its own `forward` goes, and everything after it, image by image."""
+        network: Any = self.network
+        fused = network.fpn(network.backbone(batch))
+        levels = network.class_net(fused), network.box_net(fused)
+        features = fused[-1].float().mean(dim=(2, 3)).cpu().numpy()
         count = int(self.config.num_classes)
         logits, offsets = (
             torch.cat([level.permute(0, 2, 3, 1).reshape(len(batch), -1, width) for level in side], dim=1)
             for side, width in zip(levels, (count, 4), strict=True)
         )
-        return [self._keep(*row) for row in zip(logits, offsets, inputs, strict=True)]
+        return [self._keep(*row) for row in zip(logits, offsets, features, inputs, strict=True)]
 
-    def _keep(self, logits: Tensor, offsets: Tensor, image: Input) -> Kept:
+    def _keep(self, logits: Tensor, offsets: Tensor, features: NDArray[np.float32], image: Input) -> Kept:
         """One image: logits [anchors, classes] and offsets [anchors, 4] -> the boxes that stay."""
         anchors, classes = best_pairs(logits, int(self.config.max_detection_points))
         boxes = decode_box_outputs(offsets[anchors].float(), self.anchors[anchors], output_xyxy=True)
@@ -195,7 +201,8 @@ class EfficientDetector:
             kept = batched_nms(boxes, scores, classes, NMS_IOU)[:most]
             found = scores[kept]
         support = support_of(*(part.cpu().numpy() for part in (boxes, scores, classes, kept)))
-        return Kept(boxes[kept] * scale, found, classes[kept], logits[anchors[kept]].float(), support)
+        rows = logits[anchors[kept]].float()
+        return Kept(boxes[kept] * scale, found, classes[kept], rows, support, features)
 
     def facts(self, image: Any) -> dict[str, Any]:
         """Exact numbers beside the MACs."""

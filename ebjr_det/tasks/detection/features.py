@@ -1,7 +1,8 @@
 """What a learned router sees: one row for every class that the student found in a picture.
 
 A class is the unit because AP is a mean over classes: what a picture is worth is the sum of what its classes
-are. Rows hold numbers of the student's boxes only; the statistics of classes come from other pictures.
+are. Rows hold numbers of the student's boxes only; the statistics of classes come from other pictures. What
+only the student itself can tell of a picture, `features_of`, makes further columns.
 """
 
 from dataclasses import dataclass
@@ -11,11 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import logit
 
+from ebjr_det.scores import SCORES, rows_of
 from ebjr_det.tasks.detection.boxes import Boxes
-from ebjr_det.types import FloatArray
+from ebjr_det.types import FloatArray, Logits, Output
 
 LEAST = 1e-9
 KNOTS = np.linspace(-8.0, 8.0, 65)  # logits at which the boxes of a class are counted
+QUANTILES = np.linspace(0.0, 1.0, 5)
+LARGEST = 1e30  # so that float32 holds the energy of any logits
 SHRINK = 10.0  # objects of a class at which its own AP counts half
 
 NAMES = (
@@ -66,6 +70,10 @@ class ClassRows(NamedTuple):
     values: NDArray[np.float32]
     image: NDArray[np.intp]
     label: NDArray[np.intp]
+
+    def beside(self, features: NDArray[np.float32]) -> "ClassRows":
+        """The same with further columns, `features` [images, m] of each row's picture."""
+        return self._replace(values=np.concatenate([self.values, features[self.image]], axis=1))
 
 
 def class_rows(boxes: Boxes, history: ClassHistory) -> ClassRows:
@@ -131,3 +139,35 @@ def _shrunk(quality: FloatArray, seen: FloatArray) -> FloatArray:
     there = quality >= 0
     mean = quality[there].mean() if there.any() else 0.0
     return np.asarray((np.where(there, quality, mean) * seen + mean * SHRINK) / (seen + SHRINK))
+
+
+def features_of(output: Output) -> NDArray[np.float32]:
+    """[images, m] what the student tells of each picture beside its boxes.
+
+    The quantiles (0, 0.25, 0.5, 0.75, 1) of the free energy of its rows of logits, then of their joint
+    energy, then `Output.features` where there are any. The joint energy of a lone logit, as a result file has
+    it, is a function of the free energy and left out: so a router tells a result file from a model.
+    """
+    lone = output.logits.values.shape[2] == 1
+    names = ("free_energy",) if lone else ("free_energy", "joint_energy")
+    parts = [energy_quantiles(output.logits, name) for name in names]
+    if output.features is not None:
+        parts.append(np.asarray(output.features))
+    return np.concatenate(parts, axis=1).clip(-LARGEST, LARGEST).astype(np.float32)
+
+
+def energy_quantiles(logits: Logits, name: str) -> FloatArray:
+    """[images, 5] `QUANTILES` of a score over each picture's rows, linear between two of them.
+
+    Args:
+        name: a key of `scores.SCORES`. A picture without rows has the one that stands for it there.
+    """
+    rows, starts = rows_of(logits)
+    counts = np.diff(starts, append=len(rows))
+    values = SCORES[name].function(rows)
+    ascending = values[np.lexsort((values, np.repeat(np.arange(len(starts)), counts)))]
+    place = QUANTILES * (counts[:, None] - 1)
+    below = np.floor(place).astype(np.intp)
+    low = ascending[starts[:, None] + below]
+    high = ascending[starts[:, None] + np.ceil(place).astype(np.intp)]
+    return np.asarray(low + (high - low) * (place - below))

@@ -8,6 +8,7 @@ import numpy as np
 
 from ebjr_det.errors import InvalidInput
 from ebjr_det.tasks.detection.annotations import Results, load_annotations, load_results
+from ebjr_det.tasks.detection.features import features_of
 from ebjr_det.tasks.detection.metric import AveragePrecision, match_records
 from ebjr_det.types import Detections, FloatArray, Logits, Output, PairedRun
 
@@ -42,7 +43,8 @@ def load_pair(
         raise InvalidInput(f"Expected an annotated object that is no crowd in `{annotations}`, got none.")
     first, second = (load_results(path, truth) for path in (student, teacher))
     further = {name: load_results(path, truth) for name, path in others.items()}
-    chunks = [scores(output_of(first[at : at + CHUNK])) for at in range(0, len(first), CHUNK)]
+    outputs = [output_of(first[at : at + CHUNK]) for at in range(0, len(first), CHUNK)]
+    chunks = [scores(output) for output in outputs]
     classes = len(truth.category_ids)
     return PairedRun(
         AveragePrecision.name,
@@ -51,6 +53,7 @@ def load_pair(
         match_records(first, truth.truths, classes),
         match_records(second, truth.truths, classes),
         {name: match_records(own, truth.truths, classes) for name, own in further.items()},
+        np.concatenate([features_of(output) for output in outputs]),
     )
 
 

@@ -48,14 +48,16 @@ class Rescaling:
         return {**matches, "score": self.scores(matches["score"], matches["label"].astype(np.intp))}
 
     def output(self, output: Output) -> Output:
-        """The student's answers, mapped; its logits stay as they are."""
-        return Output([self._detections(own) for own in output.predictions], output.logits)
+        """The student's answers, mapped; its logits and features stay as they are."""
+        return replace(output, predictions=[self._detections(own) for own in output.predictions])
 
     def undone(self, output: Output) -> Output:
         """The answers that `output` mapped, as they were."""
-        return Output(
-            [replace(own, scores=self._original(own.scores, own.labels)) for own in output.predictions],
-            output.logits,
+        return replace(
+            output,
+            predictions=[
+                replace(own, scores=self._original(own.scores, own.labels)) for own in output.predictions
+            ],
         )
 
     def _original(self, scores: FloatArray, labels: NDArray[np.intp]) -> FloatArray:

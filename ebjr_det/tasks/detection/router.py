@@ -6,7 +6,7 @@ what one object of it is worth. So classes learn from each other, and rare ones 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,23 +18,44 @@ from ebjr_det.tasks.detection.accumulate import Rows, random_contexts
 from ebjr_det.tasks.detection.boxes import Boxes
 from ebjr_det.tasks.detection.coco_counts import TRAIN2017_IMAGES, published_counts
 from ebjr_det.tasks.detection.doubt import BOX_SCORES, ClassCounts, box_score_of, box_scores, check_worth
-from ebjr_det.tasks.detection.features import KNOTS, NAMES, ClassHistory, class_rows
+from ebjr_det.tasks.detection.features import (
+    KNOTS,
+    NAMES,
+    ClassHistory,
+    ClassRows,
+    class_rows,
+    features_of,
+)
 from ebjr_det.tasks.detection.metric import AveragePrecision
 from ebjr_det.tasks.detection.rescaling import RESCALINGS, Rescaling, fit_rescaling
 from ebjr_det.types import FloatArray, Matches, Output, PairedRun
 
-__all__ = ["check_worth", "fit_router", "load_router", "plain_scores", "published", "student_numbers"]
+__all__ = [
+    "check_worth",
+    "features_of",
+    "fit_router",
+    "load_router",
+    "plain_scores",
+    "published",
+    "student_numbers",
+]
 
-LEARNED = "learned"
+LEARNED, LEARNED_FEATURES = "learned", "learned_features"
 FORMULAS = {name: (score.formula, score.source) for name, score in BOX_SCORES.items()} | {
-    LEARNED: ("sum over classes of the predicted gain in AP", "extremely randomised trees on AP rewards")
+    LEARNED: ("sum over classes of the predicted gain in AP", "extremely randomised trees on AP rewards"),
+    LEARNED_FEATURES: (
+        "learned, from the student's energies and its own features as well",
+        "extremely randomised trees on AP rewards; energies of Liu et al. 2020, arXiv 2010.03759",
+    ),
 }
 """Formula and source of every score that looks at boxes."""
-NEEDS_ROUTER = {LEARNED: "a fitted router"} | {
+NEEDS_ROUTER = dict.fromkeys([LEARNED, LEARNED_FEATURES], "a fitted router") | {
     name: "class counts" for name, score in BOX_SCORES.items() if score.counts
 }
 WHOLE_SET = frozenset(name for name, score in BOX_SCORES.items() if score.whole_set)
 CANDIDATES = frozenset(name for name, score in BOX_SCORES.items() if score.candidates)
+FEATURES = frozenset({LEARNED_FEATURES})
+"""Scores that `features_of` makes possible."""
 RESCALING_NAMES = tuple(RESCALINGS)
 CHOOSES = "class_doubt"
 """The score by which rescalings are compared before anything is learned."""
@@ -49,6 +70,8 @@ class DetectionRouter:
     Attributes:
         counts: how rare and how dear classes are.
         history: what the learned router knows of each class.
+        forest: of the rows of classes; `forest_features`: of the same beside `features.features_of`; None
+            where nothing was learned, or the fit had no such features.
         rescaling: how the student's scores come on the teacher's scale, or None.
     """
 
@@ -56,6 +79,12 @@ class DetectionRouter:
     history: ClassHistory
     forest: Forest | None
     rescaling: Rescaling | None
+    forest_features: Forest | None = None
+
+    @property
+    def features(self) -> int:
+        """How many numbers of `features_of` the router takes; 0 where it knows nothing of them."""
+        return 0 if self.forest_features is None else self.forest_features.columns - len(NAMES)
 
     def rescale(self, output: Output) -> Output:
         """The student's answers with comparable scores."""
@@ -68,40 +97,71 @@ class DetectionRouter:
     def scores(self, output: Output) -> dict[str, FloatArray]:
         """Every score that a picture has on its own, by name, each [images]; `output` is rescaled."""
         boxes = Boxes.of_predictions(output.predictions)
-        found = box_scores(boxes, self.counts) | self._learned(boxes)
+        found = box_scores(boxes, self.counts) | self._learned(boxes, features_of(output))
         return found | {name: self.score(name, output) for name in CANDIDATES & found.keys()}
 
     def scores_of_set(self, run: PairedRun) -> dict[str, FloatArray]:
         """Every score that records allow, those of whole sets too; the student's are rescaled."""
         boxes = Boxes.of_records(run.student)
-        return box_scores(boxes, self.counts, whole_set=True) | self._learned(boxes)
+        return box_scores(boxes, self.counts, whole_set=True) | self._learned(boxes, run.features)
 
     def score(self, name: str, output: Output) -> FloatArray:
         """One of `scores` alone, for the live pair; `output` is rescaled.
 
         Match records hold no raw candidates, so a threshold for a score of these comes from a run of the
         student's own answers, and so must the score.
+
+        Raises:
+            InvalidInput: `learned_features` of a student that gives other features than that of the fit.
         """
         if name in CANDIDATES and self.rescaling is not None:
             output = self.rescaling.undone(output)
         boxes = Boxes.of_predictions(output.predictions)
-        return self._learned(boxes)[name] if name == LEARNED else box_score_of(name, boxes, self.counts)
+        if name not in (LEARNED, LEARNED_FEATURES):
+            return box_score_of(name, boxes, self.counts)
+        rows, forest = class_rows(boxes, self.history), self.forest
+        if name == LEARNED_FEATURES:
+            rows, forest = rows.beside(self._features(output)), self.forest_features
+        if forest is None:
+            raise InvalidInput(f"Expected a router that learned `{name}`, got one that did not. Fit it anew.")
+        return self._gain(forest, rows, boxes.images)
 
-    def _learned(self, boxes: Boxes) -> dict[str, FloatArray]:
-        """Predicted change of AP when an image moves to the teacher, times the fit's images, [images]."""
+    def _features(self, output: Output) -> NDArray[np.float32]:
+        """Those of the student, if they are as many as those of the fit."""
+        features = features_of(output)
+        if features.shape[1] != self.features:
+            raise InvalidInput(
+                f"Expected a student that gives {self.features} features, as that of the router's fit, got "
+                f"one of {features.shape[1]}: the router was made for another student, or for a result file. "
+                "Fit a router on these answers, or choose another score."
+            )
+        return features
+
+    def _learned(self, boxes: Boxes, features: NDArray[np.float32] | None) -> dict[str, FloatArray]:
+        """What the forests predict; features of another student allow no score of theirs."""
         if self.forest is None:
             return {}
         rows = class_rows(boxes, self.history)
+        found = {LEARNED: self._gain(self.forest, rows, boxes.images)}
+        if self.forest_features is None or features is None or features.shape[1] != self.features:
+            return found
+        return found | {
+            LEARNED_FEATURES: self._gain(self.forest_features, rows.beside(features), boxes.images)
+        }
+
+    def _gain(self, forest: Forest, rows: ClassRows, images: int) -> FloatArray:
+        """Predicted change of AP when an image moves to the teacher, times the fit's images, [images]."""
         worth = self.counts.per_object[rows.label] / self.counts.worth.sum()
-        gains = self.forest.predict(rows.values) if len(rows.label) else np.zeros(0)
-        return {LEARNED: np.bincount(rows.image, gains * worth, boxes.images).astype(np.float64)}
+        gains = forest.predict(rows.values) if len(rows.label) else np.zeros(0)
+        return np.bincount(rows.image, gains * worth, images).astype(np.float64)
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Named arrays; `load_router` takes them back."""
         arrays = {f"history/{name}": value for name, value in self.history.__dict__.items()}
         arrays |= {"worth": self.counts.worth, "images": np.array(self.counts.images)}
-        if self.forest is not None:
-            arrays |= {f"forest/{name}": value for name, value in self.forest.to_arrays().items()}
+        for group, forest in (("forest", self.forest), ("forest_features", self.forest_features)):
+            if forest is not None:
+                arrays |= {f"{group}/{name}": value for name, value in forest.to_arrays().items()}
         return arrays if self.rescaling is None else {**arrays, "rescaling": self.rescaling.values}
 
 
@@ -114,6 +174,8 @@ def load_router(arrays: Mapping[str, NDArray[Any]]) -> DetectionRouter:
     try:
         history = ClassHistory(**_group(arrays, "history"))
         forest = Forest.of_arrays(_group(arrays, "forest"))
+        further = _group(arrays, "forest_features")
+        forest_features = Forest.of_arrays(further) if further else None
         worth, images = arrays["worth"], int(arrays["images"])
     except (KeyError, TypeError, ValueError) as error:
         raise InvalidInput(
@@ -125,20 +187,23 @@ def load_router(arrays: Mapping[str, NDArray[Any]]) -> DetectionRouter:
         raise InvalidInput(f"Expected numbers of {classes} classes in a detection router, got other shapes.")
     if forest.columns != len(NAMES) or (history.seen < 0).any() or not worth.any() or images < 1:
         raise InvalidInput(f"Expected a forest of {len(NAMES)} columns and counts, got others.")
+    if forest_features is not None and forest_features.columns <= len(NAMES):
+        raise InvalidInput(f"Expected a forest of features beside {len(NAMES)} columns, got one of none.")
     rescaling = Rescaling.of(arrays["rescaling"], classes) if "rescaling" in arrays else None
-    return DetectionRouter(ClassCounts(history.seen, images, worth), history, forest, rescaling)
+    counts = ClassCounts(history.seen, images, worth)
+    return DetectionRouter(counts, history, forest, rescaling, forest_features)
 
 
 def fit_router(
     run: PairedRun, *, rescaling: str, worth: FloatArray, seed: int = 0, learn: bool = True
 ) -> DetectionRouter:
-    """Fit everything on match records of both models on the same pictures.
+    """Fit everything on match records of both models on the same pictures, and the run's features.
 
     Args:
         rescaling: a key of `rescaling.RESCALINGS`.
         worth: [classes] what each class weighs in the metric.
         seed: of the random contexts and the trees.
-        learn: without, there is no forest, and no annotated object but their numbers is looked at.
+        learn: without, there are no forests, and no annotated object but their numbers is looked at.
     """
     student, teacher = run.student, run.teacher
     mapping = fit_rescaling(rescaling, student, teacher)
@@ -147,16 +212,23 @@ def fit_router(
     boxes, task = Boxes.of_records(student), AveragePrecision()
     seen = student["truths"][:, :, 0].sum(axis=0).astype(np.float64)
     history = ClassHistory.of(boxes, seen, task.by_class(student)[:, 0], task.by_class(teacher)[:, 0])
-    forest = _forest(student, teacher, boxes, history, seed) if learn else None
-    return DetectionRouter(ClassCounts(seen, boxes.images, worth), history, forest, mapping)
+    counts = ClassCounts(seen, boxes.images, worth)
+    if not learn:
+        return DetectionRouter(counts, history, None, mapping)
+    rows = class_rows(boxes, history)
+    wide = [] if run.features is None else [rows.beside(run.features)]
+    forest, *further = _forests([rows, *wide], replace(run, student=student), history, seed)
+    return DetectionRouter(counts, history, forest, mapping, *further)
 
 
-def _forest(student: Matches, teacher: Matches, boxes: Boxes, history: ClassHistory, seed: int) -> Forest:
-    """Extremely randomised trees on what each class of each picture gains, in units of one object."""
+def _forests(tables: Sequence[ClassRows], run: PairedRun, history: ClassHistory, seed: int) -> list[Forest]:
+    """For each table of the same rows, extremely randomised trees on what each class of each picture gains,
+    in units of one object.
+    """
     from sklearn.ensemble import ExtraTreesRegressor
 
-    rows, seen = class_rows(boxes, history), history.seen
-    gains = Rows.of(student, teacher).rewards(random_contexts(boxes.images, seed))
+    rows, seen = tables[0], history.seen
+    gains = Rows.of(run.student, run.teacher).rewards(random_contexts(len(run), seed))
     in_objects = gains[rows.label, rows.image] * (seen[rows.label] + 1)
     known = seen[rows.label] > 0
     if not known.any():
@@ -164,7 +236,7 @@ def _forest(student: Matches, teacher: Matches, boxes: Boxes, history: ClassHist
     trees = ExtraTreesRegressor(
         TREES, min_samples_leaf=LEAF, max_features=COLUMNS, n_jobs=-1, random_state=seed
     )
-    return Forest.of(trees.fit(rows.values[known], in_objects[known]))
+    return [Forest.of(trees.fit(table.values[known], in_objects[known])) for table in tables]
 
 
 def plain_scores(output: Output, class_names: Sequence[str]) -> dict[str, FloatArray]:
