@@ -337,7 +337,7 @@ def test_scores_without_a_fit_weigh_classes_where_they_are_cocos(others, answere
     assert_same(unknown, {name: known[name] for name in unknown})
     assert_same({name: plain_score(name, output, coco) for name in known}, known)
     of_set = plain_scores_of_set(run_of(*others), coco)
-    assert set(of_set) == set(known) | WHOLE_SET
+    assert set(of_set) == set(known) | WHOLE_SET - {"set_learned"}  # which needs a fit
     assert_same(known, {name: of_set[name] for name in known}, 1e-9)
 
 
@@ -349,3 +349,15 @@ def test_a_student_is_told_by_the_quantiles_of_its_scores(run):
     none = {name: column[:0] for name, column in run.student.items()}
     none |= {"counts": run.student["counts"] * 0, "truths": run.student["truths"]}
     assert student_numbers(replace(run, student=none)).tolist() == [0.0]
+
+
+def test_the_learned_score_of_a_set_weighs_classes_by_what_the_set_should_hold(router, others):
+    here = run_of(*others)
+    here = replace(here, student=router.rescale_records(here.student))
+    boxes, of_set = Boxes.of_records(here.student), router.scores_of_set(here)
+    rows = class_rows(boxes, router.history)
+    weights = boxes.images * router.counts.in_set(boxes) / router.counts.worth.sum()
+    gains = router.forest.predict(rows.values) * weights[rows.label]
+    by_hand = [gains[rows.image == image].sum() for image in range(boxes.images)]
+    np.testing.assert_allclose(of_set["set_learned"], by_hand, rtol=1e-9, atol=1e-12)
+    assert not np.allclose(of_set["set_learned"], of_set["learned"])

@@ -266,6 +266,7 @@ def test_every_score_is_listed_with_what_it_needs():
         *BOX_SCORES,
         "learned",
         "learned_features",
+        "set_learned",
     }
     needs = {key: score.needs for key, score in listed.items()}
     assert needs["any", "free_energy"] == ()

@@ -40,19 +40,20 @@ __all__ = [
     "student_numbers",
 ]
 
-LEARNED, LEARNED_FEATURES = "learned", "learned_features"
+LEARNED, LEARNED_FEATURES, SET_LEARNED = "learned", "learned_features", "set_learned"
 FORMULAS = {name: (score.formula, score.source) for name, score in BOX_SCORES.items()} | {
     LEARNED: ("sum over classes of the predicted gain in AP", "extremely randomised trees on AP rewards"),
     LEARNED_FEATURES: (
         "learned, from the student's energies and its own features as well",
         "extremely randomised trees on AP rewards; energies of Liu et al. 2020, arXiv 2010.03759",
     ),
+    SET_LEARNED: ("learned, classes weighing as set_doubt weighs them", "learned, knowing the whole set"),
 }
 """Formula and source of every score that looks at boxes."""
-NEEDS_ROUTER = dict.fromkeys([LEARNED, LEARNED_FEATURES], "a fitted router") | {
+NEEDS_ROUTER = dict.fromkeys([LEARNED, LEARNED_FEATURES, SET_LEARNED], "a fitted router") | {
     name: "class counts" for name, score in BOX_SCORES.items() if score.counts
 }
-WHOLE_SET = frozenset(name for name, score in BOX_SCORES.items() if score.whole_set)
+WHOLE_SET = frozenset(name for name, score in BOX_SCORES.items() if score.whole_set) | {SET_LEARNED}
 CANDIDATES = frozenset(name for name, score in BOX_SCORES.items() if score.candidates)
 FEATURES = frozenset({LEARNED_FEATURES})
 """Scores that `features_of` makes possible."""
@@ -103,7 +104,11 @@ class DetectionRouter:
     def scores_of_set(self, run: PairedRun) -> dict[str, FloatArray]:
         """Every score that records allow, those of whole sets too; the student's are rescaled."""
         boxes = Boxes.of_records(run.student)
-        return box_scores(boxes, self.counts, whole_set=True) | self._learned(boxes, run.features)
+        found = box_scores(boxes, self.counts, whole_set=True) | self._learned(boxes, run.features)
+        if self.forest is not None:
+            rows, per_object = class_rows(boxes, self.history), boxes.images * self.counts.in_set(boxes)
+            found[SET_LEARNED] = self._gain(self.forest, rows, boxes.images, per_object)
+        return found
 
     def score(self, name: str, output: Output) -> FloatArray:
         """One of `scores` alone, for the live pair; `output` is rescaled.
@@ -149,9 +154,16 @@ class DetectionRouter:
             LEARNED_FEATURES: self._gain(self.forest_features, rows.beside(features), boxes.images)
         }
 
-    def _gain(self, forest: Forest, rows: ClassRows, images: int) -> FloatArray:
-        """Predicted change of AP when an image moves to the teacher, times the fit's images, [images]."""
-        worth = self.counts.per_object[rows.label] / self.counts.worth.sum()
+    def _gain(
+        self, forest: Forest, rows: ClassRows, images: int, per_object: FloatArray | None = None
+    ) -> FloatArray:
+        """Predicted change of AP when an image moves to the teacher, times the fit's images, [images].
+
+        Args:
+            per_object: [classes] what one object weighs, by default `counts.per_object`.
+        """
+        weights = self.counts.per_object if per_object is None else per_object
+        worth = weights[rows.label] / self.counts.worth.sum()
         gains = forest.predict(rows.values) if len(rows.label) else np.zeros(0)
         return np.bincount(rows.image, gains * worth, images).astype(np.float64)
 
@@ -185,7 +197,13 @@ def load_router(arrays: Mapping[str, NDArray[Any]]) -> DetectionRouter:
     shapes = {history.student.shape, history.teacher.shape, worth.shape}
     if shapes != {(classes,)} or {history.boxes.shape, history.objects.shape} != {wide}:
         raise InvalidInput(f"Expected numbers of {classes} classes in a detection router, got other shapes.")
-    if forest.columns != len(NAMES) or (history.seen < 0).any() or not worth.any() or images < 1:
+    if (
+        forest.columns != len(NAMES)
+        or (history.seen < 0).any()
+        or not worth.any()
+        or (worth < 0).any()
+        or images < 1
+    ):
         raise InvalidInput(f"Expected a forest of {len(NAMES)} columns and counts, got others.")
     if forest_features is not None and forest_features.columns <= len(NAMES):
         raise InvalidInput(f"Expected a forest of features beside {len(NAMES)} columns, got one of none.")
