@@ -37,7 +37,7 @@ from ebjr_det.routing.crossfit import cross_fit, folds
 from ebjr_det.routing.file import RouterFile, RouterHeader
 from ebjr_det.run_folder import clear_replay_folder, load_folder, save_analysis
 from ebjr_det.scores import SCORES, deferral_scores
-from ebjr_det.tasks import build_task, room
+from ebjr_det.tasks import room
 from ebjr_det.tradeoff import sweep_all
 from ebjr_det.types import FloatArray, Output, PairedRun, Task
 
@@ -132,8 +132,9 @@ def fit_router_on_run(
 
 
 def _fit(source: _Source, out: Path, settings: FitSettings, report_dir: str | Path | None) -> FittedResult:
-    run, task, router = source.run, build_task(source.run.task), room(source.run.task, "router")
+    run, router = source.run, room(source.run.task, "router")
     worth = router.check_worth(settings.class_weights or {}, source.class_names)
+    task = router.judge(worth)
     check_settings(settings, run, router)
     names, parts = rescalings_of(settings, router), folds(len(run), settings.folds, settings.seed)
     folder = None if report_dir is None else Path(report_dir)
@@ -156,7 +157,7 @@ def _fit(source: _Source, out: Path, settings: FitSettings, report_dir: str | Pa
         score = _chosen(settings.score, areas[rescaling], router, live=bool(source.student))
         final = fit(run, rescaling=rescaling)
         bar.update()
-    trial = _trial(source, whole, areas, by_rescaling, score, rescaling, settings)
+    trial = _trial(source, task, whole, areas, by_rescaling, score, rescaling, settings)
     file = _file(source, trial, final, whole[rescaling], router)
     if folder is not None:
         _write_report(folder, whole[rescaling], trial, settings)
@@ -200,6 +201,7 @@ def _chosen(wanted: str, areas: Mapping[str, float], router: Any, live: bool) ->
 
 def _trial(
     source: _Source,
+    task: Task,
     whole: Mapping[str, PairedRun],
     areas: Mapping[str, Mapping[str, float]],
     by_rescaling: Mapping[str, float],
@@ -207,9 +209,9 @@ def _trial(
     rescaling: str,
     settings: FitSettings,
 ) -> RouterTrial:
-    run, task = whole[rescaling], build_task(source.run.task)
+    run = whole[rescaling]
     analysis = Analysis(
-        title=f"Out of fold: {source.title}",
+        title=f"Out of fold: {source.title}" + " (classes weighted)" * bool(settings.class_weights),
         score=score,
         formula=_formula(score, run.task),
         threshold=at_rate(run, score, settings.rates[0] if settings.rates else DEFAULT_RATE).threshold,

@@ -170,3 +170,24 @@ def test_rewards_are_those_that_pycocotools_would_give(tied):
     assert over_classes(TASK.by_class(run.student))[0] == pytest.approx(
         peer_by_class(targets, student)[both > 0].mean(), abs=1e-12
     )
+
+
+def test_classes_weigh_in_the_metric_and_in_rewards_as_they_are_worth(tied):
+    run = run_of(*tied(2, ties=False))
+    classes = run.student["truths"].shape[1]
+    worth = np.linspace(0, 3, classes)
+    judge = AveragePrecision(worth)
+    own = judge.by_class(run.student)[:, 0]
+    there = own > -1
+    by_hand = (worth * own)[there].sum() / worth[there].sum()
+    assert judge.metrics(run.student)["AP"] == pytest.approx(by_hand, rel=1e-12)
+    mixtures, order = judge.mixtures(run.student, run.teacher), np.arange(len(run))
+    assert mixtures.path(order)[0] == pytest.approx(by_hand, rel=1e-12)
+    alike = AveragePrecision(np.full(classes, 7.0)).mixtures(run.student, run.teacher)
+    plain = AveragePrecision().mixtures(run.student, run.teacher)
+    np.testing.assert_allclose(alike.path(order), plain.path(order), rtol=1e-12)
+    np.testing.assert_allclose(alike.reward(), plain.reward(), rtol=1e-9, atol=1e-15)
+    gains = mixtures.rows.rewards(extreme_contexts(len(run)))
+    known = run.student["truths"][:, :, 0].sum(axis=0) > 0
+    expected = (worth[known] @ gains[known]) / worth[known].sum()
+    np.testing.assert_allclose(mixtures.reward(), expected, rtol=1e-9, atol=1e-15)

@@ -102,6 +102,11 @@ def check_worth(worth: Mapping[str, float], class_names: Sequence[str]) -> Float
     return np.ones(1)
 
 
+def judge(worth: FloatArray) -> Accuracy:
+    """The task; accuracy weighs every image alike."""
+    return Accuracy()
+
+
 def plain_scores(output: Output, class_names: Sequence[str]) -> dict[str, FloatArray]:
     """None: all scores of a classification that need no fit are those of its logits."""
     return {}

@@ -117,9 +117,15 @@ def random_contexts(images: int, seed: int = 0) -> NDArray[np.bool_]:
     return np.asarray(place < np.linspace(0, images, 5)[:, None])
 
 
-def over_classes(stats: FloatArray) -> FloatArray:
-    """[classes, ...] -> [...] the mean over the classes that have such objects, -1 where none has."""
+def over_classes(stats: FloatArray, worth: FloatArray | None = None) -> FloatArray:
+    """[classes, ...] -> [...] the mean over the classes that have such objects, -1 where none has.
+
+    Args:
+        worth: [classes] weights of the mean; without, all classes weigh alike, as COCO has it.
+    """
     there = stats > -1
-    count = there.sum(axis=0)
-    total = np.where(there, stats, 0.0).sum(axis=0)
-    return np.asarray(np.where(count > 0, total / np.maximum(count, 1), -1.0))
+    weights = np.ones(len(stats)) if worth is None else worth
+    each = np.where(there, weights.reshape(-1, *[1] * (stats.ndim - 1)), 0.0)
+    weight, total = each.sum(axis=0), (each * np.where(there, stats, 0.0)).sum(axis=0)
+    known = weight > 0
+    return np.asarray(np.where(known, total / np.where(known, weight, 1.0), -1.0))

@@ -13,6 +13,7 @@ from ebjr_det.tasks.detection.matching import match_images
 from ebjr_det.types import Detections, FloatArray, Matches
 
 LARGEST = np.iinfo(np.uint16).max
+LEAST = 1e-300  # a divisor where nothing weighs anything
 
 
 class AveragePrecision:
@@ -25,6 +26,10 @@ class AveragePrecision:
     name = "detection"
     quality_name = "AP"
     table_metrics = STATS[:6]
+
+    def __init__(self, worth: FloatArray | None = None) -> None:
+        """`worth` [classes]: what classes weigh in every mean over them, by default all alike, as in COCO."""
+        self.worth = worth
 
     def match(self, predictions: Sequence[Detections], targets: Sequence["Target"]) -> Matches:
         """Records of COCO's matching; see `matching.match_images` for the columns.
@@ -41,7 +46,7 @@ class AveragePrecision:
 
     def metrics(self, matches: Matches) -> dict[str, float]:
         """COCO's twelve numbers, in pycocotools' order."""
-        values = over_classes(self.by_class(matches))
+        values = over_classes(self.by_class(matches), self.worth)
         return {name: float(value) for name, value in zip(STATS, values, strict=True)}
 
     def by_class(self, matches: Matches) -> FloatArray:
@@ -51,7 +56,7 @@ class AveragePrecision:
 
     def mixtures(self, student: Matches, teacher: Matches) -> "PooledRows":
         """Both models' rows, sorted once."""
-        return PooledRows(Rows.of(student, teacher))
+        return PooledRows(Rows.of(student, teacher), self.worth)
 
     def right(self, matches: Matches) -> None:
         """An image is neither right nor wrong: AP pools the boxes of all images."""
@@ -79,6 +84,7 @@ class PooledRows:
     """`types.Mixtures` of two detectors."""
 
     rows: Rows
+    worth: FloatArray | None = None
 
     def path(
         self,
@@ -87,18 +93,19 @@ class PooledRows:
         copies: NDArray[np.intp] | None = None,
     ) -> FloatArray:
         """AP of the mixtures; see `types.Mixtures`."""
-        return over_classes(self.rows.stats(order, deferred, copies, full=False)[..., 0])
+        return over_classes(self.rows.stats(order, deferred, copies, full=False)[..., 0], self.worth)
 
     def metrics(self, order: NDArray[np.intp], deferred: NDArray[np.intp]) -> dict[str, FloatArray]:
         """The twelve numbers of the mixtures, each [len(deferred)]."""
-        values = over_classes(self.rows.stats(order, deferred))
+        values = over_classes(self.rows.stats(order, deferred), self.worth)
         return {name: values[:, index] for index, name in enumerate(STATS)}
 
     def reward(self) -> FloatArray:
         """What an image's move alone changes in AP, averaged over the two extreme contexts."""
         gains = self.rows.rewards(extreme_contexts(self.rows.images))
-        there = (self.rows.truths[:, :, 0].sum(axis=0) > 0).sum()
-        return np.asarray(gains.sum(axis=0) / max(there, 1))
+        there = self.rows.truths[:, :, 0].sum(axis=0) > 0
+        weights = np.where(there, 1.0 if self.worth is None else self.worth, 0.0)
+        return np.asarray((gains * weights[:, None]).sum(axis=0) / max(weights.sum(), LEAST))
 
 
 def match_records(results: Sequence[Results], truths: Sequence[Truth], classes: int) -> Matches:
