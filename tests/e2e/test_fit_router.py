@@ -23,7 +23,7 @@ OF_RESULT_FILES = (
     ENERGIES
     | {name for name, score in SCORES.items() if not score.all_classes}
     | {name for name, score in BOX_SCORES.items() if not score.candidates}
-    | {"learned", "learned_features"}
+    | {"learned", "learned_features", "set_learned"}
 )
 
 
@@ -82,7 +82,11 @@ def test_the_evidence_parses_and_is_saved_in_the_router(fitted_on, tmp_path, com
     assert rows["free_energy"]["minus_energy_interval"] == [0, 0]
     assert (rows["(coin)"]["coin_to_oracle"], rows["(oracle)"]["coin_to_oracle"]) == (0, 1)
     assert rows["(EBJR, published)"]["gap"] == {str(rate): share for rate, share in EBJR.items()}
-    live = [name for name in OF_RESULT_FILES if name not in ("set_doubt", "random", "learned_features")]
+    live = [
+        name
+        for name in OF_RESULT_FILES
+        if name not in ("set_doubt", "set_learned", "random", "learned_features")
+    ]
     assert said["score"] == max(live, key=lambda name: rows[name]["area"])
     assert said["unseen_classes"] == []
     header = file.header
