@@ -66,11 +66,11 @@ def replay(
     names = files_of.class_names(**paths) if hasattr(files_of, "class_names") else ()
     scoring, score = scoring.of_classes(names), scoring.name
     run = files_of.load_pair(**paths, scores=scoring.scores_of_raw, others=others)
+    run, use = scoring.unseen(scoring.rescaled(run), build_task(task))
     run = scoring.with_set(run)
-    reported, use = scoring.unseen(run, build_task(task))
     rate = rates[0] if rates else DEFAULT_RATE
-    values = reported.scores[score]
-    decision = at_rate(reported, score, rate) if threshold is None else decide(values, threshold)
+    values = run.scores[score]
+    decision = at_rate(run, score, rate) if threshold is None else decide(values, threshold)
     analysis = Analysis(
         title=f"Replay: {name_of(paths['student'])} + {name_of(paths['teacher'])}",
         score=score,

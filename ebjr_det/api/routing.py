@@ -165,10 +165,14 @@ class Scoring:
         """The student whose scores are comparable with the teacher's."""
         return model if self.fitted is None else Rescaled(model, self.fitted.rescale)
 
+    def rescaled(self, run: PairedRun) -> PairedRun:
+        """A run of answers that `student` has not rescaled, rescaled."""
+        if self.fitted is None:
+            return run
+        return replace(run, student=self.fitted.rescale_records(run.student))
+
     def with_set(self, run: PairedRun) -> PairedRun:
-        """A run of raw answers with rescaled records and the scores that look at the whole set."""
-        if self.fitted is not None:
-            run = replace(run, student=self.fitted.rescale_records(run.student))
+        """The run with the scores that look at the whole set, which is its images."""
         found = (
             self.fitted.scores_of_set(run)
             if self.fitted is not None
