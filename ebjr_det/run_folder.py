@@ -127,6 +127,7 @@ def check_same_pair(first: Analysis, second: Analysis) -> None:
     """Raises InvalidInput where two runs are of different models or score options."""
     for what, one, two in (
         ("score options", first.score_options, second.score_options),
+        ("router", _router_of(first), _router_of(second)),
         ("student", first.student.name, second.student.name),
         ("teacher", first.teacher.name, second.teacher.name),
         ("student's MACs", first.cost.student_macs, second.cost.student_macs),
@@ -134,3 +135,7 @@ def check_same_pair(first: Analysis, second: Analysis) -> None:
     ):
         if one != two:
             raise InvalidInput(f"Expected two runs of one pair, got {one} and {two} as their {what}.")
+
+
+def _router_of(analysis: Analysis) -> str:
+    return "none" if analysis.router is None else f"the one with sha256 {analysis.router.sha256[:12]}"

@@ -14,6 +14,7 @@ from ebjr_det.api.fit_settings import (
     DEFAULTS,
     VARIANTS,
     check_places,
+    check_run,
     check_settings,
     rescalings_of,
     settings_of,
@@ -65,6 +66,7 @@ class _Source:
     title: str
     section: RouterSection
     decided: str = ""
+    references: tuple[Reference, ...] = ()
 
 
 def fit_router(
@@ -97,7 +99,9 @@ def fit_router(
     others = {one.name: one.file for one in settings.references}
     run = files_of.load_pair(**paths, scores=scores, others=others)
     first, second = (name_of(paths[side]) for side in ("student", "teacher"))
-    source = _Source(run, names, len(names) or seen[0], "", second, f"{first} + {second}", section)
+    rivals = tuple(Reference(one.name, None, one.macs, one.latency_ms) for one in settings.references)
+    classes, title = len(names) or seen[0], f"{first} + {second}"
+    source = _Source(run, names, classes, "", second, title, section, references=rivals)
     return _fit(source, Path(out), settings, report_dir)
 
 
@@ -124,10 +128,14 @@ def fit_router_on_run(
             f"Expected a run without a fitted router, got one in `{run_dir}`. Its scores are "
             "rescaled already."
         )
+    check_run(settings, analysis, room(run.task, "router"))
     names, cost = analysis.class_names, analysis.cost
     own = settings._replace(cost=cost) if settings.cost == CostModel() else settings
-    first, second = analysis.student.name, analysis.teacher.name
-    source = _Source(run, names, len(names), first, second, analysis.title, section, analysis.score)
+    replayed = (Path(run_dir) / CONFIG).read_bytes().startswith(b"replay:")
+    first, second = "" if replayed else analysis.student.name, analysis.teacher.name
+    source = _Source(
+        run, names, len(names), first, second, analysis.title, section, analysis.score, analysis.references
+    )
     return _fit(source, Path(out), own, report_dir)
 
 
@@ -216,7 +224,7 @@ def _trial(
         formula=_formula(score, run.task),
         threshold=at_rate(run, score, settings.rates[0] if settings.rates else DEFAULT_RATE).threshold,
         rates=settings.rates or None,
-        references=tuple(Reference(one.name, None, one.macs, one.latency_ms) for one in settings.references),
+        references=source.references,
         student=Profile(source.student or "student"),
         teacher=Profile(source.teacher),
         cost=settings.cost,
@@ -246,7 +254,7 @@ def _file(source: _Source, trial: RouterTrial, final: Any, crossed: PairedRun, r
         student=source.student,
         teacher=source.teacher,
         image_ids=source.run.image_ids,
-        coins=tuple(source.run.scores["random"].tolist()),
+        fingerprints=tuple(router.fingerprints(source.run).tolist()),
         settings=how,
         evidence=trial.evidence(),
     )

@@ -10,6 +10,7 @@ from ebjr_det.cost import CostModel
 from ebjr_det.errors import ConfigError, InvalidInput, did_you_mean
 from ebjr_det.files import writable_folder
 from ebjr_det.intervals import check_replicates
+from ebjr_det.reporting.analysis import Analysis
 from ebjr_det.router import check_rate
 from ebjr_det.run_folder import check_replay_folder
 from ebjr_det.scores import SCORES
@@ -73,6 +74,21 @@ def check_settings(settings: FitSettings, run: PairedRun, router: Any) -> None:
             "Fit on an evaluated run of the models themselves, or choose another score."
         )
     raise ConfigError(f"Expected a known score, got `{name}`. {did_you_mean(name, sorted(there))}")
+
+
+def check_run(settings: FitSettings, analysis: Analysis, router: Any) -> None:
+    """Raises EbjrError where a finished run cannot be fitted on as asked."""
+    if settings.references:
+        raise ConfigError(
+            "Expected references beside result files, got one beside a run, which keeps its own. "
+            "Give them when the run is made."
+        )
+    bent = [name for name in analysis.score_options if name in router.COLUMNS_OF_SCORES]
+    if bent:
+        raise InvalidInput(
+            f"Expected a run whose `{bent[0]}` has no options, which a learned router would not see, got "
+            f"{analysis.score_options[bent[0]]}. Evaluate or replay without them."
+        )
 
 
 def check_places(out: Path, report_dir: Path | None) -> None:

@@ -11,7 +11,7 @@ from typing import IO, Any
 from tqdm.auto import tqdm
 
 from ebjr_det.api.routing import Scoring
-from ebjr_det.config import EvaluateConfig, load_config
+from ebjr_det.config import EvaluateConfig, identity, load_config
 from ebjr_det.errors import ConfigError, InvalidInput
 from ebjr_det.files import atomic_write, writable_folder
 from ebjr_det.joint import JointModel, JointOutput
@@ -216,6 +216,7 @@ def load_settings(source: str | Path, changes: Sequence[str] = ()) -> tuple[Eval
         return load_config(path, changes), None
     analysis = load_analysis(path)
     config = load_config(path / CONFIG, changes)
-    if config.router.score != analysis.score:
+    fitted = None if analysis.router is None else analysis.router.sha256
+    if config.router.score != analysis.score or identity(config)["router.file"] != fitted:
         return config, None
     return config, analysis.threshold

@@ -10,6 +10,7 @@ import numpy as np
 
 from ebjr_det.config import RouterSection, parse_section
 from ebjr_det.errors import ConfigError, InvalidInput, did_you_mean
+from ebjr_det.files import checksum
 from ebjr_det.reporting.analysis import FittedUse
 from ebjr_det.reporting.report import ENERGY
 from ebjr_det.router import decide, threshold_for_rate
@@ -53,7 +54,13 @@ class Scoring:
         """
         file = fitted = None
         if section.file is not None:
-            file = RouterFile.load(Path(section.file))
+            file, digest = RouterFile.load(Path(section.file)), checksum(Path(section.file))
+            if section.sha256 not in (None, digest):
+                raise InvalidInput(
+                    f"Expected the router with sha256 {section.sha256[:12]}... at `{section.file}`, got "
+                    "another. Name the one that was meant, or evaluate anew."
+                )
+            section = section.model_copy(update={"sha256": digest})
             if file.header.task != task:
                 raise InvalidInput(
                     f"Expected a router for {task}, got `{section.file}` for {file.header.task}."
@@ -132,7 +139,13 @@ class Scoring:
             ConfigError: the deciding score looks at raw candidates, and the answers come without.
             InvalidInput: it looks at the student's features, and they are another student's.
         """
-        single = output.logits.values.shape[2] == 1
+        classes = output.logits.values.shape[2]
+        single = classes == 1
+        if self.file is not None and not single and self.file.header.classes not in (0, classes):
+            raise InvalidInput(
+                f"Expected a router made for the student's {classes} classes, got `{self.section.file}` for "
+                f"{self.file.header.classes}. Fit a router on these classes."
+            )
         named = [name for name, score in SCORES.items() if not (single and score.all_classes)]
         if self.name in SCORES:
             named = list(dict.fromkeys([*named, self.name]))
@@ -192,7 +205,8 @@ class Scoring:
         header = self.file.header
         sizes, here = (len(header.image_ids), len(run)), self._room.student_numbers(run)
         check_student(self.file.student_scores, here, str(self.section.file), sizes)
-        known = shared_images(header.image_ids, header.coins, run.image_ids, run.scores["random"])
+        here = self._room.fingerprints(run)
+        known = shared_images(header.image_ids, header.fingerprints, run.image_ids, here)
         if known.all():
             raise InvalidInput(
                 f"Expected pictures that router `{self.section.file}` has not seen, got {len(run)}, all "
@@ -200,7 +214,8 @@ class Scoring:
             )
         kept = select(run, task, np.flatnonzero(~known)) if known.any() else run
         own = self.name == header.score
-        drift = Drift.of(self.file.reference, kept.scores[header.score]) if own else None
+        here = self.with_set(kept).scores[header.score] if own else None
+        drift = None if here is None else Drift.of(self.file.reference, here)
         use = FittedUse(
             header.score,
             header.rescaling,
@@ -208,6 +223,7 @@ class Scoring:
             tuple(image for image, left in zip(run.image_ids, known, strict=True) if left),
             drift,
             header.teacher,
+            str(self.section.sha256),
         )
         return kept, use
 

@@ -23,7 +23,7 @@ def identity(config: EvaluateConfig) -> dict[str, Any]:
     """The settings that a run's records depend on; two configurations that share them can share a run."""
     router, run = config.router, config.run
     with_options = ("score", "options") if router.options else ()
-    fitted = None if router.file is None else checksum(Path(router.file))
+    fitted = router.sha256 if router.file is None or router.sha256 else checksum(Path(router.file))
     return {
         **{key: getattr(config, key).model_dump() for key in ("data", "student", "teacher")},
         "task": config.task,

@@ -96,6 +96,7 @@ class RouterSection(BaseSection):
     """
 
     file: str | None = None
+    sha256: str | None = None
     score: str | None = None
     options: dict[str, Any] = {}
     top_k: int | None = Field(10, ge=1)

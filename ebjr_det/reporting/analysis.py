@@ -67,7 +67,7 @@ class FittedUse:
         score, rescaling: what it chose at its fit.
         fitted_on: number of pictures of the fit; `left_out`: ids of those that are among these here.
         drift: of its score between the fit and here, or None where another score decides.
-        teacher: name of the teacher of its fit.
+        teacher: name of the teacher of its fit; `sha256`: of its file.
     """
 
     score: str
@@ -76,6 +76,7 @@ class FittedUse:
     left_out: tuple[str, ...]
     drift: Drift | None
     teacher: str
+    sha256: str
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,9 @@ OTHER_STUDENT = 0.1
 one detector on other pictures 0.01 to 0.02, three detectors among each other 0.16 to 0.6."""
 
 
+SAME_SET = 0.9
+
+
 @dataclass(frozen=True)
 class Drift:
     """A deferral score on the pictures of the fit against other pictures.
@@ -70,16 +73,16 @@ def check_student(
 
 
 def shared_images(
-    fitted: Sequence[str], coins: Sequence[float], ids: Sequence[str], here: FloatArray
+    fitted: Sequence[str], prints: Sequence[float], ids: Sequence[str], here: FloatArray
 ) -> NDArray[np.bool_]:
     """[ids] which pictures are among those of the fit.
 
     Args:
         fitted, ids: ids of the pictures of the fit and of these.
-        coins, here: the `random` score of each, which hashes the student's answer. Where ids merely count the
-            pictures of any set, none of the shared ones has the same answer, and so none is shared.
+        prints, here: the task's `fingerprints` of each. Where ids merely count the pictures of any set, few
+            of the shared ones have the same; unless nine in ten do, none is taken to be shared.
     """
-    known = dict(zip(fitted, coins, strict=True))
+    known = dict(zip(fitted, prints, strict=True))
     same_id = np.array([image in known for image in ids], dtype=bool)
-    same_answer = any(known[i] == c for i, c, s in zip(ids, here, same_id, strict=True) if s)
-    return same_id if same_answer else np.zeros(len(same_id), dtype=bool)
+    alike = [known[image] == own for image, own, same in zip(ids, here, same_id, strict=True) if same]
+    return same_id if alike and np.mean(alike) >= SAME_SET else np.zeros(len(same_id), dtype=bool)

@@ -31,7 +31,7 @@ class RouterHeader:
         rescaling: how the student's scores come on the teacher's scale.
         classes: how many the student tells apart, 0 where that is unknown; `class_names` where they have any.
         student, teacher: names of the models.
-        image_ids: of the pictures that were fitted on; `coins`: the `random` score of each, see
+        image_ids: of the pictures that were fitted on; `fingerprints`: of each, see
             `drift.shared_images`.
         evidence: out-of-fold quality of every score and rescaling that was tried, and how it was measured.
     """
@@ -46,7 +46,7 @@ class RouterHeader:
     student: str
     teacher: str
     image_ids: tuple[str, ...]
-    coins: tuple[float, ...]
+    fingerprints: tuple[float, ...]
     settings: Mapping[str, Any] = field(default_factory=dict)
     evidence: Mapping[str, Any] = field(default_factory=dict)
     version: int = VERSION
@@ -97,6 +97,8 @@ class RouterFile:
             raise InvalidInput(
                 f"Expected a fitted router in `{path}`, got a file without {error}."
             ) from error
+        if any(sample.ndim != 1 or not len(sample) for sample in (reference, student_scores)):
+            raise InvalidInput(f"Expected samples of scores in router `{path}`, got none or a table.")
         own = {name.removeprefix("router/"): values for name, values in arrays.items()}
         return cls(header, reference, student_scores, own)
 

@@ -93,7 +93,7 @@ def test_the_evidence_parses_and_is_saved_in_the_router(fitted_on, tmp_path, com
     assert header.score == (said["score"].rsplit("_", 1)[0] if said["score"] in ENERGIES else said["score"])
     assert (header.task, header.classes, header.class_names) == ("detection", 4, ("ant", "bee", "cow", "dog"))
     assert header.image_ids == tuple(map(str, range(1, 71)))
-    assert len(file.reference) == len(header.coins) == 70
+    assert len(file.reference) == len(header.fingerprints) == 70
     assert header.rescaling == said["rescaling"] in said["area_by_rescaling"]
 
 
@@ -235,7 +235,7 @@ def test_a_replay_and_its_files_give_the_same_router_but_for_names(fitted_on, tm
     np.testing.assert_array_equal(first.student_scores, second.student_scores)
     for name, values in first.arrays.items():
         np.testing.assert_array_equal(values, second.arrays[name])
-    assert first.header.coins == second.header.coins
+    assert first.header.fingerprints == second.header.fingerprints
     shared = {row["score"]: row for row in of_run["scores"]}
     for row in of_files["scores"]:
         assert row["score"] in ENERGIES or row == shared[row["score"]]

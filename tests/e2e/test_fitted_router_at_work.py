@@ -121,6 +121,29 @@ def test_ids_that_merely_count_are_other_pictures(make_detectors, tmp_path, rout
     assert (facts["images"], facts["router"]["left_out"]) == (50, [])
 
 
+@pytest.mark.parametrize("how", [["--top-k", "3"], ["--score", "learned", "--aggregate", "sum"]])
+def test_other_settings_of_scores_do_not_hide_them(fitted_on, router, tmp_path, command, how):
+    args = [*fitted_on.options, "--router", router, *how, "--bootstrap", 5, "--out", tmp_path / "out"]
+    assert command("replay", "detection", *args) == 2
+
+
+def test_a_router_of_a_score_with_settings_of_its_own_knows_its_pictures(fitted_on, tmp_path, command):
+    own, out = tmp_path / "top1.safetensors", tmp_path / "out"
+    fit = [*fitted_on.options, *QUICK, "--score", "free_energy_top1", "--rescaling", "none", "--out", own]
+    assert command("fit-router", "detection", *fit) == 0
+    args = [*fitted_on.options, "--router", own, "--bootstrap", 5, "--out", out]
+    assert command("replay", "detection", *args) == 2
+
+
+def test_a_router_of_a_score_of_whole_sets_works_on_another_set(fitted_on, others, tmp_path, command, replay):
+    own = tmp_path / "set.safetensors"
+    fit = [*fitted_on.options, *QUICK, "--score", "set_learned", "--rescaling", "none", "--out", own]
+    assert command("fit-router", "detection", *fit) == 0
+    facts = summary_of(replay("set", others, "--router", own))
+    assert facts["score"] == "set_learned"
+    assert len(facts["router"]["drift"]["got"]) == 5
+
+
 # --- Labels ---
 
 

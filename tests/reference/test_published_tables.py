@@ -11,7 +11,7 @@ from ebjr_det.records import PartStore
 from ebjr_det.router import decide
 from ebjr_det.scores import SCORES, deferral_scores
 from ebjr_det.tradeoff import mixture, sweep
-from ebjr_det.types import Logits
+from ebjr_det.types import Output
 
 ROOT = Path(__file__).resolve().parents[2]
 # name: threshold, kept in float32 as released and in float64, then in % as published
@@ -23,7 +23,8 @@ PUBLISHED = {
 AREAS = {"probability_logsumexp": 0.9452, "max_softmax": 0.9452, "margin": 0.9453, "free_energy": 0.9425}
 
 
-def scores(logits: Logits):
+def scores(output: Output):
+    logits = output.logits
     found = {name: deferral_scores(logits, name) for name in SCORES}
     return found | {"released": deferral_scores(logits, "probability_logsumexp", dtype="float32")}
 

@@ -99,7 +99,7 @@ def test_printing_writes_every_default_out(file):
     printed = yaml.safe_load(dump_config(load_config(file)))
     assert printed["run"]["batch_size"] == 256
     ways = {"options": {}, "top_k": 10, "aggregate": "mean", "threshold": None, "target": None}
-    assert printed["router"] == {"file": None, "score": None} | ways
+    assert printed["router"] == {"file": None, "sha256": None, "score": None} | ways
     assert list(printed)[:3] == ["task", "title", "data"]
 
 

@@ -23,7 +23,7 @@ WORDS = RouterHeader(
     student="small",
     teacher="großer",
     image_ids=("1", "2", "pic ture"),
-    coins=(0.25, 0.1, 1 / 3),
+    fingerprints=(0.25, 0.1, 1 / 3),
     settings={"top_k": 1, "aggregate": "mean"},
     evidence={"AP": {"learned": 0.1, "random": None}},
 )
@@ -198,7 +198,7 @@ def test_numbers_that_are_not_finite_are_refused_by_name(path, name, bad):
     "header",
     [
         header_with(colour="red"),
-        header_with(coins="many"),
+        header_with(fingerprints="many"),
         header_with(classes="three"),
         header_with(image_ids=5),
         json.dumps({"version": VERSION}),

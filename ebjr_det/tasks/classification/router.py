@@ -18,7 +18,7 @@ from ebjr_det.tasks.classification.metric import Accuracy
 from ebjr_det.types import FloatArray, Matches, Output, PairedRun
 
 LEARNED = "learned"
-COLUMNS = ("free_energy", "max_softmax", "max_logit", "entropy", "margin", "joint_energy")
+COLUMNS_OF_SCORES = COLUMNS = ("free_energy", "max_softmax", "max_logit", "entropy", "margin", "joint_energy")
 FORMULAS = {
     LEARNED: ("predicted right answers that the teacher adds", "extremely randomised trees on scores")
 }
@@ -119,6 +119,11 @@ def plain_scores_of_set(run: PairedRun, class_names: Sequence[str]) -> dict[str,
 
 def features_of(output: Output) -> None:
     """None: the learned router looks at the scores alone."""
+
+
+def fingerprints(run: PairedRun) -> FloatArray:
+    """[N] of each picture: the `random` score, a hash of the student's logits."""
+    return run.scores["random"]
 
 
 def student_numbers(run: PairedRun) -> FloatArray:

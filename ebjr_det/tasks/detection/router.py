@@ -26,6 +26,7 @@ from ebjr_det.tasks.detection.features import (
     class_rows,
     features_of,
 )
+from ebjr_det.tasks.detection.identity import fingerprints, student_numbers
 from ebjr_det.tasks.detection.metric import AveragePrecision
 from ebjr_det.tasks.detection.rescaling import RESCALINGS, Rescaling, fit_rescaling
 from ebjr_det.types import FloatArray, Matches, Output, PairedRun
@@ -33,6 +34,7 @@ from ebjr_det.types import FloatArray, Matches, Output, PairedRun
 __all__ = [
     "check_worth",
     "features_of",
+    "fingerprints",
     "fit_router",
     "load_router",
     "plain_scores",
@@ -60,6 +62,8 @@ FEATURES = frozenset({LEARNED_FEATURES})
 RESCALING_NAMES = tuple(RESCALINGS)
 CHOOSES = "class_doubt"
 """The score by which rescalings are compared before anything is learned."""
+COLUMNS_OF_SCORES: tuple[str, ...] = ()
+"""Scores of logits that the learned routers see."""
 TREES, LEAF, COLUMNS = 150, 40, 0.5
 """Of the extremely randomised trees (Geurts et al. 2006): number, least rows of a leaf, share of columns."""
 
@@ -193,8 +197,8 @@ def load_router(arrays: Mapping[str, NDArray[Any]]) -> DetectionRouter:
         raise InvalidInput(
             f"Expected the numbers of a detection router, got: {first_line(error)}."
         ) from error
-    classes, wide = len(history.seen), (len(history.seen), len(KNOTS))
-    shapes = {history.student.shape, history.teacher.shape, worth.shape}
+    classes, wide = history.seen.size, (history.seen.size, len(KNOTS))
+    shapes = {history.seen.shape, history.student.shape, history.teacher.shape, worth.shape}
     if shapes != {(classes,)} or {history.boxes.shape, history.objects.shape} != {wide}:
         raise InvalidInput(f"Expected numbers of {classes} classes in a detection router, got other shapes.")
     if (
@@ -281,12 +285,6 @@ def published(class_names: Sequence[str]) -> ClassCounts | None:
     """COCO's published class counts where the classes are COCO's."""
     seen = published_counts(class_names)
     return None if seen is None else ClassCounts(seen, TRAIN2017_IMAGES, np.ones(len(seen)))
-
-
-def student_numbers(run: PairedRun) -> FloatArray:
-    """A sample of the student's box scores, by which another student is told: 1,001 quantiles."""
-    scores = run.student["score"]
-    return np.quantile(scores, np.linspace(0, 1, 1001)) if len(scores) else np.zeros(1)
 
 
 def _group(arrays: Mapping[str, NDArray[Any]], group: str) -> dict[str, NDArray[Any]]:
