@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -70,14 +71,20 @@ class Forest:
 
     def predict(self, rows: NDArray[np.float32]) -> FloatArray:
         """Mean over the trees, [n, columns] -> float64 [n]."""
-        own = (self.roots, self.feature, self.limit, self.low, self.high, self.value)
+        own = (self.roots, self.feature, self.limit, self._children, self.value)
         out = np.empty(len(rows))
         _walk(*own, np.ascontiguousarray(rows), out)
         return out
 
+    @cached_property
+    def _children(self) -> NDArray[np.int32]:
+        """[nodes, 2] `low` and `high` side by side, where a processor finds both at once."""
+        return np.stack([self.low, self.high], axis=1)
+
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Named arrays; `of_arrays` takes them back."""
-        return {**self.__dict__, "columns": np.array(self.columns, dtype=np.int32)}
+        own: dict[str, NDArray[Any]] = {name: getattr(self, name) for name in _KINDS}
+        return {**own, "columns": np.array(self.columns, dtype=np.int32)}
 
     @classmethod
     def of_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> "Forest":
@@ -111,7 +118,7 @@ class Forest:
 
 
 @compiled(nogil=True)
-def _walk(roots, feature, limit, low, high, value, rows, out):  # type: ignore[no-untyped-def]
+def _walk(roots, feature, limit, children, value, rows, out):  # type: ignore[no-untyped-def]
     """Fill `out` [n] with the mean over the trees of the leaf that each row ends in.
 
     All rows go down a tree side by side, a level at a time, with no branch for a processor to guess wrong.
@@ -125,7 +132,8 @@ def _walk(roots, feature, limit, low, high, value, rows, out):  # type: ignore[n
             moved = 0
             for n in range(len(rows)):
                 here = node[n]
-                node[n] = high[here] if rows[n, feature[here]] > limit[here] else low[here]
-                moved |= node[n] - here
+                there = children[here, int(rows[n, feature[here]] > limit[here])]
+                moved |= there - here
+                node[n] = there
         for n in range(len(rows)):
             out[n] += value[node[n]] / len(roots)

@@ -1,4 +1,4 @@
-"""Which router pays? Every number and figure of `eval/routing/README.md`.
+"""Which router pays? The tables and the figure of `eval/routing/README.md`.
 
     python eval/routing/run.py DATA [--cifar RUN ...] --out runs/routing
 

@@ -64,8 +64,9 @@ CHOOSES = "class_doubt"
 """The score by which rescalings are compared before anything is learned."""
 COLUMNS_OF_SCORES: tuple[str, ...] = ()
 """Scores of logits that the learned routers see."""
-TREES, LEAF, COLUMNS = 150, 40, 0.5
-"""Of the extremely randomised trees (Geurts et al. 2006): number, least rows of a leaf, share of columns."""
+TREES, LEAF, LEAVES, COLUMNS = 150, 40, 450, 0.5
+"""Of the extremely randomised trees (Geurts et al. 2006): number, least rows of a leaf, about the most
+leaves of a tree (so that a decision takes as long however much was fitted on), share of columns."""
 
 
 @dataclass(frozen=True)
@@ -255,8 +256,9 @@ def _forests(tables: Sequence[ClassRows], run: PairedRun, history: ClassHistory,
     known = seen[rows.label] > 0
     if not known.any():
         raise InvalidInput("Expected the student to find a class that is annotated, got none to learn from.")
+    leaf = max(LEAF, int(known.sum()) // LEAVES)
     trees = ExtraTreesRegressor(
-        TREES, min_samples_leaf=LEAF, max_features=COLUMNS, n_jobs=-1, random_state=seed
+        TREES, min_samples_leaf=leaf, max_features=COLUMNS, n_jobs=-1, random_state=seed
     )
     return [Forest.of(trees.fit(table.values[known], in_objects[known])) for table in tables]
 
