@@ -159,13 +159,14 @@ def _fit(source: _Source, out: Path, settings: FitSettings, report_dir: str | Pa
         by_rescaling = {
             name: _areas(own, task, [router.CHOOSES])[router.CHOOSES] for name, own in quick.items()
         }
-        rescaling = _simplest(by_rescaling, _gap(run, task))
+        ends = _ends(run, task)
+        rescaling = _simplest(by_rescaling, ends[1] - ends[0])
         whole = {name: crossed(name, True) for name in dict.fromkeys(["none", rescaling])}
         areas = {name: _areas(own, task, list(own.scores)) for name, own in whole.items()}
         score = _chosen(settings.score, areas[rescaling], router, live=bool(source.student))
         final = fit(run, rescaling=rescaling)
         bar.update()
-    trial = _trial(source, task, whole, areas, by_rescaling, score, rescaling, settings)
+    trial = _trial(source, task, whole, areas, by_rescaling, score, rescaling, ends, settings)
     file = _file(source, trial, final, whole[rescaling], router)
     if folder is not None:
         _write_report(folder, whole[rescaling], trial, settings)
@@ -177,11 +178,6 @@ def _simplest(areas: Mapping[str, float], gap: float) -> str:
     """The first, so the simplest, of the rescalings that come within a thousandth of the gap of the best."""
     best = max(areas.values())
     return next(name for name, area in areas.items() if area >= best - 1e-3 * abs(gap))
-
-
-def _gap(run: PairedRun, task: Task) -> float:
-    low, high = _ends(run, task)
-    return high - low
 
 
 def _ends(run: PairedRun, task: Task) -> tuple[float, float]:
@@ -215,6 +211,7 @@ def _trial(
     by_rescaling: Mapping[str, float],
     score: str,
     rescaling: str,
+    ends: tuple[float, float],
     settings: FitSettings,
 ) -> RouterTrial:
     run = whole[rescaling]
@@ -233,7 +230,7 @@ def _trial(
         class_names=source.class_names,
     )
     built, plain = build_report(run, task, analysis), areas.get("none", {})
-    return RouterTrial(built, plain, by_rescaling, _ends(source.run, task), rescaling, settings.folds)
+    return RouterTrial(built, plain, by_rescaling, ends, rescaling, settings.folds)
 
 
 def _formula(score: str, task: str) -> str:

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from scipy.special import expit, logit
 
 from ebjr_det.errors import ConfigError, InvalidInput
+from ebjr_det.tasks.detection.boxes import LEAST
 from ebjr_det.tasks.detection.metric import AveragePrecision
-from ebjr_det.tasks.detection.rescaling import KNOTS, LEAST, RESCALINGS, Rescaling, fit_rescaling
+from ebjr_det.tasks.detection.rescaling import KNOTS, RESCALINGS, Rescaling, fit_rescaling
 
 TASK = AveragePrecision()
 MAPS = [name for name, fit in RESCALINGS.items() if fit is not None]

@@ -9,9 +9,17 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import logit
 
 from ebjr_det.compiling import compiled
 from ebjr_det.types import Detections, FloatArray, Matches
+
+LEAST = 1e-9  # distance of a score from 0 and 1, which have no logit
+
+
+def logits_of_scores(scores: FloatArray) -> FloatArray:
+    """log(s / (1 - s)) of scores in [0, 1], the two ends of which have none and count as 1e-9 from them."""
+    return np.asarray(logit(np.clip(scores, LEAST, 1 - LEAST)))
 
 
 @dataclass(frozen=True)

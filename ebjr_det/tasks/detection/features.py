@@ -10,13 +10,11 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import logit
 
 from ebjr_det.scores import SCORES, rows_of
-from ebjr_det.tasks.detection.boxes import Boxes
+from ebjr_det.tasks.detection.boxes import LEAST, Boxes, logits_of_scores
 from ebjr_det.types import FloatArray, Logits, Output
 
-LEAST = 1e-9
 KNOTS = np.linspace(-8.0, 8.0, 65)  # logits at which the boxes of a class are counted
 QUANTILES = np.linspace(0.0, 1.0, 5)
 LARGEST = 1e30  # so that float32 holds the energy of any logits
@@ -54,7 +52,9 @@ class ClassHistory:
     def of(cls, found: Boxes, seen: FloatArray, student: FloatArray, teacher: FloatArray) -> "ClassHistory":
         """From the student's boxes in these pictures, objects, and APs (-1 where there is none)."""
         classes = len(seen)
-        knot = np.searchsorted(KNOTS, _logits(found.score), side="right")  # knots below or at the box
+        knot = np.searchsorted(
+            KNOTS, logits_of_scores(found.score), side="right"
+        )  # knots below or at the box
         cell = found.label * (len(KNOTS) + 1) + knot
 
         def above(weight: FloatArray | None) -> FloatArray:
@@ -105,7 +105,7 @@ def class_rows(boxes: Boxes, history: ClassHistory) -> ClassRows:
     sums = total(s)
     least = np.minimum.reduceat(area, first) if len(first) else area
     columns = [
-        best, of_place(1), of_place(2), _logits(best), sums, total(variance),
+        best, of_place(1), of_place(2), logits_of_scores(best), sums, total(variance),
         np.maximum.reduceat(variance, first) if len(first) else variance,
         *(total((s > level).astype(np.float64)) for level in (0.05, 0.1, 0.3)),
         area[first], total(s * area) / np.maximum(sums, LEAST), least,
@@ -120,7 +120,7 @@ def class_rows(boxes: Boxes, history: ClassHistory) -> ClassRows:
 
 def _of_class(history: ClassHistory, label: NDArray[np.intp], score: FloatArray) -> list[FloatArray]:
     """The last columns: where a box of this score would stand among the student's boxes of its class."""
-    knot = np.clip(np.searchsorted(KNOTS, _logits(score), side="right") - 1, 0, len(KNOTS) - 1)
+    knot = np.clip(np.searchsorted(KNOTS, logits_of_scores(score), side="right") - 1, 0, len(KNOTS) - 1)
     boxes, objects, seen = history.boxes[label, knot], history.objects[label, knot], history.seen[label]
     return [
         np.log1p(seen),
@@ -129,10 +129,6 @@ def _of_class(history: ClassHistory, label: NDArray[np.intp], score: FloatArray)
         (objects + 0.5) / (boxes + 1),
         np.minimum(objects / (seen + 1), 3.0),
     ]
-
-
-def _logits(scores: FloatArray) -> FloatArray:
-    return np.asarray(logit(np.clip(scores, LEAST, 1 - LEAST)))
 
 
 def _shrunk(quality: FloatArray, seen: FloatArray) -> FloatArray:

@@ -11,14 +11,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, logit
+from scipy.special import expit
 
 from ebjr_det.errors import ConfigError, InvalidInput, did_you_mean
+from ebjr_det.tasks.detection.boxes import logits_of_scores
 from ebjr_det.tasks.detection.matching import IOU_THRESHOLDS
 from ebjr_det.types import Detections, FloatArray, Matches, Output
 
-LEAST = 1e-9
-KNOTS = np.linspace(-21.0, 21.0, 169)  # logits; those of LEAST and of 1 - LEAST lie inside
+KNOTS = np.linspace(-21.0, 21.0, 169)  # logits; those of all scores lie inside
 SLOPE = 1e-3  # of a flat stretch, so that no two scores become one
 RARE = 50.0  # boxes' worth of evidence (sum of p (1 - p)) at which a class's own shift counts half
 
@@ -38,7 +38,7 @@ class Rescaling:
 
     def scores(self, scores: FloatArray, labels: NDArray[np.intp]) -> FloatArray:
         """Scores [n] of boxes of classes [n], mapped."""
-        f = logit(np.clip(scores, LEAST, 1 - LEAST))
+        f = logits_of_scores(scores)
         place = np.clip(np.searchsorted(KNOTS, f, side="right") - 1, 0, len(KNOTS) - 2)
         low, high = self.values[labels, place], self.values[labels, place + 1]
         return np.asarray(expit(low + (high - low) * (f - KNOTS[place]) / (KNOTS[1] - KNOTS[0])))
@@ -61,7 +61,7 @@ class Rescaling:
         )
 
     def _original(self, scores: FloatArray, labels: NDArray[np.intp]) -> FloatArray:
-        f = logit(np.clip(scores, LEAST, 1 - LEAST))
+        f = logits_of_scores(scores)
         for label in np.unique(labels):
             own = labels == label
             f[own] = np.interp(f[own], self.values[label], KNOTS)
@@ -88,7 +88,7 @@ class _Scored:
         hit = (matches["matched"][:, None] & bits != 0).mean(axis=1)
         label = matches["label"].astype(np.intp)
         weight = 1.0 / (matches["truths"][:, :, 0].sum(axis=0) + 3.0)[label]
-        f = logit(np.clip(matches["score"], LEAST, 1 - LEAST))
+        f = logits_of_scores(matches["score"])
         return cls(f[counted], hit[counted], label[counted], weight[counted])
 
     def line(self) -> tuple[float, float]:

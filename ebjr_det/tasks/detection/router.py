@@ -109,11 +109,8 @@ class DetectionRouter:
     def scores_of_set(self, run: PairedRun) -> dict[str, FloatArray]:
         """Every score that records allow, those of whole sets too; the student's are rescaled."""
         boxes = Boxes.of_records(run.student)
-        found = box_scores(boxes, self.counts, whole_set=True) | self._learned(boxes, run.features)
-        if self.forest is not None:
-            rows, per_object = class_rows(boxes, self.history), boxes.images * self.counts.in_set(boxes)
-            found[SET_LEARNED] = self._gain(self.forest, rows, boxes.images, per_object)
-        return found
+        learned = self._learned(boxes, run.features, whole_set=True)
+        return box_scores(boxes, self.counts, whole_set=True) | learned
 
     def score(self, name: str, output: Output) -> FloatArray:
         """One of `scores` alone, for the live pair; `output` is rescaled.
@@ -147,12 +144,17 @@ class DetectionRouter:
             )
         return features
 
-    def _learned(self, boxes: Boxes, features: NDArray[np.float32] | None) -> dict[str, FloatArray]:
+    def _learned(
+        self, boxes: Boxes, features: NDArray[np.float32] | None, *, whole_set: bool = False
+    ) -> dict[str, FloatArray]:
         """What the forests predict; features of another student allow no score of theirs."""
         if self.forest is None:
             return {}
         rows = class_rows(boxes, self.history)
         found = {LEARNED: self._gain(self.forest, rows, boxes.images)}
+        if whole_set:
+            per_object = boxes.images * self.counts.in_set(boxes)
+            found[SET_LEARNED] = self._gain(self.forest, rows, boxes.images, per_object)
         if self.forest_features is None or features is None or features.shape[1] != self.features:
             return found
         return found | {
