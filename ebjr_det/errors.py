@@ -7,6 +7,7 @@ and keeps its traceback.
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import Any
 
 SHOWN = 12
 
@@ -49,6 +50,13 @@ def first_line(error: BaseException) -> str:
     """What another library says of a file, in one line without its final stop."""
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return str(text).strip().splitlines()[0].rstrip(".")
+
+
+def first_fault(error: Any) -> str:
+    """The first fault of a pydantic `ValidationError`: where it is and what is wrong."""
+    fault = error.errors()[0]
+    where = ".".join(str(part) for part in fault["loc"])
+    return f"`{where}`: {fault['msg']}"
 
 
 def did_you_mean(name: str, valid: Iterable[str]) -> str:

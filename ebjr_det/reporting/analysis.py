@@ -11,7 +11,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from ebjr_det.calibration import Target
 from ebjr_det.cost import CostModel, Latency
-from ebjr_det.errors import InvalidInput, check_seed
+from ebjr_det.errors import InvalidInput, check_seed, first_fault
 from ebjr_det.intervals import check_replicates
 from ebjr_det.router import check_rate
 from ebjr_det.routing.drift import Drift
@@ -136,11 +136,8 @@ class Analysis:
         try:
             return _ADAPTER.validate_json(text)
         except ValidationError as error:
-            fault = error.errors()[0]
-            where = ".".join(str(part) for part in fault["loc"])
             raise InvalidInput(
-                f"Expected an analysis as this version writes it, got `{where}`: {fault['msg']}. "
-                "Evaluate again."
+                f"Expected an analysis as this version writes it, got {first_fault(error)}. Evaluate again."
             ) from error
 
 

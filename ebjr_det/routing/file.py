@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from ebjr_det.errors import InvalidInput, first_line
+from ebjr_det.errors import InvalidInput, first_fault, first_line
 from ebjr_det.files import atomic_write, existing_file
 from ebjr_det.types import FloatArray
 
@@ -121,7 +121,11 @@ def _read(path: Path) -> tuple[dict[str, NDArray[Any]], RouterHeader]:
                 f"Expected a router of version {VERSION} in `{path}`, got {version}. Fit it again."
             )
         return arrays, _ADAPTER.validate_json(text)
-    except (ValueError, AttributeError, ValidationError) as error:
+    except ValidationError as error:
+        raise InvalidInput(
+            f"Expected a router's header in `{path}`, got {first_fault(error)}. Fit it again."
+        ) from error
+    except (ValueError, AttributeError) as error:
         raise InvalidInput(f"Expected a router's header in `{path}`, got: {first_line(error)}.") from error
 
 
