@@ -48,6 +48,15 @@ def check_records(records: Mapping[str, NDArray[Any]], side: str, images: int) -
             )
 
 
+def check_abstains(abstains: NDArray[Any] | None, images: int) -> None:
+    """Raises InvalidInput where what a student hands on is no truth value an image."""
+    if abstains is not None and (abstains.dtype != np.bool_ or abstains.shape != (images,)):
+        raise InvalidInput(
+            f"Expected `abstains` to be {images} truth values, "
+            f"got {abstains.dtype} of shape {list(abstains.shape)}."
+        )
+
+
 def check_features(features: NDArray[Any] | None, images: int) -> None:
     """Raises InvalidInput where a student's features are not [images, columns] of finite floats.
 

@@ -164,6 +164,7 @@ def _record(
             task.match(seen_by_student.predictions, batch.targets),
             task.match(seen_by_teacher.predictions, batch.targets),
             features=features(seen_by_student),
+            abstains=seen_by_student.abstains,
         )
     except InvalidInput as error:
         first, last = batch.image_ids[0], batch.image_ids[-1]

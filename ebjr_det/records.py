@@ -18,14 +18,14 @@ from ebjr_det.types import PairedRun, concatenate
 
 VERSION = 1
 GROUPS = ("scores", "student", "teacher")
-OTHERS, FEATURES = "others", "features"
+OTHERS, FEATURES, ABSTAINS = "others", "features", "abstains"
 
 
 def save_run(run: PairedRun, path: Path) -> None:
     """Write the run as `path` (.npz): `task`, `image_ids` and the columns as `group/column`.
 
     Columns of further models are `others/model/column`; the student's features, where there are any,
-    `features`.
+    `features`, and where it abstains `abstains`.
     """
     arrays: dict[str, NDArray[Any]] = {
         "version": np.array(VERSION),
@@ -38,6 +38,8 @@ def save_run(run: PairedRun, path: Path) -> None:
         arrays |= {f"{OTHERS}/{model}/{name}": column for name, column in records.items()}
     if run.features is not None:
         arrays[FEATURES] = run.features
+    if run.abstains is not None:
+        arrays[ABSTAINS] = run.abstains
     with atomic_write(path) as temporary, temporary.open("wb") as opened:
         np.savez_compressed(opened, **arrays)  # type: ignore[arg-type]
 
@@ -63,8 +65,8 @@ def load_run(path: Path) -> PairedRun:
             elif name:
                 groups[group][name] = column
         ids = tuple(str(i) for i in arrays["image_ids"])
-        task, features = str(arrays["task"]), arrays.get(FEATURES)
-        return PairedRun(task, ids, **groups, others=others, features=features)
+        optional = {name: arrays.get(name) for name in (FEATURES, ABSTAINS)}
+        return PairedRun(str(arrays["task"]), ids, **groups, others=others, **optional)
     except KeyError as error:
         raise InvalidInput(f"Expected a saved run in `{path}`, got a file without {error}.") from error
     except (TypeError, ValueError) as error:
@@ -91,17 +93,18 @@ def join_runs(parts: Sequence[PairedRun]) -> PairedRun:
     if any(part.others.keys() != models for part in parts):
         raise InvalidInput("Expected the same further models in all parts of a run, got others.")
     others = {model: concatenate([part.others[model] for part in parts]) for model in models}
-    features = _features([part.features for part in parts])
-    return PairedRun(parts[0].task, ids, **columns, others=others, features=features)
+    features = _optional([part.features for part in parts], "features")
+    abstains = _optional([part.abstains for part in parts], "abstentions")
+    return PairedRun(parts[0].task, ids, **columns, others=others, features=features, abstains=abstains)
 
 
-def _features(parts: Sequence[NDArray[np.float32] | None]) -> NDArray[np.float32] | None:
+def _optional(parts: Sequence[NDArray[Any] | None], what: str) -> NDArray[Any] | None:
     known = [part for part in parts if part is not None]
     if not known:
         return None
-    if len(known) != len(parts) or len({part.shape[1] for part in known}) > 1:
+    if len(known) != len(parts) or len({part.shape[1:] for part in known}) > 1:
         raise InvalidInput(
-            "Expected the same features of the student in all parts of a run, got others. Evaluate again."
+            f"Expected the same {what} of the student in all parts of a run, got others. Evaluate again."
         )
     return np.concatenate(known)
 

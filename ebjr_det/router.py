@@ -13,6 +13,10 @@ from numpy.typing import ArrayLike, NDArray
 from ebjr_det.errors import ConfigError, InvalidInput
 from ebjr_det.types import FloatArray, RouterDecision
 
+ABSTAINED = 1000.0
+"""What is added to the deferral score of a picture that a specialised student hands on: more than scores of
+logits differ by, so that every such picture goes to the teacher before any other, most doubtful first."""
+
 
 def decide(scores: ArrayLike, threshold: float) -> RouterDecision:
     """Send to the teacher the images whose score lies strictly above the threshold.
@@ -31,6 +35,30 @@ def decide(scores: ArrayLike, threshold: float) -> RouterDecision:
     if math.isnan(threshold):
         raise InvalidInput("Expected `threshold` to be a number, got NaN.")
     return RouterDecision(values, float(threshold), values > threshold)
+
+
+def abstaining_last(scores: FloatArray, abstains: NDArray[np.bool_] | None) -> FloatArray:
+    """Scores in which the pictures that the student hands on lie above all others.
+
+    One rule decides then as before: a threshold among the scores of the others defers all of them.
+
+    Args:
+        abstains: [images], or None where the student answers everything.
+
+    Raises:
+        InvalidInput: a score beyond +-500, among which `ABSTAINED` would not put them apart.
+
+    >>> abstaining_last(np.array([-3.0, -9.0]), np.array([False, True])).tolist()
+    [-3.0, 991.0]
+    """
+    if abstains is None:
+        return scores
+    if len(scores) and np.abs(scores).max() > ABSTAINED / 2:
+        raise InvalidInput(
+            f"Expected scores within +-{ABSTAINED / 2:g} beside a specialised student, "
+            f"got {scores[np.abs(scores).argmax()]:.6g}. Choose another score or temperature."
+        )
+    return np.asarray(scores + np.where(abstains, ABSTAINED, 0.0))
 
 
 def operating_points(scores: ArrayLike) -> tuple[FloatArray, NDArray[np.intp]]:

@@ -281,6 +281,7 @@ def select(run: PairedRun, task: Task, images: NDArray[np.intp]) -> PairedRun:
         teacher=task.take(run.teacher, images),
         others={name: task.take(records, images) for name, records in run.others.items()},
         features=None if run.features is None else run.features[images],
+        abstains=None if run.abstains is None else run.abstains[images],
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from ebjr_det.columns import check_features, check_ids, check_records, check_score
+from ebjr_det.columns import check_abstains, check_features, check_ids, check_records, check_score
 from ebjr_det.errors import InvalidInput
 
 FloatArray: TypeAlias = NDArray[np.float64]
@@ -120,6 +120,8 @@ class Output:
     Attributes:
         features: [images, d] finite numbers about each picture from inside the model; None where it tells
             none.
+        abstains: [images] True where a specialised student sees something outside its classes and so hands
+            the picture on whatever its score; None of a model of all classes.
 
     Raises:
         InvalidInput: other numbers of images, or features that are no finite floats.
@@ -128,6 +130,7 @@ class Output:
     predictions: Sequence[Any]
     logits: Logits
     features: NDArray[np.floating[Any]] | None = None
+    abstains: NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
         if len(self.predictions) != len(self.logits):
@@ -136,6 +139,7 @@ class Output:
                 f"and logits of {len(self.logits)} images."
             )
         check_features(self.features, len(self.logits))
+        check_abstains(self.abstains, len(self.logits))
 
 
 @runtime_checkable
@@ -242,6 +246,7 @@ class PairedRun:
         student, teacher: match records of the two models, in the order of `image_ids`.
         others: those of further single models to compare the pair with, by name.
         features: [N, m] float32 numbers of the student for learned routers, or None.
+        abstains: [N] where a specialised student handed the picture on, or None.
 
     Raises:
         InvalidInput: no images, duplicate ids, a score or features whose shape or values are unusable, a
@@ -256,6 +261,7 @@ class PairedRun:
     teacher: Matches = field(repr=False)
     others: Mapping[str, Matches] = field(default_factory=dict, repr=False)
     features: NDArray[np.float32] | None = field(default=None, repr=False)
+    abstains: NDArray[np.bool_] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         check_ids(self.image_ids)
@@ -267,6 +273,7 @@ class PairedRun:
         others = {f"others/{name}": records for name, records in self.others.items()}
         for side, records in {"student": self.student, "teacher": self.teacher, **others}.items():
             check_records(records, side, len(self))
+        check_abstains(self.abstains, len(self))
         check_features(self.features, len(self))
         if self.features is not None and self.features.dtype != np.float32:
             raise InvalidInput(f"Expected `features` to be float32, got {self.features.dtype}.")

@@ -21,9 +21,10 @@ class Accuracy:
     table_metrics = ("accuracy", "top5_accuracy")
 
     def match(self, predictions: Sequence[Any], targets: Sequence[Any]) -> Matches:
-        """Columns `correct` and `top5_correct`, bool [images].
+        """Columns `correct` and `top5_correct`, bool [images], and the classes: `label`, `predicted`.
 
-        The predicted class is the first of the largest logits; an image is right in the top 5 when fewer
+        A specialised student's vector is longer by a last entry, "other", which is right for no label. The
+        predicted class is the first of the largest logits; an image is right in the top 5 when fewer
         than five classes have a larger logit, or an equal one at a smaller index.
 
         Raises:
@@ -38,7 +39,12 @@ class Accuracy:
         own = np.take_along_axis(logits, labels[:, None], axis=1)
         earlier = np.arange(logits.shape[1]) < labels[:, None]
         ahead = ((logits > own) | ((logits == own) & earlier)).sum(axis=1)
-        return {"correct": ahead == 0, "top5_correct": ahead < TOP_K}
+        return {
+            "correct": ahead == 0,
+            "top5_correct": ahead < TOP_K,
+            "label": labels.astype(np.int32),
+            "predicted": logits.argmax(axis=1).astype(np.int32),
+        }
 
     def metrics(self, matches: Matches) -> dict[str, float]:
         """Top-1 accuracy (the quality) and top-5 accuracy."""
