@@ -13,7 +13,7 @@ from scipy.stats import beta
 
 from ebjr_det.errors import ConfigError, Infeasible, InvalidInput, check_seed
 from ebjr_det.router import operating_points
-from ebjr_det.tradeoff import Budget, OperatingPoint, TradeoffCurve
+from ebjr_det.tradeoff import Budget, OperatingPoint, TradeoffCurve, score_of
 from ebjr_det.types import FloatArray, PairedRun, Task
 
 TargetKind = Literal["deferral_rate", "macs", "latency_ms", "min_quality", "max_drop"]
@@ -88,7 +88,7 @@ def shortfall_bound(
         raise ConfigError(
             f"Expected a quality that is a mean over images for `confidence`, got {task.quality_name}."
         )
-    values = run.scores[score]
+    values = score_of(run, score)
     _, deferred = operating_points(values)
     order = np.argsort(-values, kind="stable")
     count = len(run)

@@ -20,7 +20,9 @@ from ebjr_det.joint import Batch, JointModel, JointOutput, ScoreFunction, Scores
 from ebjr_det.loader import batches_from
 from ebjr_det.records import PartStore
 from ebjr_det.reporting.report import Profile
+from ebjr_det.router import decide
 from ebjr_det.tasks import build_task, has_room, room
+from ebjr_det.tradeoff import score_of
 from ebjr_det.types import PairedRun, RouterDecision, Task
 
 
@@ -99,7 +101,8 @@ class Pair:
         """
         if has_room(self.config.task, "artifacts"):
             artifacts = room(self.config.task, "artifacts")
-            artifacts.write_results_of(folder, self.data, run, decision.threshold, score)
+            defer = decide(score_of(run, score), decision.threshold).defer
+            artifacts.write_results_of(folder, self.data, run, defer)
             artifacts.write_gallery(folder, self.data, reported, decision)
 
     def measure(

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from ebjr_det.errors import ConfigError, InvalidInput
 from ebjr_det.types import FloatArray, RouterDecision
 
-ABSTAINED = 1000.0
+ABSTAINED = 1e6
 """What is added to the deferral score of a picture that a specialised student hands on: more than scores of
 logits differ by, so that every such picture goes to the teacher before any other, most doubtful first."""
 
@@ -46,10 +46,10 @@ def abstaining_last(scores: FloatArray, abstains: NDArray[np.bool_] | None) -> F
         abstains: [images], or None where the student answers everything.
 
     Raises:
-        InvalidInput: a score beyond +-500, among which `ABSTAINED` would not put them apart.
+        InvalidInput: a score beyond +-500,000, among which `ABSTAINED` would not put them apart.
 
     >>> abstaining_last(np.array([-3.0, -9.0]), np.array([False, True])).tolist()
-    [-3.0, 991.0]
+    [-3.0, 999991.0]
     """
     if abstains is None:
         return scores

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ebjr_det.cost import CostModel
 from ebjr_det.errors import ConfigError, Infeasible, did_you_mean
-from ebjr_det.router import index_for_rate, operating_points
+from ebjr_det.router import abstaining_last, index_for_rate, operating_points
 from ebjr_det.types import FloatArray, Matches, Mixtures, PairedRun, RouterDecision, Task, concatenate
 
 Cost = Literal["macs", "latency_ms"]
@@ -292,7 +292,10 @@ def mixture(run: PairedRun, task: Task, defer: NDArray[np.bool_]) -> Matches:
 
 
 def score_of(run: PairedRun, name: str) -> FloatArray:
-    """A score of the run. Raises ConfigError for an unknown name, with the nearest."""
+    """A score of the run, as it decides: pictures that the student hands on lie above all others.
+
+    Raises ConfigError for an unknown name, with the nearest.
+    """
     if name not in run.scores:
         raise ConfigError(f"Expected a score of this run, got `{name}`. {did_you_mean(name, run.scores)}")
-    return run.scores[name]
+    return abstaining_last(run.scores[name], run.abstains)

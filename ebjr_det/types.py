@@ -242,7 +242,8 @@ class PairedRun:
     Attributes:
         task: the task's registered name.
         image_ids: N distinct strings.
-        scores: deferral scores by name, each [N] float64, higher = send to the teacher.
+        scores: deferral scores by name, each [N] float64, higher = send to the teacher, as the student's
+            answers give them; `tradeoff.score_of` puts pictures that it hands on above all others.
         student, teacher: match records of the two models, in the order of `image_ids`.
         others: those of further single models to compare the pair with, by name.
         features: [N, m] float32 numbers of the student for learned routers, or None.

@@ -46,7 +46,7 @@ def calibrate(
     curve = sweep(chosen_on, task, name, cost)
     point = choose(chosen_on, task, curve, target)
     beside = sweep(reported_on, task, name, cost)
-    report = beside.of_decision(decide(reported_on.scores[name], point.threshold))
+    report = beside.of_decision(decide(score_of(reported_on, name), point.threshold))
     return {
         "feasible": True,
         "target": target.__dict__,

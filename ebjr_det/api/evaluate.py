@@ -98,4 +98,4 @@ def _decide(
     chosen_on, reported = select(run, task, first), select(run, task, rest)
     point = choose(chosen_on, task, sweep(chosen_on, task, name, cost), target)
     how = Calibration(target, router.target.fraction, config.run.seed, len(first), point)
-    return reported, decide(reported.scores[name], point.threshold), how
+    return reported, decide(score_of(reported, name), point.threshold), how

@@ -39,7 +39,7 @@ from ebjr_det.routing.file import RouterFile, RouterHeader
 from ebjr_det.run_folder import clear_replay_folder, load_folder, save_analysis
 from ebjr_det.scores import SCORES, deferral_scores
 from ebjr_det.tasks import room
-from ebjr_det.tradeoff import sweep_all
+from ebjr_det.tradeoff import score_of, sweep_all
 from ebjr_det.types import FloatArray, Output, PairedRun, Task
 
 
@@ -255,7 +255,7 @@ def _file(source: _Source, trial: RouterTrial, final: Any, crossed: PairedRun, r
         settings=how,
         evidence=trial.evidence(),
     )
-    return RouterFile(header, crossed.scores[score], router.student_numbers(rescaled), final.to_arrays())
+    return RouterFile(header, score_of(crossed, score), router.student_numbers(rescaled), final.to_arrays())
 
 
 def _write_report(folder: Path, run: PairedRun, trial: RouterTrial, settings: FitSettings) -> None:

@@ -20,6 +20,7 @@ from ebjr_det.reporting.folder import CONFIG, RUN
 from ebjr_det.router import decide
 from ebjr_det.run_folder import clear_replay_folder, save_analysis
 from ebjr_det.tasks import build_task, room
+from ebjr_det.tradeoff import score_of
 
 
 def replay(
@@ -69,7 +70,7 @@ def replay(
     run, use = scoring.unseen(scoring.rescaled(run), build_task(task))
     run = scoring.with_set(run)
     rate = rates[0] if rates else DEFAULT_RATE
-    values = run.scores[score]
+    values = score_of(run, score)
     decision = at_rate(run, score, rate) if threshold is None else decide(values, threshold)
     analysis = Analysis(
         title=f"Replay: {name_of(paths['student'])} + {name_of(paths['teacher'])}",

@@ -13,7 +13,7 @@ from ebjr_det.errors import ConfigError, InvalidInput, did_you_mean
 from ebjr_det.files import checksum
 from ebjr_det.reporting.analysis import FittedUse
 from ebjr_det.reporting.report import ENERGY
-from ebjr_det.router import decide, threshold_for_rate
+from ebjr_det.router import abstaining_last, decide, threshold_for_rate
 from ebjr_det.routing.drift import Drift, check_student, shared_images
 from ebjr_det.routing.file import RouterFile, check_classes
 from ebjr_det.routing.rescaled import Rescaled
@@ -156,7 +156,7 @@ class Scoring:
             else self._room.plain_scores(output, self.class_names)
         )
         if self.name in self._room.CANDIDATES | self._room.FEATURES:
-            boxes |= {self.name: self.score(output)}
+            boxes |= {self.name: self._raw(output)}
         return rows | boxes
 
     def scores_of_raw(self, output: Output) -> dict[str, FloatArray]:
@@ -164,7 +164,10 @@ class Scoring:
         return self.scores(output if self.fitted is None else self.fitted.rescale(output))
 
     def score(self, output: Output) -> FloatArray:
-        """The deciding score alone."""
+        """The deciding score alone, pictures that the student hands on above all others."""
+        return abstaining_last(self._raw(output), output.abstains)
+
+    def _raw(self, output: Output) -> FloatArray:
         name = self.name
         if name in SCORES:
             return self._of_logits(name, output.logits)
@@ -214,7 +217,7 @@ class Scoring:
             )
         kept = select(run, task, np.flatnonzero(~known)) if known.any() else run
         own = self.name == header.score
-        here = self.with_set(kept).scores[header.score] if own else None
+        here = score_of(self.with_set(kept), header.score) if own else None
         drift = None if here is None else Drift.of(self.file.reference, here)
         use = FittedUse(
             header.score,

@@ -15,7 +15,7 @@ from ebjr_det.reporting.histogram import Groups, write_histogram_figure
 from ebjr_det.reporting.page import Origin, draw_page
 from ebjr_det.reporting.report import ENERGY, Report
 from ebjr_det.reporting.tables import tables
-from ebjr_det.tradeoff import Budget, TradeoffCurve
+from ebjr_det.tradeoff import Budget, TradeoffCurve, score_of
 
 SUMMARY = "summary.json"
 RUN = "run.npz"
@@ -85,7 +85,7 @@ def _routes(report: Report) -> Iterable[Iterable[Any]]:
     """Every reported image: its scores, who answered, and what the teacher's answer adds."""
     run = report.run
     columns: dict[str, Any] = {"image_id": run.image_ids}
-    columns |= {name: values.tolist() for name, values in run.scores.items()}
+    columns |= {name: score_of(run, name).tolist() for name in run.scores}
     columns["deferred"] = report.decision.defer.astype(int).tolist()
     for side in ("student", "teacher"):
         right = report.task.right(getattr(run, side))

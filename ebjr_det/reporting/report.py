@@ -234,7 +234,7 @@ def decided(run: PairedRun, task: Task, analysis: Analysis) -> tuple[PairedRun, 
 
 def _stats(run: PairedRun, task: Task, score: str, points: Sequence[OperatingPoint]) -> FloatArray:
     """[points, numbers] all of the task's numbers at operating points of a score."""
-    order = np.argsort(-run.scores[score], kind="stable")
+    order = np.argsort(-score_of(run, score), kind="stable")
     rates = np.array([point.deferral_rate for point in points])
     deferred, place = np.unique(np.rint(rates * len(run)).astype(np.intp), return_inverse=True)
     numbers = task.mixtures(run.student, run.teacher).metrics(order, deferred)

@@ -155,14 +155,14 @@ def test_the_bytes_of_a_file_are_the_same_whenever_it_is_written(annotations, ru
 def test_the_pair_that_is_written_is_the_mixture_at_the_threshold(annotations, run, tmp_path):
     data = DetectionSet(annotations, lambda _: None)
     threshold = float(np.median(run.scores["free_energy"]))
-    write_results_of(tmp_path, data, run, threshold, "free_energy")
+    defer = decide(run.scores["free_energy"], threshold).defer
+    write_results_of(tmp_path, data, run, defer)
     files = {p.name for p in tmp_path.iterdir()}
     assert files == {f"{name}.json.gz" for name in ("annotations", "student", "teacher", "joint")}
     written = {
         side: load_results(tmp_path / f"{side}.json.gz", load_annotations(tmp_path / "annotations.json.gz"))
         for side in ("student", "teacher", "joint")
     }
-    defer = decide(run.scores["free_energy"], threshold).defer
     assert 0 < defer.sum() < len(defer)
     for image, deferred in enumerate(defer):
         source = written["teacher" if deferred else "student"][image]
@@ -185,12 +185,12 @@ def test_only_the_images_of_the_run_are_annotated(annotations, run, tmp_path):
         task.take(run.student, some),
         task.take(run.teacher, some),
     )
-    write_results_of(tmp_path, DetectionSet(annotations, lambda _: None), part, 0.0, "free_energy")
+    write_results_of(tmp_path, DetectionSet(annotations, lambda _: None), part, np.zeros(4, dtype=bool))
     assert load_annotations(tmp_path / "annotations.json.gz").image_ids == tuple(map(int, part.image_ids))
 
 
 def test_replaying_the_written_files_gives_the_same_records_and_figures(annotations, run, tmp_path):
-    write_results_of(tmp_path, DetectionSet(annotations, lambda _: None), run, 0.0, "free_energy")
+    write_results_of(tmp_path, DetectionSet(annotations, lambda _: None), run, np.zeros(len(run), dtype=bool))
     files = [tmp_path / f"{name}.json.gz" for name in ("student", "teacher", "annotations")]
     again = load_pair(*files, lambda output: {"least": -output.logits.values[:, 0, 0]})
     assert again.image_ids == run.image_ids

@@ -29,12 +29,12 @@ SHOWN, FEWEST = 0.3, 3  # boxes from this score on are drawn, and at least so ma
 RIGHT, WRONG, OBJECT = "#0072B2", "#D55E00", "#3B7A57"
 
 
-def write_results_of(folder: Path, data: DetectionSet, run: PairedRun, threshold: float, score: str) -> None:
+def write_results_of(folder: Path, data: DetectionSet, run: PairedRun, defer: NDArray[np.bool_]) -> None:
     """`annotations.json.gz`, and the detections of student, teacher and pair, of all images of the run."""
     task, ids = AveragePrecision(), data.annotations.category_ids
     images = np.arange(len(run))
     both = {name: np.concatenate([run.student[name], run.teacher[name]]) for name in run.student}
-    joint = task.take(both, np.where(run.scores[score] > threshold, images + len(run), images))
+    joint = task.take(both, np.where(defer, images + len(run), images))
     for name, matches in (("student", run.student), ("teacher", run.teacher), ("joint", joint)):
         write_results(matches, run.image_ids, ids, folder / f"{name}.json.gz")
     seen = data.annotations.subset([int(image) for image in run.image_ids])
