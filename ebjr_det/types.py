@@ -25,6 +25,9 @@ the core saves, joins and resumes records without knowing what they mean.
 """
 
 
+Copies: TypeAlias = NDArray[np.intp] | NDArray[np.float64]
+"""[images] how often each image counts, or how much it weighs."""
+
 LARGEST_LOGIT = 1e100
 
 
@@ -167,17 +170,32 @@ class Mixtures(Protocol):
         self,
         order: NDArray[np.intp],
         deferred: NDArray[np.intp] | None = None,
-        copies: NDArray[np.intp] | None = None,
+        copies: Copies | None = None,
     ) -> FloatArray:
         """Quality of the mixtures in which the first images of `order` are the teacher's.
 
         Args:
             order: the N images, each once.
             deferred: ascending numbers in 0..N of images that are the teacher's; by default all N + 1.
-            copies: [N] how often each image counts, by default once; a resample for the bootstrap.
+            copies: [N] how often each image counts, by default once: whole numbers for a resample of the
+                bootstrap, real ones for images of another weight, both exact.
 
         Returns:
             one quality for each entry of `deferred`.
+        """
+
+    def by_class(
+        self, order: NDArray[np.intp], deferred: NDArray[np.intp], copies: Copies | None = None
+    ) -> FloatArray:
+        """[classes, len(deferred)] the quality of each class alone, -1 where it weighs nothing; as `path`.
+
+        As many classes as the records tell apart.
+        """
+
+    def weighing(self, worth: FloatArray) -> "Mixtures":
+        """The same answers judged with classes of these weights, [classes], in every mean over classes.
+
+        Where the quality is a mean over images it stays as it is: there images weigh, not classes.
         """
 
     def metrics(self, order: NDArray[np.intp], deferred: NDArray[np.intp]) -> dict[str, FloatArray]:
@@ -209,6 +227,17 @@ class Task(Protocol):
         """[classes, numbers] those of `metrics` for each class alone, or None where there are none.
 
         -1 where the images hold no object of a class that the number is about.
+        """
+
+    def composition(self, matches: Matches, classes: int | None = None) -> NDArray[np.uint16]:
+        """[images, classes] how many objects of each class an image shows.
+
+        Args:
+            matches: any model's records on the images.
+            classes: how many there are; by default as many as the records tell apart.
+
+        Raises:
+            InvalidInput: the records do not tell, or tell another number of classes.
         """
 
     def mixtures(self, student: Matches, teacher: Matches) -> Mixtures:

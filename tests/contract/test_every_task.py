@@ -6,7 +6,7 @@ A new task adds its made-up answers to `MADE_UP`.
 import numpy as np
 import pytest
 
-from ebjr_det.errors import ConfigError
+from ebjr_det.errors import ConfigError, InvalidInput
 from ebjr_det.tasks import TASKS, build_task, room
 from ebjr_det.tasks.detection.annotations import Truth
 from ebjr_det.tasks.detection.metric import Target
@@ -183,6 +183,61 @@ def test_copies_of_an_image_count_as_that_many_images(name, seed):
         rtol=0,
         atol=1e-12,
     )
+
+
+@every_task
+def test_weights_that_are_whole_numbers_count_as_so_many_copies(name):
+    task, student, teacher = matched(name)
+    generator = np.random.default_rng(0)
+    order, copies = generator.permutation(IMAGES), generator.integers(4, size=IMAGES)
+    mixtures = task.mixtures(student, teacher)
+    for judge in (mixtures.path, mixtures.by_class):
+        whole = judge(order, np.arange(IMAGES + 1), copies)
+        np.testing.assert_array_equal(judge(order, np.arange(IMAGES + 1), copies.astype(float)), whole)
+
+
+@every_task
+def test_weights_all_times_the_same_number_change_nothing_and_others_do(name):
+    task, student, teacher = matched(name)
+    generator = np.random.default_rng(0)
+    order, weights = generator.permutation(IMAGES), generator.gamma(1.0, size=IMAGES)
+    path = task.mixtures(student, teacher).path
+    np.testing.assert_allclose(path(order, copies=0.37 * weights), path(order, copies=weights), atol=1e-8)
+    assert np.abs(path(order, copies=weights) - path(order)).max() > 1e-3
+
+
+@every_task
+def test_a_composition_says_what_images_show(name):
+    task, student, teacher = matched(name)
+    _, _, targets = answers(name)
+    shown = task.composition(student)
+    for own, target in zip(shown, targets, strict=True):
+        labels = [target] if name == "classification" else target.truth.labels[~target.truth.crowd]
+        assert own.tolist() == np.bincount(labels, minlength=len(own)).tolist()
+    np.testing.assert_array_equal(shown, task.composition(teacher))
+    np.testing.assert_array_equal(shown, task.composition(student, shown.shape[1]))
+    with pytest.raises(InvalidInput, match=f"of {shown.shape[1] - 1} classes"):
+        task.composition(student, shown.shape[1] - 1)
+
+
+@every_task
+def test_the_quality_by_class_is_that_of_the_class_and_its_weighed_mean_the_quality(name):
+    task, student, teacher = matched(name)
+    order, counts = np.random.default_rng(0).permutation(IMAGES), np.array([0, 5, IMAGES])
+    mixtures, shown = task.mixtures(student, teacher), task.composition(student)
+    found = mixtures.by_class(order, counts)
+    share = shown.sum(axis=0) / shown.sum()
+    np.testing.assert_allclose(share @ found, mixtures.weighing(share).path(order, counts), atol=1e-12)
+    for index in np.flatnonzero(share):
+        if name == "classification":
+            own = np.flatnonzero(shown[:, index])
+            ends = [task.right(task.take(records, own)).mean() for records in (student, teacher)]
+        else:
+            ends = [task.by_class(records)[index, 0] for records in (student, teacher)]
+        np.testing.assert_allclose(found[index, [0, -1]], ends, atol=1e-12)
+    without = mixtures.by_class(order, counts, (shown[:, 0] == 0).astype(float))
+    assert (without[0] == -1).all()
+    assert (without[1:] >= 0).any()
 
 
 @every_task

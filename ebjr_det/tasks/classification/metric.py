@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ebjr_det.errors import InvalidInput
-from ebjr_det.types import FloatArray, Matches
+from ebjr_det.types import Copies, FloatArray, Matches
 
 TOP_K = 5
 
@@ -54,7 +54,17 @@ class Accuracy:
         }
 
     def by_class(self, matches: Matches) -> None:
-        """Records know right and wrong, not the class: there are no numbers by class."""
+        """An accuracy by class is no part of the report."""
+
+    def composition(self, matches: Matches, classes: int | None = None) -> NDArray[np.uint16]:
+        """One object an image, of its label's class; see `types.Task`."""
+        if "label" not in matches:
+            raise InvalidInput("Expected records that know labels, got a run saved before. Evaluate again.")
+        labels = matches["label"]
+        count = int(labels.max()) + 1 if classes is None else classes
+        if labels.max() >= count:
+            raise InvalidInput(f"Expected labels of {count} classes, got {labels.max()}.")
+        return (labels[:, None] == np.arange(count)).astype(np.uint16)
 
     def mixtures(self, student: Matches, teacher: Matches) -> "Counts":
         """Right answers, which simply add up."""
@@ -71,7 +81,7 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class Counts:
-    """`types.Mixtures` of right and wrong answers, exact in integers."""
+    """`types.Mixtures` of right and wrong answers, exact in whole numbers."""
 
     student: Matches
     teacher: Matches
@@ -80,7 +90,7 @@ class Counts:
         self,
         order: NDArray[np.intp],
         deferred: NDArray[np.intp] | None = None,
-        copies: NDArray[np.intp] | None = None,
+        copies: Copies | None = None,
     ) -> FloatArray:
         """Accuracy of the mixtures; see `types.Mixtures`."""
         return self._share("correct", order, deferred, copies)
@@ -91,6 +101,22 @@ class Counts:
             "accuracy": self._share("correct", order, deferred),
             "top5_accuracy": self._share("top5_correct", order, deferred),
         }
+
+    def by_class(
+        self, order: NDArray[np.intp], deferred: NDArray[np.intp], copies: Copies | None = None
+    ) -> FloatArray:
+        """Accuracy on the images of each class; see `types.Mixtures`."""
+        labels, times = self.student["label"], np.ones(len(order)) if copies is None else copies
+        student, teacher = self.student["correct"], self.teacher["correct"]
+        turn = np.argsort(order)
+        right = [np.bincount(labels, times * np.where(turn < count, teacher, student)) for count in deferred]
+        totals = np.bincount(labels, times)[:, None]
+        shares = np.stack(right, axis=1) / np.where(totals > 0, totals, 1.0)
+        return np.asarray(np.where(totals > 0, shares, -1.0))
+
+    def weighing(self, worth: FloatArray) -> "Counts":
+        """Itself: the quality is a mean over images."""
+        return self
 
     def reward(self) -> FloatArray:
         """+1 where only the teacher is right, -1 where only the student is, else 0."""
@@ -104,7 +130,7 @@ class Counts:
         column: str,
         order: NDArray[np.intp],
         deferred: NDArray[np.intp] | None,
-        copies: NDArray[np.intp] | None = None,
+        copies: Copies | None = None,
     ) -> FloatArray:
         """Right answers of the student, plus what each deferred image changes, as a share of all."""
         gain = self._gain(column)

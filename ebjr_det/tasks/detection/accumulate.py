@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ebjr_det.tasks.detection.tally import single_moves, walk_classes
-from ebjr_det.types import FloatArray, Matches
+from ebjr_det.tasks.detection.tally import least_hits, single_moves, walk_classes
+from ebjr_det.types import Copies, FloatArray, Matches
 
 STATS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 """COCO's twelve numbers in pycocotools' order."""
@@ -68,7 +68,7 @@ class Rows:
         self,
         order: NDArray[np.intp],
         deferred: NDArray[np.intp] | None = None,
-        copies: NDArray[np.intp] | None = None,
+        copies: Copies | None = None,
         *,
         full: bool = True,
     ) -> FloatArray:
@@ -77,17 +77,32 @@ class Rows:
         Args:
             order: [N] images in the order of deferral.
             deferred: ascending, how many of them are the teacher's in each mixture; by default 0..N.
-            copies: [N] how often each image counts, by default once.
+            copies: [N] how often each image counts, by default once, or its weight, of which about ten digits
+                count; see `_exact`.
             full: False leaves everything but AP, AP50 and AP75 at -1 and is about four times as fast.
         """
         counts = np.arange(self.images + 1) if deferred is None else np.asarray(deferred)
         turn = np.empty(self.images, dtype=np.int32)  # the first mixture in which an image is the teacher's
         turn[order] = np.searchsorted(counts, np.arange(self.images), side="right")
-        times = np.ones(self.images, dtype=np.int32) if copies is None else copies.astype(np.int32)
-        truths = np.einsum("i,ika->ka", times, self.truths, dtype=np.int64)
+        times = np.ones(self.images, dtype=np.int32) if copies is None else self._exact(copies)
+        real = np.issubdtype(times.dtype, np.floating)
+        truths = np.einsum("i,ika->ka", times, self.truths, dtype=np.float64 if real else np.int64)
         out = np.full((len(truths), len(counts), len(STATS)), -1.0)
-        walk_classes(*self._columns, turn, times, truths, truths.shape[1] if full else 1, out)
+        areas = truths.shape[1] if full else 1
+        walk_classes(*self._columns, turn, times, truths, least_hits(truths), areas, out)
         return out
+
+    def _exact(self, copies: Copies) -> NDArray[Any]:
+        """Whole numbers as they are; weights to a power of two, so fine that no sum of them is ever rounded.
+
+        So what has moved in and out of a tally leaves nothing behind, and weights that are whole numbers give
+        to the last bit what whole numbers give.
+        """
+        if np.issubdtype(copies.dtype, np.integer):
+            return copies.astype(np.int32)
+        rows = np.bincount(self.image, minlength=self.images) + self.truths.sum(axis=(1, 2))
+        digit = 2.0 ** (np.ceil(np.log2(max(float(copies @ rows), 1.0))) - 52)
+        return np.asarray(np.rint(copies / digit) * digit)
 
     def rewards(self, contexts: NDArray[np.bool_]) -> FloatArray:
         """[classes, N] change of each class's AP when an image alone moves from student to teacher.
@@ -98,7 +113,7 @@ class Rows:
         """
         truths = self.truths.sum(axis=0, dtype=np.int64)
         gains = np.zeros((len(truths), self.images))
-        single_moves(*self._columns, truths, contexts, gains)
+        single_moves(*self._columns, truths, least_hits(truths), contexts, gains)
         return gains
 
     @property

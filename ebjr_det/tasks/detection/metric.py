@@ -1,7 +1,7 @@
 """Detection judged: COCO's average precision, matched once per image, accumulated for any mix of images."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +10,7 @@ from ebjr_det.errors import InvalidInput
 from ebjr_det.tasks.detection.accumulate import STATS, Rows, extreme_contexts, over_classes
 from ebjr_det.tasks.detection.annotations import Results, Truth
 from ebjr_det.tasks.detection.matching import match_images
-from ebjr_det.types import Detections, FloatArray, Matches
+from ebjr_det.types import Copies, Detections, FloatArray, Matches
 
 LARGEST = np.iinfo(np.uint16).max
 LEAST = 1e-300  # a divisor where nothing weighs anything
@@ -54,6 +54,13 @@ class AveragePrecision:
         alone = Rows.of(matches, {**matches, **_nothing(len(matches["counts"]))})
         return alone.stats(np.arange(alone.images), np.zeros(1, dtype=np.intp))[:, 0]
 
+    def composition(self, matches: Matches, classes: int | None = None) -> NDArray[np.uint16]:
+        """Objects that count: annotated ones but crowds; see `types.Task`."""
+        shown: NDArray[np.uint16] = matches["truths"][:, :, 0]
+        if classes not in (None, shown.shape[1]):
+            raise InvalidInput(f"Expected records of {classes} classes, got {shown.shape[1]}.")
+        return shown
+
     def mixtures(self, student: Matches, teacher: Matches) -> "PooledRows":
         """Both models' rows, sorted once."""
         return PooledRows(Rows.of(student, teacher), self.worth)
@@ -90,10 +97,20 @@ class PooledRows:
         self,
         order: NDArray[np.intp],
         deferred: NDArray[np.intp] | None = None,
-        copies: NDArray[np.intp] | None = None,
+        copies: Copies | None = None,
     ) -> FloatArray:
         """AP of the mixtures; see `types.Mixtures`."""
         return over_classes(self.rows.stats(order, deferred, copies, full=False)[..., 0], self.worth)
+
+    def by_class(
+        self, order: NDArray[np.intp], deferred: NDArray[np.intp], copies: Copies | None = None
+    ) -> FloatArray:
+        """AP of each class; see `types.Mixtures`."""
+        return self.rows.stats(order, deferred, copies, full=False)[..., 0]
+
+    def weighing(self, worth: FloatArray) -> "PooledRows":
+        """The same rows, other weights of classes."""
+        return replace(self, worth=worth)
 
     def metrics(self, order: NDArray[np.intp], deferred: NDArray[np.intp]) -> dict[str, FloatArray]:
         """The twelve numbers of the mixtures, each [len(deferred)]."""

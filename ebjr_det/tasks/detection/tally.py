@@ -3,7 +3,7 @@
 Rows come by descending score. Everything here is compiled; the walk lets go of Python's lock.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,7 @@ class Tally(NamedTuple):
         slot: [rows] a row's own, or the next one below it.
         hit, miss: [rows] bit t: a true, a false positive at IoU threshold t.
         rank: [rows] of the records.
-        weight: [rows] how many a row counts for, negative for the student's.
+        weight: [rows] how many a row counts for, negative for the student's; whole numbers or real ones.
         gains: [IoU thresholds, slots + 1] true positives that are there.
         misses: [IoU thresholds, slots + 1] false positives at some thresholds only, each in its row's slot.
         everywhere: [slots + 1] false positives at all thresholds.
@@ -38,21 +38,41 @@ class Tally(NamedTuple):
     hit: NDArray[np.int16]
     miss: NDArray[np.int16]
     rank: NDArray[np.uint8]
-    weight: NDArray[np.int32]
-    gains: NDArray[np.int32]
-    misses: NDArray[np.int32]
-    everywhere: NDArray[np.int32]
-    early: NDArray[np.int64]
+    weight: NDArray[Any]
+    gains: NDArray[Any]
+    misses: NDArray[Any]
+    everywhere: NDArray[Any]
+    early: NDArray[Any]
+
+
+def least_hits(truths: NDArray[Any]) -> NDArray[Any]:
+    """[...] objects -> [..., 1 + recalls] 0, then the least true positives that reach each recall.
+
+    Least: the smallest whole number, or real one as `truths` are, above 0 whose quotient by the objects is
+    not below the recall, both to the last bit.
+    """
+    whole = np.issubdtype(truths.dtype, np.integer)
+    objects = truths[..., None].astype(np.float64)
+    least = RECALLS * objects
+    with np.errstate(invalid="ignore"):  # 0 / 0 of a class without objects
+        while (high := (least > 0) & (np.nextafter(least, 0) / objects >= RECALLS)).any():
+            least = np.where(high, np.nextafter(least, 0), least)
+        while (low := least / objects < RECALLS).any():
+            least = np.where(low, np.nextafter(least, np.inf), least)
+    least = np.maximum(np.ceil(least), 1) if whole else np.maximum(least, np.nextafter(0, 1))
+    return np.concatenate([np.zeros_like(objects), least], axis=-1).astype(truths.dtype)
 
 
 @compiled(nogil=True)
-def walk_classes(starts, image, teacher, rank, matched, ignored, turn, copies, truths, areas, out):  # type: ignore[no-untyped-def]
+def walk_classes(starts, image, teacher, rank, matched, ignored, turn, copies, truths, needed, areas, out):  # type: ignore[no-untyped-def]
     """Fill `out` [classes, mixtures, 12].
 
     Args:
         starts: first row of each class; image, teacher, rank, matched, ignored: [rows], of `accumulate.Rows`.
-        turn: [N] the mixture from which on an image is the teacher's; copies: [N] how often it counts.
+        turn: [N] the mixture from which on an image is the teacher's; copies: [N] how often it counts, or
+            its weight.
         truths: [classes, areas] objects that count, in the first so many `areas`.
+        needed: [classes, areas, 1 + recalls] of `least_hits`.
     """
     for k in range(len(truths)):
         own = slice(starts[k], starts[k + 1])
@@ -60,13 +80,13 @@ def walk_classes(starts, image, teacher, rank, matched, ignored, turn, copies, t
         for a in range(areas):
             if truths[k, a]:
                 tally = _tally(copies, image[own], teacher[own], rank[own], matched[own], ignored[own], a)
-                _walk(tally, rows, firsts, truths[k, a], a, out[k])
+                _walk(tally, rows, firsts, truths[k, a], needed[k, a], a, out[k])
 
 
 @compiled()
-def _walk(tally, rows, firsts, truths, a, out):  # type: ignore[no-untyped-def]
+def _walk(tally, rows, firsts, truths, needed, a, out):  # type: ignore[no-untyped-def]
     """One class and area range: from the student's rows on, judged anew whenever some have moved."""
-    needed, judged = _needed(truths), np.empty(6)
+    judged = np.empty(6)
     _place(tally, -1)
     for j in range(len(out)):
         _move(tally, rows[firsts[j] : firsts[j + 1]], 1)
@@ -80,10 +100,11 @@ def _walk(tally, rows, firsts, truths, a, out):  # type: ignore[no-untyped-def]
 
 
 @compiled(nogil=True)
-def single_moves(starts, image, teacher, rank, matched, ignored, truths, contexts, gains):  # type: ignore[no-untyped-def]
+def single_moves(starts, image, teacher, rank, matched, ignored, truths, needed, contexts, gains):  # type: ignore[no-untyped-def]
     """Add to `gains` [classes, N] what an image's own move to the teacher changes in a class's AP.
 
     Args:
+        needed: [classes, areas, 1 + recalls] of `least_hits`.
         contexts: [contexts, N] whose answers the images have meanwhile, True for the teacher's; the change is
             averaged over them. An image that is the teacher's there counts by what its move back would lose.
     """
@@ -92,20 +113,20 @@ def single_moves(starts, image, teacher, rank, matched, ignored, truths, context
     for k in range(len(truths)):
         if truths[k, 0] == 0:
             continue
-        own, needed = slice(starts[k], starts[k + 1]), _needed(truths[k, 0])
+        own = slice(starts[k], starts[k + 1])
         rows, firsts = _by_turn(turn, image[own], len(turn))
         for context in contexts:
             tally = _tally(copies, image[own], teacher[own], rank[own], matched[own], ignored[own], 0)
             _place(tally, -1)
             _move(tally, rows[context[image[own][rows]]], 1)
-            _judge(tally, needed, truths[k, 0], judged)
+            _judge(tally, needed[k, 0], truths[k, 0], judged)
             before = judged[0]
             for i in range(len(turn)):
                 moved = rows[firsts[i] : firsts[i + 1]]
                 if len(moved):
                     side = -1 if context[i] else 1
                     _move(tally, moved, side)
-                    _judge(tally, needed, truths[k, 0], judged)
+                    _judge(tally, needed[k, 0], truths[k, 0], judged)
                     _move(tally, moved, -side)
                     gains[k, i] += side * (judged[0] - before) / len(contexts)
 
@@ -128,7 +149,8 @@ def _by_turn(turn, image, turns):  # type: ignore[no-untyped-def]
 @compiled()
 def _tally(copies, image, teacher, rank, matched, ignored, a):  # type: ignore[no-untyped-def]
     """An empty tally; rows of which there are no copies, or that are ignored, never count."""
-    weight = np.empty(len(rank), dtype=np.int32)
+    kind = copies.dtype
+    weight = np.empty(len(rank), dtype=kind)
     slot = np.empty(len(rank), dtype=np.int32)
     hit, miss = np.zeros(len(rank), dtype=np.int16), np.zeros(len(rank), dtype=np.int16)
     shift, bits, slots = np.uint64(IOUS * a), np.uint64(EVERYWHERE), 0
@@ -142,8 +164,8 @@ def _tally(copies, image, teacher, rank, matched, ignored, a):  # type: ignore[n
         slot[row] = slots
     return Tally(
         slot, hit, miss, rank, weight,
-        np.zeros((IOUS, slots + 1), dtype=np.int32), np.zeros((IOUS, slots + 1), dtype=np.int32),
-        np.zeros(slots + 1, dtype=np.int32), np.zeros((2, IOUS), dtype=np.int64),
+        np.zeros((IOUS, slots + 1), dtype=kind), np.zeros((IOUS, slots + 1), dtype=kind),
+        np.zeros(slots + 1, dtype=kind), np.zeros((2, IOUS), dtype=kind),
     )  # fmt: skip
 
 
@@ -174,20 +196,6 @@ def _move(tally, rows, sign):  # type: ignore[no-untyped-def]
 
 
 @compiled()
-def _needed(truths):  # type: ignore[no-untyped-def]
-    """[1 + recalls] 0, then the least number of true positives, at least 1, that reaches each recall."""
-    needed = np.zeros(1 + len(RECALLS), dtype=np.int64)
-    for r in range(len(RECALLS)):
-        count = int(RECALLS[r] * truths)
-        while count > 0 and (count - 1) / truths >= RECALLS[r]:
-            count -= 1
-        while count / truths < RECALLS[r]:
-            count += 1
-        needed[1 + r] = max(count, 1)
-    return needed
-
-
-@compiled()
 def _judge(tally, needed, truths, judged):  # type: ignore[no-untyped-def]
     """Fill `judged` with AP, AP50, AP75, AR1, AR10 and AR100 of what is in the tally."""
     everywhere = tally.everywhere[1:].sum()
@@ -207,7 +215,7 @@ def _interpolated(gains, misses, everywhere, hits, wrong, needed):  # type: igno
     """Mean over the recalls of the interpolated precision at one IoU threshold.
 
     The interpolated precision at a recall is the best one at that many true positives or more. Going up from
-    the lowest slot, `best / places` is the best so far; fractions of whole numbers compare without division.
+    the lowest slot, `best / places` is the best so far; fractions compare without division.
     A slot without a true positive only repeats the count of the next one above that has one, at a precision
     no higher.
     """
