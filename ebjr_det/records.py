@@ -66,7 +66,7 @@ def load_run(path: Path) -> PairedRun:
                 groups[group][name] = column
         ids = tuple(str(i) for i in arrays["image_ids"])
         optional = {name: arrays.get(name) for name in (FEATURES, ABSTAINS)}
-        return PairedRun(str(arrays["task"]), ids, **groups, others=others, **optional)
+        return PairedRun(str(arrays["task"]), ids, **groups, others=others, **optional)  # type: ignore[arg-type]
     except KeyError as error:
         raise InvalidInput(f"Expected a saved run in `{path}`, got a file without {error}.") from error
     except (TypeError, ValueError) as error:

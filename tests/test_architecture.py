@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "ebjr_det"
 
 # Floor of every room, lowest first. A module may import from lower floors, and inside its own room.
 FLOORS = [
-    {"errors", "files", "types", "columns", "plain_yaml", "compiling"},
+    {"errors", "files", "types", "columns", "plain_yaml", "compiling", "parts", "popular"},
     {
         "scores",
         "router",
@@ -24,7 +24,7 @@ FLOORS = [
         "loader",
         "pictures",
     },
-    {"cost", "joint", "tradeoff", "intervals", "margin", "calibration", "routing"},
+    {"cost", "joint", "tradeoff", "intervals", "margin", "calibration", "routing", "training"},
     {"tasks", "reporting"},
     {"pair", "run_folder"},
     {"api"},
@@ -36,6 +36,8 @@ SIDEWAYS = {
     "types": {"errors", "columns"},  # values validate themselves
     "columns": {"errors"},
     "files": {"errors"},
+    "parts": {"errors"},
+    "popular": {"errors"},
     "download": {"checkpoints"},  # the manifest knows addresses
     "environment": {"checkpoints"},  # the doctor looks for weights
     "tradeoff": {"cost"},  # a curve carries what its points cost
@@ -46,13 +48,14 @@ SIDEWAYS = {
 }
 TASK_MAY_IMPORT = {"errors", "files", "types", "scores", "checkpoints", "records", "foreign", "pictures"}
 TASK_MAY_IMPORT |= {"routing", "compiling"}  # a fitted router is plain numbers
+TASK_MAY_IMPORT |= {"training", "popular", "parts"}
 CORE = ["router", "tradeoff", "intervals", "margin", "joint", "calibration", "types", "errors"]
 HEAVY = {"torch", "torchvision", "timm", "sklearn", "matplotlib"}
 HEAVY |= {"effdet", "pycocotools", "albumentations", "cv2", "numba"}
 HEAVY_HOMES = {
-    "torch": {"cost", "checkpoints", "environment", "loader", "pair", "tasks"},
+    "torch": {"cost", "checkpoints", "environment", "loader", "pair", "tasks", "training", "api"},
     "torchvision": {"environment", "tasks"},
-    "timm": {"tasks"},
+    "timm": {"tasks", "training"},
     "sklearn": {"tasks"},
     "effdet": {"tasks"},
     "albumentations": {"tasks"},

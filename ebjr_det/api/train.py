@@ -1,75 +1,175 @@
-"""`train`: a detector trained on annotated images."""
+"""`train`: a network trained on labelled images, for all classes or for the popular ones."""
 
-from dataclasses import fields
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
+import yaml
+
 from ebjr_det.checkpoints import find_checkpoint, load_fitting, read_state
-from ebjr_det.config import TrainConfig, dump_config, load_train_config
+from ebjr_det.config import ModelSection, TrainConfig, dump_config, load_train_config
 from ebjr_det.cost import count_macs
 from ebjr_det.environment import describe_environment
 from ebjr_det.errors import ConfigError
 from ebjr_det.files import checksum, writable_folder, write_text
+from ebjr_det.plain_yaml import FlatDumper
+from ebjr_det.popular import Popular
 from ebjr_det.reporting.folder import CONFIG, ENVIRONMENT, SUMMARY, to_json
 from ebjr_det.reporting.training import write_training_figure
 from ebjr_det.tasks import room
+
+ENTRY = "manifest_entry.yaml"
+NOT_BUILT = ("macs",)  # settings of a model that its builder does not take
 
 
 def train(config: TrainConfig, out: str | Path, *, resume: bool = False) -> dict[str, Any]:
     """Train to the end of the schedule; the folder then holds weights, log, its plot and a summary.
 
-    Killed at any moment, it goes on with `resume` to the same weights.
+    Killed at any moment, it goes on with `resume` to the same weights. Several processes that `torchrun`
+    starts train one network; the first writes.
 
     Raises:
         EbjrError: settings, data, weights and `out` are checked before anything is computed.
     """
     from ebjr_det.pair import resolve_device
+    from ebjr_det.training.loop import Trainer
+    from ebjr_det.training.ranks import Ranks
+    from ebjr_det.training.state import WEIGHTS
 
-    rooms, plan = {name: room(config.task, name) for name in ("data", "model", "train")}, config.schedule
-    device = resolve_device(plan.device)
-    data = rooms["data"].build_data(**dict(config.data))
-    watched = None if config.validation is None else rooms["data"].build_data(**dict(config.validation))
-    if watched is not None and watched.class_names != data.class_names:
-        raise ConfigError(
-            f"Expected `validation` to have the classes of `data`, got {watched.class_names[:5]} and "
-            f"{data.class_names[:5]}."
-        )
-    rooms["train"].seed_weights(plan.seed)
-    model = config.model.model_copy(update={"random_weights": True})
-    settings = {key: value for key, value in model if key != "macs"}
-    detector = rooms["model"].build_model(data, device=device, **settings)
-    if config.initial is not None:
-        path = find_checkpoint(config.initial)
-        load_fitting(detector.network, read_state(path), config.initial)
-    folder = _open_folder(Path(out), config, resume)
-    chosen = {field.name: getattr(plan, field.name) for field in fields(rooms["train"].Schedule)}
-    trainer = rooms["train"].build_trainer(
-        detector, data, watched, folder, rooms["train"].Schedule(**chosen), **dict(config.augment)
-    )
+    _check_board(config)
+    ranks = Ranks.join(resolve_device(config.schedule.device))
+    training = _Training.build(config, ranks.device)
+    folder = Path(out)
+    if ranks.first:
+        _open_folder(folder, config, resume)
+    ranks.wait()
+    trainer = Trainer(training.learner, config.schedule, folder, ranks)
     started = monotonic()
     trainer.run()
-    weights = folder / rooms["train"].WEIGHTS
-    write_training_figure(folder / "log", trainer.log, title=config.title or detector.name)
-    trained = rooms["model"].build_model(data, device=device, **settings | {"checkpoint": str(weights)})
-    image = data.load(0)
+    seconds = monotonic() - started
+    ranks.leave()
+    if not ranks.first:
+        return {}
+    learner, title = trainer.learner, config.title or trainer.learner.name
+    write_training_figure(folder / "log", trainer.log, title=title, quality=learner.quality)
     summary = {
         "title": config.title,
-        "model": trained.name,
-        "weights": str(weights),
-        "sha256": checksum(weights),
-        "bytes": weights.stat().st_size,
-        "macs": count_macs(lambda: trained([trained.preprocess(image)])),
-        **trained.facts(image),
-        "steps": plan.steps,
-        "pictures": plan.steps * plan.batch_size,
-        "validation": None if watched is None else rooms["train"].judge(trained, watched),
-        "seconds": monotonic() - started,
+        **training.describe(folder / WEIGHTS),
+        "quality": learner.quality,
+        "steps": trainer.steps,
+        "kept_step": trainer.best.get("step", trainer.steps),
+        "pictures": trainer.steps * config.schedule.batch_size,
+        "seconds": seconds,
         "run_dir": str(folder),
     }
-    write_text(folder / ENVIRONMENT, to_json(describe_environment(device, plan.seed)))
+    write_text(folder / ENVIRONMENT, to_json(describe_environment(ranks.device, config.schedule.seed)))
+    write_text(folder / ENTRY, manifest_entry(config, summary))
     write_text(folder / SUMMARY, to_json(summary))
     return summary
+
+
+@dataclass(frozen=True)
+class _Training:
+    """What a configuration names, built.
+
+    Attributes:
+        data: with the classes of the model, which are those of `popular` where it is specialised.
+        settings: of the model, for its builder.
+    """
+
+    task: str
+    data: Any
+    learner: Any
+    settings: Mapping[str, Any]
+    device: str
+    popular: Popular | None
+
+    @classmethod
+    def build(cls, config: TrainConfig, device: str) -> "_Training":
+        rooms = {name: room(config.task, name) for name in ("data", "model", "train", "popular")}
+        data = rooms["data"].build_data(**dict(config.data))
+        watched = None if config.validation is None else rooms["data"].build_data(**dict(config.validation))
+        if watched is not None and watched.class_names != data.class_names:
+            raise ConfigError(
+                f"Expected `validation` to have the classes of `data`, got {watched.class_names[:5]} and "
+                f"{data.class_names[:5]}."
+            )
+        popular = None if config.popular is None else Popular.of(config.popular, data.class_names)
+        if popular is None and config.popular_share is not None:
+            raise ConfigError("Expected `popular` classes beside `popular_share`, got none.")
+        own = data
+        if popular is not None:
+            own, watched = (one and rooms["popular"].narrow(one, popular) for one in (data, watched))
+        import torch
+
+        torch.manual_seed(config.schedule.seed)  # fresh weights follow from it
+        settings = settings_of(config.model) | {"random_weights": True}
+        model = rooms["model"].build_model(own, device=device, **settings)
+        if config.initial is not None:
+            load_fitting(model.network, read_state(find_checkpoint(config.initial)), config.initial)
+        teacher = (
+            None
+            if config.teacher is None
+            else rooms["model"].build_model(data, device=device, **settings_of(config.teacher))
+        )
+        learner = rooms["train"].build_learner(
+            model,
+            own,
+            watched,
+            seed=config.schedule.seed,
+            augment=dict(config.augment),
+            loss=dict(config.loss),
+            popular=popular,
+            popular_share=config.popular_share,
+            teacher=teacher,
+        )
+        return cls(config.task, own, learner, settings, device, popular)
+
+    def describe(self, weights: Path) -> dict[str, Any]:
+        """The trained model as its file has it: what it is, what it costs, how it does on the validation."""
+        build = room(self.task, "model").build_model
+        trained = build(self.data, device=self.device, **{**self.settings, "checkpoint": str(weights)})
+        image = self.data.load(0)
+        judge = self.learner.judge
+        return {
+            "model": trained.name,
+            "popular": None if self.popular is None else list(self.popular.names),
+            "weights": str(weights),
+            "sha256": checksum(weights),
+            "bytes": weights.stat().st_size,
+            "macs": count_macs(lambda: trained([trained.preprocess(image)])),
+            **trained.facts(image),
+            "validation": None if judge is None else dict(judge(trained.network)),
+        }
+
+
+def settings_of(section: ModelSection) -> dict[str, Any]:
+    """A model's settings, as its builder takes them."""
+    return {key: value for key, value in section if key not in NOT_BUILT}
+
+
+def manifest_entry(config: TrainConfig, summary: Mapping[str, Any]) -> str:
+    """An entry for `checkpoints/manifest.yaml`; its source and its licence are left to be told."""
+    judged, quality = summary["validation"], summary["quality"]
+    told = "" if judged is None else f" {quality} {judged[quality]:.4f} on the validation images."
+    classes = "" if config.popular is None else f" of {len(config.popular)} popular classes and other"
+    note = (
+        f"{summary['model']}{classes}, {summary.get('parameters', 0):,} parameters, trained for "
+        f"{summary['steps']:,} steps of {config.schedule.batch_size}, seed {config.schedule.seed}; "
+        f"step {summary['kept_step']:,} was kept.{told}"
+    )
+    entry = {"files": [summary["weights"]], "sha256": summary["sha256"], "source": "", "licence": ""}
+    return yaml.dump(
+        {Path(summary["run_dir"]).name: entry | {"note": note}}, Dumper=FlatDumper, sort_keys=False
+    )
+
+
+def _check_board(config: TrainConfig) -> None:
+    if config.schedule.tensorboard and find_spec("tensorboard") is None:
+        raise ConfigError("Expected tensorboard for `schedule.tensorboard`. Run: pip install tensorboard.")
 
 
 def _open_folder(out: Path, config: TrainConfig, resume: bool) -> Path:

@@ -24,7 +24,10 @@ def train(
     print_config: bool,
     as_json: bool,
 ) -> None:
-    """Train a detector on annotated images: weights, log and its plot."""
+    """Train a network on labelled images: the best weights, the log, its plot.
+
+    Started by torchrun, several processes train one network.
+    """
     from ebjr_det.config import dump_config, load_train_config
 
     overrides = [f"schedule.device={device}"] if device else []
@@ -37,10 +40,11 @@ def train(
 
     keep_freed_memory()
     summary = api.train(settings, out or Path("runs") / config.stem, resume=resume)
-    if as_json:
+    if as_json and summary:
         print_json(summary)
+    if as_json or not summary:  # of several processes the first one talks
         return
-    judged = summary["validation"]
-    text = "" if judged is None else f", validation AP {judged['AP']:.4f}"
+    judged, quality = summary["validation"], summary["quality"]
+    text = "" if judged is None else f", validation {quality} {judged[quality]:.4f}"
     click.echo(f"{summary['model']}: {summary['parameters']:,} parameters{text}")
     click.echo(f"{summary['weights']}  sha256 {summary['sha256']}  {summary['bytes']:,} bytes")

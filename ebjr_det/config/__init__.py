@@ -10,12 +10,15 @@ from ebjr_det.config.loading import (
     parse_config,
     parse_section,
 )
-from ebjr_det.config.sections import CONFIGS, EvaluateConfig, RouterSection, TrainConfig
+from ebjr_det.config.sections import CONFIGS, EvaluateConfig, ModelSection, RouterSection
+from ebjr_det.config.training import ScheduleSection, TrainConfig
 
 __all__ = [
     "CONFIGS",
     "EvaluateConfig",
+    "ModelSection",
     "RouterSection",
+    "ScheduleSection",
     "TrainConfig",
     "dump_config",
     "identity",

@@ -4,14 +4,15 @@ Unknown keys are errors that offer the nearest.
 """
 
 import reprlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from ebjr_det.config.sections import CONFIGS, BaseSection, EvaluateConfig, RouterSection, TrainConfig
+from ebjr_det.config.sections import CONFIGS, BaseSection, EvaluateConfig, RouterSection
+from ebjr_det.config.training import TRAIN_CONFIGS, TrainConfig
 from ebjr_det.errors import ConfigError, EbjrError, did_you_mean
 from ebjr_det.files import checksum, existing_file
 from ebjr_det.plain_yaml import FlatDumper, FlatLoader
@@ -46,7 +47,7 @@ def load_config(path: str | Path, changes: Iterable[str] = ()) -> EvaluateConfig
 
 def load_train_config(path: str | Path, changes: Iterable[str] = ()) -> TrainConfig:
     """The same of a training."""
-    return parse_section(TrainConfig, _read(path, changes))
+    return _of_task(TRAIN_CONFIGS, _read(path, changes))
 
 
 def load_weights(path: str | Path) -> dict[str, float]:
@@ -95,10 +96,14 @@ def _read(path: str | Path, changes: Iterable[str]) -> dict[str, Any]:
 
 def parse_config(content: dict[str, Any]) -> EvaluateConfig:
     """Check a mapping of settings. Raises ConfigError with the first fault in one line."""
-    task = content.get("task", next(iter(CONFIGS)))
-    model = CONFIGS.get(task) if isinstance(task, str) else None
+    return _of_task(CONFIGS, content)
+
+
+def _of_task(kinds: Mapping[str, type[Section]], content: dict[str, Any]) -> Section:
+    task = content.get("task", next(iter(kinds)))
+    model = kinds.get(task) if isinstance(task, str) else None
     if model is None:
-        raise ConfigError(f"Expected a known `task`, got `{task}`. {did_you_mean(str(task), CONFIGS)}")
+        raise ConfigError(f"Expected a known `task`, got `{task}`. {did_you_mean(str(task), kinds)}")
     return parse_section(model, content)
 
 

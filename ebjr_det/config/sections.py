@@ -53,6 +53,7 @@ class ImagesSection(BaseSection):
     root: str | None = None
     split: str | None = None
     verify: bool = True
+    part: list[float] | None = Field(None, min_length=2, max_length=2)
     limit: int | None = Field(None, ge=1)
 
 
@@ -74,6 +75,7 @@ class AnnotatedSection(BaseSection):
     annotations: str | None = None
     images: str | None = None
     ids: list[int] | None = None
+    part: list[float] | None = Field(None, min_length=2, max_length=2)
     limit: int | None = Field(None, ge=1)
     skip_unreadable: bool = True
 
@@ -186,46 +188,3 @@ CONFIGS: dict[str, type[EvaluateConfig]] = {
     "detection": DetectionConfig,
 }
 """What a configuration of each task looks like; without `task` it is of the first."""
-
-
-class AugmentSection(BaseSection):
-    """How training pictures are changed; see `tasks.detection.augmentation.build_augmentation`."""
-
-    scale: list[float] = Field([0.8, 1.25], min_length=2, max_length=2)
-    flip: float = Field(0.5, ge=0, le=1)
-    color: float = Field(0.5, ge=0, le=1)
-
-
-class ScheduleSection(BaseSection):
-    """How a training goes: AdamW, linear warm-up, cosine, an average of the weights that is what is saved."""
-
-    steps: int = Field(ge=1)
-    batch_size: int = Field(16, ge=1)
-    lr: float = Field(1e-3, gt=0)
-    weight_decay: float = Field(1e-4, ge=0)
-    warmup_steps: int = Field(200, ge=0)
-    clip_norm: float = Field(10.0, gt=0)
-    ema_decay: float = Field(0.998, ge=0, lt=1)
-    validate_every: int = Field(500, ge=1)
-    save_every: int = Field(100, ge=1)
-    workers: int = Field(0, ge=0, le=1000)
-    device: str = "auto"
-    amp: bool = False
-    seed: int = Field(0, ge=0)
-    weights: Literal["float32", "float16"] = "float32"
-
-
-class TrainConfig(BaseSection):
-    """`ebjr-det train`: one detector on annotated images, watched on others.
-
-    `initial` names weights to start from; what does not fit, such as a head of other classes, starts anew.
-    """
-
-    task: Literal["detection"]
-    title: Words = ""
-    data: AnnotatedSection
-    validation: AnnotatedSection | None = None
-    model: DetectorSection
-    initial: str | None = None
-    augment: AugmentSection = AugmentSection()
-    schedule: ScheduleSection

@@ -22,7 +22,9 @@ from ebjr_det.tasks.detection.annotations import Annotations, Truth
 from ebjr_det.tasks.detection.augmentation import TrainingSet, build_augmentation
 from ebjr_det.tasks.detection.data import DetectionSet, build_data
 from ebjr_det.tasks.detection.model import build_model
-from ebjr_det.tasks.detection.train import Trainer, judge
+from ebjr_det.tasks.detection.train import judge
+from ebjr_det.training.loop import Trainer
+from ebjr_det.training.order import Order
 
 MEAN = (0.485, 0.456, 0.406)
 CONFIG = """
@@ -74,18 +76,18 @@ def one_square(corner=(20, 30, 24, 16), size=(100, 80), count=1):
 
 
 def pictures_of(data, seed=0, side=64, scale=(0.8, 1.25), flip=0.5, color=0.5):
-    return TrainingSet(data, build_augmentation(side, MEAN, scale, flip, color), seed)
+    return TrainingSet(data, build_augmentation(side, MEAN, scale, flip, color), Order(len(data), seed))
 
 
 @pytest.mark.parametrize("count", [1, 2, 13])
 def test_every_round_shows_every_image_once_each_time_in_another_order(count):
     pictures = pictures_of(one_square(count=count))
-    rounds = [[pictures.image_at(turn * count + k) for k in range(count)] for turn in range(4)]
+    rounds = [[pictures.order.image_at(turn * count + k) for k in range(count)] for turn in range(4)]
     assert all(sorted(turn) == list(range(count)) for turn in rounds)
     if count == 13:
         assert len({tuple(turn) for turn in rounds}) == 4
         other = pictures_of(one_square(count=count), seed=1)
-        assert [other.image_at(k) for k in range(count)] != rounds[0]
+        assert [other.order.image_at(k) for k in range(count)] != rounds[0]
 
 
 def test_picture_k_is_the_same_whatever_was_shown_before():
@@ -96,7 +98,7 @@ def test_picture_k_is_the_same_whatever_was_shown_before():
         for own, expected in zip(second[k], shown[k], strict=True):
             assert torch.equal(own, expected)
     assert not torch.equal(shown[0][0], pictures_of(data, seed=1)[0][0])
-    same_image = [k for k in range(12) if first.image_at(k) == first.image_at(0)]
+    same_image = [k for k in range(12) if first.order.image_at(k) == first.order.image_at(0)]
     assert not torch.equal(first[same_image[0]][0], first[same_image[1]][0]), "another round, another change"
 
 
@@ -179,9 +181,9 @@ def test_an_unreadable_picture_gives_way_to_the_next_or_is_an_error(capsys):
 
     broken = DetectionSet(data.annotations, load)
     pictures = pictures_of(broken)
-    k = next(k for k in range(3) if pictures.image_at(k) == 1)
+    k = next(k for k in range(3) if pictures.order.image_at(k) == 1)
     whole = pictures_of(data)
-    whole.image_at = lambda _: 2
+    whole.order.image_at = lambda _: 2
     for own, expected in zip(pictures[k], whole[k], strict=True):
         assert torch.equal(own, expected)
     out, err = capsys.readouterr()

@@ -14,56 +14,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ebjr_det.errors import ConfigError, InvalidInput, did_you_mean, first_line
-from ebjr_det.files import checksum, existing_file
+from ebjr_det.parts import part_of
 from ebjr_det.pictures import SUFFIXES
-from ebjr_det.tasks.classification.unpickle import PlainUnpickler
+from ebjr_det.tasks.classification.cifar import load_cifar
 
-CIFAR_FILES = {
-    # name: (folder, files by split with md5, key of the labels)
-    "cifar10": (
-        "cifar-10-batches-py",
-        {
-            "test": {"test_batch": "40351d587109b95175f43aff81a1287e"},
-            "train": {
-                "data_batch_1": "c99cafc152244af753f735de768cd75f",
-                "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
-                "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
-                "data_batch_4": "634d18415352ddfa80567beed471001a",
-                "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
-            },
-        },
-        b"labels",
-        10,
-    ),
-    "cifar100": (
-        "cifar-100-python",
-        {
-            "test": {"test": "f0ef6b0ae62326f3e7ffdfab6717acfc"},
-            "train": {"train": "16019d7e3df5f24257cddd939b257f8d"},
-        },
-        b"fine_labels",
-        100,
-    ),
-}
-CIFAR_SOURCE = "https://www.cs.toronto.edu/~kriz/cifar.html"
 DIGITS_TRAINING = 597
 
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Images by index: distinct ids, class indices, and a function that loads one.
+    """Images by index: distinct ids, class indices, the classes' names, and a function that loads one.
 
     `load(i)` gives a uint8 array [height, width, 3] or a PIL image in RGB.
     """
 
     image_ids: tuple[str, ...]
     labels: NDArray[np.intp]
-    num_classes: int
+    class_names: tuple[str, ...]
     load: Callable[[int], Any]
     skip_unreadable: ClassVar[bool] = False
 
     def __len__(self) -> int:
         return len(self.image_ids)
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes there are, whether or not an image shows one."""
+        return len(self.class_names)
 
     def target(self, index: int) -> int:
         """The class of an image."""
@@ -77,12 +54,20 @@ class ImageSet:
             raise ConfigError(f"Expected `limit` of at least 1, got {count}.")
         return replace(self, image_ids=self.image_ids[:count], labels=self.labels[:count])
 
+    def subset(self, images: NDArray[np.intp]) -> "ImageSet":
+        """Some images, by index."""
+        ids, load = tuple(self.image_ids[i] for i in images), self.load
+        return replace(
+            self, image_ids=ids, labels=self.labels[images], load=lambda index: load(int(images[index]))
+        )
+
 
 def build_data(
     dataset: str,
     root: str | None = None,
     split: str | None = None,
     verify: bool = True,
+    part: Sequence[float] | None = None,
     limit: int | None = None,
 ) -> ImageSet:
     """A data set by name.
@@ -92,7 +77,8 @@ def build_data(
         root: folder that holds the data; `digits` needs none.
         split: `train` or `test`, the default; for image folders a subfolder, by default `root` itself.
         verify: check CIFAR's published md5 sums.
-        limit: only the first images.
+        part: only a seeded random part, as shares from and to: [0, 0.9] and [0.9, 1] share no image.
+        limit: of those only the first images.
 
     Raises:
         ConfigError: unknown name or split, or no root.
@@ -100,7 +86,10 @@ def build_data(
     """
     if dataset not in SETS:
         raise ConfigError(f"Expected a known `dataset`, got `{dataset}`. {did_you_mean(dataset, SETS)}")
-    return SETS[dataset](root, split, verify).head(limit)
+    whole = SETS[dataset](root, split, verify)
+    if part is not None:
+        whole = whole.subset(part_of(len(whole), part))
+    return whole.head(limit)
 
 
 build_named = build_data  # the classes of a data set, for pictures of one's own
@@ -108,53 +97,9 @@ build_named = build_data  # the classes of a data set, for pictures of one's own
 
 def _cifar(name: str, root: str | None, split: str | None, verify: bool) -> ImageSet:
     split = split or "test"
-    folder, splits, label_key, num_classes = CIFAR_FILES[name]
-    if split not in splits:
-        raise ConfigError(f"Expected a split of {name}, got `{split}`. {did_you_mean(split, splits)}")
-    pixels, labels = [], []
-    for file, md5 in splits[split].items():
-        path = existing_file(_root(root, name) / folder / file, f"{name} (from {CIFAR_SOURCE})")
-        if verify and checksum(path, "md5") != md5:
-            raise InvalidInput(
-                f"Expected md5 {md5} for `{path}`, got {checksum(path, 'md5')}. "
-                f"Fetch it again from {CIFAR_SOURCE}, or set data.verify=false for a file of your own."
-            )
-        batch = _unpickle(path)
-        pixels.append(_array(batch.get(b"data"), path))
-        labels.append(_label_list(batch.get(label_key), len(pixels[-1]), num_classes, path))
-    images = np.concatenate(pixels).reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
-    classes = np.concatenate(labels)
-    return ImageSet(_numbered(f"{split}-", len(images)), classes, num_classes, images.__getitem__)
-
-
-def _unpickle(path: Path) -> dict[bytes, Any]:
-    try:
-        with path.open("rb") as opened:
-            batch = PlainUnpickler(opened, encoding="bytes").load()
-    except Exception as error:  # a damaged pickle can raise anything
-        raise InvalidInput(
-            f"Expected a CIFAR python file at `{path}`, got one that is damaged or unsafe: {error}."
-        ) from error
-    if not isinstance(batch, dict):
-        raise InvalidInput(f"Expected a CIFAR python file at `{path}`, got {type(batch).__name__}.")
-    return {key: getattr(value, "pixels", value) for key, value in batch.items()}
-
-
-def _array(data: Any, path: Path) -> NDArray[np.uint8]:
-    if not (isinstance(data, np.ndarray) and data.dtype == np.uint8 and data.shape[1:] == (3072,)):
-        raise InvalidInput(f"Expected uint8 data [images, 3072] in `{path}`, got something else.")
-    return data
-
-
-def _label_list(labels: Any, images: int, num_classes: int, path: Path) -> NDArray[np.intp]:
-    whole = isinstance(labels, list) and all(type(label) is int for label in labels)
-    if not whole or len(labels) != images or not images:
-        raise InvalidInput(f"Expected {images or 'some'} labels, whole numbers, in `{path}`, got others.")
-    if min(labels) < 0 or max(labels) >= num_classes:
-        raise InvalidInput(
-            f"Expected labels in 0..{num_classes - 1} in `{path}`, got {min(labels)}..{max(labels)}."
-        )
-    return np.array(labels, dtype=np.intp)
+    found = load_cifar(name, _root(root, name), split, verify)
+    ids = _numbered(f"{split}-", len(found.labels))
+    return ImageSet(ids, found.labels, found.class_names, found.images.__getitem__)
 
 
 def _image_folder(root: str | None, split: str | None, verify: bool) -> ImageSet:
@@ -175,7 +120,7 @@ def _image_folder(root: str | None, split: str | None, verify: bool) -> ImageSet
         raise InvalidInput(f"Expected images in class folders below `{base}`, got none.")
     ids = tuple(path.relative_to(base).as_posix() for path, _ in found)
     labels = np.array([index for _, index in found], dtype=np.intp)
-    return ImageSet(ids, labels, len(classes), partial(_open_image, base, ids))
+    return ImageSet(ids, labels, tuple(classes), partial(_open_image, base, ids))
 
 
 def _open_image(base: Path, ids: tuple[str, ...], index: int) -> Any:
@@ -203,7 +148,7 @@ def _digits(root: str | None, split: str | None, verify: bool) -> ImageSet:
     grey = np.rint(bunch.images[part] * (255 / 16)).astype(np.uint8)
     images = np.repeat(grey[..., None], 3, axis=3)
     ids = tuple(f"digit-{index:04d}" for index in part)
-    return ImageSet(ids, bunch.target[part].astype(np.intp), 10, images.__getitem__)
+    return ImageSet(ids, bunch.target[part].astype(np.intp), tuple("0123456789"), images.__getitem__)
 
 
 SETS: dict[str, Callable[[str | None, str | None, bool], ImageSet]] = {

@@ -21,6 +21,7 @@ from tqdm.auto import tqdm
 
 from ebjr_det.errors import ConfigError, InvalidInput
 from ebjr_det.tasks.detection.data import DetectionSet
+from ebjr_det.training.order import Order, own_seed
 
 SIZES = 16  # steps between the smallest and the largest scale
 LEAST_SCALE, MOST_SCALE = 0.05, 20.0
@@ -64,7 +65,7 @@ def build_augmentation(
 
 @dataclass
 class TrainingSet:
-    """Picture k of a training: image k of an endless series of shuffled rounds, changed by generator k.
+    """Picture k of a training, changed by generator k.
 
     In place of an image that cannot be decoded comes the next one that can, where the data allows that.
 
@@ -73,13 +74,13 @@ class TrainingSet:
 
     data: DetectionSet
     augmentation: albumentations.Compose
-    seed: int
+    order: Order
 
     def __getitem__(self, k: int) -> tuple[Tensor, Tensor, Tensor]:
-        index, picture = self._readable_from(self.image_at(k))
+        index, picture = self._readable_from(self.order.image_at(k))
         truth = self.data.annotations.truths[index]
         real = (truth.boxes[:, 2:] > 0).all(axis=1) & ~truth.crowd
-        self.augmentation.set_random_seed(int(np.random.SeedSequence([self.seed, k]).generate_state(1)[0]))
+        self.augmentation.set_random_seed(own_seed(self.order.seed, k))
         changed: dict[str, Any] = self.augmentation(
             image=picture, bboxes=truth.boxes[real], labels=truth.labels[real]
         )
@@ -98,8 +99,3 @@ class TrainingSet:
                     raise
                 tqdm.write(f"Left out: {error}", file=sys.stderr)
         raise InvalidInput(f"Expected a picture that can be decoded, got none among {len(self.data)}.")
-
-    def image_at(self, k: int) -> int:
-        """Which image of the data picture k shows."""
-        turn, place = divmod(k, len(self.data))
-        return int(np.random.default_rng([self.seed, turn]).permutation(len(self.data))[place])

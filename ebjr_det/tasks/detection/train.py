@@ -1,217 +1,148 @@
-"""Training an EfficientDet: effdet's bench and loss, timm's optimiser, schedule and weight average.
+"""Training an EfficientDet: effdet's bench and loss, and where there is a teacher also its class logits."""
 
-What is saved and judged is the average of the weights. Killed at any moment, a training goes on from its last
-state to the same result: every picture and every random number follows from the seed and the step.
-"""
-
-import csv
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
-from tqdm.auto import tqdm
+from torch.nn import functional
 
-from ebjr_det.errors import CheckpointError, ConfigError, InvalidInput, first_line
-from ebjr_det.files import atomic_write
+from ebjr_det.errors import ConfigError
+from ebjr_det.popular import Popular
 from ebjr_det.tasks.detection.augmentation import TrainingSet, build_augmentation
 from ebjr_det.tasks.detection.data import DetectionSet
 from ebjr_det.tasks.detection.efficientdet import EfficientDetector, statistics
 from ebjr_det.tasks.detection.metric import AveragePrecision
+from ebjr_det.training.loop import Learner
+from ebjr_det.training.order import Order
 from ebjr_det.types import Model
 
-STATE = "state.pt"
-LOG = "log.csv"
-WEIGHTS = "weights.safetensors"
-LOGGED = ("step", "pictures", "lr", "loss", "class_loss", "box_loss", "AP")
 JUDGED_BATCH = 8
+LEAST = 1.0  # objects that a batch's distillation is shared among at least
 
 
-@dataclass(frozen=True)
-class Schedule:
-    """How the training goes; the fields are those of a configuration's `schedule`."""
-
-    steps: int
-    batch_size: int
-    lr: float
-    weight_decay: float
-    warmup_steps: int
-    clip_norm: float
-    ema_decay: float
-    validate_every: int
-    save_every: int
-    workers: int
-    amp: bool
-    seed: int
-    weights: str
-
-
-@dataclass
-class Trainer:
-    """A training in progress.
-
-    Args:
-        detector: whose network is trained, in place.
-        folder: for the state, the log and the weights.
-        validation: images to judge the averaged weights on now and then, or None.
-    """
-
-    detector: EfficientDetector
-    pictures: TrainingSet
-    schedule: Schedule
-    folder: Path
-    validation: DetectionSet | None = None
-    step: int = field(default=0, init=False)
-    log: list[dict[str, float]] = field(default_factory=list, init=False)
-
-    def __post_init__(self) -> None:
-        from effdet import DetBenchTrain
-        from timm.optim import create_optimizer_v2
-        from timm.scheduler import CosineLRScheduler
-        from timm.utils import ModelEmaV3
-
-        plan, network = self.schedule, self.detector.network
-        torch.manual_seed(plan.seed)
-        network.to(memory_format=torch.channels_last)
-        self.bench = DetBenchTrain(network, create_labeler=True).to(self.detector.device)
-        self.optimizer = create_optimizer_v2(network, "adamw", lr=plan.lr, weight_decay=plan.weight_decay)
-        self.rates = CosineLRScheduler(
-            self.optimizer, t_initial=plan.steps, lr_min=plan.lr / 100, warmup_t=plan.warmup_steps,
-            warmup_lr_init=plan.lr / 100, warmup_prefix=False, t_in_epochs=False,
-        )  # fmt: skip
-        self.average = ModelEmaV3(network, decay=plan.ema_decay, use_warmup=True)
-
-    def run(self) -> dict[str, float]:
-        """Train to the end; returns the last row of the log. Goes on where the folder has a state."""
-        self._restore()
-        plan = self.schedule
-        with tqdm(
-            total=plan.steps, initial=self.step, unit="step", desc=f"training {self.detector.name}"
-        ) as bar:
-            for pixels, boxes, classes in self._batches():
-                losses = self._one_step(pixels, boxes, classes)
-                self.step += 1
-                bar.update()
-                bar.set_postfix_str(f"loss {losses['loss']:.3f}", refresh=False)
-                if self.step % plan.validate_every == 0 or self.step == plan.steps:
-                    self._note(losses)
-                if self.step % plan.save_every == 0 or self.step == plan.steps:
-                    self._save()
-        self._write_weights()
-        return self.log[-1]
-
-    def _one_step(self, pixels: Tensor, boxes: list[Tensor], classes: list[Tensor]) -> dict[str, float]:
-        device, plan = self.detector.device, self.schedule
-        self.rates.step_update(self.step)
-        self.bench.train()
-        batch = (pixels.to(device).float() - self.detector.mean) / self.detector.std
-        target = {"bbox": [b.to(device) for b in boxes], "cls": [c.to(device) for c in classes]}
-        with torch.autocast(device.type, torch.bfloat16, enabled=plan.amp):
-            losses = self.bench(batch.contiguous(memory_format=torch.channels_last), target)
-        self.optimizer.zero_grad()
-        losses["loss"].backward()
-        nn.utils.clip_grad_norm_(self.detector.network.parameters(), plan.clip_norm)
-        self.optimizer.step()
-        self.average.update(self.detector.network, step=self.step)
-        found = {name: float(losses[name].detach()) for name in ("loss", "class_loss", "box_loss")}
-        if not all(torch.isfinite(torch.tensor(value)) for value in found.values()):
-            raise InvalidInput(
-                f"Expected a finite loss, got {found['loss']} at step {self.step}. Lower `lr`."
-            )
-        return found
-
-    def _batches(self) -> Iterator[tuple[Tensor, list[Tensor], list[Tensor]]]:
-        size = self.schedule.batch_size
-        order = range(self.step * size, self.schedule.steps * size)
-        data: Any = self.pictures
-        return iter(
-            DataLoader(data, size, sampler=order, num_workers=self.schedule.workers, collate_fn=_columns)
-        )
-
-    def _note(self, losses: dict[str, float]) -> None:
-        """Append a row to the log, the averaged weights judged where there are validation images."""
-        rate = float(self.optimizer.param_groups[0]["lr"])
-        row = {"step": self.step, "pictures": self.step * self.schedule.batch_size, "lr": rate, **losses}
-        if self.validation is not None:
-            row["AP"] = judge(self._averaged(), self.validation)["AP"]
-            tqdm.write(f"step {self.step}: loss {row['loss']:.4f}, AP {row['AP']:.4f}")
-        self.log.append(row)
-        write_log(self.folder / LOG, self.log)
-
-    def _averaged(self) -> EfficientDetector:
-        one = self.detector
-        return EfficientDetector(one.name, self.average.module, one.classes, str(one.device))
-
-    def _save(self) -> None:
-        state = {
-            "step": self.step,
-            "network": self.detector.network.state_dict(),
-            "average": self.average.module.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "log": self.log,
-            "random": torch.get_rng_state(),
-        }
-        with atomic_write(self.folder / STATE) as temporary:
-            torch.save(state, temporary)
-
-    def _restore(self) -> None:
-        path = self.folder / STATE
-        if not path.is_file():
-            return
-        try:
-            state = torch.load(path, map_location=self.detector.device, weights_only=True)
-            self.detector.network.load_state_dict(state["network"])
-            self.average.module.load_state_dict(state["average"])
-            self.optimizer.load_state_dict(state["optimizer"])
-            self.step, self.log = int(state["step"]), list(state["log"])
-            torch.set_rng_state(state["random"].cpu())
-        except Exception as error:  # a damaged or foreign file can raise anything
-            raise CheckpointError(
-                f"Expected the state of this training in `{path}`, got: {first_line(error)}."
-            ) from error
-
-    def _write_weights(self) -> None:
-        """The averaged weights; in `float16` all but vectors, whose range half precision may not hold."""
-        half = self.schedule.weights == "float16"
-        state = {
-            name: (value.half() if half and value.ndim > 1 else value).contiguous().cpu()
-            for name, value in self.average.module.state_dict().items()
-            if not name.endswith("num_batches_tracked")
-        }
-        with atomic_write(self.folder / WEIGHTS) as temporary:
-            save_file(state, temporary)
-
-
-def seed_weights(seed: int) -> None:
-    """Fresh weights that are built from now on follow from the seed."""
-    torch.manual_seed(seed)
-
-
-def build_trainer(
-    detector: Model,
+def build_learner(
+    model: Model,
     data: DetectionSet,
     validation: DetectionSet | None,
-    folder: Path,
-    schedule: Schedule,
-    **augment: Any,
-) -> Trainer:
+    *,
+    seed: int,
+    augment: Mapping[str, Any],
+    loss: Mapping[str, Any],
+    popular: Popular | None = None,
+    popular_share: float | None = None,
+    teacher: Model | None = None,
+) -> Learner:
     """A training of a detector on annotated images.
 
     Args:
-        augment: see `augmentation.build_augmentation`.
+        data, validation: with the model's classes.
+        augment: see `augmentation.build_augmentation`; `loss`: `distillation` and `temperature`, the share
+            and the softness of the teacher's answers.
+        popular: where the model is specialised, which of the teacher's classes its own are.
+        teacher: an EfficientDet of all classes; it sees the model's own inputs, so that both have the same
+            anchors.
 
     Raises:
-        ConfigError: the detector is no EfficientDet.
+        ConfigError: model or teacher are no EfficientDets, or `popular_share` is asked for, which images that
+            show several classes cannot have.
     """
-    if not isinstance(detector, EfficientDetector):
-        raise ConfigError(f"Expected `effdet/NAME` to train, got `{detector.name}`.")
-    side, mean = int(detector.config.image_size[0]), statistics(detector.config)[0]
-    pictures = TrainingSet(data, build_augmentation(side, mean, **augment), schedule.seed)
-    return Trainer(detector, pictures, schedule, folder, validation)
+    if popular_share is not None:
+        raise ConfigError("Expected `popular_share` for classification alone, got it for detection.")
+    if not isinstance(model, EfficientDetector):
+        raise ConfigError(f"Expected `effdet/NAME` to train, got `{model.name}`.")
+    if teacher is not None and not isinstance(teacher, EfficientDetector):
+        raise ConfigError(f"Expected `effdet/NAME` as the `teacher` of a training, got `{teacher.name}`.")
+    side, mean = int(model.config.image_size[0]), statistics(model.config)[0]
+    pictures = TrainingSet(data, build_augmentation(side, mean, **augment), Order(len(data), seed))
+    distillation = None if teacher is None else _Distillation(teacher, popular, model, **loss)
+
+    def judge_averaged(network: nn.Module) -> dict[str, float]:
+        assert validation is not None
+        return judge(EfficientDetector(model.name, network, model.classes, str(model.device)), validation)
+
+    return Learner(
+        model.name,
+        model.network,
+        _Bench(model, distillation),
+        pictures,
+        _columns,
+        len(data),
+        AveragePrecision.quality_name,
+        None if validation is None else judge_averaged,
+    )
+
+
+class _Bench(nn.Module):
+    """effdet's bench: uint8 pictures, boxes y1 x1 y2 x2, classes from 1 -> `loss`, and its parts."""
+
+    def __init__(self, model: EfficientDetector, distillation: "_Distillation | None") -> None:
+        from effdet import DetBenchTrain
+
+        super().__init__()
+        self.mean: Tensor
+        self.std: Tensor
+        self.bench = DetBenchTrain(model.network, create_labeler=True)
+        self.register_buffer("mean", model.mean)
+        self.register_buffer("std", model.std)
+        self.distillation = (distillation,)  # a tuple hides its weights from the optimiser and from `train()`
+
+    def forward(self, pixels: Tensor, boxes: list[Tensor], classes: list[Tensor]) -> dict[str, Tensor]:
+        batch = ((pixels.float() - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+        target, (distillation,) = {"bbox": boxes, "cls": classes}, self.distillation
+        if distillation is None:
+            return dict(self.bench(batch, target))
+        seen: list[Any] = []
+        hook = self.bench.model.register_forward_hook(lambda module, inputs, output: seen.append(output[0]))
+        losses = dict(self.bench(batch, target))
+        hook.remove()
+        theirs = distillation(seen[0], batch, sum(map(len, boxes)))
+        own, share = losses.pop("loss"), distillation.share
+        return {"loss": (1 - share) * own + share * theirs, **losses, "teacher_loss": theirs}
+
+
+class _Distillation:
+    """Quality focal loss of the class logits to the teacher's softened scores, an object.
+
+    sum over anchors and classes of |t - s|² BCE(s, t), t and s the sigmoids of the teacher's and the
+    student's logits over the temperature (Li et al. 2020, arXiv 2006.04388, equation 5, with the teacher's
+    score as the label). For a specialised student "other" has the largest logit of the classes that are not
+    popular.
+    """
+
+    def __init__(
+        self,
+        teacher: EfficientDetector,
+        popular: Popular | None,
+        model: EfficientDetector,
+        distillation: float,
+        temperature: float,
+    ) -> None:
+        self.network, self.popular = teacher.network, popular
+        self.columns = teacher.classes.columns.tolist()
+        self.own = model.classes.columns.tolist()
+        self.outputs = (model.classes.outputs, teacher.classes.outputs)
+        self.share, self.temperature = distillation, temperature
+
+    def __call__(self, levels: Sequence[Tensor], batch: Tensor, objects: int) -> Tensor:
+        with torch.no_grad():
+            wanted = self._rows(self.network(batch)[0], self.outputs[1])[..., self.columns]
+            if self.popular is not None:
+                rest = sorted(set(range(wanted.shape[-1])) - set(self.popular.classes))
+                others = wanted[..., rest].amax(dim=-1, keepdim=True)
+                wanted = torch.cat([wanted[..., list(self.popular.classes)], others], dim=-1)
+            wanted = (wanted / self.temperature).sigmoid()
+        found = self._rows(levels, self.outputs[0])[..., self.own] / self.temperature
+        apart = (wanted - found.sigmoid()).abs().square()
+        each = functional.binary_cross_entropy_with_logits(found, wanted, reduction="none")
+        return (apart * each).sum() / max(objects, LEAST)
+
+    @staticmethod
+    def _rows(levels: Sequence[Tensor], outputs: int) -> Tensor:
+        """[images, anchors, outputs] of all levels."""
+        return torch.cat(
+            [level.permute(0, 2, 3, 1).reshape(len(level), -1, outputs).float() for level in levels], dim=1
+        )
 
 
 def judge(detector: EfficientDetector, data: DetectionSet) -> dict[str, float]:
@@ -224,14 +155,6 @@ def judge(detector: EfficientDetector, data: DetectionSet) -> dict[str, float]:
     return task.metrics(task.match(found, [data.target(index) for index in range(len(data))]))
 
 
-def write_log(path: Path, rows: list[dict[str, float]]) -> None:
-    """The log as CSV."""
-    with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as opened:
-        writer = csv.DictWriter(opened, [name for name in LOGGED if name in rows[0]])
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def _columns(rows: list[tuple[Tensor, Tensor, Tensor]]) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+def _columns(rows: Sequence[tuple[Tensor, Tensor, Tensor]]) -> tuple[Tensor, list[Tensor], list[Tensor]]:
     pixels, boxes, classes = zip(*rows, strict=True)
     return torch.stack(pixels), list(boxes), list(classes)

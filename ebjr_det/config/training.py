@@ -1,0 +1,145 @@
+"""Every setting of a training with its type, default and limits. Knows nothing about what the settings do."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from ebjr_det.config.sections import (
+    AnnotatedSection,
+    BaseSection,
+    ClassifierSection,
+    DetectorSection,
+    ImagesSection,
+    ModelSection,
+    Words,
+)
+
+
+class ScheduleSection(BaseSection):
+    """How a training goes; what is saved is an average of the weights, the best or the last.
+
+    Its length is `steps`, or `epochs`, rounds over the images. `policy` is how the learning rate goes:
+    `cosine` after `warmup_steps`; `one_cycle`, up for the share `rise` of the steps and down again; `step`,
+    times `factor` at each of the `milestones`, shares of the steps.
+    """
+
+    steps: int | None = Field(None, ge=1)
+    epochs: int | None = Field(None, ge=1)
+    batch_size: int = Field(16, ge=1)
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    lr: float = Field(1e-3, gt=0)
+    momentum: float = Field(0.9, ge=0, lt=1)
+    nesterov: bool = False
+    weight_decay: float = Field(1e-4, ge=0)
+    decay_norms: bool = False
+    policy: Literal["cosine", "one_cycle", "step"] = "cosine"
+    warmup_steps: int = Field(200, ge=0)
+    rise: float = Field(0.3, gt=0, lt=1)
+    milestones: list[float] = Field(default_factory=lambda: [0.5, 0.75])
+    factor: float = Field(0.1, gt=0, le=1)
+    clip_norm: float | None = Field(10.0, gt=0)
+    ema_decay: float = Field(0.998, ge=0, lt=1)
+    validate_every: int = Field(500, ge=1)
+    keep: Literal["best", "last"] = "best"
+    save_every: int = Field(100, ge=1)
+    workers: int = Field(0, ge=0, le=1000)
+    device: str = "auto"
+    amp: bool = False
+    tensorboard: bool = False
+    seed: int = Field(0, ge=0)
+    weights: Literal["float32", "float16"] = "float32"
+
+    @model_validator(mode="after")
+    def _one_length(self) -> "ScheduleSection":
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError("either steps or epochs, got both or neither")
+        if not all(0 < share < 1 for share in self.milestones):
+            raise ValueError(f"milestones between 0 and 1, got {self.milestones}")
+        return self
+
+    def steps_of(self, images: int) -> int:
+        """The length in steps over so many images; the last batch of a round runs into the next."""
+        return self.steps or max(1, (self.epochs or 1) * images // self.batch_size)
+
+
+class BoxAugmentSection(BaseSection):
+    """How training pictures are changed; see `tasks.detection.augmentation.build_augmentation`."""
+
+    scale: list[float] = Field([0.8, 1.25], min_length=2, max_length=2)
+    flip: float = Field(0.5, ge=0, le=1)
+    color: float = Field(0.5, ge=0, le=1)
+
+
+class AugmentSection(BaseSection):
+    """How training pictures are changed; see `tasks.classification.augmentation.build_augmentation`."""
+
+    padding: int = Field(0, ge=0, le=1000)
+    border: float = Field(0.0, ge=0, lt=0.5)
+    flip: float = Field(0.5, ge=0, le=1)
+    color: float = Field(0.0, ge=0, le=1)
+
+
+class LossSection(BaseSection):
+    """What a network learns where a `teacher` is given: the share of the teacher's logits, softened."""
+
+    distillation: float = Field(0.5, gt=0, le=1)
+    temperature: float = Field(4.0, gt=0)
+
+
+class ClassifierLossSection(LossSection):
+    """The same, and the share of every label that is spread over all classes."""
+
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+
+
+class TrainConfig(BaseSection):
+    """`ebjr-det train`: one network on labelled images, watched on others.
+
+    `teacher` is a model whose answers it learns too. `popular` are the classes that a specialised student
+    tells apart, all others are "other" to it; `popular_share` is how often training pictures show a popular
+    class. `initial` names weights to start from; what does not fit, such as a head of other classes, starts
+    anew.
+    """
+
+    task: str
+    title: Words = ""
+    data: BaseSection
+    validation: BaseSection | None = None
+    model: ModelSection
+    popular: list[int | str] | None = None
+    popular_share: float | None = Field(None, gt=0, lt=1)
+    initial: str | None = None
+    teacher: ModelSection | None = None
+    loss: LossSection = LossSection()
+    augment: BaseSection
+    schedule: ScheduleSection
+
+
+class ClassificationTrainConfig(TrainConfig):
+    """A classifier on labelled images."""
+
+    task: Literal["classification"] = "classification"
+    data: ImagesSection
+    validation: ImagesSection | None = None
+    model: ClassifierSection
+    teacher: ClassifierSection | None = None
+    loss: ClassifierLossSection = ClassifierLossSection()
+    augment: AugmentSection = AugmentSection()
+
+
+class DetectionTrainConfig(TrainConfig):
+    """A detector on annotated images."""
+
+    task: Literal["detection"]
+    data: AnnotatedSection
+    validation: AnnotatedSection | None = None
+    model: DetectorSection
+    teacher: DetectorSection | None = None
+    augment: BoxAugmentSection = BoxAugmentSection()
+
+
+TRAIN_CONFIGS: dict[str, type[TrainConfig]] = {
+    "classification": ClassificationTrainConfig,
+    "detection": DetectionTrainConfig,
+}
+"""What a training of each task looks like."""

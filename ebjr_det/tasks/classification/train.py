@@ -1,0 +1,138 @@
+"""Training a classifier: cross-entropy with the labels, and where there is a teacher its answers too."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ebjr_det.errors import ConfigError
+from ebjr_det.popular import Popular
+from ebjr_det.tasks.classification.augmentation import TrainingSet, build_augmentation, columns
+from ebjr_det.tasks.classification.data import ImageSet, collate
+from ebjr_det.tasks.classification.model import Classifier
+from ebjr_det.training.loop import Judge, Learner
+from ebjr_det.training.order import Order
+
+JUDGED_BATCH = 256
+
+
+def build_learner(
+    model: Classifier,
+    data: ImageSet,
+    validation: ImageSet | None,
+    *,
+    seed: int,
+    augment: Mapping[str, Any],
+    loss: Mapping[str, Any],
+    popular: Popular | None = None,
+    popular_share: float | None = None,
+    teacher: Classifier | None = None,
+) -> Learner:
+    """A training of a classifier on labelled images.
+
+    Args:
+        data, validation: with the model's classes.
+        augment: see `augmentation.build_augmentation`; `loss`: `label_smoothing` of the labels, and
+            `distillation` and `temperature`, the share and the softness of the teacher's answers.
+        popular: where the model is specialised, which of the teacher's classes its own are.
+        popular_share: how often a training picture shows a popular class; the validation counts its images
+            in the same proportion.
+        teacher: of all classes.
+
+    Raises:
+        ConfigError: the model is no torch module, or there are no popular or no other images.
+    """
+    network = model.network
+    if not isinstance(network, nn.Module):
+        raise ConfigError(f"Expected a torch module to train, got `{model.name}`.")
+    weights = None
+    if popular is not None and popular_share is not None:
+        weights = popular.weights(popular_share, data.labels)
+    transforms = [model.preprocess] + ([teacher.preprocess] if teacher is not None else [])
+    pictures = TrainingSet(data, build_augmentation(**augment), transforms, Order(len(data), seed, weights))
+    bench = _Bench(network, loss["label_smoothing"], None)
+    if teacher is not None:
+        bench = _Bench(network, loss["label_smoothing"], _Distillation(teacher, popular, **loss))
+    judge = None if validation is None else _judge(model, validation, popular, popular_share)
+    return Learner(model.name, network, bench, pictures, columns, len(data), "accuracy", judge)
+
+
+class _Bench(nn.Module):
+    """A network with its loss: inputs and labels -> `loss`."""
+
+    def __init__(self, network: nn.Module, label_smoothing: float, teacher: "_Distillation | None") -> None:
+        super().__init__()
+        self.network, self.label_smoothing = network, label_smoothing
+        self.teacher = (teacher,)  # a tuple hides its weights from the optimiser and from `train()`
+
+    def forward(self, images: Tensor, *others: Tensor) -> dict[str, Tensor]:
+        logits = self.network(images.contiguous(memory_format=torch.channels_last)).float()
+        labels, (teacher,) = others[-1], self.teacher
+        own = functional.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+        if teacher is None:
+            return {"loss": own}
+        theirs = teacher(logits, others[0])
+        return {
+            "loss": (1 - teacher.weight) * own + teacher.weight * theirs,
+            "label_loss": own,
+            "teacher_loss": theirs,
+        }
+
+
+class _Distillation:
+    """T² KL(teacher || student) at temperature T (Hinton et al. 2015, arXiv 1503.02531, section 2).
+
+    For a specialised student the probabilities of the classes that are not popular are added up to "other".
+    """
+
+    def __init__(
+        self, teacher: Classifier, popular: Popular | None, distillation: float, temperature: float, **_: Any
+    ) -> None:
+        self.teacher, self.popular = teacher, popular
+        self.weight, self.temperature = distillation, temperature
+
+    def __call__(self, logits: Tensor, images: Tensor) -> Tensor:
+        with torch.no_grad():
+            wanted = functional.log_softmax(self.teacher.network(images).float() / self.temperature, dim=1)
+            if self.popular is not None:
+                wanted = _narrowed(wanted, self.popular)
+        found = functional.log_softmax(logits / self.temperature, dim=1)
+        distance = functional.kl_div(found, wanted, reduction="batchmean", log_target=True)
+        return self.temperature**2 * distance
+
+
+def _narrowed(log_probabilities: Tensor, popular: Popular) -> Tensor:
+    rest = sorted(set(range(log_probabilities.shape[1])) - set(popular.classes))
+    others = log_probabilities[:, rest].logsumexp(dim=1, keepdim=True)
+    return torch.cat([log_probabilities[:, list(popular.classes)], others], dim=1)
+
+
+def _judge(model: Classifier, data: ImageSet, popular: Popular | None, share: float | None) -> Judge:
+    """Accuracy on the images; of a specialised student weighted to the share, and its parts."""
+
+    def judge(network: nn.Module) -> dict[str, float]:
+        right = _right(Classifier(model.name, network, model.preprocess, str(model.device)), data)
+        if popular is None:
+            return {"accuracy": float(right.mean())}
+        is_popular = data.labels < popular.other
+        weights = np.ones(len(data)) if share is None else popular.weights(share, data.labels)
+        return {
+            "accuracy": float(np.average(right, weights=weights)),
+            "popular": float(right[is_popular].mean()),
+            "other": float(right[~is_popular].mean()),
+        }
+
+    return judge
+
+
+def _right(model: Classifier, data: ImageSet) -> NDArray[np.bool_]:
+    found = []
+    for at in range(0, len(data), JUDGED_BATCH):
+        images = range(at, min(at + JUDGED_BATCH, len(data)))
+        inputs = collate([model.preprocess(data.load(index)) for index in images])
+        found.append(model(inputs).logits.values[:, 0].argmax(axis=1))
+    return np.asarray(np.concatenate(found) == data.labels)

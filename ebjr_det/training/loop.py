@@ -1,0 +1,215 @@
+"""The training loop: batches that follow from the step, an average of the weights, the best of it kept.
+
+What is judged and saved is the average of the weights. Killed at any moment, a training goes on from its last
+state to the same result: every picture and every random number follows from the seed and the step.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from tqdm.auto import tqdm
+
+from ebjr_det.config import ScheduleSection
+from ebjr_det.errors import InvalidInput
+from ebjr_det.training.optimizer import build_optimizer, rate_setter
+from ebjr_det.training.ranks import Ranks
+from ebjr_det.training.state import LOG, STATE, WEIGHTS, load_state, save_state, write_log, write_weights
+
+Judge = Callable[[nn.Module], Mapping[str, float]]
+ALONE = Ranks(0, 1, "cpu")
+
+
+@dataclass
+class Learner:
+    """What a task has to train.
+
+    Attributes:
+        name: shown with the progress.
+        network: trained in place; `bench`: a module around it, batch -> `loss`, a scalar, and its parts by
+            name.
+        pictures: picture k of the training at index k, any k from 0.
+        collate: several of these -> one batch, a tuple of tensors or of lists of tensors.
+        count: images in a round.
+        judge: a network of the same kind -> numbers on the validation images, that called `quality` among
+            them; None where there are no such images.
+    """
+
+    name: str
+    network: nn.Module
+    bench: nn.Module
+    pictures: Any
+    collate: Callable[[Sequence[Any]], tuple[Any, ...]]
+    count: int
+    quality: str
+    judge: Judge | None = None
+
+
+@dataclass
+class Trainer:
+    """A training in progress.
+
+    Args:
+        folder: for the state, the log and the weights.
+        ranks: this process among those that train together.
+    """
+
+    learner: Learner
+    plan: ScheduleSection
+    folder: Path
+    ranks: Ranks = ALONE
+    step: int = field(default=0, init=False)
+    log: list[dict[str, float]] = field(default_factory=list, init=False)
+    best: dict[str, Any] = field(default_factory=dict, init=False)
+    """The `step` and the averaged `weights` that were judged best so far; empty before."""
+
+    def __post_init__(self) -> None:
+        from timm.utils import ModelEmaV3
+
+        plan, network = self.plan, self.learner.network
+        self.steps = plan.steps_of(self.learner.count)
+        self.own_batch = self.ranks.own(plan.batch_size)
+        torch.manual_seed(plan.seed)
+        network.to(memory_format=torch.channels_last)
+        self.bench = self.ranks.shared(self.learner.bench.to(self.ranks.device))
+        self.optimizer = build_optimizer(network, plan)
+        self.set_rate = rate_setter(self.optimizer, plan, self.steps)
+        self.average = ModelEmaV3(network, decay=plan.ema_decay, use_warmup=True)
+
+    def run(self) -> dict[str, float]:
+        """Train to the end; returns the last row of the log. Goes on where the folder has a state."""
+        self._restore()
+        plan, first = self.plan, self.ranks.first
+        with ExitStack() as stack:
+            bar = stack.enter_context(
+                tqdm(
+                    total=self.steps, initial=self.step, unit="step", desc=f"training {self.learner.name}",
+                    disable=not first,
+                )
+            )  # fmt: skip
+            note = stack.enter_context(_Board(self.folder, self.step)).add if self._on_board else _nothing
+            for batch in self._batches():
+                losses = self._one_step(batch)
+                self.step += 1
+                bar.update()
+                bar.set_postfix_str(f"loss {losses['loss']:.3f}", refresh=False)
+                if first and (self.step % plan.validate_every == 0 or self.step == self.steps):
+                    note(self._note(losses))
+                if first and (self.step % plan.save_every == 0 or self.step == self.steps):
+                    save_state(self.folder / STATE, self._state())
+                self.ranks.wait()
+        if first:
+            kept = self.best["weights"] if self.best else self.average.module.state_dict()
+            write_weights(self.folder / WEIGHTS, kept, half=plan.weights == "float16")
+        self.ranks.wait()
+        return self.log[-1] if self.log else {}
+
+    @property
+    def _on_board(self) -> bool:
+        return self.plan.tensorboard and self.ranks.first
+
+    def _one_step(self, batch: tuple[Any, ...]) -> dict[str, float]:
+        device, plan = torch.device(self.ranks.device), self.plan
+        if self.step:  # both policies begin at their first rate
+            self.set_rate(self.step)
+        self.bench.train()
+        with torch.autocast(device.type, torch.bfloat16, enabled=plan.amp):
+            losses: Mapping[str, Tensor] = self.bench(*(_onto(column, device) for column in batch))
+        self.optimizer.zero_grad()
+        losses["loss"].backward()  # type: ignore[no-untyped-call]
+        if plan.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.learner.network.parameters(), plan.clip_norm)
+        self.optimizer.step()
+        self.average.update(self.learner.network, step=self.step + 1)
+        found = {name: float(value.detach()) for name, value in losses.items()}
+        if not all(torch.isfinite(torch.tensor(value)) for value in found.values()):
+            raise InvalidInput(
+                f"Expected a finite loss, got {found['loss']} at step {self.step}. Lower `lr`."
+            )
+        return found
+
+    def _batches(self) -> Iterator[tuple[Any, ...]]:
+        """This process's share of every batch that is left."""
+        size, ranks = self.plan.batch_size, self.ranks
+        order = range(self.step * size + ranks.rank, self.steps * size, ranks.world)
+        return iter(
+            DataLoader(
+                self.learner.pictures,
+                self.own_batch,
+                sampler=order,
+                num_workers=self.plan.workers,
+                collate_fn=self.learner.collate,
+                generator=torch.Generator(),  # else it would draw from the network's
+            )
+        )
+
+    def _note(self, losses: dict[str, float]) -> dict[str, float]:
+        """Append a row to the log, the averaged weights judged where there are validation images."""
+        rate = float(self.optimizer.param_groups[0]["lr"])
+        row = {"step": self.step, "pictures": self.step * self.plan.batch_size, "lr": rate, **losses}
+        if self.learner.judge is not None:
+            name = self.learner.quality
+            row |= self.learner.judge(self.average.module)
+            tqdm.write(f"step {self.step}: loss {row['loss']:.4f}, {name} {row[name]:.4f}")
+            so_far = max((earlier[name] for earlier in self.log), default=-1.0)
+            if self.plan.keep == "best" and row[name] > so_far:
+                weights = {key: value.clone() for key, value in self.average.module.state_dict().items()}
+                self.best = {"step": self.step, "weights": weights}
+        self.log.append(row)
+        write_log(self.folder / LOG, self.log)
+        return row
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "step": self.step,
+            "network": self.learner.network.state_dict(),
+            "average": self.average.module.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "best": self.best,
+            "log": self.log,
+            "random": [torch.get_rng_state(), *torch.cuda.get_rng_state_all()],
+        }
+
+    def _restore(self) -> None:
+        def take(state: dict[str, Any]) -> None:
+            self.learner.network.load_state_dict(state["network"])
+            self.average.module.load_state_dict(state["average"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.step, self.log, self.best = int(state["step"]), list(state["log"]), dict(state["best"])
+            here, *on_gpus = (own.cpu() for own in state["random"])
+            torch.set_rng_state(here)
+            torch.cuda.set_rng_state_all(on_gpus)
+
+        load_state(self.folder / STATE, self.ranks.device, take)
+
+
+class _Board:
+    """The log for TensorBoard, where it is installed."""
+
+    def __init__(self, folder: Path, step: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.writer = SummaryWriter(str(folder / "tensorboard"), purge_step=step)
+
+    def __enter__(self) -> "_Board":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.writer.close()
+
+    def add(self, row: Mapping[str, float]) -> None:
+        for name, value in row.items():
+            self.writer.add_scalar(name, value, int(row["step"]))
+
+
+def _nothing(row: Mapping[str, float]) -> None:
+    """No board."""
+
+
+def _onto(column: Any, device: torch.device) -> Any:
+    return column.to(device) if isinstance(column, Tensor) else [one.to(device) for one in column]

@@ -1,0 +1,68 @@
+"""Several processes that train one network, as `torchrun` starts them; alone, this process is the first."""
+
+import os
+from dataclasses import dataclass
+
+import torch
+from torch import distributed, nn
+
+from ebjr_det.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among its peers.
+
+    Attributes:
+        rank, world: its number from 0, and how many there are.
+        device: where it computes.
+    """
+
+    rank: int
+    world: int
+    device: str
+
+    @classmethod
+    def join(cls, device: str) -> "Ranks":
+        """Find the peers, by the variables that `torchrun` sets; on GPUs each process takes its own."""
+        world = int(os.environ.get("WORLD_SIZE", "1"))
+        if world == 1:
+            return cls(0, 1, device)
+        if device == "cuda":
+            device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+            torch.cuda.set_device(device)
+        if not distributed.is_initialized():
+            distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+        return cls(distributed.get_rank(), world, device)
+
+    @property
+    def first(self) -> bool:
+        """Whether this process is the one that judges, writes and talks."""
+        return self.rank == 0
+
+    def wait(self) -> None:
+        """Until all processes are here."""
+        if self.world > 1:
+            distributed.barrier()
+
+    def leave(self) -> None:
+        """The training is over."""
+        if self.world > 1 and distributed.is_initialized():
+            distributed.destroy_process_group()
+
+    def shared(self, bench: nn.Module) -> nn.Module:
+        """The module with its gradients averaged over all processes."""
+        if self.world == 1:
+            return bench
+        if self.device.startswith("cuda"):
+            bench = nn.SyncBatchNorm.convert_sync_batchnorm(bench)  # type: ignore[no-untyped-call]
+        return nn.parallel.DistributedDataParallel(bench)
+
+    def own(self, batch_size: int) -> int:
+        """This process's pictures of a batch. Raises ConfigError where they cannot be dealt out evenly."""
+        if batch_size % self.world:
+            raise ConfigError(
+                f"Expected `schedule.batch_size` to be a multiple of the {self.world} processes, "
+                f"got {batch_size}."
+            )
+        return batch_size // self.world

@@ -1,0 +1,54 @@
+"""A training on disk: its state, whole or not at all; its log; its weights."""
+
+import csv
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ebjr_det.errors import CheckpointError, first_line
+from ebjr_det.files import atomic_write
+
+STATE = "state.pt"
+LOG = "log.csv"
+WEIGHTS = "weights.safetensors"
+
+
+def save_state(path: Path, state: Mapping[str, Any]) -> None:
+    """Replace the state as a whole."""
+    with atomic_write(path) as temporary:
+        torch.save(dict(state), temporary)
+
+
+def load_state(path: Path, device: str, take: Callable[[dict[str, Any]], None]) -> None:
+    """Hand the state to `take`, where there is one. Raises CheckpointError for a damaged or foreign file."""
+    if not path.is_file():
+        return
+    try:
+        take(torch.load(path, map_location=device, weights_only=True))
+    except Exception as error:  # a damaged or foreign file can raise anything
+        raise CheckpointError(
+            f"Expected the state of this training in `{path}`, got: {first_line(error)}."
+        ) from error
+
+
+def write_weights(path: Path, weights: Mapping[str, Tensor], *, half: bool) -> None:
+    """Weights as safetensors; `half`: all but vectors in half precision, whose range may not hold these."""
+    state = {
+        name: (value.half() if half and value.ndim > 1 else value).contiguous().cpu()
+        for name, value in weights.items()
+        if not name.endswith("num_batches_tracked")
+    }
+    with atomic_write(path) as temporary:
+        save_file(state, temporary)
+
+
+def write_log(path: Path, rows: list[dict[str, float]]) -> None:
+    """The log as CSV, a column for every number that its first row has."""
+    with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as opened:
+        writer = csv.DictWriter(opened, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
