@@ -5,10 +5,11 @@ files are checked against the manifest's sha256; `.safetensors` files hold numbe
 read with torch's weights_only unpickler. Knows nothing about architectures.
 """
 
+import json
 import os
 import pickle
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 FOLDER_VARIABLE = "EBJR_DET_CHECKPOINTS"
 STATE_KEYS = ("state_dict", "model", "model_state")
 UNUSED = "num_batches_tracked"  # old checkpoints have no such counter, and inference needs none
+CLASSES = "classes"  # metadata of weights that this project trained: names of the outputs, a JSON list
 PREFIXES = ("module.", "_orig_mod.")
 
 
@@ -215,6 +217,29 @@ def load_into(network: "torch.nn.Module", state: Mapping[str, "torch.Tensor"], o
         raise CheckpointError(
             f"Expected `{origin}` to hold weights as numbers, got: {first_line(error)}."
         ) from error
+
+
+def check_classes(path: Path, class_names: Sequence[str]) -> None:
+    """Raises CheckpointError where a file of this project's own training tells that its outputs are others."""
+    if path.suffix != ".safetensors":
+        return
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "np") as opened:
+            told = (opened.metadata() or {}).get(CLASSES)
+    except SafetensorError:
+        return  # `read_state` says what is wrong with it
+    if told is not None and json.loads(told) != list(class_names):
+        raise CheckpointError(
+            f"Expected weights for {_listed(class_names)} in `{path}`, got weights for "
+            f"{_listed(json.loads(told))}. Set `popular`, or the data, to these."
+        )
+
+
+def _listed(names: Sequence[str]) -> str:
+    few = ", ".join(map(str, names[:4]))
+    return f"{len(names)} classes ({few}{', ...' if len(names) > 4 else ''})"
 
 
 def load_fitting(network: "torch.nn.Module", state: Mapping[str, "torch.Tensor"], origin: str) -> None:

@@ -5,22 +5,25 @@ Task-specific parts come from the task's rooms by name, so this file serves ever
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ebjr_det.checkpoints import find_checkpoint
-from ebjr_det.config import EvaluateConfig
+from ebjr_det.checkpoints import check_classes, find_checkpoint
+from ebjr_det.config import EvaluateConfig, ModelSection
 from ebjr_det.cost import CostModel, Latency, count_macs, measure_latency
 from ebjr_det.environment import device_name
 from ebjr_det.errors import ConfigError
 from ebjr_det.files import checksum
 from ebjr_det.joint import Batch, JointModel, JointOutput, ScoreFunction, ScoresFunction, run_pair
 from ebjr_det.loader import batches_from
+from ebjr_det.popular import Popular
 from ebjr_det.records import PartStore
 from ebjr_det.reporting.report import Profile
 from ebjr_det.router import decide
+from ebjr_det.routing.changed import Changed
 from ebjr_det.tasks import build_task, has_room, room
 from ebjr_det.tradeoff import score_of
 from ebjr_det.types import PairedRun, RouterDecision, Task
@@ -156,12 +159,31 @@ def build_models(config: EvaluateConfig, data: Any, device: str) -> tuple[Any, A
     import torch
 
     torch.manual_seed(config.run.seed)
-    build = room(config.task, "model").build_model
-    student, teacher = (
-        build(data, device=device, **{key: value for key, value in section if key != "macs"})
-        for section in (config.student, config.teacher)
-    )
-    return student, teacher
+    student = _build_model(config.task, config.student, data, device)
+    return student, _build_model(config.task, config.teacher, data, device)
+
+
+def _build_model(task: str, section: ModelSection, data: Any, device: str) -> Any:
+    """A model whose answers are of all classes of the data, also where it tells only some apart."""
+    build, popular = room(task, "model").build_model, popular_of(section, data)
+    specialist = room(task, "popular")
+    own = data if popular is None else specialist.narrow_classes(data, popular)
+    if section.checkpoint is not None:
+        check_classes(find_checkpoint(section.checkpoint), own.class_names)
+    model = build(own, device=device, **section.built())
+    if popular is None:
+        return model
+    other_at = getattr(section, "other_at", None)
+    return Changed(model, partial(specialist.widen, popular=popular, other_at=other_at))
+
+
+def popular_of(section: ModelSection, data: Any) -> Popular | None:
+    """The classes of the data that a specialised student tells apart; None of a model of all classes.
+
+    Raises:
+        ConfigError: see `popular.Popular`.
+    """
+    return None if section.popular is None else Popular.of(section.popular, data.class_names)
 
 
 def with_checksums(config: EvaluateConfig) -> EvaluateConfig:

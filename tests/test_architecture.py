@@ -23,8 +23,22 @@ FLOORS = [
         "foreign",
         "loader",
         "pictures",
+        "mix",
+        "video",
+        "overlay",
     },
-    {"cost", "joint", "tradeoff", "intervals", "margin", "calibration", "routing", "training"},
+    {
+        "cost",
+        "joint",
+        "tradeoff",
+        "intervals",
+        "margin",
+        "calibration",
+        "routing",
+        "traffic",
+        "equal_cost",
+        "training",
+    },
     {"tasks", "reporting"},
     {"pair", "run_folder"},
     {"api"},
@@ -43,15 +57,29 @@ SIDEWAYS = {
     "tradeoff": {"cost"},  # a curve carries what its points cost
     "intervals": {"tradeoff"},  # bands belong to curves
     "margin": {"tradeoff", "intervals"},  # a point of a curve over a hull, on the same resamples as the bands
+    "traffic": {"cost", "tradeoff", "intervals"},  # the curve of weighted images
+    "equal_cost": {"cost", "intervals", "traffic"},  # pairs under a mix, on the same resamples
     "routing": {"tradeoff"},  # out-of-fold scores belong to parts of a run
     "calibration": {"tradeoff"},  # a target is met by a point of a curve
 }
 TASK_MAY_IMPORT = {"errors", "files", "types", "scores", "checkpoints", "records", "foreign", "pictures"}
 TASK_MAY_IMPORT |= {"routing", "compiling"}  # a fitted router is plain numbers
 TASK_MAY_IMPORT |= {"training", "popular", "parts"}
-CORE = ["router", "tradeoff", "intervals", "margin", "joint", "calibration", "types", "errors"]
+CORE = [
+    "router",
+    "tradeoff",
+    "mix",
+    "traffic",
+    "equal_cost",
+    "intervals",
+    "margin",
+    "joint",
+    "calibration",
+    "types",
+    "errors",
+]
 HEAVY = {"torch", "torchvision", "timm", "sklearn", "matplotlib"}
-HEAVY |= {"effdet", "pycocotools", "albumentations", "cv2", "numba"}
+HEAVY |= {"av", "effdet", "pycocotools", "albumentations", "cv2", "numba"}
 HEAVY_HOMES = {
     "torch": {"cost", "checkpoints", "environment", "loader", "pair", "tasks", "training", "api"},
     "torchvision": {"environment", "tasks"},
@@ -62,6 +90,7 @@ HEAVY_HOMES = {
     "cv2": {"tasks"},
     "numba": {"compiling"},
     "matplotlib": {"reporting"},
+    "av": {"video"},
 }
 
 

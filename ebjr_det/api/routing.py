@@ -14,9 +14,9 @@ from ebjr_det.files import checksum
 from ebjr_det.reporting.analysis import FittedUse
 from ebjr_det.reporting.report import ENERGY
 from ebjr_det.router import abstaining_last, decide, threshold_for_rate
+from ebjr_det.routing.changed import Changed
 from ebjr_det.routing.drift import Drift, check_student, shared_images
 from ebjr_det.routing.file import RouterFile, check_classes
-from ebjr_det.routing.rescaled import Rescaled
 from ebjr_det.scores import SCORES, deferral_scores
 from ebjr_det.tasks import room
 from ebjr_det.tradeoff import score_of, select
@@ -92,7 +92,7 @@ class Scoring:
                 f"`{self.section.file}`. Fit one on a new run, or choose another score."
             )
         for known in SCORES:
-            self._of_logits(known, Logits.one_row(np.zeros((1, 2))))
+            self._of_logits(known, Output([None], Logits.one_row(np.zeros((1, 2)))))
 
     def of_classes(self, class_names: Sequence[str]) -> "Scoring":
         """The same for data of these classes.
@@ -149,7 +149,7 @@ class Scoring:
         named = [name for name, score in SCORES.items() if not (single and score.all_classes)]
         if self.name in SCORES:
             named = list(dict.fromkeys([*named, self.name]))
-        rows = {name: self._of_logits(name, output.logits) for name in named}
+        rows = {name: self._of_logits(name, output) for name in named}
         boxes: dict[str, FloatArray] = (
             self.fitted.scores(output)
             if self.fitted is not None
@@ -170,7 +170,7 @@ class Scoring:
     def _raw(self, output: Output) -> FloatArray:
         name = self.name
         if name in SCORES:
-            return self._of_logits(name, output.logits)
+            return self._of_logits(name, output)
         if self.fitted is not None:
             found: FloatArray = self.fitted.score(name, output)
         else:
@@ -179,7 +179,7 @@ class Scoring:
 
     def student(self, model: Model) -> Model:
         """The student whose scores are comparable with the teacher's."""
-        return model if self.fitted is None else Rescaled(model, self.fitted.rescale)
+        return model if self.fitted is None else Changed(model, self.fitted.rescale)
 
     def rescaled(self, run: PairedRun) -> PairedRun:
         """A run of answers that `student` has not rescaled, rescaled."""
@@ -253,9 +253,11 @@ class Scoring:
     def _room(self) -> ModuleType:
         return room(self.task, "router")
 
-    def _of_logits(self, name: str, logits: Logits) -> FloatArray:
+    def _of_logits(self, name: str, output: Output) -> FloatArray:
         """A registered score of logits; the options go to the deciding score alone."""
-        section = self.section
+        section, logits = self.section, output.logits
+        if output.abstains is not None and not section.other_logit:
+            logits = Logits(logits.values[:, :, :-1], logits.valid)  # the last one is "other"
         options = section.options if name == self.name else {}
         return deferral_scores(logits, name, top_k=section.top_k, aggregate=section.aggregate, **options)
 

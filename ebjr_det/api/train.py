@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from ebjr_det.checkpoints import find_checkpoint, load_fitting, read_state
-from ebjr_det.config import ModelSection, TrainConfig, dump_config, load_train_config
+from ebjr_det.config import TrainConfig, dump_config, load_train_config
 from ebjr_det.cost import count_macs
 from ebjr_det.environment import describe_environment
 from ebjr_det.errors import ConfigError
@@ -22,7 +22,6 @@ from ebjr_det.reporting.training import write_training_figure
 from ebjr_det.tasks import room
 
 ENTRY = "manifest_entry.yaml"
-NOT_BUILT = ("macs",)  # settings of a model that its builder does not take
 
 
 def train(config: TrainConfig, out: str | Path, *, resume: bool = False) -> dict[str, Any]:
@@ -89,6 +88,8 @@ class _Training:
 
     @classmethod
     def build(cls, config: TrainConfig, device: str) -> "_Training":
+        from ebjr_det.pair import popular_of
+
         rooms = {name: room(config.task, name) for name in ("data", "model", "train", "popular")}
         data = rooms["data"].build_data(**dict(config.data))
         watched = None if config.validation is None else rooms["data"].build_data(**dict(config.validation))
@@ -97,23 +98,23 @@ class _Training:
                 f"Expected `validation` to have the classes of `data`, got {watched.class_names[:5]} and "
                 f"{data.class_names[:5]}."
             )
-        popular = None if config.popular is None else Popular.of(config.popular, data.class_names)
+        popular = popular_of(config.model, data)
         if popular is None and config.popular_share is not None:
-            raise ConfigError("Expected `popular` classes beside `popular_share`, got none.")
+            raise ConfigError("Expected `model.popular` classes beside `popular_share`, got none.")
         own = data
         if popular is not None:
             own, watched = (one and rooms["popular"].narrow(one, popular) for one in (data, watched))
         import torch
 
         torch.manual_seed(config.schedule.seed)  # fresh weights follow from it
-        settings = settings_of(config.model) | {"random_weights": True}
+        settings = config.model.built() | {"random_weights": True}
         model = rooms["model"].build_model(own, device=device, **settings)
         if config.initial is not None:
             load_fitting(model.network, read_state(find_checkpoint(config.initial)), config.initial)
         teacher = (
             None
             if config.teacher is None
-            else rooms["model"].build_model(data, device=device, **settings_of(config.teacher))
+            else rooms["model"].build_model(data, device=device, **config.teacher.built())
         )
         learner = rooms["train"].build_learner(
             model,
@@ -146,16 +147,11 @@ class _Training:
         }
 
 
-def settings_of(section: ModelSection) -> dict[str, Any]:
-    """A model's settings, as its builder takes them."""
-    return {key: value for key, value in section if key not in NOT_BUILT}
-
-
 def manifest_entry(config: TrainConfig, summary: Mapping[str, Any]) -> str:
     """An entry for `checkpoints/manifest.yaml`; its source and its licence are left to be told."""
     judged, quality = summary["validation"], summary["quality"]
     told = "" if judged is None else f" {quality} {judged[quality]:.4f} on the validation images."
-    classes = "" if config.popular is None else f" of {len(config.popular)} popular classes and other"
+    classes = "" if summary["popular"] is None else f" of {len(summary['popular'])} popular classes and other"
     note = (
         f"{summary['model']}{classes}, {summary.get('parameters', 0):,} parameters, trained for "
         f"{summary['steps']:,} steps of {config.schedule.batch_size}, seed {config.schedule.seed}; "

@@ -28,7 +28,7 @@ def identity(config: EvaluateConfig) -> dict[str, Any]:
     return {
         **{key: getattr(config, key).model_dump() for key in ("data", "student", "teacher")},
         "task": config.task,
-        "router": router.model_dump(include={"top_k", "aggregate", *with_options}),
+        "router": router.model_dump(include={"top_k", "aggregate", "other_logit", *with_options}),
         "router.file": fitted,
         "run.batch_size": run.batch_size,
         "run.device": run.device,
@@ -74,7 +74,7 @@ def load_score_settings(path: str | Path) -> RouterSection | None:
     if "fit_router" in content:
         return None
     section = content if "replay" in content else content.get("router", {})
-    names = ("options", "top_k", "aggregate")
+    names = ("options", "top_k", "aggregate", "other_logit")
     return parse_section(RouterSection, {name: section[name] for name in names if name in section})
 
 

@@ -24,7 +24,10 @@ class BaseSection(BaseModel):
 
 
 class ModelSection(BaseSection):
-    """What every model has: weights, a name, and multiply-adds an image where torch counts none."""
+    """What every model has: weights, a name, and multiply-adds an image where torch counts none.
+
+    `popular` makes it a specialised student: its outputs are these classes and, last, "other".
+    """
 
     arch: str
     name: Words | None = None
@@ -34,6 +37,11 @@ class ModelSection(BaseSection):
     random_weights: bool = False
     options: dict[str, Any] = {}
     macs: float | None = Field(None, ge=0)
+    popular: list[int | str] | None = None
+
+    def built(self) -> dict[str, Any]:
+        """The settings that the task's `build_model` takes."""
+        return {key: value for key, value in self if key not in ("macs", "popular", "other_at")}
 
 
 class ClassifierSection(ModelSection):
@@ -58,12 +66,16 @@ class ImagesSection(BaseSection):
 
 
 class DetectorSection(ModelSection):
-    """A detector; see `tasks.detection.model.build_model` for every field."""
+    """A detector; see `tasks.detection.model.build_model` for every field.
+
+    A specialised one hands a picture on where a box of "other" has a score of at least `other_at`.
+    """
 
     image_size: int | None = Field(None, ge=32, le=8192)
     num_classes: int | None = Field(None, ge=1)
     max_detections: int = Field(100, ge=1, le=10_000)
     soft_nms: bool = False
+    other_at: float = Field(0.3, ge=0, le=1)
 
 
 class AnnotatedSection(BaseSection):
@@ -94,7 +106,8 @@ class RouterSection(BaseSection):
 
     With neither, the threshold defers 30 % of the images, a choice that needs no label. `file` is a fitted
     router; without a `score` its own decides, or without a router the paper's energy. `top_k` and `aggregate`
-    turn the scores of an image's boxes into one; a classification has one row, which is it.
+    turn the scores of an image's boxes into one; a classification has one row, which is it. `other_logit`:
+    whether the scores of a specialised student see its logit of "other" too.
     """
 
     file: str | None = None
@@ -103,6 +116,7 @@ class RouterSection(BaseSection):
     options: dict[str, Any] = {}
     top_k: int | None = Field(10, ge=1)
     aggregate: Literal["mean", "sum", "min", "logsumexp"] = "mean"
+    other_logit: bool = True
     threshold: float | None = None
     target: TargetSection | None = None
 
@@ -162,6 +176,12 @@ class EvaluateConfig(BaseSection):
     latency: LatencySection = LatencySection()
     run: RunSection = RunSection()
     references: list[ReferenceSection] = []
+
+    @model_validator(mode="after")
+    def _teacher_knows_all(self) -> "EvaluateConfig":
+        if self.teacher.popular is not None:
+            raise ValueError("a teacher of all classes, got one with `popular` classes")
+        return self
 
 
 class ClassificationConfig(EvaluateConfig):

@@ -95,10 +95,9 @@ class ClassifierLossSection(LossSection):
 class TrainConfig(BaseSection):
     """`ebjr-det train`: one network on labelled images, watched on others.
 
-    `teacher` is a model whose answers it learns too. `popular` are the classes that a specialised student
-    tells apart, all others are "other" to it; `popular_share` is how often training pictures show a popular
-    class. `initial` names weights to start from; what does not fit, such as a head of other classes, starts
-    anew.
+    With `model.popular` it is a specialised student; `popular_share` is then how often a training picture
+    shows a popular class. `teacher` is a model whose answers it learns too. `initial` names weights to start
+    from; what does not fit, such as a head of other classes, starts anew.
     """
 
     task: str
@@ -106,7 +105,6 @@ class TrainConfig(BaseSection):
     data: BaseSection
     validation: BaseSection | None = None
     model: ModelSection
-    popular: list[int | str] | None = None
     popular_share: float | None = Field(None, gt=0, lt=1)
     initial: str | None = None
     teacher: ModelSection | None = None

@@ -35,7 +35,7 @@ class Learner:
             name.
         pictures: picture k of the training at index k, any k from 0.
         collate: several of these -> one batch, a tuple of tensors or of lists of tensors.
-        count: images in a round.
+        count: images in a round; `classes`: names of the network's outputs.
         judge: a network of the same kind -> numbers on the validation images, that called `quality` among
             them; None where there are no such images.
     """
@@ -46,6 +46,7 @@ class Learner:
     pictures: Any
     collate: Callable[[Sequence[Any]], tuple[Any, ...]]
     count: int
+    classes: Sequence[str]
     quality: str
     judge: Judge | None = None
 
@@ -105,7 +106,8 @@ class Trainer:
                 self.ranks.wait()
         if first:
             kept = self.best["weights"] if self.best else self.average.module.state_dict()
-            write_weights(self.folder / WEIGHTS, kept, half=plan.weights == "float16")
+            half = plan.weights == "float16"
+            write_weights(self.folder / WEIGHTS, kept, half=half, classes=self.learner.classes)
         self.ranks.wait()
         return self.log[-1] if self.log else {}
 

@@ -1,7 +1,8 @@
 """A training on disk: its state, whole or not at all; its log; its weights."""
 
 import csv
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ebjr_det.checkpoints import CLASSES
 from ebjr_det.errors import CheckpointError, first_line
 from ebjr_det.files import atomic_write
 
@@ -35,15 +37,18 @@ def load_state(path: Path, device: str, take: Callable[[dict[str, Any]], None]) 
         ) from error
 
 
-def write_weights(path: Path, weights: Mapping[str, Tensor], *, half: bool) -> None:
-    """Weights as safetensors; `half`: all but vectors in half precision, whose range may not hold these."""
+def write_weights(path: Path, weights: Mapping[str, Tensor], *, half: bool, classes: Sequence[str]) -> None:
+    """Weights as safetensors; `half`: all but vectors in half precision, whose range may not hold these.
+
+    The names of the outputs go with them, so that they are not taken for those of other classes.
+    """
     state = {
         name: (value.half() if half and value.ndim > 1 else value).contiguous().cpu()
         for name, value in weights.items()
         if not name.endswith("num_batches_tracked")
     }
     with atomic_write(path) as temporary:
-        save_file(state, temporary)
+        save_file(state, temporary, {CLASSES: json.dumps(list(classes))})
 
 
 def write_log(path: Path, rows: list[dict[str, float]]) -> None:

@@ -58,7 +58,9 @@ def build_learner(
     if teacher is not None:
         bench = _Bench(network, loss["label_smoothing"], _Distillation(teacher, popular, **loss))
     judge = None if validation is None else _judge(model, validation, popular, popular_share)
-    return Learner(model.name, network, bench, pictures, columns, len(data), "accuracy", judge)
+    return Learner(
+        model.name, network, bench, pictures, columns, len(data), data.class_names, "accuracy", judge
+    )
 
 
 class _Bench(nn.Module):

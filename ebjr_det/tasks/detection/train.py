@@ -68,6 +68,7 @@ def build_learner(
         pictures,
         _columns,
         len(data),
+        data.class_names,
         AveragePrecision.quality_name,
         None if validation is None else judge_averaged,
     )

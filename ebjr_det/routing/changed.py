@@ -1,4 +1,4 @@
-"""A model whose answers pass through a function: a rescaled student is a student like any other."""
+"""A model whose answers pass through a function: a rescaled or specialised student is one like any other."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from ebjr_det.types import Model, Output
 
 
 @dataclass(frozen=True)
-class Rescaled:
+class Changed:
     """`model`, every answer of which goes through `change`; everything else is the model's own."""
 
     model: Model
