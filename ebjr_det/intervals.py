@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ebjr_det.errors import ConfigError, check_seed
 from ebjr_det.router import operating_points
 from ebjr_det.tradeoff import score_of
-from ebjr_det.types import FloatArray, Mixtures, PairedRun, Task
+from ebjr_det.types import Copies, FloatArray, Mixtures, PairedRun, Task
 
 MOST_REPLICATES = 100_000
 ROUGH_GRID = 21
@@ -139,22 +139,22 @@ class Resampled:
         _, self.deferred = operating_points(values)
         self.rates = None if grid is None else np.linspace(0.0, 1.0, grid)
 
-    def __call__(self, copies: NDArray[np.intp]) -> tuple[FloatArray, FloatArray]:
-        """Deferral rates and qualities when image i is there `copies[i]` times."""
+    def __call__(self, copies: Copies) -> tuple[FloatArray, FloatArray]:
+        """Deferral rates and qualities when image i is there `copies[i]` times, or weighs that much."""
         where = self._rates_of(copies)
         chosen = np.arange(len(where))
         if self.rates is not None:
             chosen = np.unique(np.searchsorted(where, self.rates))
         return where[chosen], self.mixtures.path(self.order, self.deferred[chosen], copies)
 
-    def at(self, rates: FloatArray, copies: NDArray[np.intp]) -> FloatArray:
+    def at(self, rates: FloatArray, copies: Copies) -> FloatArray:
         """Quality at some deferral rates, linear between the operating points on both sides of each."""
         where = self._rates_of(copies)
         above = np.searchsorted(where, rates)
         chosen = np.unique([np.maximum(above - 1, 0), above])
         return np.interp(rates, where[chosen], self.mixtures.path(self.order, self.deferred[chosen], copies))
 
-    def _rates_of(self, copies: NDArray[np.intp]) -> FloatArray:
+    def _rates_of(self, copies: Copies) -> FloatArray:
         """Deferral rates of all operating points when image i is there `copies[i]` times."""
         total = np.concatenate([[0], np.cumsum(copies[self.order])])[self.deferred]
         return np.asarray(total / total[-1])

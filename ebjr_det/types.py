@@ -11,7 +11,15 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from ebjr_det.columns import check_abstains, check_features, check_ids, check_records, check_score
+from ebjr_det.columns import (
+    check_abstains,
+    check_detections,
+    check_features,
+    check_ids,
+    check_logits,
+    check_records,
+    check_score,
+)
 from ebjr_det.errors import InvalidInput
 
 FloatArray: TypeAlias = NDArray[np.float64]
@@ -27,8 +35,6 @@ the core saves, joins and resumes records without knowing what they mean.
 
 Copies: TypeAlias = NDArray[np.intp] | NDArray[np.float64]
 """[images] how often each image counts, or how much it weighs."""
-
-LARGEST_LOGIT = 1e100
 
 
 @dataclass(frozen=True)
@@ -49,21 +55,7 @@ class Logits:
     valid: NDArray[np.bool_]
 
     def __post_init__(self) -> None:
-        shape = self.values.shape
-        if len(shape) != 3 or shape[2] < 1:
-            raise InvalidInput(f"Expected logits of shape [images, rows, classes], got {list(shape)}.")
-        if self.valid.shape != shape[:2]:
-            raise InvalidInput(f"Expected `valid` of shape {list(shape[:2])}, got {list(self.valid.shape)}.")
-        with np.errstate(over="ignore"):
-            magnitude = np.abs(self.values.astype(np.float64))
-        finite = (magnitude <= LARGEST_LOGIT).all(axis=2) | ~self.valid
-        if not finite.all():
-            image = int(np.flatnonzero(~finite.all(axis=1))[0])
-            bad = int((~finite.all(axis=1)).sum())
-            raise InvalidInput(
-                f"Expected finite logits, got NaN or infinity for {bad} of {shape[0]} images, "
-                f"the first at index {image}."
-            )
+        check_logits(self.values, self.valid)
 
     @classmethod
     def one_row(cls, values: NDArray[np.floating[Any]]) -> "Logits":
@@ -96,21 +88,7 @@ class Detections:
     support: FloatArray | None = None
 
     def __post_init__(self) -> None:
-        count = len(self.scores)
-        if self.boxes.shape != (count, 4) or self.scores.ndim != 1 or self.labels.shape != (count,):
-            raise InvalidInput(
-                f"Expected boxes [n, 4], scores [n] and labels [n], got {list(self.boxes.shape)}, "
-                f"{list(self.scores.shape)} and {list(self.labels.shape)}."
-            )
-        if not (np.isfinite(self.boxes).all() and np.isfinite(self.scores).all()):
-            raise InvalidInput("Expected finite boxes and scores, got NaN or infinity.")
-        if (self.boxes[:, 2:] < self.boxes[:, :2]).any():
-            raise InvalidInput("Expected boxes with x1 <= x2 and y1 <= y2, got one of negative size.")
-        if count and self.labels.min() < 0:
-            raise InvalidInput(f"Expected class indices from 0, got {self.labels.min()}.")
-        known = self.support if self.support is not None else np.zeros(count)
-        if known.shape != (count,) or not (np.isfinite(known) & (known >= 0)).all():
-            raise InvalidInput(f"Expected {count} finite numbers from 0 as `support`, got others.")
+        check_detections(self.boxes, self.scores, self.labels, self.support)
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -177,8 +155,7 @@ class Mixtures(Protocol):
         Args:
             order: the N images, each once.
             deferred: ascending numbers in 0..N of images that are the teacher's; by default all N + 1.
-            copies: [N] how often each image counts, by default once: whole numbers for a resample of the
-                bootstrap, real ones for images of another weight, both exact.
+            copies: [N] how often each image counts, by default once, or how much it weighs; both exact.
 
         Returns:
             one quality for each entry of `deferred`.
@@ -187,10 +164,7 @@ class Mixtures(Protocol):
     def by_class(
         self, order: NDArray[np.intp], deferred: NDArray[np.intp], copies: Copies | None = None
     ) -> FloatArray:
-        """[classes, len(deferred)] the quality of each class alone, -1 where it weighs nothing; as `path`.
-
-        As many classes as the records tell apart.
-        """
+        """[classes that records tell apart, len(deferred)] quality of each, -1 where it weighs nothing."""
 
     def weighing(self, worth: FloatArray) -> "Mixtures":
         """The same answers judged with classes of these weights, [classes], in every mean over classes.

@@ -64,7 +64,7 @@ class Accuracy:
         count = int(labels.max()) + 1 if classes is None else classes
         if labels.max() >= count:
             raise InvalidInput(f"Expected labels of {count} classes, got {labels.max()}.")
-        return (labels[:, None] == np.arange(count)).astype(np.uint16)
+        return np.asarray(labels[:, None] == np.arange(count), dtype=np.uint16)
 
     def mixtures(self, student: Matches, teacher: Matches) -> "Counts":
         """Right answers, which simply add up."""
