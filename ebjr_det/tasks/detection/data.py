@@ -1,4 +1,4 @@
-"""Images with annotated objects: any COCO-format set, and scenes of digits that need no download.
+"""Images with annotated objects: any COCO-format set, Open Images, scenes of digits that need no download.
 
 A `DetectionSet` names its images, knows their objects and loads one picture at a time. Knows nothing about
 networks.
@@ -14,11 +14,13 @@ from PIL import Image
 
 from ebjr_det.errors import ConfigError, InvalidInput, did_you_mean
 from ebjr_det.files import existing_file
+from ebjr_det.parts import part_of
 from ebjr_det.pictures import open_picture
 from ebjr_det.tasks.detection import scenes
 from ebjr_det.tasks.detection.annotations import Annotations, load_annotations
 from ebjr_det.tasks.detection.classes import UNUSED, coco_names
 from ebjr_det.tasks.detection.metric import Target
+from ebjr_det.tasks.detection.open_images import load_classes, load_open_images
 
 COCO_SOURCE = "https://cocodataset.org/#download, or run `ebjr-det download coco-val2017`"
 PictureAt = Callable[[int], Image.Image]
@@ -37,7 +39,7 @@ class DetectionSet:
 
     @property
     def image_ids(self) -> tuple[str, ...]:
-        """COCO's ids as text."""
+        """The ids of `annotations` as text."""
         return tuple(str(image) for image in self.annotations.image_ids)
 
     @property
@@ -62,17 +64,22 @@ def build_data(
     annotations: str | None = None,
     images: str | None = None,
     ids: Sequence[int] | None = None,
+    part: Sequence[float] | None = None,
     limit: int | None = None,
     skip_unreadable: bool = True,
 ) -> DetectionSet:
     """A data set by name.
 
     Args:
-        dataset: `coco` (any set in COCO's format) or `digit_scenes`.
+        dataset: `coco` (any set in COCO's format), `open_images` or `digit_scenes`.
         root, split: COCO's layout: `root/annotations/instances_<split>.json` and pictures in `root/<split>`.
+            Open Images': the published CSV files in `root` and pictures in `root/<split>`, which is `train`,
+            `validation` or `test`; see `open_images.load_open_images`.
             Digit scenes have the splits `train`, `calibration` and `test`, and no root.
-        annotations, images: of a set in another layout: the JSON file and the folder of its pictures.
-        ids: only these images; `limit`: and of those only the first so many.
+        annotations, images: of a set in another layout: the JSON or CSV file and the folder of its pictures.
+        ids: only these images.
+        part: of those only a seeded random part, as shares from and to; [0, 0.9] and [0.9, 1] share no image.
+        limit: and of those only the first so many.
         skip_unreadable: go on without a picture that cannot be decoded, naming it; else that is an error.
 
     Raises:
@@ -82,10 +89,13 @@ def build_data(
     if dataset not in SETS:
         raise ConfigError(f"Expected a known `dataset`, got `{dataset}`. {did_you_mean(dataset, SETS)}")
     whole, load = SETS[dataset](root, split, annotations, images)
-    part = whole.subset(ids, limit)
+    some = whole.subset(ids)
+    if part is not None:
+        some = some.subset([some.image_ids[index] for index in part_of(len(some), part)])
+    some = some.subset(limit=limit)
     position = {image: index for index, image in enumerate(whole.image_ids)}
-    chosen = [position[image] for image in part.image_ids]
-    return DetectionSet(part, lambda index: load(chosen[index]), skip_unreadable)
+    chosen = [position[image] for image in some.image_ids]
+    return DetectionSet(some, lambda index: load(chosen[index]), skip_unreadable)
 
 
 @dataclass(frozen=True)
@@ -110,6 +120,8 @@ def build_named(dataset: str, annotations: str | None = None, **where: Any) -> N
     """
     if dataset == "digit_scenes":
         return Named(dict(enumerate(scenes.CLASSES, start=1)))
+    if dataset == "open_images":
+        return Named(dict(enumerate(load_classes(where.get("root"), annotations).values(), start=1)))
     if dataset == "coco":
         path = Path(annotations or f"{where.get('root')}/annotations/instances_{where.get('split')}.json")
         if annotations is None and not path.is_file():
@@ -138,6 +150,13 @@ def _coco(
     return found, partial(_annotated_picture, found, folder)
 
 
+def _open_images(
+    root: str | None, split: str | None, annotations: str | None, images: str | None
+) -> tuple[Annotations, PictureAt]:
+    found, folder = load_open_images(root, split, annotations, images)
+    return found, partial(_annotated_picture, found, folder)
+
+
 def _annotated_picture(annotations: Annotations, folder: Path, index: int) -> Image.Image:
     """The picture of an annotated image, as its annotator saw it."""
     width, height = annotations.sizes[index]
@@ -162,5 +181,6 @@ collate = list
 
 SETS: dict[str, Callable[..., tuple[Annotations, PictureAt]]] = {
     "coco": _coco,
+    "open_images": _open_images,
     "digit_scenes": _digit_scenes,
 }
