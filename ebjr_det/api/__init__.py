@@ -8,12 +8,15 @@ from ebjr_det.api.calibrate import calibrate
 from ebjr_det.api.compare import compare
 from ebjr_det.api.evaluate import evaluate
 from ebjr_det.api.fit_router import fit_router, fit_router_on_run
+from ebjr_det.api.mixes import AskedMix
 from ebjr_det.api.predict import load_settings, predict
 from ebjr_det.api.replay import replay
 from ebjr_det.api.report import report
+from ebjr_det.api.traffic import traffic, traffic_of
 from ebjr_det.api.train import train
 
 __all__ = [
+    "AskedMix",
     "calibrate",
     "compare",
     "evaluate",
@@ -23,5 +26,7 @@ __all__ = [
     "predict",
     "replay",
     "report",
+    "traffic",
+    "traffic_of",
     "train",
 ]

@@ -15,6 +15,7 @@ from ebjr_det.cli.installation import doctor, download, scores
 from ebjr_det.cli.predict import predict
 from ebjr_det.cli.replay import replay
 from ebjr_det.cli.report import report
+from ebjr_det.cli.traffic import traffic
 from ebjr_det.cli.train import train
 
 COMMANDS = (
@@ -25,6 +26,7 @@ COMMANDS = (
     report,
     compare,
     calibrate,
+    traffic,
     train,
     download,
     scores,

@@ -92,6 +92,7 @@ class Analysis:
         calibration: None for a given threshold; otherwise the other images are reported.
         score_options: options of scores by the score's name, where any were set.
         class_names: by class index, or none where they are unknown.
+        popular: names of the classes that a specialised student tells apart, in the order of all classes.
         unreadable: ids of images that were left out because they could not be decoded.
         router: how a fitted router was used, if one was.
 
@@ -117,6 +118,7 @@ class Analysis:
     score_options: Mapping[str, Any] = field(default_factory=dict)
     references: tuple[Reference, ...] = ()
     class_names: tuple[str, ...] = ()
+    popular: tuple[str, ...] = ()
     unreadable: tuple[str, ...] = ()
     router: FittedUse | None = None
 

@@ -14,10 +14,19 @@ from matplotlib.ticker import MaxNLocator
 from ebjr_det.errors import ConfigError, did_you_mean
 from ebjr_det.intervals import Intervals
 from ebjr_det.margin import SingleModel
-from ebjr_det.reporting.canvas import BLUE, GREY, INK, STYLE, Label, new_figure, place_labels, save_figure
+from ebjr_det.reporting.canvas import (
+    BLUE,
+    GREY,
+    INK,
+    STYLE,
+    Label,
+    along,
+    new_figure,
+    place_labels,
+    save_figure,
+)
 from ebjr_det.reporting.notation import Shown
 from ebjr_det.tradeoff import Budget, Hull, OperatingPoint, TradeoffCurve
-from ebjr_det.types import FloatArray
 
 PUBLISHED, MEASURED = "published figure,\nnot measured here", "single model,\nmeasured here"
 SOLID = {"marker": "^", "mfc": INK, "mec": "white"}
@@ -77,7 +86,7 @@ def write_tradeoff_figure(
             labels += _draw_singles(axes, main, [(r, getattr(r, kind)) for r in references], scale, entries)
         labels += _draw_lines(axes, main, scale)
         if len(curves) == 1:
-            line = _along(scale.x(main.deferral_rate), scale.y(main.quality))
+            line = along(scale.x(main.deferral_rate), scale.y(main.quality))
             labels.append(Label(entries.pop(0)[0], line, BLUE, "bold"))
         _draw_legend(axes, entries, bold=len(curves) > 1)
         place_labels(figure, axes, labels)
@@ -186,7 +195,7 @@ def _draw_singles(
     hull = Hull.of(pair + [(x, other.quality) for other, x in known])
     axes.plot(hull.cost, scale.y(hull.quality), color=INK, lw=0.8, zorder=3)
     if len(hull.cost) > 1:
-        labels.append(Label("hull of single models", _along(hull.cost, scale.y(hull.quality)), INK))
+        labels.append(Label("hull of single models", along(hull.cost, scale.y(hull.quality)), INK))
     return labels
 
 
@@ -224,12 +233,6 @@ def _draw_lines(axes: Axes, main: TradeoffCurve, scale: _Scale) -> list[Label]:
     shown = oracle <= high + margin
     peak = f" (up to {scale.text(float(main.oracle.max()))})" if cut else ""
     return [
-        Label(f"oracle{peak}", _along(x[shown], oracle[shown]), GREY),
-        Label("random deferral", _along(x, random), GREY),
+        Label(f"oracle{peak}", along(x[shown], oracle[shown]), GREY),
+        Label("random deferral", along(x, random), GREY),
     ]
-
-
-def _along(x: FloatArray, y: FloatArray) -> FloatArray:
-    """Points [12, 2] along the middle of a line, where its name may stand."""
-    at = np.linspace(0.85 * x[0] + 0.15 * x[-1], 0.15 * x[0] + 0.85 * x[-1], 12)
-    return np.column_stack([at, np.interp(at, x, y)])

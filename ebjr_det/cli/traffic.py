@@ -1,0 +1,58 @@
+"""`ebjr-det traffic`."""
+
+from pathlib import Path
+
+import rich_click as click
+
+from ebjr_det.cli.conventions import AS_JSON, PATH, print_json
+
+
+@click.command()
+@click.argument("runs", metavar="RUN [RUN]...", nargs=-1, required=True, type=PATH)
+@click.option(
+    "--popular", help="Popular classes, `A,B,C` or a .txt, .yaml or .json list; else the run's own."
+)
+@click.option("--share", type=float, help="Share of the traffic that is popular.")
+@click.option("--histogram", type=PATH, help="A .yaml or .json file of `class: share`, sum 1.")
+@click.option("--zipf", type=float, help="Exponent of Zipf's law, popular classes first.")
+@click.option("--out", type=PATH, required=True, help="An empty folder to write to.")
+@click.option("--bootstrap", type=int, default=1000, show_default=True, help="Resamples for the intervals.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the resamples.")
+@AS_JSON
+def traffic(
+    runs: tuple[Path, ...],
+    popular: str | None,
+    share: float | None,
+    histogram: Path | None,
+    zipf: float | None,
+    out: Path,
+    bootstrap: int,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Finished runs under a stated mix of classes: who is ahead, and from which popular share on.
+
+    The first RUN is the one in question, such as one with a specialised student; the others are what it is
+    compared with, at their own thresholds and at its multiply-adds.
+    """
+    from ebjr_det import api
+    from ebjr_det.api.mixes import load_classes, load_histogram
+
+    asked = api.AskedMix(
+        None if popular is None else load_classes(popular),
+        share,
+        None if histogram is None else load_histogram(histogram),
+        zipf,
+    )
+    report, folder = api.traffic(runs, out, asked, replicates=bootstrap, seed=seed)
+    if as_json:
+        print_json(report.to_dict() | {"out": str(folder)})
+        return
+    from ebjr_det.reporting.screen import print_table
+    from ebjr_det.reporting.traffic_tables import traffic_findings, traffic_tables
+
+    for table in traffic_tables(report):
+        print_table(table)
+    for sentence in traffic_findings(report):
+        click.echo(f"- {sentence}")
+    click.echo(f"\nTables, figures and all numbers are in {folder}/.")
