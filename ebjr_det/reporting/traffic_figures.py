@@ -127,20 +127,21 @@ def write_share_figure(report: TrafficReport, stem: Path) -> list[Path]:
     other run's line: where a bar does not reach the first one's line, the margin is more than chance. Returns
     the paths of the PNG and the SVG.
     """
-    scale, title = _Scale.of(report), f"Over the popular share of the traffic, {_classes(report)}"
+    scale, title = _Scale.of(report), f"Over the popular share of the traffic {_classes(report)}"
     with matplotlib.style.context(["default", STYLE]):
         figure, axes = new_figure(title, 4.3)
-        axes.set(xlabel="popular classes (% of the traffic)", ylabel=_ylabel(report))
+        axes.set(xlabel=_shares_label(report), ylabel=_ylabel(report))
         x = 100 * np.array([row.share for row in report.shares])
-        labels = []
-        for index in range(len(report.runs)):
+        labels, turns = [], range(len(report.runs))
+        for index in turns:
             labels += _draw_pair(axes, report, index, x, scale)
-        for index in range(len(report.runs[1:])) if report.shares[0].equal else ():
+        for index in turns[:-1] if report.shares[0].equal else ():
             labels += _draw_equal(axes, report, index, x, scale)
         low, high = axes.dataLim.intervaly
-        room = high - low or scale.y(0.01)
-        axes.set_ylim(low - 0.7 * room, high + 0.15 * room)
-        for index in range(len(report.runs)):
+        room, lowest = high - low or scale.y(0.01), min(_over(report, i, "student").min() for i in turns)
+        bottom = max(low - 0.7 * room, min(low, scale.y(lowest)) - 0.15 * room)
+        axes.set_ylim(bottom, high + 0.15 * room)
+        for index in turns:
             labels += _draw_student(axes, report, index, x, scale)
         place_labels(figure, axes, labels)
         return save_figure(figure, stem, title)
@@ -198,12 +199,20 @@ def _draw_equal(axes: Axes, report: TrafficReport, index: int, x: FloatArray, sc
 
 
 def _title(report: TrafficReport) -> str:
-    return f"Traffic: {report.said}, {_classes(report)}"
+    return f"Traffic: {report.said} {_classes(report)}"
 
 
 def _classes(report: TrafficReport) -> str:
     popular = report.composition.popular
-    return f"{int(popular.sum())} of {len(popular)} classes popular"
+    return f"(popular: {int(popular.sum())} of {len(popular)} classes)"
+
+
+def _shares_label(report: TrafficReport) -> str:
+    """Images of several classes cannot show every mix: then the label tells what they show."""
+    if report.composition.single:
+        return "popular classes (% of the traffic)"
+    low, high = (report.shares[end].shown for end in (0, -1))
+    return f"popular classes (% of the traffic asked for; images show {100 * low:.0f} to {100 * high:.0f} %)"
 
 
 def _ylabel(report: TrafficReport) -> str:

@@ -93,15 +93,18 @@ class Rows:
         return out
 
     def _exact(self, copies: Copies) -> NDArray[Any]:
-        """Whole numbers as they are; weights to a power of two, so fine that no sum of them is ever rounded.
+        """Whole numbers as they are; weights to a power of two, so fine that no class's sum is ever rounded.
 
         So what has moved in and out of a tally leaves nothing behind, and weights that are whole numbers give
         to the last bit what whole numbers give.
         """
         if np.issubdtype(copies.dtype, np.integer):
             return copies.astype(np.int32)
-        rows = np.bincount(self.image, minlength=self.images) + self.truths.sum(axis=(1, 2))
-        digit = 2.0 ** (np.ceil(np.log2(max(float(copies @ rows), 1.0))) - 52)
+        classes = np.repeat(np.arange(len(self.starts) - 1), np.diff(self.starts))
+        rows = np.bincount(classes, copies[self.image], len(self.starts) - 1)
+        truths = np.einsum("i,ik->k", copies, self.truths[:, :, 0], dtype=np.float64)
+        largest = max(float((rows + truths).max()), 1.0)
+        digit = 2.0 ** (np.ceil(np.log2(largest)) - 52)
         return np.asarray(np.rint(copies / digit) * digit)
 
     def rewards(self, contexts: NDArray[np.bool_]) -> FloatArray:

@@ -14,6 +14,7 @@ RECALLS = np.linspace(0.0, 1.0, 101)
 IOUS = 10
 EVERYWHERE = 2**IOUS - 1  # the bits of all IoU thresholds
 EPSILON = np.spacing(1)
+NEAR = 1e-8
 
 
 class Tally(NamedTuple):
@@ -48,18 +49,22 @@ class Tally(NamedTuple):
 def least_hits(truths: NDArray[Any]) -> NDArray[Any]:
     """[...] objects -> [..., 1 + recalls] 0, then the least true positives that reach each recall.
 
-    Least: the smallest whole number, or real one as `truths` are, above 0 whose quotient by the objects is
-    not below the recall, both to the last bit.
+    Least: the smallest whole number above 0 whose quotient by the objects is not below the recall, to the
+    last bit. Real numbers that are within 1e-8 of a recall are at it, and reach it where such a quotient of
+    whole numbers does.
     """
-    whole = np.issubdtype(truths.dtype, np.integer)
     objects = truths[..., None].astype(np.float64)
-    least = RECALLS * objects
-    with np.errstate(invalid="ignore"):  # 0 / 0 of a class without objects
-        while (high := (least > 0) & (np.nextafter(least, 0) / objects >= RECALLS)).any():
-            least = np.where(high, np.nextafter(least, 0), least)
-        while (low := least / objects < RECALLS).any():
-            least = np.where(low, np.nextafter(least, np.inf), least)
-    least = np.maximum(np.ceil(least), 1) if whole else np.maximum(least, np.nextafter(0, 1))
+    if np.issubdtype(truths.dtype, np.integer):
+        least = np.ceil(RECALLS * objects)
+        with np.errstate(divide="ignore", invalid="ignore"):  # a class without objects
+            while (high := (least > 0) & ((least - 1) / objects >= RECALLS)).any():
+                least -= high
+            while (low := least / objects < RECALLS).any():
+                least += low
+        least = np.maximum(least, 1)
+    else:
+        equal = np.arange(len(RECALLS)) / (len(RECALLS) - 1) >= RECALLS
+        least = np.maximum(RECALLS * objects * np.where(equal, 1 - NEAR, 1 + NEAR), np.nextafter(0, 1))
     return np.concatenate([np.zeros_like(objects), least], axis=-1).astype(truths.dtype)
 
 
