@@ -21,7 +21,7 @@ def run_safely(call: Callable[[], Any]) -> int:
     except EbjrError as error:
         return _fail(str(error), error.exit_code)
     except (Abort, KeyboardInterrupt):
-        return _fail("Interrupted, nothing half-written. `ebjr-det evaluate` goes on with --resume.", 130)
+        return _fail("Interrupted, nothing half-written. Commands with --resume go on from there.", 130)
     except NoArgsIsHelpError as error:
         error.show()
         return 2

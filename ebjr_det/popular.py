@@ -76,20 +76,19 @@ class Popular:
         >>> Popular.top(2, [3, 9, 5], ["ant", "bee", "cat"]).classes
         (1, 2)
         """
+        if not 0 < count < len(all_names):
+            raise ConfigError(
+                f"Expected the top 1 to {len(all_names) - 1} of {len(all_names)} classes, got top {count}."
+            )
         seen = np.asarray(counts, dtype=np.float64)
         order = np.argsort(-seen, kind="stable")[:count]
-        popular = (
-            cls(tuple(sorted(order.tolist())), tuple(all_names)) if count > 0 else cls((), tuple(all_names))
-        )
-        if count != len(popular.classes):
-            raise ConfigError(f"Expected at most {len(all_names) - 1} popular classes, got top {count}.")
         empty = next((index for index in order if seen[index] <= 0), None)
         if empty is not None:
             raise ConfigError(
                 f"Expected popular classes that were seen, got `{all_names[empty]}` with none. "
                 f"Only {int((seen > 0).sum())} classes were seen."
             )
-        return popular
+        return cls(tuple(sorted(order.tolist())), tuple(all_names))
 
     @property
     def other(self) -> int:

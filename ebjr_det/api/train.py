@@ -40,12 +40,11 @@ def train(config: TrainConfig, out: str | Path, *, resume: bool = False) -> dict
 
     _check_board(config)
     ranks = Ranks.join(resolve_device(config.schedule.device))
-    training = _Training.build(config, ranks.device)
-    folder = Path(out)
+    training, folder = _Training.build(config, ranks.device), Path(out)
+    trainer = Trainer(training.learner, config.schedule, folder, ranks)
     if ranks.first:
         _open_folder(folder, config, resume)
     ranks.wait()
-    trainer = Trainer(training.learner, config.schedule, folder, ranks)
     started = monotonic()
     trainer.run()
     seconds = monotonic() - started
@@ -95,8 +94,8 @@ class _Training:
         watched = None if config.validation is None else rooms["data"].build_data(**dict(config.validation))
         if watched is not None and watched.class_names != data.class_names:
             raise ConfigError(
-                f"Expected `validation` to have the classes of `data`, got {watched.class_names[:5]} and "
-                f"{data.class_names[:5]}."
+                f"Expected `validation` to have the {len(data.class_names)} classes of `data`, got "
+                f"{len(watched.class_names)}, such as {', '.join(watched.class_names[:3])}."
             )
         popular = popular_of(config.model, data)
         if popular is None and config.popular_share is not None:
@@ -109,8 +108,6 @@ class _Training:
         torch.manual_seed(config.schedule.seed)  # fresh weights follow from it
         settings = config.model.built() | {"random_weights": True}
         model = rooms["model"].build_model(own, device=device, **settings)
-        if config.initial is not None:
-            load_fitting(model.network, read_state(find_checkpoint(config.initial)), config.initial)
         teacher = (
             None
             if config.teacher is None
@@ -127,12 +124,15 @@ class _Training:
             popular_share=config.popular_share,
             teacher=teacher,
         )
+        if config.initial is not None:
+            load_fitting(learner.network, read_state(find_checkpoint(config.initial)), config.initial)
         return cls(config.task, own, learner, settings, device, popular)
 
     def describe(self, weights: Path) -> dict[str, Any]:
         """The trained model as its file has it: what it is, what it costs, how it does on the validation."""
         build = room(self.task, "model").build_model
-        trained = build(self.data, device=self.device, **{**self.settings, "checkpoint": str(weights)})
+        own = {"checkpoint": str(weights), "sha256": None}
+        trained = build(self.data, device=self.device, **{**self.settings, **own})
         image = self.data.load(0)
         judge = self.learner.judge
         return {
@@ -165,7 +165,10 @@ def manifest_entry(config: TrainConfig, summary: Mapping[str, Any]) -> str:
 
 def _check_board(config: TrainConfig) -> None:
     if config.schedule.tensorboard and find_spec("tensorboard") is None:
-        raise ConfigError("Expected tensorboard for `schedule.tensorboard`. Run: pip install tensorboard.")
+        raise ConfigError(
+            "Expected the package tensorboard for `schedule.tensorboard`, got none. "
+            "Run: pip install tensorboard."
+        )
 
 
 def _open_folder(out: Path, config: TrainConfig, resume: bool) -> Path:

@@ -20,7 +20,8 @@ class ScheduleSection(BaseSection):
 
     Its length is `steps`, or `epochs`, rounds over the images. `policy` is how the learning rate goes:
     `cosine` after `warmup_steps`; `one_cycle`, up for the share `rise` of the steps and down again; `step`,
-    times `factor` at each of the `milestones`, shares of the steps.
+    times `factor` at each of the `milestones`, shares of the steps, also after `warmup_steps`. In one cycle
+    SGD's momentum goes from 0.95 down to 0.85 and up again, whatever `momentum` says.
     """
 
     steps: int | None = Field(None, ge=1)
@@ -46,7 +47,7 @@ class ScheduleSection(BaseSection):
     device: str = "auto"
     amp: bool = False
     tensorboard: bool = False
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**63)
     weights: Literal["float32", "float16"] = "float32"
 
     @model_validator(mode="after")
@@ -55,6 +56,8 @@ class ScheduleSection(BaseSection):
             raise ValueError("either steps or epochs, got both or neither")
         if not all(0 < share < 1 for share in self.milestones):
             raise ValueError(f"milestones between 0 and 1, got {self.milestones}")
+        if self.nesterov and not self.momentum:
+            raise ValueError("a momentum above 0 for nesterov, got 0")
         return self
 
     def steps_of(self, images: int) -> int:
@@ -111,6 +114,12 @@ class TrainConfig(BaseSection):
     loss: LossSection = LossSection()
     augment: BaseSection
     schedule: ScheduleSection
+
+    @model_validator(mode="after")
+    def _teacher_knows_all(self) -> "TrainConfig":
+        if self.teacher is not None and self.teacher.popular is not None:
+            raise ValueError("a teacher of all classes, got one with `popular` classes")
+        return self
 
 
 class ClassificationTrainConfig(TrainConfig):

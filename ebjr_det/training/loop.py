@@ -4,6 +4,7 @@ What is judged and saved is the average of the weights. Killed at any moment, a 
 state to the same result: every picture and every random number follows from the seed and the step.
 """
 
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -103,7 +104,6 @@ class Trainer:
                     note(self._note(losses))
                 if first and (self.step % plan.save_every == 0 or self.step == self.steps):
                     save_state(self.folder / STATE, self._state())
-                self.ranks.wait()
         if first:
             kept = self.best["weights"] if self.best else self.average.module.state_dict()
             half = plan.weights == "float16"
@@ -128,8 +128,9 @@ class Trainer:
             nn.utils.clip_grad_norm_(self.learner.network.parameters(), plan.clip_norm)
         self.optimizer.step()
         self.average.update(self.learner.network, step=self.step + 1)
-        found = {name: float(value.detach()) for name, value in losses.items()}
-        if not all(torch.isfinite(torch.tensor(value)) for value in found.values()):
+        values = self.ranks.mean(torch.stack([value.detach().float() for value in losses.values()]))
+        found = dict(zip(losses, values.tolist(), strict=True))
+        if not torch.isfinite(values).all():
             raise InvalidInput(
                 f"Expected a finite loss, got {found['loss']} at step {self.step}. Lower `lr`."
             )
@@ -157,7 +158,8 @@ class Trainer:
         if self.learner.judge is not None:
             name = self.learner.quality
             row |= self.learner.judge(self.average.module)
-            tqdm.write(f"step {self.step}: loss {row['loss']:.4f}, {name} {row[name]:.4f}")
+            told = f"step {self.step}: loss {row['loss']:.4f}, {name} {row[name]:.4f}"
+            tqdm.write(told, file=sys.stderr)  # tqdm's own choice is stdout
             so_far = max((earlier[name] for earlier in self.log), default=-1.0)
             if self.plan.keep == "best" and row[name] > so_far:
                 weights = {key: value.clone() for key, value in self.average.module.state_dict().items()}
@@ -174,8 +176,13 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "best": self.best,
             "log": self.log,
-            "random": [torch.get_rng_state(), *torch.cuda.get_rng_state_all()],
+            "random": self._random_states(),
         }
+
+    def _random_states(self) -> list[Tensor]:
+        """Of the CPU, and of the GPU where this process computes. The same in all processes."""
+        on_gpu = self.ranks.device.startswith("cuda")
+        return [torch.get_rng_state(), *([torch.cuda.get_rng_state(self.ranks.device)] if on_gpu else [])]
 
     def _restore(self) -> None:
         def take(state: dict[str, Any]) -> None:
@@ -183,9 +190,10 @@ class Trainer:
             self.average.module.load_state_dict(state["average"])
             self.optimizer.load_state_dict(state["optimizer"])
             self.step, self.log, self.best = int(state["step"]), list(state["log"]), dict(state["best"])
-            here, *on_gpus = (own.cpu() for own in state["random"])
+            here, *on_gpu = (own.cpu() for own in state["random"])
             torch.set_rng_state(here)
-            torch.cuda.set_rng_state_all(on_gpus)
+            for own in on_gpu:
+                torch.cuda.set_rng_state(own, self.ranks.device)
 
         load_state(self.folder / STATE, self.ranks.device, take)
 
@@ -196,7 +204,7 @@ class _Board:
     def __init__(self, folder: Path, step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self.writer = SummaryWriter(str(folder / "tensorboard"), purge_step=step)
+        self.writer = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
 
     def __enter__(self) -> "_Board":
         return self
@@ -207,6 +215,7 @@ class _Board:
     def add(self, row: Mapping[str, float]) -> None:
         for name, value in row.items():
             self.writer.add_scalar(name, value, int(row["step"]))
+        self.writer.flush()  # a row that the next state holds is never written again
 
 
 def _nothing(row: Mapping[str, float]) -> None:

@@ -35,7 +35,8 @@ def rate_setter(optimizer: Optimizer, plan: ScheduleSection, steps: int) -> SetR
         return _one_cycle(optimizer, plan, steps)
     warm_up = {"warmup_t": plan.warmup_steps, "warmup_lr_init": plan.lr * LEAST, "warmup_prefix": False}
     if plan.policy == "step":
-        drops = [round(share * steps) for share in plan.milestones]
+        # timm drops the rate one step before the one that it is given
+        drops = [round(share * steps) + 1 for share in sorted(plan.milestones)]
         policy: Any = MultiStepLRScheduler(
             optimizer, decay_t=drops, decay_rate=plan.factor, t_in_epochs=False, **warm_up
         )

@@ -2,11 +2,15 @@
 
 import os
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
-from torch import distributed, nn
+from torch import Tensor, distributed, nn
 
 from ebjr_det.errors import ConfigError
+
+# While the first process judges the others wait, which may take longer than torch's ten minutes.
+PATIENCE = timedelta(hours=6)
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,8 @@ class Ranks:
             device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
             torch.cuda.set_device(device)
         if not distributed.is_initialized():
-            distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+            backend = "nccl" if device.startswith("cuda") else "gloo"
+            distributed.init_process_group(backend, timeout=PATIENCE)
         return cls(distributed.get_rank(), world, device)
 
     @property
@@ -55,8 +60,16 @@ class Ranks:
         if self.world == 1:
             return bench
         if self.device.startswith("cuda"):
-            bench = nn.SyncBatchNorm.convert_sync_batchnorm(bench)  # type: ignore[no-untyped-call]
+            from timm.layers import convert_sync_batchnorm  # torch's own would drop timm's activations
+
+            bench = convert_sync_batchnorm(bench)
         return nn.parallel.DistributedDataParallel(bench)
+
+    def mean(self, values: Tensor) -> Tensor:
+        """Their mean over all processes, the same in each."""
+        if self.world > 1:
+            distributed.all_reduce(values)
+        return values / self.world
 
     def own(self, batch_size: int) -> int:
         """This process's pictures of a batch. Raises ConfigError where they cannot be dealt out evenly."""

@@ -43,7 +43,10 @@ def write_weights(path: Path, weights: Mapping[str, Tensor], *, half: bool, clas
     The names of the outputs go with them, so that they are not taken for those of other classes.
     """
     state = {
-        name: (value.half() if half and value.ndim > 1 else value).contiguous().cpu()
+        name: (value.half() if half and value.ndim > 1 and value.is_floating_point() else value)
+        .cpu()
+        .contiguous()
+        .clone()  # a file has no two names for one tensor
         for name, value in weights.items()
         if not name.endswith("num_batches_tracked")
     }

@@ -115,13 +115,15 @@ def _narrowed(log_probabilities: Tensor, popular: Popular) -> Tensor:
 
 def _judge(model: Classifier, data: ImageSet, popular: Popular | None, share: float | None) -> Judge:
     """Accuracy on the images; of a specialised student weighted to the share, and its parts."""
+    if popular is not None:
+        is_popular = data.labels < popular.other
+        each = popular.weights(0.5 if share is None else share, data.labels)
+        weights = None if share is None else each
 
     def judge(network: nn.Module) -> dict[str, float]:
         right = _right(Classifier(model.name, network, model.preprocess, str(model.device)), data)
         if popular is None:
             return {"accuracy": float(right.mean())}
-        is_popular = data.labels < popular.other
-        weights = np.ones(len(data)) if share is None else popular.weights(share, data.labels)
         return {
             "accuracy": float(np.average(right, weights=weights)),
             "popular": float(right[is_popular].mean()),

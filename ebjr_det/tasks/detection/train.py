@@ -1,23 +1,33 @@
 """Training an EfficientDet: effdet's bench and loss, and where there is a teacher also its class logits."""
 
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from tqdm.auto import tqdm
 
-from ebjr_det.errors import ConfigError
+from ebjr_det.errors import ConfigError, InvalidInput
 from ebjr_det.popular import Popular
 from ebjr_det.tasks.detection.augmentation import TrainingSet, build_augmentation
 from ebjr_det.tasks.detection.data import DetectionSet
 from ebjr_det.tasks.detection.efficientdet import EfficientDetector, statistics
-from ebjr_det.tasks.detection.metric import AveragePrecision
+from ebjr_det.tasks.detection.metric import AveragePrecision, Target
 from ebjr_det.training.loop import Learner
 from ebjr_det.training.order import Order
 from ebjr_det.types import Model
 
 JUDGED_BATCH = 8
+ALIKE = (  # what a teacher's configuration shares with the model's
+    "image_size",
+    "min_level",
+    "max_level",
+    "num_scales",
+    "aspect_ratios",
+    "anchor_scale",
+)
 LEAST = 1.0  # objects that a batch's distillation is shared among at least
 
 
@@ -40,12 +50,12 @@ def build_learner(
         augment: see `augmentation.build_augmentation`; `loss`: `distillation` and `temperature`, the share
             and the softness of the teacher's answers.
         popular: where the model is specialised, which of the teacher's classes its own are.
-        teacher: an EfficientDet of all classes; it sees the model's own inputs, so that both have the same
+        teacher: an EfficientDet of all classes; it sees the model's own inputs, and both have the same
             anchors.
 
     Raises:
-        ConfigError: model or teacher are no EfficientDets, or `popular_share` is asked for, which images that
-            show several classes cannot have.
+        ConfigError: model or teacher are no EfficientDets or see other inputs, or `popular_share` is asked
+            for, which images that show several classes cannot have.
     """
     if popular_share is not None:
         raise ConfigError("Expected `popular_share` for classification alone, got it for detection.")
@@ -53,6 +63,8 @@ def build_learner(
         raise ConfigError(f"Expected `effdet/NAME` to train, got `{model.name}`.")
     if teacher is not None and not isinstance(teacher, EfficientDetector):
         raise ConfigError(f"Expected `effdet/NAME` as the `teacher` of a training, got `{teacher.name}`.")
+    if teacher is not None:
+        _check_teacher(teacher, model)
     side, mean = int(model.config.image_size[0]), statistics(model.config)[0]
     pictures = TrainingSet(data, build_augmentation(side, mean, **augment), Order(len(data), seed))
     distillation = None if teacher is None else _Distillation(teacher, popular, model, **loss)
@@ -72,6 +84,18 @@ def build_learner(
         AveragePrecision.quality_name,
         None if validation is None else judge_averaged,
     )
+
+
+def _check_teacher(teacher: EfficientDetector, model: EfficientDetector) -> None:
+    for name in ALIKE:
+        own, other = model.config[name], teacher.config[name]
+        if own != other:
+            raise ConfigError(
+                f"Expected a `teacher` with the model's `{name}`, {own}, got {other}. "
+                "Both see the same inputs."
+            )
+    if statistics(model.config) != statistics(teacher.config):
+        raise ConfigError("Expected a `teacher` with the model's mean and standard deviation, got others.")
 
 
 class _Bench(nn.Module):
@@ -147,13 +171,26 @@ class _Distillation:
 
 
 def judge(detector: EfficientDetector, data: DetectionSet) -> dict[str, float]:
-    """COCO's twelve numbers of a detector on a whole set."""
+    """COCO's twelve numbers of a detector on a whole set; pictures that cannot be decoded may be left out."""
     task = AveragePrecision()
     found: list[Any] = []
+    targets: list[Target] = []
     for at in range(0, len(data), JUDGED_BATCH):
-        images = range(at, min(at + JUDGED_BATCH, len(data)))
-        found += detector([detector.preprocess(data.load(index)) for index in images]).predictions
-    return task.metrics(task.match(found, [data.target(index) for index in range(len(data))]))
+        shown = dict(_readable(data, range(at, min(at + JUDGED_BATCH, len(data)))))
+        targets += [data.target(index) for index in shown]
+        if shown:
+            found += detector([detector.preprocess(picture) for picture in shown.values()]).predictions
+    return task.metrics(task.match(found, targets))
+
+
+def _readable(data: DetectionSet, images: Iterable[int]) -> Iterator[tuple[int, Any]]:
+    for index in images:
+        try:
+            yield index, data.load(index)
+        except InvalidInput as error:
+            if not data.skip_unreadable:
+                raise
+            tqdm.write(f"Left out: {error}", file=sys.stderr)
 
 
 def _columns(rows: Sequence[tuple[Tensor, Tensor, Tensor]]) -> tuple[Tensor, list[Tensor], list[Tensor]]:
