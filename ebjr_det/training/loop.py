@@ -117,7 +117,7 @@ class Trainer:
 
     def _one_step(self, batch: tuple[Any, ...]) -> dict[str, float]:
         device, plan = torch.device(self.ranks.device), self.plan
-        if self.step:  # both policies begin at their first rate
+        if self.step:  # every policy begins at its first rate
             self.set_rate(self.step)
         self.bench.train()
         with torch.autocast(device.type, torch.bfloat16, enabled=plan.amp):
