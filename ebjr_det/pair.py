@@ -54,6 +54,11 @@ class Pair:
         student, teacher = build_models(config, data, device)
         return cls(config, build_task(config.task), data, student, teacher, device)
 
+    @property
+    def popular(self) -> Popular | None:
+        """The classes that a specialised student tells apart."""
+        return popular_of(self.config.student, self.data)
+
     def run(self, scores: ScoresFunction, parts: PartStore) -> PairedRun:
         """Both models on all images; continues from `parts`."""
         return run_pair(

@@ -71,6 +71,7 @@ def evaluate(config: EvaluateConfig, out: str | Path, *, resume: bool = False) -
         score_options={scoring.name: router.options} if router.options else {},
         references=tuple(Reference(**dict(section)) for section in config.references),
         class_names=tuple(getattr(pair.data, "class_names", ())),
+        popular=() if pair.popular is None else pair.popular.names,
         router=use,
         unreadable=tuple(sorted(set(pair.data.image_ids) - set(run.image_ids))),
     )

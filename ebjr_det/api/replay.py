@@ -14,6 +14,7 @@ from ebjr_det.cost import CostModel
 from ebjr_det.environment import describe_environment
 from ebjr_det.errors import ConfigError
 from ebjr_det.files import write_text
+from ebjr_det.popular import Popular
 from ebjr_det.records import save_run
 from ebjr_det.reporting.analysis import Analysis, Profile, Reference
 from ebjr_det.reporting.folder import CONFIG, RUN
@@ -32,6 +33,9 @@ def replay(
     router: str | Path | None = None,
     top_k: int = 10,
     aggregate: str = "mean",
+    popular: Sequence[str | int] | None = None,
+    other_at: float | None = None,
+    other_logit: bool = True,
     threshold: float | None = None,
     rates: Sequence[float] | None = None,
     cost: CostModel | None = None,
@@ -47,6 +51,8 @@ def replay(
         task: a registered task; `files`: what its `replay.load_pair` reads, by name.
         score, top_k, aggregate: which score decides, by default that of the router, else the paper's energy,
             and how those of an image's boxes become one.
+        popular: classes that a specialised student tells apart, by name or index; its files are then of these
+            and "other". other_at: see `DetectorSection`; other_logit: see `RouterSection`.
         router: a fitted one; pictures that it was fitted on are left out, and its rescaling is applied.
         cost: MACs of both models or of neither, and ms likewise.
         references: further single models that the pair is compared with; student and teacher need MACs then.
@@ -59,14 +65,18 @@ def replay(
     cost = cost or CostModel()
     check_costs(cost, references)
     given = {"score": score, "file": None if router is None else str(router)}
-    how = {"top_k": top_k, "aggregate": aggregate} | {k: v for k, v in given.items() if v is not None}
+    how = {"top_k": top_k, "aggregate": aggregate, "other_logit": other_logit} | {
+        k: v for k, v in given.items() if v is not None
+    }
     scoring = Scoring.of(task, parse_section(RouterSection, how))
     out, paths = Path(out), {name: Path(file) for name, file in files.items()}
     files_of = room(task, "replay")
     others = {one.name: one.file for one in references}
-    names = files_of.class_names(**paths) if hasattr(files_of, "class_names") else ()
+    names = files_of.class_names(**paths)
     scoring, score = scoring.of_classes(names), scoring.name
-    run = files_of.load_pair(**paths, scores=scoring.scores_of_raw, others=others)
+    apart = None if popular is None else Popular.of(popular, names)
+    special = {"popular": popular} | ({"other_at": other_at} if other_at is not None else {})
+    run = files_of.load_pair(**paths, scores=scoring.scores_of_raw, others=others, **special)
     run, use = scoring.unseen(scoring.rescaled(run), build_task(task))
     run = scoring.with_set(run)
     rate = rates[0] if rates else DEFAULT_RATE
@@ -85,6 +95,7 @@ def replay(
         seed=seed,
         references=tuple(Reference(one.name, None, one.macs, one.latency_ms) for one in references),
         class_names=names,
+        popular=() if apart is None else apart.names,
         router=use,
     )
     clear_replay_folder(out)
@@ -94,6 +105,8 @@ def replay(
         **scoring.section.model_dump(),
     }
     settings |= {"threshold": threshold, "rates": list(rates) if rates else None, "seed": seed}
+    if popular is not None:
+        settings |= special
     if references:
         settings["references"] = [one._asdict() | {"file": str(one.file)} for one in references]
     text = yaml.safe_dump(settings, sort_keys=False)

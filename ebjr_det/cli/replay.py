@@ -31,6 +31,10 @@ def _analysis(replicates: int) -> Callable[[Any], Any]:
         click.option("--router", type=PATH, help="A router that fit-router made on other pictures."),
         click.option("--top-k", type=int, default=10, show_default=True, help="Boxes that are scored."),
         click.option("--aggregate", default="mean", show_default=True, help="Of their scores: mean, sum ..."),
+        click.option("--popular", metavar="A,B,...|FILE", help="Classes of a specialised student."),
+        click.option(
+            "--other-logit/--no-other-logit", default=True, help="Whether scores see its logit of other."
+        ),
         click.option("--threshold", type=float, help="Defer where score > threshold."),
         click.option("--rates", metavar="R,R,...", help="Deferral rates to print; the first is chosen."),
         click.option("--student-macs", type=float, help="Multiply-adds an image."),
@@ -72,6 +76,7 @@ def replay_classification(student_logits: Path, teacher_logits: Path, labels: Pa
 
 @replay.command("detection")
 @DETECTORS
+@click.option("--other-at", type=float, help="Score of a box of other that hands a picture on.")
 @_analysis(replicates=200)
 def replay_detection(annotations: Path, student: Path, teacher: Path, **analysis: Any) -> None:
     """Two detectors' result files and the ground truth."""
@@ -89,12 +94,14 @@ def _replay(
     student_ms: float | None,
     teacher_ms: float | None,
     references: tuple[str, ...],
+    popular: str | None,
     bootstrap: int,
     out: Path,
     as_json: bool,
     **how: Any,
 ) -> None:
     from ebjr_det import api
+    from ebjr_det.api.mixes import load_classes
     from ebjr_det.api.references import ReferenceFile
     from ebjr_det.cost import CostModel
 
@@ -104,6 +111,7 @@ def _replay(
         out,
         rates=None if rates is None else numbers(rates),
         cost=CostModel(student_macs, teacher_macs, student_ms, teacher_ms),
+        popular=None if popular is None else load_classes(popular),
         references=[ReferenceFile.parse(text) for text in references],
         replicates=bootstrap,
         **how,

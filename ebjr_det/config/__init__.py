@@ -5,12 +5,15 @@ from ebjr_det.config.loading import (
     identity,
     load_config,
     load_score_settings,
+    load_specialize_config,
     load_train_config,
     load_weights,
     parse_config,
     parse_section,
+    parse_train_config,
 )
 from ebjr_det.config.sections import CONFIGS, EvaluateConfig, ModelSection, RouterSection
+from ebjr_det.config.specialize import SpecializeConfig
 from ebjr_det.config.training import ScheduleSection, TrainConfig
 
 __all__ = [
@@ -19,13 +22,16 @@ __all__ = [
     "ModelSection",
     "RouterSection",
     "ScheduleSection",
+    "SpecializeConfig",
     "TrainConfig",
     "dump_config",
     "identity",
     "load_config",
     "load_score_settings",
+    "load_specialize_config",
     "load_train_config",
     "load_weights",
     "parse_config",
     "parse_section",
+    "parse_train_config",
 ]

@@ -12,6 +12,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from ebjr_det.config.sections import CONFIGS, BaseSection, EvaluateConfig, RouterSection
+from ebjr_det.config.specialize import SPECIALIZE_CONFIGS, SpecializeConfig
 from ebjr_det.config.training import TRAIN_CONFIGS, TrainConfig
 from ebjr_det.errors import ConfigError, EbjrError, did_you_mean
 from ebjr_det.files import checksum, existing_file
@@ -47,7 +48,17 @@ def load_config(path: str | Path, changes: Iterable[str] = ()) -> EvaluateConfig
 
 def load_train_config(path: str | Path, changes: Iterable[str] = ()) -> TrainConfig:
     """The same of a training."""
-    return _of_task(TRAIN_CONFIGS, _read(path, changes))
+    return parse_train_config(_read(path, changes))
+
+
+def parse_train_config(content: dict[str, Any]) -> TrainConfig:
+    """Check the settings of a training. Raises ConfigError with the first fault in one line."""
+    return _of_task(TRAIN_CONFIGS, content)
+
+
+def load_specialize_config(path: str | Path, changes: Iterable[str] = ()) -> SpecializeConfig:
+    """The same of a specialisation."""
+    return _of_task(SPECIALIZE_CONFIGS, _read(path, changes))
 
 
 def load_weights(path: str | Path) -> dict[str, float]:

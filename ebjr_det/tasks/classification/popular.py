@@ -26,7 +26,7 @@ def class_counts(data: ImageSet) -> NDArray[np.intp]:
     return np.bincount(data.labels, minlength=data.num_classes)
 
 
-def widen(output: Output, popular: Popular, other_at: float) -> Output:
+def widen(output: Output, popular: Popular, other_at: float | None = None) -> Output:
     """The student's answers among all K classes: vectors of K + 1 logits, the last one "other".
 
     It abstains where "other" has the largest logit, whatever `other_at`. The logits that scores see stay

@@ -1,6 +1,6 @@
 """A PairedRun from saved logits of any framework: no model, no picture, only arrays."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -9,8 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ebjr_det.errors import InvalidInput, first_line
+from ebjr_det.popular import Popular
 from ebjr_det.records import read_npz
 from ebjr_det.tasks.classification.metric import Accuracy
+from ebjr_det.tasks.classification.popular import widen
 from ebjr_det.types import FloatArray, Logits, Output, PairedRun
 
 NO_OTHERS: Mapping[str, Path] = MappingProxyType({})
@@ -22,11 +24,14 @@ def load_pair(
     labels: Path,
     scores: Callable[[Output], Mapping[str, FloatArray]],
     others: Mapping[str, Path] = NO_OTHERS,
+    popular: Sequence[str | int] | None = None,
 ) -> PairedRun:
     """Match two models' saved logits with the labels.
 
     Args:
         student, teacher: `.npy` or `.npz` (key `logits`; optional `image_ids`), [images, classes].
+        popular: indices of the classes that a specialised student tells apart; its logits are then
+            [images, their number + 1], the last one of "other".
         labels: `.npy` or `.npz` (key `labels`), integers [images].
         scores: the student's answers -> deferral scores by name.
         others: logits of further single models, by name, as the teacher's.
@@ -40,12 +45,10 @@ def load_pair(
     for side, path in {"teacher": teacher, **others}.items():
         answers[side], own_ids = _logits(path, side)
         named.append((path, own_ids))
-        if first.shape != answers[side].shape:
-            raise InvalidInput(
-                f"Expected student and {side} logits of one shape, got {list(first.shape)} in `{student}` "
-                f"and {list(answers[side].shape)} in `{path}`."
-            )
-    targets, label_ids = _labels(labels, *first.shape)
+    apart = None if popular is None else Popular.of(popular, _indices(answers["teacher"]))
+    for side, path in {"teacher": teacher, **others}.items():
+        _check_shape(answers[side], first, apart, f"{side} logits in `{path}`", student)
+    targets, label_ids = _labels(labels, *answers["teacher"].shape)
     named.append((labels, label_ids))
     given = [(path, ids) for path, ids in named if ids]
     for path, ids in given:
@@ -55,15 +58,44 @@ def load_pair(
             )
     ids = given[0][1] if given else tuple(str(index) for index in range(len(first)))
     task = Accuracy()
+    output = Output(list(first), Logits.one_row(first))
+    output = output if apart is None else widen(output, apart)
     records = {side: task.match(own, targets) for side, own in answers.items()}  # type: ignore[arg-type]
     return PairedRun(
         task.name,
         ids,
-        scores(Output(list(first), Logits.one_row(first))),
-        task.match(first, targets),  # type: ignore[arg-type]
+        scores(output),
+        task.match(output.predictions, targets),  # type: ignore[arg-type]
         records.pop("teacher"),
         records,
+        abstains=output.abstains,
     )
+
+
+def class_names(teacher: Path, **others: Path) -> tuple[str, ...]:
+    """The classes of the teacher's logits, which files know by index alone; `others` are the other files."""
+    return _indices(_logits(teacher, "teacher")[0])
+
+
+def _indices(logits: NDArray[Any]) -> tuple[str, ...]:
+    return tuple(map(str, range(logits.shape[1])))
+
+
+def _check_shape(
+    answers: NDArray[Any], first: NDArray[Any], popular: Popular | None, what: str, student: Path
+) -> None:
+    """Raises InvalidInput where another model's logits are not of the student's images or of all classes."""
+    wanted = first.shape if popular is None else (len(answers), popular.other + 1)
+    if popular is None and answers.shape != first.shape:
+        raise InvalidInput(
+            f"Expected student and {what} of one shape, got {list(first.shape)} in `{student}` "
+            f"and {list(answers.shape)}. Name the `popular` classes of a specialised student."
+        )
+    if first.shape != wanted:
+        raise InvalidInput(
+            f"Expected the student's logits in `{student}` as {list(wanted)}, one for each popular class and "
+            f'for "other" beside the {what}, got {list(first.shape)}.'
+        )
 
 
 def _logits(path: Path, side: str) -> tuple[NDArray[Any], tuple[str, ...] | None]:

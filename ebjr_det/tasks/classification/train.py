@@ -88,7 +88,9 @@ class _Bench(nn.Module):
 class _Distillation:
     """T² KL(teacher || student) at temperature T (Hinton et al. 2015, arXiv 1503.02531, section 2).
 
-    For a specialised student the probabilities of the classes that are not popular are added up to "other".
+    For a specialised student the teacher's logit of "other" is the logsumexp of those of all classes that are
+    not popular, so that its probabilities add up before they are softened: softened first, a long tail of
+    impossible classes would outweigh any popular one.
     """
 
     def __init__(
@@ -96,21 +98,24 @@ class _Distillation:
     ) -> None:
         self.teacher, self.popular = teacher, popular
         self.weight, self.temperature = distillation, temperature
+        if isinstance(teacher.network, nn.Module):
+            teacher.network.to(memory_format=torch.channels_last)
 
     def __call__(self, logits: Tensor, images: Tensor) -> Tensor:
         with torch.no_grad():
-            wanted = functional.log_softmax(self.teacher.network(images).float() / self.temperature, dim=1)
+            theirs = self.teacher.network(images.contiguous(memory_format=torch.channels_last)).float()
             if self.popular is not None:
-                wanted = _narrowed(wanted, self.popular)
+                theirs = _narrowed(theirs, self.popular)
+            wanted = functional.log_softmax(theirs / self.temperature, dim=1)
         found = functional.log_softmax(logits / self.temperature, dim=1)
         distance = functional.kl_div(found, wanted, reduction="batchmean", log_target=True)
         return self.temperature**2 * distance
 
 
-def _narrowed(log_probabilities: Tensor, popular: Popular) -> Tensor:
-    rest = sorted(set(range(log_probabilities.shape[1])) - set(popular.classes))
-    others = log_probabilities[:, rest].logsumexp(dim=1, keepdim=True)
-    return torch.cat([log_probabilities[:, list(popular.classes)], others], dim=1)
+def _narrowed(logits: Tensor, popular: Popular) -> Tensor:
+    rest = sorted(set(range(logits.shape[1])) - set(popular.classes))
+    others = logits[:, rest].logsumexp(dim=1, keepdim=True)
+    return torch.cat([logits[:, list(popular.classes)], others], dim=1)
 
 
 def _judge(model: Classifier, data: ImageSet, popular: Popular | None, share: float | None) -> Judge:

@@ -5,31 +5,46 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ebjr_det.popular import OTHER, Popular
+from ebjr_det.popular import Popular
+from ebjr_det.tasks.detection.annotations import Annotations, Results
 from ebjr_det.tasks.detection.data import DetectionSet, Named
 from ebjr_det.types import Logits, Output
+
+OTHER_AT = 0.3
+"""Score from which on a box of "other" hands its picture on, where nothing else is said."""
 
 
 def narrow(data: DetectionSet, popular: Popular) -> DetectionSet:
     """The same images with the student's classes: boxes of all other classes are "other"."""
-    categories = narrow_classes(data, popular).categories
-    whole = data.annotations
+    return replace(data, annotations=narrow_annotations(data.annotations, popular))
+
+
+def narrow_annotations(whole: Annotations, popular: Popular) -> Annotations:
+    """The same of annotations. Popular categories keep their ids; "other" has the next one after all."""
+    ids = whole.category_ids
     truths = tuple(replace(truth, labels=popular.narrow(truth.labels)) for truth in whole.truths)
-    names = tuple(categories.values())
-    annotations = replace(whole, truths=truths, category_ids=tuple(categories), class_names=names)
-    return replace(data, annotations=annotations)
+    kept = (*(ids[index] for index in popular.classes), ids[-1] + 1)
+    return replace(whole, truths=truths, category_ids=kept, class_names=popular.class_names)
 
 
 def narrow_classes(data: DetectionSet | Named, popular: Popular) -> Named:
-    """The student's classes alone. Popular categories keep their ids; "other" has the next one after all."""
+    """The student's classes alone, with the same ids."""
     ids = list(data.categories)
-    return Named({ids[index]: popular.all_names[index] for index in popular.classes} | {ids[-1] + 1: OTHER})
+    kept = (*(ids[index] for index in popular.classes), ids[-1] + 1)
+    return Named(dict(zip(kept, popular.class_names, strict=True)))
 
 
 def class_counts(data: DetectionSet) -> NDArray[np.intp]:
     """[classes] annotated objects of each, crowds left out."""
     shown = [truth.labels[~truth.crowd] for truth in data.annotations.truths]
     return np.bincount(np.concatenate(shown), minlength=len(data.class_names))
+
+
+def widen_results(own: Results, popular: Popular) -> Results:
+    """One image's entries of a result file of the student's classes, those of popular classes among all."""
+    kept = own.labels < popular.other
+    classes = np.array(popular.classes, dtype=np.intp)
+    return Results(own.boxes[kept], own.scores[kept], classes[own.labels[kept]])
 
 
 def widen(output: Output, popular: Popular, other_at: float) -> Output:

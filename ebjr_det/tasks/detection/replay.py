@@ -7,9 +7,11 @@ from types import MappingProxyType
 import numpy as np
 
 from ebjr_det.errors import InvalidInput
+from ebjr_det.popular import Popular
 from ebjr_det.tasks.detection.annotations import Results, load_annotations, load_results
 from ebjr_det.tasks.detection.features import features_of
 from ebjr_det.tasks.detection.metric import AveragePrecision, match_records
+from ebjr_det.tasks.detection.popular import OTHER_AT, narrow_annotations, widen, widen_results
 from ebjr_det.types import Detections, FloatArray, Logits, Output, PairedRun
 
 ROWS = 100  # boxes of an image that a score sees
@@ -24,6 +26,8 @@ def load_pair(
     annotations: Path,
     scores: Callable[[Output], Mapping[str, FloatArray]],
     others: Mapping[str, Path] = NO_OTHERS,
+    popular: Sequence[str | int] | None = None,
+    other_at: float = OTHER_AT,
 ) -> PairedRun:
     """Match two result files with the ground truth.
 
@@ -34,6 +38,8 @@ def load_pair(
         annotations: the COCO ground truth of the same images.
         scores: the student's answers -> deferral scores by name.
         others: result files of further single models, by name.
+        popular: names of the classes that a specialised student tells apart. Its boxes of "other" have the
+            category id after the largest; one of a score of at least `other_at` hands the picture on.
 
     Raises:
         InvalidInput: see `annotations.load_annotations` and `annotations.load_results`; or no object to find.
@@ -41,9 +47,16 @@ def load_pair(
     truth = load_annotations(annotations)
     if all(image.crowd.all() for image in truth.truths):
         raise InvalidInput(f"Expected an annotated object that is no crowd in `{annotations}`, got none.")
-    first, second = (load_results(path, truth) for path in (student, teacher))
+    second = load_results(teacher, truth)
     further = {name: load_results(path, truth) for name, path in others.items()}
+    apart = None if popular is None else Popular.of(popular, truth.class_names)
+    first = load_results(student, truth if apart is None else narrow_annotations(truth, apart))
     outputs = [output_of(first[at : at + CHUNK]) for at in range(0, len(first), CHUNK)]
+    abstains = None
+    if apart is not None:
+        outputs = [widen(output, apart, other_at) for output in outputs]
+        first = tuple(widen_results(own, apart) for own in first)
+        abstains = np.concatenate([np.asarray(output.abstains) for output in outputs])
     chunks = [scores(output) for output in outputs]
     classes = len(truth.category_ids)
     return PairedRun(
@@ -54,6 +67,7 @@ def load_pair(
         match_records(second, truth.truths, classes),
         {name: match_records(own, truth.truths, classes) for name, own in further.items()},
         np.concatenate([features_of(output) for output in outputs]),
+        abstains,
     )
 
 

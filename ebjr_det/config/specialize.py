@@ -1,0 +1,102 @@
+"""Every setting of `ebjr-det specialize` with its type, default and limits."""
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from ebjr_det.config.sections import (
+    AnnotatedSection,
+    BaseSection,
+    ClassifierSection,
+    DetectorSection,
+    ImagesSection,
+    ModelSection,
+    Words,
+)
+from ebjr_det.config.training import (
+    AugmentSection,
+    BoxAugmentSection,
+    ClassifierLossSection,
+    LossSection,
+    ScheduleSection,
+)
+
+
+class ChooseSection(BaseSection):
+    """Which classes are popular: a list, or the `top` so many.
+
+    The top is by counts in the training data (images of a classification, objects of a detection), or by a
+    recorded `histogram`, a YAML or JSON file of class names with counts or shares.
+    """
+
+    classes: list[int | str] | None = None
+    top: int | None = None
+    histogram: str | None = None
+
+    @model_validator(mode="after")
+    def _one_choice(self) -> "ChooseSection":
+        if (self.classes is None) == (self.top is None):
+            raise ValueError("either classes or top, got both or neither")
+        if self.histogram is not None and self.top is None:
+            raise ValueError("a histogram beside top, got it beside classes")
+        return self
+
+
+class SpecializeConfig(BaseSection):
+    """`ebjr-det specialize`: a student for the popular classes, and its pair with a teacher of all.
+
+    `data` and `validation` train the student as in `ebjr-det train`, with the settings of the same names;
+    `popular_share` is the share of the traffic that is popular. `distill` makes it learn the teacher's
+    answers too. `pair` holds the settings of the pair beside its models, those of `ebjr-det evaluate`.
+    """
+
+    task: str
+    title: Words = ""
+    choose: ChooseSection
+    popular_share: float | None = Field(None, gt=0, lt=1)
+    data: BaseSection
+    validation: BaseSection | None = None
+    student: ModelSection
+    teacher: ModelSection
+    initial: str | None = None
+    distill: bool = False
+    loss: LossSection = LossSection()
+    augment: BaseSection
+    schedule: ScheduleSection
+    pair: dict[str, Any]
+
+    @model_validator(mode="after")
+    def _chosen_here(self) -> "SpecializeConfig":
+        if self.student.popular is not None or self.student.checkpoint is not None:
+            raise ValueError("a student without `popular` and `checkpoint`, which this command makes")
+        return self
+
+
+class SpecializeClassifierConfig(SpecializeConfig):
+    """A specialised classifier."""
+
+    task: Literal["classification"] = "classification"
+    data: ImagesSection
+    validation: ImagesSection | None = None
+    student: ClassifierSection
+    teacher: ClassifierSection
+    loss: ClassifierLossSection = ClassifierLossSection()
+    augment: AugmentSection = AugmentSection()
+
+
+class SpecializeDetectorConfig(SpecializeConfig):
+    """A specialised detector."""
+
+    task: Literal["detection"]
+    data: AnnotatedSection
+    validation: AnnotatedSection | None = None
+    student: DetectorSection
+    teacher: DetectorSection
+    augment: BoxAugmentSection = BoxAugmentSection()
+
+
+SPECIALIZE_CONFIGS: dict[str, type[SpecializeConfig]] = {
+    "classification": SpecializeClassifierConfig,
+    "detection": SpecializeDetectorConfig,
+}
+"""What a specialisation of each task looks like."""
