@@ -220,7 +220,7 @@ def load_into(network: "torch.nn.Module", state: Mapping[str, "torch.Tensor"], o
 
 
 def check_classes(path: Path, class_names: Sequence[str]) -> None:
-    """Raises CheckpointError where a file of this project's own training tells that its outputs are others."""
+    """Raises CheckpointError where a file of this project's own training tells of other outputs."""
     if path.suffix != ".safetensors":
         return
     from safetensors import SafetensorError, safe_open

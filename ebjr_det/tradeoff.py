@@ -292,10 +292,7 @@ def mixture(run: PairedRun, task: Task, defer: NDArray[np.bool_]) -> Matches:
 
 
 def score_of(run: PairedRun, name: str) -> FloatArray:
-    """A score of the run, as it decides: pictures that the student hands on lie above all others.
-
-    Raises ConfigError for an unknown name, with the nearest.
-    """
+    """A score as it decides, with what the student hands on above all else. ConfigError: no such score."""
     if name not in run.scores:
         raise ConfigError(f"Expected a score of this run, got `{name}`. {did_you_mean(name, run.scores)}")
     return abstaining_last(run.scores[name], run.abstains)

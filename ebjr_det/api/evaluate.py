@@ -3,9 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from shutil import rmtree
 
+from ebjr_det.api.mixes import AskedMix
 from ebjr_det.api.report import Result, report
 from ebjr_det.api.routing import DEFAULT_RATE, Scoring, at_rate
+from ebjr_det.api.traffic import popular_of_mix, traffic
 from ebjr_det.calibration import Target, calibration_size, choose, split
 from ebjr_det.config import EvaluateConfig, RouterSection, dump_config
 from ebjr_det.cost import CostModel, Latency
@@ -22,9 +25,10 @@ def evaluate(config: EvaluateConfig, out: str | Path, *, resume: bool = False) -
     """Run a pair on labelled images and report it.
 
     Both models see every image once, costs are counted, and latency is measured on the live path at the
-    chosen threshold. A target is calibrated on a seeded part of the images, and everything reported then
-    comes from the rest. Killed at any moment, it goes on with `resume` to the same result; a finished run is
-    analysed again, also with another target, threshold or latency measurement.
+    chosen threshold; under the mix of `traffic` the same records are weighted. A target is calibrated on a
+    seeded part of the images, and everything reported then comes from the rest. Killed at any moment, it goes
+    on with `resume` to the same result; a finished run is analysed again, also with another target, threshold
+    or latency measurement.
 
     Raises:
         Infeasible: no point meets the target; the run is kept for another one.
@@ -35,8 +39,11 @@ def evaluate(config: EvaluateConfig, out: str | Path, *, resume: bool = False) -
     scoring = Scoring.of(config.task, config.router).live()
     router = scoring.section
     target = _target(router)
+    asked = None if config.traffic is None else AskedMix(**dict(config.traffic))
     pair = Pair.build(config.model_copy(update={"router": router}))
     config = pair.config
+    if asked is not None:
+        popular_of_mix(asked, pair.popular, pair.data.class_names)
     scoring = scoring.of_classes(getattr(pair.data, "class_names", ())).of_student(pair.student.name)
     pair = replace(pair, student=scoring.student(pair.student))
     if router.target is not None:
@@ -78,7 +85,16 @@ def evaluate(config: EvaluateConfig, out: str | Path, *, resume: bool = False) -
     environment = describe_environment(pair.device, config.run.seed)
     save_analysis(out, analysis, dump_config(config), environment)
     pair.write_artifacts(out, run, reported, decision, scoring.name)
-    return report(out)
+    rmtree(out / TRAFFIC, ignore_errors=True)
+    result = report(out)
+    if asked is None:
+        return result
+    how = {"replicates": config.run.bootstrap, "seed": config.run.seed}
+    return result._replace(traffic=traffic([out], out / TRAFFIC, asked, **how).report)
+
+
+TRAFFIC = "traffic"
+"""Folder of a run in which its numbers under a stated mix are."""
 
 
 def _target(router: RouterSection) -> Target | None:

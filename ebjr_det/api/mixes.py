@@ -89,6 +89,7 @@ def load_classes(given: str) -> list[str | int]:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
         return [line.strip() for line in lines if line.strip()]
     content = _content(path, "a list of classes")
+    content = content.get("popular") if isinstance(content, dict) else content  # what `specialize` writes
     if not isinstance(content, list) or not all(type(one) in (str, int) for one in content):
         raise InvalidInput(f"Expected a list of names of classes in `{path}`, got something else.")
     return content

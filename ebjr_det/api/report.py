@@ -7,16 +7,21 @@ from ebjr_det.errors import ConfigError
 from ebjr_det.files import writable_folder
 from ebjr_det.reporting.folder import RUN, SUMMARY, write_report
 from ebjr_det.reporting.report import Report, build_report
+from ebjr_det.reporting.traffic import TrafficReport
 from ebjr_det.run_folder import load_folder
 from ebjr_det.tasks import build_task
 
 
 class Result(NamedTuple):
-    """What a verb found: the report for people, the JSON object for programs, and where all of it lies."""
+    """What a verb found: the report for people, the JSON object for programs, and where all of it lies.
+
+    `traffic` is the same under a stated mix of classes, where one was asked for.
+    """
 
     report: Report
     summary: dict[str, Any]
     folder: Path
+    traffic: TrafficReport | None = None
 
 
 def report(run_dir: str | Path, out: str | Path | None = None) -> Result:

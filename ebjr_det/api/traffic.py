@@ -161,14 +161,25 @@ def _popular(
     asked: AskedMix, runs: Sequence[tuple[str, PairedRun, Analysis]], names: tuple[str, ...]
 ) -> tuple[Any, list[int]]:
     """[classes] which are popular, and all classes by rank: popular ones as listed, then the others."""
-    known = [analysis.popular for _, _, analysis in runs if analysis.popular]
-    chosen = asked.popular if asked.popular is not None else (known[0] if known else None)
-    if chosen is None:
-        raise ConfigError("Expected --popular classes, as the runs tell none, got none.")
-    popular = Popular.of(chosen, names)
+    known = [Popular.of(analysis.popular, names) for _, _, analysis in runs if analysis.popular]
+    popular = popular_of_mix(asked, known[0] if known else None, names)
+    chosen = asked.popular if asked.popular is not None else popular.names
     listed = [names.index(one) if isinstance(one, str) else one for one in chosen]
     mask = np.isin(np.arange(len(names)), popular.classes)
     return mask, listed + np.flatnonzero(~mask).tolist()
+
+
+def popular_of_mix(asked: AskedMix, own: Popular | None, names: Sequence[str]) -> Popular:
+    """The popular classes of a mix: as asked, else those of a specialised student.
+
+    Raises:
+        ConfigError: unknown classes, or nobody tells any.
+    """
+    if asked.popular is not None:
+        return Popular.of(asked.popular, names)
+    if own is None:
+        raise ConfigError("Expected --popular classes, as the runs tell none, got none.")
+    return own
 
 
 def _short_names(run_dirs: Sequence[str | Path]) -> list[str]:

@@ -32,13 +32,26 @@ def fitted_router(path: Path) -> list[str]:
 def show(result: Any, as_json: bool) -> None:
     """A report: tables and findings for people, its summary for programs."""
     if as_json:
-        print_json(result.summary)
+        print_json(result.summary | ({} if result.traffic is None else {"traffic": result.traffic.to_dict()}))
         return
     from ebjr_det.reporting.screen import print_report
 
     print_report(result.report)
+    if result.traffic is not None:
+        show_traffic(result.traffic)
     click.echo(f"\nTables, routes, curves and figures are in {result.folder}/, and all of it on one page:")
     click.echo(result.folder / "report.html")
+
+
+def show_traffic(report: Any) -> None:
+    """Tables and findings of runs under a mix of classes."""
+    from ebjr_det.reporting.screen import print_table
+    from ebjr_det.reporting.traffic_tables import traffic_findings, traffic_tables
+
+    for table in traffic_tables(report):
+        print_table(table)
+    for sentence in traffic_findings(report):
+        click.echo(f"- {sentence}")
 
 
 @contextmanager

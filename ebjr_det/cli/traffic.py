@@ -4,7 +4,7 @@ from pathlib import Path
 
 import rich_click as click
 
-from ebjr_det.cli.conventions import AS_JSON, PATH, print_json
+from ebjr_det.cli.conventions import AS_JSON, PATH, print_json, show_traffic
 
 
 @click.command()
@@ -48,11 +48,5 @@ def traffic(
     if as_json:
         print_json(report.to_dict() | {"out": str(folder)})
         return
-    from ebjr_det.reporting.screen import print_table
-    from ebjr_det.reporting.traffic_tables import traffic_findings, traffic_tables
-
-    for table in traffic_tables(report):
-        print_table(table)
-    for sentence in traffic_findings(report):
-        click.echo(f"- {sentence}")
+    show_traffic(report)
     click.echo(f"\nTables, figures and all numbers are in {folder}/.")

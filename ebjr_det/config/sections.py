@@ -164,6 +164,15 @@ class ReferenceSection(BaseSection):
     source: Words = ""
 
 
+class TrafficSection(BaseSection):
+    """A mix of classes under which the pair is judged too; see `api.mixes.AskedMix` for every field."""
+
+    popular: list[int | str] | None = None
+    share: float | None = None
+    histogram: dict[str, float] | None = None
+    zipf: float | None = None
+
+
 class EvaluateConfig(BaseSection):
     """`ebjr-det evaluate`: a pair on labelled images. `CONFIGS` has what each task puts in."""
 
@@ -176,6 +185,7 @@ class EvaluateConfig(BaseSection):
     latency: LatencySection = LatencySection()
     run: RunSection = RunSection()
     references: list[ReferenceSection] = []
+    traffic: TrafficSection | None = None
 
     @model_validator(mode="after")
     def _teacher_knows_all(self) -> "EvaluateConfig":
