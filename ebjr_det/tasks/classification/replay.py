@@ -32,7 +32,7 @@ def load_pair(
         student, teacher: `.npy` or `.npz` (key `logits`; optional `image_ids`), [images, classes].
         popular: indices of the classes that a specialised student tells apart; its logits are then
             [images, their number + 1], the last one of "other".
-        labels: `.npy` or `.npz` (key `labels`), integers [images].
+        labels: `.npy` or `.npz` (key `labels`; optional `class_names`), integers [images].
         scores: the student's answers -> deferral scores by name.
         others: logits of further single models, by name, as the teacher's.
 
@@ -45,7 +45,7 @@ def load_pair(
     for side, path in {"teacher": teacher, **others}.items():
         answers[side], own_ids = _logits(path, side)
         named.append((path, own_ids))
-    apart = None if popular is None else Popular.of(popular, _indices(answers["teacher"]))
+    apart = None if popular is None else Popular.of(popular, class_names(teacher, labels))
     for side, path in {"teacher": teacher, **others}.items():
         _check_shape(answers[side], first, apart, f"{side} logits in `{path}`", student)
     targets, label_ids = _labels(labels, *answers["teacher"].shape)
@@ -72,13 +72,23 @@ def load_pair(
     )
 
 
-def class_names(teacher: Path, **others: Path) -> tuple[str, ...]:
-    """The classes of the teacher's logits, which files know by index alone; `others` are the other files."""
-    return _indices(_logits(teacher, "teacher")[0])
+def class_names(teacher: Path, labels: Path, **others: Path) -> tuple[str, ...]:
+    """The classes of the teacher's logits: as the labels' file tells, else their indices.
 
-
-def _indices(logits: NDArray[Any]) -> tuple[str, ...]:
-    return tuple(map(str, range(logits.shape[1])))
+    Raises:
+        InvalidInput: `class_names` of another number of classes, or one twice.
+    """
+    classes = _logits(teacher, "teacher")[0].shape[1]
+    told = _read(labels, "labels", "the labels").get("class_names")
+    if told is None:
+        return tuple(map(str, range(classes)))
+    names = tuple(str(name) for name in told.ravel())
+    if len(names) != classes or len(set(names)) != classes:
+        raise InvalidInput(
+            f"Expected {classes} distinct `class_names` in `{labels}`, as the teacher has logits, "
+            f"got {len(set(names))}."
+        )
+    return names
 
 
 def _check_shape(
