@@ -7,7 +7,7 @@ from datetime import timedelta
 import torch
 from torch import Tensor, distributed, nn
 
-from ebjr_det.errors import ConfigError
+from ebjr_det.errors import ConfigError, InvalidInput
 
 # While the first process judges the others wait, which may take longer than torch's ten minutes.
 PATIENCE = timedelta(hours=6)
@@ -46,9 +46,14 @@ class Ranks:
         return self.rank == 0
 
     def wait(self) -> None:
-        """Until all processes are here."""
+        """Until all processes are here. Raises InvalidInput where one of them has ended."""
         if self.world > 1:
-            distributed.barrier()
+            try:
+                distributed.barrier()
+            except RuntimeError as error:
+                raise InvalidInput(
+                    "Expected all processes to go on, got one that ended. Its own message says why."
+                ) from error
 
     def leave(self) -> None:
         """The training is over."""

@@ -7,10 +7,12 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ebjr_det.config import dump_config, load_config, parse_config
+from ebjr_det.config import dump_config, load_config, load_specialize_config, load_train_config, parse_config
 from ebjr_det.errors import ConfigError, InvalidInput
 
 CONFIGS = sorted((Path(__file__).resolve().parents[2] / "configs").glob("*.yaml"))
+LOADERS = {"train": load_train_config, "specialize": load_specialize_config}
+"""By the first word of a file's name; all others are pairs."""
 
 
 def settings(**sections):
@@ -33,9 +35,9 @@ def printed(tmp_path_factory):
     return tmp_path_factory.mktemp("printed") / "config.yaml"
 
 
-def reread(config, path):
+def reread(config, path, load=load_config):
     path.write_text(dump_config(config), encoding="utf-8", newline="")
-    return load_config(path)
+    return load(path)
 
 
 def refusal(content):
@@ -51,9 +53,11 @@ def refusal(content):
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_every_file_of_the_project_parses_and_survives_printing(path, printed):
-    config = load_config(path)
-    assert reread(config, printed) == config
+    load = LOADERS.get(path.stem.split("_")[0], load_config)
+    config = load(path)
+    assert reread(config, printed, load) == config
     assert config.title
+    assert path.read_text().startswith("# ")
 
 
 def test_there_are_files_to_parse():
@@ -98,7 +102,14 @@ def test_a_title_or_name_that_would_spoil_a_table_is_refused(text):
 def test_printing_writes_every_default_out(file):
     printed = yaml.safe_load(dump_config(load_config(file)))
     assert printed["run"]["batch_size"] == 256
-    ways = {"options": {}, "top_k": 10, "aggregate": "mean", "threshold": None, "target": None}
+    ways = {
+        "options": {},
+        "top_k": 10,
+        "aggregate": "mean",
+        "other_logit": True,
+        "threshold": None,
+        "target": None,
+    }
     assert printed["router"] == {"file": None, "sha256": None, "score": None} | ways
     assert list(printed)[:3] == ["task", "title", "data"]
 

@@ -1,0 +1,350 @@
+"""`ebjr-det train` as a user meets it: killed, interrupted, in several processes, and with every mistake."""
+
+import csv
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+CONFIG = """
+data: {dataset: digits, split: train, part: [0.0, 0.9]}
+validation: {dataset: digits, split: train, part: [0.9, 1.0]}
+model: {arch: resnet, depth: 8, width: 2}
+augment: {padding: 1, flip: 0.0}
+schedule:
+  {steps: 6, batch_size: 8, optimizer: sgd, nesterov: true, lr: 0.1, policy: one_cycle, validate_every: 3,
+  save_every: 2, ema_decay: 0.9}
+"""
+DETECTION = """
+task: detection
+data: {dataset: digit_scenes, split: calibration, limit: 4}
+model: {arch: effdet/efficientdet_d0, image_size: 128}
+schedule: {steps: 1}
+"""
+PLAIN = """
+from torch import nn
+
+def build(num_classes, width=8):
+    layers = nn.Conv2d(3, width, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(64 * width, num_classes)
+    return nn.Sequential(*layers)
+
+def no_module(num_classes):
+    return lambda images: images.mean(dim=(2, 3)) @ images.new_ones(3, num_classes)
+"""
+LONG = ("schedule.steps=300", "schedule.validate_every=25", "schedule.save_every=25")
+FILES = ("weights.safetensors", "log.csv", "config.yaml")
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "train.yaml"
+    path.write_text(CONFIG)
+    return path
+
+
+@pytest.fixture
+def networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module of a user's own, also for processes."""
+    (tmp_path / "networks_of_mine.py").write_text(PLAIN)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+
+
+def changed(changes: tuple[str, ...]) -> list[str]:
+    return [part for change in changes for part in ("--set", change)]
+
+
+def program(config: Path, out: Path, *changes: str) -> list[str]:
+    return [sys.executable, "-m", "ebjr_det", "train", str(config), "--out", str(out), *changed(changes)]
+
+
+def several(config: Path, out: Path, *changes: str) -> list[str]:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    return [*command, *program(config, out, *changes)[1:]]
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def wait_for(path: Path, process: subprocess.Popen) -> None:
+    while not path.exists() and process.poll() is None:
+        time.sleep(0.01)
+
+
+# --- Answers ---
+
+
+def test_the_resolved_configuration_is_printed_and_nothing_is_made(config, command, capsys, tmp_path):
+    changes = changed(("schedule.lr=0.2", "model.popular=[3, 7]"))
+    assert command("train", config, *changes, "--print-config", "--out", tmp_path / "out") == 0
+    shown = yaml.safe_load(capsys.readouterr().out)
+    assert (shown["schedule"]["lr"], shown["schedule"]["keep"]) == (0.2, "best")
+    assert shown["model"]["popular"] == [3, 7]
+    assert shown["task"] == "classification"
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "again.yaml").write_text(yaml.safe_dump(shown))
+    assert command("train", tmp_path / "again.yaml", "--print-config") == 0
+    assert yaml.safe_load(capsys.readouterr().out) == shown
+
+
+def test_json_is_the_only_thing_on_stdout_and_is_the_summary(config, command, capsys, tmp_path):
+    assert command("train", config, "--out", tmp_path / "out", "--json", "--device", "cpu") == 0
+    out, err = capsys.readouterr()
+    told = json.loads(out)
+    assert told == json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert told["sha256"] == digest(tmp_path / "out" / "weights.safetensors")
+    assert told["quality"] == "accuracy"
+    assert (told["steps"], told["pictures"]) == (6, 48)
+    assert "step 6: loss" in err
+    (entry,) = yaml.safe_load((tmp_path / "out" / "manifest_entry.yaml").read_text()).values()
+    assert entry["sha256"] == told["sha256"]
+    assert f"{told['validation']['accuracy']:.4f} on the validation images" in entry["note"]
+
+
+def test_people_read_two_lines(config, command, capsys, tmp_path):
+    assert command("train", config, "--out", tmp_path / "out") == 0
+    first, second = capsys.readouterr().out.strip().splitlines()
+    assert "parameters, validation accuracy" in first
+    assert digest(tmp_path / "out" / "weights.safetensors") in second
+
+
+def test_trained_weights_serve_in_a_pair(config, command, capsys, tmp_path):
+    assert command("train", config, "--out", tmp_path / "out", "--json") == 0
+    weights = json.loads(capsys.readouterr().out)["weights"]
+    model = {"arch": "resnet", "depth": 8, "width": 2, "checkpoint": weights}
+    pair = {"data": {"dataset": "digits", "limit": 60}, "student": model, "teacher": {**model}}
+    (tmp_path / "pair.yaml").write_text(yaml.safe_dump(pair | {"latency": {"measure": False}}))
+    assert command("evaluate", tmp_path / "pair.yaml", "--out", tmp_path / "run", "--json") == 0
+
+
+# --- Breaks ---
+
+
+def test_killed_in_the_middle_it_goes_on_to_the_same_weights_and_log(config, tmp_path):
+    """kill -9 once a best is found and saved: momentum, one cycle, average, norms and best go on."""
+    broken, whole = tmp_path / "broken", tmp_path / "whole"
+    process = subprocess.Popen(program(config, broken, *LONG), stderr=subprocess.DEVNULL)
+    wait_for(broken / "state.pt", process)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (broken / "weights.safetensors").exists(), "killed too late to show anything"
+    state = torch.load(broken / "state.pt", weights_only=True)
+    assert 0 < state["best"]["step"] <= state["step"] < 300
+    for out, flags in ((broken, ["--resume"]), (whole, [])):
+        subprocess.run([*program(config, out, *LONG), *flags], check=True, capture_output=True)
+    for name in FILES:
+        assert digest(broken / name) == digest(whole / name), name
+    rows = list(csv.DictReader((whole / "log.csv").open()))
+    assert [int(row["step"]) for row in rows] == list(range(25, 301, 25))
+
+
+def test_ctrl_c_ends_with_one_line_and_130_and_can_go_on(config, tmp_path):
+    out = tmp_path / "out"
+    command = program(config, out, "schedule.steps=100000", "schedule.save_every=5")
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_for(out / "state.pt", process)
+    process.send_signal(signal.SIGINT)
+    printed, err = process.communicate(timeout=300)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    assert err.strip().splitlines()[-1].startswith("ebjr-det: Interrupted, nothing half-written.")
+    assert printed == ""
+    assert torch.load(out / "state.pt", weights_only=True)["step"] % 5 == 0
+    assert not [path for path in out.iterdir() if path.name.startswith(".")], "no temporary file is left"
+    assert not (out / "weights.safetensors").exists()
+
+
+# --- Several processes ---
+
+
+def test_two_processes_train_what_one_trains_and_write_once(config, networks, tmp_path):
+    """A network without norms: the mean of the gradients of two halves is that of the whole batch."""
+    changes = ("model={arch: 'networks_of_mine:build'}", "schedule.ema_decay=0.0", "schedule.keep=last")
+    changes = (*changes, "schedule.steps=40", "schedule.validate_every=10")
+    subprocess.run(program(config, tmp_path / "one", *changes), check=True, capture_output=True)
+    command = [*several(config, tmp_path / "two", *changes), "--json"]
+    told = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    assert told["sha256"] == digest(tmp_path / "two" / "weights.safetensors")
+    from safetensors.torch import load_file
+
+    one, two = (load_file(tmp_path / name / "weights.safetensors") for name in ("one", "two"))
+    for key, value in one.items():
+        torch.testing.assert_close(two[key], value, rtol=1e-4, atol=1e-6, msg=key)
+    logs = [list(csv.DictReader((tmp_path / name / "log.csv").open())) for name in ("one", "two")]
+    assert [row["step"] for row in logs[1]] == ["10", "20", "30", "40"]
+    for own, other in zip(*logs, strict=True):
+        assert float(own["loss"]) == pytest.approx(float(other["loss"]), rel=1e-4), "of all, not of the first"
+
+
+@pytest.mark.slow
+def test_two_killed_processes_go_on_to_the_same_weights(config, tmp_path):
+    """With norms, whose statistics are the first process's."""
+    broken, whole = tmp_path / "broken", tmp_path / "whole"
+    process = subprocess.Popen(several(config, broken, *LONG), stderr=subprocess.DEVNULL, process_group=0)
+    wait_for(broken / "state.pt", process)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert (broken / "state.pt").exists()
+    assert not (broken / "weights.safetensors").exists(), "killed too late to show anything"
+    for out, flags in ((broken, ["--resume"]), (whole, [])):
+        subprocess.run([*several(config, out, *LONG), *flags], check=True, capture_output=True)
+    for name in FILES:
+        assert digest(broken / name) == digest(whole / name), name
+
+
+def test_a_batch_that_cannot_be_dealt_out_is_told_and_no_folder_made(config, tmp_path):
+    command = several(config, tmp_path / "out", "schedule.batch_size=7")
+    done = subprocess.run(command, capture_output=True, text=True)
+    told = {line for line in done.stderr.splitlines() if line.startswith("ebjr-det:")}
+    fault = "Expected `schedule.batch_size` to be a multiple of the 2 processes, got 7."
+    assert told == {f"ebjr-det: {fault}"}
+    assert done.returncode != 0
+    assert not (tmp_path / "out").exists()
+
+
+# --- Mistakes ---
+
+MISTAKES = {
+    "both lengths": (("schedule.epochs=3",), "either steps or epochs, got both or neither"),
+    "no length": (("schedule.steps=null",), "either steps or epochs, got both or neither"),
+    "unknown key": (("schedule.batchsize=3",), "Did you mean `batch_size`"),
+    "unknown section": (("shedule.steps=3",), "Did you mean `schedule`"),
+    "unknown optimiser": (("schedule.optimizer=adam",), "schedule.optimizer"),
+    "unknown policy": (("schedule.policy=linear",), "schedule.policy"),
+    "a milestone at the end": (("schedule.milestones=[0.5, 1.0]",), "milestones between 0 and 1"),
+    "nesterov without momentum": (("schedule.momentum=0.0",), "momentum above 0 for nesterov"),
+    "seed out of range": (("schedule.seed=9223372036854775808",), "schedule.seed"),
+    "share without popular": (("popular_share=0.5",), "`model.popular` classes beside `popular_share`"),
+    "share of 1": (("popular_share=1.0",), "popular_share"),
+    "unknown popular class": (("model.popular=[ten]",), "Expected a class of the data, got `ten`"),
+    "popular class twice": (("model.popular=[3, '3']",), "got `3` more than once"),
+    "all classes popular": (("model.popular=[0,1,2,3,4,5,6,7,8,9]",), "1 to 9 popular classes among 10"),
+    "no popular class": (("model.popular=[]",), "1 to 9 popular classes among 10, got 0"),
+    "popular index out of range": (("model.popular=[10]",), "0..9, got [10]"),
+    "popular images left out": (("model.popular=[3]", "data.limit=1", "popular_share=0.5"), "other classes"),
+    "a part that is none": (("data.part=[0.9, 0.1]",), "`part` to be two shares"),
+    "no part of it": (("data.part=[0.501, 0.5011]",), "`part`"),
+    "no module to train": (("model={arch: 'networks_of_mine:no_module'}",), "a torch module to train"),
+    "no module with initial weights": (
+        ("model={arch: 'networks_of_mine:no_module'}", "initial=digits-student"),
+        "a torch module to train",
+    ),
+    "initial weights of another network": (
+        ("model={arch: 'networks_of_mine:build'}", "initial=digits-student"),
+        "weights of a similar network",
+    ),
+    "initial weights that are not there": (("initial=digits-studen",), "Did you mean `digits-student`"),
+    "specialised teacher": (
+        ("teacher={arch: resnet, depth: 8, width: 2, random_weights: true, popular: [3]}",),
+        "a teacher of all classes",
+    ),
+    "teacher without weights": (("teacher={arch: resnet, depth: 8, width: 2}",), "weights for `resnet`"),
+    "detector as teacher": (
+        ("teacher={arch: effdet/efficientdet_d0, random_weights: true}",),
+        "Expected a known `arch`, got `effdet/efficientdet_d0`",
+    ),
+    "device not here": (("schedule.device=cuda:99",), "cuda:99"),
+    "unknown task": (("task=segmentation",), "Expected a known `task`"),
+}
+
+
+def one_line(capsys: pytest.CaptureFixture[str]) -> str:
+    out, err = capsys.readouterr()
+    lines = [line for line in err.strip().splitlines() if line]
+    assert out == ""
+    assert len(lines) == 1
+    assert lines[0].startswith("ebjr-det: ")
+    return lines[0]
+
+
+@pytest.mark.parametrize(("changes", "says"), MISTAKES.values(), ids=MISTAKES.keys())
+def test_a_mistake_is_one_line_and_leaves_nothing(config, networks, command, capsys, tmp_path, changes, says):
+    assert command("train", config, *changed(changes), "--out", tmp_path / "out") == 2
+    assert says in one_line(capsys)
+    assert not (tmp_path / "out").exists()
+
+
+DETECTION_MISTAKES = {
+    "a share of popular classes": (("model.popular=[1]", "popular_share=0.5"), "classification alone"),
+    "no effdet": (
+        ("model={arch: torchvision/ssdlite320_mobilenet_v3_large}",),
+        "Expected `effdet/NAME` to train",
+    ),
+    "classifier as teacher": (("teacher={arch: resnet, random_weights: true}",), "Expected a known `arch`"),
+    "no effdet as teacher": (
+        ("teacher={arch: torchvision/ssdlite320_mobilenet_v3_large, random_weights: true}",),
+        "Expected `effdet/NAME` as the `teacher`",
+    ),
+    "teacher of another size": (
+        ("teacher={arch: effdet/efficientdet_d0, image_size: 256, random_weights: true}",),
+        "with the model's `image_size`",
+    ),
+    "augmentation of pictures with labels": (("augment.padding=4",), "augment.padding"),
+    "a scale that is none": (("augment.scale=[1.2, 0.8]",), "augment.scale"),
+}
+
+
+@pytest.mark.parametrize(("changes", "says"), DETECTION_MISTAKES.values(), ids=DETECTION_MISTAKES.keys())
+def test_a_mistake_with_a_detector_is_one_line_too(command, capsys, tmp_path, changes, says):
+    (tmp_path / "train.yaml").write_text(DETECTION)
+    arguments = ("train", tmp_path / "train.yaml", *changed(changes), "--out", tmp_path / "out")
+    assert command(*arguments) == 2
+    assert says in one_line(capsys)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_validation_of_other_classes_is_one_line(config, command, capsys, tmp_path):
+    from PIL import Image
+
+    for name in "ab":
+        (tmp_path / "set" / name).mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / "set" / name / "x.png")
+    watched = f"validation={{dataset: image_folder, root: {tmp_path / 'set'}}}"
+    assert command("train", config, "--set", watched, "--out", tmp_path / "out") == 2
+    assert "`validation` to have the 10 classes of `data`, got 2, such as a, b" in one_line(capsys)
+
+
+def test_a_missing_board_is_one_line(config, command, capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.modules["ebjr_det.api.train"], "find_spec", lambda name: None)
+    asked = ("--set", "schedule.tensorboard=true")
+    assert command("train", config, *asked, "--out", tmp_path / "out") == 2
+    assert "package tensorboard for `schedule.tensorboard`, got none. Run: pip install" in one_line(capsys)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_with_a_run_goes_on_only_with_the_same_settings_and_a_whole_state(
+    config, command, capsys, tmp_path
+):
+    out = tmp_path / "out"
+    assert command("train", config, "--out", out) == 0
+    capsys.readouterr()
+    assert command("train", config, "--out", out) == 2
+    assert "Add --resume" in one_line(capsys)
+    assert command("train", config, "--set", "schedule.lr=0.2", "--out", out, "--resume") == 2
+    assert "settings of the training" in one_line(capsys)
+    assert command("train", config, "--set", "model.width=3", "--out", out, "--resume") == 2
+    assert "settings of the training" in one_line(capsys)
+    (out / "state.pt").write_bytes((out / "state.pt").read_bytes()[:500])
+    before = digest(out / "weights.safetensors")
+    assert command("train", config, "--out", out, "--resume") == 2
+    assert "state of this training in" in one_line(capsys)
+    assert digest(out / "weights.safetensors") == before
+
+
+def test_a_checksum_of_the_first_weights_is_none_of_the_last(config, command, capsys, tmp_path):
+    """`model.checkpoint` with its sha256 is where a training may start; what it ends with is another file."""
+    assert command("train", config, "--out", tmp_path / "first", "--json") == 0
+    first = json.loads(capsys.readouterr().out)
+    begun = changed((f"model.checkpoint={first['weights']}", f"model.sha256={first['sha256']}"))
+    assert command("train", config, *begun, "--out", tmp_path / "second", "--json") == 0
+    second = json.loads(capsys.readouterr().out)
+    assert second["sha256"] == digest(tmp_path / "second" / "weights.safetensors") != first["sha256"]
