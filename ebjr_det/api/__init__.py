@@ -6,12 +6,15 @@ a module here.
 
 from ebjr_det.api.calibrate import calibrate
 from ebjr_det.api.compare import compare
+from ebjr_det.api.demo import demo
 from ebjr_det.api.evaluate import evaluate
 from ebjr_det.api.fit_router import fit_router, fit_router_on_run
+from ebjr_det.api.live import load_settings
 from ebjr_det.api.mixes import AskedMix
-from ebjr_det.api.predict import load_settings, predict
+from ebjr_det.api.predict import predict
 from ebjr_det.api.replay import replay
 from ebjr_det.api.report import report
+from ebjr_det.api.specialize import specialize
 from ebjr_det.api.traffic import traffic, traffic_of
 from ebjr_det.api.train import train
 
@@ -19,6 +22,7 @@ __all__ = [
     "AskedMix",
     "calibrate",
     "compare",
+    "demo",
     "evaluate",
     "fit_router",
     "fit_router_on_run",
@@ -26,6 +30,7 @@ __all__ = [
     "predict",
     "replay",
     "report",
+    "specialize",
     "traffic",
     "traffic_of",
     "train",

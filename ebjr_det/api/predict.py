@@ -10,18 +10,16 @@ from typing import IO, Any
 
 from tqdm.auto import tqdm
 
-from ebjr_det.api.routing import Scoring
-from ebjr_det.config import EvaluateConfig, identity, load_config
-from ebjr_det.errors import ConfigError, InvalidInput
+from ebjr_det.api.live import build_live, choose_threshold
+from ebjr_det.config import EvaluateConfig
+from ebjr_det.errors import InvalidInput
 from ebjr_det.files import atomic_write, writable_folder
 from ebjr_det.joint import JointModel, JointOutput
 from ebjr_det.loader import batches_from
+from ebjr_det.overlay import STUDENT, TEACHER
 from ebjr_det.pictures import find_pictures, open_picture, with_strip
-from ebjr_det.reporting.folder import CONFIG
-from ebjr_det.run_folder import load_analysis
 from ebjr_det.tasks import room
 
-STUDENT, TEACHER = "#0072B2", "#D55E00"
 RESULTS, IMAGES, PICTURES = "predictions.json", "images.json", "pictures"
 
 
@@ -71,30 +69,15 @@ def predict(
     Raises:
         ConfigError: no threshold. InvalidInput: no picture, or none that can be decoded.
     """
-    scoring = Scoring.of(config.task, config.router).live()
-    router = scoring.section
-    chosen = scoring.threshold_for(rate) if rate is not None else threshold
-    chosen = router.threshold if chosen is None else chosen
-    if chosen is None:
-        raise ConfigError(
-            "Expected a threshold, got none. Give --threshold, set `router.threshold`, name the folder of "
-            "a finished run instead of a configuration, or give a fitted --router and a --rate."
-        )
-    from ebjr_det.pair import build_models, resolve_device
-
+    scoring, chosen = choose_threshold(config, threshold, rate)
     files = _Files(tuple(find_pictures(pictures)))
-    device = resolve_device(config.run.device)
-    named = room(config.task, "data").build_named(**dict(config.data))
-    scoring = scoring.of_classes(getattr(named, "class_names", ()))
-    student, teacher = build_models(config, named, device)
-    student = scoring.of_student(student.name).student(student)
-    joint = JointModel(student, teacher, scoring.score, chosen)
+    live = build_live(config, scoring, chosen)
     folder = writable_folder(Path(out))
     writable_folder(folder / PICTURES)
-    writer = _Writer(config.task, named, folder, files, least_score, scoring.name)
+    writer = _Writer(config.task, live.named, folder, files, least_score, scoring.name)
     count = deferred = 0
     with writer, tqdm(total=len(files), unit="img", desc="predicting") as bar:
-        for paths, output in _answers(joint, files, config):
+        for paths, output in _answers(live.joint, files, config):
             writer.add(paths, output)
             count += len(paths)
             deferred += int(output.decision.defer.sum())
@@ -203,20 +186,3 @@ class _List:
 
     def close(self) -> None:
         self.file.write("[]\n" if self.before == "[" else "\n]\n")
-
-
-def load_settings(source: str | Path, changes: Sequence[str] = ()) -> tuple[EvaluateConfig, float | None]:
-    """A configuration; from the folder of a finished run also the threshold that the run chose.
-
-    Raises:
-        EbjrError: no configuration, or no finished run there.
-    """
-    path = Path(source)
-    if not path.is_dir():
-        return load_config(path, changes), None
-    analysis = load_analysis(path)
-    config = load_config(path / CONFIG, changes)
-    fitted = None if analysis.router is None else analysis.router.sha256
-    if config.router.score != analysis.score or identity(config)["router.file"] != fitted:
-        return config, None
-    return config, analysis.threshold

@@ -9,18 +9,21 @@ import rich_click as click
 from ebjr_det.cli.calibrate import calibrate
 from ebjr_det.cli.compare import compare
 from ebjr_det.cli.conventions import Group
+from ebjr_det.cli.demo import demo
 from ebjr_det.cli.evaluate import evaluate
 from ebjr_det.cli.fit_router import fit_router
 from ebjr_det.cli.installation import doctor, download, scores
 from ebjr_det.cli.predict import predict
 from ebjr_det.cli.replay import replay
 from ebjr_det.cli.report import report
+from ebjr_det.cli.specialize import specialize
 from ebjr_det.cli.traffic import traffic
 from ebjr_det.cli.train import train
 
 COMMANDS = (
     evaluate,
     predict,
+    demo,
     replay,
     fit_router,
     report,
@@ -28,6 +31,7 @@ COMMANDS = (
     calibrate,
     traffic,
     train,
+    specialize,
     download,
     scores,
     doctor,

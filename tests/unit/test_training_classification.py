@@ -15,7 +15,7 @@ from ebjr_det.tasks.classification.augmentation import FILL, TrainingSet, build_
 from ebjr_det.tasks.classification.data import ImageSet, build_data
 from ebjr_det.tasks.classification.model import build_model
 from ebjr_det.tasks.classification.popular import narrow
-from ebjr_det.tasks.classification.train import build_learner
+from ebjr_det.tasks.classification.train import _shift, build_learner
 from ebjr_det.training.loop import Trainer
 from ebjr_det.training.order import Order
 
@@ -258,3 +258,13 @@ def test_a_specialised_student_has_its_own_classes_and_can_begin_at_a_general_on
     expected = 0.7 * judged["popular"] + 0.3 * judged["other"]
     assert judged["accuracy"] == pytest.approx(expected)
     assert {"popular", "other"} < rows_of(tmp_path / "special")[0].keys()
+
+
+def test_a_teacher_of_a_specialised_training_expects_the_popular_share():
+    """softmax(logits + shift) is Bayes' rule from the data's share of popular classes to the training's."""
+    popular = Popular((0, 2), ("a", "b", "c", "d"))
+    posterior = torch.tensor([0.2, 0.1, 0.7], dtype=torch.float64)
+    prior, seen = torch.tensor([0.25, 0.25, 0.5]), torch.tensor([0.35, 0.35, 0.3])
+    wanted = posterior * seen / prior
+    found = torch.softmax(posterior.log() + _shift(popular, 0.7, 0.5), dim=0)
+    torch.testing.assert_close(found, (wanted / wanted.sum()).double(), rtol=1e-6, atol=1e-6)

@@ -49,14 +49,15 @@ def build_learner(
     network = model.network
     if not isinstance(network, nn.Module):
         raise ConfigError(f"Expected a torch module to train, got `{model.name}`.")
-    weights = None
+    weights, shift = None, torch.zeros(())
     if popular is not None and popular_share is not None:
         weights = popular.weights(popular_share, data.labels)
+        shift = _shift(popular, popular_share, float((data.labels < popular.other).mean()))
     transforms = [model.preprocess] + ([teacher.preprocess] if teacher is not None else [])
     pictures = TrainingSet(data, build_augmentation(**augment), transforms, Order(len(data), seed, weights))
     bench = _Bench(network, loss["label_smoothing"], None)
     if teacher is not None:
-        bench = _Bench(network, loss["label_smoothing"], _Distillation(teacher, popular, **loss))
+        bench = _Bench(network, loss["label_smoothing"], _Distillation(teacher, popular, shift, **loss))
     judge = None if validation is None else _judge(model, validation, popular, popular_share)
     return Learner(
         model.name, network, bench, pictures, columns, len(data), data.class_names, "accuracy", judge
@@ -90,13 +91,20 @@ class _Distillation:
 
     For a specialised student the teacher's logit of "other" is the logsumexp of those of all classes that are
     not popular, so that its probabilities add up before they are softened: softened first, a long tail of
-    impossible classes would outweigh any popular one.
+    impossible classes would outweigh any popular one. `shift` is added to these logits, so that the teacher
+    expects popular classes as often as the training shows them.
     """
 
     def __init__(
-        self, teacher: Classifier, popular: Popular | None, distillation: float, temperature: float, **_: Any
+        self,
+        teacher: Classifier,
+        popular: Popular | None,
+        shift: Tensor,
+        distillation: float,
+        temperature: float,
+        **_: Any,
     ) -> None:
-        self.teacher, self.popular = teacher, popular
+        self.teacher, self.popular, self.shift = teacher, popular, shift.to(teacher.device)
         self.weight, self.temperature = distillation, temperature
         if isinstance(teacher.network, nn.Module):
             teacher.network.to(memory_format=torch.channels_last)
@@ -105,11 +113,18 @@ class _Distillation:
         with torch.no_grad():
             theirs = self.teacher.network(images.contiguous(memory_format=torch.channels_last)).float()
             if self.popular is not None:
-                theirs = _narrowed(theirs, self.popular)
+                theirs = _narrowed(theirs, self.popular) + self.shift
             wanted = functional.log_softmax(theirs / self.temperature, dim=1)
         found = functional.log_softmax(logits / self.temperature, dim=1)
         distance = functional.kl_div(found, wanted, reduction="batchmean", log_target=True)
         return self.temperature**2 * distance
+
+
+def _shift(popular: Popular, share: float, share_of_data: float) -> Tensor:
+    """[N + 1] logarithm of how much more often each class is shown than the data has it."""
+    more = torch.full((popular.other + 1,), share / share_of_data)
+    more[popular.other] = (1 - share) / (1 - share_of_data)
+    return more.log()
 
 
 def _narrowed(logits: Tensor, popular: Popular) -> Tensor:

@@ -11,13 +11,20 @@ from ebjr_det.tasks.detection.results import entries
 from ebjr_det.types import Detections
 
 
-def annotate(picture: Image.Image, answer: Detections, named: Named, least_score: float) -> Image.Image:
-    """The picture with the boxes of at least this score, class and score beside each."""
+def annotate(
+    picture: Image.Image, answer: Detections, named: Named, least_score: float, *, side: int = 0
+) -> Image.Image:
+    """The picture with the boxes of at least this score, class and score beside each.
+
+    Args:
+        side: of the result's longer side in pixels; by default that of the picture, at least 480.
+    """
     shown = answer.scores >= least_score
     names = list(named.categories.values())
     labels = answer.labels[shown].tolist()
     texts = [f"{names[label]} {score:.2f}" for label, score in zip(labels, answer.scores[shown], strict=True)]
-    return draw_boxes(picture, answer.boxes[shown], texts, [COLORS[label % len(COLORS)] for label in labels])
+    colors = [COLORS[label % len(COLORS)] for label in labels]
+    return draw_boxes(picture, answer.boxes[shown], texts, colors, side=side)
 
 
 def to_entries(answer: Detections, image_id: int, named: Named) -> Iterator[dict[str, Any]]:

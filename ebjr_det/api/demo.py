@@ -1,0 +1,258 @@
+"""`demo`: the live pair on a video, a camera or pictures, filmed together with what it decides and costs."""
+
+import math
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import islice
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from tqdm.auto import tqdm
+
+from ebjr_det.api.live import Live, build_live, choose_threshold
+from ebjr_det.api.source import Source, place_of
+from ebjr_det.config import EvaluateConfig
+from ebjr_det.cost import CostModel, count_macs
+from ebjr_det.errors import ConfigError, InvalidInput
+from ebjr_det.joint import JointModel
+from ebjr_det.overlay import Board, Moment, Standing, view_for
+from ebjr_det.router import ABSTAINED
+from ebjr_det.tasks import room
+from ebjr_det.types import Model, Output
+
+SLOWEST, FASTEST = 0.01, 1000.0
+WARMUP = 2
+
+
+def demo(
+    config: EvaluateConfig,
+    source: str,
+    out: str | Path,
+    *,
+    threshold: float | None = None,
+    rate: float | None = None,
+    least_score: float = 0.3,
+    side_by_side: bool = False,
+    fps: float | None = None,
+    seconds: float | None = None,
+    limit: int | None = None,
+) -> dict[str, Any]:
+    """Film the live pair: every frame with its answer, who gave it, the deferral score and the cost so far.
+
+    Frames are answered one by one. A time is an image's preprocessing and inference after a warm-up, without
+    decoding and drawing; the teacher's is known from the frames that it answers. Multiply-adds are those
+    that the configuration states, or counted on the first frame. Memory does not grow with the length.
+
+    Args:
+        source: a video file; a folder, file or pattern of pictures, of which one that cannot be decoded is
+            named and left out; or a camera, such as `camera:0`, which Ctrl-C ends.
+        out: an mp4 file in a folder that is there; it appears when it is whole.
+        threshold, rate: as in `predict`.
+        least_score: of the boxes that are drawn.
+        side_by_side: show the teacher's answer to every frame beside the pair's, and so time it on all.
+        fps: frames a second of the result, by default the source's own, 10 of pictures. Frames of a camera
+            keep their times without it.
+        seconds, limit: end after so many seconds or frames.
+
+    Raises:
+        ConfigError: no threshold, or no such number of frames. InvalidInput: a source that cannot be read to
+            its end, frames of several sizes, or no place for the result.
+    """
+    _check_numbers(fps, seconds, limit)
+    scoring, chosen = choose_threshold(config, threshold, rate)
+    taken = Source.of(source)
+    film = place_of(Path(out), taken)
+    first, found = taken.look()
+    if fps is None and found is None:
+        raise ConfigError(f"Expected a frame rate, got none in `{source}`. Give --fps.")
+    speed = found if fps is None else Fraction(fps).limit_denominator(1001)
+    assert speed is not None
+    live = build_live(config, scoring, chosen)
+    scene = _Scene(config, live, least_score, side_by_side, first)
+    ends = _Ends(seconds, limit, speed)
+    _shoot(scene, taken, film, speed, ends, own_times=fps is None)
+    tally, standing = scene.tally, scene.standing(None)
+    return {
+        "frames": tally.frames,
+        "unreadable": len(taken.left_out),
+        "seconds": tally.seconds,
+        "fps": float(speed),
+        "size": list(scene.board.size),
+        "deferred": tally.deferred,
+        "abstained": tally.abstained,
+        "deferral_rate": tally.deferral_rate,
+        "score": live.scoring.name,
+        "threshold": chosen if math.isfinite(chosen) else None,
+        "macs": dict(zip(("pair", "teacher"), standing.macs, strict=True)),
+        "latency_ms": dict(zip(("pair", "teacher"), standing.ms, strict=True)),
+        "out": str(film),
+    }
+
+
+def _check_numbers(fps: float | None, seconds: float | None, limit: int | None) -> None:
+    if fps is not None and not SLOWEST <= fps <= FASTEST:
+        raise ConfigError(f"Expected `fps` to be between {SLOWEST:g} and {FASTEST:g}, got {fps:g}.")
+    if seconds is not None and not 0 < seconds < math.inf:
+        raise ConfigError(f"Expected `seconds` to be a number above 0, got {seconds:g}.")
+    if limit is not None and limit < 1:
+        raise ConfigError(f"Expected a `limit` of at least 1 frame, got {limit}.")
+
+
+@dataclass(frozen=True)
+class _Ends:
+    """When to stop before the source does."""
+
+    seconds: float | None
+    limit: int | None
+    fps: Fraction
+
+    def frames(self, live: bool) -> int | None:
+        """The number of frames to stop at; a camera's are counted by `limit` alone."""
+        timed = [] if live or self.seconds is None else [math.ceil(self.seconds * self.fps)]
+        counts = [*timed, *([] if self.limit is None else [self.limit])]
+        return min(counts, default=None)
+
+
+def _shoot(
+    scene: "_Scene", source: Source, out: Path, fps: Fraction, ends: _Ends, *, own_times: bool
+) -> None:
+    """All frames into the film; Ctrl-C ends a camera's film as if it had been asked for."""
+    from ebjr_det.video import write_video
+
+    with source.open() as footage, write_video(out, scene.board.size, fps) as film:
+        most = ends.frames(footage.live)
+        total = min((count for count in (most, footage.count) if count is not None), default=None)
+        with (
+            _interruptible(footage.live) as interrupted,
+            tqdm(total=total, unit="frame", desc="filming") as bar,
+        ):
+            for at, picture in islice(footage.frames, most):
+                if footage.live and at is not None and ends.seconds is not None and at > ends.seconds:
+                    break
+                film.add(scene.compose(picture, total), at if own_times else None)
+                scene.tally.seconds = float((film.last + 1) / fps)
+                bar.set_postfix_str(scene.tally.in_words, refresh=False)
+                bar.update()
+                if interrupted.is_set():
+                    break
+        if not scene.tally.frames:
+            raise InvalidInput(f"Expected at least one frame of `{source.name}`, got none.")
+
+
+@contextmanager
+def _interruptible(live: bool) -> Iterator[threading.Event]:
+    """An event that the first Ctrl-C sets; the second one interrupts as ever. Only for a live source."""
+    asked = threading.Event()
+    if not live or threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+
+    def ask(*_: Any) -> None:
+        asked.set()
+        signal.signal(signal.SIGINT, before)
+
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@dataclass
+class _Tally:
+    """What the frames so far add up to; `seconds` is the film's length."""
+
+    frames: int = 0
+    deferred: int = 0
+    abstained: int = 0
+    busy: float = 0.0
+    seconds: float = 0.0
+
+    @property
+    def deferral_rate(self) -> float:
+        return self.deferred / max(self.frames, 1)
+
+    @property
+    def in_words(self) -> str:
+        speed = self.frames / max(self.busy, 1e-9)
+        return f"{100 * self.deferral_rate:.1f} % to the teacher, pair {speed:.1f}/s"
+
+
+class _Timed:
+    """A model that keeps the time of its preprocessing and inference."""
+
+    def __init__(self, model: Model) -> None:
+        self.model, self.name = model, model.name
+        self.images, self.busy = 0, 0.0
+
+    def preprocess(self, image: Any) -> Any:
+        start = perf_counter()
+        ready = self.model.preprocess(image)
+        self.busy += perf_counter() - start
+        return ready
+
+    def __call__(self, inputs: Sequence[Any]) -> Output:
+        start = perf_counter()
+        output = self.model(inputs)
+        self.busy += perf_counter() - start
+        self.images += len(inputs)
+        return output
+
+
+class _Scene:
+    """The pair, its teacher under a clock, and the board that its answers are shown on."""
+
+    def __init__(
+        self, config: EvaluateConfig, live: Live, least_score: float, side_by_side: bool, first: Any
+    ) -> None:
+        self.answers, self.named, self.least_score = room(config.task, "answers"), live.named, least_score
+        self.pictures, self.tally = 1 + side_by_side, _Tally()
+        student, teacher = live.joint.student, live.joint.teacher
+        for _ in range(WARMUP):
+            answer = student([student.preprocess(first)]).predictions[0]
+            teacher([teacher.preprocess(first)])
+        stated = config.student.macs, config.teacher.macs
+        self.cost = CostModel(*map(_macs, (student, teacher), stated, (first, first)))
+        self.teacher = _Timed(teacher)
+        self.joint = JointModel(student, self.teacher, live.joint.score, live.joint.threshold)
+        view = self._drawn(first, answer).size
+        self.board = Board(view, self.pictures, live.scoring.name, live.joint.threshold)
+
+    def compose(self, picture: Any, count: int | None) -> Any:
+        """The film's next frame."""
+        start = perf_counter()
+        output = self.joint([picture])
+        self.tally.busy += perf_counter() - start
+        answer, score = output.predictions[0], float(output.decision.scores[0])
+        deferred, abstained = bool(output.decision.defer[0]), score > ABSTAINED / 2
+        self.tally.frames += 1
+        self.tally.deferred += deferred
+        self.tally.abstained += abstained
+        drawn = [self._drawn(picture, answer)]
+        if self.pictures > 1:
+            alone = answer if deferred else self.teacher([self.teacher.preprocess(picture)]).predictions[0]
+            drawn.append(drawn[0] if deferred else self._drawn(picture, alone))
+        moment = Moment(score - ABSTAINED if abstained else score, deferred, abstained)
+        return self.board.compose(drawn, moment, self.standing(count))
+
+    def standing(self, count: int | None) -> Standing:
+        """Means over the frames so far."""
+        tally, teacher = self.tally, self.teacher
+        macs = self.cost.macs(tally.deferral_rate), self.cost.teacher_macs
+        alone = 1e3 * teacher.busy / teacher.images if teacher.images else None
+        return Standing(
+            tally.frames, count, tally.deferral_rate, macs, (1e3 * tally.busy / tally.frames, alone)
+        )
+
+    def _drawn(self, picture: Any, answer: Any) -> Any:
+        side = max(view_for(picture.size, self.pictures))
+        return self.answers.annotate(picture, answer, self.named, self.least_score, side=side)
+
+
+def _macs(model: Model, stated: float | None, picture: Any) -> float:
+    return count_macs(lambda: model([model.preprocess(picture)])) if stated is None else stated

@@ -1,0 +1,80 @@
+"""What the live verbs share: where their settings come from, the threshold, and the pair itself."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ebjr_det.api.routing import Scoring
+from ebjr_det.config import EvaluateConfig, identity, load_config
+from ebjr_det.errors import ConfigError
+from ebjr_det.joint import JointModel
+from ebjr_det.reporting.folder import CONFIG
+from ebjr_det.run_folder import load_analysis
+from ebjr_det.tasks import room
+
+
+@dataclass(frozen=True)
+class Live:
+    """The pair at a threshold, ready to answer.
+
+    Attributes:
+        named: the task's class names, for `answers`.
+        scoring: the deciding score.
+    """
+
+    named: Any
+    scoring: Scoring
+    joint: JointModel
+
+
+def choose_threshold(
+    config: EvaluateConfig, threshold: float | None, rate: float | None
+) -> tuple[Scoring, float]:
+    """The score that decides and its threshold, before any model is built.
+
+    Args:
+        threshold: instead of `router.threshold`.
+        rate: instead of both, the deferral rate that a fitted router's threshold had at its fit.
+
+    Raises:
+        ConfigError: no threshold, or a score that one picture does not have on its own.
+    """
+    scoring = Scoring.of(config.task, config.router).live()
+    chosen = scoring.threshold_for(rate) if rate is not None else threshold
+    chosen = scoring.section.threshold if chosen is None else chosen
+    if chosen is None:
+        raise ConfigError(
+            "Expected a threshold, got none. Give --threshold, set `router.threshold`, name the folder of "
+            "a finished run instead of a configuration, or give a fitted --router and a --rate."
+        )
+    return scoring, chosen
+
+
+def build_live(config: EvaluateConfig, scoring: Scoring, threshold: float) -> Live:
+    """Both models and their classes. Raises EbjrError for whatever is wrong in the configuration."""
+    from ebjr_det.pair import build_models, resolve_device
+
+    device = resolve_device(config.run.device)
+    named = room(config.task, "data").build_named(**dict(config.data))
+    scoring = scoring.of_classes(getattr(named, "class_names", ()))
+    student, teacher = build_models(config, named, device)
+    student = scoring.of_student(student.name).student(student)
+    return Live(named, scoring, JointModel(student, teacher, scoring.score, threshold))
+
+
+def load_settings(source: str | Path, changes: Sequence[str] = ()) -> tuple[EvaluateConfig, float | None]:
+    """A configuration; from the folder of a finished run also the threshold that the run chose.
+
+    Raises:
+        EbjrError: no configuration, or no finished run there.
+    """
+    path = Path(source)
+    if not path.is_dir():
+        return load_config(path, changes), None
+    analysis = load_analysis(path)
+    config = load_config(path / CONFIG, changes)
+    fitted = None if analysis.router is None else analysis.router.sha256
+    if config.router.score != analysis.score or identity(config)["router.file"] != fitted:
+        return config, None
+    return config, analysis.threshold

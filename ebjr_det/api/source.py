@@ -1,0 +1,94 @@
+"""What is filmed, by its name: a video, pictures or a camera; and whether a film may go where it shall."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tqdm.auto import tqdm
+
+from ebjr_det.errors import InvalidInput
+from ebjr_det.files import writable_folder
+from ebjr_det.pictures import SUFFIXES, find_pictures, open_picture
+
+if TYPE_CHECKING:
+    from ebjr_det.video import Footage
+
+PICTURES_FPS = Fraction(10)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A video (one file), pictures (several, or one), or a camera (none), to be opened as often as needed."""
+
+    name: str
+    files: tuple[Path, ...] = ()
+    video: bool = False
+    left_out: set[Path] = field(default_factory=set)
+
+    @classmethod
+    def of(cls, name: str) -> "Source":
+        """What a name means. Raises InvalidInput for nothing."""
+        from ebjr_det.video import is_camera
+
+        path = Path(name)
+        if is_camera(name):
+            return cls(name)
+        if name and path.is_file() and path.suffix.lower() not in SUFFIXES:
+            return cls(name, (path,), video=True)
+        if not (path.exists() or any(sign in name for sign in "*?[")):
+            raise InvalidInput(
+                f"Expected a video, a folder or pattern of pictures, or a camera such as `camera:0`, got "
+                f"`{name}`, which is not there."
+            )
+        return cls(name, tuple(find_pictures([name])))
+
+    @contextmanager
+    def open(self) -> Iterator["Footage"]:
+        """Its frames from the start."""
+        from ebjr_det.video import Footage, open_camera, open_video
+
+        if not self.files:
+            with open_camera(self.name) as footage:
+                yield footage
+        elif self.video:
+            with open_video(self.files[0]) as footage:
+                yield footage
+        else:
+            yield Footage(self._pictures(), PICTURES_FPS, len(self.files))
+
+    def look(self) -> tuple[Any, Fraction | None]:
+        """The first frame and the frame rate."""
+        with self.open() as footage:
+            return next(footage.frames)[1], footage.fps
+
+    def _pictures(self) -> Iterator[tuple[None, Any]]:
+        for path in self.files:
+            try:
+                picture = open_picture(path)
+            except InvalidInput as error:
+                if path not in self.left_out:
+                    self.left_out.add(path)
+                    tqdm.write(f"Left out: {error}", file=sys.stderr)
+                continue
+            yield None, picture
+        if len(self.left_out) == len(self.files):
+            raise InvalidInput(f"Expected a picture that can be decoded, got none among {len(self.files)}.")
+
+
+def place_of(out: Path, source: Source) -> Path:
+    """Where the film goes. Raises InvalidInput where it cannot, or would replace its own source."""
+    if out.suffix.lower() != ".mp4":
+        raise InvalidInput(f"Expected a film's name to end in .mp4, got `{out}`.")
+    if out.is_dir():
+        raise InvalidInput(f"Expected the name of a film, got the folder `{out}`.")
+    if not out.parent.is_dir():
+        raise InvalidInput(f"Expected a folder that is there for `{out}`, got `{out.parent}`. Make it first.")
+    writable_folder(out.parent)
+    if any(os.path.realpath(path) == os.path.realpath(out) for path in source.files):
+        raise InvalidInput(f"Expected another file than the source, got `{out}` for both.")
+    return out

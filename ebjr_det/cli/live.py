@@ -1,0 +1,52 @@
+"""What the commands of the live pair share: options, and the settings behind them."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import rich_click as click
+
+from ebjr_det.cli.conventions import PATH, fitted_router
+
+DEFER = "Defer where score > threshold; by default the configured one."
+OPTIONS = (
+    click.option("--threshold", type=float, help=DEFER),
+    click.option("--router", type=PATH, help="A router that fit-router made. [router.file]"),
+    click.option("--rate", type=float, help="Its threshold for this deferral rate, instead of a threshold."),
+    click.option("--min-score", default=0.3, show_default=True, help="Least score of a drawn box."),
+    click.option("--set", "changes", multiple=True, metavar="A.B=C", help="Change a setting; repeatable."),
+    click.option("--device", help="auto, cpu, cuda, cuda:1 ... [run.device]"),
+)
+
+
+def live_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of a command, in their order."""
+    for option in OPTIONS[::-1]:
+        command = option(command)
+    return command
+
+
+def live_settings(
+    config: Path,
+    threshold: float | None,
+    router: Path | None,
+    rate: float | None,
+    changes: Sequence[str],
+    device: str | None,
+) -> tuple[Any, float | None]:
+    """The settings, and the threshold where the options or a finished run give one.
+
+    Raises:
+        EbjrError: both a threshold and a rate, or settings that are wrong.
+    """
+    from ebjr_det import api
+    from ebjr_det.environment import keep_freed_memory
+    from ebjr_det.errors import ConfigError
+
+    if threshold is not None and rate is not None:
+        raise ConfigError("Expected either a threshold or a rate, got both.")
+    fitted = [] if router is None else fitted_router(router)
+    here = [] if device is None else [f"run.device={device}"]
+    settings, known = api.load_settings(config, [*fitted, *changes, *here])
+    keep_freed_memory()
+    return settings, known if threshold is None else threshold
