@@ -65,11 +65,11 @@ def images(classes=4):
     return ImageSet(tuple("abcdef"), labels, names, pixels.__getitem__)
 
 
-def learner_of(student, teacher, popular=None, classes=4, **loss):
+def learner_of(student, teacher, popular=None, classes=4, popular_share=None, **loss):
     return build_learner(
         classifier(student), images(classes), None, seed=0, augment=STILL,
         loss={"label_smoothing": 0.0, "temperature": 4.0, "distillation": 0.5} | loss,
-        popular=popular, teacher=classifier(teacher),
+        popular=popular, popular_share=popular_share, teacher=classifier(teacher),
     )  # fmt: skip
 
 
@@ -94,17 +94,24 @@ def test_a_classifiers_loss_is_hintons(temperature, share):
 
 
 @pytest.mark.parametrize("temperature", [1.0, 4.0])
-def test_a_specialised_student_learns_the_narrowed_probabilities(temperature):
-    """Softened first, then those of the classes that are not popular added up."""
+@pytest.mark.parametrize("popular_share", [None, 0.9])
+def test_a_specialised_student_learns_the_narrowed_probabilities(temperature, popular_share):
+    """Those of the classes that are not popular added up, weighed by what is shown, then softened."""
     popular = Popular((1, 3), NAMES)
     student, teacher = linear(3, 0), linear(4, 1)
-    learner = learner_of(student, teacher, popular, 3, distillation=1.0, temperature=temperature)
+    learner = learner_of(
+        student, teacher, popular, 3, popular_share, distillation=1.0, temperature=temperature
+    )
     inputs, teachers, labels = batch_of(learner)
     with torch.no_grad():
         found = learner.bench(inputs, teachers, labels)["loss"]
         own, theirs = student(inputs).numpy(), teacher(teachers).numpy()
-    softened = softmax(theirs, temperature)
-    wanted = np.stack([softened[:, 1], softened[:, 3], softened[:, 0] + softened[:, 2]], axis=1)
+    all_four = softmax(theirs)
+    wanted = np.stack([all_four[:, 1], all_four[:, 3], all_four[:, 0] + all_four[:, 2]], axis=1)
+    if popular_share is not None:  # four of the six images are popular
+        wanted *= [0.9 / (4 / 6), 0.9 / (4 / 6), 0.1 / (2 / 6)]
+    wanted **= 1 / temperature
+    wanted /= wanted.sum(axis=1, keepdims=True)
     assert float(found) == pytest.approx(temperature**2 * kl(wanted, softmax(own, temperature)), rel=1e-4)
 
 
