@@ -45,14 +45,18 @@ def main() -> None:
     general = load_config(ROOT / "configs" / "cifar100_densenet.yaml", [f"data.root={args.data}"])
     saved = Saved.make(special, general, writable_folder(out / "logits"))
     for score in SCORES:
-        runs = [saved.replay(name, score, out / f"{name}_{score}") for name in PAIRS]
-        api.traffic(runs, out / f"traffic_{score}", AskedMix(popular=saved.popular, share=SHARE))
+        runs = {name: saved.replay(name, score, out / score / name) for name in PAIRS}
+        asked = AskedMix(popular=saved.popular, share=SHARE)
+        api.traffic([runs["specialised"], runs["general"]], out / f"traffic_{score}", asked)
+        all_told = [runs["specialised told"], runs["general told"]]
+        api.traffic(all_told, out / f"traffic_{score}_told", asked)
     rows = []
     for score in SCORES:
         for other in (True, False):
-            run = saved.replay("specialised", score, out / f"variant_{score}_{other}", other_logit=other)
-            place = out / f"traffic_{run.name}"
-            at = api.traffic([run], place, AskedMix(share=SHARE), replicates=100).report.runs[0].at
+            place = out / f"{score}_{'with' if other else 'without'}_other"
+            run = saved.replay("specialised", score, place, other_logit=other)
+            mix = AskedMix(share=SHARE)
+            at = api.traffic([run], place / "traffic", mix, replicates=100).report.runs[0].at
             cells = (100 * at.joint, 100 * at.deferral_rate, (at.macs or 0) / 1e6)
             rows.append((score, "yes" if other else "no", *(f"{cell:.2f}" for cell in cells)))
     columns = ("score", "sees the logit of other", "accuracy %", "deferred %", "MMACs")
@@ -65,8 +69,8 @@ PAIRS = {
     # name: whose logits student's and teacher's are, and whether the student is the specialised one
     "specialised": ("specialised", "teacher", True),
     "general": ("general", "teacher", False),
-    "specialised_told": ("specialised", "teacher_told", True),
-    "general_told": ("general_told", "teacher_told", False),
+    "specialised told": ("specialised", "teacher_told", True),
+    "general told": ("general_told", "teacher_told", False),
 }
 
 
