@@ -232,10 +232,15 @@ def test_killed_in_the_middle_it_resumes_to_the_identical_result(tmp_path: Path)
     assert not (broken / "parts").exists()
 
 
+def heed_ctrl_c():
+    """A shell starts background jobs deaf to Ctrl-C, and their children with them."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def test_ctrl_c_ends_with_one_line_and_130(tmp_path: Path):
     slow = ["--batch-size", "1", "--set", "run.flush_seconds=0"]
     program = [sys.executable, "-m", "ebjr_det", "evaluate", DIGITS, *slow, "--out", tmp_path / "out"]
-    process = subprocess.Popen(program, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(program, stderr=subprocess.PIPE, text=True, preexec_fn=heed_ctrl_c)
     while not list((tmp_path / "out" / "parts").glob("[0-9]*.npz")) and process.poll() is None:
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)

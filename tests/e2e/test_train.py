@@ -147,10 +147,17 @@ def test_killed_in_the_middle_it_goes_on_to_the_same_weights_and_log(config, tmp
     assert [int(row["step"]) for row in rows] == list(range(25, 301, 25))
 
 
+def heed_ctrl_c():
+    """A shell starts background jobs deaf to Ctrl-C, and their children with them."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def test_ctrl_c_ends_with_one_line_and_130_and_can_go_on(config, tmp_path):
     out = tmp_path / "out"
     command = program(config, out, "schedule.steps=100000", "schedule.save_every=5")
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed_ctrl_c
+    )
     wait_for(out / "state.pt", process)
     process.send_signal(signal.SIGINT)
     printed, err = process.communicate(timeout=300)
