@@ -53,5 +53,6 @@ def _drop_output() -> None:
 
 
 def _fail(message: str, code: int) -> int:
-    print(f"ebjr-det: {' '.join(message.split())}", file=sys.stderr)
+    line = f"ebjr-det: {' '.join(message.split())}\n"
+    print(line, end="", file=sys.stderr)  # in one piece, or the lines of several processes would mix
     return code
