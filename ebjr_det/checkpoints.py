@@ -228,12 +228,13 @@ def check_classes(path: Path, class_names: Sequence[str]) -> None:
     try:
         with safe_open(path, "np") as opened:
             told = (opened.metadata() or {}).get(CLASSES)
-    except SafetensorError:
-        return  # `read_state` says what is wrong with it
-    if told is not None and json.loads(told) != list(class_names):
+        names = None if told is None else json.loads(told)
+    except (SafetensorError, ValueError):
+        return  # `read_state` says what is wrong with it, and foreign metadata say nothing
+    if isinstance(names, list) and names != list(class_names):
         raise CheckpointError(
             f"Expected weights for {_listed(class_names)} in `{path}`, got weights for "
-            f"{_listed(json.loads(told))}. Set `popular`, or the data, to these."
+            f"{_listed(names)}. Set `popular`, or the data, to these."
         )
 
 

@@ -42,9 +42,11 @@ def evaluate(config: EvaluateConfig, out: str | Path, *, resume: bool = False) -
     asked = None if config.traffic is None else AskedMix(**dict(config.traffic))
     pair = Pair.build(config.model_copy(update={"router": router}))
     config = pair.config
+    popular = () if pair.popular is None else pair.popular.names
     if asked is not None:
+        asked.check_classes(pair.data.class_names)
         popular_of_mix(asked, pair.popular, pair.data.class_names)
-    scoring = scoring.of_classes(getattr(pair.data, "class_names", ())).of_student(pair.student.name)
+    scoring = scoring.of_classes(getattr(pair.data, "class_names", ()), popular).of_student(pair.student.name)
     pair = replace(pair, student=scoring.student(pair.student))
     if router.target is not None:
         calibration_size(len(pair.data), router.target.fraction)
@@ -78,7 +80,7 @@ def evaluate(config: EvaluateConfig, out: str | Path, *, resume: bool = False) -
         score_options={scoring.name: router.options} if router.options else {},
         references=tuple(Reference(**dict(section)) for section in config.references),
         class_names=tuple(getattr(pair.data, "class_names", ())),
-        popular=() if pair.popular is None else pair.popular.names,
+        popular=popular,
         router=use,
         unreadable=tuple(sorted(set(pair.data.image_ids) - set(run.image_ids))),
     )

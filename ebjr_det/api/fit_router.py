@@ -67,6 +67,7 @@ class _Source:
     section: RouterSection
     decided: str = ""
     references: tuple[Reference, ...] = ()
+    popular: tuple[str, ...] = ()
 
 
 def fit_router(
@@ -134,8 +135,9 @@ def fit_router_on_run(
     replayed = (Path(run_dir) / CONFIG).read_bytes().startswith(b"replay:")
     first, second = "" if replayed else analysis.student.name, analysis.teacher.name
     source = _Source(
-        run, names, len(names), first, second, analysis.title, section, analysis.score, analysis.references
-    )
+        run, names, len(names), first, second, analysis.title, section, analysis.score, analysis.references,
+        analysis.popular,
+    )  # fmt: skip
     return _fit(source, Path(out), own, report_dir)
 
 
@@ -228,6 +230,7 @@ def _trial(
         replicates=settings.replicates,
         seed=settings.seed,
         class_names=source.class_names,
+        popular=source.popular,
     )
     built, plain = build_report(run, task, analysis), areas.get("none", {})
     return RouterTrial(built, plain, by_rescaling, ends, rescaling, settings.folds)
@@ -254,6 +257,7 @@ def _file(source: _Source, trial: RouterTrial, final: Any, crossed: PairedRun, r
         fingerprints=tuple(router.fingerprints(source.run).tolist()),
         settings=how,
         evidence=trial.evidence(),
+        popular=source.popular,
     )
     return RouterFile(header, score_of(crossed, score), router.student_numbers(rescaled), final.to_arrays())
 

@@ -122,4 +122,5 @@ def settings_of(score: str, section: RouterSection, decided: str) -> tuple[str, 
     """
     base, own = VARIANTS.get(score, (score, {}))
     options = section.options if base == decided else {}
-    return base, {"top_k": section.top_k, "aggregate": section.aggregate, "options": options, **own}
+    how = {"top_k": section.top_k, "aggregate": section.aggregate, "options": options, **own}
+    return base, how if section.other_logit else how | {"other_logit": False}

@@ -53,11 +53,13 @@ def choose_threshold(
 
 def build_live(config: EvaluateConfig, scoring: Scoring, threshold: float) -> Live:
     """Both models and their classes. Raises EbjrError for whatever is wrong in the configuration."""
-    from ebjr_det.pair import build_models, resolve_device
+    from ebjr_det.pair import build_models, popular_of, resolve_device
 
     device = resolve_device(config.run.device)
     named = room(config.task, "data").build_named(**dict(config.data))
-    scoring = scoring.of_classes(getattr(named, "class_names", ()))
+    popular = popular_of(config.student, named)
+    told = () if popular is None else popular.names
+    scoring = scoring.of_classes(getattr(named, "class_names", ()), told)
     student, teacher = build_models(config, named, device)
     student = scoring.of_student(student.name).student(student)
     return Live(named, scoring, JointModel(student, teacher, scoring.score, threshold))

@@ -49,6 +49,14 @@ class AskedMix:
         if self.zipf is not None:
             Mix.of_zipf(self.zipf, [0])
 
+    def check_classes(self, names: Sequence[str]) -> None:
+        """Raises ConfigError where the histogram names a class that is none of these."""
+        strange = next((name for name in self.histogram or {} if name not in names), None)
+        if strange is not None:
+            raise ConfigError(
+                f"Expected a class of the data, got `{strange}`. {did_you_mean(strange, names)}"
+            )
+
     def mix(self, composition: Composition, ranks: Sequence[int]) -> tuple[Mix, str]:
         """The mix of a composition's classes, and its words.
 
@@ -63,11 +71,10 @@ class AskedMix:
             return Mix.of_popular(self.share, composition), popular_text(self.share)
         if self.zipf is not None:
             return Mix.of_zipf(self.zipf, ranks), f"Zipf's law with exponent {self.zipf:g}"
+        self.check_classes(composition.names)
         place = {name: index for index, name in enumerate(composition.names)}
         shares = np.zeros(len(place))
         for name, share in (self.histogram or {}).items():
-            if name not in place:
-                raise ConfigError(f"Expected a class of the data, got `{name}`. {did_you_mean(name, place)}")
             shares[place[name]] = share
         return Mix(shares), f"a stated share of each of {np.count_nonzero(shares)} classes"
 

@@ -62,6 +62,8 @@ def replay(
     """
     if threshold is not None and rates:
         raise ConfigError("Expected either a threshold or rates, got both.")
+    if other_at is not None:
+        _check_other_at(task, other_at, popular)
     cost = cost or CostModel()
     check_costs(cost, references)
     given = {"score": score, "file": None if router is None else str(router)}
@@ -73,8 +75,9 @@ def replay(
     files_of = room(task, "replay")
     others = {one.name: one.file for one in references}
     names = files_of.class_names(**paths)
-    scoring, score = scoring.of_classes(names), scoring.name
     apart = None if popular is None else Popular.of(popular, names)
+    special_names = () if apart is None else apart.names
+    scoring, score = scoring.of_classes(names, special_names), scoring.name
     special = {"popular": popular} | ({"other_at": other_at} if other_at is not None else {})
     run = files_of.load_pair(**paths, scores=scoring.scores_of_raw, others=others, **special)
     run, use = scoring.unseen(scoring.rescaled(run), build_task(task))
@@ -95,7 +98,7 @@ def replay(
         seed=seed,
         references=tuple(Reference(one.name, None, one.macs, one.latency_ms) for one in references),
         class_names=names,
-        popular=() if apart is None else apart.names,
+        popular=special_names,
         router=use,
     )
     clear_replay_folder(out)
@@ -114,6 +117,15 @@ def replay(
     save_run(run, out / RUN)
     save_analysis(out, analysis, text, describe_environment("cpu", seed))
     return report(out)
+
+
+def _check_other_at(task: str, other_at: float, popular: Sequence[str | int] | None) -> None:
+    if task != "detection" or popular is None:
+        raise ConfigError(
+            f"Expected --other-at beside --popular classes of a detector, got {other_at} without them."
+        )
+    if not 0 <= other_at <= 1:
+        raise ConfigError(f"Expected --other-at in [0, 1], got {other_at}.")
 
 
 def name_of(path: Path) -> str:

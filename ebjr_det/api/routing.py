@@ -67,8 +67,10 @@ class Scoring:
                 )
             fitted = room(task, "router").load_router(file.arrays) if file.arrays else None
         name = section.score or (ENERGY if file is None else file.header.score)
-        if file is not None and name == file.header.score:
-            section = parse_section(RouterSection, {**section.model_dump(), **file.header.settings})
+        if file is not None:
+            told = {"other_logit": True} | dict(file.header.settings)
+            told = told if name == file.header.score else {"other_logit": told["other_logit"]}
+            section = parse_section(RouterSection, {**section.model_dump(), **told})
         scoring = cls(task, name, section.model_copy(update={"score": name}), (), file, fitted)
         scoring._check_names()
         return scoring
@@ -94,15 +96,15 @@ class Scoring:
         for known in SCORES:
             self._of_logits(known, Output([None], Logits.one_row(np.zeros((1, 2)))))
 
-    def of_classes(self, class_names: Sequence[str]) -> "Scoring":
-        """The same for data of these classes.
+    def of_classes(self, class_names: Sequence[str], popular: Sequence[str] = ()) -> "Scoring":
+        """The same for data of these classes, and a student that tells only the `popular` ones apart.
 
         Raises:
             ConfigError: the deciding score needs class counts, and nobody knows any for these.
             InvalidInput: a router that was made for others.
         """
         if self.file is not None:
-            check_classes(self.file.header, class_names, str(self.section.file))
+            check_classes(self.file.header, class_names, str(self.section.file), popular)
         scoring = replace(self, class_names=tuple(class_names))
         known = self.fitted is not None or not class_names or room_knows_counts(self._room, class_names)
         if self.name in self._room.NEEDS_ROUTER and not known:
@@ -141,10 +143,11 @@ class Scoring:
         """
         classes = output.logits.values.shape[2]
         single = classes == 1
-        if self.file is not None and not single and self.file.header.classes not in (0, classes):
+        known = 0 if self.file is None or output.abstains is not None else self.file.header.classes
+        if not single and known not in (0, classes):
             raise InvalidInput(
                 f"Expected a router made for the student's {classes} classes, got `{self.section.file}` for "
-                f"{self.file.header.classes}. Fit a router on these classes."
+                f"{known}. Fit a router on these classes."
             )
         named = [name for name, score in SCORES.items() if not (single and score.all_classes)]
         if self.name in SCORES:
@@ -160,8 +163,8 @@ class Scoring:
         return rows | boxes
 
     def scores_of_raw(self, output: Output) -> dict[str, FloatArray]:
-        """The same of answers that `student` has not rescaled."""
-        return self.scores(output if self.fitted is None else self.fitted.rescale(output))
+        """The same of answers that `student` has not changed."""
+        return self.scores(self._changed(output))
 
     def score(self, output: Output) -> FloatArray:
         """The deciding score alone, pictures that the student hands on above all others."""
@@ -178,11 +181,20 @@ class Scoring:
         return found
 
     def student(self, model: Model) -> Model:
-        """The student whose scores are comparable with the teacher's."""
-        return model if self.fitted is None else Changed(model, self.fitted.rescale)
+        """The student as scores look at it: its scores comparable with the teacher's, its logit of "other"
+        left out where the settings say so.
+        """
+        unchanged = self.fitted is None and self.section.other_logit
+        return model if unchanged else Changed(model, self._changed)
+
+    def _changed(self, output: Output) -> Output:
+        logits = output.logits
+        if output.abstains is not None and not self.section.other_logit and logits.values.shape[2] > 1:
+            output = replace(output, logits=Logits(logits.values[:, :, :-1], logits.valid))
+        return output if self.fitted is None else self.fitted.rescale(output)
 
     def rescaled(self, run: PairedRun) -> PairedRun:
-        """A run of answers that `student` has not rescaled, rescaled."""
+        """A run of answers that `student` has not changed, rescaled."""
         if self.fitted is None:
             return run
         return replace(run, student=self.fitted.rescale_records(run.student))
@@ -256,8 +268,6 @@ class Scoring:
     def _of_logits(self, name: str, output: Output) -> FloatArray:
         """A registered score of logits; the options go to the deciding score alone."""
         section, logits = self.section, output.logits
-        if output.abstains is not None and not section.other_logit:
-            logits = Logits(logits.values[:, :, :-1], logits.valid)  # the last one is "other"
         options = section.options if name == self.name else {}
         return deferral_scores(logits, name, top_k=section.top_k, aggregate=section.aggregate, **options)
 

@@ -1,19 +1,23 @@
 """`specialize`: popular classes chosen, a student trained for them, and the configuration of its pair."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import yaml
 
+from ebjr_det.api.mixes import AskedMix, load_histogram
+from ebjr_det.api.routing import Scoring
+from ebjr_det.api.traffic import popular_of_mix
 from ebjr_det.api.train import train
+from ebjr_det.checkpoints import check_classes, find_checkpoint
 from ebjr_det.config import (
     EvaluateConfig,
     SpecializeConfig,
     TrainConfig,
     dump_config,
     load_specialize_config,
-    load_weights,
     parse_config,
     parse_train_config,
 )
@@ -39,14 +43,17 @@ def specialize(config: SpecializeConfig, out: str | Path, *, resume: bool = Fals
         EbjrError: settings, data, weights and `out` are checked before anything is computed.
     """
     data = room(config.task, "data").build_data(**dict(config.data))
-    counts, unit = _counts(config, data)
-    popular = _choose(config, counts, data.class_names)
-    pair_of(config, popular, None)  # before hours of training
-    out = Path(out)
-    _open_folder(out, config, resume)
-    write_text(out / POPULAR, _describe(popular, counts, unit))
+    chosen = _Chosen.of(config, data)
+    popular, out = chosen.popular, Path(out)
+    _check_pair(pair_of(config, popular, None), data.class_names, popular)  # before hours of training
     folder = out / STUDENT
-    trained = train(training_of(config, popular), folder, resume=(folder / CONFIG).is_file())
+
+    def prepare() -> None:
+        _open_folder(out, config, resume)
+        write_text(out / POPULAR, chosen.describe())
+
+    again = (folder / CONFIG).is_file()
+    trained = train(training_of(config, popular), folder, resume=again, prepare=prepare)
     if not trained:  # of several processes the first one writes
         return {}
     write_text(out / PAIR, _short(pair_of(config, popular, trained)))
@@ -84,44 +91,68 @@ def pair_of(config: SpecializeConfig, popular: Popular, trained: dict[str, Any] 
     return parse_config({**own, **config.pair})
 
 
-def _counts(config: SpecializeConfig, data: Any) -> tuple[FloatArray, str]:
-    """[classes] what was seen of each, and what that is."""
-    if config.choose.histogram is None:
-        seen = room(config.task, "popular").class_counts(data)
-        return seen.astype(np.float64), "in the training data"
-    told = load_weights(config.choose.histogram)
-    strange = next((name for name in told if name not in data.class_names), None)
-    if strange is not None:
-        hint = did_you_mean(strange, data.class_names)
-        raise ConfigError(f"Expected classes of the data in the histogram, got `{strange}`. {hint}")
-    if not all(0 <= value < float("inf") for value in told.values()):
-        raise ConfigError(f"Expected counts or shares from 0 in `{config.choose.histogram}`, got others.")
-    return np.array([told.get(name, 0.0) for name in data.class_names]), "in the recorded traffic"
-
-
-def _choose(config: SpecializeConfig, counts: FloatArray, class_names: tuple[str, ...]) -> Popular:
-    choose = config.choose
-    if choose.top is not None:
-        return Popular.top(choose.top, counts, class_names)
-    popular = Popular.of(choose.classes or (), class_names)
-    empty = next((index for index in popular.classes if not counts[index]), None)
-    if empty is not None:
+def _check_pair(pair: EvaluateConfig, class_names: Sequence[str], popular: Popular) -> None:
+    """What `evaluate` would refuse only after the training."""
+    Scoring.of(pair.task, pair.router).live().of_classes(class_names, popular.names)
+    if pair.traffic is not None:
+        asked = AskedMix(**dict(pair.traffic))
+        asked.check_classes(class_names)
+        popular_of_mix(asked, popular, class_names)
+    if pair.teacher.checkpoint is not None:
+        check_classes(find_checkpoint(pair.teacher.checkpoint), class_names)
+    judged_on = room(pair.task, "data").build_data(**dict(pair.data)).class_names
+    if judged_on != class_names:
         raise ConfigError(
-            f"Expected training data of every popular class, got none of `{class_names[empty]}`."
+            f"Expected `pair.data` to have the {len(class_names)} classes of `data`, got {len(judged_on)}, "
+            f"such as {', '.join(judged_on[:3])}."
         )
-    return popular
 
 
-def _describe(popular: Popular, counts: FloatArray, unit: str) -> str:
-    seen = {popular.all_names[index]: float(counts[index]) for index in popular.classes}
-    share = sum(seen.values()) / counts.sum()
-    content = {
-        "popular": list(popular.names),
-        "counted": unit,
-        "counts": seen,
-        "share": round(float(share), 6),
-    }
-    return yaml.dump(content, Dumper=FlatDumper, sort_keys=False)
+class _Chosen(NamedTuple):
+    """The popular classes, how often each class was seen, [classes], and where."""
+
+    popular: Popular
+    counts: FloatArray
+    where: str
+
+    @classmethod
+    def of(cls, config: SpecializeConfig, data: Any) -> "_Chosen":
+        choose, names = config.choose, data.class_names
+        counts = there = room(config.task, "popular").class_counts(data).astype(np.float64)
+        where = "in the training data"
+        if choose.histogram is not None:
+            counts, where = _recorded(Path(choose.histogram), names), "in the recorded traffic"
+        if choose.top is not None:
+            popular = Popular.top(choose.top, counts, names)
+        else:
+            popular = Popular.of(choose.classes or (), names)
+        empty = next((index for index in popular.classes if not there[index]), None)
+        if empty is not None:
+            raise ConfigError(f"Expected training data of every popular class, got none of `{names[empty]}`.")
+        return cls(popular, counts, where)
+
+    def describe(self) -> str:
+        """What `popular.yaml` says."""
+        seen = {self.popular.all_names[index]: float(self.counts[index]) for index in self.popular.classes}
+        content = {
+            "popular": list(self.popular.names),
+            "counted": self.where,
+            "counts": seen,
+            "share": round(float(sum(seen.values()) / self.counts.sum()), 6),
+        }
+        return yaml.dump(content, Dumper=FlatDumper, sort_keys=False)
+
+
+def _recorded(path: Path, class_names: Sequence[str]) -> FloatArray:
+    """[classes] of a histogram file, 0 of those that it leaves out."""
+    told = load_histogram(path)
+    for name, value in told.items():
+        if name not in class_names:
+            hint = did_you_mean(name, class_names)
+            raise ConfigError(f"Expected classes of the data in `{path}`, got `{name}`. {hint}")
+        if not 0 <= value < float("inf"):
+            raise ConfigError(f"Expected counts or shares from 0 in `{path}`, got {value} of `{name}`.")
+    return np.array([told.get(name, 0.0) for name in class_names])
 
 
 def _short(pair: EvaluateConfig) -> str:

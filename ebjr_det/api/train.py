@@ -1,6 +1,6 @@
 """`train`: a network trained on labelled images, for all classes or for the popular ones."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,11 +24,20 @@ from ebjr_det.tasks import room
 ENTRY = "manifest_entry.yaml"
 
 
-def train(config: TrainConfig, out: str | Path, *, resume: bool = False) -> dict[str, Any]:
+def train(
+    config: TrainConfig,
+    out: str | Path,
+    *,
+    resume: bool = False,
+    prepare: Callable[[], None] = lambda: None,
+) -> dict[str, Any]:
     """Train to the end of the schedule; the folder then holds weights, log, its plot and a summary.
 
     Killed at any moment, it goes on with `resume` to the same weights. Several processes that `torchrun`
     starts train one network; the first writes.
+
+    Args:
+        prepare: called in the first process when all is checked, before anything is written.
 
     Raises:
         EbjrError: settings, data, weights and `out` are checked before anything is computed.
@@ -43,6 +52,7 @@ def train(config: TrainConfig, out: str | Path, *, resume: bool = False) -> dict
     training, folder = _Training.build(config, ranks.device), Path(out)
     trainer = Trainer(training.learner, config.schedule, folder, ranks)
     if ranks.first:
+        prepare()
         _open_folder(folder, config, resume)
     ranks.wait()
     started = monotonic()

@@ -144,6 +144,7 @@ def write_figures(report: Report, out: Path) -> dict[str, Path]:
         score=report.curve.score,
         formula=analysis.formula,
         title=analysis.title,
+        handed_on=report.run.abstains,
     )
     return figures
 

@@ -40,6 +40,7 @@ def write_histogram_figure(
     score: str,
     formula: str,
     title: str,
+    handed_on: NDArray[np.bool_] | None = None,
 ) -> list[Path]:
     """Deferral scores of the images that need the teacher, and of the others.
 
@@ -53,6 +54,8 @@ def write_histogram_figure(
         groups: which images need the teacher.
         threshold: scores strictly above it go to the teacher; outside all bins it is told in words.
         score, formula: what `values` are; both name the x axis.
+        handed_on: [images] which a specialised student hands on, far above the others: they are told in words
+            and not drawn, unless there are no others.
 
     Raises:
         InvalidInput: no images, a NaN, or lengths that differ.
@@ -63,10 +66,11 @@ def write_histogram_figure(
             f"{list(values.shape)} and {list(groups.needy.shape)}, threshold {threshold}."
         )
     defer = values > threshold
+    apart = np.zeros(len(values), dtype=bool) if handed_on is None or handed_on.all() else handed_on
     with matplotlib.style.context(["default", STYLE]):
         figure, axes = new_figure(title, 3.8)
         axes.set_xlabel(f"{score} = {formula}   (higher: more doubt)")
-        labels = _draw_groups(axes, values, groups)
+        labels = _draw_groups(axes, values[~apart], groups._replace(needy=groups.needy[~apart]))
         low, high = axes.get_xlim()
         text = f"threshold {threshold:.4g}".replace("-", "\u2212").replace("inf", "\u221e")
         if low < threshold < high:
@@ -75,12 +79,16 @@ def write_histogram_figure(
         else:
             place = "goes to the teacher" if defer.all() else "stays with the student"
             text += ", out of sight" if 0 < defer.sum() < len(defer) else f": every image {place}"
+            if apart.any() and defer.any() and not (defer & ~apart).any():
+                text = "threshold above all of these"
         x = np.full(12, threshold if low < threshold < high else (low + high) / 2)
         labels.insert(0, Label(text, np.column_stack([x, np.linspace(0.95, 0.6, 12) * axes.get_ylim()[1]])))
         for words, part, end, side in (
-            ("\u2190 stays with the student", ~defer, 0, "left"),
-            ("sent to the teacher \u2192", defer, 1, "right"),
+            ("\u2190 stays with the student{}", ~defer, 0, "left"),
+            ("sent to the teacher{} \u2192", defer, 1, "right"),
         ):
+            other = (part & apart).sum()
+            words = words.format(f", {other:,} of them as other, not drawn" if other else "")
             words += f"\n{_images(part)} ({100 * part.mean():.1f} %)"
             words += f", {groups.need} on {(part & groups.needy).sum():,}" if part.any() else ""
             axes.text(end, 1.02, words, ha=side, va="bottom", transform=axes.transAxes, linespacing=1.4)

@@ -7,6 +7,7 @@ from ebjr_det.reporting.notation import Shown, Unit, interval_text, number
 from ebjr_det.reporting.report import Report, area_of
 from ebjr_det.reporting.rivals import HULL, margin_cells, margin_columns
 from ebjr_det.reporting.table import Table
+from ebjr_det.router import ABSTAINED
 
 COIN_TO_ORACLE = "coin to oracle %"
 
@@ -98,7 +99,13 @@ def points_table(report: Report) -> Table:
             ]
         )
     columns = ["deferred %", "threshold", quality, unit.name, "ms expected", "G %", *lines]
-    return Table(f"Operating points of {report.curve.score}", columns, rows)
+    abstains, caption = report.run.abstains, ""
+    if abstains is not None and abstains.any():
+        caption = (
+            f"{abstains.sum():,} images were handed on as other: {ABSTAINED:,.0f} is added to their scores, "
+            "so that they go to the teacher first; a threshold of that order lies above all other images"
+        )
+    return Table(f"Operating points of {report.curve.score}", columns, rows, caption)
 
 
 def scores_table(report: Report) -> Table:

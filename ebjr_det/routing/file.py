@@ -27,9 +27,11 @@ class RouterHeader:
     """What a router is, in words and plain numbers.
 
     Attributes:
-        score: the deferral score that decides; `settings`: `top_k` and `aggregate` of a score of logits.
+        score: the deferral score that decides; `settings`: all that turns logits into it, as a
+            `RouterSection` has it.
         rescaling: how the student's scores come on the teacher's scale.
-        classes: how many the student tells apart, 0 where that is unknown; `class_names` where they have any.
+        classes: how many the data have, 0 where that is unknown; `class_names` where they have any;
+            `popular`: those that a specialised student tells apart.
         student, teacher: names of the models.
         image_ids: of the pictures that were fitted on; `fingerprints`: of each, see
             `drift.shared_images`.
@@ -49,6 +51,7 @@ class RouterHeader:
     fingerprints: tuple[float, ...]
     settings: Mapping[str, Any] = field(default_factory=dict)
     evidence: Mapping[str, Any] = field(default_factory=dict)
+    popular: tuple[str, ...] = ()
     version: int = VERSION
 
 
@@ -129,10 +132,13 @@ def _read(path: Path) -> tuple[dict[str, NDArray[Any]], RouterHeader]:
         raise InvalidInput(f"Expected a router's header in `{path}`, got: {first_line(error)}.") from error
 
 
-def check_classes(header: RouterHeader, class_names: Sequence[str], where: str) -> None:
-    """Raises InvalidInput where a router was fitted on other classes than these."""
+def check_classes(
+    header: RouterHeader, class_names: Sequence[str], where: str, popular: Sequence[str] = ()
+) -> None:
+    """Raises InvalidInput where a router was fitted on other classes, or popular classes, than these."""
     names = tuple(class_names)
-    if names and header.class_names and names != header.class_names:
+    told = [own for own in (names, header.class_names) if own != tuple(map(str, range(len(own))))]
+    if len(told) == 2 and names != header.class_names:  # indices alone are no names
         strange = sorted(set(names) ^ set(header.class_names))
         got = f"`{strange[0]}` in one of them only" if strange else "another order"
         raise InvalidInput(
@@ -144,3 +150,13 @@ def check_classes(header: RouterHeader, class_names: Sequence[str], where: str) 
             f"Expected a router made for the {len(names)} classes of the data, got `{where}` for "
             f"{header.classes}. Fit a router on these classes."
         )
+    if [*map(names.index, popular)] != [*map(header.class_names.index, header.popular)]:
+        raise InvalidInput(
+            f"Expected a router made for a student of {_told(popular)}, got `{where}` for one of "
+            f"{_told(header.popular)}. Fit a router for this student."
+        )
+
+
+def _told(popular: Sequence[str]) -> str:
+    few = ", ".join(popular[:4]) + ", ..." * (len(popular) > 4)
+    return f"{len(popular)} popular classes ({few})" if popular else "all classes"

@@ -275,7 +275,7 @@ def test_a_run_without_class_names_can_be_fitted_on(tmp_path, classifiers, comma
     args = [*classifiers(range(60), 1), "--bootstrap", 5, "--out", run]
     assert command("replay", "classification", *args) == 0
     assert command("fit-router", "run", run, *QUICK, "--out", tmp_path / "r.safetensors") == 0
-    assert RouterFile.load(tmp_path / "r.safetensors").header.classes == 0
+    assert RouterFile.load(tmp_path / "r.safetensors").header.classes == 5
 
 
 def test_a_report_that_cannot_be_written_leaves_no_router(fitted_on, tmp_path, command, capsys):

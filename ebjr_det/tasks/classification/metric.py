@@ -23,9 +23,10 @@ class Accuracy:
     def match(self, predictions: Sequence[Any], targets: Sequence[Any]) -> Matches:
         """Columns `correct` and `top5_correct`, bool [images], and the classes: `label`, `predicted`.
 
-        A specialised student's vector is longer by a last entry, "other", which is right for no label. The
-        predicted class is the first of the largest logits; an image is right in the top 5 when fewer
-        than five classes have a larger logit, or an equal one at a smaller index.
+        A specialised student's vector is longer by a last entry, "other", which is right for no label, and is
+        -inf for every class that it does not tell apart. The predicted class is the first of the largest
+        logits; an image is right in the top 5 when its class has a logit above -inf and fewer than five
+        classes have a larger one, or an equal one at a smaller index.
 
         Raises:
             InvalidInput: a label that is no class of the logits.
@@ -41,7 +42,7 @@ class Accuracy:
         ahead = ((logits > own) | ((logits == own) & earlier)).sum(axis=1)
         return {
             "correct": ahead == 0,
-            "top5_correct": ahead < TOP_K,
+            "top5_correct": (ahead < TOP_K) & (own[:, 0] > -np.inf),
             "label": labels.astype(np.int32),
             "predicted": logits.argmax(axis=1).astype(np.int32),
         }

@@ -40,11 +40,14 @@ def class_counts(data: DetectionSet) -> NDArray[np.intp]:
     return np.bincount(np.concatenate(shown), minlength=len(data.class_names))
 
 
-def widen_results(own: Results, popular: Popular) -> Results:
-    """One image's entries of a result file of the student's classes, those of popular classes among all."""
+def widen_results(own: Results, popular: Popular, other_at: float) -> tuple[Results, bool]:
+    """One image's entries of a result file of the student's classes: those of popular classes among all
+    classes, and whether the student abstains, as in `widen`.
+    """
     kept = own.labels < popular.other
     classes = np.array(popular.classes, dtype=np.intp)
-    return Results(own.boxes[kept], own.scores[kept], classes[own.labels[kept]])
+    popular_ones = Results(own.boxes[kept], own.scores[kept], classes[own.labels[kept]])
+    return popular_ones, bool((own.scores[~kept] >= other_at).any())
 
 
 def widen(output: Output, popular: Popular, other_at: float) -> Output:
@@ -67,7 +70,8 @@ def widen(output: Output, popular: Popular, other_at: float) -> Output:
             )
         )  # fmt: skip
         kept.append(output.logits.values[image, : len(boxes)][own])
-    values = np.zeros((len(kept), max(1, *map(len, kept)), popular.other + 1), dtype=np.float32)
+    shape = len(kept), max(map(len, kept), default=0) or 1, popular.other + 1
+    values = np.zeros(shape, dtype=output.logits.values.dtype)
     valid = np.zeros(values.shape[:2], dtype=bool)
     for image, rows in enumerate(kept):
         values[image, : len(rows)], valid[image, : len(rows)] = rows, True

@@ -11,7 +11,7 @@ from ebjr_det.popular import Popular
 from ebjr_det.tasks.detection.annotations import Results, load_annotations, load_results
 from ebjr_det.tasks.detection.features import features_of
 from ebjr_det.tasks.detection.metric import AveragePrecision, match_records
-from ebjr_det.tasks.detection.popular import OTHER_AT, narrow_annotations, widen, widen_results
+from ebjr_det.tasks.detection.popular import OTHER_AT, narrow_annotations, widen_results
 from ebjr_det.types import Detections, FloatArray, Logits, Output, PairedRun
 
 ROWS = 100  # boxes of an image that a score sees
@@ -51,12 +51,11 @@ def load_pair(
     further = {name: load_results(path, truth) for name, path in others.items()}
     apart = None if popular is None else Popular.of(popular, truth.class_names)
     first = load_results(student, truth if apart is None else narrow_annotations(truth, apart))
-    outputs = [output_of(first[at : at + CHUNK]) for at in range(0, len(first), CHUNK)]
     abstains = None
     if apart is not None:
-        outputs = [widen(output, apart, other_at) for output in outputs]
-        first = tuple(widen_results(own, apart) for own in first)
-        abstains = np.concatenate([np.asarray(output.abstains) for output in outputs])
+        widened = [widen_results(own, apart, other_at) for own in first]
+        first, abstains = tuple(own for own, _ in widened), np.array([handed_on for _, handed_on in widened])
+    outputs = [output_of(first[at : at + CHUNK]) for at in range(0, len(first), CHUNK)]
     chunks = [scores(output) for output in outputs]
     classes = len(truth.category_ids)
     return PairedRun(
