@@ -44,7 +44,7 @@ TRAINING = {
     "one number as a scale": ("augment.scale=[2.0]", "augment.scale"),
     "weights that are not there": ("initial=nowhere.safetensors", "nowhere.safetensors"),
     "another library": ("model={arch: torchvision/ssdlite320_mobilenet_v3_large}", "effdet/NAME"),
-    "another task": ("task=classification", "task"),
+    "another task": ("task=classification", "model.image_size"),
     "validation of other classes": (
         "validation={dataset: coco, annotations: truth.json, images: pictures}",
         "classes of `data`",

@@ -40,7 +40,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def energies(pictures: Path) -> np.ndarray:
     """The student's energies of the pictures, computed apart from the command."""
-    section = {k: v for k, v in load_config(QUICKSTART).student if k != "macs"}
+    section = load_config(QUICKSTART).student.built()
     student = build_model(build_named("digit_scenes", split="test"), **section)
     scenes = [Image.open(pictures / f"scene {index}.png").convert("RGB") for index in range(COUNT)]
     return deferral_scores(student([student.preprocess(s) for s in scenes]).logits, "free_energy", top_k=10)
