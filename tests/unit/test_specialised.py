@@ -1,4 +1,4 @@
-"""A specialised student's answers among all classes: by loops of their own, and as scores, records, figures."""
+"""A specialised student's answers among all classes: by loops of their own, as scores and records see them."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -73,7 +73,9 @@ def test_a_class_that_the_student_does_not_tell_apart_is_never_right():
     wide = classifier.widen(Output(list(own), Logits.one_row(own)), POPULAR)
     matched = Accuracy().match(wide.predictions, labels)
     popular = np.isin(labels, POPULAR.classes)
-    np.testing.assert_array_equal(matched["top5_correct"], popular)  # four classes are known, so all in the top 5
+    np.testing.assert_array_equal(
+        matched["top5_correct"], popular
+    )  # four classes are known, so all in the top 5
     assert not matched["correct"][~popular].any()
     right = np.array([NAMES[label] == POPULAR.class_names[own[i].argmax()] for i, label in enumerate(labels)])
     np.testing.assert_array_equal(matched["correct"], right)
