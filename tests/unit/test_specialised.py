@@ -1,4 +1,4 @@
-"""A specialised student's answers among all classes: by loops of their own, as scores and records see them."""
+"""A specialised student's answers among all classes, by loops of their own."""
 
 from dataclasses import replace
 from pathlib import Path
