@@ -9,6 +9,7 @@ from PIL import Image
 from scipy.special import softmax
 
 from ebjr_det.pictures import with_strip
+from ebjr_det.popular import OTHER
 from ebjr_det.tasks.classification.data import ImageSet
 
 COLOR = "#444444"
@@ -17,7 +18,7 @@ COLOR = "#444444"
 def annotate(
     picture: Any, answer: NDArray[Any], named: ImageSet, least_score: float, *, side: int = 0
 ) -> Any:
-    """The picture under the predicted class and its probability.
+    """The picture under the predicted class, or "other", and its probability.
 
     Args:
         side: of the picture's longer side in pixels; by default as it is.
@@ -26,12 +27,19 @@ def annotate(
     if scale not in (0, 1):
         size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
         picture = picture.resize(size, Image.Resampling.BICUBIC)
-    best = int(np.argmax(answer))
-    return with_strip(picture, f"class {best}: {softmax(answer.astype(np.float64))[best]:.3f}", COLOR)
+    best, probability = _best(answer)
+    name = OTHER if best == named.num_classes else f"class {best}"
+    return with_strip(picture, f"{name}: {probability:.3f}", COLOR)
 
 
 def to_entries(answer: NDArray[Any], image_id: int, named: ImageSet) -> Iterator[dict[str, Any]]:
-    """The predicted class."""
+    """The predicted class, None where a specialised student alone says "other"."""
+    best, probability = _best(answer)
+    category = None if best == named.num_classes else best
+    yield {"image_id": image_id, "category_id": category, "score": probability}
+
+
+def _best(answer: NDArray[Any]) -> tuple[int, float]:
+    """The largest logit's index, and its probability."""
     best = int(np.argmax(answer))
-    probability = float(softmax(answer.astype(np.float64))[best])
-    yield {"image_id": image_id, "category_id": best, "score": probability}
+    return best, float(softmax(answer.astype(np.float64))[best])
