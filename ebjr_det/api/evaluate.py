@@ -7,7 +7,7 @@ from shutil import rmtree
 
 from ebjr_det.api.mixes import AskedMix
 from ebjr_det.api.report import Result, report
-from ebjr_det.api.routing import DEFAULT_RATE, Scoring, at_rate
+from ebjr_det.api.routing import Scoring, at_rate, default_rate
 from ebjr_det.api.traffic import popular_of_mix, traffic
 from ebjr_det.calibration import Target, calibration_size, choose, split
 from ebjr_det.config import EvaluateConfig, RouterSection, dump_config
@@ -59,7 +59,7 @@ def evaluate(config: EvaluateConfig, out: str | Path, *, resume: bool = False) -
     times: Mapping[str, Latency] = {}
     live_rate = None
     if target is not None and target.kind == "latency_ms":
-        times, live_rate = pair.measure(unseen, score, at_rate(unseen, scoring.name, DEFAULT_RATE))
+        times, live_rate = pair.measure(unseen, score, at_rate(unseen, scoring.name, default_rate(unseen)))
         cost = with_latency(cost, times)
     reported, decision, calibration = _decide(unseen, pair.task, config, target, cost)
     if config.latency.measure:
@@ -111,7 +111,7 @@ def _decide(
     router, name = config.router, config.router.score or ENERGY
     if target is None or router.target is None:
         if router.threshold is None:
-            return run, at_rate(run, name, DEFAULT_RATE), None
+            return run, at_rate(run, name, default_rate(run)), None
         return run, decide(score_of(run, name), router.threshold), None
     first, rest = split(run, router.target.fraction, config.run.seed)
     chosen_on, reported = select(run, task, first), select(run, task, rest)

@@ -23,7 +23,7 @@ from ebjr_det.api.fit_settings import FitSettings as FitSettings
 from ebjr_det.api.references import check_costs
 from ebjr_det.api.replay import name_of
 from ebjr_det.api.report import report as write_report_of
-from ebjr_det.api.routing import DEFAULT_RATE, Scoring, at_rate
+from ebjr_det.api.routing import Scoring, at_rate, default_rate
 from ebjr_det.config import RouterSection, load_score_settings
 from ebjr_det.cost import CostModel
 from ebjr_det.environment import describe_environment
@@ -221,7 +221,7 @@ def _trial(
         title=f"Out of fold: {source.title}" + " (classes weighted)" * bool(settings.class_weights),
         score=score,
         formula=_formula(score, run.task),
-        threshold=at_rate(run, score, settings.rates[0] if settings.rates else DEFAULT_RATE).threshold,
+        threshold=at_rate(run, score, settings.rates[0] if settings.rates else default_rate(run)).threshold,
         rates=settings.rates or None,
         references=source.references,
         student=Profile(source.student or "student"),

@@ -8,7 +8,7 @@ import yaml
 
 from ebjr_det.api.references import ReferenceFile, check_costs
 from ebjr_det.api.report import Result, report
-from ebjr_det.api.routing import DEFAULT_RATE, Scoring, at_rate
+from ebjr_det.api.routing import Scoring, at_rate, default_rate
 from ebjr_det.config import RouterSection, parse_section
 from ebjr_det.cost import CostModel
 from ebjr_det.environment import describe_environment
@@ -45,7 +45,8 @@ def replay(
 ) -> Result:
     """The whole analysis from saved outputs of any two models, no model needed.
 
-    The chosen point is that of `threshold`, else of the first of `rates`, else of a deferral rate of 0.3.
+    The chosen point is that of `threshold`, else of the first of `rates`, else that of
+    `routing.default_rate`.
 
     Args:
         task: a registered task; `files`: what its `replay.load_pair` reads, by name.
@@ -82,7 +83,7 @@ def replay(
     run = files_of.load_pair(**paths, scores=scoring.scores_of_raw, others=others, **special)
     run, use = scoring.unseen(scoring.rescaled(run), build_task(task))
     run = scoring.with_set(run)
-    rate = rates[0] if rates else DEFAULT_RATE
+    rate = rates[0] if rates else default_rate(run)
     values = score_of(run, score)
     decision = at_rate(run, score, rate) if threshold is None else decide(values, threshold)
     analysis = Analysis(

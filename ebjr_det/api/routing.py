@@ -277,6 +277,15 @@ def room_knows_counts(router: ModuleType, class_names: Sequence[str]) -> bool:
     return hasattr(router, "published") and router.published(class_names) is not None
 
 
+def default_rate(run: PairedRun) -> float:
+    """What is deferred where nothing is asked for: 0.3 of the images that the student answers itself.
+
+    A specialised student's "other" all goes to the teacher.
+    """
+    handed_on = 0.0 if run.abstains is None else float(run.abstains.mean())
+    return handed_on + DEFAULT_RATE * (1 - handed_on)
+
+
 def at_rate(run: PairedRun, score: str, rate: float) -> RouterDecision:
     """The decision that defers at most a share of the images; needs no label.
 

@@ -104,10 +104,10 @@ class TargetSection(BaseSection):
 class RouterSection(BaseSection):
     """Which score decides, and where: a fixed threshold or a calibrated target, not both.
 
-    With neither, the threshold defers 30 % of the images, a choice that needs no label. `file` is a fitted
-    router; without a `score` its own decides, or without a router the paper's energy. `top_k` and `aggregate`
-    turn the scores of an image's boxes into one; a classification has one row, which is it. `other_logit`:
-    whether the scores of a specialised student see its logit of "other" too.
+    With neither, the threshold defers 30 % of the images that the student does not hand on by itself, which
+    needs no label. `file` is a fitted router; without a `score` its own decides, or without a router the
+    paper's energy. `top_k` and `aggregate` turn the scores of an image's boxes into one; a classification has
+    one row, which is it. `other_logit`: whether the scores of a specialised student see its logit of "other".
     """
 
     file: str | None = None

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ebjr_det.api.routing import Scoring
+from ebjr_det.api.routing import DEFAULT_RATE, Scoring, at_rate, default_rate
 from ebjr_det.checkpoints import check_classes
 from ebjr_det.config import RouterSection
 from ebjr_det.errors import CheckpointError, InvalidInput
@@ -20,7 +20,7 @@ from ebjr_det.tasks.classification import popular as classifier
 from ebjr_det.tasks.classification.metric import Accuracy
 from ebjr_det.tasks.detection import popular as detector
 from ebjr_det.tasks.detection.annotations import Annotations, Results, Truth
-from ebjr_det.types import Detections, Logits, Output
+from ebjr_det.types import Detections, Logits, Output, PairedRun
 
 NAMES = ("ant", "bee", "cow", "dog", "elk", "fox", "gnu")
 POPULAR = Popular((1, 4, 5), NAMES)
@@ -267,3 +267,14 @@ def test_the_histogram_shows_the_others_and_tells_how_many_were_handed_on(tmp_pa
 
 def test_the_histogram_of_nothing_but_other_is_drawn_all_the_same(tmp_path):
     assert "not drawn" not in drawn(tmp_path, 0.0, np.ones(20, bool))
+
+
+def test_by_default_all_that_is_other_is_deferred_and_three_in_ten_of_the_rest():
+    abstains = np.arange(50) < 20
+    scores = {"free_energy": np.random.default_rng(0).normal(size=50)}
+    records = {"correct": abstains, "top5_correct": abstains}
+    run = PairedRun("classification", tuple(map(str, range(50))), scores, records, records, abstains=abstains)
+    defer = at_rate(run, "free_energy", default_rate(run)).defer
+    assert defer[abstains].all()
+    assert defer[~abstains].sum() == 9
+    assert default_rate(replace(run, abstains=None)) == DEFAULT_RATE == 0.3
