@@ -6,9 +6,9 @@ summary is there only beside the records that it sums up.
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from ebjr_det.config import EvaluateConfig, dump_config, identity, load_config
+from ebjr_det.config import BaseSection, EvaluateConfig, dump_config, identity, load_config
 from ebjr_det.errors import ConfigError, EbjrError, InvalidInput, first_line
 from ebjr_det.files import existing_file, writable_folder, write_text
 from ebjr_det.loader import Images
@@ -20,16 +20,13 @@ from ebjr_det.tasks import build_task
 from ebjr_det.tradeoff import score_of
 from ebjr_det.types import PairedRun
 
+Settings = TypeVar("Settings", bound=BaseSection)
+
 
 def open_folder(out: Path, config: EvaluateConfig, resume: bool) -> None:
     """A new run folder, or with `resume` one whose records another such run would repeat."""
-    writable_folder(out)
-    path = out / CONFIG
-    if path.is_file():
-        if not resume:
-            raise ConfigError(
-                f"Expected an empty --out, got a run in `{out}`. Add --resume to go on with it."
-            )
+    if not _begun(out, config, resume):
+        path = out / CONFIG
         before, now = identity(load_config(path)), identity(config)
         if before != now:
             other = next(key for key in now if before[key] != now[key])
@@ -37,10 +34,33 @@ def open_folder(out: Path, config: EvaluateConfig, resume: bool) -> None:
                 f"Expected `{other}` as in the run that `{out}` holds, {before[other]}, got {now[other]}. "
                 "Choose another --out."
             )
-    elif any(not entry.name.startswith(".") for entry in out.iterdir()):
+
+
+def open_training(out: Path, config: Settings, resume: bool, load: Callable[[Path], Settings]) -> None:
+    """A new folder for a training, or with `resume` that of one with the same settings.
+
+    Args:
+        load: reads the settings that the folder holds.
+    """
+    if not _begun(out, config, resume) and load(out / CONFIG) != config:
+        raise ConfigError(
+            f"Expected the settings of the training in `{out}`, got others. Choose another --out."
+        )
+
+
+def _begun(out: Path, config: BaseSection, resume: bool) -> bool:
+    """Whether the folder was empty, and now has the settings; False where it holds a run to go on with."""
+    path = writable_folder(out) / CONFIG
+    if path.is_file():
+        if not resume:
+            raise ConfigError(
+                f"Expected an empty --out, got a run in `{out}`. Add --resume to go on with it."
+            )
+        return False
+    if any(not entry.name.startswith(".") for entry in out.iterdir()):
         raise ConfigError(f"Expected an empty --out, got files in `{out}`.")
-    else:
-        write_text(path, dump_config(config))
+    write_text(path, dump_config(config))
+    return True
 
 
 def finished_run(out: Path, images: Images, start: Callable[[PartStore], PairedRun]) -> PairedRun:

@@ -16,16 +16,16 @@ from ebjr_det.config import (
     EvaluateConfig,
     SpecializeConfig,
     TrainConfig,
-    dump_config,
     load_specialize_config,
     parse_config,
     parse_train_config,
 )
 from ebjr_det.errors import ConfigError, did_you_mean
-from ebjr_det.files import writable_folder, write_text
+from ebjr_det.files import write_text
 from ebjr_det.plain_yaml import FlatDumper
 from ebjr_det.popular import Popular
 from ebjr_det.reporting.folder import CONFIG, SUMMARY, to_json
+from ebjr_det.run_folder import open_training
 from ebjr_det.tasks import room
 from ebjr_det.types import FloatArray
 
@@ -49,7 +49,7 @@ def specialize(config: SpecializeConfig, out: str | Path, *, resume: bool = Fals
     folder = out / STUDENT
 
     def prepare() -> None:
-        _open_folder(out, config, resume)
+        open_training(out, config, resume, load_specialize_config)
         write_text(out / POPULAR, chosen.describe())
 
     again = (folder / CONFIG).is_file()
@@ -159,15 +159,3 @@ def _short(pair: EvaluateConfig) -> str:
     """The configuration without what is as by default."""
     content = {"task": pair.task} | pair.model_dump(exclude_defaults=True)
     return yaml.dump(content, Dumper=FlatDumper, sort_keys=False)
-
-
-def _open_folder(out: Path, config: SpecializeConfig, resume: bool) -> None:
-    path = writable_folder(out) / CONFIG
-    if not path.is_file():
-        if any(not entry.name.startswith(".") for entry in out.iterdir()):
-            raise ConfigError(f"Expected an empty --out, got files in `{out}`.")
-        write_text(path, dump_config(config))
-    elif not resume:
-        raise ConfigError(f"Expected an empty --out, got a run in `{out}`. Add --resume to go on with it.")
-    elif load_specialize_config(path) != config:
-        raise ConfigError(f"Expected the settings of the run in `{out}`, got others. Choose another --out.")

@@ -10,15 +10,16 @@ from typing import Any
 import yaml
 
 from ebjr_det.checkpoints import find_checkpoint, load_fitting, read_state
-from ebjr_det.config import TrainConfig, dump_config, load_train_config
+from ebjr_det.config import TrainConfig, load_train_config
 from ebjr_det.cost import count_macs
 from ebjr_det.environment import describe_environment
 from ebjr_det.errors import ConfigError
-from ebjr_det.files import checksum, writable_folder, write_text
+from ebjr_det.files import checksum, write_text
 from ebjr_det.plain_yaml import FlatDumper
 from ebjr_det.popular import Popular
-from ebjr_det.reporting.folder import CONFIG, ENVIRONMENT, SUMMARY, to_json
+from ebjr_det.reporting.folder import ENVIRONMENT, SUMMARY, to_json
 from ebjr_det.reporting.training import write_training_figure
+from ebjr_det.run_folder import open_training
 from ebjr_det.tasks import room
 
 ENTRY = "manifest_entry.yaml"
@@ -53,7 +54,7 @@ def train(
     trainer = Trainer(training.learner, config.schedule, folder, ranks)
     if ranks.first:
         prepare()
-        _open_folder(folder, config, resume)
+        open_training(folder, config, resume, load_train_config)
     ranks.wait()
     started = monotonic()
     trainer.run()
@@ -179,19 +180,3 @@ def _check_board(config: TrainConfig) -> None:
             "Expected the package tensorboard for `schedule.tensorboard`, got none. "
             "Run: pip install tensorboard."
         )
-
-
-def _open_folder(out: Path, config: TrainConfig, resume: bool) -> Path:
-    """A new folder, or with `resume` that of the same training."""
-    path = writable_folder(out) / CONFIG
-    if not path.is_file():
-        if any(not entry.name.startswith(".") for entry in out.iterdir()):
-            raise ConfigError(f"Expected an empty --out, got files in `{out}`.")
-        write_text(path, dump_config(config))
-    elif not resume:
-        raise ConfigError(f"Expected an empty --out, got a run in `{out}`. Add --resume to go on with it.")
-    elif load_train_config(path) != config:
-        raise ConfigError(
-            f"Expected the settings of the training in `{out}`, got others. Choose another --out."
-        )
-    return out

@@ -12,12 +12,13 @@ from ebjr_det.config.loading import (
     parse_section,
     parse_train_config,
 )
-from ebjr_det.config.sections import CONFIGS, EvaluateConfig, ModelSection, RouterSection
+from ebjr_det.config.sections import CONFIGS, BaseSection, EvaluateConfig, ModelSection, RouterSection
 from ebjr_det.config.specialize import SpecializeConfig
 from ebjr_det.config.training import ScheduleSection, TrainConfig
 
 __all__ = [
     "CONFIGS",
+    "BaseSection",
     "EvaluateConfig",
     "ModelSection",
     "RouterSection",
