@@ -44,6 +44,8 @@ TURNS = {
     -180: Image.Transpose.ROTATE_180,
     -90: Image.Transpose.ROTATE_270,
 }
+LETTERS = {"ansi", "bintext", "idf", "xbin"}
+"""Codecs that draw a text file's letters, whatever it says."""
 TELL_THEIR_LENGTH = {"mov", "matroska", "avi"}
 BT709 = 1
 
@@ -114,9 +116,10 @@ def open_camera(name: str) -> Iterator[Footage]:
 
 
 def _pictures_of(container: InputContainer, name: object) -> Any:
-    """The first stream of pictures that is no cover of music; one without a decoder would crash."""
+    """The first stream of pictures, no cover of music and no text; one without a decoder would crash."""
     for stream in container.streams.video:
-        if stream.codec_context is not None and not stream.disposition & Disposition.attached_pic:
+        known = stream.codec_context is not None and stream.codec_context.name not in LETTERS
+        if known and not stream.disposition & Disposition.attached_pic:
             return stream
     raise InvalidInput(f"Expected a video, got `{name}`, in which there are no frames to decode.")
 

@@ -2,6 +2,7 @@
 
 import math
 import signal
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -27,6 +28,8 @@ from ebjr_det.types import Model, Output
 
 SLOWEST, FASTEST = 0.01, 1000.0
 WARMUP = 2
+ROUNDING = Fraction(1, 10**6)
+"""Of a frame, by which seconds times frames a second may miss a whole number."""
 
 
 def demo(
@@ -113,9 +116,10 @@ class _Ends:
 
     def frames(self, live: bool) -> int | None:
         """The number of frames to stop at; a camera's are counted by `limit` alone."""
-        timed = [] if live or self.seconds is None else [math.ceil(self.seconds * self.fps)]
-        counts = [*timed, *([] if self.limit is None else [self.limit])]
-        return min(counts, default=None)
+        counts = [] if self.limit is None else [self.limit]
+        if self.seconds is not None and not live:
+            counts.append(max(1, math.ceil(Fraction(self.seconds) * self.fps - ROUNDING)))
+        return min(*counts, sys.maxsize) if counts else None
 
 
 def _shoot(
