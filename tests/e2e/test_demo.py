@@ -307,7 +307,7 @@ def test_a_camera_is_filmed_until_told(options, times, film, camera):
 
 @pytest.fixture
 def interrupted(monkeypatch, clip):
-    """Ctrl-C at the fourth frame's time, of which the clip knows nothing; its handler must be back at the end."""
+    """Ctrl-C at the time of the fourth frame; its handler must be back at the end."""
     add, before = VideoWriter.add, signal.getsignal(signal.SIGINT)
 
     def adding(self: VideoWriter, *args: Any) -> None:
@@ -350,7 +350,7 @@ MISTAKES: dict[str, tuple[str, list[str], str]] = {  # source, options, what the
     "video cut before its index": ("lost.mp4", [NONE], NO_VIDEO),
     "video without frames": ("head.mp4", [NONE], "no frames to decode"),
     "sound": ("sound.wav", [NONE], "no frames to decode"),
-    "size that changes": ("resized.h264", [NONE], f"64 x 48, got 32 x 48 at frame {LATE + 1}. Encode it anew"),
+    "size that changes": ("resized.h264", [NONE], f"64 x 48, got 32 x 48 at frame {LATE + 1}."),
     "folder without pictures": ("bare", [NONE], "a file, a folder or a pattern, got none"),
     "pattern of nothing": ("*.webp", [NONE], "a file, a folder or a pattern, got none"),
     "unknown camera": ("camera:97", [NONE], "Expected a camera at `camera:97`"),
