@@ -307,8 +307,12 @@ def test_a_camera_is_filmed_until_told(options, times, film, camera):
 
 @pytest.fixture
 def interrupted(monkeypatch, clip):
-    """Ctrl-C at the time of the fourth frame; its handler must be back at the end."""
-    add, before = VideoWriter.add, signal.getsignal(signal.SIGINT)
+    """Ctrl-C at the time of the fourth frame; its handler must be back at the end.
+
+    A shell makes its background jobs deaf to it, so Python's own handler is set first.
+    """
+    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
+    add, before = VideoWriter.add, signal.default_int_handler
 
     def adding(self: VideoWriter, *args: Any) -> None:
         add(self, *args)
@@ -318,7 +322,8 @@ def interrupted(monkeypatch, clip):
 
     monkeypatch.setattr(VideoWriter, "add", adding)
     yield
-    assert signal.getsignal(signal.SIGINT) is before
+    left = signal.signal(signal.SIGINT, inherited)
+    assert left is before
 
 
 @pytest.mark.usefixtures("interrupted")
