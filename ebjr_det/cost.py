@@ -106,6 +106,11 @@ def count_macs(call: Callable[[], Any]) -> int:
     return flops // 2
 
 
+def macs_of(model: Any, image: Any, stated: float | None = None) -> float:
+    """Multiply-adds of a model an image: as stated, else counted on this image, preprocessing and all."""
+    return count_macs(lambda: model([model.preprocess(image)])) if stated is None else stated
+
+
 def measure_latency(
     calls: dict[str, Callable[[Any], Any]],
     batches: Iterable[Any],

@@ -90,9 +90,9 @@ def margins_at_equal_cost(
         return found
     judges = []
     for traffic in traffics:
-        macs = first.at_threshold(traffic).macs or 0.0
-        for pair in (first, *others):
-            rate = first.at_threshold(traffic).deferral_rate if pair is first else rate_at(pair.cost, macs)
+        own = first.at_threshold(traffic)
+        rates = [own.deferral_rate, *(rate_at(other.cost, own.macs or 0.0) for other in others)]
+        for pair, rate in zip((first, *others), rates, strict=True):
             judges.append(partial(_judged, pair.resampled(traffic.mix), np.array([rate]), traffic.weights))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         each = map if first.mean else pool.map

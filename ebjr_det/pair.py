@@ -13,7 +13,7 @@ import numpy as np
 
 from ebjr_det.checkpoints import check_classes, find_checkpoint
 from ebjr_det.config import EvaluateConfig, ModelSection
-from ebjr_det.cost import CostModel, Latency, count_macs, measure_latency
+from ebjr_det.cost import CostModel, Latency, macs_of, measure_latency
 from ebjr_det.environment import device_name
 from ebjr_det.errors import ConfigError
 from ebjr_det.files import checksum
@@ -91,12 +91,9 @@ class Pair:
     def cost(self, run: PairedRun) -> CostModel:
         """Multiply-adds of both models: as the configuration states, or counted on the run's first image."""
         image = self.data.load(self.data.image_ids.index(run.image_ids[0]))
-
-        def macs(model: Any, stated: float | None) -> float:
-            return count_macs(lambda: model([model.preprocess(image)])) if stated is None else stated
-
         return CostModel(
-            macs(self.student, self.config.student.macs), macs(self.teacher, self.config.teacher.macs)
+            macs_of(self.student, image, self.config.student.macs),
+            macs_of(self.teacher, image, self.config.teacher.macs),
         )
 
     def write_artifacts(

@@ -5,7 +5,7 @@ class in the order of all classes, output N is "other", every class that is not 
 and names.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,12 @@ from numpy.typing import ArrayLike, NDArray
 from ebjr_det.errors import ConfigError, did_you_mean
 
 OTHER = "other"
+
+
+def check_known(name: str, all_names: Collection[str]) -> None:
+    """Raises ConfigError where no class is called so, with the nearest."""
+    if name not in all_names:
+        raise ConfigError(f"Expected a class of the data, got `{name}`. {did_you_mean(name, all_names)}")
 
 
 @dataclass(frozen=True)
@@ -55,8 +61,8 @@ class Popular:
         place = {name: index for index, name in enumerate(all_names)}
         found = []
         for one in chosen:
-            if isinstance(one, str) and one not in place:
-                raise ConfigError(f"Expected a class of the data, got `{one}`. {did_you_mean(one, place)}")
+            if isinstance(one, str):
+                check_known(one, place)
             found.append(place[one] if isinstance(one, str) else one)
         if len(set(found)) != len(found):
             twice = next(one for one, index in zip(chosen, found, strict=True) if found.count(index) > 1)

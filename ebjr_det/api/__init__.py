@@ -15,7 +15,7 @@ from ebjr_det.api.predict import predict
 from ebjr_det.api.replay import replay
 from ebjr_det.api.report import report
 from ebjr_det.api.specialize import specialize
-from ebjr_det.api.traffic import traffic, traffic_of
+from ebjr_det.api.traffic import traffic
 from ebjr_det.api.train import train
 
 __all__ = [
@@ -32,6 +32,5 @@ __all__ = [
     "report",
     "specialize",
     "traffic",
-    "traffic_of",
     "train",
 ]

@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 from ebjr_det.api.live import Live, build_live, choose_threshold
 from ebjr_det.api.source import Source, place_of
 from ebjr_det.config import EvaluateConfig
-from ebjr_det.cost import CostModel, count_macs
+from ebjr_det.cost import CostModel, macs_of
 from ebjr_det.errors import ConfigError, InvalidInput
 from ebjr_det.joint import JointModel
 from ebjr_det.overlay import Board, Moment, Standing, view_for
@@ -220,8 +220,9 @@ class _Scene:
         for _ in range(WARMUP):
             answer = student([student.preprocess(first)]).predictions[0]
             teacher([teacher.preprocess(first)])
-        stated = config.student.macs, config.teacher.macs
-        self.cost = CostModel(*map(_macs, (student, teacher), stated, (first, first)))
+        self.cost = CostModel(
+            macs_of(student, first, config.student.macs), macs_of(teacher, first, config.teacher.macs)
+        )
         self.teacher = _Timed(teacher)
         self.joint = JointModel(student, self.teacher, live.joint.score, live.joint.threshold)
         view = self._drawn(first, answer).size
@@ -256,7 +257,3 @@ class _Scene:
     def _drawn(self, picture: Any, answer: Any) -> Any:
         side = max(view_for(picture.size, self.pictures))
         return self.answers.annotate(picture, answer, self.named, self.least_score, side=side)
-
-
-def _macs(model: Model, stated: float | None, picture: Any) -> float:
-    return count_macs(lambda: model([model.preprocess(picture)])) if stated is None else stated

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import yaml
 
-from ebjr_det.errors import ConfigError, InvalidInput, did_you_mean, first_line
+from ebjr_det.errors import ConfigError, InvalidInput, first_line
 from ebjr_det.files import existing_file
 from ebjr_det.mix import Composition, Mix, check_share
 from ebjr_det.plain_yaml import FlatLoader
+from ebjr_det.popular import check_known
 from ebjr_det.reporting.traffic import popular_text
 
 FILES = (".yaml", ".yml", ".json", ".txt")
@@ -51,11 +52,8 @@ class AskedMix:
 
     def check_classes(self, names: Sequence[str]) -> None:
         """Raises ConfigError where the histogram names a class that is none of these."""
-        strange = next((name for name in self.histogram or {} if name not in names), None)
-        if strange is not None:
-            raise ConfigError(
-                f"Expected a class of the data, got `{strange}`. {did_you_mean(strange, names)}"
-            )
+        for name in self.histogram or {}:
+            check_known(name, names)
 
     def mix(self, composition: Composition, ranks: Sequence[int]) -> tuple[Mix, str]:
         """The mix of a composition's classes, and its words.

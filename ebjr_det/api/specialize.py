@@ -53,7 +53,7 @@ def specialize(config: SpecializeConfig, out: str | Path, *, resume: bool = Fals
         write_text(out / POPULAR, chosen.describe())
 
     again = (folder / CONFIG).is_file()
-    trained = train(training_of(config, popular), folder, resume=again, prepare=prepare)
+    trained = train(training_of(config, popular), folder, resume=again, prepare=prepare, data=data)
     if not trained:  # of several processes the first one writes
         return {}
     write_text(out / PAIR, _short(pair_of(config, popular, trained)))

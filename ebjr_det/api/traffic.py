@@ -74,23 +74,6 @@ def traffic(
     return Trafficked(report, place)
 
 
-def traffic_of(
-    run: PairedRun,
-    analysis: Analysis,
-    asked: AskedMix,
-    *,
-    name: str = "pair",
-    replicates: int = 1000,
-    seed: int = 0,
-) -> TrafficReport:
-    """One run alone under a mix, for its own report: `traffic_tables` and `traffic_findings` show it.
-
-    Raises:
-        EbjrError: as `traffic`.
-    """
-    return _Ready.of([(name, run, analysis)], asked).report(replicates, seed)
-
-
 class _Ready(NamedTuple):
     """Runs on the images that they have in common, checked, and the mix."""
 

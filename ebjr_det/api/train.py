@@ -11,7 +11,7 @@ import yaml
 
 from ebjr_det.checkpoints import find_checkpoint, load_fitting, read_state
 from ebjr_det.config import TrainConfig, load_train_config
-from ebjr_det.cost import count_macs
+from ebjr_det.cost import macs_of
 from ebjr_det.environment import describe_environment
 from ebjr_det.errors import ConfigError
 from ebjr_det.files import checksum, write_text
@@ -31,6 +31,7 @@ def train(
     *,
     resume: bool = False,
     prepare: Callable[[], None] = lambda: None,
+    data: Any = None,
 ) -> dict[str, Any]:
     """Train to the end of the schedule; the folder then holds weights, log, its plot and a summary.
 
@@ -39,6 +40,7 @@ def train(
 
     Args:
         prepare: called in the first process when all is checked, before anything is written.
+        data: the set that `config.data` names, where it was built already.
 
     Raises:
         EbjrError: settings, data, weights and `out` are checked before anything is computed.
@@ -50,7 +52,7 @@ def train(
 
     _check_board(config)
     ranks = Ranks.join(resolve_device(config.schedule.device))
-    training, folder = _Training.build(config, ranks.device), Path(out)
+    training, folder = _Training.build(config, ranks.device, data), Path(out)
     trainer = Trainer(training.learner, config.schedule, folder, ranks)
     if ranks.first:
         prepare()
@@ -97,11 +99,11 @@ class _Training:
     popular: Popular | None
 
     @classmethod
-    def build(cls, config: TrainConfig, device: str) -> "_Training":
+    def build(cls, config: TrainConfig, device: str, data: Any) -> "_Training":
         from ebjr_det.pair import popular_of
 
         rooms = {name: room(config.task, name) for name in ("data", "model", "train", "popular")}
-        data = rooms["data"].build_data(**dict(config.data))
+        data = data or rooms["data"].build_data(**dict(config.data))
         watched = None if config.validation is None else rooms["data"].build_data(**dict(config.validation))
         if watched is not None and watched.class_names != data.class_names:
             raise ConfigError(
@@ -152,7 +154,7 @@ class _Training:
             "weights": str(weights),
             "sha256": checksum(weights),
             "bytes": weights.stat().st_size,
-            "macs": count_macs(lambda: trained([trained.preprocess(image)])),
+            "macs": macs_of(trained, image),
             **trained.facts(image),
             "validation": None if judge is None else dict(judge(trained.network)),
         }

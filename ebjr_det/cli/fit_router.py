@@ -6,8 +6,8 @@ from typing import Any
 
 import rich_click as click
 
-from ebjr_det.cli.conventions import AS_JSON, PATH, Group, print_json
-from ebjr_det.cli.replay import CLASSIFIERS, DETECTORS, REFERENCE, numbers, together
+from ebjr_det.cli.conventions import AS_JSON, PATH, Group, print_json, together
+from ebjr_det.cli.replay import CLASSIFIERS, DETECTORS, REFERENCE, numbers
 
 
 @click.group("fit-router", cls=Group)

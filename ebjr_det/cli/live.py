@@ -1,15 +1,15 @@
 """What the commands of the live pair share: options, and the settings behind them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import rich_click as click
 
-from ebjr_det.cli.conventions import PATH, fitted_router
+from ebjr_det.cli.conventions import PATH, fitted_router, together
 
 DEFER = "Defer where score > threshold; by default the configured one."
-OPTIONS = (
+live_options = together(
     click.option("--threshold", type=float, help=DEFER),
     click.option("--router", type=PATH, help="A router that fit-router made. [router.file]"),
     click.option("--rate", type=float, help="Its threshold for this deferral rate, instead of a threshold."),
@@ -17,13 +17,6 @@ OPTIONS = (
     click.option("--set", "changes", multiple=True, metavar="A.B=C", help="Change a setting; repeatable."),
     click.option("--device", help="auto, cpu, cuda, cuda:1 ... [run.device]"),
 )
-
-
-def live_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options of a command, in their order."""
-    for option in OPTIONS[::-1]:
-        command = option(command)
-    return command
 
 
 def live_settings(
@@ -50,3 +43,14 @@ def live_settings(
     settings, known = api.load_settings(config, [*fitted, *changes, *here])
     keep_freed_memory()
     return settings, known if threshold is None else threshold
+
+
+def answered(answer: Mapping[str, Any], what: str) -> str:
+    """How many pictures were answered, and by whom.
+
+    Args:
+        what: their key in the answer, `images` or `frames`.
+    """
+    share = f"{answer['deferred']} ({100 * answer['deferral_rate']:.1f} %) answered by the teacher"
+    name = {"images": "pictures"}.get(what, what)
+    return f"{answer[what]} {name}, {share}, {answer['unreadable']} unreadable."

@@ -6,7 +6,7 @@ from typing import Any
 import rich_click as click
 
 from ebjr_det.cli.conventions import AS_JSON, PATH, print_json
-from ebjr_det.cli.live import live_options, live_settings
+from ebjr_det.cli.live import answered, live_options, live_settings
 
 
 @click.command()
@@ -43,6 +43,5 @@ def predict(
     if as_json:
         print_json(answer)
     else:
-        share = f"{answer['deferred']} ({100 * answer['deferral_rate']:.1f} %) answered by the teacher"
-        click.echo(f"{answer['images']} pictures, {share}, {answer['unreadable']} unreadable.")
+        click.echo(answered(answer, "images"))
         click.echo(f"{out}/predictions.json, images.json and pictures/")

@@ -1,13 +1,12 @@
 """`ebjr-det replay TASK`: one command a task, the same analysis for all."""
 
 from collections.abc import Callable
-from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import rich_click as click
 
-from ebjr_det.cli.conventions import AS_JSON, PATH, Group, show
+from ebjr_det.cli.conventions import AS_JSON, PATH, Group, show, together
 
 REFERENCE = (
     "A further single model to compare with; FILE holds its answers as the teacher's does. Repeatable."
@@ -17,11 +16,6 @@ REFERENCE = (
 @click.group(cls=Group)
 def replay() -> None:
     """The whole analysis from saved outputs of any two models; no model is run."""
-
-
-def together(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Several options as one decorator."""
-    return lambda command: reduce(lambda wrapped, option: option(wrapped), reversed(options), command)
 
 
 def _analysis(replicates: int) -> Callable[[Any], Any]:

@@ -1,50 +1,19 @@
 """`ebjr-det train`."""
 
-from pathlib import Path
+from typing import Any
 
 import rich_click as click
 
-from ebjr_det.cli.conventions import AS_JSON, PATH, print_json
+from ebjr_det.cli.training import run_training, training_options
 
 
 @click.command()
-@click.argument("config", type=PATH)
-@click.option("--set", "changes", multiple=True, metavar="A.B=C", help="Change a setting; repeatable.")
-@click.option("--device", help="auto, cpu, cuda, cuda:1 ... [schedule.device]")
-@click.option("--out", type=PATH, help="Folder; by default runs/<name of the config>.")
-@click.option("--resume", is_flag=True, help="Go on with the training that --out holds.")
-@click.option("--print-config", is_flag=True, help="Print the resolved configuration and stop.")
-@AS_JSON
-def train(
-    config: Path,
-    changes: tuple[str, ...],
-    device: str | None,
-    out: Path | None,
-    resume: bool,
-    print_config: bool,
-    as_json: bool,
-) -> None:
+@training_options
+def train(**options: Any) -> None:
     """Train a network on labelled images: the best weights, the log, its plot.
 
     Started by torchrun, several processes train one network.
     """
-    from ebjr_det.config import dump_config, load_train_config
+    from ebjr_det.config import load_train_config
 
-    overrides = [f"schedule.device={device}"] if device else []
-    settings = load_train_config(config, [*changes, *overrides])
-    if print_config:
-        click.echo(dump_config(settings), nl=False)
-        return
-    from ebjr_det import api
-    from ebjr_det.environment import keep_freed_memory
-
-    keep_freed_memory()
-    summary = api.train(settings, out or Path("runs") / config.stem, resume=resume)
-    if as_json and summary:
-        print_json(summary)
-    if as_json or not summary:  # of several processes the first one talks
-        return
-    judged, quality = summary["validation"], summary["quality"]
-    text = "" if judged is None else f", validation {quality} {judged[quality]:.4f}"
-    click.echo(f"{summary['model']}: {summary['parameters']:,} parameters{text}")
-    click.echo(f"{summary['weights']}  sha256 {summary['sha256']}  {summary['bytes']:,} bytes")
+    run_training(load_train_config, "train", lambda s: f"{s['parameters']:,} parameters", **options)

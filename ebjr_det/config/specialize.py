@@ -1,25 +1,11 @@
 """Every setting of `ebjr-det specialize` with its type, default and limits."""
 
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
-from ebjr_det.config.sections import (
-    AnnotatedSection,
-    BaseSection,
-    ClassifierSection,
-    DetectorSection,
-    ImagesSection,
-    ModelSection,
-    Words,
-)
-from ebjr_det.config.training import (
-    AugmentSection,
-    BoxAugmentSection,
-    ClassifierLossSection,
-    LossSection,
-    ScheduleSection,
-)
+from ebjr_det.config.sections import BaseSection, ClassifierSection, DetectorSection, ModelSection
+from ebjr_det.config.training import LearnConfig, OnBoxes, OnImages
 
 
 class ChooseSection(BaseSection):
@@ -42,7 +28,7 @@ class ChooseSection(BaseSection):
         return self
 
 
-class SpecializeConfig(BaseSection):
+class SpecializeConfig(LearnConfig):
     """`ebjr-det specialize`: a student for the popular classes, and its pair with a teacher of all.
 
     `data` and `validation` train the student as in `ebjr-det train`, with the settings of the same names;
@@ -50,19 +36,10 @@ class SpecializeConfig(BaseSection):
     answers too. `pair` holds the settings of the pair beside its models, those of `ebjr-det evaluate`.
     """
 
-    task: str
-    title: Words = ""
     choose: ChooseSection
-    popular_share: float | None = Field(None, gt=0, lt=1)
-    data: BaseSection
-    validation: BaseSection | None = None
     student: ModelSection
     teacher: ModelSection
-    initial: str | None = None
     distill: bool = False
-    loss: LossSection = LossSection()
-    augment: BaseSection
-    schedule: ScheduleSection
     pair: dict[str, Any]
 
     @model_validator(mode="after")
@@ -72,27 +49,18 @@ class SpecializeConfig(BaseSection):
         return self
 
 
-class SpecializeClassifierConfig(SpecializeConfig):
+class SpecializeClassifierConfig(OnImages, SpecializeConfig):
     """A specialised classifier."""
 
-    task: Literal["classification"] = "classification"
-    data: ImagesSection
-    validation: ImagesSection | None = None
     student: ClassifierSection
     teacher: ClassifierSection
-    loss: ClassifierLossSection = ClassifierLossSection()
-    augment: AugmentSection = AugmentSection()
 
 
-class SpecializeDetectorConfig(SpecializeConfig):
+class SpecializeDetectorConfig(OnBoxes, SpecializeConfig):
     """A specialised detector."""
 
-    task: Literal["detection"]
-    data: AnnotatedSection
-    validation: AnnotatedSection | None = None
     student: DetectorSection
     teacher: DetectorSection
-    augment: BoxAugmentSection = BoxAugmentSection()
 
 
 SPECIALIZE_CONFIGS: dict[str, type[SpecializeConfig]] = {

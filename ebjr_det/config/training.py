@@ -95,7 +95,40 @@ class ClassifierLossSection(LossSection):
     label_smoothing: float = Field(0.0, ge=0, lt=1)
 
 
-class TrainConfig(BaseSection):
+class LearnConfig(BaseSection):
+    """What every training has: labelled images, and others that watch it."""
+
+    task: str
+    title: Words = ""
+    data: BaseSection
+    validation: BaseSection | None = None
+    popular_share: float | None = Field(None, gt=0, lt=1)
+    initial: str | None = None
+    loss: LossSection = LossSection()
+    augment: BaseSection
+    schedule: ScheduleSection
+
+
+class OnImages(BaseSection):
+    """A training of classifiers."""
+
+    task: Literal["classification"] = "classification"
+    data: ImagesSection
+    validation: ImagesSection | None = None
+    loss: ClassifierLossSection = ClassifierLossSection()
+    augment: AugmentSection = AugmentSection()
+
+
+class OnBoxes(BaseSection):
+    """A training of detectors."""
+
+    task: Literal["detection"]
+    data: AnnotatedSection
+    validation: AnnotatedSection | None = None
+    augment: BoxAugmentSection = BoxAugmentSection()
+
+
+class TrainConfig(LearnConfig):
     """`ebjr-det train`: one network on labelled images, watched on others.
 
     With `model.popular` it is a specialised student; `popular_share` is then how often a training picture
@@ -103,17 +136,8 @@ class TrainConfig(BaseSection):
     from; what does not fit, such as a head of other classes, starts anew.
     """
 
-    task: str
-    title: Words = ""
-    data: BaseSection
-    validation: BaseSection | None = None
     model: ModelSection
-    popular_share: float | None = Field(None, gt=0, lt=1)
-    initial: str | None = None
     teacher: ModelSection | None = None
-    loss: LossSection = LossSection()
-    augment: BaseSection
-    schedule: ScheduleSection
 
     @model_validator(mode="after")
     def _teacher_knows_all(self) -> "TrainConfig":
@@ -122,27 +146,18 @@ class TrainConfig(BaseSection):
         return self
 
 
-class ClassificationTrainConfig(TrainConfig):
+class ClassificationTrainConfig(OnImages, TrainConfig):
     """A classifier on labelled images."""
 
-    task: Literal["classification"] = "classification"
-    data: ImagesSection
-    validation: ImagesSection | None = None
     model: ClassifierSection
     teacher: ClassifierSection | None = None
-    loss: ClassifierLossSection = ClassifierLossSection()
-    augment: AugmentSection = AugmentSection()
 
 
-class DetectionTrainConfig(TrainConfig):
+class DetectionTrainConfig(OnBoxes, TrainConfig):
     """A detector on annotated images."""
 
-    task: Literal["detection"]
-    data: AnnotatedSection
-    validation: AnnotatedSection | None = None
     model: DetectorSection
     teacher: DetectorSection | None = None
-    augment: BoxAugmentSection = BoxAugmentSection()
 
 
 TRAIN_CONFIGS: dict[str, type[TrainConfig]] = {

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ebjr_det.cost import count_macs, measure_latency
+from ebjr_det.cost import macs_of, measure_latency
 from ebjr_det.environment import describe_environment, device_name, keep_freed_memory
 from ebjr_det.exits import run_safely
 from ebjr_det.joint import JointModel
@@ -97,8 +97,7 @@ def main() -> None:
     )
     result = {
         "gmacs": {
-            name: count_macs(lambda model=model: model([model.preprocess(pictures[0])])) / 1e9  # type: ignore[misc]
-            for name, model in (("D0", student), ("D4", teacher))
+            name: macs_of(model, pictures[0]) / 1e9 for name, model in (("D0", student), ("D4", teacher))
         },
         "weights": "published" if args.published else "fresh, spread",
         "deferral_rate": {name: float((scores > pair.threshold).mean()) for name, pair in pairs.items()},

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from ebjr_det import api
 from ebjr_det.api.mixes import AskedMix
 from ebjr_det.config import EvaluateConfig, load_config
-from ebjr_det.cost import CostModel, count_macs
+from ebjr_det.cost import CostModel, macs_of
 from ebjr_det.files import writable_folder, write_text
 from ebjr_det.pair import build_models, popular_of
 from ebjr_det.reporting.table import Table
@@ -103,8 +103,8 @@ class Saved:
         }.items():
             save(folder / f"{name}.npz", data, logits=logits)
         save(folder / "labels.npz", data, labels=data.labels, class_names=np.array(data.class_names))
-        dear = macs_of(teacher, data)
-        costs = (CostModel(macs_of(model, data), dear) for model in (specialist, student))
+        dear = macs_of(teacher, data.load(0))
+        costs = (CostModel(macs_of(model, data.load(0)), dear) for model in (specialist, student))
         return cls(folder, list(popular.names), *costs)
 
     def replay(self, name: str, score: str, out: Path, *, other_logit: bool = True) -> Path:
@@ -141,11 +141,6 @@ def told(logits: NDArray[np.float32], shares: NDArray[np.float64]) -> NDArray[np
 def save(path: Path, data: ImageSet, **arrays: NDArray[Any]) -> None:
     """Logits or labels with the ids of their images."""
     np.savez_compressed(path, image_ids=np.array(data.image_ids), **arrays)  # type: ignore[arg-type]
-
-
-def macs_of(model: Any, data: ImageSet) -> float:
-    """Multiply-adds an image."""
-    return float(count_macs(lambda: model([model.preprocess(data.load(0))])))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from ebjr_det import api
+from ebjr_det.api.traffic import _Ready
 from ebjr_det.errors import ConfigError
 from ebjr_det.records import load_run, save_run
 from ebjr_det.reporting.traffic_tables import traffic_findings, traffic_tables
@@ -35,6 +36,11 @@ def change(folder: Path, source: Path, run=None, **analysis) -> Path:
     own = json.loads((folder / "analysis.json").read_text())
     (folder / "analysis.json").write_text(json.dumps(own | analysis))
     return folder
+
+
+def traffic_of(run, analysis, asked, *, name: str = "pair", replicates: int = 1000):
+    """The report of one run alone, which need not be in a folder."""
+    return _Ready.of([(name, run, analysis)], asked).report(replicates, 0)
 
 
 def specialised(run, seed: int = 0):
@@ -265,7 +271,7 @@ def test_every_table_and_sentence_is_on_the_screen(runs, command, capsys, tmp_pa
 
 def test_zipf_follows_the_listed_order_then_that_of_the_data(runs):
     run, analysis = load_folder(runs["general"])
-    report = api.traffic_of(run, analysis, api.AskedMix([4, 1], zipf=1.0), replicates=2)
+    report = traffic_of(run, analysis, api.AskedMix([4, 1], zipf=1.0), replicates=2)
     falling = 1 / np.array([3, 2, 4, 5, 1, 6])
     np.testing.assert_allclose(report.traffic.mix.shares, falling / falling.sum())
 
@@ -302,7 +308,7 @@ def test_a_histogram_may_leave_classes_out(runs, command, capsys, tmp_path, name
 
 def test_a_whole_group_without_traffic_has_no_quality(runs):
     run, analysis = load_folder(runs["general"])
-    report = api.traffic_of(run, analysis, api.AskedMix([4, 1], share=1.0), replicates=2)
+    report = traffic_of(run, analysis, api.AskedMix([4, 1], share=1.0), replicates=2)
     row = report.runs[0].to_dict()["student"]
     assert row["rest"] is None
     assert row["popular"] == pytest.approx(row["overall"])
@@ -313,8 +319,8 @@ def test_a_runs_own_popular_classes_need_not_be_listed(runs, tmp_path):
     names = tuple("abcdef")
     given = {"popular": ["b", "e"], "class_names": names}
     run, analysis = load_folder(change(tmp_path / "own", runs["special"], **given))
-    own = api.traffic_of(run, analysis, api.AskedMix(share=0.7), replicates=2)
-    listed = api.traffic_of(run, analysis, api.AskedMix(["e", "b"], share=0.7), replicates=2)
+    own = traffic_of(run, analysis, api.AskedMix(share=0.7), replicates=2)
+    listed = traffic_of(run, analysis, api.AskedMix(["e", "b"], share=0.7), replicates=2)
     assert own.to_dict() == listed.to_dict()
     assert [row["class"] for row in own.to_dict()["classes"] if row["popular"]] == ["b", "e"]
 
@@ -323,7 +329,7 @@ def test_a_detectors_other_is_every_picture_that_shows_an_object_of_another_clas
     run, analysis = load_folder(runs["boxes"])
     rest = run.student["truths"][:, 1:, 0].any(axis=1)
     abstains = rest ^ (np.random.default_rng(0).random(len(run)) < 0.3)
-    report = api.traffic_of(replace(run, abstains=abstains), analysis, api.AskedMix(["ant"], share=0.6))
+    report = traffic_of(replace(run, abstains=abstains), analysis, api.AskedMix(["ant"], share=0.6))
     weights, other = report.traffic.weights, report.runs[0].other
     assert other.recall == pytest.approx((weights * abstains)[rest].sum() / weights[rest].sum())
     assert other.popular_handed_on == pytest.approx((weights * abstains)[~rest].sum() / weights[~rest].sum())
@@ -337,7 +343,7 @@ def test_a_detectors_other_is_every_picture_that_shows_an_object_of_another_clas
 @pytest.mark.parametrize("task", ["classification", "detection"])
 def test_a_report_of_a_run_alone_holds_the_same_numbers(task, runs, found):
     name, popular = {"classification": ("special", ["4", "1"]), "detection": ("boxes", ["ant"])}[task]
-    report = api.traffic_of(*load_folder(runs[name]), api.AskedMix(popular, share=0.7), name=name)
+    report = traffic_of(*load_folder(runs[name]), api.AskedMix(popular, share=0.7), name=name)
     whole, own = content(found[task]), json.loads(json.dumps(report.to_dict()))
     assert own["runs"][0] == whole["runs"][0]
     assert [row["runs"][0] for row in own["shares"]] == [row["runs"][0] for row in whole["shares"]]

@@ -80,7 +80,7 @@ class _Bench(nn.Module):
             return {"loss": own}
         theirs = teacher(logits, others[0])
         return {
-            "loss": (1 - teacher.weight) * own + teacher.weight * theirs,
+            "loss": (1 - teacher.share) * own + teacher.share * theirs,
             "label_loss": own,
             "teacher_loss": theirs,
         }
@@ -105,7 +105,7 @@ class _Distillation:
         **_: Any,
     ) -> None:
         self.teacher, self.popular, self.shift = teacher, popular, shift.to(teacher.device)
-        self.weight, self.temperature = distillation, temperature
+        self.share, self.temperature = distillation, temperature
         if isinstance(teacher.network, nn.Module):
             teacher.network.to(memory_format=torch.channels_last)
 

@@ -35,6 +35,15 @@ def are_coco(categories: Mapping[int, str]) -> bool:
     return all(coco_names().get(key) == name for key, name in categories.items())
 
 
+def padded(rows: Sequence[NDArray[Any]], classes: int, dtype: Any = np.float32, least: int = 1) -> Logits:
+    """Each image's rows of logits, [n, classes], padded to the longest image, to `least` rows at least."""
+    values = np.zeros((len(rows), max([least, *map(len, rows)]), classes), dtype=dtype)
+    valid = np.zeros(values.shape[:2], dtype=bool)
+    for index, own in enumerate(rows):
+        values[index, : len(own)], valid[index, : len(own)] = own, True
+    return Logits(values, valid)
+
+
 @dataclass(frozen=True)
 class ClassMap:
     """A detector's outputs as classes of the data.
@@ -92,11 +101,6 @@ class ClassMap:
             for labels in (label_of[outputs],)
             for own in (labels >= 0,)
         ]
-        longest = max((len(row[1]) for row in kept), default=0)
-        values = np.zeros((len(kept), max(longest, 1), len(self.columns)), dtype=np.float32)
-        valid = np.zeros(values.shape[:2], dtype=bool)
-        for index, (_, scores, _, logits, _) in enumerate(kept):
-            values[index, : len(scores)], valid[index, : len(scores)] = logits, True
         predictions = [
             Detections(
                 boxes.astype(np.float64),
@@ -106,4 +110,5 @@ class ClassMap:
             )
             for index, (boxes, scores, labels, _, own) in enumerate(kept)
         ]
-        return Output(predictions, Logits(values, valid), features)
+        rows = padded([logits for *_, logits, _ in kept], len(self.columns))
+        return Output(predictions, rows, features)

@@ -1,5 +1,6 @@
 """A specialised detector: data with its N + 1 classes, and its boxes among all classes."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -7,8 +8,9 @@ from numpy.typing import NDArray
 
 from ebjr_det.popular import Popular
 from ebjr_det.tasks.detection.annotations import Annotations, Results
+from ebjr_det.tasks.detection.classes import padded
 from ebjr_det.tasks.detection.data import DetectionSet, Named
-from ebjr_det.types import Logits, Output
+from ebjr_det.types import Output
 
 OTHER_AT = 0.3
 """Score from which on a box of "other" hands its picture on, where nothing else is said."""
@@ -21,17 +23,19 @@ def narrow(data: DetectionSet, popular: Popular) -> DetectionSet:
 
 def narrow_annotations(whole: Annotations, popular: Popular) -> Annotations:
     """The same of annotations. Popular categories keep their ids; "other" has the next one after all."""
-    ids = whole.category_ids
     truths = tuple(replace(truth, labels=popular.narrow(truth.labels)) for truth in whole.truths)
-    kept = (*(ids[index] for index in popular.classes), ids[-1] + 1)
-    return replace(whole, truths=truths, category_ids=kept, class_names=popular.class_names)
+    ids = _ids(whole.category_ids, popular)
+    return replace(whole, truths=truths, category_ids=ids, class_names=popular.class_names)
 
 
 def narrow_classes(data: DetectionSet | Named, popular: Popular) -> Named:
     """The student's classes alone, with the same ids."""
-    ids = list(data.categories)
-    kept = (*(ids[index] for index in popular.classes), ids[-1] + 1)
-    return Named(dict(zip(kept, popular.class_names, strict=True)))
+    ids = _ids(list(data.categories), popular)
+    return Named(dict(zip(ids, popular.class_names, strict=True)))
+
+
+def _ids(all_ids: Sequence[int], popular: Popular) -> tuple[int, ...]:
+    return (*(all_ids[index] for index in popular.classes), all_ids[-1] + 1)
 
 
 def class_counts(data: DetectionSet) -> NDArray[np.intp]:
@@ -70,9 +74,5 @@ def widen(output: Output, popular: Popular, other_at: float) -> Output:
             )
         )  # fmt: skip
         kept.append(output.logits.values[image, : len(boxes)][own])
-    shape = len(kept), max(map(len, kept), default=0) or 1, popular.other + 1
-    values = np.zeros(shape, dtype=output.logits.values.dtype)
-    valid = np.zeros(values.shape[:2], dtype=bool)
-    for image, rows in enumerate(kept):
-        values[image, : len(rows)], valid[image, : len(rows)] = rows, True
-    return replace(output, predictions=found, logits=Logits(values, valid), abstains=abstains)
+    logits = padded(kept, popular.other + 1, output.logits.values.dtype)
+    return replace(output, predictions=found, logits=logits, abstains=abstains)

@@ -9,6 +9,7 @@ import numpy as np
 from ebjr_det.errors import InvalidInput
 from ebjr_det.popular import Popular
 from ebjr_det.tasks.detection.annotations import Results, load_annotations, load_results
+from ebjr_det.tasks.detection.classes import padded
 from ebjr_det.tasks.detection.features import features_of
 from ebjr_det.tasks.detection.metric import AveragePrecision, match_records
 from ebjr_det.tasks.detection.popular import OTHER_AT, narrow_annotations, widen_results
@@ -87,10 +88,5 @@ def _detections(own: Results) -> Detections:
 
 def logits_of(results: Sequence[Results]) -> Logits:
     """Each image's boxes in descending score, one logit a box: [images, rows, 1]."""
-    values = np.zeros((len(results), min(ROWS, max(map(len, results))), 1))
-    valid = np.zeros(values.shape[:2], dtype=bool)
-    for row, own in enumerate(results):
-        best = np.clip(np.sort(own.scores)[::-1][:ROWS], LEAST, 1 - LEAST)
-        values[row, : len(best), 0] = np.log(best / (1 - best))
-        valid[row, : len(best)] = True
-    return Logits(values, valid)
+    best = [np.clip(np.sort(own.scores)[::-1][:ROWS, None], LEAST, 1 - LEAST) for own in results]
+    return padded([np.log(scores / (1 - scores)) for scores in best], 1, np.float64, 0)

@@ -1,0 +1,62 @@
+"""What the commands that train share: options, how they go on, and what they print."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import rich_click as click
+
+from ebjr_det.cli.conventions import AS_JSON, PATH, print_json, together
+
+training_options = together(
+    click.argument("config", type=PATH),
+    click.option("--set", "changes", multiple=True, metavar="A.B=C", help="Change a setting; repeatable."),
+    click.option("--device", help="auto, cpu, cuda, cuda:1 ... [schedule.device]"),
+    click.option("--out", type=PATH, help="Folder; by default runs/<name of the config>."),
+    click.option("--resume", is_flag=True, help="Go on with the training that --out holds."),
+    click.option("--print-config", is_flag=True, help="Print the resolved configuration and stop."),
+    AS_JSON,
+)
+
+
+def run_training(
+    load: Callable[[Path, list[str]], Any],
+    verb: str,
+    tell: Callable[[Mapping[str, Any]], str],
+    *,
+    config: Path,
+    changes: tuple[str, ...],
+    device: str | None,
+    out: Path | None,
+    resume: bool,
+    print_config: bool,
+    as_json: bool,
+) -> None:
+    """Load the settings, train, print.
+
+    Args:
+        load: path and changes -> settings; `verb`: of `api`, settings and folder -> the summary.
+        tell: the summary -> what was trained, in words.
+    """
+    from ebjr_det.config import dump_config
+
+    settings = load(config, [*changes, *([f"schedule.device={device}"] if device else [])])
+    if print_config:
+        click.echo(dump_config(settings), nl=False)
+        return
+    from ebjr_det import api
+    from ebjr_det.environment import keep_freed_memory
+
+    keep_freed_memory()
+    summary = getattr(api, verb)(settings, out or Path("runs") / config.stem, resume=resume)
+    if not summary:  # of several processes the first one talks
+        return
+    if as_json:
+        print_json(summary)
+        return
+    judged, quality = summary["validation"], summary["quality"]
+    text = "" if judged is None else f", validation {quality} {judged[quality]:.4f}"
+    click.echo(f"{summary['model']}: {tell(summary)}{text}")
+    click.echo(f"{summary['weights']}  sha256 {summary['sha256']}  {summary['bytes']:,} bytes")
+    if "pair" in summary:
+        click.echo(f"ebjr-det evaluate {summary['pair']}")
