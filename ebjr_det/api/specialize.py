@@ -11,7 +11,6 @@ from ebjr_det.api.mixes import AskedMix, load_histogram
 from ebjr_det.api.routing import Scoring
 from ebjr_det.api.traffic import popular_of_mix
 from ebjr_det.api.train import train
-from ebjr_det.checkpoints import check_classes, find_checkpoint
 from ebjr_det.config import (
     EvaluateConfig,
     SpecializeConfig,
@@ -45,7 +44,7 @@ def specialize(config: SpecializeConfig, out: str | Path, *, resume: bool = Fals
     data = room(config.task, "data").build_data(**dict(config.data))
     chosen = _Chosen.of(config, data)
     popular, out = chosen.popular, Path(out)
-    _check_pair(pair_of(config, popular, None), data.class_names, popular)  # before hours of training
+    _check_pair(pair_of(config, popular, None), data, popular)  # before hours of training
     folder = out / STUDENT
 
     def prepare() -> None:
@@ -91,15 +90,17 @@ def pair_of(config: SpecializeConfig, popular: Popular, trained: dict[str, Any] 
     return parse_config({**own, **config.pair})
 
 
-def _check_pair(pair: EvaluateConfig, class_names: Sequence[str], popular: Popular) -> None:
+def _check_pair(pair: EvaluateConfig, data: Any, popular: Popular) -> None:
     """What `evaluate` would refuse only after the training."""
+    from ebjr_det.pair import build_models
+
+    class_names = data.class_names
     Scoring.of(pair.task, pair.router).live().of_classes(class_names, popular.names)
     if pair.traffic is not None:
         asked = AskedMix(**dict(pair.traffic))
         asked.check_classes(class_names)
         popular_of_mix(asked, popular, class_names)
-    if pair.teacher.checkpoint is not None:
-        check_classes(find_checkpoint(pair.teacher.checkpoint), class_names)
+    build_models(pair, data, "cpu")
     judged_on = room(pair.task, "data").build_data(**dict(pair.data)).class_names
     if judged_on != class_names:
         raise ConfigError(

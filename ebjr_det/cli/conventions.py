@@ -47,6 +47,8 @@ def show(result: Any, as_json: bool) -> None:
         show_traffic(result.traffic)
     click.echo(f"\nTables, routes, curves and figures are in {result.folder}/, and all of it on one page:")
     click.echo(result.folder / "report.html")
+    if result.traffic is not None:
+        click.echo(f"Under the mix of classes: {result.folder / 'traffic'}/")
 
 
 def show_traffic(report: Any) -> None:

@@ -374,6 +374,8 @@ def test_distillation_learns_from_the_teacher(command, tmp_path):
         ("data.limit=3", "got none of"),
         ("teacher.popular=['1']", "`popular`"),
         ("teacher.checkpoint=nowhere.pth", "nowhere.pth"),
+        ("teacher.sha256=abcdef0123", "sha256 abcdef0123"),
+        ("teacher.width=8", "digits-teacher` to fit the network"),
         ("student.popular=['1']", "`popular`"),
         ("pair.student={arch: resnet}", "`student`"),
         ("pair.teacher={arch: resnet}", "`teacher`"),
