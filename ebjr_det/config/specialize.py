@@ -5,7 +5,7 @@ from typing import Any
 from pydantic import model_validator
 
 from ebjr_det.config.sections import BaseSection, ClassifierSection, DetectorSection, ModelSection
-from ebjr_det.config.training import LearnConfig, OnBoxes, OnImages
+from ebjr_det.config.training import LearnConfig, LossSection, OnBoxes, OnImages, ScheduleSection
 
 
 class ChooseSection(BaseSection):
@@ -40,6 +40,9 @@ class SpecializeConfig(LearnConfig):
     student: ModelSection
     teacher: ModelSection
     distill: bool = False
+    loss: LossSection = LossSection()
+    augment: BaseSection
+    schedule: ScheduleSection
     pair: dict[str, Any]
 
     @model_validator(mode="after")

@@ -104,9 +104,6 @@ class LearnConfig(BaseSection):
     validation: BaseSection | None = None
     popular_share: float | None = Field(None, gt=0, lt=1)
     initial: str | None = None
-    loss: LossSection = LossSection()
-    augment: BaseSection
-    schedule: ScheduleSection
 
 
 class OnImages(BaseSection):
@@ -138,6 +135,9 @@ class TrainConfig(LearnConfig):
 
     model: ModelSection
     teacher: ModelSection | None = None
+    loss: LossSection = LossSection()
+    augment: BaseSection
+    schedule: ScheduleSection
 
     @model_validator(mode="after")
     def _teacher_knows_all(self) -> "TrainConfig":
