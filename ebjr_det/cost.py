@@ -107,8 +107,16 @@ def count_macs(call: Callable[[], Any]) -> int:
 
 
 def macs_of(model: Any, image: Any, stated: float | None = None) -> float:
-    """Multiply-adds of a model an image: as stated, else counted on this image, preprocessing and all."""
-    return count_macs(lambda: model([model.preprocess(image)])) if stated is None else stated
+    """Multiply-adds of a model an image: as stated, else counted on this image.
+
+    Where a model can change its runtime its network is counted in eager torch, which the counter sees.
+    """
+    if stated is not None:
+        return stated
+    eager = getattr(model, "eager", None)
+    if eager is not None:
+        return count_macs(lambda: eager(model.batch([model.preprocess(image)])))
+    return count_macs(lambda: model([model.preprocess(image)]))
 
 
 def measure_latency(

@@ -3,7 +3,7 @@
 Task-specific parts come from the task's rooms by name, so this file serves every task.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -24,6 +24,7 @@ from ebjr_det.records import PartStore
 from ebjr_det.reporting.report import Profile
 from ebjr_det.router import decide
 from ebjr_det.routing.changed import Changed
+from ebjr_det.runtimes import EAGER, choose_runtime
 from ebjr_det.tasks import build_task, has_room, room
 from ebjr_det.tradeoff import score_of
 from ebjr_det.types import PairedRun, RouterDecision, Task
@@ -52,6 +53,8 @@ class Pair:
         data = room(config.task, "data").build_data(**dict(config.data))
         config = with_checksums(config)
         student, teacher = build_models(config, data, device)
+        few = {0, len(data) // 3, 2 * len(data) // 3, len(data) - 1}
+        config = make_ready(config, (student, teacher), lambda: [*map(data.load, sorted(few))], device)
         return cls(config, build_task(config.task), data, student, teacher, device)
 
     @property
@@ -163,6 +166,45 @@ def build_models(config: EvaluateConfig, data: Any, device: str) -> tuple[Any, A
     torch.manual_seed(config.run.seed)
     student = _build_model(config.task, config.student, data, device)
     return student, _build_model(config.task, config.teacher, data, device)
+
+
+def make_ready(
+    config: EvaluateConfig, models: tuple[Any, Any], samples: Callable[[], Sequence[Any]], device: str
+) -> EvaluateConfig:
+    """Give student and teacher the runtimes that the configuration names.
+
+    Args:
+        samples: pictures on which a runtime is tried; not asked for where both stay in eager torch.
+
+    Returns:
+        the configuration with the runtimes that were taken, where it says `auto`.
+
+    Raises:
+        ConfigError: see `runtimes.choose_runtime`; also a model whose network no runtime can take.
+    """
+    taken = {}
+    for side, model in zip(("student", "teacher"), models, strict=True):
+        section = getattr(config, side)
+        if section.runtime == EAGER:
+            continue
+        inner = plain(model)
+        if not hasattr(getattr(inner, "graph", None), "state_dict"):
+            raise ConfigError(
+                f"Expected runtime `{EAGER}` for `{model.name}`, whose network no other one can take, got "
+                f"`{section.runtime}`. Set `{side}.runtime`."
+            )
+        pictures = inner.batch([inner.preprocess(picture) for picture in samples()])
+        tolerance = config.run.tolerance
+        name, inner.run = choose_runtime(
+            section.runtime, inner.graph, pictures, device, who=f"{side} {model.name}", tolerance=tolerance
+        )
+        taken[side] = section.model_copy(update={"runtime": name})
+    return config.model_copy(update=taken)
+
+
+def plain(model: Any) -> Any:
+    """A model without what changes its answers."""
+    return plain(model.model) if isinstance(model, Changed) else model
 
 
 def _build_model(task: str, section: ModelSection, data: Any, device: str) -> Any:

@@ -26,10 +26,12 @@ FLOORS = [
         "mix",
         "video",
         "overlay",
+        "runtimes",
     },
     {
         "cost",
         "joint",
+        "pipeline",
         "tradeoff",
         "intervals",
         "margin",
@@ -54,6 +56,7 @@ SIDEWAYS = {
     "popular": {"errors"},
     "download": {"checkpoints"},  # the manifest knows addresses
     "environment": {"checkpoints"},  # the doctor looks for weights
+    "pipeline": {"joint"},  # the live pair on a stream
     "tradeoff": {"cost"},  # a curve carries what its points cost
     "intervals": {"tradeoff"},  # bands belong to curves
     "margin": {"tradeoff", "intervals"},  # a point of a curve over a hull, on the same resamples as the bands
@@ -64,7 +67,7 @@ SIDEWAYS = {
 }
 TASK_MAY_IMPORT = {"errors", "files", "types", "scores", "checkpoints", "records", "foreign", "pictures"}
 TASK_MAY_IMPORT |= {"routing", "compiling"}  # a fitted router is plain numbers
-TASK_MAY_IMPORT |= {"training", "popular", "parts"}
+TASK_MAY_IMPORT |= {"training", "popular", "parts", "runtimes"}
 CORE = [
     "router",
     "tradeoff",
@@ -79,9 +82,10 @@ CORE = [
     "errors",
 ]
 HEAVY = {"torch", "torchvision", "timm", "sklearn", "matplotlib"}
+HEAVY |= {"onnxruntime", "openvino"}
 HEAVY |= {"av", "effdet", "pycocotools", "albumentations", "cv2", "numba"}
 HEAVY_HOMES = {
-    "torch": {"cost", "checkpoints", "environment", "loader", "pair", "tasks", "training", "api"},
+    "torch": {"cost", "checkpoints", "environment", "loader", "pair", "runtimes", "tasks", "training", "api"},
     "torchvision": {"environment", "tasks"},
     "timm": {"tasks", "training"},
     "sklearn": {"tasks"},
@@ -91,6 +95,8 @@ HEAVY_HOMES = {
     "numba": {"compiling"},
     "matplotlib": {"reporting"},
     "av": {"video"},
+    "onnxruntime": {"runtimes"},
+    "openvino": {"runtimes"},
 }
 
 

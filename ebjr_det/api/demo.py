@@ -75,7 +75,7 @@ def demo(
         raise ConfigError(f"Expected a frame rate, got none in `{source}`. Give --fps.")
     speed = found if fps is None else Fraction(fps).limit_denominator(1001)
     assert speed is not None
-    live = build_live(config, scoring, chosen)
+    live = build_live(config, scoring, chosen, lambda: [first])
     scene = _Scene(config, live, least_score, side_by_side, first)
     ends = _Ends(seconds, limit, speed)
     _shoot(scene, taken, film, speed, ends, own_times=fps is None)

@@ -1,6 +1,6 @@
 """What the live verbs share: where their settings come from, the threshold, and the pair itself."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,9 +51,18 @@ def choose_threshold(
     return scoring, chosen
 
 
-def build_live(config: EvaluateConfig, scoring: Scoring, threshold: float) -> Live:
-    """Both models and their classes. Raises EbjrError for whatever is wrong in the configuration."""
-    from ebjr_det.pair import build_models, popular_of, resolve_device
+def build_live(
+    config: EvaluateConfig, scoring: Scoring, threshold: float, samples: Callable[[], Sequence[Any]]
+) -> Live:
+    """Both models, on their runtimes, and their classes.
+
+    Args:
+        samples: pictures on which runtimes are tried, where the configuration names any.
+
+    Raises:
+        EbjrError: for whatever is wrong in the configuration.
+    """
+    from ebjr_det.pair import build_models, make_ready, popular_of, resolve_device
 
     device = resolve_device(config.run.device)
     named = room(config.task, "data").build_named(**dict(config.data))
@@ -61,6 +70,7 @@ def build_live(config: EvaluateConfig, scoring: Scoring, threshold: float) -> Li
     told = () if popular is None else popular.names
     scoring = scoring.of_classes(getattr(named, "class_names", ()), told)
     student, teacher = build_models(config, named, device)
+    make_ready(config, (student, teacher), samples, device)
     student = scoring.of_student(student.name).student(student)
     return Live(named, scoring, JointModel(student, teacher, scoring.score, threshold))
 

@@ -23,10 +23,14 @@ class BaseSection(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
+NOT_BUILT = ("macs", "popular", "other_at", "runtime")
+
+
 class ModelSection(BaseSection):
     """What every model has: weights, a name, and multiply-adds an image where torch counts none.
 
-    `popular` makes it a specialised student: its outputs are these classes and, last, "other".
+    `popular` makes it a specialised student: its outputs are these classes and, last, "other". `runtime` runs
+    it (`runtimes.RUNTIMES`); `auto` takes the fastest that agrees with eager torch on this machine.
     """
 
     arch: str
@@ -38,10 +42,11 @@ class ModelSection(BaseSection):
     options: dict[str, Any] = {}
     macs: float | None = Field(None, ge=0)
     popular: list[int | str] | None = None
+    runtime: str = "eager"
 
     def built(self) -> dict[str, Any]:
         """The settings that the task's `build_model` takes."""
-        return {key: value for key, value in self if key not in ("macs", "popular", "other_at")}
+        return {key: value for key, value in self if key not in NOT_BUILT}
 
 
 class ClassifierSection(ModelSection):
@@ -137,9 +142,18 @@ class LatencySection(BaseSection):
 
 
 class RunSection(BaseSection):
-    """How the run goes, none of which changes what is measured but the batch size in its last bits."""
+    """How the run goes, none of which changes what is measured but the batch size in its last bits.
+
+    The live pair gathers deferred pictures over batches: `teacher_batch` at most, for `patience_ms` at most;
+    see `pipeline.Plan`. `tolerance`: how far a runtime's outputs may lie from eager's; see `runtimes.drift`.
+    """
 
     batch_size: int = Field(256, ge=1, le=1_000_000)
+    teacher_batch: int | None = Field(None, ge=1, le=1_000_000)
+    patience_ms: float | None = Field(None, ge=0)
+    overlap: bool = False
+    regroup: bool | None = None
+    tolerance: float = Field(0.02, gt=0)
     flush_seconds: float = Field(5.0, ge=0)
     workers: int = Field(0, ge=0, le=1000)
     device: str = "auto"

@@ -50,7 +50,7 @@ def spread(model: Any, pictures: Sequence[Any]) -> None:
                 module.reset_running_stats()
         network.train()
         for picture in pictures:
-            network(model.normalize([model.preprocess(picture)]))
+            network(model.graph.normalize(torch.from_numpy(model.batch([model.preprocess(picture)]))))
         network.eval()
         network.class_net.predict.conv_pw.weight.mul_(WIDER)
 

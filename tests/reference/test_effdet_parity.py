@@ -62,10 +62,15 @@ def small_detector(categories=TEN, sizes=SIZES, seed=0, **settings):
     return detector
 
 
+def normalized(detector: EfficientDetector, inputs):
+    """The tensor that effdet's own parts take."""
+    return detector.graph.normalize(torch.from_numpy(detector.batch(inputs)))
+
+
 def spread(detector: EfficientDetector, images):
     """Batch norm re-estimated on the pictures, the class head scaled to logits of standard deviation 1.5."""
     network = detector.network
-    batch = detector.normalize([detector.preprocess(image) for image in images])
+    batch = normalized(detector, [detector.preprocess(image) for image in images])
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = 0.5
@@ -87,7 +92,7 @@ def bench_answers(detector: EfficientDetector, inputs):
         "img_size": torch.tensor([one.size for one in inputs]),
     }
     with torch.inference_mode():
-        return DetBenchPredict(detector.network).eval()(detector.normalize(inputs), info).numpy()
+        return DetBenchPredict(detector.network).eval()(normalized(detector, inputs), info).numpy()
 
 
 def assert_same(detector, inputs, *, exact=True):
@@ -210,7 +215,7 @@ def test_preprocessing_is_effdets_evaluation_pipeline(name):
     sizes = [(97, 61), (61, 97), (1, 1), (641, 479), (128, 128), (3, 300)]
     images = pictures(sizes)
     inputs = [detector.preprocess(image) for image in images]
-    batch = detector.normalize(inputs)
+    batch = normalized(detector, inputs)
     for image, own, row in zip(images, inputs, batch, strict=True):
         pixels, told = transform(image, {})
         mean255, std255 = (torch.tensor([v * 255 for v in values]).view(3, 1, 1) for values in (mean, std))
@@ -247,7 +252,7 @@ def test_the_ten_unused_outputs_of_a_coco_detector_reach_nothing():
     assert output.logits.values.shape[2] == len(COCO) == 80
     ids, left = np.array(list(COCO)), 0
     with torch.inference_mode():
-        kept = detector.detect(detector.normalize(inputs), inputs)
+        kept = detector.detect(detector.forward(inputs), inputs)
     for index, (own, rows) in enumerate(zip(output.predictions, expected, strict=True)):
         used = ~np.isin(rows[:, 5], NEVER_USED)
         left += int((~used).sum())

@@ -13,6 +13,9 @@ from torch import Tensor, nn
 from ebjr_det.checkpoints import check_sha256, find_checkpoint, load_into, read_state
 from ebjr_det.errors import ConfigError, did_you_mean
 from ebjr_det.foreign import foreign_errors, import_callable
+from ebjr_det.runtimes import Column, Network
+from ebjr_det.runtimes.eager import TorchNetwork
+from ebjr_det.tasks.classification.answers import to_output
 from ebjr_det.tasks.classification.data import ImageSet, collate
 from ebjr_det.tasks.classification.flops import count_ebjr_flops
 from ebjr_det.tasks.classification.networks import NETWORKS
@@ -23,7 +26,7 @@ from ebjr_det.tasks.classification.preprocessing import (
     Transform,
     parse_preprocessing,
 )
-from ebjr_det.types import Logits, Output
+from ebjr_det.types import Output
 
 
 class Classifier:
@@ -47,19 +50,29 @@ class Classifier:
         self.preprocess = preprocess
         self.device = torch.device(device)
         self.network = network
+        self.graph: Callable[[Tensor], tuple[Tensor, ...]] = lambda images: (network(images),)
         if isinstance(network, nn.Module):
             self.network = network.eval().to(self.device)
+            self.graph = LogitsGraph(network)
+        self.eager: Network = TorchNetwork(self.graph, device)
+        self.run = self.eager
 
     def __call__(self, inputs: Sequence[Tensor]) -> Output:
-        """Logits of a batch, as predictions (one vector an image) and as one-row `Logits`.
+        """Logits of a batch, as predictions (one vector an image) and as one-row `Logits`."""
+        return self.decode(self.forward(inputs), inputs)
 
-        Copying the logits to the CPU waits for the device.
-        """
-        with torch.inference_mode():
-            batch = inputs if isinstance(inputs, Tensor) else collate(inputs)  # a loader stacks its own
-            logits = self.network(batch.to(self.device, non_blocking=True))
-        values = logits.float().cpu().numpy()
-        return Output(list(values), Logits.one_row(values))
+    def batch(self, inputs: Sequence[Tensor]) -> Tensor:
+        """The network's input, [images, 3, h, w]."""
+        whole: Tensor = inputs if isinstance(inputs, Tensor) else collate(inputs)  # a loader stacks its own
+        return whole
+
+    def forward(self, inputs: Sequence[Tensor]) -> tuple[Column, ...]:
+        """The network's raw outputs, by the runtime that it has."""
+        return self.run(self.batch(inputs))
+
+    def decode(self, raw: tuple[Column, ...], inputs: Sequence[Tensor]) -> Output:
+        """Raw outputs as answers."""
+        return to_output(raw)
 
     def facts(self, image: Any) -> dict[str, int]:
         """Exact numbers of a module beside its MACs: parameters and, where defined, EBJR's own FLOPs."""
@@ -73,6 +86,20 @@ class Classifier:
             except UserWarning:  # it has layers that this convention does not know
                 return {"parameters": parameters}
         return {"parameters": parameters, "ebjr_flops": flops}
+
+
+class LogitsGraph(nn.Module):
+    """A classifier as a graph of named outputs, for runtimes."""
+
+    outputs = ("logits",)
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> tuple[Tensor]:
+        """[images, 3, h, w] -> logits [images, classes]."""
+        return (self.network(images),)
 
 
 def build_model(

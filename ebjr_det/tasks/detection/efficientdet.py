@@ -16,6 +16,8 @@ from torchvision.ops import batched_nms
 
 from ebjr_det.errors import ConfigError, did_you_mean
 from ebjr_det.foreign import foreign_errors
+from ebjr_det.runtimes import Column, Network
+from ebjr_det.runtimes.eager import TorchNetwork
 from ebjr_det.tasks.detection.classes import ClassMap
 from ebjr_det.tasks.detection.support import support_of
 from ebjr_det.types import FloatArray, Output
@@ -116,6 +118,45 @@ def _check_options(options: Mapping[str, Any], known: Mapping[str, Any]) -> None
         raise ConfigError(f"Expected `max_detection_points` to be a whole number from 1, got {points}.")
 
 
+class DetectorGraph(nn.Module):
+    """An EfficientDet as a graph of named outputs, for runtimes: from pixels to raw logits and offsets.
+
+    The network is run part by part, as its own `forward` goes, so that its coarsest fused level can be read.
+    """
+
+    outputs = ("logits", "offsets", "features")
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        config: Any = network.config
+        self.classes = int(config.num_classes)
+        for name, values in zip(("mean", "std"), statistics(config), strict=True):
+            scaled = torch.tensor([255 * value for value in values]).view(1, 3, 1, 1)
+            self.register_buffer(name, scaled, persistent=False)
+
+    def normalize(self, pixels: Tensor) -> Tensor:
+        """uint8 [images, 3, s, s] -> the network's input."""
+        return (pixels.float() - self.mean) / self.std
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Pixels, uint8 [images, 3, s, s], -> logits [images, anchors, classes], offsets [images, anchors, 4],
+        and features [images, channels].
+        """
+        network: Any = self.network
+        fused = network.fpn(network.backbone(self.normalize(pixels)))
+        levels = network.class_net(fused), network.box_net(fused)
+        logits, offsets = (
+            torch.cat(
+                [level.permute(0, 2, 3, 1).flatten(1).unflatten(1, (-1, width)) for level in side], dim=1
+            )
+            for side, width in zip(levels, (self.classes, 4), strict=True)
+        )
+        return logits, offsets, fused[-1].float().mean(dim=(2, 3))
+
+
 class EfficientDetector:
     """An EfficientDet as the core sees it.
 
@@ -132,10 +173,9 @@ class EfficientDetector:
         config: Any = network.config
         self.config = config
         self.anchors = Anchors.from_config(config).boxes.to(self.device)
-        self.mean, self.std = (
-            torch.tensor([255 * value for value in values], device=self.device).view(1, 3, 1, 1)
-            for values in statistics(config)
-        )
+        self.graph = DetectorGraph(self.network).to(self.device)
+        self.eager: Network = TorchNetwork(self.graph, device)
+        self.run = self.eager
         self._transform = transforms_coco_eval(
             tuple(config.image_size), use_prefetcher=True, mean=statistics(config)[0]
         )
@@ -150,15 +190,21 @@ class EfficientDetector:
         pixels, how = self._transform(whole, {})
         return Input(pixels, float(how["img_scale"]), image.size)
 
-    def normalize(self, inputs: Sequence[Input]) -> Tensor:
-        """The network's input [images, 3, s, s]."""
-        pixels = torch.from_numpy(np.stack([one.pixels for one in inputs]))
-        return (pixels.to(self.device, non_blocking=True).float() - self.mean) / self.std
+    def batch(self, inputs: Sequence[Input]) -> NDArray[np.uint8]:
+        """The graph's input [images, 3, s, s], pixels."""
+        return np.stack([one.pixels for one in inputs])
 
     def __call__(self, inputs: Sequence[Input]) -> Output:
-        """Detections and their rows of logits, best first. Copying to the CPU waits for the device."""
-        with torch.inference_mode():
-            kept = self.detect(self.normalize(inputs), inputs)
+        """Detections and their rows of logits, best first."""
+        return self.decode(self.forward(inputs), inputs)
+
+    def forward(self, inputs: Sequence[Input]) -> tuple[Column, ...]:
+        """The graph's raw outputs, by the runtime that it has."""
+        return self.run(self.batch(inputs))
+
+    def decode(self, raw: tuple[Column, ...], inputs: Sequence[Input]) -> Output:
+        """Raw outputs as answers, image by image."""
+        kept = self.detect(raw, inputs)
         return self.classes.output(
             [
                 (
@@ -173,18 +219,12 @@ class EfficientDetector:
             np.stack([k.features for k in kept]),
         )
 
-    def detect(self, batch: Tensor, inputs: Sequence[Input]) -> list[Kept]:
-        """The network, part by part as its own `forward` goes, and everything after it, image by image."""
-        network: Any = self.network
-        fused = network.fpn(network.backbone(batch))
-        levels = network.class_net(fused), network.box_net(fused)
-        features = fused[-1].float().mean(dim=(2, 3)).cpu().numpy()
-        count = int(self.config.num_classes)
-        logits, offsets = (
-            torch.cat([level.permute(0, 2, 3, 1).reshape(len(batch), -1, width) for level in side], dim=1)
-            for side, width in zip(levels, (count, 4), strict=True)
-        )
-        return [self._keep(*row) for row in zip(logits, offsets, features, inputs, strict=True)]
+    def detect(self, raw: tuple[Column, ...], inputs: Sequence[Input]) -> list[Kept]:
+        """Everything after the network, image by image."""
+        return [
+            self._keep(*map(torch.as_tensor, row[:2]), row[2], row[3])
+            for row in zip(*raw, inputs, strict=True)
+        ]
 
     def _keep(self, logits: Tensor, offsets: Tensor, features: NDArray[np.float32], image: Input) -> Kept:
         """One image: logits [anchors, classes] and offsets [anchors, 4] -> the boxes that stay."""

@@ -108,8 +108,8 @@ class _Bench(nn.Module):
         self.mean: Tensor
         self.std: Tensor
         self.bench = DetBenchTrain(model.network, create_labeler=True)
-        self.register_buffer("mean", model.mean)
-        self.register_buffer("std", model.std)
+        self.register_buffer("mean", model.graph.mean)
+        self.register_buffer("std", model.graph.std)
         self.distillation = (distillation,)  # a tuple hides its weights from the optimiser and from `train()`
 
     def forward(self, pixels: Tensor, boxes: list[Tensor], classes: list[Tensor]) -> dict[str, Tensor]:

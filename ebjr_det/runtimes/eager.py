@@ -1,0 +1,73 @@
+"""torch as it comes: operator by operator, with another memory layout or in autocast.
+
+torch picks its kernels by the size of a batch and of the lot that a thread takes, so the last bits of an
+image's outputs change with what else is in the batch.
+"""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from copy import deepcopy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class TorchNetwork:
+    """A module on a device.
+
+    On a GPU it has a stream of its own, so that a student and a teacher in two threads overlap.
+    """
+
+    invariant = False
+
+    def __init__(
+        self,
+        graph: Callable[[Tensor], tuple[Tensor, ...]],
+        device: str,
+        channels_last: bool = False,
+        precision: str | None = None,
+    ) -> None:
+        self.graph, self.device = graph, torch.device(device)
+        self.layout = torch.channels_last if channels_last else torch.preserve_format
+        self.precision = None if precision is None else getattr(torch, precision)
+        self.stream: Any = None
+        if self.device.type == "cuda":
+            self.stream = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
+
+    def __call__(self, batch: Any) -> tuple[Any, ...]:
+        """Outputs as arrays, or on a GPU as tensors that lie there."""
+        with ExitStack() as stack:
+            stack.enter_context(torch.inference_mode())
+            if self.stream is not None:
+                stack.enter_context(torch.cuda.stream(self.stream))
+            if self.precision is not None:
+                stack.enter_context(torch.autocast(self.device.type, self.precision))
+            images = on_device(batch, self.device, self.layout)
+            found = tuple(output.float() for output in self.graph(images))
+        if self.stream is None:
+            return tuple(output.numpy() for output in found)
+        self.stream.synchronize()
+        return found
+
+
+def on_device(batch: Any, device: torch.device, layout: Any) -> Tensor:
+    """A batch as a tensor on the device."""
+    images = torch.as_tensor(batch)
+    return images.to(
+        device, non_blocking=True, memory_format=layout if images.ndim == 4 else torch.preserve_format
+    )
+
+
+def build(
+    graph: nn.Module,
+    example: Any,
+    device: str,
+    *,
+    channels_last: bool = False,
+    precision: str | None = None,
+) -> TorchNetwork:
+    """The module itself, or a copy with its weights laid out anew."""
+    if channels_last:
+        graph = deepcopy(graph).to(memory_format=torch.channels_last)
+    return TorchNetwork(graph, device, channels_last, precision)

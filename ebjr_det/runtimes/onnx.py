@@ -1,0 +1,111 @@
+"""ONNX: a network written as a static graph, and run by ONNX Runtime.
+
+Running needs numpy and onnxruntime alone; writing needs torch, onnx and onnxscript as well.
+"""
+
+import os
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ebjr_det.errors import ConfigError, InvalidInput, first_line
+from ebjr_det.files import atomic_write
+from ebjr_det.runtimes.registry import quiet
+
+if TYPE_CHECKING:
+    from torch import nn
+
+INPUT = "images"
+WRITERS = ("onnx", "onnxscript")
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+
+
+class Session:
+    """An ONNX file at work in ONNX Runtime.
+
+    Its kernels go image by image, so an image's outputs are the same bits in every batch.
+
+    Raises:
+        InvalidInput: a file that ONNX Runtime cannot run.
+        ConfigError: an ONNX Runtime without the device.
+    """
+
+    invariant = True
+
+    def __init__(self, path: Path, device: str = "cpu", threads: int | None = None) -> None:
+        import onnxruntime
+
+        provider = PROVIDERS[device.split(":")[0]]
+        if provider not in onnxruntime.get_available_providers():
+            raise ConfigError(
+                f"Expected an ONNX Runtime for device `{device}`, got one without {provider}. Install it: "
+                "pip install onnxruntime-gpu."
+            )
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
+        options.log_severity_level = 4
+        try:
+            self.session = onnxruntime.InferenceSession(path, options, providers=[provider])
+        except Exception as error:  # each of its faults is a class of its own
+            raise InvalidInput(
+                f"Expected a graph that ONNX Runtime can run in `{path}`, got: {first_line(error)}."
+            ) from error
+
+    def __call__(self, batch: Any) -> tuple[Any, ...]:
+        """Outputs as arrays."""
+        return tuple(self.session.run(None, {INPUT: np.ascontiguousarray(batch)}))
+
+
+def build(graph: "nn.Module", example: Any, device: str) -> Session:
+    """The network in ONNX Runtime; its file is kept, so that the next time is fast."""
+    import torch
+
+    path = onnx_of(graph, example)
+    return Session(path, device, torch.get_num_threads() if device == "cpu" else None)
+
+
+def onnx_of(graph: "nn.Module", example: Any) -> Path:
+    """The network's ONNX file in the cache, written where it is not there yet."""
+    from ebjr_det.runtimes.cache import kept_file
+
+    return kept_file(graph, example, "onnx", lambda path: write_onnx(graph, example, path))
+
+
+def write_onnx(graph: "nn.Module", example: Any, path: Path) -> None:
+    """Write a network as one ONNX file with any number of images a batch.
+
+    Args:
+        graph: see `registry.build_network`.
+
+    Raises:
+        ConfigError: the writers are not installed, or an operator that ONNX does not know.
+    """
+    import torch
+
+    if missing := [package for package in WRITERS if find_spec(package) is None]:
+        raise ConfigError(
+            f"Expected {' and '.join(WRITERS)} to write a network as ONNX, got no {' and '.join(missing)}. "
+            "Install them: pip install 'ebjr-det[onnx]'."
+        )
+    two = torch.as_tensor(example)[:1].cpu().repeat(2, *[1] * (example.ndim - 1))  # 1 would become a constant
+    names: Any = getattr(graph, "outputs", ("logits",))
+    where = next((parameter.device for parameter in graph.parameters()), torch.device("cpu"))
+    try:
+        with torch.inference_mode(), quiet():
+            program = torch.onnx.export(
+                graph.cpu(), (two,), input_names=[INPUT], output_names=list(names), dynamo=True,
+                dynamic_shapes=({0: torch.export.Dim("batch")},), verbose=False,
+            )  # fmt: skip
+            with atomic_write(path) as temporary:
+                program.save(temporary, external_data=False)  # type: ignore[union-attr]
+    except ConfigError:
+        raise
+    except Exception as error:  # the exporter can raise anything
+        raise ConfigError(
+            f"Expected a network that can be written as ONNX, got: {type(error).__name__}: "
+            f"{first_line(error)}. Choose another runtime."
+        ) from error
+    finally:
+        graph.to(where)

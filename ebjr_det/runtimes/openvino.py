@@ -1,0 +1,41 @@
+"""OpenVINO: reads the network's ONNX file, in float32 or bfloat16."""
+
+from typing import Any
+
+import numpy as np
+
+from ebjr_det.errors import ConfigError
+from ebjr_det.runtimes.onnx import onnx_of
+
+CPU = "CPU"
+
+
+class OpenVino:
+    """A compiled model; an image's outputs are the same bits in every batch."""
+
+    invariant = True
+
+    def __init__(self, compiled: Any) -> None:
+        self.request = compiled.create_infer_request()
+        self.outputs = len(compiled.outputs)
+
+    def __call__(self, batch: Any) -> tuple[Any, ...]:
+        """Outputs as arrays that the next call writes over."""
+        self.request.infer([np.ascontiguousarray(batch)], share_inputs=True, share_outputs=True)
+        return tuple(self.request.get_output_tensor(index).data for index in range(self.outputs))
+
+
+def build(graph: Any, example: Any, device: str, *, precision: str = "f32") -> OpenVino:
+    """The network compiled for this processor. Raises ConfigError where it has no such precision."""
+    import openvino
+    import torch
+
+    core = openvino.Core()
+    if precision.upper() not in {"F32", *core.get_property(CPU, "OPTIMIZATION_CAPABILITIES")}:
+        raise ConfigError(f"Expected a processor with {precision} for OpenVINO, got one without.")
+    how = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": precision,
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+    }
+    return OpenVino(core.compile_model(core.read_model(onnx_of(graph, example)), CPU, how))

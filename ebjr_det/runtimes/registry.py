@@ -1,0 +1,177 @@
+"""The runtimes: what each is, which library it needs, and how a network is built for it."""
+
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+
+from ebjr_det.errors import ConfigError, EbjrError, did_you_mean, first_line
+
+Column: TypeAlias = Sequence[Any]
+"""One output of a network: one array an image, on the host or, from a GPU, a tensor that still lies there."""
+
+
+class Network(Protocol):
+    """A network made ready to run."""
+
+    @property
+    def invariant(self) -> bool:
+        """Whether an image's outputs are the same bits whatever else is in its batch."""
+
+    def __call__(self, batch: Any) -> tuple[Column, ...]:
+        """Run a batch, [images, ...], of any length above zero.
+
+        Returns only when the outputs are there; they hold until the next call.
+        """
+
+
+def host(values: Any) -> Any:
+    """An array of this process's memory, also of a tensor that lies on a GPU."""
+    return np.asarray(values.cpu() if hasattr(values, "cpu") else values)
+
+
+def stacked(column: Column) -> Any:
+    """One array [images, ...] of an output, which outlives the next call."""
+    return np.array(host(column) if hasattr(column, "shape") else [host(entry) for entry in column])
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Exporters and compilers warn and log of what nobody can act on."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """One way to run a network.
+
+    Attributes:
+        name: as in a configuration; `what`: for people.
+        builder: `module:function` in this folder, called with a graph, an example batch and a device.
+        packages: the libraries that must be installed, and the `extra` of this project that brings them.
+        devices: kinds of devices that it serves, `cpu`, `cuda`.
+        settings: further arguments of the builder.
+    """
+
+    name: str
+    what: str
+    builder: str
+    packages: tuple[str, ...] = ()
+    extra: str = ""
+    devices: tuple[str, ...] = ("cpu", "cuda")
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def build(self, graph: Any, example: Any, device: str) -> Network:
+        """The graph made ready; see `build_network`."""
+        module, _, function = self.builder.partition(":")
+        builder: Callable[..., Network] = getattr(import_module(f"ebjr_det.runtimes.{module}"), function)
+        return builder(graph, example, device, **self.settings)
+
+
+ONNX, OPENVINO = (
+    {"packages": ("onnxruntime",), "extra": "onnx"},
+    {"packages": ("openvino",), "extra": "openvino"},
+)
+_ALL = (
+    Runtime("eager", "torch, operator by operator", "eager:build"),
+    Runtime(
+        "channels_last", "torch, channels innermost", "eager:build", settings={"channels_last": True}
+    ),
+    Runtime(
+        "bf16", "torch in bfloat16, channels innermost", "eager:build",
+        settings={"channels_last": True, "precision": "bfloat16"},
+    ),
+    Runtime(
+        "fp16", "torch in float16, channels innermost", "eager:build", devices=("cuda",),
+        settings={"channels_last": True, "precision": "float16"},
+    ),
+    Runtime("compile", "compiled by torch Inductor (CUDA graphs on a GPU)", "compiled:build"),
+    Runtime(
+        "compile_bf16", "the same in bfloat16", "compiled:build", settings={"precision": "bfloat16"}
+    ),
+    Runtime(
+        "compile_fp16", "the same in float16", "compiled:build", devices=("cuda",),
+        settings={"precision": "float16"},
+    ),
+    Runtime("onnxruntime", "ONNX Runtime", "onnx:build", **ONNX),  # type: ignore[arg-type]
+    Runtime("openvino", "OpenVINO", "openvino:build", devices=("cpu",), **OPENVINO),  # type: ignore[arg-type]
+    Runtime(
+        "openvino_bf16", "OpenVINO in bfloat16", "openvino:build", devices=("cpu",),
+        settings={"precision": "bf16"}, **OPENVINO,  # type: ignore[arg-type]
+    ),
+)  # fmt: skip
+RUNTIMES = {runtime.name: runtime for runtime in _ALL}
+"""Every runtime by its name; the first is what all others are measured against."""
+
+
+def find_runtime(name: str) -> Runtime:
+    """A runtime by name. Raises ConfigError for an unknown one, with the nearest."""
+    if name not in RUNTIMES:
+        hint = did_you_mean(name, [*RUNTIMES, "auto"])
+        raise ConfigError(f"Expected a known runtime, got `{name}`. {hint}")
+    return RUNTIMES[name]
+
+
+def installed(runtime: Runtime) -> bool:
+    """Whether its libraries are here."""
+    return all(find_spec(package) is not None for package in runtime.packages)
+
+
+def check_runtime(name: str, device: str) -> Runtime:
+    """A runtime that can be built here.
+
+    Raises:
+        ConfigError: it is unknown, not installed, or not for the device.
+    """
+    runtime = find_runtime(name)
+    if not installed(runtime):
+        raise ConfigError(
+            f"Expected runtime `{name}` to be installed, got no {' and '.join(runtime.packages)}. "
+            f"Install it: pip install 'ebjr-det[{runtime.extra}]'."
+        )
+    if device.split(":")[0] not in runtime.devices:
+        raise ConfigError(
+            f"Expected a runtime for device `{device}`, got `{name}`, which serves "
+            f"{', '.join(runtime.devices)} only."
+        )
+    return runtime
+
+
+def build_network(name: str, graph: Any, example: Any, device: str) -> Network:
+    """A network made ready to run by a runtime.
+
+    Args:
+        graph: a torch module in evaluation mode, one batch in, a tuple of tensors out, [images, ...] each;
+            `graph.outputs` names them. It is left as it is.
+        example: a batch of preprocessed images.
+
+    Raises:
+        ConfigError: an unknown runtime, one that is not installed or serves another device, or a network that
+            it cannot take, such as one with an operator that it does not know.
+    """
+    runtime = check_runtime(name, device)
+    try:
+        with quiet():
+            network = runtime.build(graph, example, device)
+            network(example[:1])
+    except (EbjrError, MemoryError):
+        raise
+    except Exception as error:  # compilers and exporters can raise anything
+        raise ConfigError(
+            f"Expected a network that runtime `{name}` can take, got: {type(error).__name__}: "
+            f"{first_line(error)}. Choose another runtime."
+        ) from error
+    return network
