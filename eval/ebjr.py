@@ -28,7 +28,7 @@ from ebjr_det.pair import resolve_device
 from ebjr_det.scores import deferral_scores
 from ebjr_det.tasks.classification.data import build_data, collate
 from ebjr_det.tasks.classification.metric import Accuracy
-from ebjr_det.tasks.classification.model import Classifier, build_model
+from ebjr_det.tasks.classification.model import TorchClassifier, build_model
 from ebjr_det.tasks.classification.preprocessing import IMAGENET_STATISTICS
 from ebjr_det.types import FloatArray, Matches, Output, concatenate
 
@@ -141,7 +141,7 @@ def main() -> None:
     device = resolve_device(args.device)
     print(f"==> Preparing dataset {args.dataset}", flush=True)
     data = build_data(root=args.data, limit=args.limit, **DATASETS[args.dataset])  # type: ignore[arg-type]
-    models: list[Classifier] = []
+    models: list[TorchClassifier] = []
     for prefix, what, weights in (("", "model", args.resume), ("t", "teacher model", args.tresume)):
         print(f"==> creating {what} '{getattr(args, f'{prefix}arch')}'")
         options = network(args, prefix)

@@ -5,15 +5,13 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 from torch import nn
 
 from ebjr_det.cost import count_macs
 from ebjr_det.errors import ConfigError
 from ebjr_det.tasks.detection.classes import coco_names
-from ebjr_det.tasks.detection.efficientdet import EfficientDetector, best_pairs, statistics
+from ebjr_det.tasks.detection.efficientdet import EfficientDetector, statistics
 from ebjr_det.tasks.detection.model import build_model
 
 NEVER_USED = (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)  # ids that COCO's annotations never had
@@ -95,15 +93,19 @@ def bench_answers(detector: EfficientDetector, inputs):
         return DetBenchPredict(detector.network).eval()(normalized(detector, inputs), info).numpy()
 
 
-def assert_same(detector, inputs, *, exact=True):
+def assert_boxes(boxes, rows):
+    """Equal but for the rounding of exponentials, which torch leaves to the machine."""
+    np.testing.assert_allclose(boxes, rows[:, :4].astype(np.float64), rtol=1e-6, atol=1e-4)
+
+
+def assert_same(detector, inputs):
     """Every box, score and class as the bench has them, in its order; returns the output."""
     expected, output = bench_answers(detector, inputs), detector(inputs)
     for own, rows in zip(output.predictions, expected, strict=True):
         rows = rows[rows[:, 5] > 0]  # the rest pads
         assert len(own) == len(rows) > 0
-        compare = np.testing.assert_array_equal if exact else np.testing.assert_allclose
-        compare(own.boxes, rows[:, :4].astype(np.float64))
-        compare(own.scores, rows[:, 4].astype(np.float64))
+        assert_boxes(own.boxes, rows)
+        np.testing.assert_allclose(own.scores, rows[:, 4].astype(np.float64), rtol=1e-6)
         np.testing.assert_array_equal(own.labels + 1, rows[:, 5])
     return output
 
@@ -182,26 +184,6 @@ def test_the_answers_of_a_batch_are_those_of_its_pictures():
         np.testing.assert_allclose(alone.scores, among.scores, rtol=1e-4)
 
 
-@given(
-    st.integers(1, 40), st.integers(1, 12), st.integers(1, 500), st.integers(0, 2**32 - 1)
-)  # anchors, classes, most, seed
-def test_the_best_pairs_are_those_of_all_pairs(anchors, classes, most, seed):
-    generator = torch.Generator().manual_seed(seed)
-    logits = torch.randperm(anchors * classes, generator=generator).reshape(anchors, classes).float()
-    chosen, labels = best_pairs(logits, most)
-    expected = logits.flatten().topk(min(most, anchors * classes)).indices
-    assert torch.equal(chosen * classes + labels, expected)
-
-
-@given(st.integers(1, 20), st.integers(1, 5), st.integers(1, 120), st.integers(0, 2**32 - 1))
-def test_with_ties_the_best_pairs_have_the_same_logits(anchors, classes, most, seed):
-    generator = torch.Generator().manual_seed(seed)
-    logits = torch.randint(3, (anchors, classes), generator=generator).float()
-    chosen, labels = best_pairs(logits, most)
-    assert torch.equal(logits[chosen, labels], logits.flatten().topk(min(most, logits.numel())).values)
-    assert len(set(zip(chosen.tolist(), labels.tolist(), strict=True))) == len(chosen)
-
-
 # --- Before the network ---
 
 
@@ -257,7 +239,7 @@ def test_the_ten_unused_outputs_of_a_coco_detector_reach_nothing():
         used = ~np.isin(rows[:, 5], NEVER_USED)
         left += int((~used).sum())
         np.testing.assert_array_equal(ids[own.labels], rows[used, 5])
-        np.testing.assert_array_equal(own.boxes, rows[used, :4].astype(np.float64))
+        assert_boxes(own.boxes, rows[used])
         np.testing.assert_array_equal(
             output.logits.values[index, : len(own)], kept[index].logits[used][:, ids - 1]
         )
@@ -345,4 +327,4 @@ def test_d0_on_real_pictures_is_effdets_bench(shared_data, soft):
         used = ~np.isin(rows[:, 5], (0, *NEVER_USED))
         np.testing.assert_array_equal(ids[own.labels], rows[used, 5])
         np.testing.assert_array_equal(own.scores, rows[used, 4].astype(np.float64))
-        np.testing.assert_array_equal(own.boxes, rows[used, :4].astype(np.float64))
+        assert_boxes(own.boxes, rows[used])

@@ -10,7 +10,7 @@ from ebjr_det.config import load_train_config
 from ebjr_det.errors import ConfigError
 from ebjr_det.popular import Popular
 from ebjr_det.tasks.classification.data import ImageSet
-from ebjr_det.tasks.classification.model import Classifier
+from ebjr_det.tasks.classification.model import TorchClassifier
 from ebjr_det.tasks.classification.train import build_learner
 from ebjr_det.tasks.detection import train as detection
 from ebjr_det.tasks.detection.data import build_data
@@ -55,7 +55,9 @@ def linear(classes, seed):
 
 
 def classifier(network):
-    return Classifier("net", network, lambda image: torch.as_tensor(image.transpose(2, 0, 1) / 255).float())
+    return TorchClassifier(
+        "net", network, lambda image: torch.as_tensor(image.transpose(2, 0, 1) / 255).float()
+    )
 
 
 def images(classes=4):
@@ -211,7 +213,7 @@ def test_a_detectors_loss_is_quality_focal_loss_on_the_teachers_scores(temperatu
     student.network.eval()  # its norms do not move between the two looks
     pixels, boxes, labels = learner.collate([learner.pictures[k] for k in range(2)])
     found = learner.bench(pixels, boxes, labels)
-    batch = (pixels.float() - student.mean) / student.std
+    batch = student.graph.normalize(pixels)
     own = rows_of(student.network(batch)[0], student.classes.outputs)
     theirs = rows_of(teacher.network(batch)[0], len(names))
     if specialised:

@@ -149,10 +149,10 @@ def answers(model):
 
 
 def test_an_efficientdet_tells_support_that_its_kept_boxes_do_not_explain(monkeypatch):
-    from ebjr_det.tasks.detection import efficientdet
+    from ebjr_det.tasks.detection import suppression
 
     seen = []
-    monkeypatch.setattr(efficientdet, "support_of", lambda *parts: seen.append(parts) or support_of(*parts))
+    monkeypatch.setattr(suppression, "support_of", lambda *parts: seen.append(parts) or support_of(*parts))
     output = answers(small())
     for own, (boxes, scores, classes, kept) in zip(output.predictions, seen, strict=True):
         assert len(kept) == len(own) < len(boxes) == len(scores) == len(classes)
@@ -163,11 +163,11 @@ def test_an_efficientdet_tells_support_that_its_kept_boxes_do_not_explain(monkey
 
 
 def test_soft_nms_tells_support_of_scores_before_softening():
-    from ebjr_det.tasks.detection import efficientdet
+    from ebjr_det.tasks.detection import suppression
 
     model, seen = small(soft=True), []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(efficientdet, "support_of", lambda *parts: seen.append(parts) or support_of(*parts))
+        patch.setattr(suppression, "support_of", lambda *parts: seen.append(parts) or support_of(*parts))
         output = answers(model)
     softened = [
         own.scores < parts[1][parts[3]] - 1e-3 for own, parts in zip(output.predictions, seen, strict=True)

@@ -10,17 +10,9 @@ from scipy.special import softmax
 
 from ebjr_det.pictures import with_strip
 from ebjr_det.popular import OTHER
-from ebjr_det.runtimes import Column, stacked
 from ebjr_det.tasks.classification.data import ImageSet
-from ebjr_det.types import Logits, Output
 
 COLOR = "#444444"
-
-
-def to_output(raw: tuple[Column, ...]) -> Output:
-    """A network's raw outputs, logits alone, as the core sees them: predictions are vectors of logits."""
-    values = stacked(raw[0])
-    return Output(list(values), Logits.one_row(values))
 
 
 def annotate(

@@ -170,13 +170,15 @@ def _numbered(prefix: str, count: int) -> tuple[str, ...]:
 
 
 def collate(inputs: Sequence[Any]) -> Any:
-    """Preprocessed images as one tensor. Raises InvalidInput where their sizes differ."""
-    import torch
-
+    """Preprocessed images as one array or tensor. Raises InvalidInput where their sizes differ."""
     other = next((image.shape for image in inputs if image.shape != inputs[0].shape), None)
     if other is not None:
         raise InvalidInput(
             f"Expected preprocessed images of one size, got {list(inputs[0].shape)} and {list(other)}. Set "
             "`preprocessing.resize` and `preprocessing.crop`."
         )
+    if isinstance(inputs[0], np.ndarray):
+        return np.stack(inputs)
+    import torch
+
     return torch.stack(list(inputs))

@@ -4,7 +4,7 @@ A classifier owns its preprocessing. Heavy libraries are imported only for the f
 """
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from ebjr_det.checkpoints import check_sha256, find_checkpoint, load_into, read_state
 from ebjr_det.errors import ConfigError, did_you_mean
 from ebjr_det.foreign import foreign_errors, import_callable
-from ebjr_det.runtimes import Column, Network
+from ebjr_det.runtimes import Network
 from ebjr_det.runtimes.eager import TorchNetwork
-from ebjr_det.tasks.classification.answers import to_output
-from ebjr_det.tasks.classification.data import ImageSet, collate
+from ebjr_det.tasks.classification.classifier import Classifier, Surroundings
+from ebjr_det.tasks.classification.data import ImageSet
 from ebjr_det.tasks.classification.flops import count_ebjr_flops
 from ebjr_det.tasks.classification.networks import NETWORKS
 from ebjr_det.tasks.classification.preprocessing import (
@@ -24,13 +24,13 @@ from ebjr_det.tasks.classification.preprocessing import (
     OnPil,
     Preprocessing,
     Transform,
+    described,
     parse_preprocessing,
 )
-from ebjr_det.types import Output
 
 
-class Classifier:
-    """A torch classifier as the core sees it.
+class TorchClassifier(Classifier):
+    """A torch classifier, in eager torch until it is given another runtime.
 
     Args:
         name: shown in tables.
@@ -46,33 +46,19 @@ class Classifier:
         preprocess: Callable[[Any], Tensor],
         device: str = "cpu",
     ) -> None:
-        self.name = name
-        self.preprocess = preprocess
-        self.device = torch.device(device)
-        self.network = network
+        self.device, self.network = torch.device(device), network
         self.graph: Callable[[Tensor], tuple[Tensor, ...]] = lambda images: (network(images),)
         if isinstance(network, nn.Module):
             self.network = network.eval().to(self.device)
             self.graph = LogitsGraph(network)
         self.eager: Network = TorchNetwork(self.graph, device)
-        self.run = self.eager
+        super().__init__(name, preprocess, self.eager)
 
-    def __call__(self, inputs: Sequence[Tensor]) -> Output:
-        """Logits of a batch, as predictions (one vector an image) and as one-row `Logits`."""
-        return self.decode(self.forward(inputs), inputs)
-
-    def batch(self, inputs: Sequence[Tensor]) -> Tensor:
-        """The network's input, [images, 3, h, w]."""
-        whole: Tensor = inputs if isinstance(inputs, Tensor) else collate(inputs)  # a loader stacks its own
-        return whole
-
-    def forward(self, inputs: Sequence[Tensor]) -> tuple[Column, ...]:
-        """The network's raw outputs, by the runtime that it has."""
-        return self.run(self.batch(inputs))
-
-    def decode(self, raw: tuple[Column, ...], inputs: Sequence[Tensor]) -> Output:
-        """Raw outputs as answers."""
-        return to_output(raw)
+    @property
+    def around(self) -> Surroundings | None:
+        """What surrounds the network as plain numbers, or None where its preprocessing is code."""
+        told = described(self.preprocess)
+        return None if told is None else Surroundings(told)
 
     def facts(self, image: Any) -> dict[str, int]:
         """Exact numbers of a module beside its MACs: parameters and, where defined, EBJR's own FLOPs."""
@@ -118,7 +104,7 @@ def build_model(
     random_weights: bool = False,
     options: Mapping[str, Any] | None = None,
     preprocessing: Mapping[str, Any] | None = None,
-) -> Classifier:
+) -> TorchClassifier:
     """A classifier, its weights loaded and its class count checked on one image.
 
     Args:
@@ -157,7 +143,7 @@ def build_model(
         with foreign_errors("`preprocessing` that can be built"):
             transform = parse_preprocessing(preprocessing).build()
     label = name or "-".join([arch.split("/")[-1], *(str(v) for v in shape.values() if v is not None)])
-    model = Classifier(label, network, transform, device)
+    model = TorchClassifier(label, network, transform, device)
     image = data.load(0)
     with foreign_errors(f"`{label}` to take an image of the data, preprocessed as set"):
         classes = model([model.preprocess(image)]).logits.values.shape[2]

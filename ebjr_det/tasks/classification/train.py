@@ -13,7 +13,7 @@ from ebjr_det.errors import ConfigError
 from ebjr_det.popular import Popular
 from ebjr_det.tasks.classification.augmentation import TrainingSet, build_augmentation, columns
 from ebjr_det.tasks.classification.data import ImageSet, collate
-from ebjr_det.tasks.classification.model import Classifier
+from ebjr_det.tasks.classification.model import TorchClassifier
 from ebjr_det.training.loop import Judge, Learner
 from ebjr_det.training.order import Order
 
@@ -21,7 +21,7 @@ JUDGED_BATCH = 256
 
 
 def build_learner(
-    model: Classifier,
+    model: TorchClassifier,
     data: ImageSet,
     validation: ImageSet | None,
     *,
@@ -30,7 +30,7 @@ def build_learner(
     loss: Mapping[str, Any],
     popular: Popular | None = None,
     popular_share: float | None = None,
-    teacher: Classifier | None = None,
+    teacher: TorchClassifier | None = None,
 ) -> Learner:
     """A training of a classifier on labelled images.
 
@@ -97,7 +97,7 @@ class _Distillation:
 
     def __init__(
         self,
-        teacher: Classifier,
+        teacher: TorchClassifier,
         popular: Popular | None,
         shift: Tensor,
         distillation: float,
@@ -133,7 +133,7 @@ def _narrowed(logits: Tensor, popular: Popular) -> Tensor:
     return torch.cat([logits[:, list(popular.classes)], others], dim=1)
 
 
-def _judge(model: Classifier, data: ImageSet, popular: Popular | None, share: float | None) -> Judge:
+def _judge(model: TorchClassifier, data: ImageSet, popular: Popular | None, share: float | None) -> Judge:
     """Accuracy on the images; of a specialised student weighted to the share, and its parts."""
     if popular is not None:
         is_popular = data.labels < popular.other
@@ -141,7 +141,7 @@ def _judge(model: Classifier, data: ImageSet, popular: Popular | None, share: fl
         weights = None if share is None else each
 
     def judge(network: nn.Module) -> dict[str, float]:
-        right = _right(Classifier(model.name, network, model.preprocess, str(model.device)), data)
+        right = _right(TorchClassifier(model.name, network, model.preprocess, str(model.device)), data)
         if popular is None:
             return {"accuracy": float(right.mean())}
         return {
@@ -153,7 +153,7 @@ def _judge(model: Classifier, data: ImageSet, popular: Popular | None, share: fl
     return judge
 
 
-def _right(model: Classifier, data: ImageSet) -> NDArray[np.bool_]:
+def _right(model: TorchClassifier, data: ImageSet) -> NDArray[np.bool_]:
     found = []
     for at in range(0, len(data), JUDGED_BATCH):
         images = range(at, min(at + JUDGED_BATCH, len(data)))

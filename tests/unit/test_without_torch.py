@@ -1,0 +1,25 @@
+"""What serves an exported model needs numpy, PIL and numba alone."""
+
+import subprocess
+import sys
+
+
+def test_what_serves_an_exported_model_loads_no_library_of_networks():
+    tasks = {"detection": ["letterbox", "anchors", "selection", "suppression", "support", "classes"]}
+    tasks["classification"] = ["preprocessing", "answers"]
+    names = [f"ebjr_det.tasks.{task}.{room}" for task, rooms in tasks.items() for room in rooms]
+    code = f"""
+import sys, numpy as np
+from PIL import Image
+import {", ".join(names)}
+from ebjr_det.tasks.detection.letterbox import Letterbox
+from ebjr_det.tasks.detection.suppression import Suppression
+from ebjr_det.tasks.classification.preprocessing import Preprocessing
+image = Image.new("RGB", (40, 30))
+one = Letterbox((128, 128), (0.5,) * 3)(image)
+Suppression()(*np.zeros((3, 9, 4), np.float32), one.scale, one.size)
+Preprocessing((0.5,) * 3, (0.5,) * 3, 20, 10)(image)
+print(sorted({{"torch", "torchvision", "timm", "effdet"}} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
