@@ -66,17 +66,33 @@ class JointModel:
             student_inputs: the batch, preprocessed for the student.
             teacher_input: index in the batch -> the teacher's input; called for deferred images only.
         """
-        if not len(student_inputs):
-            raise InvalidInput("Expected at least one image, got an empty batch.")
-        output = _answers(self.student, student_inputs)
-        decision = decide(self.score(output), self.threshold)
+        output, decision = self.judge(student_inputs)
         predictions = list(output.predictions)
         deferred = decision.defer.nonzero()[0]
         if len(deferred):
-            better = _answers(self.teacher, [teacher_input(int(index)) for index in deferred])
-            for index, prediction in zip(deferred, better.predictions, strict=True):
+            better = self.teach([teacher_input(int(index)) for index in deferred])
+            for index, prediction in zip(deferred, better, strict=True):
                 predictions[index] = prediction
         return JointOutput(predictions, decision)
+
+    def judge(self, student_inputs: Sequence[Any]) -> tuple[Output, RouterDecision]:
+        """The first step alone: the student's answers to a batch, and which of them to send to the teacher.
+
+        Raises:
+            InvalidInput: an empty batch, logits that are not finite, or another number of answers.
+        """
+        if not len(student_inputs):
+            raise InvalidInput("Expected at least one image, got an empty batch.")
+        output = _answers(self.student, student_inputs)
+        return output, decide(self.score(output), self.threshold)
+
+    def teach(self, teacher_inputs: Sequence[Any]) -> Sequence[Any]:
+        """The second step alone: the teacher's prediction of every input, at least one.
+
+        Raises:
+            InvalidInput: another number of answers, or logits that are not finite.
+        """
+        return _answers(self.teacher, teacher_inputs).predictions
 
 
 def _answers(model: Model, inputs: Sequence[Any]) -> Output:

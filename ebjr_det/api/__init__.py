@@ -4,12 +4,14 @@ Every verb checks what it can before it computes, and returns the JSON object th
 a module here.
 """
 
+from ebjr_det.api.benchmark import benchmark
 from ebjr_det.api.calibrate import calibrate
 from ebjr_det.api.compare import compare
 from ebjr_det.api.demo import demo
 from ebjr_det.api.evaluate import evaluate
+from ebjr_det.api.export import export
 from ebjr_det.api.fit_router import fit_router, fit_router_on_run
-from ebjr_det.api.live import load_settings
+from ebjr_det.api.live import load_settings, to_config
 from ebjr_det.api.mixes import AskedMix
 from ebjr_det.api.predict import predict
 from ebjr_det.api.replay import replay
@@ -20,10 +22,12 @@ from ebjr_det.api.train import train
 
 __all__ = [
     "AskedMix",
+    "benchmark",
     "calibrate",
     "compare",
     "demo",
     "evaluate",
+    "export",
     "fit_router",
     "fit_router_on_run",
     "load_settings",
@@ -31,6 +35,7 @@ __all__ = [
     "replay",
     "report",
     "specialize",
+    "to_config",
     "traffic",
     "train",
 ]

@@ -15,9 +15,8 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from ebjr_det.api.live import Live, build_live, choose_threshold
+from ebjr_det.api.live import Live, Settings, build_live, choose_threshold
 from ebjr_det.api.source import Source, place_of
-from ebjr_det.config import EvaluateConfig
 from ebjr_det.cost import CostModel, macs_of
 from ebjr_det.errors import ConfigError, InvalidInput
 from ebjr_det.joint import JointModel
@@ -33,7 +32,7 @@ ROUNDING = Fraction(1, 10**6)
 
 
 def demo(
-    config: EvaluateConfig,
+    config: Settings,
     source: str,
     out: str | Path,
     *,
@@ -212,7 +211,7 @@ class _Scene:
     """The pair, its teacher under a clock, and the board that its answers are shown on."""
 
     def __init__(
-        self, config: EvaluateConfig, live: Live, least_score: float, side_by_side: bool, first: Any
+        self, config: Settings, live: Live, least_score: float, side_by_side: bool, first: Any
     ) -> None:
         self.answers, self.named, self.least_score = room(config.task, "answers"), live.named, least_score
         self.pictures, self.tally = 1 + side_by_side, _Tally()

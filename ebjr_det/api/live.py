@@ -3,15 +3,20 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from ebjr_det.api.routing import Scoring
 from ebjr_det.config import EvaluateConfig, identity, load_config
 from ebjr_det.errors import ConfigError
+from ebjr_det.exported import Exported, is_exported, load_exported
 from ebjr_det.joint import JointModel
+from ebjr_det.popular import Popular
 from ebjr_det.reporting.folder import CONFIG
 from ebjr_det.run_folder import load_analysis
 from ebjr_det.tasks import room
+
+Settings: TypeAlias = EvaluateConfig | Exported
+"""What a live pair is built from."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +33,7 @@ class Live:
     joint: JointModel
 
 
-def choose_threshold(
-    config: EvaluateConfig, threshold: float | None, rate: float | None
-) -> tuple[Scoring, float]:
+def choose_threshold(config: Settings, threshold: float | None, rate: float | None) -> tuple[Scoring, float]:
     """The score that decides and its threshold, before any model is built.
 
     Args:
@@ -52,7 +55,7 @@ def choose_threshold(
 
 
 def build_live(
-    config: EvaluateConfig, scoring: Scoring, threshold: float, samples: Callable[[], Sequence[Any]]
+    config: Settings, scoring: Scoring, threshold: float, samples: Callable[[], Sequence[Any]]
 ) -> Live:
     """Both models, on their runtimes, and their classes.
 
@@ -62,21 +65,44 @@ def build_live(
     Raises:
         EbjrError: for whatever is wrong in the configuration.
     """
-    from ebjr_det.pair import build_models, make_ready, popular_of, resolve_device
-
-    device = resolve_device(config.run.device)
-    named = room(config.task, "data").build_named(**dict(config.data))
-    popular = popular_of(config.student, named)
+    if isinstance(config, Exported):
+        named, student, teacher = config.build()
+    else:
+        named, student, teacher = _built(config, samples)
+    popular = (
+        None if config.student.popular is None else Popular.of(config.student.popular, named.class_names)
+    )
     told = () if popular is None else popular.names
     scoring = scoring.of_classes(getattr(named, "class_names", ()), told)
-    student, teacher = build_models(config, named, device)
-    make_ready(config, (student, teacher), samples, device)
     student = scoring.of_student(student.name).student(student)
     return Live(named, scoring, JointModel(student, teacher, scoring.score, threshold))
 
 
-def load_settings(source: str | Path, changes: Sequence[str] = ()) -> tuple[EvaluateConfig, float | None]:
+def to_config(settings: Settings) -> EvaluateConfig:
+    """The settings where they are a configuration. Raises ConfigError for an exported pair."""
+    if isinstance(settings, Exported):
+        raise ConfigError(
+            f"Expected a configuration or the folder of a run, got the exported pair `{settings.folder}`, "
+            "which only `predict` and `demo` take."
+        )
+    return settings
+
+
+def _built(config: EvaluateConfig, samples: Callable[[], Sequence[Any]]) -> tuple[Any, Any, Any]:
+    """Classes, student and teacher, these on their runtimes."""
+    from ebjr_det.pair import build_models, make_ready, resolve_device
+
+    device = resolve_device(config.run.device)
+    named = room(config.task, "data").build_named(**dict(config.data))
+    models = build_models(config, named, device)
+    make_ready(config, models, samples, device)
+    return named, *models
+
+
+def load_settings(source: str | Path, changes: Sequence[str] = ()) -> tuple[Settings, float | None]:
     """A configuration; from the folder of a finished run also the threshold that the run chose.
+
+    The folder of an exported pair is read too; its threshold is among its settings.
 
     Raises:
         EbjrError: no configuration, or no finished run there.
@@ -84,6 +110,8 @@ def load_settings(source: str | Path, changes: Sequence[str] = ()) -> tuple[Eval
     path = Path(source)
     if not path.is_dir():
         return load_config(path, changes), None
+    if is_exported(path):
+        return load_exported(path, changes), None
     analysis = load_analysis(path)
     config = load_config(path / CONFIG, changes)
     fitted = None if analysis.router is None else analysis.router.sha256

@@ -1,51 +1,33 @@
 """`predict`: the live pair on pictures of one's own."""
 
 import json
+import sys
+import warnings
+from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
-from functools import partial
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
+from time import perf_counter
 from typing import IO, Any
 
 from tqdm.auto import tqdm
 
-from ebjr_det.api.live import build_live, choose_threshold
-from ebjr_det.config import EvaluateConfig
+from ebjr_det.api.live import Settings, build_live, choose_threshold
 from ebjr_det.errors import InvalidInput
 from ebjr_det.files import atomic_write, writable_folder
-from ebjr_det.joint import JointModel, JointOutput
-from ebjr_det.loader import batches_from
 from ebjr_det.overlay import STUDENT, TEACHER
 from ebjr_det.pictures import find_pictures, open_picture, with_strip
+from ebjr_det.pipeline import Answer, Plan, answers
 from ebjr_det.tasks import room
 
 RESULTS, IMAGES, PICTURES = "predictions.json", "images.json", "pictures"
-
-
-@dataclass(frozen=True)
-class _Files:
-    """Pictures of one's own as `loader.Images`; their targets are their places."""
-
-    paths: tuple[Path, ...]
-    skip_unreadable: bool = True
-
-    @property
-    def image_ids(self) -> tuple[str, ...]:
-        return tuple(map(str, range(1, len(self.paths) + 1)))
-
-    def load(self, index: int) -> Any:
-        return open_picture(self.paths[index])
-
-    def target(self, index: int) -> int:
-        return index
-
-    def __len__(self) -> int:
-        return len(self.paths)
+SAMPLES = 4
 
 
 def predict(
-    config: EvaluateConfig,
+    config: Settings,
     pictures: Sequence[str],
     out: str | Path,
     *,
@@ -56,8 +38,10 @@ def predict(
     """Answer pictures with the live pair: annotated copies and JSON in a folder.
 
     `predictions.json` is a COCO result file (all boxes; image ids count from 1 in the order of the pictures),
-    `images.json` tells of each picture its file, size, deferral score and who answered. Memory does not grow
-    with the number of pictures. One that cannot be decoded is named and left out.
+    `images.json` tells of each picture its file, size, deferral score and who answered. One that cannot be
+    decoded is named and left out. With `run.workers`, pictures are decoded, resized, drawn and written in so
+    many threads beside the models. However many pictures there are, at most `Plan.window` are held between
+    decoding and answer (see `pipeline.answers`) and two a worker wait to be drawn.
 
     Args:
         pictures: files, folders and patterns.
@@ -70,21 +54,25 @@ def predict(
         ConfigError: no threshold. InvalidInput: no picture, or none that can be decoded.
     """
     scoring, chosen = choose_threshold(config, threshold, rate)
-    files = _Files(tuple(find_pictures(pictures)))
-    live = build_live(config, scoring, chosen)
+    files = find_pictures(pictures)
+    live = build_live(config, scoring, chosen, lambda: _samples(files))
     folder = writable_folder(Path(out))
     writable_folder(folder / PICTURES)
-    writer = _Writer(config.task, live.named, folder, files, least_score, scoring.name)
+    look = _Look(room(config.task, "answers"), live.named, least_score, scoring.name, chosen)
+    plan = _plan(config)
     count = deferred = 0
-    with writer, tqdm(total=len(files), unit="img", desc="predicting") as bar:
-        for paths, output in _answers(live.joint, files, config):
-            writer.add(paths, output)
-            count += len(paths)
-            deferred += int(output.decision.defer.sum())
-            bar.update(len(paths))
-            bar.set_postfix_str(f"{100 * deferred / count:.1f} % to the teacher", refresh=False)
-        if not count:
-            raise InvalidInput(f"Expected a picture that can be decoded, got none among {len(files)}.")
+    start = perf_counter()
+    with _filters(), _writing(folder, files, look, plan.workers) as writer:
+        stream = answers(live.joint, range(len(files)), lambda at: open_picture(files[at]), plan, _name)
+        with closing(stream), tqdm(total=len(files), unit="img", desc="predicting") as bar:
+            for answer in stream:
+                writer.add(answer)
+                count += 1
+                deferred += answer.deferred
+                bar.update()
+                bar.set_postfix_str(f"{100 * deferred / count:.1f} % to the teacher", refresh=False)
+        _check_any(count, files)
+    seconds = perf_counter() - start
     return {
         "images": count,
         "unreadable": len(files) - count,
@@ -92,86 +80,135 @@ def predict(
         "deferral_rate": deferred / count,
         "score": scoring.name,
         "threshold": chosen if abs(chosen) != float("inf") else None,
+        "seconds": seconds,
+        "pictures_per_second": count / seconds,
         "out": str(folder),
     }
 
 
-def _answers(
-    joint: JointModel, files: _Files, config: EvaluateConfig
-) -> Iterator[tuple[list[tuple[int, Any]], JointOutput]]:
-    """Batch by batch: the place and the picture of each image, and the pair's answers."""
+def _plan(config: Settings) -> Plan:
     run = config.run
-    stream = batches_from(
-        0,
-        files,
-        (joint.student.preprocess, _itself),
+    return Plan(
         run.batch_size,
+        run.teacher_batch or run.batch_size,
         run.workers,
-        collate=list,
+        run.patience_ms,
+        run.overlap,
+        run.regroup,
     )
-    for _, inputs, pictures, places in stream:
-        output = joint.answer(inputs, partial(_preprocessed, joint, pictures))
-        yield list(zip(places, pictures, strict=True)), output
 
 
-def _preprocessed(joint: JointModel, pictures: Sequence[Any], index: int) -> Any:
-    return joint.teacher.preprocess(pictures[index])
+def _samples(files: Sequence[Path]) -> list[Any]:
+    """The first pictures that can be decoded; runtimes are tried on them."""
+    found: list[Any] = []
+    for path in files:
+        with suppress(InvalidInput):  # named when its turn comes
+            found.append(open_picture(path))
+        if len(found) == SAMPLES:
+            break
+    _check_any(len(found), files)
+    return found
 
 
-def _itself(picture: Any) -> Any:
-    return picture
+def _check_any(count: int, files: Sequence[Path]) -> None:
+    if not count:
+        raise InvalidInput(f"Expected a picture that can be decoded, got none among {len(files)}.")
 
 
-class _Writer:
-    """Annotated pictures at once, and both JSON files as they grow; these appear when all is done."""
+def _name(place: int, error: InvalidInput) -> None:
+    tqdm.write(f"Left out: {error}", file=sys.stderr)
 
-    def __init__(
-        self, task: str, named: Any, folder: Path, files: _Files, least_score: float, score: str
-    ) -> None:
-        self.answers, self.named, self.folder, self.files = room(task, "answers"), named, folder, files
-        self.least_score, self.score = least_score, score
-        self.stack = ExitStack()
 
-    def __enter__(self) -> "_Writer":
-        self.results, self.images = (
-            _List(
-                self.stack.enter_context(self.stack.enter_context(atomic_write(self.folder / name)).open("w"))
-            )
+@contextmanager
+def _filters() -> Iterator[None]:
+    """Those of `open_picture`, set around all threads: they share them, and each restores what it found."""
+    from PIL import Image
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
+        yield
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What is drawn of an answer."""
+
+    answers: Any
+    named: Any
+    least_score: float
+    score: str
+    threshold: float
+
+    def write(self, answer: Answer, path: Path) -> None:
+        who, sign, color = ("teacher", ">", TEACHER) if answer.deferred else ("student", "\u2264", STUDENT)
+        text = f"{who}   {self.score} {answer.score:.3f} {sign} {self.threshold:.3f}"
+        drawn = self.answers.annotate(answer.image, answer.prediction, self.named, self.least_score)
+        with atomic_write(path) as temporary:
+            with_strip(drawn, text, color).save(temporary, "JPEG", quality=90)
+
+
+@contextmanager
+def _writing(folder: Path, files: Sequence[Path], look: _Look, workers: int) -> Iterator["_Writer"]:
+    """Annotated pictures at once, and both JSON files as they grow; these appear when all is done.
+
+    Args:
+        workers: threads that draw; 0 draws in the calling thread.
+    """
+    with ExitStack() as stack:
+        results, images = (
+            _List(stack.enter_context(stack.enter_context(atomic_write(folder / name)).open("w")))
             for name in (RESULTS, IMAGES)
         )
-        return self
+        pool = ThreadPoolExecutor(workers) if workers else None
+        if pool:
+            stack.callback(pool.shutdown, cancel_futures=True)
+        writer = _Writer(folder, files, look, results, images, pool, 2 * workers)
+        yield writer
+        writer.finish()
 
-    def __exit__(self, *error: Any) -> None:
-        if error[0] is None:
-            self.results.close()
-            self.images.close()
-        self.stack.__exit__(*error)
 
-    def add(self, pictures: Sequence[tuple[int, Any]], output: JointOutput) -> None:
-        decision = output.decision
-        for (place, picture), answer, score, defer in zip(
-            pictures, output.predictions, decision.scores.tolist(), decision.defer.tolist(), strict=True
-        ):
-            who, sign = ("teacher", ">") if defer else ("student", "\u2264")
-            text = f"{who}   {self.score} {score:.3f} {sign} {decision.threshold:.3f}"
-            drawn = self.answers.annotate(picture, answer, self.named, self.least_score)
-            drawn = with_strip(drawn, text, TEACHER if defer else STUDENT)
-            name = f"{PICTURES}/{place + 1:06d}_{self.files.paths[place].stem[:80]}.jpg"
-            with atomic_write(self.folder / name) as temporary:
-                drawn.save(temporary, "JPEG", quality=90)
-            for entry in self.answers.to_entries(answer, place + 1, self.named):
-                self.results.add(entry)
-            self.images.add(
-                {
-                    "id": place + 1,
-                    "file_name": str(self.files.paths[place]),
-                    "width": picture.width,
-                    "height": picture.height,
-                    "answered_by": who,
-                    "deferral_score": score,
-                    "drawn": name,
-                }
-            )
+@dataclass
+class _Writer:
+    folder: Path
+    files: Sequence[Path]
+    look: _Look
+    results: "_List"
+    images: "_List"
+    pool: ThreadPoolExecutor | None
+    most_drawn: int
+    drawn: deque[Future[None]] = field(default_factory=deque)
+
+    def finish(self) -> None:
+        self._await_all_but(0)
+        self.results.close()
+        self.images.close()
+
+    def add(self, answer: Answer) -> None:
+        place, look = answer.item, self.look
+        name = f"{PICTURES}/{place + 1:06d}_{self.files[place].stem[:80]}.jpg"
+        if self.pool:
+            self._await_all_but(self.most_drawn - 1)
+            self.drawn.append(self.pool.submit(look.write, answer, self.folder / name))
+        else:
+            look.write(answer, self.folder / name)
+        for entry in look.answers.to_entries(answer.prediction, place + 1, look.named):
+            self.results.add(entry)
+        self.images.add(
+            {
+                "id": place + 1,
+                "file_name": str(self.files[place]),
+                "width": answer.image.width,
+                "height": answer.image.height,
+                "answered_by": "teacher" if answer.deferred else "student",
+                "deferral_score": answer.score,
+                "drawn": name,
+            }
+        )
+
+    def _await_all_but(self, count: int) -> None:
+        while len(self.drawn) > count:
+            self.drawn.popleft().result()
 
 
 class _List:

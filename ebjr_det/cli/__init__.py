@@ -6,11 +6,13 @@ and one entry in `COMMANDS`.
 
 import rich_click as click
 
+from ebjr_det.cli.benchmark import benchmark
 from ebjr_det.cli.calibrate import calibrate
 from ebjr_det.cli.compare import compare
 from ebjr_det.cli.conventions import Group
 from ebjr_det.cli.demo import demo
 from ebjr_det.cli.evaluate import evaluate
+from ebjr_det.cli.export import export
 from ebjr_det.cli.fit_router import fit_router
 from ebjr_det.cli.installation import doctor, download, scores
 from ebjr_det.cli.predict import predict
@@ -24,6 +26,8 @@ COMMANDS = (
     evaluate,
     predict,
     demo,
+    export,
+    benchmark,
     replay,
     fit_router,
     report,

@@ -1,6 +1,7 @@
 """One typed definition of a run: the YAML file, `--set a.b=c` and `--print-config` all come from it."""
 
 from ebjr_det.config.loading import (
+    apply_changes,
     dump_config,
     identity,
     load_config,
@@ -25,6 +26,7 @@ __all__ = [
     "ScheduleSection",
     "SpecializeConfig",
     "TrainConfig",
+    "apply_changes",
     "dump_config",
     "identity",
     "load_config",

@@ -100,9 +100,14 @@ def _read(path: str | Path, changes: Iterable[str]) -> dict[str, Any]:
         raise ConfigError(f"Expected YAML in `{path}`, got: {reason}.") from error
     if not isinstance(content, dict):
         raise ConfigError(f"Expected a mapping of settings in `{path}`, got {reprlib.repr(content)}.")
+    apply_changes(content, changes)
+    return content
+
+
+def apply_changes(content: dict[str, Any], changes: Iterable[str]) -> None:
+    """Put `a.b=value` changes into a mapping of settings, in order. Raises ConfigError for anything else."""
     for change in changes:
         _apply(content, change)
-    return content
 
 
 def parse_config(content: dict[str, Any]) -> EvaluateConfig:

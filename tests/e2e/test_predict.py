@@ -3,6 +3,8 @@
 import contextlib
 import io
 import json
+import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +12,15 @@ import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
+from ebjr_det import api
 from ebjr_det.cli import cli
 from ebjr_det.config import load_config
+from ebjr_det.errors import InvalidInput
 from ebjr_det.exits import run_safely
+from ebjr_det.joint import JointModel
 from ebjr_det.pair import build_models
 from ebjr_det.scores import deferral_scores
+from ebjr_det.tasks.detection.answers import to_entries
 from ebjr_det.tasks.detection.data import build_named
 from ebjr_det.tasks.detection.model import build_model
 from ebjr_det.tasks.detection.scenes import describe, draw_scene
@@ -110,6 +116,87 @@ def test_a_run_folder_brings_its_threshold(pictures, tmp_path, capsys):
     assert {"annotations.json.gz", "student.json.gz", "teacher.json.gz", "joint.json.gz"} <= {
         path.name for path in run.iterdir()
     }
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_threads_change_no_byte_of_what_is_written(pictures, energies, tmp_path, capsys):
+    threshold = float(np.sort(energies)[0]) + 1e-3  # all but one
+    written = {}
+    for name, changes in {
+        "plain": [],
+        "threads": ["run.workers=2"],
+        "overlap": ["run.workers=2", "run.overlap=true"],
+    }.items():
+        settings = [f"--set={change}" for change in ["run.batch_size=3", *changes]]
+        args = ["--threshold", threshold, "--out", tmp_path / name, "--json"]
+        assert predict(QUICKSTART, pictures, *settings, *args) == 0
+        said, complained = capsys.readouterr()
+        summary = json.loads(said)
+        assert (summary["images"], summary["unreadable"], summary["deferred"]) == (COUNT, 1, COUNT - 1)
+        assert summary["seconds"] > 0
+        assert summary["pictures_per_second"] == pytest.approx(COUNT / summary["seconds"])
+        assert complained.count("Left out") == 1
+        written[name] = files_of(tmp_path / name)
+    assert len(written["plain"]) == 2 + COUNT
+    assert written["plain"] == written["threads"] == written["overlap"]
+
+
+def test_predictions_are_those_of_the_pair_called_batch_by_batch(pictures, energies, tmp_path):
+    threshold = float(np.sort(energies)[COUNT // 2 - 1 : COUNT // 2 + 1].mean())
+    out, config = tmp_path / "out", load_config(QUICKSTART, ["run.batch_size=2", "run.workers=1"])
+    api.predict(config, [str(pictures)], out, threshold=threshold)
+    named = build_named("digit_scenes", split="test")
+    student, teacher = build_models(config, named, "cpu")
+    joint = JointModel(
+        student, teacher, lambda o: deferral_scores(o.logits, "free_energy", top_k=10), threshold
+    )
+    expected, places = [], [*enumerate(sorted(pictures.iterdir()), start=1)]
+    for at in range(0, len(places), 2):
+        lot = [
+            (n, Image.open(path).convert("RGB")) for n, path in places[at : at + 2] if path.suffix == ".png"
+        ]
+        for (number, _), answer in zip(lot, joint([picture for _, picture in lot]).predictions, strict=True):
+            expected += to_entries(answer, number, named)
+    assert len(expected) > COUNT
+    assert json.loads((out / "predictions.json").read_text()) == expected
+
+
+def test_a_picture_that_cannot_be_written_leaves_no_json_behind(pictures, tmp_path, monkeypatch):
+    def fail(*_: object) -> None:
+        raise InvalidInput("Expected to write, got: disk full.")
+
+    monkeypatch.setattr(sys.modules["ebjr_det.api.predict"], "with_strip", fail)
+    for workers in (0, 2):
+        config = load_config(QUICKSTART, [f"run.workers={workers}"])
+        with pytest.raises(InvalidInput, match="disk full"):
+            api.predict(config, [str(pictures)], tmp_path / "out", threshold=0.0)
+        assert files_of(tmp_path / "out") == {}
+
+
+def test_no_picture_that_can_be_decoded_is_an_error(pictures, tmp_path):
+    with pytest.raises(InvalidInput, match="can be decoded, got none among 1"):
+        api.predict(load_config(QUICKSTART), [str(pictures / "broken.jpg")], tmp_path / "out", threshold=0.0)
+    assert files_of(tmp_path / "out") == {}
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_suspiciously_large_picture_is_left_out_by_every_thread(
+    workers, pictures, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(
+        Image, "MAX_IMAGE_PIXELS", 100
+    )  # more than this is suspicious, twice as much an error
+    for index in range(30):
+        Image.new("RGB", (15, 10)).save(tmp_path / f"{index}.png")
+    config = load_config(QUICKSTART, [f"run.workers={workers}"])
+    before = list(warnings.filters)
+    with pytest.raises(InvalidInput, match="got none among 30"):
+        api.predict(config, [f"{tmp_path}/*.png"], tmp_path / "out", threshold=0.0)
+    assert capsys.readouterr().err.count("exceeds limit") == 30
+    assert warnings.filters == before
 
 
 def test_random_weights_follow_the_seed():

@@ -173,6 +173,27 @@ def test_a_teacher_that_loses_an_image_is_named():
         pair(IMAGES)
 
 
+def test_the_two_steps_alone_say_what_the_pair_says():
+    pair, whole = build_pair(), build_pair()(IMAGES)
+    output, decision = pair.judge([pair.student.preprocess(image) for image in IMAGES])
+    np.testing.assert_array_equal(decision.scores, whole.decision.scores)
+    np.testing.assert_array_equal(decision.defer, whole.decision.defer)
+    assert pair.teacher.batch_sizes == []
+    better = iter(pair.teach([pair.teacher.preprocess(image) for image in IMAGES[decision.defer]]))
+    rows = zip(output.predictions, decision.defer, strict=True)
+    assert [next(better) if defer else own for own, defer in rows] == whole.predictions
+
+
+def test_the_steps_refuse_an_empty_batch_and_a_lost_image():
+    with pytest.raises(InvalidInput, match="empty batch"):
+        build_pair().judge([])
+    pair = JointModel(Forgetful("student", 1.0), Forgetful("teacher", 1.0), free_energy, np.inf)
+    with pytest.raises(InvalidInput, match="student"):
+        pair.judge(IMAGES)
+    with pytest.raises(InvalidInput, match="teacher"):
+        pair.teach(IMAGES)
+
+
 # --- Offline ---
 
 

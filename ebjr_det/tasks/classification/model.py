@@ -15,7 +15,7 @@ from ebjr_det.errors import ConfigError, did_you_mean
 from ebjr_det.foreign import foreign_errors, import_callable
 from ebjr_det.runtimes import Network
 from ebjr_det.runtimes.eager import TorchNetwork
-from ebjr_det.tasks.classification.classifier import Classifier, Surroundings
+from ebjr_det.tasks.classification.around import Classifier, Surroundings
 from ebjr_det.tasks.classification.data import ImageSet
 from ebjr_det.tasks.classification.flops import count_ebjr_flops
 from ebjr_det.tasks.classification.networks import NETWORKS

@@ -1,6 +1,6 @@
 """EfficientDet by its effdet name as a `types.Model`: boxes, and for every box all of its class logits.
 
-effdet's own bench keeps only the winning logit of a box. `detector` takes the same steps in the same order
+effdet's own bench keeps only the winning logit of a box. `around` takes the same steps in the same order
 and remembers the anchor of every kept box, so that its whole row of logits can be read.
 """
 
@@ -16,8 +16,8 @@ from ebjr_det.foreign import foreign_errors
 from ebjr_det.runtimes import Network
 from ebjr_det.runtimes.eager import TorchNetwork
 from ebjr_det.tasks.detection.anchors import Anchors
+from ebjr_det.tasks.detection.around import Detector, Surroundings
 from ebjr_det.tasks.detection.classes import ClassMap
-from ebjr_det.tasks.detection.detector import Detector, Surroundings
 from ebjr_det.tasks.detection.letterbox import Letterbox
 from ebjr_det.tasks.detection.suppression import Suppression
 

@@ -7,8 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 from ebjr_det.runtimes import Column, Network, stacked
-from ebjr_det.tasks.classification.data import collate
+from ebjr_det.tasks.classification.data import ImageSet, collate
 from ebjr_det.tasks.classification.preprocessing import Preprocessing
 from ebjr_det.types import Logits, Output
 
@@ -62,3 +64,17 @@ class Classifier:
         """Raw outputs as answers."""
         values = stacked(raw[0])
         return Output(list(values), Logits.one_row(values))
+
+
+def build_served(name: str, told: Mapping[str, Any], run: Network) -> Classifier:
+    """A classifier from what `Surroundings.to_dict` told of it and a network that runs."""
+    return Classifier(name, Surroundings.from_dict(told).preprocessing, run)
+
+
+def name_classes(classes: Mapping[int, str]) -> ImageSet:
+    """The classes of the data, index -> name, as answers want them: a set without images."""
+    return ImageSet((), np.zeros(0, dtype=np.intp), tuple(classes.values()), _no_image)
+
+
+def _no_image(index: int) -> Any:
+    raise IndexError(index)

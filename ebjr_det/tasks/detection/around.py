@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ebjr_det.runtimes import Column, Network, host
 from ebjr_det.tasks.detection.anchors import Anchors
 from ebjr_det.tasks.detection.classes import ClassMap
+from ebjr_det.tasks.detection.data import Named
 from ebjr_det.tasks.detection.letterbox import Input, Letterbox
 from ebjr_det.tasks.detection.selection import best_pairs
 from ebjr_det.tasks.detection.suppression import Candidates, Kept, Suppression
@@ -117,3 +118,13 @@ def _select_there(logits: Any, offsets: Any, most: int) -> Candidates:
     rows, anchors = host(logits[likely]), host(likely)
     places, classes = best_pairs(rows, most)
     return Candidates(anchors[places], classes, rows[places, classes], host(offsets[likely])[places])
+
+
+def build_served(name: str, told: Mapping[str, Any], run: Network) -> Detector:
+    """A detector from what `Surroundings.to_dict` told of it and a network that runs."""
+    return Detector(name, Surroundings.from_dict(told), run)
+
+
+def name_classes(classes: Mapping[int, str]) -> Named:
+    """The classes of the data, category id -> name, as answers want them."""
+    return Named(dict(sorted(classes.items())))

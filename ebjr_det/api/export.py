@@ -1,0 +1,145 @@
+"""`export`: the pair as a folder that is served without torch."""
+
+from pathlib import Path
+from shutil import copyfile
+from typing import Any
+
+import numpy as np
+
+from ebjr_det.api.live import choose_threshold
+from ebjr_det.config import EvaluateConfig
+from ebjr_det.cost import macs_of
+from ebjr_det.environment import describe_environment
+from ebjr_det.errors import ConfigError
+from ebjr_det.exported import PAIR, ROUTER, VERSION, ExportedModel, ExportedPair, write_pair
+from ebjr_det.files import atomic_write, checksum, writable_folder
+from ebjr_det.tasks import room
+
+SAMPLES = 4
+FILES = (PAIR, ROUTER, "student.onnx", "teacher.onnx")
+KEPT = ("batch_size", "teacher_batch", "patience_ms", "overlap", "workers")
+"""Settings of `run` that an exported pair keeps."""
+
+
+def export(
+    config: EvaluateConfig,
+    out: str | Path,
+    *,
+    threshold: float | None = None,
+    rate: float | None = None,
+) -> dict[str, Any]:
+    """Write a pair as two ONNX graphs and one JSON with all the rest; see `exported`.
+
+    The graphs take any number of images a batch. Each is run once and compared with eager torch.
+
+    Args:
+        out: a folder, empty or with an earlier export, which is replaced.
+        threshold, rate: as in `predict`.
+
+    Raises:
+        ConfigError: no threshold, a network that ONNX cannot hold, a preprocessing that is code, or a graph
+            that does not answer as torch does.
+    """
+    from ebjr_det.pair import build_models, popular_of
+
+    scoring, chosen = choose_threshold(config, threshold, rate)
+    if not np.isfinite(chosen):
+        raise ConfigError(f"Expected a finite threshold to export, got {chosen}. Give --threshold.")
+    named = room(config.task, "data").build_named(**dict(config.data))
+    popular = popular_of(config.student, named)
+    scoring = scoring.of_classes(named.class_names, () if popular is None else popular.names)
+    models = build_models(config, named, "cpu")
+    scoring.of_student(models[0].name)
+    folder = _folder(Path(out))
+    pictures = _pictures(named)
+    told = {
+        side: _write_model(side, model, getattr(config, side), pictures, folder, config.run.tolerance)
+        for side, model in zip(("student", "teacher"), models, strict=True)
+    }
+    if scoring.section.file is not None:
+        with atomic_write(folder / ROUTER) as temporary:
+            copyfile(scoring.section.file, temporary)
+    ids = getattr(named, "categories", None) or dict(enumerate(named.class_names))
+    pair = ExportedPair(
+        version=VERSION,
+        title=config.title or f"{models[0].name} + {models[1].name}",
+        task=config.task,  # type: ignore[arg-type]
+        classes={str(key): name for key, name in ids.items()},
+        router=scoring.section.model_copy(
+            update={"threshold": None, "target": None, "file": None if scoring.file is None else ROUTER}
+        ),
+        threshold=chosen,
+        run=config.run.model_dump(include=set(KEPT)),
+        made_with=describe_environment("cpu", config.run.seed),
+        student=told["student"],
+        teacher=told["teacher"],
+    )
+    write_pair(pair, folder)
+    files = [PAIR, told["student"].file, told["teacher"].file]
+    files += [ROUTER] if scoring.section.file is not None else []
+    return {
+        "out": str(folder),
+        "score": scoring.name,
+        "threshold": chosen,
+        "files": {name: (folder / name).stat().st_size for name in files},
+    }
+
+
+def _folder(out: Path) -> Path:
+    """An empty folder, or that of an earlier export, without its JSON until all is written."""
+    folder = writable_folder(out)
+    if any(not entry.name.startswith(".") and entry.name not in FILES for entry in folder.iterdir()):
+        raise ConfigError(f"Expected an empty --out or an earlier export, got other files in `{out}`.")
+    (folder / PAIR).unlink(missing_ok=True)
+    return folder
+
+
+def _write_model(
+    side: str, model: Any, section: Any, pictures: list[Any], folder: Path, tolerance: float
+) -> ExportedModel:
+    from ebjr_det.pair import plain
+    from ebjr_det.runtimes import drift
+    from ebjr_det.runtimes.onnx import INPUT, Session, write_onnx
+
+    inner = plain(model)
+    around = getattr(inner, "around", None)
+    if around is None or not hasattr(inner.graph, "state_dict"):
+        raise ConfigError(
+            f"Expected `{model.name}` to be an EfficientDet, or a classifier whose preprocessing is numbers, "
+            f"got a model with code of its own around its network. Set `{side}.preprocessing`."
+        )
+    batch = inner.batch([inner.preprocess(picture) for picture in pictures])
+    path = folder / f"{side}.onnx"
+    write_onnx(inner.graph, batch, path)
+    moved = drift(Session(path)(batch), inner.eager(batch))
+    if not moved <= tolerance:
+        raise ConfigError(
+            f"Expected the graph of `{model.name}` to answer as torch does, got outputs that move by "
+            f"{moved:.2g} of their spread, more than {tolerance:g}. Set run.tolerance."
+        )
+    own = (
+        {"popular": section.popular, "other_at": getattr(section, "other_at", None)}
+        if section.popular
+        else {}
+    )
+    return ExportedModel(
+        name=model.name,
+        file=path.name,
+        sha256=checksum(path),
+        inputs={"name": INPUT, "type": str(np.asarray(batch).dtype), "shape": ["batch", *batch.shape[1:]]},
+        outputs=list(inner.graph.outputs),
+        around=around.to_dict(),
+        macs=macs_of(inner, pictures[0], section.macs),
+        **own,
+    )
+
+
+def _pictures(named: Any) -> list[Any]:
+    """Pictures of the data where it has some, else seeded blocks of colour."""
+    from PIL import Image
+
+    if len(getattr(named, "image_ids", ())):
+        return [named.load(index) for index in range(min(SAMPLES, len(named.image_ids)))]
+    generator = np.random.default_rng(0)
+    blocks = generator.integers(256, size=(SAMPLES, 6, 8, 3), dtype=np.uint8)
+    return [Image.fromarray(one).resize((640, 480), Image.Resampling.BICUBIC) for one in blocks]
