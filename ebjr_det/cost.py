@@ -4,8 +4,8 @@ Conventions: one multiply-add = 1 MAC; a latency is milliseconds per image with 
 beside it. The student sees every image, so the pair costs student + p * teacher at deferral rate p.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from time import perf_counter
 from typing import Any
 
@@ -41,15 +41,22 @@ class Latency:
 
 @dataclass(frozen=True)
 class CostModel:
-    """Cost of each model alone: MACs per image and mean latency in ms per image, None if unknown."""
+    """Cost of each model alone: MACs per image and mean latency in ms per image, None if unknown.
+
+    Attributes:
+        by_batch: size of a batch -> student's and teacher's mean latency in ms per image, where measured. The
+            pair gathers what it defers, so that its teacher sees batches of the same size.
+    """
 
     student_macs: float | None = None
     teacher_macs: float | None = None
     student_ms: float | None = None
     teacher_ms: float | None = None
+    by_batch: Mapping[int, tuple[float, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name, value in asdict(self).items():
+        told = {name: value for name, value in asdict(self).items() if name != "by_batch"}
+        for name, value in told.items():
             if value is not None and value != 0 and not 1e-9 <= value <= 1e30:
                 raise ConfigError(f"Expected `{name}` to be 0 or between 1e-9 and 1e30, got {value}.")
 
@@ -66,6 +73,43 @@ class CostModel:
         unit = {"macs": "macs", "latency_ms": "ms"}[kind]
         student, teacher = (getattr(self, f"{side}_{unit}") for side in ("student", "teacher"))
         return None if student is None or teacher is None else (student, teacher)
+
+    def at_batch(self, size: int) -> "CostModel":
+        """The same with the latencies of batches of another size.
+
+        Between two measured sizes the time of a batch, size * ms per image, is on a straight line.
+
+        Raises:
+            ConfigError: a size outside those that were measured.
+
+        >>> CostModel(by_batch={1: (4.0, 30.0), 3: (2.0, 20.0)}).at_batch(2).student_ms
+        2.5
+        """
+        sizes = sorted(self.by_batch)
+        if not sizes or not sizes[0] <= size <= sizes[-1]:
+            told = f"{sizes[0]} to {sizes[-1]}" if sizes else "none"
+            raise ConfigError(
+                f"Expected a batch size that was measured, got {size}; measured: {told}. Evaluate with "
+                "latency.batch_sizes."
+            )
+        lots = np.array([self.by_batch[known] for known in sizes]) * np.array(sizes)[:, None]
+        student, teacher = (float(np.interp(size, sizes, own)) / size for own in lots.T)
+        return replace(self, student_ms=student, teacher_ms=teacher)
+
+    def with_latency(
+        self, times: Mapping[str, "Latency"], by_batch: Mapping[int, tuple[float, float]] | None = None
+    ) -> "CostModel":
+        """The same with the measured latencies of `student` and `teacher`, where there are any.
+
+        Args:
+            by_batch: those of further batch sizes.
+        """
+        if not times:
+            return self
+        student, teacher = times["student"], times["teacher"]
+        known = {**(by_batch or {}), student.batch_size: (student.mean, teacher.mean)}
+        ordered = dict(sorted(known.items()))
+        return replace(self, student_ms=student.mean, teacher_ms=teacher.mean, by_batch=ordered)
 
     def latency_ms(self, deferral_rate: Any) -> Any:
         """Expected latency per image of the pair, ms: student + p * teacher, or None."""

@@ -4,7 +4,7 @@ Task-specific parts come from the task's rooms by name, so this file serves ever
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -127,10 +127,6 @@ class Pair:
         settings = self.config.latency
         joint = JointModel(self.student, self.teacher, score, decision.threshold)
         outputs: list[JointOutput] = []
-
-        def alone(model: Any) -> Any:
-            return lambda images: model([model.preprocess(image) for image in images])
-
         positions = {image: index for index, image in enumerate(self.data.image_ids)}
         sample = _stratified(
             decision, settings.batch_size * settings.batches, np.random.default_rng(self.config.run.seed)
@@ -139,8 +135,7 @@ class Pair:
         size = settings.batch_size
         times = measure_latency(
             {
-                "student": alone(self.student),
-                "teacher": alone(self.teacher),
+                **self._alone(),
                 "joint": lambda images: outputs.append(joint(images)),
             },
             ([self.data.load(i) for i in chosen[at : at + size]] for at in range(0, len(chosen), size)),
@@ -151,12 +146,41 @@ class Pair:
         timed = outputs[settings.warmup :]
         return times, float(np.mean([output.decision.deferral_rate for output in timed]))
 
+    def measure_batches(self, run: PairedRun) -> dict[int, tuple[float, float]]:
+        """Mean ms an image of student and teacher alone at the further batch sizes; on seeded images.
+
+        As many images as `measure` sees are timed, at least three batches.
+        """
+        settings, found = self.config.latency, {}
+        places = [self.data.image_ids.index(image) for image in run.image_ids]
+        for size in settings.batch_sizes:
+            count = max(3, settings.batch_size * settings.batches // size)
+            drawn = np.random.default_rng(self.config.run.seed).permutation(places)
+            chosen = np.resize(drawn, count * size).reshape(count, size)
+            times = measure_latency(
+                self._alone(),
+                ([self.data.load(int(index)) for index in lot] for lot in chosen),
+                batch_size=size,
+                device=device_name(self.device),
+                warmup=settings.warmup,
+            )
+            found[size] = times["student"].mean, times["teacher"].mean
+        return found
+
+    def _alone(self) -> dict[str, Callable[[Sequence[Any]], Any]]:
+        """Each model on pictures, preprocessing and all."""
+        return {"student": _on_pictures(self.student), "teacher": _on_pictures(self.teacher)}
+
     def profile(self, side: str, times: Mapping[str, Latency], run: PairedRun) -> Profile:
         """Name, latency and, where the model tells them, exact numbers of one model."""
         model = getattr(self, side)
         image = self.data.load(self.data.image_ids.index(run.image_ids[0]))
         facts = model.facts(image) if hasattr(model, "facts") else {}
         return Profile(model.name, times.get(side), facts)
+
+
+def _on_pictures(model: Any) -> Callable[[Sequence[Any]], Any]:
+    return lambda images: model([model.preprocess(image) for image in images])
 
 
 def build_models(config: EvaluateConfig, data: Any, device: str) -> tuple[Any, Any]:
@@ -238,13 +262,6 @@ def with_checksums(config: EvaluateConfig) -> EvaluateConfig:
         if (section := getattr(config, side)).checkpoint is not None and section.sha256 is None
     }
     return config.model_copy(update=known)
-
-
-def with_latency(cost: CostModel, times: Mapping[str, Latency]) -> CostModel:
-    """The cost with measured mean latencies, where there are any."""
-    if not times:
-        return cost
-    return replace(cost, student_ms=times["student"].mean, teacher_ms=times["teacher"].mean)
 
 
 def resolve_device(name: str) -> str:

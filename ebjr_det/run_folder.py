@@ -16,6 +16,7 @@ from ebjr_det.records import PartStore, load_run, save_run
 from ebjr_det.reporting.analysis import Analysis
 from ebjr_det.reporting.folder import ANALYSIS, CONFIG, ENVIRONMENT, PARTS, RUN, SUMMARY, to_json
 from ebjr_det.reporting.rivals import single_models
+from ebjr_det.runtimes import AUTO
 from ebjr_det.tasks import build_task
 from ebjr_det.tradeoff import score_of
 from ebjr_det.types import PairedRun
@@ -34,6 +35,19 @@ def open_folder(out: Path, config: EvaluateConfig, resume: bool) -> None:
                 f"Expected `{other}` as in the run that `{out}` holds, {before[other]}, got {now[other]}. "
                 "Choose another --out."
             )
+
+
+def as_begun(config: EvaluateConfig, out: Path) -> EvaluateConfig:
+    """The configuration with the runtimes that the run in a folder has chosen, where it leaves them open."""
+    if not (out / CONFIG).is_file():
+        return config
+    before = load_config(out / CONFIG)
+    taken = {
+        side: section.model_copy(update={"runtime": getattr(before, side).runtime})
+        for side in ("student", "teacher")
+        if (section := getattr(config, side)).runtime == AUTO
+    }
+    return config.model_copy(update=taken)
 
 
 def open_training(out: Path, config: Settings, resume: bool, load: Callable[[Path], Settings]) -> None:

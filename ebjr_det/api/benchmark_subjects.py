@@ -11,9 +11,9 @@ from tqdm.auto import tqdm
 
 from ebjr_det.errors import InvalidInput
 from ebjr_det.joint import JointModel, ScoreFunction
+from ebjr_det.pipeline import Plan, answers
 from ebjr_det.reporting.benchmark import SIDES, STAGES, Point
 from ebjr_det.router import threshold_for_rate
-from ebjr_det.routing.changed import Changed
 from ebjr_det.scenarios import Subject
 from ebjr_det.types import FloatArray, Model, Output
 
@@ -66,12 +66,6 @@ Halves = tuple[Callable[[Sequence[Any]], Any], Callable[[Any, Sequence[Any]], Ou
 
 def halves(model: Any) -> Halves | None:
     """Network and post-processing of a model apart, or None where it does not tell them."""
-    if isinstance(model, Changed):  # its own attributes are those of the model, without the change
-        inner, change = halves(model.model), model.change
-        if inner is None:
-            return None
-        forward, decode = inner
-        return forward, lambda raw, inputs: change(decode(raw, inputs))
     if hasattr(model, "forward") and hasattr(model, "decode"):
         return model.forward, model.decode
     return None
@@ -90,22 +84,30 @@ def subjects_of(
     """
     found = [Subject(side, _in_batches(_alone(models[side]), batch_size)) for side in SIDES]
     for name, point in points.items():
-        pair = _Counted(JointModel(models["student"], models["teacher"], score, point.threshold))
-        found.append(Subject(name, _in_batches(pair, batch_size), pair.so_far))
+        pair = _Counted(JointModel(models["student"], models["teacher"], score, point.threshold), batch_size)
+        found.append(Subject(name, pair, pair.so_far))
     return found
 
 
 class _Counted:
-    """The live pair, which counts what it defers."""
+    """The live pair on a query as `predict` runs it, but in one thread; it counts what it defers."""
 
-    def __init__(self, joint: JointModel) -> None:
+    def __init__(self, joint: JointModel, batch_size: int) -> None:
         self.joint, self.deferred = joint, 0
+        self.plan = Plan(batch_size, batch_size, workers=0)
 
     def __call__(self, images: Sequence[Any]) -> None:
-        self.deferred += int(self.joint(images).decision.defer.sum())
+        if self.plan.batch_size == 1:
+            self.deferred += sum(int(self.joint([image]).decision.defer.sum()) for image in images)
+        else:
+            self.deferred += sum(one.deferred for one in answers(self.joint, images, _itself, self.plan))
 
     def so_far(self) -> int:
         return self.deferred
+
+
+def _itself(image: Any) -> Any:
+    return image
 
 
 def _alone(model: Model) -> Callable[[Sequence[Any]], Any]:

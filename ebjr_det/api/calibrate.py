@@ -19,6 +19,7 @@ def calibrate(
     score: str | None = None,
     fraction: float = 0.5,
     seed: int = 0,
+    batch_size: int | None = None,
 ) -> dict[str, Any]:
     """A threshold that meets the target on one set of images, and what it does on another.
 
@@ -26,6 +27,7 @@ def calibrate(
         run_dir: a run folder; without `report_on` a seeded `fraction` of it calibrates, the rest reports.
         report_on: another run folder of the same pair on other images.
         score: the deferral score, by default the run's own.
+        batch_size: latencies are those of batches of this size, by default those of the run's report.
 
     Raises:
         Infeasible: no point meets the target; carries the nearest.
@@ -33,6 +35,7 @@ def calibrate(
     """
     run, analysis = load_folder(Path(run_dir))
     task, cost = build_task(run.task), analysis.cost
+    cost = cost if batch_size is None else cost.at_batch(batch_size)
     run = unseen(run, task, analysis)
     name = score or analysis.score
     score_of(run, name)

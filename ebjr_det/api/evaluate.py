@@ -16,7 +16,7 @@ from ebjr_det.environment import describe_environment
 from ebjr_det.reporting.analysis import Analysis, Calibration, Reference
 from ebjr_det.reporting.report import ENERGY
 from ebjr_det.router import decide
-from ebjr_det.run_folder import finished_run, open_folder, save_analysis
+from ebjr_det.run_folder import as_begun, finished_run, open_folder, save_analysis
 from ebjr_det.tradeoff import score_of, select, sweep
 from ebjr_det.types import PairedRun, RouterDecision, Task
 
@@ -34,11 +34,13 @@ def evaluate(config: EvaluateConfig, out: str | Path, *, resume: bool = False) -
         Infeasible: no point meets the target; the run is kept for another one.
         EbjrError: settings, data, weights and `out` are checked before anything is computed.
     """
-    from ebjr_det.pair import Pair, with_latency
+    from ebjr_det.pair import Pair
 
     scoring = Scoring.of(config.task, config.router).live()
     router = scoring.section
     target = _target(router)
+    out = Path(out)
+    config = as_begun(config, out) if resume else config
     asked = None if config.traffic is None else AskedMix(**dict(config.traffic))
     pair = Pair.build(config.model_copy(update={"router": router}))
     config = pair.config
@@ -50,7 +52,6 @@ def evaluate(config: EvaluateConfig, out: str | Path, *, resume: bool = False) -
     pair = replace(pair, student=scoring.student(pair.student))
     if router.target is not None:
         calibration_size(len(pair.data), router.target.fraction)
-    out = Path(out)
     open_folder(out, config, resume)
     run = finished_run(out, pair.data, lambda parts: pair.run(scoring.scores, parts))
     cost = pair.cost(run)
@@ -60,10 +61,12 @@ def evaluate(config: EvaluateConfig, out: str | Path, *, resume: bool = False) -
     live_rate = None
     if target is not None and target.kind == "latency_ms":
         times, live_rate = pair.measure(unseen, score, at_rate(unseen, scoring.name, default_rate(unseen)))
-        cost = with_latency(cost, times)
+        cost = cost.with_latency(times)
     reported, decision, calibration = _decide(unseen, pair.task, config, target, cost)
+    by_batch = {}
     if config.latency.measure:
         times, live_rate = pair.measure(reported, score, decision)
+        by_batch = pair.measure_batches(reported)
     analysis = Analysis(
         title=config.title or f"{pair.student.name} + {pair.teacher.name}",
         score=scoring.name,
@@ -71,7 +74,7 @@ def evaluate(config: EvaluateConfig, out: str | Path, *, resume: bool = False) -
         threshold=decision.threshold,
         student=pair.profile("student", times, run),
         teacher=pair.profile("teacher", times, run),
-        cost=with_latency(cost, times),
+        cost=cost.with_latency(times, by_batch),
         replicates=config.run.bootstrap,
         seed=config.run.seed,
         live=times.get("joint"),

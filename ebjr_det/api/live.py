@@ -1,9 +1,12 @@
 """What the live verbs share: where their settings come from, the threshold, and the pair itself."""
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
+
+from tqdm.auto import tqdm
 
 from ebjr_det.api.routing import Scoring
 from ebjr_det.config import EvaluateConfig, identity, load_config
@@ -78,6 +81,10 @@ def build_live(
     return Live(named, scoring, JointModel(student, teacher, scoring.score, threshold))
 
 
+def _say(text: str) -> None:
+    tqdm.write(text, file=sys.stderr)
+
+
 def to_config(settings: Settings) -> EvaluateConfig:
     """The settings where they are a configuration. Raises ConfigError for an exported pair."""
     if isinstance(settings, Exported):
@@ -114,6 +121,12 @@ def load_settings(source: str | Path, changes: Sequence[str] = ()) -> tuple[Sett
         return load_exported(path, changes), None
     analysis = load_analysis(path)
     config = load_config(path / CONFIG, changes)
+    before = load_config(path / CONFIG).student.runtime
+    if config.student.runtime != before:
+        _say(
+            f"Note: the run's threshold was chosen with runtime `{before}` of the student. With "
+            f"`{config.student.runtime}` scores may differ, in bfloat16 visibly; to choose anew, evaluate."
+        )
     fitted = None if analysis.router is None else analysis.router.sha256
     if config.router.score != analysis.score or identity(config)["router.file"] != fitted:
         return config, None

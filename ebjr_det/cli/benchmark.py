@@ -6,7 +6,7 @@ from typing import Any
 
 import rich_click as click
 
-from ebjr_det.cli.conventions import AS_JSON, PATH, fitted_router, print_json
+from ebjr_det.cli.conventions import AS_JSON, PATH, RUNTIMES, fitted_router, print_json, runtimes
 
 
 @click.command()
@@ -25,6 +25,7 @@ from ebjr_det.cli.conventions import AS_JSON, PATH, fitted_router, print_json
 )
 @click.option("--seconds", type=float, default=10.0, show_default=True, help="For each scenario and subject.")
 @click.option("--against", type=PATH, help="An earlier benchmark.json, or its folder, to compare with.")
+@RUNTIMES
 @click.option("--set", "changes", multiple=True, metavar="A.B=C", help="Change a setting; repeatable.")
 @click.option("--device", help="auto, cpu, cuda, cuda:1 ... [run.device]")
 @AS_JSON
@@ -43,6 +44,7 @@ def benchmark(
     changes: tuple[str, ...],
     device: str | None,
     as_json: bool,
+    **chosen: str | None,
 ) -> None:
     """How fast student, teacher and the pair are on this machine: single stream, offline, server, stages.
 
@@ -56,7 +58,7 @@ def benchmark(
     here = [] if device is None else [f"run.device={device}"]
     shares = None if rates is None else _numbers(rates, "--rates", float)
     sizes = _numbers(batch_sizes, "--batch-sizes", int)
-    settings, known = api.load_settings(config, [*fitted, *changes, *here])
+    settings, known = api.load_settings(config, [*fitted, *runtimes(**chosen), *changes, *here])
     keep_freed_memory()
     measured = api.benchmark(
         api.to_config(settings),

@@ -13,6 +13,7 @@ from ebjr_det.cli.conventions import AS_JSON, PATH, infeasible_as_json, print_js
 @click.option("--deferral-rate", type=float, help="At most this share to the teacher.")
 @click.option("--max-gmacs", type=float, help="At most this many G multiply-adds an image.")
 @click.option("--max-latency-ms", type=float, help="At most this mean latency an image.")
+@click.option("--batch-size", type=int, help="... in batches of so many; by default as in the run's report.")
 @click.option("--min-quality", type=float, help="At least this quality, cheapest point.")
 @click.option("--max-drop", type=float, help="At most this far below the teacher, cheapest point.")
 @click.option("--confidence", type=float, help="Make --min-quality or --max-drop hold with this probability.")
@@ -26,6 +27,7 @@ def calibrate(
     deferral_rate: float | None,
     max_gmacs: float | None,
     max_latency_ms: float | None,
+    batch_size: int | None,
     min_quality: float | None,
     max_drop: float | None,
     confidence: float | None,
@@ -55,7 +57,9 @@ def calibrate(
         )
     target = Target(*given[0], confidence)
     with infeasible_as_json(as_json):
-        answer = api.calibrate(run, target, report_on=report_on, score=score, fraction=fraction, seed=seed)
+        answer = api.calibrate(
+            run, target, report_on=report_on, score=score, fraction=fraction, seed=seed, batch_size=batch_size
+        )
     if as_json:
         print_json(answer)
     else:

@@ -19,6 +19,22 @@ def together(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return lambda command: reduce(lambda wrapped, option: option(wrapped), reversed(options), command)
 
 
+RUNTIMES = together(
+    click.option(
+        "--runtime", metavar="NAME", help="Of student and teacher: a runtime, or auto for the fastest."
+    ),
+    click.option("--student-runtime", metavar="NAME", help="Of the student alone. [student.runtime]"),
+    click.option("--teacher-runtime", metavar="NAME", help="Of the teacher alone. [teacher.runtime]"),
+)
+"""Options that `runtimes` turns into changes."""
+
+
+def runtimes(runtime: str | None, student_runtime: str | None, teacher_runtime: str | None) -> list[str]:
+    """The changes of a configuration by which student and teacher run so."""
+    sides = {"student": student_runtime or runtime, "teacher": teacher_runtime or runtime}
+    return [f"{side}.runtime={name}" for side, name in sides.items() if name is not None]
+
+
 class Group(click.RichGroup):
     """A group that offers the nearest command for an unknown one."""
 

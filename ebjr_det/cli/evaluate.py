@@ -4,7 +4,15 @@ from pathlib import Path
 
 import rich_click as click
 
-from ebjr_det.cli.conventions import AS_JSON, PATH, fitted_router, infeasible_as_json, show
+from ebjr_det.cli.conventions import (
+    AS_JSON,
+    PATH,
+    RUNTIMES,
+    fitted_router,
+    infeasible_as_json,
+    runtimes,
+    show,
+)
 
 
 @click.command()
@@ -14,6 +22,7 @@ from ebjr_det.cli.conventions import AS_JSON, PATH, fitted_router, infeasible_as
 @click.option("--batch-size", type=int, help="Images a batch. [run.batch_size]")
 @click.option("--workers", type=int, help="Loader processes. [run.workers]")
 @click.option("--router", type=PATH, help="A router that fit-router made. [router.file]")
+@RUNTIMES
 @click.option("--out", type=PATH, help="Run folder; by default runs/<name of the config>.")
 @click.option("--resume", is_flag=True, help="Go on with the run that --out holds.")
 @click.option("--print-config", is_flag=True, help="Print the resolved configuration and stop.")
@@ -29,6 +38,7 @@ def evaluate(
     resume: bool,
     print_config: bool,
     as_json: bool,
+    **chosen: str | None,
 ) -> None:
     """Run a pair on labelled images: quality, cost, latency and the whole trade-off curve."""
     from ebjr_det.config import dump_config, load_config
@@ -36,7 +46,7 @@ def evaluate(
     short = {"device": device, "batch_size": batch_size, "workers": workers}
     overrides = [f"run.{key}={value}" for key, value in short.items() if value is not None]
     fitted = [] if router is None else fitted_router(router)
-    settings = load_config(config, [*fitted, *changes, *overrides])
+    settings = load_config(config, [*fitted, *runtimes(**chosen), *changes, *overrides])
     if print_config:
         click.echo(dump_config(settings), nl=False)
         return

@@ -6,7 +6,7 @@ from typing import Any
 
 import rich_click as click
 
-from ebjr_det.cli.conventions import PATH, fitted_router, together
+from ebjr_det.cli.conventions import PATH, RUNTIMES, fitted_router, runtimes, together
 
 DEFER = "Defer where score > threshold; by default the configured one."
 live_options = together(
@@ -15,6 +15,7 @@ live_options = together(
     click.option("--rate", type=float, help="Its threshold for this deferral rate, instead of a threshold."),
     click.option("--min-score", default=0.3, show_default=True, help="Least score of a drawn box."),
     click.option("--set", "changes", multiple=True, metavar="A.B=C", help="Change a setting; repeatable."),
+    RUNTIMES,
     click.option("--device", help="auto, cpu, cuda, cuda:1 ... [run.device]"),
 )
 
@@ -26,8 +27,12 @@ def live_settings(
     rate: float | None,
     changes: Sequence[str],
     device: str | None,
+    **chosen: str | None,
 ) -> tuple[Any, float | None]:
     """The settings, and the threshold where the options or a finished run give one.
+
+    Args:
+        chosen: the options of `RUNTIMES`.
 
     Raises:
         EbjrError: both a threshold and a rate, or settings that are wrong.
@@ -40,7 +45,9 @@ def live_settings(
         raise ConfigError("Expected either a threshold or a rate, got both.")
     fitted = [] if router is None else fitted_router(router)
     here = [] if device is None else [f"run.device={device}"]
-    settings, known = api.load_settings(config, [*fitted, *changes, *here])
+    settings, known = api.load_settings(
+        config, [*fitted, *(runtimes(**chosen) if chosen else []), *changes, *here]
+    )
     keep_freed_memory()
     return settings, known if threshold is None else threshold
 

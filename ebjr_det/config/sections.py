@@ -133,10 +133,14 @@ class RouterSection(BaseSection):
 
 
 class LatencySection(BaseSection):
-    """How latency is measured: on `batches` seeded random batches, each model alone and the live pair."""
+    """How latency is measured: on `batches` seeded random batches, each model alone and the live pair.
+
+    `batch_sizes`: further sizes at which each model is measured alone, so that budgets in ms hold there too.
+    """
 
     measure: bool = True
     batch_size: int = Field(1, ge=1, le=1_000_000)
+    batch_sizes: list[Annotated[int, Field(ge=1, le=1_000_000)]] = []
     batches: int = Field(100, ge=1, le=1_000_000)
     warmup: int = Field(3, ge=0, le=1_000_000)
 

@@ -77,7 +77,7 @@ class Report:
     def sides(self) -> dict[str, dict[str, Any]]:
         """What is known of `student`, `teacher` and `joint`, as plain values."""
         analysis, cost, point = self.analysis, self.curve.cost, self.chosen
-        flops = (side.extras.get("ebjr_flops") for side in (analysis.student, analysis.teacher))
+        small, large = (side.extras.get("ebjr_flops") for side in (analysis.student, analysis.teacher))
         live = analysis.live_deferral_rate
         pair = Profile(f"{analysis.student.name} + {analysis.teacher.name}", analysis.live)
         return {
@@ -85,7 +85,7 @@ class Report:
             "teacher": self._side("teacher", analysis.teacher, cost.teacher_macs),
             "joint": self._side("joint", pair, point.macs)
             | {
-                "ebjr_flops": CostModel(*flops).macs(point.deferral_rate),
+                "ebjr_flops": CostModel(small, large).macs(point.deferral_rate),
                 "threshold": point.to_dict()["threshold"],
                 "deferral_rate": point.deferral_rate,
                 "student_share": 1 - point.deferral_rate,

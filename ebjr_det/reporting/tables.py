@@ -18,8 +18,8 @@ def tables(report: Report) -> list[Table]:
 
 
 def further_tables(report: Report) -> list[Table]:
-    """What only some reports have: other single models, and how a fitted router's threshold fares."""
-    return [*rival_tables(report), *drift_tables(report)]
+    """What only some reports have: other single models, how a fitted router's threshold fares, batches."""
+    return [*rival_tables(report), *drift_tables(report), *batch_tables(report)]
 
 
 def rival_tables(report: Report) -> list[Table]:
@@ -44,6 +44,20 @@ def drift_tables(report: Report) -> list[Table]:
             "Does the threshold survive? Deferral rates", ["asked at the fit %", "got here %"], rows, caption
         )
     ]
+
+
+def batch_tables(report: Report) -> list[Table]:
+    """Latency by the size of a batch, where more than one was measured."""
+    cost, rate = report.curve.cost, report.chosen.deferral_rate
+    if len(cost.by_batch) < 2:
+        return []
+    rows = []
+    for size in sorted(cost.by_batch):
+        here = cost.at_batch(size)
+        times = (here.student_ms, here.teacher_ms, here.latency_ms(rate))
+        rows.append([str(size), *map(number, times)])
+    columns = ["batch", "student ms", "teacher ms", "joint ms expected"]
+    return [Table("Latency an image by the size of a batch", columns, rows, "the pair at the chosen point")]
 
 
 def models_table(report: Report) -> Table:

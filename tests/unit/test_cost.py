@@ -168,3 +168,39 @@ def test_times_are_those_of_the_calls_and_neither_of_warm_up_nor_of_loading(cloc
 def test_no_batches_are_refused(clock):
     with pytest.raises(InvalidInput, match="at least one batch"):
         measure_latency({"student": lambda batch: None}, [], batch_size=1, device="cpu")
+
+
+# --- Latency by the size of a batch ---
+
+
+def test_a_measured_batch_size_gives_back_what_was_measured():
+    cost = CostModel(1.0, 2.0, by_batch={1: (4.0, 30.0), 8: (2.0, 25.0)})
+    at_eight = cost.at_batch(8)
+    assert (at_eight.student_ms, at_eight.teacher_ms) == (2.0, 25.0)
+    assert at_eight.latency_ms(0.5) == pytest.approx(14.5)
+    assert (at_eight.student_macs, at_eight.teacher_macs) == (1.0, 2.0)
+
+
+def test_between_measured_sizes_the_time_of_a_batch_is_on_a_line():
+    at_four = CostModel(by_batch={2: (5.0, 10.0), 6: (3.0, 10.0)}).at_batch(4)
+    assert at_four.student_ms == pytest.approx((10.0 + 18.0) / 2 / 4)
+    assert at_four.teacher_ms == pytest.approx(10.0)
+
+
+@pytest.mark.parametrize("size", [0, 1, 9])
+def test_a_batch_size_outside_what_was_measured_is_refused(size):
+    with pytest.raises(ConfigError, match=rf"got {size}; measured: 2 to 8"):
+        CostModel(by_batch={2: (1.0, 2.0), 8: (1.0, 2.0)}).at_batch(size)
+
+
+def test_without_measurements_no_batch_size_is_known():
+    with pytest.raises(ConfigError, match="measured: none"):
+        CostModel(student_ms=1.0, teacher_ms=2.0).at_batch(1)
+
+
+def test_measured_latencies_are_kept_by_their_batch_size():
+    times = {side: Latency.of([ms] * 3, 2, "cpu") for side, ms in (("student", 4.0), ("teacher", 20.0))}
+    cost = CostModel(1.0, 2.0).with_latency(times, {8: (1.5, 9.0)})
+    assert dict(cost.by_batch) == {2: (2.0, 10.0), 8: (1.5, 9.0)}
+    assert (cost.student_ms, cost.teacher_ms) == (2.0, 10.0)
+    assert CostModel(1.0, 2.0).with_latency({}) == CostModel(1.0, 2.0)

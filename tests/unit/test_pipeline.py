@@ -295,6 +295,7 @@ def test_when_a_call_is_over_its_crew_holds_nothing_of_it():
         del thing
         done.add_done_callback(lambda future: held.append(seen()))
         go.set()
+        done.result(GUARD)
     assert held == [None]
 
 
