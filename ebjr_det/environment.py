@@ -15,11 +15,12 @@ from typing import Any
 
 from ebjr_det.checkpoints import folders, manifest
 from ebjr_det.files import checksum
+from ebjr_det.runtimes import RUNTIMES, installed
 
 DISTRIBUTION = "ebjr-det"
 REPORTED = (
     "torch", "torchvision", "timm", "effdet", "numba", "numpy", "scipy", "scikit-learn", "albumentations",
-    "matplotlib", "pillow",
+    "matplotlib", "pillow", "onnxruntime", "openvino",
 )  # fmt: skip
 
 
@@ -78,7 +79,7 @@ class Check:
 def diagnose() -> list[Check]:
     """Everything that a run needs, each with what was found and, if it is wrong, what to do."""
     python = Check("python", "ok", platform.python_version())  # an older one cannot import this
-    return [python, *_packages(), *_torch_pair(), *_weights()]
+    return [python, *_packages(), *_torch_pair(), *_runtimes(), *_weights()]
 
 
 def _packages() -> list[Check]:
@@ -116,6 +117,16 @@ def _torch_pair() -> list[Check]:
     gpu = torch.cuda.is_available()
     found = torch.cuda.get_device_name() if gpu else f"no GPU; runs on the CPU ({device_name('cpu')})"
     return [*checks, Check("device", "ok" if gpu else "note", found)]
+
+
+def _runtimes() -> list[Check]:
+    """Which of the optional runtimes are here, and how to get the others."""
+    return [
+        Check(f"runtime {runtime.name}", "ok", runtime.what)
+        if installed(runtime)
+        else Check(f"runtime {runtime.name}", "note", f"not here; pip install 'ebjr-det[{runtime.extra}]'")
+        for runtime in RUNTIMES.values()
+    ]
 
 
 def explain_torchvision(error: BaseException) -> str:

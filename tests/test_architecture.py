@@ -56,7 +56,7 @@ SIDEWAYS = {
     "parts": {"errors"},
     "popular": {"errors"},
     "download": {"checkpoints"},  # the manifest knows addresses
-    "environment": {"checkpoints"},  # the doctor looks for weights
+    "environment": {"checkpoints", "runtimes"},  # the doctor looks for weights and runtimes
     "pipeline": {"joint"},  # the live pair on a stream
     "tradeoff": {"cost"},  # a curve carries what its points cost
     "intervals": {"tradeoff"},  # bands belong to curves
