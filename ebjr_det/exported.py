@@ -9,24 +9,30 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+import numpy as np
+from pydantic import Field, ValidationError, model_validator
 
 from ebjr_det.config import CONFIGS, BaseSection, RouterSection, apply_changes, parse_section
 from ebjr_det.config.sections import RunSection
-from ebjr_det.errors import ConfigError, EbjrError, InvalidInput, first_fault, first_line
+from ebjr_det.errors import ConfigError, InvalidInput, first_fault, first_line
 from ebjr_det.files import checksum, existing_file, write_text
 from ebjr_det.popular import Popular
 from ebjr_det.routing.changed import Changed
-from ebjr_det.runtimes.onnx import Session
+from ebjr_det.runtimes.onnx import INPUT, PROVIDERS, Session
+from ebjr_det.runtimes.whole import check_whole
 from ebjr_det.tasks import room
 
 PAIR, ROUTER = "pair.json", "router.safetensors"
 VERSION: Literal[1] = 1
 SHA256 = r"^[0-9a-f]{64}$"
 CHANGEABLE = ("run",)
+LARGEST = 2**24
+"""Bytes of a `pair.json` at most; one of ten thousand classes has less than one million."""
+LARGEST_SIDE = 8192
 
 
 class ExportedModel(BaseSection):
@@ -42,7 +48,7 @@ class ExportedModel(BaseSection):
     """
 
     name: str
-    file: str = Field(pattern=r"^[\w.-]+$")
+    file: str = Field(pattern=r"^[\w-]+\.onnx$")
     sha256: str = Field(pattern=SHA256)
     inputs: dict[str, Any]
     outputs: list[str]
@@ -63,13 +69,51 @@ class ExportedPair(BaseSection):
     version: Literal[1]
     title: str
     task: Literal["classification", "detection"]
-    classes: dict[str, str]
+    classes: dict[Annotated[str, Field(pattern=r"^-?[0-9]{1,15}$")], str] = Field(min_length=1)
     router: RouterSection
     threshold: float
     student: ExportedModel
     teacher: ExportedModel
     run: dict[str, Any]
     made_with: dict[str, Any]
+
+    @model_validator(mode="after")
+    def _teacher_knows_all(self) -> "ExportedPair":
+        if self.teacher.popular is not None:
+            raise ValueError("a teacher of all classes, got one with `popular` classes")
+        return self
+
+
+class _Graph:
+    """A session that is asked for what its graph takes only."""
+
+    invariant = Session.invariant
+
+    def __init__(self, session: Session, told: ExportedModel, path: Path) -> None:
+        self.session, self.path = session, path
+        (given,), outputs = session.session.get_inputs(), session.session.get_outputs()
+        names = [given.name, *(one.name for one in outputs)]
+        self.shape, self.dtype = tuple(given.shape[1:]), np.dtype(told.inputs["type"])
+        fits = all(type(side) is int and 0 < side <= LARGEST_SIDE for side in self.shape)
+        if not fits or names != [INPUT, *told.outputs] or list(self.shape) != told.inputs["shape"][1:]:
+            raise InvalidInput("Expected inputs and outputs as they are told, got other ones")
+
+    def __call__(self, batch: Any) -> tuple[Any, ...]:
+        """Raises InvalidInput for pictures of another size than the graph's."""
+        if batch.shape[1:] != self.shape:
+            raise InvalidInput(
+                f"Expected pictures of {_size(self.shape)} for `{self.path}`, got {_size(batch.shape[1:])}. "
+                "Its preprocessing resizes none; resize them first."
+            )
+        return self.session(batch)
+
+    def blank(self) -> tuple[Any, ...]:
+        """The outputs for one empty input."""
+        return self.session(np.zeros((1, *self.shape), self.dtype))
+
+
+def _size(shape: Sequence[int]) -> str:
+    return " x ".join(str(side) for side in reversed(shape[1:])) + f" in {shape[0]} channels"
 
 
 @dataclass(frozen=True)
@@ -104,25 +148,39 @@ class Exported:
 
     def build(self) -> tuple[Any, Any, Any]:
         """The classes for answers, the student and the teacher, in ONNX Runtime on the configured device."""
+        if find_spec("onnxruntime") is None:
+            raise ConfigError(
+                "Expected onnxruntime to serve an exported pair, got none. Install it: "
+                "pip install 'ebjr-det[onnx]'."
+            )
+        if self._device.split(":")[0] not in PROVIDERS:
+            raise ConfigError(f"Expected device {' or '.join(PROVIDERS)}, got `{self._device}`.")
         around = room(self.task, "around")
         classes = {int(key): name for key, name in self.told.classes.items()}
         named = around.name_classes(classes)
         return named, self._served(self.student, named), self._served(self.teacher, named)
 
+    @property
+    def _device(self) -> str:
+        return "cpu" if self.run.device == "auto" else self.run.device
+
     def _served(self, told: ExportedModel, named: Any) -> Any:
-        device = "cpu" if self.run.device == "auto" else self.run.device
-        session = Session(self.folder / told.file, device)
+        path, around = self.folder / told.file, room(self.task, "around")
+        check_whole(path)
+        session = Session(path, self._device)
+        classes = len(named.class_names) if told.popular is None else len(told.popular) + 1
         try:
-            model = room(self.task, "around").build_served(told.name, told.around, session)
-        except (KeyError, TypeError, ValueError, EbjrError) as error:
+            graph = _Graph(session, told, path)
+            model = around.build_served(told.name, told.around, graph)
+            around.check_served(model, graph.shape, graph.blank(), classes)
+        except Exception as error:  # whatever wrong numbers, or a graph that fails, can raise
             raise InvalidInput(
                 f"Expected `around` of `{told.name}` in `{self.folder}` as this version writes it, got "
                 f"{first_line(error)}. Export again."
             ) from error
         if told.popular is None:
             return model
-        popular = Popular.of(told.popular, named.class_names)
-        widen = room(self.task, "popular").widen
+        popular, widen = Popular.of(told.popular, named.class_names), room(self.task, "popular").widen
         return Changed(model, partial(widen, popular=popular, other_at=told.other_at))
 
 
@@ -150,15 +208,22 @@ def load_exported(folder: Path, changes: Sequence[str] = ()) -> Exported:
         ConfigError: a change of anything else.
     """
     path = folder / PAIR
+    if existing_file(path, "an exported pair").stat().st_size > LARGEST:
+        raise InvalidInput(f"Expected an exported pair in `{path}`, got more than {LARGEST} bytes.")
     try:
-        content = json.loads(existing_file(path, "an exported pair").read_text(encoding="utf-8"))
-        digest = content.pop("sha256")
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict) or content.get("version") != VERSION:
+            raise ValueError(f"no JSON object of version {VERSION}")
+        digest = content.pop("sha256", None)
         told = ExportedPair.model_validate(content)
+        same = _digest(content) == digest
     except ValidationError as error:
         raise InvalidInput(f"Expected an exported pair in `{path}`, got {first_fault(error)}.") from error
-    except (ValueError, KeyError, AttributeError, RecursionError) as error:
-        raise InvalidInput(f"Expected an exported pair in `{path}`, got: {first_line(error)}.") from error
-    if _digest(content) != digest:
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput(
+            f"Expected an exported pair in `{path}`, got: {first_line(error)}. Export again."
+        ) from error
+    if not same:
         raise InvalidInput(
             f"Expected `{path}` as it was exported, got a changed file. Export again; a threshold can be "
             "given as --threshold."

@@ -129,6 +129,60 @@ def pair():
     return made_up_pair
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory):
+    """What runtimes keep goes to a folder of this session, not to the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EBJR_DET_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session")
+def exported_scenes(tmp_path_factory):
+    """The folder of the quickstart's pair, exported where it defers some scenes; copy to change."""
+    return _export("quickstart", -0.6, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def exported_digits(tmp_path_factory):
+    """The same of the pair of `digits.yaml`."""
+    return _export("digits", -0.95, tmp_path_factory)
+
+
+def _export(name, threshold, tmp_path_factory):
+    from ebjr_det import api
+    from ebjr_det.config import load_config
+
+    folder = tmp_path_factory.mktemp("exported") / name
+    config = load_config(Path(__file__).resolve().parents[1] / "configs" / f"{name}.yaml")
+    api.export(config, folder, threshold=threshold)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def scene_pictures(tmp_path_factory):
+    """A folder of six scenes as PNG files."""
+    from ebjr_det.tasks.detection.scenes import draw_scene
+
+    folder = tmp_path_factory.mktemp("scenes")
+    for index in range(6):
+        draw_scene("test", index).save(folder / f"{index}.png")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def digit_pictures(tmp_path_factory):
+    """A folder of the first twelve test digits as PNG files."""
+    from PIL import Image
+
+    from ebjr_det.tasks.classification.data import build_data
+
+    folder, data = tmp_path_factory.mktemp("digits"), build_data("digits", split="test", limit=12)
+    for index in range(len(data)):
+        Image.fromarray(data.load(index)).save(folder / f"{index:02}.png")
+    return folder
+
+
 @pytest.fixture(scope="session")
 def shared_data():
     """The folder of real data beside the checkout; tests that need it are marked `shared`."""

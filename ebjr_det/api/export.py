@@ -1,5 +1,9 @@
 """`export`: the pair as a folder that is served without torch."""
 
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from shutil import copyfile
 from typing import Any
@@ -7,16 +11,18 @@ from typing import Any
 import numpy as np
 
 from ebjr_det.api.live import choose_threshold
+from ebjr_det.api.routing import Scoring
 from ebjr_det.config import EvaluateConfig
 from ebjr_det.cost import macs_of
 from ebjr_det.environment import describe_environment
-from ebjr_det.errors import ConfigError
+from ebjr_det.errors import ConfigError, InvalidInput, first_line
 from ebjr_det.exported import PAIR, ROUTER, VERSION, ExportedModel, ExportedPair, write_pair
-from ebjr_det.files import atomic_write, checksum, writable_folder
+from ebjr_det.files import checksum, writable_folder
 from ebjr_det.tasks import room
 
 SAMPLES = 4
 FILES = (PAIR, ROUTER, "student.onnx", "teacher.onnx")
+PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 KEPT = ("batch_size", "teacher_batch", "patience_ms", "overlap", "workers")
 """Settings of `run` that an exported pair keeps."""
 
@@ -33,7 +39,7 @@ def export(
     The graphs take any number of images a batch. Each is run once and compared with eager torch.
 
     Args:
-        out: a folder, empty or with an earlier export, which is replaced.
+        out: a folder, empty or with an earlier export, which is replaced when all else is done.
         threshold, rate: as in `predict`.
 
     Raises:
@@ -42,6 +48,11 @@ def export(
     """
     from ebjr_det.pair import build_models, popular_of
 
+    if missing := [package for package in PACKAGES if find_spec(package) is None]:
+        raise ConfigError(
+            f"Expected {', '.join(PACKAGES)} to export a pair, got no {' and '.join(missing)}. Install them: "
+            "pip install 'ebjr-det[onnx]'."
+        )
     scoring, chosen = choose_threshold(config, threshold, rate)
     if not np.isfinite(chosen):
         raise ConfigError(f"Expected a finite threshold to export, got {chosen}. Give --threshold.")
@@ -50,48 +61,84 @@ def export(
     scoring = scoring.of_classes(named.class_names, () if popular is None else popular.names)
     models = build_models(config, named, "cpu")
     scoring.of_student(models[0].name)
-    folder = _folder(Path(out))
     pictures = _pictures(named)
-    told = {
-        side: _write_model(side, model, getattr(config, side), pictures, folder, config.run.tolerance)
-        for side, model in zip(("student", "teacher"), models, strict=True)
+    sides = tuple(zip(("student", "teacher"), models, strict=True))
+    for side, model in sides:
+        _check_plain(side, model)
+    with _replaced(Path(out)) as folder:
+        told = {
+            side: _write_model(side, model, getattr(config, side), pictures, folder, config.run.tolerance)
+            for side, model in sides
+        }
+        if scoring.section.file is not None:
+            copyfile(scoring.section.file, folder / ROUTER)
+        _write_json(config, scoring, chosen, named, told, folder)
+    written = [name for name in FILES if (Path(out) / name).is_file()]
+    return {
+        "out": str(out),
+        "score": scoring.name,
+        "threshold": chosen,
+        "files": {name: (Path(out) / name).stat().st_size for name in written},
     }
-    if scoring.section.file is not None:
-        with atomic_write(folder / ROUTER) as temporary:
-            copyfile(scoring.section.file, temporary)
+
+
+def _write_json(
+    config: EvaluateConfig, scoring: Scoring, threshold: float, named: Any, told: dict[str, Any], folder: Path
+) -> None:
     ids = getattr(named, "categories", None) or dict(enumerate(named.class_names))
     pair = ExportedPair(
         version=VERSION,
-        title=config.title or f"{models[0].name} + {models[1].name}",
+        title=config.title or f"{told['student'].name} + {told['teacher'].name}",
         task=config.task,  # type: ignore[arg-type]
         classes={str(key): name for key, name in ids.items()},
         router=scoring.section.model_copy(
             update={"threshold": None, "target": None, "file": None if scoring.file is None else ROUTER}
         ),
-        threshold=chosen,
+        threshold=threshold,
         run=config.run.model_dump(include=set(KEPT)),
         made_with=describe_environment("cpu", config.run.seed),
         student=told["student"],
         teacher=told["teacher"],
     )
     write_pair(pair, folder)
-    files = [PAIR, told["student"].file, told["teacher"].file]
-    files += [ROUTER] if scoring.section.file is not None else []
-    return {
-        "out": str(folder),
-        "score": scoring.name,
-        "threshold": chosen,
-        "files": {name: (folder / name).stat().st_size for name in files},
-    }
 
 
-def _folder(out: Path) -> Path:
-    """An empty folder, or that of an earlier export, without its JSON until all is written."""
+@contextmanager
+def _replaced(out: Path) -> Iterator[Path]:
+    """A folder to write to, whose files take the place of those in `out` when the block ends well.
+
+    The JSON goes first and comes last, so that what is between is no export.
+    """
+    new = not out.exists()
     folder = writable_folder(out)
-    if any(not entry.name.startswith(".") and entry.name not in FILES for entry in folder.iterdir()):
+    others = (entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
+    if any(name not in FILES for name in others):
         raise ConfigError(f"Expected an empty --out or an earlier export, got other files in `{out}`.")
-    (folder / PAIR).unlink(missing_ok=True)
-    return folder
+    try:
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".export-") as temporary:
+            yield Path(temporary)
+            for name in FILES:
+                (folder / name).unlink(missing_ok=True)
+            for name in reversed(FILES):
+                if (Path(temporary) / name).exists():
+                    (Path(temporary) / name).replace(folder / name)
+    except OSError as error:
+        raise InvalidInput(f"Expected to write to `{out}`, got: {first_line(error)}.") from error
+    finally:
+        if new and not any(folder.iterdir()):
+            folder.rmdir()
+
+
+def _check_plain(side: str, model: Any) -> None:
+    """Raises ConfigError for a model with code of its own around its network."""
+    from ebjr_det.pair import plain
+
+    inner = plain(model)
+    if getattr(inner, "around", None) is None or not hasattr(inner.graph, "state_dict"):
+        raise ConfigError(
+            f"Expected `{model.name}` to be an EfficientDet, or a classifier whose preprocessing is numbers, "
+            f"got a model with code of its own around its network. Set `{side}.preprocessing`."
+        )
 
 
 def _write_model(
@@ -102,12 +149,6 @@ def _write_model(
     from ebjr_det.runtimes.onnx import INPUT, Session, write_onnx
 
     inner = plain(model)
-    around = getattr(inner, "around", None)
-    if around is None or not hasattr(inner.graph, "state_dict"):
-        raise ConfigError(
-            f"Expected `{model.name}` to be an EfficientDet, or a classifier whose preprocessing is numbers, "
-            f"got a model with code of its own around its network. Set `{side}.preprocessing`."
-        )
     batch = inner.batch([inner.preprocess(picture) for picture in pictures])
     path = folder / f"{side}.onnx"
     write_onnx(inner.graph, batch, path)
@@ -128,7 +169,7 @@ def _write_model(
         sha256=checksum(path),
         inputs={"name": INPUT, "type": str(np.asarray(batch).dtype), "shape": ["batch", *batch.shape[1:]]},
         outputs=list(inner.graph.outputs),
-        around=around.to_dict(),
+        around=inner.around.to_dict(),
         macs=macs_of(inner, pictures[0], section.macs),
         **own,
     )

@@ -7,61 +7,92 @@ input, versions, processor. It is ours and in the user's own folder; remove the 
 import hashlib
 import inspect
 import os
+import platform
+import re
 from collections.abc import Callable
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
+from ebjr_det.errors import InvalidInput
 from ebjr_det.files import writable_folder
 
 FOLDER = "EBJR_DET_CACHE"
-MADE_WITH = ("ebjr-det", "torch", "torchvision", "timm", "effdet", "numpy")
+MADE_WITH = ("ebjr-det", "torch", "torchvision", "timm", "effdet", "numpy", "onnx", "onnxscript")
+ADDRESS = re.compile(r" at 0x[0-9a-f]+")
+PLAIN = (bool, int, float, complex, str, bytes, type(None), tuple, list, dict, torch.dtype)
+
+Made = TypeVar("Made")
 
 
 def cache_folder() -> Path:
     """`EBJR_DET_CACHE`, or `ebjr_det` in the user's cache."""
     here = os.environ.get(FOLDER)
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return writable_folder(Path(here) if here else Path(cache).expanduser() / "ebjr_det")
+    return Path(here) if here else Path(cache).expanduser() / "ebjr_det"
 
 
-def kept_file(
-    graph: nn.Module, example: Any, kind: str, write: Callable[[Path], None], *, note: str = ""
-) -> Path:
-    """The file that `write(path)` makes of a network, made only where it is not there yet.
+def kept(
+    graph: nn.Module,
+    example: Any,
+    kind: str,
+    write: Callable[[Path], None],
+    read: Callable[[Path], Made],
+    *,
+    note: str = "",
+) -> Made:
+    """What `read(path)` makes of the file that `write(path)` makes of a network.
+
+    A file that is there is read; where that fails, because it is damaged, it is written anew. Writers replace
+    the file at once, so that several processes may write it at a time.
 
     Args:
         kind: its suffix, `onnx` or `pt2`; `note`: whatever else it depends on.
+
+    Raises:
+        InvalidInput: a folder that cannot be written to.
     """
     path = cache_folder() / f"{digest_of(graph, example, note)}.{kind}"
-    if not path.is_file():
-        write(path)
-    return path
+    if path.is_file():
+        try:
+            return read(path)
+        except Exception:  # noqa: S110 - libraries raise anything for a damaged file
+            pass
+    try:
+        writable_folder(path.parent)
+    except InvalidInput as error:
+        raise InvalidInput(f"{error} Set {FOLDER}.") from error
+    write(path)
+    return read(path)
 
 
 def digest_of(graph: nn.Module, example: Any, note: str) -> str:
     """Of everything that a file made of the network depends on."""
     digest = hashlib.sha256()
-    layers = {type(module) for module in graph.modules()}
+    layers = {kind for module in graph.modules() for kind in type(module).__mro__}
     told = (
         note, repr(graph), str(tuple(example.shape[1:])), str(example.dtype),
-        *(f"{name} {version(name)}" for name in MADE_WITH),
-        torch.backends.cpu.get_cpu_capability(),
-        *sorted(_source(layer) for layer in layers),
+        *(f"{name} {_version(name)}" for name in MADE_WITH),
+        platform.python_version(), _processor(),
+        *(f"{name} {_settings(module)}" for name, module in graph.named_modules()),
+        *sorted(map(_source, layers)),
     )  # fmt: skip
     for text in told:
-        digest.update(text.encode())
-    for name, value in sorted(graph.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(
-            value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes()
-            if value.ndim
-            else repr(value.item()).encode()
-        )
+        digest.update(ADDRESS.sub("", text).encode() + b"\0")
+    # a state_dict leaves buffers out that are not persistent
+    for name, value in (*graph.named_parameters(), *graph.named_buffers()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:32]
+
+
+def _settings(module: nn.Module) -> str:
+    """Its plain attributes, which `repr` need not show."""
+    own = {key: value for key, value in vars(module).items() if key[0] != "_" and isinstance(value, PLAIN)}
+    return repr(sorted(own.items()))
 
 
 def _source(layer: type) -> str:
@@ -69,3 +100,20 @@ def _source(layer: type) -> str:
         return f"{layer.__module__}.{layer.__qualname__} {inspect.getsource(layer)}"
     except (OSError, TypeError):  # built in, or made on the fly
         return f"{layer.__module__}.{layer.__qualname__}"
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "none"
+
+
+def _processor() -> str:
+    """Its instructions: compiled code of a richer one dies on another."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:  # not Linux
+        lines = []
+    flags = next((line for line in lines if line.startswith(("flags", "Features"))), platform.processor())
+    return f"{platform.system()} {platform.machine()} {torch.backends.cpu.get_cpu_capability()} {flags}"

@@ -17,8 +17,9 @@ from tqdm.auto import tqdm
 
 from ebjr_det.errors import ConfigError
 from ebjr_det.files import atomic_write
-from ebjr_det.runtimes.cache import kept_file
+from ebjr_det.runtimes.cache import kept
 from ebjr_det.runtimes.eager import TorchNetwork, on_device
+from ebjr_det.runtimes.registry import of_shape
 
 
 class _Autocast(nn.Module):
@@ -37,16 +38,21 @@ class _Autocast(nn.Module):
 
 
 class Package:
-    """A compiled package that runs one image a call, on the CPU."""
+    """A compiled package that runs one image a call, on the CPU.
+
+    It trusts what it is given, so shape and type of each batch are checked here.
+    """
 
     invariant = True
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, example: Any) -> None:
+        one = torch.as_tensor(example)
+        self.shape, self.dtype = tuple(one.shape[1:]), one.dtype
         self.run: Any = torch._inductor.aoti_load_package(str(path))
 
     def __call__(self, batch: Any) -> tuple[Any, ...]:
-        """Outputs as arrays, image by image."""
-        images = torch.as_tensor(batch)
+        """Outputs as arrays, image by image. Raises InvalidInput for images of another shape."""
+        images = torch.as_tensor(of_shape(batch, self.shape)).to(self.dtype)
         with torch.inference_mode():
             rows = [self.run(_laid_out(images[at : at + 1])) for at in range(len(images))]
         return tuple([row[0].numpy() for row in column] for column in zip(*rows, strict=True))
@@ -62,14 +68,19 @@ def build(graph: nn.Module, example: Any, device: str, *, precision: str | None 
     Raises:
         ConfigError: no C++ compiler.
     """
-    whole = _Autocast(deepcopy(graph), precision, device).eval()
-    whole = whole.to(memory_format=torch.channels_last)
+
+    def whole() -> nn.Module:
+        copy = _Autocast(deepcopy(graph), precision, device).eval()
+        return copy.to(memory_format=torch.channels_last)
+
     if device.split(":")[0] == "cuda":
-        run = torch.compile(whole, mode="reduce-overhead", dynamic=False)
+        run = torch.compile(whole(), mode="reduce-overhead", dynamic=False)
         return _Graphs(run, device, True, None)
-    return Package(
-        kept_file(graph, example, "pt2", lambda path: _compile(whole, example, path), note=str(precision))
-    )
+    note = f"{precision} {torch.get_num_threads()}"  # the number of threads is compiled in
+    return kept(
+        graph, example, "pt2", lambda path: _compile(whole(), example, path),
+        lambda path: Package(path, example), note=note,
+    )  # fmt: skip
 
 
 class _Graphs(TorchNetwork):

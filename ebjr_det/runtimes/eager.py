@@ -34,6 +34,7 @@ class TorchNetwork:
         self.stream: Any = None
         if self.device.type == "cuda":
             self.stream = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
+            self.stream.wait_stream(torch.cuda.current_stream(self.device))  # weights may be on their way
 
     def __call__(self, batch: Any) -> tuple[Any, ...]:
         """Outputs as arrays, or on a GPU as tensors that lie there."""

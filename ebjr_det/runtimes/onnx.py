@@ -4,18 +4,20 @@ Running needs numpy and onnxruntime alone; writing needs torch, onnx and onnxscr
 """
 
 import os
+from collections.abc import Callable
+from copy import deepcopy
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import numpy as np
-
-from ebjr_det.errors import ConfigError, InvalidInput, first_line
+from ebjr_det.errors import ConfigError, EbjrError, InvalidInput, first_line
 from ebjr_det.files import atomic_write
-from ebjr_det.runtimes.registry import quiet
+from ebjr_det.runtimes.registry import of_shape, quiet
 
 if TYPE_CHECKING:
     from torch import nn
+
+Made = TypeVar("Made")
 
 INPUT = "images"
 WRITERS = ("onnx", "onnxscript")
@@ -25,14 +27,18 @@ PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 class Session:
     """An ONNX file at work in ONNX Runtime.
 
-    Its kernels go image by image, so an image's outputs are the same bits in every batch.
+    An image's last bits can change with its place in the batch: some kernels round by how their rows lie in
+    memory, for example where channels are odd in number.
+
+    Args:
+        threads: of the CPU; by default all that this process may use.
 
     Raises:
         InvalidInput: a file that ONNX Runtime cannot run.
         ConfigError: an ONNX Runtime without the device.
     """
 
-    invariant = True
+    invariant = False
 
     def __init__(self, path: Path, device: str = "cpu", threads: int | None = None) -> None:
         import onnxruntime
@@ -44,40 +50,42 @@ class Session:
                 "pip install onnxruntime-gpu."
             )
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
+        allowed = getattr(os, "sched_getaffinity", None)  # Linux; elsewhere 0 leaves it to ONNX Runtime
+        options.intra_op_num_threads = threads or (len(allowed(0)) if allowed else 0)
         options.log_severity_level = 4
         try:
             self.session = onnxruntime.InferenceSession(path, options, providers=[provider])
+            self.shape = self.session.get_inputs()[0].shape[1:]
         except Exception as error:  # each of its faults is a class of its own
             raise InvalidInput(
                 f"Expected a graph that ONNX Runtime can run in `{path}`, got: {first_line(error)}."
             ) from error
 
     def __call__(self, batch: Any) -> tuple[Any, ...]:
-        """Outputs as arrays."""
-        return tuple(self.session.run(None, {INPUT: np.ascontiguousarray(batch)}))
+        """Outputs as arrays. Raises InvalidInput for images of another shape than the graph's."""
+        return tuple(self.session.run(None, {INPUT: of_shape(batch, self.shape)}))
 
 
 def build(graph: "nn.Module", example: Any, device: str) -> Session:
     """The network in ONNX Runtime; its file is kept, so that the next time is fast."""
     import torch
 
-    path = onnx_of(graph, example)
-    return Session(path, device, torch.get_num_threads() if device == "cpu" else None)
+    threads = torch.get_num_threads() if device == "cpu" else None
+    return through_onnx(graph, example, lambda path: Session(path, device, threads))
 
 
-def onnx_of(graph: "nn.Module", example: Any) -> Path:
-    """The network's ONNX file in the cache, written where it is not there yet."""
-    from ebjr_det.runtimes.cache import kept_file
+def through_onnx(graph: "nn.Module", example: Any, read: Callable[[Path], Made]) -> Made:
+    """What `read` makes of the network's ONNX file, which is written where the cache has none."""
+    from ebjr_det.runtimes.cache import kept
 
-    return kept_file(graph, example, "onnx", lambda path: write_onnx(graph, example, path))
+    return kept(graph, example, "onnx", lambda path: write_onnx(graph, example, path), read)
 
 
 def write_onnx(graph: "nn.Module", example: Any, path: Path) -> None:
     """Write a network as one ONNX file with any number of images a batch.
 
     Args:
-        graph: see `registry.build_network`.
+        graph: see `registry.build_network`; a copy of it is written.
 
     Raises:
         ConfigError: the writers are not installed, or an operator that ONNX does not know.
@@ -91,21 +99,18 @@ def write_onnx(graph: "nn.Module", example: Any, path: Path) -> None:
         )
     two = torch.as_tensor(example)[:1].cpu().repeat(2, *[1] * (example.ndim - 1))  # 1 would become a constant
     names: Any = getattr(graph, "outputs", ("logits",))
-    where = next((parameter.device for parameter in graph.parameters()), torch.device("cpu"))
     try:
         with torch.inference_mode(), quiet():
             program = torch.onnx.export(
-                graph.cpu(), (two,), input_names=[INPUT], output_names=list(names), dynamo=True,
+                deepcopy(graph).cpu(), (two,), input_names=[INPUT], output_names=list(names), dynamo=True,
                 dynamic_shapes=({0: torch.export.Dim("batch")},), verbose=False,
             )  # fmt: skip
             with atomic_write(path) as temporary:
                 program.save(temporary, external_data=False)  # type: ignore[union-attr]
-    except ConfigError:
+    except EbjrError:
         raise
     except Exception as error:  # the exporter can raise anything
         raise ConfigError(
             f"Expected a network that can be written as ONNX, got: {type(error).__name__}: "
             f"{first_line(error)}. Choose another runtime."
         ) from error
-    finally:
-        graph.to(where)

@@ -2,10 +2,9 @@
 
 from typing import Any
 
-import numpy as np
-
 from ebjr_det.errors import ConfigError
-from ebjr_det.runtimes.onnx import onnx_of
+from ebjr_det.runtimes.onnx import through_onnx
+from ebjr_det.runtimes.registry import of_shape
 
 CPU = "CPU"
 
@@ -16,12 +15,17 @@ class OpenVino:
     invariant = True
 
     def __init__(self, compiled: Any) -> None:
+        self.shape = [side.get_length() for side in list(compiled.input(0).partial_shape)[1:]]
         self.request = compiled.create_infer_request()
         self.outputs = len(compiled.outputs)
 
     def __call__(self, batch: Any) -> tuple[Any, ...]:
-        """Outputs as arrays that the next call writes over."""
-        self.request.infer([np.ascontiguousarray(batch)], share_inputs=True, share_outputs=True)
+        """Outputs as arrays that the next call writes over.
+
+        Raises:
+            InvalidInput: images of another shape.
+        """
+        self.request.infer([of_shape(batch, self.shape)], share_inputs=True, share_outputs=True)
         return tuple(self.request.get_output_tensor(index).data for index in range(self.outputs))
 
 
@@ -38,4 +42,5 @@ def build(graph: Any, example: Any, device: str, *, precision: str = "f32") -> O
         "INFERENCE_PRECISION_HINT": precision,
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
     }
-    return OpenVino(core.compile_model(core.read_model(onnx_of(graph, example)), CPU, how))
+    read = through_onnx(graph, example, core.read_model)
+    return OpenVino(core.compile_model(read, CPU, how))

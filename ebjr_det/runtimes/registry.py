@@ -7,11 +7,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
+from threading import RLock
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
-from ebjr_det.errors import ConfigError, EbjrError, did_you_mean, first_line
+from ebjr_det.errors import ConfigError, EbjrError, InvalidInput, did_you_mean, first_line
 
 Column: TypeAlias = Sequence[Any]
 """One output of a network: one array an image, on the host or, from a GPU, a tensor that still lies there."""
@@ -27,7 +28,8 @@ class Network(Protocol):
     def __call__(self, batch: Any) -> tuple[Column, ...]:
         """Run a batch, [images, ...], of any length above zero.
 
-        Returns only when the outputs are there; they hold until the next call.
+        Returns only when the outputs are there; they hold until the next call. Two networks may run in two
+        threads at once, one network may not.
         """
 
 
@@ -41,17 +43,33 @@ def stacked(column: Column) -> Any:
     return np.array(host(column) if hasattr(column, "shape") else [host(entry) for entry in column])
 
 
+def of_shape(batch: Any, shape: Sequence[int]) -> Any:
+    """A batch as a contiguous array. Raises InvalidInput for images of another shape than the network's."""
+    if tuple(batch.shape[1:]) != tuple(shape):
+        raise InvalidInput(
+            f"Expected preprocessed images of {list(shape)}, for which the network was made ready, got "
+            f"{list(batch.shape[1:])}. Resize them, or set runtime `eager`."
+        )
+    return np.ascontiguousarray(batch)
+
+
+_QUIET = RLock()
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Exporters and compilers warn and log of what nobody can act on."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+    """Exporters and compilers warn and log of what nobody can act on.
+
+    What is silenced is the whole process's, so only one thread is in here at a time.
+    """
+    with _QUIET, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        before = logging.root.manager.disable
+        logging.disable(logging.WARNING)
+        try:
             yield
-    finally:
-        logging.disable(before)
+        finally:
+            logging.disable(before)
 
 
 @dataclass(frozen=True)
@@ -85,13 +103,14 @@ ONNX, OPENVINO = (
     {"packages": ("onnxruntime",), "extra": "onnx"},
     {"packages": ("openvino",), "extra": "openvino"},
 )
+SLOW = "slow on a CPU without AVX512-BF16 or AMX"
 _ALL = (
     Runtime("eager", "torch, operator by operator", "eager:build"),
     Runtime(
         "channels_last", "torch, channels innermost", "eager:build", settings={"channels_last": True}
     ),
     Runtime(
-        "bf16", "torch in bfloat16, channels innermost", "eager:build",
+        "bf16", f"torch in bfloat16, channels innermost ({SLOW})", "eager:build",
         settings={"channels_last": True, "precision": "bfloat16"},
     ),
     Runtime(
@@ -100,17 +119,18 @@ _ALL = (
     ),
     Runtime("compile", "compiled by torch Inductor (CUDA graphs on a GPU)", "compiled:build"),
     Runtime(
-        "compile_bf16", "the same in bfloat16", "compiled:build", settings={"precision": "bfloat16"}
+        "compile_bf16", f"compiled, in bfloat16 ({SLOW})", "compiled:build",
+        settings={"precision": "bfloat16"},
     ),
     Runtime(
-        "compile_fp16", "the same in float16", "compiled:build", devices=("cuda",),
+        "compile_fp16", "compiled, in float16", "compiled:build", devices=("cuda",),
         settings={"precision": "float16"},
     ),
     Runtime("onnxruntime", "ONNX Runtime", "onnx:build", **ONNX),  # type: ignore[arg-type]
     Runtime("openvino", "OpenVINO", "openvino:build", devices=("cpu",), **OPENVINO),  # type: ignore[arg-type]
     Runtime(
-        "openvino_bf16", "OpenVINO in bfloat16", "openvino:build", devices=("cpu",),
-        settings={"precision": "bf16"}, **OPENVINO,  # type: ignore[arg-type]
+        "openvino_bf16", "OpenVINO in bfloat16, on a CPU that has it", "openvino:build",
+        devices=("cpu",), settings={"precision": "bf16"}, **OPENVINO,  # type: ignore[arg-type]
     ),
 )  # fmt: skip
 RUNTIMES = {runtime.name: runtime for runtime in _ALL}

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
-from ebjr_det.errors import ConfigError
+from ebjr_det.errors import EbjrError
 from ebjr_det.runtimes.registry import RUNTIMES, Network, build_network, check_runtime, host, installed
 
 AUTO, EAGER = "auto", "eager"
@@ -50,8 +50,9 @@ def drift(outputs: Sequence[Sequence[Any]], reference: Sequence[Sequence[Any]]) 
 
 def _drift(found: Sequence[Any], wanted: Sequence[Any]) -> float:
     ours, theirs = (np.concatenate([host(own).ravel() for own in column]) for column in (found, wanted))
-    spread = float(theirs.std(dtype=np.float64)) or 1.0
-    distance = float(np.sqrt(np.mean(np.square(ours - theirs, dtype=np.float64))))
+    with np.errstate(invalid="ignore", over="ignore"):
+        spread = float(theirs.std(dtype=np.float64)) or 1.0
+        distance = float(np.sqrt(np.mean(np.square(ours - theirs, dtype=np.float64))))
     return distance / spread if np.isfinite(distance) else float("inf")
 
 
@@ -73,14 +74,14 @@ def choose_runtime(
         who: the model's name, for messages.
 
     Raises:
-        ConfigError: see `build_network`.
+        ConfigError: see `build_network`; InvalidInput: a cache that cannot be written to.
     """
+    if name != AUTO:
+        check_runtime(name, device)
     eager = build_network(EAGER, graph, samples, device)
     if name == EAGER:
         return name, eager
     ones = [samples[at : at + 1] for at in range(len(samples))]
-    if name != AUTO:
-        check_runtime(name, device)
     wanted = _reference(eager, ones)
     if name != AUTO:
         network = build_network(name, graph, samples, device)
@@ -107,11 +108,13 @@ def _try(
     name: str, eager: Network, graph: Any, samples: Any, ones: Sequence[Any], wanted: Any, device: str,
     tolerance: float,
 ) -> tuple[Trial, Network | None]:  # fmt: skip
+    if name == EAGER:  # agrees with itself, NaN or not
+        return Trial(name, None, 0.0), eager
     try:
-        network = eager if name == EAGER else build_network(name, graph, samples, device)
-    except ConfigError as error:
+        network = build_network(name, graph, samples, device)
+        moved = drift(_reference(network, ones), wanted)
+    except EbjrError as error:
         return Trial(name, None, None, str(error).rstrip(".")), None
-    moved = drift(_reference(network, ones), wanted)
     return Trial(
         name, None, moved, f"drifts by more than {tolerance:g}" if moved > tolerance else ""
     ), network

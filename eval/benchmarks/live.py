@@ -1,11 +1,20 @@
-"""Does the live pair cost more than its parts? joint at 28 % against student on N plus teacher on 0.28 N.
+"""Does the live pair cost more than its parts? Joint at 30 % against student on N plus teacher on 0.3 N.
 
-    python eval/benchmarks/live.py [--data DIR] [--batch-size 256] [--rounds 5]
+    python eval/benchmarks/live.py [--config configs/quickstart.yaml] [--batch-sizes 1,8] [--rounds 20]
+        [--student-runtime NAME] [--teacher-runtime NAME] [--set data.root=DIR]
 
-Runs the published CIFAR-10 pair on real pictures. Each round runs the student on all pictures, the teacher
-on the deferred ones in batches of the same size, and the live pair on all, one after the other, so that a
-machine that changes speed changes it for all three. Preprocessing is part of each. Prints one JSON object;
-`ratio` is the median over the rounds of joint / (student + teacher).
+Any pair of either task on its real pictures, by default the quickstart's detectors; `configs/digits.yaml`
+and `configs/cifar10_densenet.yaml` are classifiers. A round runs four things on the same pictures, each
+round another one first: the student on all; the teacher on the deferred ones only, in full batches of the
+same size; `JointModel` on batch after batch; `pipeline.answers` without workers. Preprocessing is part of
+each and decoding of files of none, so both sides of a ratio preprocess every picture once for the student
+and every deferred one once for the teacher. The threshold is that of the rate on scores of batches of the
+same size.
+
+`joint` and `pipeline` are the ratios to student + teacher, medians over the rounds with an interval.
+`JointModel` gives the teacher the few deferred pictures of one batch; `joint_to_same_batches` is its ratio
+to a teacher that sees the same lots, which tells what that costs from what the joint path adds. Prints one
+JSON object.
 """
 
 import argparse
@@ -17,74 +26,119 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
+from rounds import ran_with, ratio, summary, turns
 
+from ebjr_det.api.routing import Scoring
 from ebjr_det.config import load_config
-from ebjr_det.environment import describe_environment, keep_freed_memory
+from ebjr_det.environment import keep_freed_memory
 from ebjr_det.exits import run_safely
 from ebjr_det.joint import JointModel
 from ebjr_det.pair import Pair
+from ebjr_det.pipeline import Plan, answers
 from ebjr_det.reporting.folder import to_json
 from ebjr_det.router import decide, threshold_for_rate
-from ebjr_det.scores import deferral_scores
-from ebjr_det.types import FloatArray, Output
 
-CONFIG = Path(__file__).resolve().parents[2] / "configs" / "cifar10_densenet.yaml"
-
-
-def score(output: Output) -> FloatArray:
-    """The deferral score that routes here; all cost the same."""
-    return deferral_scores(output.logits, "max_softmax")
+CONFIG = Path(__file__).resolve().parents[2] / "configs" / "quickstart.yaml"
+SIZES = {"detection": (1, 8), "classification": (64, 256)}
+PICTURES = {"detection": 48, "classification": 1024}
+Lots = Sequence[Sequence[Any]]
 
 
-def alone(model: Any) -> Callable[[Sequence[Any]], Any]:
+def cut(images: Sequence[Any], size: int) -> Lots:
+    """Batches."""
+    return [images[at : at + size] for at in range(0, len(images), size)]
+
+
+def alone(model: Any, lots: Lots) -> None:
     """One model on pictures, as `JointModel` calls it."""
-    return lambda images: model([model.preprocess(image) for image in images])
+    for lot in lots:
+        model([model.preprocess(image) for image in lot])
 
 
-def timed(call: Callable[[Sequence[Any]], Any], images: Sequence[Any], size: int) -> float:
-    """Seconds for all images in batches."""
-    start = perf_counter()
-    for at in range(0, len(images), size):
-        call(images[at : at + size])
-    return perf_counter() - start
+def jointly(joint: JointModel, lots: Lots) -> int:
+    """`JointModel` on pictures; how many it deferred."""
+    return sum(int(joint(lot).decision.defer.sum()) for lot in lots)
+
+
+def streamed(joint: JointModel, images: Sequence[Any], size: int) -> int:
+    """The pipeline on pictures; how many it deferred."""
+    plan = Plan(size, size, workers=0)
+    return sum(one.deferred for one in answers(joint, images, lambda image: image, plan))
+
+
+def measure(pair: Pair, images: Sequence[Any], size: int, args: argparse.Namespace) -> dict[str, Any]:
+    """All four at one batch size."""
+    names = getattr(pair.data, "class_names", ())
+    scoring = Scoring.of(pair.config.task, pair.config.router).live().of_classes(names)
+    scoring = scoring.of_student(pair.student.name)
+    student, teacher, lots = scoring.student(pair.student), pair.teacher, cut(images, size)
+    scores = np.concatenate(
+        [scoring.score(student([student.preprocess(image) for image in lot])) for lot in lots]
+    )
+    threshold = threshold_for_rate(scores, args.rate)
+    defer = decide(scores, threshold).defer
+    deferred = [images[at] for at in np.flatnonzero(defer).tolist()]
+    marked = cut(list(zip(images, defer, strict=True)), size)
+    same = [kept for lot in marked if (kept := [image for image, better in lot if better])]
+    full = cut(deferred, size)
+    joint = JointModel(student, teacher, scoring.score, threshold)
+    calls: dict[str, Callable[[], Any]] = {
+        "student": lambda: alone(student, lots),
+        "teacher": lambda: alone(teacher, full),
+        "joint": lambda: jointly(joint, lots),
+        "pipeline": lambda: streamed(joint, images, size),
+    }
+    if [len(lot) for lot in same] != [len(lot) for lot in full]:
+        calls["teacher_same_batches"] = lambda: alone(teacher, same)
+    for call in calls.values():  # warm
+        call()
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    for _, name in turns([*calls], args.rounds, args.seconds, f"batch {size}"):
+        start = perf_counter()
+        count = calls[name]()
+        seconds[name].append(perf_counter() - start)
+        assert count in (None, len(deferred)), (name, count, len(deferred))
+    parts = np.add(seconds["student"], seconds["teacher"]).tolist()
+    like = np.add(seconds["student"], seconds.get("teacher_same_batches", seconds["teacher"])).tolist()
+    return {
+        "deferral_rate": len(deferred) / len(images),
+        "teacher_batches": {"full": len(full), "same": len(same)},
+        "joint": ratio(seconds["joint"], parts),
+        "pipeline": ratio(seconds["pipeline"], parts),
+        "joint_to_same_batches": ratio(seconds["joint"], like),
+        "seconds": {name: summary(own) for name, own in seconds.items()},
+    }
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description="live pair against its parts")
-    parser.add_argument("--data", default="data")
-    parser.add_argument("--batch-size", type=int, default=256)
-    parser.add_argument("--images", type=int, default=2560)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--rate", type=float, default=0.28)
+    parser.add_argument("--config", type=Path, default=CONFIG)
+    parser.add_argument("--set", dest="changes", action="append", default=[], metavar="A.B=C")
+    parser.add_argument("--student-runtime", default="eager")
+    parser.add_argument("--teacher-runtime", default="eager")
+    parser.add_argument("--batch-sizes", help="by default 1,8 for detection, 64,256 for classification")
+    parser.add_argument("--images", type=int, help="by default 48 or 1024")
+    parser.add_argument("--rounds", type=int, default=30, help="at most, at each batch size")
+    parser.add_argument("--seconds", type=float, default=110, help="for the rounds of one batch size")
+    parser.add_argument("--rate", type=float, default=0.3)
+    parser.add_argument("--device", default="auto")
     args = parser.parse_args()
+    load = os.getloadavg()
     keep_freed_memory()
-    changes = [f"data.root={args.data}", f"data.limit={args.images}"]
-    pair = Pair.build(load_config(CONFIG, changes))
+    task = load_config(args.config, args.changes).task
+    runtimes = [f"{side}.runtime={getattr(args, f'{side}_runtime')}" for side in ("student", "teacher")]
+    limit = f"data.limit={args.images or PICTURES[task]}"
+    config = load_config(args.config, [*args.changes, *runtimes, f"run.device={args.device}", limit])
+    pair = Pair.build(config)
     images = [pair.data.load(index) for index in range(len(pair.data))]
-    student, teacher = alone(pair.student), alone(pair.teacher)
-    size = args.batch_size
-    scores = np.concatenate([score(student(images[at : at + size])) for at in range(0, len(images), size)])
-    threshold = threshold_for_rate(scores, args.rate)
-    deferred = [images[i] for i in np.flatnonzero(decide(scores, threshold).defer)]
-    joint = JointModel(pair.student, pair.teacher, score, threshold)
-    joint(images[:size])
-    rows = [
-        (timed(student, images, size), timed(teacher, deferred, size), timed(joint, images, size))
-        for _ in tqdm(range(args.rounds), desc="rounds")
-    ]
-    ratios = [together / (first + second) for first, second, together in rows]
-    names = ("student_s", "teacher_on_deferred_s", "joint_s")
+    sizes = [int(size) for size in args.batch_sizes.split(",")] if args.batch_sizes else SIZES[task]
     result = {
+        "config": args.config.name,
+        "runtimes": {"student": pair.config.student.runtime, "teacher": pair.config.teacher.runtime},
         "images": len(images),
-        "batch_size": size,
-        "deferral_rate": len(deferred) / len(images),
-        "ratio": float(np.median(ratios)),
-        "ratios": ratios,
-        **{name: list(column) for name, column in zip(names, zip(*rows, strict=True), strict=True)},
-        "environment": describe_environment(pair.device, 0),
-        "threads": os.environ.get("OMP_NUM_THREADS", "default"),
+        "batch_sizes": {str(size): measure(pair, images, size, args) for size in sizes},
+        "environment": ran_with(pair.device, load),
     }
     print(to_json(result))
 

@@ -45,7 +45,7 @@ def run(line: str, folder: Path, *extra: str) -> subprocess.CompletedProcess[str
 def test_there_are_blocks_of_every_kind():
     assert {language for _, language, _ in BLOCKS} == {"sh", "python", "yaml"}
     assert len(lines(needs_data=False)) >= 7
-    assert len(lines(needs_data=True)) == 10
+    assert len(lines(needs_data=True)) == 12
 
 
 def test_every_command_that_needs_no_download_runs_as_written(folder: Path):

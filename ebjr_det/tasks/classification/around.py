@@ -9,10 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from ebjr_det.errors import InvalidInput
 from ebjr_det.runtimes import Column, Network, stacked
 from ebjr_det.tasks.classification.data import ImageSet, collate
 from ebjr_det.tasks.classification.preprocessing import Preprocessing
 from ebjr_det.types import Logits, Output
+
+LARGEST = 8192
+"""Pixels of a side at most."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,15 @@ class Surroundings:
     @classmethod
     def from_dict(cls, told: Mapping[str, Any]) -> "Surroundings":
         """What `to_dict` told. Raises KeyError, TypeError or ConfigError for anything else."""
-        return cls(Preprocessing(**told["preprocessing"]))
+        own = Preprocessing(**told["preprocessing"])
+        sides = [side for one in (own.resize, own.crop) if one is not None for side in _sides(one)]
+        if len(own.mean) != len(own.std) or len(own.mean) not in (1, 3) or max(sides, default=1) > LARGEST:
+            raise InvalidInput(f"Expected statistics of 1 or 3 channels and sides to {LARGEST}, got others.")
+        return cls(own)
+
+
+def _sides(side: Any) -> tuple[int, ...]:
+    return side if isinstance(side, tuple) else (side,)
 
 
 class Classifier:
@@ -71,9 +83,23 @@ def build_served(name: str, told: Mapping[str, Any], run: Network) -> Classifier
     return Classifier(name, Surroundings.from_dict(told).preprocessing, run)
 
 
+def check_served(model: Classifier, shape: tuple[int, ...], raw: Sequence[Any], classes: int) -> None:
+    """Raises InvalidInput for a network whose outputs are not logits of so many classes.
+
+    Args:
+        shape: of its input, [3, h, w]; raw: its outputs for one image.
+    """
+    if len(raw) != 1 or raw[0].shape != (1, classes):
+        raise InvalidInput(f"Expected logits of {classes} classes, got {[list(one.shape) for one in raw]}.")
+    model.decode(tuple(raw), [None])
+
+
 def name_classes(classes: Mapping[int, str]) -> ImageSet:
     """The classes of the data, index -> name, as answers want them: a set without images."""
-    return ImageSet((), np.zeros(0, dtype=np.intp), tuple(classes.values()), _no_image)
+    if sorted(classes) != list(range(len(classes))):
+        raise InvalidInput(f"Expected classes 0 to {len(classes) - 1}, got others.")
+    names = tuple(classes[index] for index in range(len(classes)))
+    return ImageSet((), np.zeros(0, dtype=np.intp), names, _no_image)
 
 
 def _no_image(index: int) -> Any:

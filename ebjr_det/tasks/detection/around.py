@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ebjr_det.errors import InvalidInput
 from ebjr_det.runtimes import Column, Network, host
 from ebjr_det.tasks.detection.anchors import Anchors
 from ebjr_det.tasks.detection.classes import ClassMap
@@ -20,6 +21,9 @@ from ebjr_det.tasks.detection.letterbox import Input, Letterbox
 from ebjr_det.tasks.detection.selection import best_pairs
 from ebjr_det.tasks.detection.suppression import Candidates, Kept, Suppression
 from ebjr_det.types import Output
+
+LEVELS, MOST = range(1, 13), 1_000_000
+"""Of a pyramid, and of whatever is counted: more is no detector's."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,26 @@ class Surroundings:
             np.array(told["classes"]["columns"], dtype=np.intp), int(told["classes"]["outputs"])
         )
         letterbox, anchors = Letterbox(**told["letterbox"]), Anchors(**told["anchors"])
-        return cls(letterbox, anchors, Suppression(**told["suppression"]), classes)
+        around = cls(letterbox, anchors, Suppression(**told["suppression"]), classes)
+        around._check()
+        return around
+
+    def _check(self) -> None:
+        """Raises InvalidInput for numbers that no detector has; anchors of them could take all memory."""
+        box, one, most, classes = self.letterbox, self.anchors, self.suppression, self.classes
+        counts = [classes.outputs, one.num_scales, most.max_detections, most.max_detection_points]
+        columns = classes.columns
+        fine = {
+            "letterbox": len(box.mean) == 3 and all(0 <= value <= 1 for value in box.mean),
+            "image_size": box.size == one.image_size and all(1 <= side <= 8192 for side in box.size),
+            "levels": all(type(n) is int and n in LEVELS for n in (one.min_level, one.max_level)),
+            "counts": all(type(n) is int and 1 <= n <= MOST for n in counts),
+            "scales": len(one.aspect_ratios) * one.num_scales <= 100,
+            "columns": columns.ndim == 1 and len(set(columns.tolist())) == len(columns) > 0
+            and 0 <= columns.min() <= columns.max() < classes.outputs,
+        }  # fmt: skip
+        if wrong := [name for name, right in fine.items() if not right]:
+            raise InvalidInput(f"Expected numbers of a detector, got others as {' and '.join(wrong)}.")
 
 
 class Detector:
@@ -123,6 +146,21 @@ def _select_there(logits: Any, offsets: Any, most: int) -> Candidates:
 def build_served(name: str, told: Mapping[str, Any], run: Network) -> Detector:
     """A detector from what `Surroundings.to_dict` told of it and a network that runs."""
     return Detector(name, Surroundings.from_dict(told), run)
+
+
+def check_served(model: Detector, shape: tuple[int, ...], raw: Sequence[Any], classes: int) -> None:
+    """Raises InvalidInput for a network whose outputs are not those of its surroundings.
+
+    Args:
+        shape: of its input, [3, h, w]; raw: its outputs for one image; classes: that it tells apart.
+    """
+    around = model.around
+    anchors, found = len(around.anchors.boxes), [one.shape for one in raw]
+    wanted = [(1, anchors, around.classes.outputs), (1, anchors, 4), (1, *found[-1][1:2])]
+    if found != wanted or shape != (3, *around.letterbox.size) or len(around.classes.columns) != classes:
+        raise InvalidInput(
+            f"Expected {classes} classes and outputs of {anchors} anchors, got {list(map(list, found))}."
+        )
 
 
 def name_classes(classes: Mapping[int, str]) -> Named:

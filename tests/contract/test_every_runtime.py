@@ -1,0 +1,172 @@
+"""What every runtime owes the models: eager torch's outputs, at another speed, and an honest `invariant`.
+
+Compiling takes seconds even for a tiny network, so whole pairs are compiled in `slow` tests only.
+"""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from ebjr_det.config import load_config
+from ebjr_det.cost import macs_of
+from ebjr_det.joint import JointModel
+from ebjr_det.pair import Pair, build_models
+from ebjr_det.pipeline import Plan, answers
+from ebjr_det.runtimes import RUNTIMES, build_network, drift, installed, stacked
+from ebjr_det.scores import deferral_scores
+from ebjr_det.tasks import room
+
+IMAGES = 9
+HERE = [r for r in RUNTIMES.values() if "cpu" in r.devices and installed(r)]
+LOW = {"bf16", "fp16", "compile_bf16", "compile_fp16", "openvino_bf16"}
+
+
+def every_runtime(slow):
+    return [
+        pytest.param(r.name, marks=[pytest.mark.slow] if slow and r.name.startswith("compile") else [])
+        for r in HERE
+    ]
+
+
+class Tiny(nn.Module):
+    """Odd in every size, so that rows lie askew in memory."""
+
+    outputs = ("logits", "features")
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 7, 3, stride=2), nn.Linear(7, 11)
+        self.register_buffer("mean", torch.tensor(0.3), persistent=False)
+
+    def forward(self, images):
+        features = torch.relu(self.first(images - self.mean)).mean((2, 3))
+        return self.last(features), features
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        graph = Tiny().eval()
+    return graph, np.random.default_rng(0).normal(size=(IMAGES, 3, 19, 19)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def models():
+    """Name -> model, its pictures and the batch that its network takes."""
+    found = {}
+    for name, sides in (("digits", 2), ("quickstart", 1)):
+        config = load_config(f"configs/{name}.yaml")
+        data = room(config.task, "data").build_data(**dict(config.data))
+        pictures = [data.load(index) for index in range(IMAGES)]
+        for model in build_models(config, data, "cpu")[:sides]:
+            batch = np.asarray(model.batch([model.preprocess(picture) for picture in pictures]))
+            found[f"{name} {model.name}"] = model, pictures, batch
+    assert len(found) == 3
+    return found
+
+
+@pytest.fixture(autouse=True)
+def _at_the_root(monkeypatch, request):
+    monkeypatch.chdir(request.config.rootpath)
+
+
+def outputs(network, batch):
+    return [stacked(column) for column in network(batch)]
+
+
+def state_of(graph):
+    """Bits and memory layout of all weights and buffers."""
+    tensors = [*graph.named_parameters(), *graph.named_buffers()]
+    return [(name, t.detach().numpy().tobytes(), t.stride(), t.device, t.dtype) for name, t in tensors]
+
+
+def check(name, graph, batch):
+    """Everything a runtime promises about one network."""
+    before, given = state_of(graph), batch.copy()
+    wanted = outputs(build_network("eager", graph, batch, "cpu"), batch)
+    network = build_network(name, graph, batch, "cpu")
+    whole = outputs(network, batch)
+    assert state_of(graph) == before
+    np.testing.assert_array_equal(batch, given)
+    assert [one.shape for one in whole] == [one.shape for one in wanted]
+    assert all(one.dtype == np.float32 for one in whole)
+    moved = drift(whole, wanted)
+    assert moved < (0.05 if name in LOW else 1e-3)
+    assert name == "eager" or name not in LOW or moved > 1e-5, "as exact as float32: is it in bfloat16?"
+    for again, first in zip(outputs(network, batch), whole, strict=True):
+        assert again.tobytes() == first.tobytes()
+    if network.invariant:
+        alone = [outputs(network, batch[at : at + 1]) for at in range(len(batch))]
+        for size in (2, 3, 8):
+            for start in (0, 1):
+                together = outputs(network, batch[start : start + size])
+                for place in range(size):
+                    for mixed, single in zip(together, alone[start + place], strict=True):
+                        assert mixed[place].tobytes() == single[0].tobytes()
+
+
+def test_every_runtime_says_what_it_is():
+    assert len({runtime.what for runtime in RUNTIMES.values()}) == len(RUNTIMES)
+    assert all(runtime.what and runtime.name == name for name, runtime in RUNTIMES.items())
+    assert all(bool(runtime.packages) == bool(runtime.extra) for runtime in RUNTIMES.values())
+    assert next(iter(RUNTIMES)) == "eager"
+
+
+@pytest.mark.parametrize("name", every_runtime(slow=False))
+def test_a_tiny_network_keeps_every_promise(name, tiny):
+    check(name, *tiny)
+
+
+@pytest.mark.parametrize("name", every_runtime(slow=True))
+def test_networks_of_the_pairs_keep_every_promise(name, models):
+    for model, _, batch in models.values():
+        check(name, model.graph, batch)
+
+
+@pytest.mark.parametrize("name", every_runtime(slow=True))
+def test_macs_do_not_depend_on_the_runtime(name, models):
+    for model, pictures, batch in models.values():
+        wanted = macs_of(model, pictures[0], None)
+        model.run = build_network(name, model.graph, batch, "cpu")
+        try:
+            assert macs_of(model, pictures[0], None) == wanted > 0
+        finally:
+            model.run = model.eager
+
+
+@pytest.mark.parametrize("name", every_runtime(slow=True))
+@pytest.mark.parametrize("config", ["digits", "quickstart"])
+def test_a_stream_answers_as_the_joint_model_to_the_bit(name, config):
+    """Also with a student and a teacher that work in two threads, and answers that outlive later batches."""
+    changes = [f"{side}.runtime={name}" for side in ("student", "teacher")]
+    pair = Pair.build(load_config(f"configs/{config}.yaml", [*changes, "run.tolerance=0.1"]))
+    assert pair.teacher.invariant == pair.teacher.run.invariant
+    pictures = [pair.data.load(index) for index in range(12)]
+
+    def score(output):
+        return deferral_scores(output.logits, "max_softmax")
+
+    student, teacher = pair.student, pair.teacher
+    scores = score(student([student.preprocess(picture) for picture in pictures]))
+    joint = JointModel(student, teacher, score, float(np.median(scores)))
+    wanted = [joint(pictures[at : at + 3]) for at in range(0, 12, 3)]
+    plan = Plan(batch_size=3, teacher_batch=4, workers=1, overlap=True)
+    found = list(answers(joint, range(12), pictures.__getitem__, plan))
+    deferred = np.concatenate([one.decision.defer for one in wanted])
+    assert 0 < deferred.sum() < 12
+    assert [one.deferred for one in found] == deferred.tolist()
+    np.testing.assert_array_equal(
+        [one.score for one in found], np.concatenate([one.decision.scores for one in wanted])
+    )
+    flat = [prediction for one in wanted for prediction in one.predictions]
+    for one, prediction in zip(found, flat, strict=True):
+        ours, theirs = (bits(value) for value in (one.prediction, prediction))
+        assert ours == theirs
+
+
+def bits(prediction):
+    """Of a vector, or of boxes, scores and labels."""
+    parts = [prediction] if isinstance(prediction, np.ndarray) else vars(prediction).values()
+    return [np.asarray(part).tobytes() for part in parts]

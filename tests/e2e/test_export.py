@@ -1,0 +1,682 @@
+"""`export`, and an exported folder at work without torch: the live pair's answers, and one line where not."""
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from onnx import TensorProto, helper
+
+from ebjr_det import api
+from ebjr_det.config import load_config
+from ebjr_det.exported import ROUTER, load_exported
+from ebjr_det.pair import build_models
+
+ROOT = Path(__file__).resolve().parents[2]
+QUICKSTART, DIGITS = (ROOT / "configs" / f"{name}.yaml" for name in ("quickstart", "digits"))
+NAMES = ("predictions.json", "images.json")
+ORT = [f"--set={side}.runtime=onnxruntime" for side in ("student", "teacher")]
+LIBRARIES = ("torch", "torchvision", "timm", "effdet", "sklearn", "albumentations", "cv2")
+BLOCKED = f"""
+import sys
+
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {LIBRARIES!r}:
+            raise ImportError(name + " is blocked")
+
+sys.meta_path.insert(0, Blocker())
+from ebjr_det.__main__ import main
+main()
+"""
+
+
+def without_torch(*args: object) -> subprocess.CompletedProcess[str]:
+    """`ebjr-det` in a process in which no library of networks can be imported."""
+    command = [sys.executable, "-c", BLOCKED, *map(str, args)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    """Every file by its path; a picture's are those of its own name."""
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def read(folder: Path, name: str) -> list[dict]:
+    return json.loads((folder / name).read_text())
+
+
+def sealed(folder: Path, content: dict) -> None:
+    """Write `pair.json` with the digests that its content and its files have now: a consistent forgery."""
+    content = {key: value for key, value in content.items() if key != "sha256"}
+    for side in ("student", "teacher"):
+        path = folder / content[side]["file"]
+        content[side]["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    told = json.dumps(content, sort_keys=True).encode()
+    content["sha256"] = hashlib.sha256(told).hexdigest()
+    (folder / "pair.json").write_text(json.dumps(content))
+
+
+def forged(source: Path, folder: Path, where: str, value: object) -> Path:
+    """A copy of an exported folder in which one setting has another value and all checksums fit."""
+    shutil.copytree(source, folder)
+    content = json.loads((folder / "pair.json").read_text())
+    *keys, last = where.split(".")
+    inner = content
+    for key in keys:
+        inner = inner[key]
+    inner[last] = value
+    sealed(folder, content)
+    return folder
+
+
+@pytest.fixture
+def refused(command, capsys):
+    """A function: arguments -> the one line of a user's mistake."""
+
+    def run(*args: object) -> str:
+        capsys.readouterr()
+        code = command(*args)
+        said, complained = capsys.readouterr()
+        lines = [line for line in complained.splitlines() if line.strip() and "img/s" not in line]
+        assert (code, said, len(lines)) == (2, "", 1), complained
+        assert lines[0].startswith("ebjr-det: ")
+        return lines[0]
+
+    return run
+
+
+@pytest.fixture
+def digits(exported_digits, tmp_path) -> Path:
+    """A copy to be changed."""
+    return Path(shutil.copytree(exported_digits, tmp_path / "digits"))
+
+
+# --- The live pair's answers ---
+
+
+@pytest.mark.parametrize("task", ["scenes", "digits"])
+def test_without_torch_the_answers_are_those_of_the_live_pair(task, request, command, tmp_path, capsys):
+    folder, pictures = (request.getfixturevalue(n) for n in (f"exported_{task}", f"{task[:-1]}_pictures"))
+    config, threshold = {"scenes": (QUICKSTART, -0.6), "digits": (DIGITS, -0.95)}[task]
+    done = without_torch("predict", folder, pictures, "--out", tmp_path / "served", "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert 0 < told["deferred"] < told["images"]
+    for name, options in {"onnx": ORT, "eager": []}.items():
+        args = ["--threshold", threshold, *options, "--out", tmp_path / name]
+        assert command("predict", config, pictures, *args) == 0, capsys.readouterr().err
+    assert files_of(tmp_path / "served") == files_of(tmp_path / "onnx")
+    for name in NAMES:
+        ours, theirs = (read(tmp_path / each, name) for each in ("served", "eager"))
+        assert len(ours) == len(theirs)
+        for one, other in zip(ours, theirs, strict=True):
+            assert one.keys() == other.keys()
+            for key, value in one.items():
+                close = pytest.approx(other[key], abs=1e-4 if key != "bbox" else 1e-2)
+                assert value == (other[key] if isinstance(value, str) else close), key
+
+
+def test_demo_films_an_exported_pair_without_torch(exported_scenes, scene_pictures, tmp_path):
+    film = tmp_path / "film.mp4"
+    done = without_torch(
+        "demo", exported_scenes, f"{scene_pictures}/*.png", "--out", film, "--fps", 5, "--json"
+    )
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert (told["frames"], film.stat().st_size > 1000) == (6, True)
+    assert 0 < told["deferred"] < 6
+    assert told["macs"]["teacher"] == load_exported(exported_scenes).teacher.macs
+
+
+@pytest.mark.parametrize("task", ["scenes", "digits"])
+def test_an_image_has_the_same_outputs_in_any_batch(task, request):
+    folder = request.getfixturevalue(f"exported_{task}")
+    generator = np.random.default_rng(0)
+    for side in ("student", "teacher"):
+        session = onnxruntime.InferenceSession(folder / f"{side}.onnx", providers=["CPUExecutionProvider"])
+        (given,) = session.get_inputs()
+        kind = {"tensor(uint8)": np.uint8, "tensor(float)": np.float32}[given.type]
+        batch = (generator.random((5, *given.shape[1:])) * 255).astype(kind)
+        together = session.run(None, {given.name: batch})
+        for index in range(5):
+            alone = session.run(None, {given.name: batch[index : index + 1]})
+            for whole, one in zip(together, alone, strict=True):
+                np.testing.assert_array_equal(whole[index], one[0])
+
+
+def test_a_threshold_can_be_given_to_an_exported_pair(
+    exported_digits, digit_pictures, command, tmp_path, capsys
+):
+    for threshold, share in (("-inf", 12), ("inf", 0)):
+        capsys.readouterr()
+        args = ["--threshold", threshold, "--out", tmp_path / "out", "--json"]
+        assert command("predict", exported_digits, digit_pictures, *args) == 0
+        assert json.loads(capsys.readouterr().out)["deferred"] == share
+
+
+# --- Other pairs ---
+
+
+def agree(folder: Path, config: Path, pictures: Path, out: Path, command, *options: object) -> None:
+    """The exported pair writes what the live one does in ONNX Runtime."""
+    assert command("predict", folder, pictures, "--out", out / "served") == 0
+    assert command("predict", config, pictures, *options, *ORT, "--out", out / "live") == 0
+    for name in NAMES:
+        assert (out / "served" / name).read_bytes() == (out / "live" / name).read_bytes()
+
+
+def test_a_specialised_student_is_exported(digit_pictures, command, tmp_path, capsys):
+    few = [f"--set=schedule.{name}" for name in ("steps=60", "validate_every=30", "save_every=60")]
+    special = tmp_path / "special"
+    assert command("specialize", ROOT / "configs" / "specialize_digits.yaml", *few, "--out", special) == 0
+    pair, none = special / "pair.yaml", "--set=router.target=null"
+    assert command("export", pair, none, "--threshold=-0.6", "--out", tmp_path / "out") == 0
+    told = load_exported(tmp_path / "out")
+    assert told.student.popular == ["1", "4", "7"]
+    agree(tmp_path / "out", pair, digit_pictures, tmp_path, command, none, "--threshold=-0.6")
+    done = without_torch("predict", tmp_path / "out", digit_pictures, "--out", tmp_path / "again")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "again" / NAMES[1]).read_bytes() == (tmp_path / "served" / NAMES[1]).read_bytes()
+    for wrong in ([1, 4], [1, 4, 99], ["1", "4", "x"], [-1, 4, 7], []):
+        bad = forged(tmp_path / "out", tmp_path / f"bad{wrong}", "student.popular", wrong)
+        capsys.readouterr()
+        assert command("predict", bad, digit_pictures, "--out", tmp_path / "bad") == 2, wrong
+        assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.fixture(scope="module")
+def routed(command, tmp_path_factory):
+    """A run of digits, a router fitted on it, and the pair exported with it."""
+    folder = tmp_path_factory.mktemp("routed")
+    quick = ["--set=run.bootstrap=2", "--set=latency.measure=false"]
+    assert command("evaluate", DIGITS, "--set=data.part=[0.0, 0.5]", *quick, "--out", folder / "run") == 0
+    router = folder / "router.safetensors"
+    assert command("fit-router", "run", folder / "run", "--folds", 2, "--bootstrap", 2, "--out", router) == 0
+    args = ["--router", router, "--rate", 0.4, "--set=router.target=null", "--out", folder / "out"]
+    assert command("export", DIGITS, *args) == 0
+    return folder
+
+
+def test_a_fitted_router_goes_with_the_pair(routed, digit_pictures, command, tmp_path):
+    out, options = routed / "out", ["--router", routed / ROUTER, "--rate", 0.4, "--set=router.target=null"]
+    assert (out / ROUTER).read_bytes() == (routed / ROUTER).read_bytes()
+    agree(out, DIGITS, digit_pictures, tmp_path, command, *options)
+    done = without_torch("predict", out, digit_pictures, "--out", tmp_path / "again")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "again" / NAMES[1]).read_bytes() == (tmp_path / "served" / NAMES[1]).read_bytes()
+
+
+def test_a_router_of_an_earlier_export_goes(routed, command, tmp_path):
+    out = shutil.copytree(routed / "out", tmp_path / "out")
+    assert command("export", DIGITS, "--threshold=-0.9", "--out", out) == 0
+    assert sorted(path.name for path in out.iterdir()) == ["pair.json", "student.onnx", "teacher.onnx"]
+    again = ["--router", routed / "out" / ROUTER, "--rate", 0.4, "--set=router.target=null"]
+    assert command("export", DIGITS, *again, "--out", out) == 0
+    assert command("export", DIGITS, "--router", out / ROUTER, *again[2:], "--out", out) == 0  # its own
+
+
+@pytest.mark.parametrize("how", ["changed", "missing"])
+def test_a_damaged_router_is_refused(how, routed, digit_pictures, refused, tmp_path):
+    out = Path(shutil.copytree(routed / "out", tmp_path / "out"))
+    content = bytearray((out / ROUTER).read_bytes())
+    content[-1] ^= 1
+    (out / ROUTER).unlink() if how == "missing" else (out / ROUTER).write_bytes(content)
+    assert ROUTER in refused("predict", out, digit_pictures, "--out", tmp_path / "answers")
+
+
+def test_of_a_finished_run_the_threshold_is_exported(routed, command, tmp_path, capsys):
+    capsys.readouterr()
+    assert command("export", routed / "run", "--out", tmp_path / "out", "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    known = api.load_settings(routed / "run")[1]
+    assert told["threshold"] == known == load_exported(tmp_path / "out").router.threshold
+
+
+SMALL_TIMM = {"arch": "timm/test_resnet", "random_weights": True}
+SMALL_TORCHVISION = {"arch": "torchvision/squeezenet1_1", "random_weights": True}
+
+
+@pytest.mark.parametrize("section", [SMALL_TIMM, SMALL_TORCHVISION], ids=["timm", "torchvision"])
+def test_a_librarys_preprocessing_is_exported(section, scene_pictures, command, tmp_path):
+    config = tmp_path / "pair.json.yaml"
+    content = {"data": {"dataset": "digits"}, "student": section, "teacher": section}
+    content["router"] = {"score": "entropy", "threshold": 2.3}
+    config.write_text(json.dumps(content))
+    assert command("export", config, "--out", tmp_path / "out") == 0
+    told = load_exported(tmp_path / "out").student.around["preprocessing"]
+    assert told["crop"]
+    agree(tmp_path / "out", config, scene_pictures, tmp_path, command)
+
+
+# --- Folders that are not as they were ---
+
+
+@pytest.mark.parametrize("name", ["student.onnx", "teacher.onnx", "pair.json"])
+def test_a_changed_byte_is_refused(name, digits, digit_pictures, refused, tmp_path):
+    content = bytearray((digits / name).read_bytes())
+    content[-30] ^= 1
+    (digits / name).write_bytes(content)
+    assert name in refused("predict", digits, digit_pictures, "--out", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_missing_graph_is_refused(digits, digit_pictures, refused, tmp_path):
+    (digits / "teacher.onnx").unlink()
+    assert "teacher.onnx" in refused("predict", digits, digit_pictures, "--out", tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "no json",
+        "[]",
+        "3",
+        "null",
+        '"x"',
+        "{}",
+        '{"version": 1}',
+        "[" * 100_000,
+        '{"version": 1e999}',
+        "9" * 9999,
+        '{"version": 1, "run": ' + '{"a":' * 900 + "1" + "}" * 900 + "}",
+        b"\xff\xfe",
+        b"\x00" * 50,
+        '{"version": 1, "title": "' + "x" * 2**24 + '"}',
+    ],
+    ids=range(15),
+)
+def test_a_pair_json_that_is_none_is_refused(content, digits, digit_pictures, refused, tmp_path):
+    path = digits / "pair.json"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    assert "pair.json" in refused("predict", digits, digit_pictures, "--out", tmp_path / "out")
+
+
+ANY = "Export again|exported pair|Expected"
+DIGIT_FORGERIES = [
+    ("version", 2),
+    ("version", None),
+    ("threshold", float("nan")),
+    ("threshold", None),
+    ("threshold", "1"),
+    ("student.file", "../x.onnx"),
+    ("student.file", "/etc/passwd"),
+    ("student.file", ".."),
+    ("student.file", "pair.json"),
+    ("classes", {}),
+    ("classes", {"a": "b"}),
+    ("classes", {"0": "a", "7": "b"}),
+    ("task", "detection"),
+    ("task", "segmentation"),
+    ("run", {"batch_size": -1}),
+    ("run", {"other": 1}),
+    ("router.score", "none"),
+    ("router.top_k", -3),
+    ("router.options", {"temperature": 1}),
+    ("student.macs", float("inf")),
+    ("teacher.popular", [1]),
+    ("student.outputs", ["other"]),
+    ("student.inputs", {}),
+    ("student.inputs.shape", ["batch", 3, 9, 9]),
+    ("student.inputs.type", "float64"),
+    ("student.around", {}),
+    ("student.around.preprocessing", []),
+    ("student.around.preprocessing.std", [0, 0, 0]),
+    ("student.around.preprocessing.mean", [1.0]),
+    ("student.around.preprocessing.resize", 10**9),
+    ("student.around.preprocessing.crop", [1, 10**9]),
+    ("student.around.preprocessing.interpolation", "x"),
+    ("student.around.preprocessing.resize", 9),
+    ("router.options", json.loads('{"a":' * 900 + "1" + "}" * 900)),
+]
+
+
+@pytest.mark.parametrize(("where", "value"), DIGIT_FORGERIES, ids=lambda value: str(value)[:30])
+def test_a_consistent_forgery_of_a_classifier_is_refused(
+    where, value, exported_digits, digit_pictures, refused, tmp_path
+):
+    folder = forged(exported_digits, tmp_path / "forged", where, value) if "file" not in where else None
+    if folder is None:  # a path is refused before anything is read there
+        folder = Path(shutil.copytree(exported_digits, tmp_path / "forged"))
+        content = json.loads((folder / "pair.json").read_text())
+        content["student"]["file"] = value
+        content.pop("sha256")
+        told = json.dumps(content, sort_keys=True).encode()
+        (folder / "pair.json").write_text(json.dumps(content | {"sha256": hashlib.sha256(told).hexdigest()}))
+    refused("predict", folder, digit_pictures, "--out", tmp_path / "out")
+    assert not list((tmp_path / "out").glob("*.json"))
+
+
+AROUND = "student.around"
+SCENE_FORGERIES = [
+    ("letterbox.size", [-128, 128]),
+    ("letterbox.size", [64, 64]),
+    ("letterbox.size", [10**9, 10**9]),
+    ("letterbox.mean", [0.1]),
+    ("letterbox.mean", [9.0, 9.0, 9.0]),
+    ("letterbox", {"other": 1}),
+    ("anchors.image_size", [256, 256]),
+    ("anchors.image_size", [-1, -1]),
+    ("anchors.max_level", 10**9),
+    ("anchors.min_level", -5),
+    ("anchors.num_scales", 10**9),
+    ("anchors.num_scales", 0),
+    ("anchors.num_scales", 2),
+    ("anchors.anchor_scale", []),
+    ("anchors.anchor_scale", "x"),
+    ("anchors.aspect_ratios", []),
+    ("anchors.aspect_ratios", [[1.0]]),
+    ("suppression.max_detections", -1),
+    ("suppression.max_detections", 10**12),
+    ("suppression.max_detection_points", -7),
+    ("suppression.max_detection_points", 2.5),
+    ("classes.columns", [99] * 10),
+    ("classes.columns", list(range(-1, 9))),
+    ("classes.columns", [0]),
+    ("classes.columns", []),
+    ("classes.columns", [[0]]),
+    ("classes.outputs", 10**12),
+    ("classes.outputs", 11),
+    ("classes.outputs", -1),
+]
+
+
+@pytest.mark.parametrize(("where", "value"), SCENE_FORGERIES, ids=lambda value: str(value)[:30])
+def test_a_consistent_forgery_of_a_detector_is_refused(
+    where, value, exported_scenes, scene_pictures, refused, tmp_path
+):
+    folder = forged(exported_scenes, tmp_path / "forged", f"{AROUND}.{where}", value)
+    refused("predict", folder, scene_pictures, "--out", tmp_path / "out")
+    shutil.rmtree(folder)
+
+
+def test_the_order_of_classes_in_the_file_does_not_matter(exported_digits, digit_pictures, command, tmp_path):
+    classes = {str(index): str(index) for index in reversed(range(10))}
+    folder = forged(exported_digits, tmp_path / "turned", "classes", classes)
+    named = load_exported(folder).build()[0]
+    assert named.class_names == tuple("0123456789")
+
+
+def graph_with_external_values(path: Path, location: str, inside_constant: bool) -> None:
+    """A graph of digits whose logits come from another file."""
+    tensor = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[10], data_location=TensorProto.EXTERNAL)
+    for key, value in (("location", location), ("offset", "0"), ("length", "40")):
+        tensor.external_data.add(key=key, value=value)
+    nodes = [
+        helper.make_node("ReduceMean", ["images", "axes"], ["mean"], keepdims=0),
+        helper.make_node("Unsqueeze", ["mean", "one"], ["column"]),
+        helper.make_node("Add", ["column", "w"], ["logits"]),
+    ]
+    if inside_constant:
+        nodes.insert(0, helper.make_node("Constant", [], ["w"], value=tensor))
+    rest = [
+        helper.make_tensor("axes", TensorProto.INT64, [3], [1, 2, 3]),
+        helper.make_tensor("one", TensorProto.INT64, [1], [1]),
+    ]
+    graph = helper.make_graph(
+        nodes, "g",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["batch", 3, 8, 8])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 10])],
+        rest if inside_constant else [*rest, tensor],
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    path.write_bytes(model.SerializeToString())
+
+
+@pytest.mark.parametrize("inside_constant", [False, True], ids=["initializer", "constant"])
+@pytest.mark.parametrize("location", ["values.bin", "../values.bin", "{tmp}/values.bin", "link.bin"])
+def test_values_in_another_file_are_never_read(
+    location, inside_constant, digits, digit_pictures, refused, tmp_path
+):
+    for folder in (digits, tmp_path):
+        np.arange(10, dtype=np.float32).tofile(folder / "values.bin")
+    (digits / "link.bin").symlink_to(tmp_path / "values.bin")
+    graph_with_external_values(digits / "student.onnx", location.format(tmp=tmp_path), inside_constant)
+    sealed(digits, json.loads((digits / "pair.json").read_text()))
+    line = refused("predict", digits, digit_pictures, "--out", tmp_path / "out")
+    assert "values in another file" in line
+
+
+@pytest.mark.parametrize("content", [b"", b"no graph", b"\x80" * 99, b"\x80\x04\x95", None])
+def test_a_graph_that_is_none_is_refused(content, digits, digit_pictures, refused, tmp_path):
+    whole = (digits / "student.onnx").read_bytes()
+    (digits / "student.onnx").write_bytes(whole[:-1000] if content is None else content)
+    sealed(digits, json.loads((digits / "pair.json").read_text()))
+    assert "student.onnx" in refused("predict", digits, digit_pictures, "--out", tmp_path / "out")
+
+
+def test_a_picture_of_another_size_than_the_graphs_is_told_in_one_line(
+    exported_digits, scene_pictures, refused, tmp_path
+):
+    line = refused("predict", exported_digits, scene_pictures, "--out", tmp_path / "out")
+    assert "pictures of 8 x 8" in line
+    assert not list((tmp_path / "out").glob("*.json"))
+
+
+# --- What cannot be asked of an exported folder ---
+
+
+@pytest.mark.parametrize("verb", ["evaluate", "benchmark", "export"])
+def test_other_verbs_refuse_an_exported_folder(verb, exported_digits, refused, tmp_path):
+    assert str(exported_digits) in refused(verb, exported_digits, "--out", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--set", "student.arch=x"], "`run` only"),
+        (["--set", "router.score=margin"], "`run` only"),
+        (["--runtime", "eager"], "`run` only"),
+        (["--set", "run.batch_size=0"], "batch_size"),
+        (["--set", "run.device=tpu"], "tpu"),
+        (["--threshold", "nan"], "NaN|nan"),
+        (["--rate", "0.3"], "router"),
+    ],
+)
+def test_settings_that_an_exported_pair_does_not_take(
+    options, told, exported_digits, digit_pictures, refused, tmp_path
+):
+    line = refused("predict", exported_digits, digit_pictures, *options, "--out", tmp_path / "out")
+    assert any(word in line for word in told.split("|"))
+
+
+@pytest.mark.skipif("CUDAExecutionProvider" in onnxruntime.get_available_providers(), reason="has a GPU")
+def test_a_gpu_that_is_not_there_is_told(exported_digits, digit_pictures, refused, tmp_path):
+    line = refused("predict", exported_digits, digit_pictures, "--device", "cuda", "--out", tmp_path / "out")
+    assert "onnxruntime-gpu" in line
+
+
+# --- What cannot be exported ---
+
+
+MODULE = """
+import numpy as np, torch
+from torch import nn
+
+class Odd(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return torch.from_numpy(np.sort(x.detach().numpy(), axis=1))
+
+@torch.library.custom_op("exporttest::odd", mutates_args=())
+def odd(x: torch.Tensor) -> torch.Tensor:
+    return x * 2
+
+@odd.register_fake
+def _(x):
+    return torch.empty_like(x)
+
+class Net(nn.Module):
+    def __init__(self, call):
+        super().__init__()
+        self.layer, self.call = nn.Linear(192, 10), call
+
+    def forward(self, x):
+        return self.layer(self.call(x.flatten(1)))
+
+def plain(**_):
+    return Net(torch.relu)
+
+def function(**_):
+    return Net(Odd.apply)
+
+def operator(**_):
+    return Net(odd)
+"""
+
+
+@pytest.fixture
+def odd(tmp_path, monkeypatch):
+    """A function: name in the module -> a configuration of that student."""
+    (tmp_path / "odd_networks.py").write_text(MODULE)
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def write(name: str) -> Path:
+        student = {"arch": f"odd_networks:{name}", "preprocessing": {"mean": [0.5] * 3, "std": [0.5] * 3}}
+        content = {"data": {"dataset": "digits"}, "student": student, "teacher": student}
+        (tmp_path / "odd.yaml").write_text(json.dumps(content | {"router": {"threshold": 0.0}}))
+        return tmp_path / "odd.yaml"
+
+    yield write
+    sys.modules.pop("odd_networks", None)
+
+
+@pytest.mark.parametrize("name", ["function", "operator"])
+def test_an_operator_that_onnx_does_not_know_is_told(name, odd, refused, tmp_path):
+    assert "written as ONNX" in refused("export", odd(name), "--out", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_callable_with_preprocessing_in_numbers_is_exported(odd, command, digit_pictures, tmp_path):
+    assert command("export", odd("plain"), "--out", tmp_path / "out") == 0
+    assert without_torch("predict", tmp_path / "out", digit_pictures, "--out", tmp_path / "a").returncode == 0
+
+
+def test_models_with_code_around_their_network_are_refused(refused, tmp_path):
+    section = {"arch": "torchvision/ssdlite320_mobilenet_v3_large", "random_weights": True}
+    content = {
+        "task": "detection",
+        "data": {"dataset": "digit_scenes"},
+        "student": section,
+        "teacher": section,
+    }
+    (tmp_path / "pair.yaml").write_text(json.dumps(content | {"router": {"threshold": 0.0}}))
+    line = refused("export", tmp_path / "pair.yaml", "--out", tmp_path / "out")
+    assert "code of its own" in line
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--threshold", "inf"], "finite"),
+        (["--threshold=-inf"], "finite"),
+        (["--threshold", "nan"], "finite"),
+        (["--set=router.target=null"], "threshold"),
+        (["--rate", "0.2"], "fitted"),
+        (["--threshold", "0", "--rate", "0.2"], "both"),
+        (["--threshold", "0", "--set", "student.arch=x"], "arch"),
+    ],
+)
+def test_thresholds_and_settings_that_cannot_be_exported(options, told, refused, tmp_path):
+    assert told in refused("export", DIGITS, *options, "--out", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_place_that_is_no_folder_for_an_export_is_refused(refused, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    assert "other files" in refused("export", DIGITS, "--threshold=-0.9", "--out", tmp_path)
+    refused("export", DIGITS, "--threshold=-0.9", "--out", tmp_path / "notes.txt")
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("package", ["onnx", "onnxscript", "onnxruntime"])
+def test_a_package_that_is_missing_is_told_with_its_extra(
+    package, exported_digits, digit_pictures, refused, tmp_path, monkeypatch
+):
+    real = {name: sys.modules[f"ebjr_det.{name}"].find_spec for name in ("api.export", "exported")}
+    for name, find in real.items():
+        monkeypatch.setattr(sys.modules[f"ebjr_det.{name}"], "find_spec",
+                            lambda asked, find=find: None if asked == package else find(asked))  # fmt: skip
+    line = refused("export", DIGITS, "--threshold=-0.9", "--out", tmp_path / "out")
+    assert package in line
+    assert "ebjr-det[onnx]" in line
+    assert not (tmp_path / "out").exists()
+    if package == "onnxruntime":
+        line = refused("predict", exported_digits, digit_pictures, "--out", tmp_path / "out")
+        assert "ebjr-det[onnx]" in line
+
+
+def break_second(monkeypatch, target: str, error: BaseException) -> None:
+    """The second call of a function of `api.export` raises."""
+    module = sys.modules["ebjr_det.api.export"]
+    real, calls = getattr(module, target), []
+
+    def call(*args: object, **options: object) -> object:
+        calls.append(args)
+        if len(calls) == 2:
+            raise error
+        return real(*args, **options)
+
+    monkeypatch.setattr(module, target, call)
+
+
+def test_an_export_that_fails_leaves_what_was_there(digits, command, tmp_path, monkeypatch, capsys):
+    before = files_of(digits)
+    with monkeypatch.context() as patch:
+        break_second(patch, "_write_model", OSError(28, "No space left on device"))
+        for out in (digits, tmp_path / "new"):
+            capsys.readouterr()
+            assert command("export", DIGITS, "--threshold=-0.5", "--out", out) == (2 if out == digits else 0)
+    assert files_of(digits) == before
+    with monkeypatch.context() as patch:
+        break_second(patch, "_write_model", KeyboardInterrupt())
+        assert command("export", DIGITS, "--threshold=-0.5", "--out", tmp_path / "other") == 130
+    assert not (tmp_path / "other").exists()
+
+
+def test_an_export_that_is_killed_while_files_are_replaced_is_refused_and_filled_again(
+    digits, digit_pictures, command, refused, tmp_path, monkeypatch
+):
+    real, moved = Path.replace, []
+
+    def replace(self: Path, target: Path) -> Path:
+        moved.append(target)
+        if ".export-" in str(self) and len([one for one in moved if one.parent == digits]) == 2:
+            raise KeyboardInterrupt
+        return real(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", replace)
+        assert command("export", DIGITS, "--threshold=-0.5", "--out", digits) == 130
+    assert not (digits / "pair.json").exists()
+    refused("predict", digits, digit_pictures, "--out", tmp_path / "out")
+    assert command("export", DIGITS, "--threshold=-0.5", "--out", digits) == 0
+    assert load_exported(digits).router.threshold == -0.5
+
+
+def test_the_graphs_hold_the_configured_weights(exported_digits):
+    """Not those of an earlier process or another seed: raw outputs are eager torch's."""
+    config = load_config(DIGITS)
+    from ebjr_det.tasks import room
+
+    models = build_models(config, room("classification", "data").build_named(dataset="digits"), "cpu")
+    batch = np.random.default_rng(1).normal(size=(3, 3, 8, 8)).astype(np.float32)
+    for side, model in zip(("student", "teacher"), models, strict=True):
+        session = onnxruntime.InferenceSession(
+            exported_digits / f"{side}.onnx", providers=["CPUExecutionProvider"]
+        )
+        with torch.inference_mode():
+            wanted = model.network(torch.from_numpy(batch)).numpy()
+        np.testing.assert_allclose(session.run(None, {"images": batch})[0], wanted, atol=1e-4, rtol=1e-4)
+    assert onnx.load(exported_digits / "student.onnx").graph.input[0].name == "images"

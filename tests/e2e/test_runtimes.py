@@ -1,0 +1,71 @@
+"""A pair on other runtimes, as a user asks for them: the same answers."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+pytest.importorskip("onnxruntime")
+pytest.importorskip("openvino")
+pytest.importorskip("onnxscript")
+
+ROOT = Path(__file__).resolve().parents[2]
+DIGITS, QUICKSTART = (ROOT / "configs" / f"{name}.yaml" for name in ("digits", "quickstart"))
+OTHERS = ["--set", "student.runtime=onnxruntime", "--set", "teacher.runtime=openvino"]
+QUICK = ["--set", "latency.batches=2"]
+
+
+def evaluated(command, config, out, *more):
+    assert command("evaluate", config, "--out", out, *QUICK, *more) == 0
+    run = np.load(out / "run.npz")
+    return json.loads((out / "analysis.json").read_text()), {key: run[key] for key in run.files}
+
+
+def test_evaluate_says_the_same_on_other_runtimes_and_names_them(command, tmp_path):
+    eager, wanted = evaluated(command, DIGITS, tmp_path / "eager")
+    other, found = evaluated(command, DIGITS, tmp_path / "other", *OTHERS)
+    ours, theirs = (one["calibration"]["point"] for one in (other, eager))
+    assert (ours["quality"], ours["deferral_rate"]) == (theirs["quality"], theirs["deferral_rate"])
+    assert other["cost"]["teacher_macs"] == eager["cost"]["teacher_macs"]
+    assert set(found) == set(wanted)
+    for key, column in wanted.items():
+        if column.dtype.kind == "f":
+            np.testing.assert_allclose(found[key], column, rtol=1e-3, atol=1e-3)
+        else:
+            np.testing.assert_array_equal(found[key], column)
+    content = yaml.safe_load((tmp_path / "other" / "config.yaml").read_text())
+    assert [content[side]["runtime"] for side in ("student", "teacher")] == ["onnxruntime", "openvino"]
+
+
+def same_box(one, two):
+    named = all(one[key] == two[key] for key in ("image_id", "category_id"))
+    return named and np.allclose([*one["bbox"], one["score"]], [*two["bbox"], two["score"]], atol=0.1, rtol=0)
+
+
+@pytest.mark.parametrize(("config", "threshold"), [(DIGITS, -0.95), (QUICKSTART, -0.6)])
+def test_predict_says_the_same_on_other_runtimes(config, threshold, command, request, tmp_path):
+    pictures = request.getfixturevalue("digit_pictures" if config == DIGITS else "scene_pictures")
+    said, boxes = [], []
+    for name, more in (("eager", []), ("other", OTHERS)):
+        out = tmp_path / name
+        assert command("predict", config, pictures, "--threshold", threshold, "--out", out, *more) == 0
+        said.append(json.loads((out / "images.json").read_text()))
+        boxes.append(json.loads((out / "predictions.json").read_text()))
+    assert {one["answered_by"] for one in said[0]} == {"student", "teacher"}
+    for eager, other in zip(*said, strict=True):
+        assert other["answered_by"] == eager["answered_by"]
+        np.testing.assert_allclose(other["deferral_score"], eager["deferral_score"], atol=1e-3)
+    eager, other = boxes
+    assert len(other) == len(eager) > 0
+    for one in eager:
+        if config == QUICKSTART and one["score"] > 0.1:  # others may change places
+            assert any(same_box(one, two) for two in other)
+
+
+def test_a_runtime_that_is_none_is_one_line(command, tmp_path, capsys):
+    code = command("evaluate", DIGITS, "--out", tmp_path / "out", "--set", "student.runtime=onnxruntim")
+    complained = capsys.readouterr().err.strip().splitlines()
+    assert code == 2
+    assert "Did you mean `onnxruntime`?" in complained[-1]
