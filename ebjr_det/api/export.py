@@ -96,7 +96,7 @@ def _write_json(
         ),
         threshold=threshold,
         run=config.run.model_dump(include=set(KEPT)),
-        made_with=describe_environment("cpu", config.run.seed),
+        made_with=_made_with(config.run.seed),
         student=told["student"],
         teacher=told["teacher"],
     )
@@ -139,6 +139,11 @@ def _check_plain(side: str, model: Any) -> None:
             f"Expected `{model.name}` to be an EfficientDet, or a classifier whose preprocessing is numbers, "
             f"got a model with code of its own around its network. Set `{side}.preprocessing`."
         )
+
+
+def _made_with(seed: int) -> dict[str, Any]:
+    """The environment without the command line, whose paths are nobody else's business."""
+    return {key: value for key, value in describe_environment("cpu", seed).items() if key != "command"}
 
 
 def _write_model(

@@ -53,6 +53,8 @@ class Session:
         allowed = getattr(os, "sched_getaffinity", None)  # Linux; elsewhere 0 leaves it to ONNX Runtime
         options.intra_op_num_threads = threads or (len(allowed(0)) if allowed else 0)
         options.log_severity_level = 4
+        # Threads that wait actively would take the cores from the other model, which doubles a pair's time.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self.session = onnxruntime.InferenceSession(path, options, providers=[provider])
             self.shape = self.session.get_inputs()[0].shape[1:]

@@ -109,6 +109,8 @@ shapes = st.tuples(st.integers(1, 60), st.integers(1, 7))
 )
 def test_best_pairs_are_the_largest_in_order_and_equal_ones_in_the_arrays(logits, most):
     anchors, classes = best_pairs(logits, most)
+    for own, told in zip((anchors, classes), best_pairs(logits, most, logits.max(axis=1)), strict=True):
+        np.testing.assert_array_equal(own, told)
     expected = np.argsort(-logits.ravel(), kind="stable")[:most]
     np.testing.assert_array_equal(anchors * logits.shape[1] + classes, expected)
     np.testing.assert_array_equal(
@@ -126,6 +128,7 @@ def test_best_pairs_of_many_are_too(shape, most, decimals):
     np.testing.assert_array_equal(
         anchors * shape[1] + classes, np.argsort(-logits.ravel(), kind="stable")[:most]
     )
+    np.testing.assert_array_equal(best_pairs(logits, most, logits.max(axis=1)), (anchors, classes))
     transposed = np.asfortranarray(logits)
     np.testing.assert_array_equal(best_pairs(transposed, most)[0], anchors)
 
@@ -137,6 +140,8 @@ def test_one_nan_is_told(sign, place):
     logits.ravel()[place] = np.copysign(np.float32(np.nan), sign)
     with pytest.raises(InvalidInput, match="got NaN"):
         best_pairs(logits, 5)
+    with pytest.raises(InvalidInput, match="got NaN"):
+        best_pairs(logits, 5, logits.max(axis=1))
 
 
 def test_no_anchors_give_no_pairs():

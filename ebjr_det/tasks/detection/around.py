@@ -1,8 +1,8 @@
 """A detector around a network that a runtime runs: from pictures to its inputs, from raw outputs to boxes.
 
 Everything here is plain numbers, so that a network exported from torch is served without torch, by the same
-code as the live one. The network's outputs are logits [anchors, outputs], offsets [anchors, 4] and features
-[channels] of each image.
+code as the live one. The network's outputs are, of each image, logits [anchors, outputs], offsets
+[anchors, 4], features [channels] and maxima [anchors], the largest logit of each anchor.
 """
 
 from collections.abc import Mapping, Sequence
@@ -117,27 +117,28 @@ class Detector:
 
     def detect(self, raw: tuple[Column, ...], inputs: Sequence[Input]) -> list[Kept]:
         """The boxes that stay, image by image, also those of outputs that are no classes of the data."""
-        return [self._keep(*row) for row in zip(*raw[:2], inputs, strict=True)]
+        logits, offsets, _, maxima = raw
+        return [self._keep(*row) for row in zip(logits, offsets, maxima, inputs, strict=True)]
 
-    def _keep(self, logits: Any, offsets: Any, image: Input) -> Kept:
+    def _keep(self, logits: Any, offsets: Any, maxima: Any, image: Input) -> Kept:
         """One image; where the outputs lie on a GPU, only candidates leave it."""
         suppression = self.around.suppression
         if isinstance(logits, np.ndarray):
-            candidates = suppression.select(logits, offsets)
+            candidates = suppression.select(logits, offsets, maxima)
         else:
-            candidates = _select_there(logits, offsets, suppression.max_detection_points)
+            candidates = _select_there(logits, offsets, maxima, suppression.max_detection_points)
         return suppression.keep(
             candidates, self.around.anchors.boxes, image.scale, image.size, lambda rows: host(logits[rows])
         )
 
 
-def _select_there(logits: Any, offsets: Any, most: int) -> Candidates:
+def _select_there(logits: Any, offsets: Any, maxima: Any, most: int) -> Candidates:
     """`Suppression.select` of tensors: on their device the anchors with the largest maxima, here the rest.
 
     The anchors of the winners are among the `most` anchors with the largest maxima. They are put in the order
     of the array, so that equal logits stand as they do there.
     """
-    likely = logits.amax(dim=1).topk(min(most, len(logits))).indices.sort().values
+    likely = maxima.topk(min(most, len(maxima))).indices.sort().values
     rows, anchors = host(logits[likely]), host(likely)
     places, classes = best_pairs(rows, most)
     return Candidates(anchors[places], classes, rows[places, classes], host(offsets[likely])[places])
@@ -156,7 +157,8 @@ def check_served(model: Detector, shape: tuple[int, ...], raw: Sequence[Any], cl
     """
     around = model.around
     anchors, found = len(around.anchors.boxes), [one.shape for one in raw]
-    wanted = [(1, anchors, around.classes.outputs), (1, anchors, 4), (1, *found[-1][1:2])]
+    features = [(1, *shape[1:2]) for shape in found[2:3]]
+    wanted = [(1, anchors, around.classes.outputs), (1, anchors, 4), *features, (1, anchors)]
     if found != wanted or shape != (3, *around.letterbox.size) or len(around.classes.columns) != classes:
         raise InvalidInput(
             f"Expected {classes} classes and outputs of {anchors} anchors, got {list(map(list, found))}."

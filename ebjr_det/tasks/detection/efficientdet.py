@@ -95,7 +95,7 @@ class DetectorGraph(nn.Module):
     The network is run part by part, as its own `forward` goes, so that its coarsest fused level can be read.
     """
 
-    outputs = ("logits", "offsets", "features")
+    outputs = ("logits", "offsets", "features", "maxima")
     mean: Tensor
     std: Tensor
 
@@ -112,9 +112,9 @@ class DetectorGraph(nn.Module):
         """uint8 [images, 3, s, s] -> the network's input."""
         return (pixels.float() - self.mean) / self.std
 
-    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """uint8 [images, 3, s, s] -> logits [images, anchors, classes], offsets [images, anchors, 4], and
-        features [images, channels].
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """uint8 [images, 3, s, s] -> logits [images, anchors, classes], offsets [images, anchors, 4],
+        features [images, channels], and maxima [images, anchors], the largest logit of each anchor.
         """
         network: Any = self.network
         fused = network.fpn(network.backbone(self.normalize(pixels)))
@@ -125,7 +125,7 @@ class DetectorGraph(nn.Module):
             )
             for side, width in zip(levels, (self.classes, 4), strict=True)
         )
-        return logits, offsets, fused[-1].float().mean(dim=(2, 3))
+        return logits, offsets, fused[-1].float().mean(dim=(2, 3)), logits.amax(dim=2)
 
 
 class EfficientDetector(Detector):

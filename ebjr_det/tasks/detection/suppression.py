@@ -65,9 +65,9 @@ class Suppression:
         found = self.select(logits, offsets)
         return self.keep(found, anchors, scale, size, lambda rows: logits[rows])
 
-    def select(self, logits: Floats, offsets: Floats) -> Candidates:
-        """The first step. Raises InvalidInput for NaN among the logits."""
-        anchors, classes = best_pairs(logits, self.max_detection_points)
+    def select(self, logits: Floats, offsets: Floats, maxima: Floats | None = None) -> Candidates:
+        """The first step; see `best_pairs` for `maxima`. Raises InvalidInput for NaN among the logits."""
+        anchors, classes = best_pairs(logits, self.max_detection_points, maxima)
         return Candidates(anchors, classes, logits[anchors, classes], offsets.take(anchors, axis=0))
 
     def keep(
