@@ -54,7 +54,7 @@ def build(size: str, pictures: Sequence[Any], device: str, published: bool) -> A
     weights: dict[str, Any] = {"pretrained": True} if published else {"random_weights": True}
     model = build_model(build_named("coco"), f"effdet/tf_efficientdet_{size}", device=device, **weights)
     if not published:
-        spread(model, pictures[: 8 if size == "d0" else 2])
+        spread(model, pictures[:8])
     return model
 
 
