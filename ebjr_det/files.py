@@ -1,11 +1,13 @@
 """Files that are either whole or not there, folders that can be written to, and checksums."""
 
+import errno
 import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from secrets import token_hex
 
 from ebjr_det.errors import InvalidInput, first_line
 
@@ -14,26 +16,35 @@ from ebjr_det.errors import InvalidInput, first_line
 def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a temporary file beside `path`; it takes that name only when the block ends well.
 
-    After a crash, a kill or Ctrl-C `path` holds what it held before.
+    After a crash, a kill or Ctrl-C `path` holds what it held before. The file has the permissions of any new
+    file of the user, those that the umask leaves: none are set, which some mounts do not allow.
 
     Raises:
         InvalidInput: the system refuses, for example because the disk is full.
     """
-    temporary = None
+    temporary = path.with_name(f".{path.stem[:50]}-{token_hex(4)}{path.suffix}")
+    made = False
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem[:50]}-", suffix=path.suffix)
-        os.close(handle)
-        temporary = Path(name)
+        temporary.touch(exist_ok=False)
+        made = True
         yield temporary
         with temporary.open("rb") as written:
-            os.fsync(written.fileno())
-        temporary.chmod(0o644)
+            _flush(written.fileno())
         temporary.replace(path)
     except OSError as error:
         raise InvalidInput(f"Expected to write `{path}`, got: {first_line(error)}.") from error
     finally:
-        if temporary is not None:
+        if made:
             temporary.unlink(missing_ok=True)
+
+
+def _flush(handle: int) -> None:
+    """To the disk, where the file system can do that."""
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS):
+            raise
 
 
 def write_text(path: Path, text: str) -> None:
@@ -71,3 +82,10 @@ def checksum(path: Path, algorithm: str = "sha256") -> str:
     """Hexadecimal digest of a file's content."""
     with existing_file(path, "a file").open("rb") as opened:
         return hashlib.file_digest(opened, algorithm).hexdigest()
+
+
+def shipped(kind: str) -> Path:
+    """The project's own `checkpoints` or `configs`: beside the package, in a wheel inside it."""
+    package = Path(__file__).resolve().parent
+    beside = package.parent / kind
+    return beside if beside.is_dir() else package / "shipped" / kind

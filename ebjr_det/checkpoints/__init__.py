@@ -1,0 +1,34 @@
+"""Weights: where they come from, that they are whole, and that reading them runs no code.
+
+`finding` turns a name or a path into a file, `reading` a file into named tensors, and `fitting` puts those
+that are the network's into it. Knows nothing about architectures.
+"""
+
+from ebjr_det.checkpoints.finding import (
+    CLASSES,
+    FOLDER_VARIABLE,
+    ManifestEntry,
+    check_classes,
+    check_sha256,
+    find_checkpoint,
+    folders,
+    manifest,
+    shipped_folder,
+)
+from ebjr_det.checkpoints.fitting import load_fitting, load_into
+from ebjr_det.checkpoints.reading import read_state
+
+__all__ = [
+    "CLASSES",
+    "FOLDER_VARIABLE",
+    "ManifestEntry",
+    "check_classes",
+    "check_sha256",
+    "find_checkpoint",
+    "folders",
+    "load_fitting",
+    "load_into",
+    "manifest",
+    "read_state",
+    "shipped_folder",
+]

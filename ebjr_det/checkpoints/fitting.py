@@ -1,0 +1,231 @@
+"""Tensors of a file put into a network: those under the prefix whose remaining names are the network's.
+
+One rule for every wrapping: `state_dict`, `module.`, `model.`, `ema`, `net` and whatever else tools write
+are all prefixes of names. The one that fits most of the network's tensors is taken off; what was taken and
+what was left is told on stderr where there was a choice.
+"""
+
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ebjr_det.errors import CheckpointError, first_line
+
+if TYPE_CHECKING:
+    import torch
+
+UNUSED = "num_batches_tracked"  # old checkpoints have no such counter, and inference needs none
+PREFERRED = ("", "state_dict/", "model/", "model_state/")
+"""Of several prefixes that fit as well, the first; then as the file has them."""
+SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Tensors of a file under the names of a network.
+
+    Attributes:
+        prefix: of the names in the file; `state`: the tensors under it, their names without it.
+        near: names of tensors that lack the prefix, or a part of it, where all others have it.
+        others: prefixes under which as many tensors fit; `left`: names of other tensors of the file.
+    """
+
+    prefix: str
+    state: Mapping[str, "torch.Tensor"]
+    near: tuple[str, ...]
+    others: tuple[str, ...]
+    left: tuple[str, ...]
+
+    @classmethod
+    def of(cls, stored: Mapping[str, "torch.Tensor"], wanted: Mapping[str, "torch.Tensor"]) -> "Fit":
+        """The prefix that fits most tensors by name, and of such the most by shape."""
+        named: Counter[str] = Counter()
+        shaped: Counter[str] = Counter()
+        for key, tensor in stored.items():
+            for name in _ends(key):
+                if name in wanted:
+                    prefix = key[: len(key) - len(name)]
+                    named[prefix] += 1
+                    shaped[prefix] += tensor.shape == wanted[name].shape
+        ranked = sorted(named, key=lambda prefix: (-named[prefix], -shaped[prefix], _preference(prefix)))
+        best = ranked[0] if ranked else ""
+        others = tuple(
+            prefix for prefix in ranked[1:] if (named[prefix], shaped[prefix]) == (named[best], shaped[best])
+        )
+        copies = tuple(prefix for prefix in ranked[1:] if 2 * shaped[prefix] > shaped[best])
+        taken = {
+            key.removeprefix(best): key
+            for key in stored
+            if key.startswith(best)
+            and "/" not in key.removeprefix(best)
+            and not any(key.startswith(copy) for copy in copies if copy.startswith(best))
+        }
+        near = _nearby(stored, wanted, best, taken)
+        state = {name: stored[key] for name, key in (taken | near).items()}
+        left = tuple(sorted(stored.keys() - {*taken.values(), *near.values()}, key=list(stored).index))
+        return cls(best, state, tuple(near), others, left)
+
+    def tell(self, origin: str) -> None:
+        """On stderr, where there was a choice or tensors of the same dictionary were left."""
+        folder = _folder(self.prefix)
+        beside = [key.rpartition("/")[2] for key in self.left if _folder(key) == folder]
+        told = []
+        if self.others:
+            others = ", ".join(f"`{_shown(other)}`" for other in self.others[:SHOWN])
+            told.append(f"not those under {others}, which fit as well; to take these, save them alone")
+        elif beside:
+            told.append(f"left {len(beside)} other{'s' * (len(beside) > 1)} ({_few(beside)})")
+        if self.near:
+            told.append(f"and {len(self.near)} that lack it ({_few(self.near)})")
+        if told:
+            print(
+                f"`{origin}`: took the tensors under `{_shown(self.prefix)}`, {'; '.join(told)}",
+                file=sys.stderr,
+            )
+
+
+def _folder(key: str) -> str:
+    """The dictionary in which a tensor lies."""
+    return key.rpartition("/")[0]
+
+
+def _ends(key: str) -> Iterator[str]:
+    """A tensor's name in its dictionary, and what is left of it behind each of its dots."""
+    name = key.rpartition("/")[2]
+    yield name
+    while "." in name:
+        name = name.partition(".")[2]
+        yield name
+
+
+def _preference(prefix: str) -> int:
+    firsts = (prefix, prefix.partition("/")[0] + "/")
+    return min((PREFERRED.index(first) for first in firsts if first in PREFERRED), default=len(PREFERRED))
+
+
+def _nearby(
+    stored: Mapping[str, "torch.Tensor"],
+    wanted: Mapping[str, "torch.Tensor"],
+    prefix: str,
+    taken: Mapping[str, str],
+) -> dict[str, str]:
+    """Names of tensors that are missing under a prefix and there, in the right shape, with less of it."""
+    found: dict[str, str] = {}
+    folder, slash, wrapping = prefix.rpartition("/")
+    parts = wrapping.split(".")[:-1]
+    for count in reversed(range(len(parts))):
+        shorter = folder + slash + "".join(f"{part}." for part in parts[:count])
+        for name, tensor in wanted.items():
+            key = shorter + name
+            if (
+                name not in taken
+                and name not in found
+                and key in stored
+                and stored[key].shape == tensor.shape
+            ):
+                found[name] = key
+    return found
+
+
+def load_into(network: "torch.nn.Module", stored: Mapping[str, "torch.Tensor"], origin: str) -> None:
+    """Put the tensors of a file into a network of exactly that architecture and class count.
+
+    Raises:
+        CheckpointError: names the first missing, unexpected and wrongly shaped tensors and their number;
+            the classifier's shape comes first because a wrong class count is the usual cause.
+    """
+    own = network.state_dict()
+    fit = Fit.of(stored, own)
+    state = fit.state
+    missing = [key for key in own if key not in state and not key.endswith(UNUSED)]
+    unexpected = [key for key in state if key not in own]
+    misshapen = [
+        f"{key} {list(state[key].shape)} instead of {list(own[key].shape)}"
+        for key in reversed(own)
+        if key in state and state[key].shape != own[key].shape
+    ]
+    faults = [
+        f"{len(names)} {what} ({_few(names)})"
+        for what, names in (
+            ("of another shape, so another class count or width", misshapen),
+            ("missing", missing),
+            ("unexpected", unexpected),
+        )
+        if names
+    ]
+    if faults:
+        raise CheckpointError(
+            f"Expected `{origin}` to fit the network, got tensors {'; '.join(faults)}{_seen(fit, stored)}."
+        )
+    _put(network, {**own, **_checked(state, origin)}, origin)
+    fit.tell(origin)
+
+
+def load_fitting(network: "torch.nn.Module", stored: Mapping[str, "torch.Tensor"], origin: str) -> None:
+    """Put in what fits of another network's state; the rest keeps its fresh weights and is named on stderr.
+
+    Raises:
+        CheckpointError: not even half of the network's tensors are there.
+    """
+    own = network.state_dict()
+    fit = Fit.of(stored, own)
+    fitting = {key: value for key, value in fit.state.items() if key in own and value.shape == own[key].shape}
+    left = [key for key in own if key not in fitting and not key.endswith(UNUSED)]
+    if len(left) > len(fitting):
+        raise CheckpointError(
+            f"Expected weights of a similar network in `{origin}`, got {len(fitting)} tensors that fit, "
+            f"{len(left)} missing ({_few(left)}){_seen(fit, stored)}."
+        )
+    _put(network, {**own, **_checked(fitting, origin)}, origin)
+    fit.tell(origin)
+    if left:
+        print(f"`{origin}` lacks {len(left)} tensors, which start anew: {_few(left)}", file=sys.stderr)
+
+
+def _put(network: "torch.nn.Module", state: Mapping[str, "torch.Tensor"], origin: str) -> None:
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:  # a type that cannot be converted
+        raise CheckpointError(
+            f"Expected `{origin}` to hold weights as numbers, got: {first_line(error)}."
+        ) from error
+
+
+def _checked(state: Mapping[str, "torch.Tensor"], origin: str) -> Mapping[str, "torch.Tensor"]:
+    """The state itself. Raises CheckpointError for tensors that are not dense, or not finite."""
+    import torch
+
+    for key, tensor in state.items():
+        plain = tensor.layout == torch.strided and not (
+            tensor.is_meta or tensor.is_nested or tensor.is_complex() or tensor.is_quantized
+        )
+        try:
+            whole = plain and (not tensor.is_floating_point() or bool(tensor.float().isfinite().all()))
+        except (RuntimeError, NotImplementedError) as error:  # torch cannot compute with every type it stores
+            raise CheckpointError(
+                f"Expected tensors of an ordinary type in `{origin}`, got: {first_line(error)}."
+            ) from error
+        if not whole:
+            raise CheckpointError(
+                f"Expected dense tensors of finite numbers in `{origin}`, got another kind or NaN in `{key}`."
+            )
+    return state
+
+
+def _seen(fit: Fit, stored: Mapping[str, "torch.Tensor"]) -> str:
+    """What the file has, where its names are not plainly the network's."""
+    if not fit.prefix and not fit.left and any(name in fit.state for name in stored):
+        return ""
+    under = f" under `{fit.prefix}`" if fit.prefix else ""
+    heads = Counter(_folder(key) or key.partition(".")[0] for key in stored)
+    return f"{under}; the file's tensors are {_few([f'{head} ({count})' for head, count in heads.items()])}"
+
+
+def _shown(prefix: str) -> str:
+    return prefix or "their plain names"
+
+
+def _few(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:SHOWN])}{', ...' if len(names) > SHOWN else ''}"
