@@ -69,7 +69,7 @@ class ExportedPair(BaseSection):
     version: Literal[1]
     title: str
     task: Literal["classification", "detection"]
-    classes: dict[Annotated[str, Field(pattern=r"^-?[0-9]{1,15}$")], str] = Field(min_length=1)
+    classes: dict[Annotated[str, Field(pattern=r"^-?[0-9]{1,4000}$")], str] = Field(min_length=1)
     router: RouterSection
     threshold: float
     student: ExportedModel

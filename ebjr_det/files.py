@@ -4,12 +4,14 @@ import errno
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from secrets import token_hex
+from shutil import rmtree
+from tempfile import TemporaryDirectory
 
-from ebjr_det.errors import InvalidInput, first_line
+from ebjr_det.errors import ConfigError, InvalidInput, first_line
 
 
 @contextmanager
@@ -67,6 +69,67 @@ def writable_folder(path: Path) -> Path:
         raise InvalidInput(
             f"Expected a folder that can be written to, got `{path}`: {first_line(error)}."
         ) from error
+
+
+@contextmanager
+def replaced_folder(
+    out: Path, names: Sequence[str], what: str, ours: Callable[[Path], bool]
+) -> Iterator[Path]:
+    """Yield a folder to write to; when the block ends well, its entries replace all that `out` holds.
+
+    Until then, and where the block fails or is killed, `out` keeps what it held. Entries that begin with a
+    dot do not count.
+
+    Args:
+        names: of the entries, the first of which tells that all are there: it goes first and comes last.
+        what: the entries are, one word.
+        ours: whether an entry, which has one of the names, is of an earlier such folder and may go.
+
+    Raises:
+        ConfigError: `out` holds other files. InvalidInput: the system refuses.
+    """
+    new = not out.exists()
+    folder = writable_folder(out)
+    shown = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    if strange := [entry.name for entry in shown if entry.name not in names or not ours(entry)]:
+        raise ConfigError(
+            f"Expected an empty --out or an earlier {what}, got other files in `{out}`, such as "
+            f"`{strange[0]}`."
+        )
+    _clear_dead(folder, what)
+    try:
+        with TemporaryDirectory(dir=folder, prefix=f".{what}-{os.getpid()}-") as temporary:
+            yield Path(temporary)
+            _swap(Path(temporary), folder, names)
+    finally:
+        if new and folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+
+
+def _swap(fresh: Path, folder: Path, names: Sequence[str]) -> None:
+    try:
+        for name in names:
+            _remove(folder / name)
+        for name in reversed(names):
+            if (fresh / name).exists():
+                (fresh / name).replace(folder / name)
+    except OSError as error:
+        raise InvalidInput(f"Expected to write to `{folder}`, got: {first_line(error)}.") from error
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _clear_dead(folder: Path, what: str) -> None:
+    """Remove what a killed process has left of such a folder."""
+    for entry in folder.glob(f".{what}-*-*"):
+        process = entry.name.split("-")[1]
+        if process.isdecimal() and not Path(f"/proc/{process}").exists() and Path("/proc/self").exists():
+            rmtree(entry, ignore_errors=True)
 
 
 def existing_file(path: Path, what: str) -> Path:

@@ -1,8 +1,5 @@
 """`export`: the pair as a folder that is served without torch."""
 
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from shutil import copyfile
@@ -12,12 +9,12 @@ import numpy as np
 
 from ebjr_det.api.live import choose_threshold
 from ebjr_det.api.routing import Scoring
-from ebjr_det.config import EvaluateConfig
+from ebjr_det.config import EvaluateConfig, parse_section
 from ebjr_det.cost import macs_of
 from ebjr_det.environment import describe_environment
-from ebjr_det.errors import ConfigError, InvalidInput, first_line
+from ebjr_det.errors import ConfigError
 from ebjr_det.exported import PAIR, ROUTER, VERSION, ExportedModel, ExportedPair, write_pair
-from ebjr_det.files import checksum, writable_folder
+from ebjr_det.files import checksum, replaced_folder
 from ebjr_det.tasks import room
 
 SAMPLES = 4
@@ -65,7 +62,7 @@ def export(
     sides = tuple(zip(("student", "teacher"), models, strict=True))
     for side, model in sides:
         _check_plain(side, model)
-    with _replaced(Path(out)) as folder:
+    with replaced_folder(Path(out), FILES, "export", Path.is_file) as folder:
         told = {
             side: _write_model(side, model, getattr(config, side), pictures, folder, config.run.tolerance)
             for side, model in sides
@@ -86,47 +83,19 @@ def _write_json(
     config: EvaluateConfig, scoring: Scoring, threshold: float, named: Any, told: dict[str, Any], folder: Path
 ) -> None:
     ids = getattr(named, "categories", None) or dict(enumerate(named.class_names))
-    pair = ExportedPair(
-        version=VERSION,
-        title=config.title or f"{told['student'].name} + {told['teacher'].name}",
-        task=config.task,  # type: ignore[arg-type]
-        classes={str(key): name for key, name in ids.items()},
-        router=scoring.section.model_copy(
-            update={"threshold": None, "target": None, "file": None if scoring.file is None else ROUTER}
-        ),
-        threshold=threshold,
-        run=config.run.model_dump(include=set(KEPT)),
-        made_with=_made_with(config.run.seed),
-        student=told["student"],
-        teacher=told["teacher"],
-    )
-    write_pair(pair, folder)
-
-
-@contextmanager
-def _replaced(out: Path) -> Iterator[Path]:
-    """A folder to write to, whose files take the place of those in `out` when the block ends well.
-
-    The JSON goes first and comes last, so that what is between is no export.
-    """
-    new = not out.exists()
-    folder = writable_folder(out)
-    others = (entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
-    if any(name not in FILES for name in others):
-        raise ConfigError(f"Expected an empty --out or an earlier export, got other files in `{out}`.")
-    try:
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".export-") as temporary:
-            yield Path(temporary)
-            for name in FILES:
-                (folder / name).unlink(missing_ok=True)
-            for name in reversed(FILES):
-                if (Path(temporary) / name).exists():
-                    (Path(temporary) / name).replace(folder / name)
-    except OSError as error:
-        raise InvalidInput(f"Expected to write to `{out}`, got: {first_line(error)}.") from error
-    finally:
-        if new and not any(folder.iterdir()):
-            folder.rmdir()
+    file = None if scoring.file is None else ROUTER
+    content = {
+        "version": VERSION,
+        "title": config.title or f"{told['student'].name} + {told['teacher'].name}",
+        "task": config.task,
+        "classes": {str(key): name for key, name in ids.items()},
+        "router": scoring.section.model_copy(update={"threshold": None, "target": None, "file": file}),
+        "threshold": threshold,
+        "run": config.run.model_dump(include=set(KEPT)),
+        "made_with": _made_with(config.run.seed),
+        **told,
+    }
+    write_pair(parse_section(ExportedPair, content), folder)
 
 
 def _check_plain(side: str, model: Any) -> None:

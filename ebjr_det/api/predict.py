@@ -1,6 +1,7 @@
 """`predict`: the live pair on pictures of one's own."""
 
 import json
+import re
 import sys
 import warnings
 from collections import deque
@@ -14,15 +15,16 @@ from typing import IO, Any
 
 from tqdm.auto import tqdm
 
-from ebjr_det.api.live import Settings, build_live, choose_threshold
+from ebjr_det.api.live import Live, Settings, build_live, choose_threshold
 from ebjr_det.errors import InvalidInput
-from ebjr_det.files import atomic_write, writable_folder
+from ebjr_det.files import atomic_write, replaced_folder, writable_folder
 from ebjr_det.overlay import STUDENT, TEACHER
 from ebjr_det.pictures import find_pictures, open_picture, with_strip
 from ebjr_det.pipeline import Answer, Plan, answers
 from ebjr_det.tasks import room
 
 RESULTS, IMAGES, PICTURES = "predictions.json", "images.json", "pictures"
+DRAWN = re.compile(r"\d{6,}_.*\.jpg")
 SAMPLES = 4
 
 
@@ -45,23 +47,49 @@ def predict(
 
     Args:
         pictures: files, folders and patterns.
-        out: a folder; earlier predictions in it are replaced.
+        out: a folder, empty or with earlier predictions, which all go when these are whole.
         threshold: instead of `router.threshold`.
         rate: instead of both, the deferral rate that a fitted router's threshold had at its fit.
         least_score: of the boxes that are drawn; the JSON holds all.
 
     Raises:
-        ConfigError: no threshold. InvalidInput: no picture, or none that can be decoded.
+        ConfigError: no threshold, or other files in `out`.
+        InvalidInput: no picture, or none that can be decoded.
     """
     scoring, chosen = choose_threshold(config, threshold, rate)
     files = find_pictures(pictures)
-    live = build_live(config, scoring, chosen, lambda: _samples(files))
-    folder = writable_folder(Path(out))
+    with replaced_folder(Path(out), (RESULTS, IMAGES, PICTURES), "predict", _is_earlier) as folder:
+        live = build_live(config, scoring, chosen, lambda: _samples(files))
+        look = _Look(room(config.task, "answers"), live.named, least_score, scoring.name, chosen)
+        start = perf_counter()
+        count, deferred = _answer_all(live, files, look, _plan(config), folder)
+        seconds = perf_counter() - start
+    return {
+        "images": count,
+        "unreadable": len(files) - count,
+        "deferred": deferred,
+        "deferral_rate": deferred / count,
+        "score": scoring.name,
+        "threshold": chosen if abs(chosen) != float("inf") else None,
+        "seconds": seconds,
+        "pictures_per_second": count / seconds,
+        "out": str(out),
+    }
+
+
+def _is_earlier(entry: Path) -> bool:
+    """Whether an entry of a folder of predictions is one of an earlier `predict`, and no user's own."""
+    if entry.name == PICTURES:
+        return entry.is_dir() and all(DRAWN.fullmatch(picture.name) for picture in entry.iterdir())
+    return entry.is_file() and (entry.name != RESULTS or (entry.parent / IMAGES).is_file())
+
+
+def _answer_all(
+    live: Live, files: Sequence[Path], look: "_Look", plan: Plan, folder: Path
+) -> tuple[int, int]:
+    """Answer and write all pictures; how many there were, and how many of them were deferred."""
     writable_folder(folder / PICTURES)
-    look = _Look(room(config.task, "answers"), live.named, least_score, scoring.name, chosen)
-    plan = _plan(config)
     count = deferred = 0
-    start = perf_counter()
     with _filters(), _writing(folder, files, look, plan.workers) as writer:
         stream = answers(live.joint, range(len(files)), lambda at: open_picture(files[at]), plan, _name)
         with closing(stream), tqdm(total=len(files), unit="img", desc="predicting") as bar:
@@ -72,18 +100,7 @@ def predict(
                 bar.update()
                 bar.set_postfix_str(f"{100 * deferred / count:.1f} % to the teacher", refresh=False)
         _check_any(count, files)
-    seconds = perf_counter() - start
-    return {
-        "images": count,
-        "unreadable": len(files) - count,
-        "deferred": deferred,
-        "deferral_rate": deferred / count,
-        "score": scoring.name,
-        "threshold": chosen if abs(chosen) != float("inf") else None,
-        "seconds": seconds,
-        "pictures_per_second": count / seconds,
-        "out": str(folder),
-    }
+    return count, deferred
 
 
 def _plan(config: Settings) -> Plan:
@@ -150,7 +167,7 @@ class _Look:
 
 @contextmanager
 def _writing(folder: Path, files: Sequence[Path], look: _Look, workers: int) -> Iterator["_Writer"]:
-    """Annotated pictures at once, and both JSON files as they grow; these appear when all is done.
+    """Annotated pictures, and both JSON files as they grow.
 
     Args:
         workers: threads that draw; 0 draws in the calling thread.

@@ -15,7 +15,7 @@ from pycocotools.coco import COCO
 from ebjr_det import api
 from ebjr_det.cli import cli
 from ebjr_det.config import load_config
-from ebjr_det.errors import InvalidInput
+from ebjr_det.errors import ConfigError, InvalidInput
 from ebjr_det.exits import run_safely
 from ebjr_det.joint import JointModel
 from ebjr_det.pair import build_models
@@ -174,6 +174,31 @@ def test_a_picture_that_cannot_be_written_leaves_no_json_behind(pictures, tmp_pa
         with pytest.raises(InvalidInput, match="disk full"):
             api.predict(config, [str(pictures)], tmp_path / "out", threshold=0.0)
         assert files_of(tmp_path / "out") == {}
+
+
+def test_earlier_predictions_are_replaced_as_a_whole(pictures, tmp_path):
+    out, config = tmp_path / "out", load_config(QUICKSTART)
+    api.predict(config, [str(pictures)], out, threshold=0.0)
+    assert len(list((out / "pictures").iterdir())) == COUNT
+    before = files_of(out)
+    with pytest.raises(InvalidInput):
+        api.predict(config, [str(pictures / "broken.jpg")], out, threshold=0.0)
+    assert files_of(out) == before
+    api.predict(config, [str(pictures / "scene 2.png")], out, threshold=0.0)
+    assert [path.name for path in (out / "pictures").iterdir()] == ["000001_scene 2.jpg"]
+    assert [entry["id"] for entry in json.loads((out / "images.json").read_text())] == [1]
+    assert {path.name for path in out.iterdir()} == {"predictions.json", "images.json", "pictures"}
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "pictures/holiday.jpg", "predictions.json"])
+def test_a_folder_with_files_of_the_users_own_is_refused_before_a_model_is_built(name, pictures, tmp_path):
+    out = tmp_path / "out"
+    (out / name).parent.mkdir(parents=True)
+    (out / name).write_text("mine")
+    config = load_config(QUICKSTART, ["student.checkpoint=none.pth"])
+    with pytest.raises(ConfigError, match="got other files in"):
+        api.predict(config, [str(pictures)], out, threshold=0.0)
+    assert files_of(out) == {name: b"mine"}
 
 
 def test_no_picture_that_can_be_decoded_is_an_error(pictures, tmp_path):

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ebjr_det.errors import InvalidInput
-from ebjr_det.files import atomic_write, write_text
+from ebjr_det.errors import ConfigError, InvalidInput
+from ebjr_det.files import atomic_write, replaced_folder, write_text
 
 
 @pytest.fixture
@@ -72,3 +72,76 @@ def test_two_writers_of_one_file_do_not_meet(tmp_path):
         first.write_text("first")
         second.write_text("second")
     assert (tmp_path / "a").read_text() == "first"
+
+
+# --- Folders that are replaced as a whole ---
+
+
+def replace(out, content, *, ours=Path.is_file, fail=None):
+    """Write one folder of `mark`, `b` and the folder `c`."""
+    with replaced_folder(out, ("mark", "b", "c"), "thing", ours) as folder:
+        for name, text in content.items():
+            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).write_text(text)
+        if fail:
+            raise fail
+
+
+def content_of(out):
+    return {str(path.relative_to(out)): path.read_text() for path in out.rglob("*") if path.is_file()}
+
+
+def test_a_folder_is_replaced_as_a_whole(tmp_path):
+    first, second = {"mark": "1", "b": "1", "c/1": "1", "c/2": "1"}, {"mark": "2", "c/1": "2"}
+    replace(tmp_path / "out", first)
+    assert content_of(tmp_path / "out") == first
+    replace(tmp_path / "out", second, ours=lambda _: True)
+    assert content_of(tmp_path / "out") == second
+
+
+def test_a_folder_keeps_what_it_held_until_the_new_is_whole(tmp_path):
+    first = {"mark": "1", "b": "1"}
+    replace(tmp_path / "out", first)
+    for error in (ValueError(), KeyboardInterrupt()):
+        with pytest.raises(type(error)):
+            replace(tmp_path / "out", {"mark": "2"}, fail=error)
+        assert content_of(tmp_path / "out") == first
+        with pytest.raises(type(error)):
+            replace(tmp_path / "new", {"mark": "2"}, fail=error)
+        assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "b"])
+def test_a_folder_of_other_files_is_refused_before_the_work(tmp_path, name):
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(ConfigError, match=f"got other files in `{tmp_path}`, such as `{name}`"):
+        replace(tmp_path, {"mark": "1"}, ours=lambda _: False, fail=AssertionError())
+    assert content_of(tmp_path) == {name: "mine"}
+
+
+def test_a_replacement_that_is_killed_half_way_lacks_its_mark_and_is_filled_again(tmp_path, monkeypatch):
+    replace(tmp_path, {"mark": "1", "b": "1"})
+    real = Path.replace
+
+    def killed(self, target):
+        if target.name == "mark":
+            raise KeyboardInterrupt
+        return real(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            replace(tmp_path, {"mark": "2", "b": "2"})
+    assert content_of(tmp_path) == {"b": "2"}
+    replace(tmp_path, {"mark": "3", "b": "3"})
+    assert content_of(tmp_path) == {"mark": "3", "b": "3"}
+
+
+def test_what_a_killed_process_left_goes_and_what_a_running_one_writes_stays(tmp_path):
+    dead, alive = tmp_path / ".thing-999999999-a", tmp_path / f".thing-{os.getpid()}-b"
+    for folder in (dead, alive):
+        folder.mkdir()
+        (folder / "mark").touch()
+    replace(tmp_path, {"mark": "1"})
+    assert not dead.exists()
+    assert alive.exists()
