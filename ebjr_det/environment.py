@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ebjr_det.checkpoints import folders, manifest
+from ebjr_det.errors import install_hint
 from ebjr_det.files import checksum
 from ebjr_det.runtimes import RUNTIMES, installed
 
@@ -124,7 +125,7 @@ def _runtimes() -> list[Check]:
     return [
         Check(f"runtime {runtime.name}", "ok", runtime.what)
         if installed(runtime)
-        else Check(f"runtime {runtime.name}", "note", f"not here; pip install 'ebjr-det[{runtime.extra}]'")
+        else Check(f"runtime {runtime.name}", "note", f"not here; {install_hint(runtime.extra)}")
         for runtime in RUNTIMES.values()
     ]
 

@@ -59,6 +59,21 @@ def first_fault(error: Any) -> str:
     return f"`{where}`: {fault['msg']}"
 
 
+def install_hint(extra: str) -> str:
+    """The command that brings the packages of one of this project's extras, from wherever it was installed.
+
+    >>> install_hint("tensorboard")
+    "pip install 'tensorboard>=2.16'"
+    """
+    from importlib.metadata import requires
+
+    from packaging.requirements import Requirement
+
+    needs = [Requirement(line) for line in requires("ebjr-det") or ()]
+    wanted = [need for need in needs if need.marker is not None and need.marker.evaluate({"extra": extra})]
+    return " ".join(["pip install", *(f"'{need.name}{need.specifier}'" for need in wanted)])
+
+
 def did_you_mean(name: str, valid: Iterable[str]) -> str:
     """The tail of an error about an unknown name: the nearest match and the valid names.
 

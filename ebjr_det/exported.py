@@ -18,7 +18,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from ebjr_det.config import CONFIGS, BaseSection, RouterSection, apply_changes, parse_section
 from ebjr_det.config.sections import RunSection
-from ebjr_det.errors import ConfigError, InvalidInput, first_fault, first_line
+from ebjr_det.errors import ConfigError, InvalidInput, first_fault, first_line, install_hint
 from ebjr_det.files import checksum, existing_file, write_text
 from ebjr_det.popular import Popular
 from ebjr_det.routing.changed import Changed
@@ -151,7 +151,7 @@ class Exported:
         if find_spec("onnxruntime") is None:
             raise ConfigError(
                 "Expected onnxruntime to serve an exported pair, got none. Install it: "
-                "pip install 'ebjr-det[onnx]'."
+                f"{install_hint('onnx')}."
             )
         if self._device.split(":")[0] not in PROVIDERS:
             raise ConfigError(f"Expected device {' or '.join(PROVIDERS)}, got `{self._device}`.")

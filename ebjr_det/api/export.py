@@ -12,7 +12,7 @@ from ebjr_det.api.routing import Scoring
 from ebjr_det.config import EvaluateConfig, parse_section
 from ebjr_det.cost import macs_of
 from ebjr_det.environment import describe_environment
-from ebjr_det.errors import ConfigError
+from ebjr_det.errors import ConfigError, install_hint
 from ebjr_det.exported import PAIR, ROUTER, VERSION, ExportedModel, ExportedPair, write_pair
 from ebjr_det.files import checksum, replaced_folder
 from ebjr_det.tasks import room
@@ -48,7 +48,7 @@ def export(
     if missing := [package for package in PACKAGES if find_spec(package) is None]:
         raise ConfigError(
             f"Expected {', '.join(PACKAGES)} to export a pair, got no {' and '.join(missing)}. Install them: "
-            "pip install 'ebjr-det[onnx]'."
+            f"{install_hint('onnx')}."
         )
     scoring, chosen = choose_threshold(config, threshold, rate)
     if not np.isfinite(chosen):

@@ -1,5 +1,6 @@
 """What the live verbs share: where their settings come from, the threshold, and the pair itself."""
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,12 +10,13 @@ from typing import Any, TypeAlias
 from tqdm.auto import tqdm
 
 from ebjr_det.api.routing import Scoring
+from ebjr_det.checkpoints import manifest
 from ebjr_det.config import EvaluateConfig, identity, load_config
-from ebjr_det.errors import ConfigError
-from ebjr_det.exported import Exported, is_exported, load_exported
+from ebjr_det.errors import ConfigError, InvalidInput
+from ebjr_det.exported import PAIR, Exported, is_exported, load_exported
 from ebjr_det.joint import JointModel
 from ebjr_det.popular import Popular
-from ebjr_det.reporting.folder import CONFIG
+from ebjr_det.reporting.folder import ANALYSIS, CONFIG
 from ebjr_det.run_folder import load_analysis
 from ebjr_det.tasks import room
 
@@ -106,6 +108,43 @@ def _built(config: EvaluateConfig, samples: Callable[[], Sequence[Any]]) -> tupl
     return named, *models
 
 
+PATHS = (
+    ("student", "checkpoint"), ("teacher", "checkpoint"), ("router", "file"),
+    ("data", "root"), ("data", "annotations"), ("data", "images"),
+)  # fmt: skip
+"""Settings that name a file or a folder."""
+
+
+def _config_of(run: Path) -> Path:
+    """The settings in the folder of a run."""
+    path = run / CONFIG
+    if not path.is_file():
+        raise InvalidInput(
+            f"Expected a configuration, the folder of a finished run or an export, got `{run}` without "
+            f"{CONFIG} or {PAIR}."
+        )
+    return path
+
+
+def from_run(config: EvaluateConfig, run: Path) -> EvaluateConfig:
+    """A run's configuration at work in another folder than the one where it was made.
+
+    A relative path that is not here is looked for from the folders above the run, the nearest first, and
+    taken as it is where none has it.
+    """
+    for section, key in PATHS:
+        named = getattr(getattr(config, section), key, None)
+        if named is None or named in manifest() or os.path.exists(named) or os.path.isabs(named):
+            continue
+        above = next((folder for folder in run.resolve().parents if os.path.exists(folder / named)), None)
+        if above is not None:
+            found = str(above / named)
+            _say(f"`{section}.{key}` of the run, `{named}`, is not here; taking {found}.")
+            changed = getattr(config, section).model_copy(update={key: found})
+            config = config.model_copy(update={section: changed})
+    return config
+
+
 def load_settings(source: str | Path, changes: Sequence[str] = ()) -> tuple[Settings, float | None]:
     """A configuration; from the folder of a finished run also the threshold that the run chose.
 
@@ -119,8 +158,13 @@ def load_settings(source: str | Path, changes: Sequence[str] = ()) -> tuple[Sett
         return load_config(path, changes), None
     if is_exported(path):
         return load_exported(path, changes), None
+    config = from_run(load_config(_config_of(path), changes), path)
+    if not (path / ANALYSIS).is_file():
+        raise InvalidInput(
+            f"Expected a finished run in `{path}`, got one that is not. Go on with it: ebjr-det evaluate "
+            f"{path / CONFIG} --out {path} --resume."
+        )
     analysis = load_analysis(path)
-    config = load_config(path / CONFIG, changes)
     before = load_config(path / CONFIG).student.runtime
     if config.student.runtime != before:
         _say(

@@ -3,7 +3,9 @@
 Unknown keys are errors that offer the nearest.
 """
 
+import os
 import reprlib
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -14,8 +16,8 @@ from pydantic import BaseModel, ValidationError
 from ebjr_det.config.sections import CONFIGS, BaseSection, EvaluateConfig, RouterSection
 from ebjr_det.config.specialize import SPECIALIZE_CONFIGS, SpecializeConfig
 from ebjr_det.config.training import TRAIN_CONFIGS, TrainConfig
-from ebjr_det.errors import ConfigError, EbjrError, did_you_mean
-from ebjr_det.files import checksum, existing_file
+from ebjr_det.errors import ConfigError, EbjrError, InvalidInput, did_you_mean
+from ebjr_det.files import checksum, existing_file, shipped
 from ebjr_det.plain_yaml import FlatDumper, FlatLoader
 
 Section = TypeVar("Section", bound=BaseSection)
@@ -40,15 +42,16 @@ def load_config(path: str | Path, changes: Iterable[str] = ()) -> EvaluateConfig
     """Read the YAML file of an evaluation, apply `a.b=value` changes in order, check everything.
 
     Raises:
-        InvalidInput: no such file.
-        ConfigError: not YAML, an unknown key (with the nearest), a value of another type or out of range.
+        InvalidInput: no such file, here or among the shipped ones.
+        ConfigError: not YAML, the settings of another command, an unknown key (with the nearest), a value of
+            another type or out of range.
     """
-    return parse_config(_read(path, changes))
+    return parse_config(_settings(path, changes, "evaluate"))
 
 
 def load_train_config(path: str | Path, changes: Iterable[str] = ()) -> TrainConfig:
     """The same of a training."""
-    return parse_train_config(_read(path, changes))
+    return parse_train_config(_settings(path, changes, "train"))
 
 
 def parse_train_config(content: dict[str, Any]) -> TrainConfig:
@@ -58,7 +61,7 @@ def parse_train_config(content: dict[str, Any]) -> TrainConfig:
 
 def load_specialize_config(path: str | Path, changes: Iterable[str] = ()) -> SpecializeConfig:
     """The same of a specialisation."""
-    return _of_task(SPECIALIZE_CONFIGS, _read(path, changes))
+    return _of_task(SPECIALIZE_CONFIGS, _settings(path, changes, "specialize"))
 
 
 def load_weights(path: str | Path) -> dict[str, float]:
@@ -87,6 +90,55 @@ def load_score_settings(path: str | Path) -> RouterSection | None:
     section = content if "replay" in content else content.get("router", {})
     names = ("options", "top_k", "aggregate", "other_logit")
     return parse_section(RouterSection, {name: section[name] for name in names if name in section})
+
+
+def _settings(path: str | Path, changes: Iterable[str], verb: str) -> dict[str, Any]:
+    """The settings of a command. Raises ConfigError for those of another one, and names it."""
+    path = _find(Path(path))
+    content = _read(path, ())
+    other = verb_of(content)
+    if other is not None and other != verb:
+        raise ConfigError(f"Expected settings of `{verb}` in `{path}`, got {OTHERS[other].format(path=path)}")
+    apply_changes(content, changes)
+    return content
+
+
+OTHERS = {
+    "evaluate": "those of a pair. Run `ebjr-det evaluate {path}`, or predict or demo.",
+    "train": "those of a training. Run `ebjr-det train {path}`; a pair names the weights that it makes as "
+    "`checkpoint`.",
+    "specialize": "those of a specialisation. Run `ebjr-det specialize {path}`; its folder then holds "
+    "`pair.yaml`, the pair.",
+    "replay": "those of a replay, which has the outputs of two models and no models. Write a configuration "
+    "with `student` and `teacher`, and give it the replay's threshold as --threshold.",
+    "fit-router": "those of a report of fit-router. Give the router's file as --router beside the settings "
+    "of a pair.",
+}
+"""What settings are, by the command that they belong to, and what to do with them."""
+
+
+def verb_of(content: Mapping[str, Any]) -> str | None:
+    """The command whose settings these are, by the sections that only it has; None for none of them."""
+    marks = {"fit_router": "fit-router", "replay": "replay", "choose": "specialize", "student": "evaluate"}
+    marks |= {"model": "train"}
+    return next((verb for mark, verb in marks.items() if mark in content), None)
+
+
+def _find(path: Path) -> Path:
+    """The file itself, or where there is none the shipped one of that name."""
+    if os.path.exists(path):  # of a name that no file can have it says no
+        return path
+    names = {file.stem: file for file in sorted(shipped("configs").glob("*.yaml"))}
+    plain = path.parent.as_posix() in (".", "configs")
+    found = names.get(path.name.removesuffix(".yaml")) if plain else None
+    if found is None:
+        hint = did_you_mean(path.stem, names)
+        raise InvalidInput(
+            f"Expected a configuration at `{path}`, got no such file, nor one of that name among those that "
+            f"come with ebjr-det. {hint}"
+        )
+    print(f"`{path}` is not here; taking the one that comes with ebjr-det, {found}.", file=sys.stderr)
+    return found
 
 
 def _read(path: str | Path, changes: Iterable[str]) -> dict[str, Any]:

@@ -9,7 +9,9 @@ import inspect
 import os
 import platform
 import re
+import sys
 from collections.abc import Callable
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypeVar
@@ -29,10 +31,15 @@ Made = TypeVar("Made")
 
 
 def cache_folder() -> Path:
-    """`EBJR_DET_CACHE`, or `ebjr_det` in the user's cache."""
-    here = os.environ.get(FOLDER)
+    """`EBJR_DET_CACHE`, or `ebjr_det` in the user's cache. Raises InvalidInput where the user has no home."""
+    chosen = os.environ.get(FOLDER)
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(here) if here else Path(cache).expanduser() / "ebjr_det"
+    try:
+        return Path(chosen) if chosen else Path(cache).expanduser() / "ebjr_det"
+    except RuntimeError as error:  # neither HOME nor an entry of the user
+        raise InvalidInput(
+            f"Expected a folder for what runtimes keep, got no home folder. Set {FOLDER} to one."
+        ) from error
 
 
 def kept(
@@ -75,7 +82,7 @@ def digest_of(graph: nn.Module, example: Any, note: str) -> str:
     layers = {kind for module in graph.modules() for kind in type(module).__mro__}
     told = (
         note, repr(graph), str(tuple(example.shape[1:])), str(example.dtype),
-        *(f"{name} {_version(name)}" for name in MADE_WITH),
+        torch.__version__, *(f"{name} {_version(name)}" for name in MADE_WITH),
         platform.python_version(), _processor(),
         *(f"{name} {_settings(module)}" for name, module in graph.named_modules()),
         *sorted(map(_source, layers)),
@@ -96,10 +103,17 @@ def _settings(module: nn.Module) -> str:
 
 
 def _source(layer: type) -> str:
+    """Of its whole module, whose functions it may call."""
+    name = f"{layer.__module__}.{layer.__qualname__}"
+    return f"{name} {_source_of_module(layer.__module__)}"
+
+
+@cache
+def _source_of_module(name: str) -> str:
     try:
-        return f"{layer.__module__}.{layer.__qualname__} {inspect.getsource(layer)}"
-    except (OSError, TypeError):  # built in, or made on the fly
-        return f"{layer.__module__}.{layer.__qualname__}"
+        return inspect.getsource(sys.modules[name])
+    except (KeyError, OSError, TypeError):  # built in, or made on the fly
+        return ""
 
 
 def _version(name: str) -> str:

@@ -3,6 +3,7 @@
 One image a call costs a CPU no speed, and makes an image's outputs the same bits in every batch.
 """
 
+import getpass
 import os
 import shutil
 import sys
@@ -17,7 +18,7 @@ from tqdm.auto import tqdm
 
 from ebjr_det.errors import ConfigError
 from ebjr_det.files import atomic_write
-from ebjr_det.runtimes.cache import kept
+from ebjr_det.runtimes.cache import cache_folder, kept
 from ebjr_det.runtimes.eager import TorchNetwork, on_device
 from ebjr_det.runtimes.registry import of_shape
 
@@ -96,9 +97,18 @@ class _Graphs(TorchNetwork):
         return tuple(output[:count] for output in super().__call__(padded))
 
 
+def _give_inductor_a_place() -> None:
+    """Torch names its own folder after the user, whom a container need not have."""
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "inductor"))
+
+
 def _compile(whole: nn.Module, example: Any, path: Path) -> None:
     if not any(map(shutil.which, filter(None, (os.environ.get("CXX"), "g++", "clang++", "c++")))):
         raise ConfigError("Expected a C++ compiler for runtime `compile`, got none. Install g++.")
+    _give_inductor_a_place()
     tqdm.write("Compiling a network, once for this machine: about a minute ...", file=sys.stderr)
     one = _laid_out(torch.as_tensor(example)[:1])
     with torch.no_grad(), atomic_write(path) as temporary:

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ebjr_det.errors import ConfigError, EbjrError, InvalidInput, first_line
+from ebjr_det.errors import ConfigError, EbjrError, InvalidInput, first_line, install_hint
 from ebjr_det.files import atomic_write
 from ebjr_det.runtimes.registry import of_shape, quiet
 
@@ -97,7 +97,7 @@ def write_onnx(graph: "nn.Module", example: Any, path: Path) -> None:
     if missing := [package for package in WRITERS if find_spec(package) is None]:
         raise ConfigError(
             f"Expected {' and '.join(WRITERS)} to write a network as ONNX, got no {' and '.join(missing)}. "
-            "Install them: pip install 'ebjr-det[onnx]'."
+            f"Install them: {install_hint('onnx')}."
         )
     two = torch.as_tensor(example)[:1].cpu().repeat(2, *[1] * (example.ndim - 1))  # 1 would become a constant
     names: Any = getattr(graph, "outputs", ("logits",))

@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
-from ebjr_det.errors import ConfigError, EbjrError, InvalidInput, did_you_mean, first_line
+from ebjr_det.errors import ConfigError, EbjrError, InvalidInput, did_you_mean, first_line, install_hint
 
 Column: TypeAlias = Sequence[Any]
 """One output of a network: one array an image, on the host or, from a GPU, a tensor that still lies there."""
@@ -160,7 +160,7 @@ def check_runtime(name: str, device: str) -> Runtime:
     if not installed(runtime):
         raise ConfigError(
             f"Expected runtime `{name}` to be installed, got no {' and '.join(runtime.packages)}. "
-            f"Install it: pip install 'ebjr-det[{runtime.extra}]'."
+            f"Install it: {install_hint(runtime.extra)}."
         )
     if device.split(":")[0] not in runtime.devices:
         raise ConfigError(

@@ -102,7 +102,7 @@ def test_one_that_is_not_installed_tells_what_to_install(monkeypatch):
     monkeypatch.setattr(registry, "find_spec", lambda name: None)
     with pytest.raises(ConfigError) as error:
         choose("onnxruntime")
-    assert "pip install 'ebjr-det[onnx]'" in one_line(error)
+    assert "pip install 'onnx>=" in one_line(error)
 
 
 def test_one_for_another_device_is_refused():

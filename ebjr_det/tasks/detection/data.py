@@ -22,6 +22,7 @@ from ebjr_det.tasks.detection.classes import UNUSED, coco_names
 from ebjr_det.tasks.detection.metric import Target
 from ebjr_det.tasks.detection.open_images import load_classes, load_open_images
 
+COCO_SPLITS = {f"{part}{year}" for year in (2014, 2017) for part in ("train", "val", "test")}
 COCO_SOURCE = "https://cocodataset.org/#download, or run `ebjr-det download coco-val2017`"
 PictureAt = Callable[[int], Image.Image]
 
@@ -142,11 +143,13 @@ def _coco(
         annotations = annotations or f"{root}/annotations/instances_{split}.json"
         images = images or f"{root}/{split}"
     path, folder = Path(annotations), Path(images)
-    found = load_annotations(existing_file(path, f"COCO annotations (from {COCO_SOURCE})"))
+    published = split in COCO_SPLITS  # a set of one's own has another source
+    found = load_annotations(
+        existing_file(path, f"COCO annotations (from {COCO_SOURCE})" if published else "annotations")
+    )
     if not folder.is_dir():
-        raise InvalidInput(
-            f"Expected a folder of pictures at `{folder}`, got none. Get it from {COCO_SOURCE}."
-        )
+        hint = f"Get it from {COCO_SOURCE}." if published else "Set `data.images`."
+        raise InvalidInput(f"Expected a folder of pictures at `{folder}`, got none. {hint}")
     return found, partial(_annotated_picture, found, folder)
 
 

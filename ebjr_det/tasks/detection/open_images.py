@@ -133,7 +133,8 @@ def _places(
     path = _first_file(Path(str(root)), names, "boxes") if annotations is None else Path(annotations)
     folder = Path(images or f"{root}/{split}")
     if not folder.is_dir():
-        raise InvalidInput(f"Expected a folder of pictures at `{folder}`, got none. Get it from {SOURCE}.")
+        hint = f"Get it from {SOURCE}." if images is None else "Set `data.images`."
+        raise InvalidInput(f"Expected a folder of pictures at `{folder}`, got none. {hint}")
     return path, folder
 
 
