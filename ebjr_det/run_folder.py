@@ -107,8 +107,6 @@ def clear_replay_folder(out: Path) -> None:
     """A replay replaces an earlier replay, which its inputs can make again, and nothing else."""
     check_replay_folder(out)
     writable_folder(out)
-    for figure in [*out.glob("*_by_*.png"), *out.glob("*_by_*.svg")]:
-        figure.unlink()
     for name in (SUMMARY, ANALYSIS):
         (out / name).unlink(missing_ok=True)
 

@@ -43,6 +43,7 @@ def write_report(report: Report, run_dir: Path, out: Path) -> dict[str, Any]:
         the summary, the JSON object of the command line.
     """
     summary = report.to_dict() | {"run_dir": str(run_dir)}
+    _clear_optional(out)
     origin = Origin.of(run_dir, CONFIG, ENVIRONMENT)
     write_text(out / "curve.json", to_json(_curves(report), pretty=False))
     _write_csv(out / "routes.csv", _routes(report))
@@ -53,6 +54,13 @@ def write_report(report: Report, run_dir: Path, out: Path) -> dict[str, Any]:
     write_text(out / PAGE, draw_page(report, figures, run_dir, origin))
     write_text(out / SUMMARY, to_json(summary))
     return summary
+
+
+def _clear_optional(out: Path) -> None:
+    """Files that not every report has: one of an earlier report would be taken for this one's."""
+    for pattern in ("per_class.csv", *(f"*_by_{kind}.*" for kind in ("macs", "latency_ms", "deferral_rate"))):
+        for file in out.glob(pattern):
+            file.unlink()
 
 
 def _curves(report: Report) -> dict[str, Any]:

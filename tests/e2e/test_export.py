@@ -592,6 +592,30 @@ def test_thresholds_and_settings_that_cannot_be_exported(options, told, refused,
     assert not (tmp_path / "out").exists()
 
 
+def test_category_ids_of_any_length_are_exported_exactly(scene_pictures, command, tmp_path):
+    ids = sorted([0, -(10**15), 10**15, 2**53 + 1, 2**63 - 1, 2**63, 2**64 + 1, 10**30, 10**100, 7])
+    truth = {
+        "images": [{"id": 10**18, "file_name": "0.png", "width": 256, "height": 256}],
+        "categories": [{"id": own, "name": str(at)} for at, own in enumerate(ids)],
+        "annotations": [],
+    }
+    (tmp_path / "truth.json").write_text(json.dumps(truth))
+    where = {
+        "dataset": "coco",
+        "split": "null",
+        "annotations": tmp_path / "truth.json",
+        "images": scene_pictures,
+    }
+    data = [f"--set=data.{key}={value}" for key, value in where.items()]
+    assert command("export", QUICKSTART, *data, "--threshold=-0.6", "--out", tmp_path / "out") == 0
+    assert list(load_exported(tmp_path / "out").build()[0].categories) == ids
+    for source, options in ((tmp_path / "out", []), (QUICKSTART, [*data, "--threshold=-0.6"])):
+        assert command("predict", source, scene_pictures, *options, "--out", tmp_path / "told") == 0
+        found = {entry["category_id"] for entry in read(tmp_path / "told", "predictions.json")}
+        assert found <= set(ids)
+        assert len(found) > 5
+
+
 def test_a_place_that_is_no_folder_for_an_export_is_refused(refused, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     assert "other files" in refused("export", DIGITS, "--threshold=-0.9", "--out", tmp_path)

@@ -4,6 +4,7 @@ A `DetectionSet` names its images, knows their objects and loads one picture at 
 networks.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -22,7 +23,7 @@ from ebjr_det.tasks.detection.classes import UNUSED, coco_names
 from ebjr_det.tasks.detection.metric import Target
 from ebjr_det.tasks.detection.open_images import load_classes, load_open_images
 
-COCO_SPLITS = {f"{part}{year}" for year in (2014, 2017) for part in ("train", "val", "test")}
+COCO_SPLIT = re.compile(r"(train|val|test|unlabeled)20\d\d")
 COCO_SOURCE = "https://cocodataset.org/#download, or run `ebjr-det download coco-val2017`"
 PictureAt = Callable[[int], Image.Image]
 
@@ -143,7 +144,7 @@ def _coco(
         annotations = annotations or f"{root}/annotations/instances_{split}.json"
         images = images or f"{root}/{split}"
     path, folder = Path(annotations), Path(images)
-    published = split in COCO_SPLITS  # a set of one's own has another source
+    published = COCO_SPLIT.fullmatch(split or "")  # a set of one's own has another source
     found = load_annotations(
         existing_file(path, f"COCO annotations (from {COCO_SOURCE})" if published else "annotations")
     )
