@@ -48,8 +48,8 @@ def check_seed(seed: int) -> None:
 
 def first_line(error: BaseException) -> str:
     """What another library says of a file, in one line without its final stop."""
-    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return str(text).strip().splitlines()[0].rstrip(".")
+    text = str(getattr(error, "strerror", None) or error).strip() or type(error).__name__
+    return text.splitlines()[0].rstrip(".")
 
 
 def first_fault(error: Any) -> str:

@@ -244,3 +244,16 @@ def test_real_pictures_all_have_their_annotated_size(shared_data):
         for index in range(len(data)):
             opened, size = data.load(index), data.annotations.sizes[index]
             assert (opened.mode, opened.size) == ("RGB", tuple(size))
+
+
+def test_the_classes_of_a_set_of_ones_own_that_is_not_here_are_never_cocos(tmp_path):
+    with pytest.raises(InvalidInput, match=r"instances_val\.json"):
+        build_named("coco", root=str(tmp_path), split="val")
+    assert build_named("coco", root=str(tmp_path), split="val2017").class_names[:2] == ("person", "bicycle")
+
+
+@pytest.mark.parametrize(("split", "told"), [("val2017", True), ("mine", False)])
+def test_the_address_of_coco_is_told_for_its_own_splits_only(split, told, tmp_path):
+    with pytest.raises(InvalidInput) as caught:
+        build_data("coco", root=str(tmp_path), split=split)
+    assert ("cocodataset.org" in str(caught.value)) == told

@@ -115,7 +115,7 @@ class Named:
 def build_named(dataset: str, annotations: str | None = None, **where: Any) -> Named:
     """The classes of a data set, for pictures of one's own.
 
-    Of COCO's layout those of its annotations, or COCO's own where the data is not here.
+    Of COCO's layout those of its annotations, or COCO's own where a split that COCO publishes is not here.
 
     Args:
         dataset, annotations, where: as in `build_data`.
@@ -126,7 +126,8 @@ def build_named(dataset: str, annotations: str | None = None, **where: Any) -> N
         return Named(dict(enumerate(load_classes(where.get("root"), annotations).values(), start=1)))
     if dataset == "coco":
         path = Path(annotations or f"{where.get('root')}/annotations/instances_{where.get('split')}.json")
-        if annotations is None and not path.is_file():
+        published = COCO_SPLIT.fullmatch(str(where.get("split")))
+        if annotations is None and published and not path.is_file():
             return Named({key: name for key, name in coco_names().items() if name not in UNUSED})
         found = load_annotations(path)
         return Named(dict(zip(found.category_ids, found.class_names, strict=True)))
