@@ -11,7 +11,7 @@ from fractions import Fraction
 from itertools import islice
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tqdm.auto import tqdm
 
@@ -25,10 +25,11 @@ from ebjr_det.router import ABSTAINED
 from ebjr_det.tasks import room
 from ebjr_det.types import Model, Output
 
+if TYPE_CHECKING:
+    from ebjr_det.video import Footage
+
 SLOWEST, FASTEST = 0.01, 1000.0
 WARMUP = 2
-ROUNDING = Fraction(1, 10**6)
-"""Of a frame, by which seconds times frames a second may miss a whole number."""
 
 
 def demo(
@@ -57,9 +58,9 @@ def demo(
         threshold, rate: as in `predict`.
         least_score: of the boxes that are drawn.
         side_by_side: show the teacher's answer to every frame beside the pair's, and so time it on all.
-        fps: frames a second of the result, by default the source's own, 10 of pictures. Frames of a camera
-            keep their times without it.
-        seconds, limit: end after so many seconds or frames.
+        fps: film all frames at so many a second. Without it every frame is seen when it is in the source,
+            whose turns may vary, and pictures for a tenth of a second each.
+        seconds, limit: end after so many seconds of the source, or frames.
 
     Raises:
         ConfigError: no threshold, or no such number of frames. InvalidInput: a source that cannot be read to
@@ -76,14 +77,13 @@ def demo(
     assert speed is not None
     live = build_live(config, scoring, chosen, lambda: [first])
     scene = _Scene(config, live, least_score, side_by_side, first)
-    ends = _Ends(seconds, limit, speed)
-    _shoot(scene, taken, film, speed, ends, own_times=fps is None)
+    _shoot(scene, taken, film, speed, _Ends(seconds, limit), own_times=fps is None)
     tally, standing = scene.tally, scene.standing(None)
     return {
         "frames": tally.frames,
         "unreadable": len(taken.left_out),
         "seconds": tally.seconds,
-        "fps": float(speed),
+        "fps": tally.frames / tally.seconds,
         "size": list(scene.board.size),
         "deferred": tally.deferred,
         "abstained": tally.abstained,
@@ -111,14 +111,20 @@ class _Ends:
 
     seconds: float | None
     limit: int | None
-    fps: Fraction
 
-    def frames(self, live: bool) -> int | None:
-        """The number of frames to stop at; a camera's are counted by `limit` alone."""
-        counts = [] if self.limit is None else [self.limit]
-        if self.seconds is not None and not live:
-            counts.append(max(1, math.ceil(Fraction(self.seconds) * self.fps - ROUNDING)))
-        return min(*counts, sys.maxsize) if counts else None
+    @property
+    def second(self) -> Fraction | None:
+        """Exactly the number that was typed."""
+        return None if self.seconds is None else Fraction(repr(self.seconds))
+
+    def frames(self, footage: "Footage") -> int | None:
+        """How many there will be, None where nobody knows."""
+        counts = [self.limit, footage.count]
+        if self.second is not None and footage.steady and footage.fps is not None:
+            counts.append(math.ceil(self.second * footage.fps))
+        elif self.second is not None and not footage.live:
+            return None
+        return min((number for number in counts if number is not None), default=None)
 
 
 def _shoot(
@@ -127,18 +133,21 @@ def _shoot(
     """All frames into the film; Ctrl-C ends a camera's film as if it had been asked for."""
     from ebjr_det.video import write_video
 
-    with source.open() as footage, write_video(out, scene.board.size, fps) as film:
-        most = ends.frames(footage.live)
-        total = min((count for count in (most, footage.count) if count is not None), default=None)
+    with source.open(fps) as footage, write_video(out, scene.board.size, fps) as film:
+        total = ends.frames(footage)
+        most = None if ends.limit is None else min(ends.limit, sys.maxsize)
         with (
             _interruptible(footage.live) as interrupted,
             tqdm(total=total, unit="frame", desc="filming") as bar,
         ):
-            for at, picture in islice(footage.frames, most):
-                if footage.live and at is not None and ends.seconds is not None and at > ends.seconds:
+            for start, end, picture in islice(footage.frames, most):
+                if ends.second is not None and start >= ends.second:
                     break
-                film.add(scene.compose(picture, total), at if own_times else None)
-                scene.tally.seconds = float((film.last + 1) / fps)
+                if ends.second is not None and end is not None:
+                    end = min(end, ends.second)
+                times = (start, end) if own_times else ()
+                film.add(scene.compose(picture, total), *times)
+                scene.tally.seconds = film.seconds
                 bar.set_postfix_str(scene.tally.in_words, refresh=False)
                 bar.update()
                 if interrupted.is_set():

@@ -1,6 +1,7 @@
 """What is filmed, by its name: a video, pictures or a camera; and whether a film may go where it shall."""
 
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from ebjr_det.files import writable_folder
 from ebjr_det.pictures import SUFFIXES, find_pictures, open_picture
 
 if TYPE_CHECKING:
-    from ebjr_det.video import Footage
+    from ebjr_det.video import Footage, Shot
 
 PICTURES_FPS = Fraction(10)
 
@@ -40,16 +41,21 @@ class Source:
             return cls(name)
         if name and path.is_file() and path.suffix.lower() not in SUFFIXES:
             return cls(name, (path,), video=True)
+        if "://" in name:
+            raise InvalidInput(
+                f"Expected a video, pictures or a camera on this machine, got the address `{name}`. Save "
+                "what is there as a file first."
+            )
         if not (path.exists() or any(sign in name for sign in "*?[")):
             raise InvalidInput(
                 f"Expected a video, a folder or pattern of pictures, or a camera such as `camera:0`, got "
                 f"`{name}`, which is not there."
             )
-        return cls(name, tuple(find_pictures([name])))
+        return cls(name, tuple(sorted(find_pictures([name]), key=_in_sequence)))
 
     @contextmanager
-    def open(self) -> Iterator["Footage"]:
-        """Its frames from the start."""
+    def open(self, fps: Fraction = PICTURES_FPS) -> Iterator["Footage"]:
+        """Its frames from the start; of pictures so many a second."""
         from ebjr_det.video import Footage, open_camera, open_video
 
         if not self.files:
@@ -59,14 +65,17 @@ class Source:
             with open_video(self.files[0]) as footage:
                 yield footage
         else:
-            yield Footage(self._pictures(), PICTURES_FPS, len(self.files))
+            yield Footage(self._pictures(fps), fps, len(self.files), steady=True)
 
     def look(self) -> tuple[Any, Fraction | None]:
         """The first frame and the frame rate."""
         with self.open() as footage:
-            return next(footage.frames)[1], footage.fps
+            return next(footage.frames).picture, footage.fps
 
-    def _pictures(self) -> Iterator[tuple[None, Any]]:
+    def _pictures(self, fps: Fraction) -> Iterator["Shot"]:
+        from ebjr_det.video import Shot
+
+        shown = 0
         for path in self.files:
             try:
                 picture = open_picture(path)
@@ -75,9 +84,16 @@ class Source:
                     self.left_out.add(path)
                     tqdm.write(f"Left out: {error}", file=sys.stderr)
                 continue
-            yield None, picture
+            yield Shot(shown / fps, (shown + 1) / fps, picture)
+            shown += 1
         if len(self.left_out) == len(self.files):
             raise InvalidInput(f"Expected a picture that can be decoded, got none among {len(self.files)}.")
+
+
+def _in_sequence(path: Path) -> list[tuple[str, int]]:
+    """Pictures in the order of the numbers in their names: 2.png before 10.png."""
+    parts = re.split(r"(\d+)", str(path))
+    return [(word, int(number or 0)) for word, number in zip(parts[::2], [*parts[1::2], "0"], strict=True)]
 
 
 def place_of(out: Path, source: Source) -> Path:

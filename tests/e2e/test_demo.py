@@ -153,6 +153,75 @@ def test_every_frame_of_a_video_in_its_order_and_at_its_rate(film, clip):
     np.testing.assert_allclose(middles, LEVELS, atol=4)
 
 
+VARYING = [*range(0, 1000, 100), *range(5000, 6000, 100)]
+"""Milliseconds at which a clip's frames are seen: its second half begins at 5 s."""
+
+
+def write_varying(path: Path) -> Path:
+    """Dark before 5 s, bright from then on; B-frames cross the gap."""
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 1000)
+        for time in VARYING:
+            pixels = np.full((48, 64, 3), 40 if time < 5000 else 200, np.uint8)
+            each = av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(format="yuv420p")
+            each.pts, each.time_base = time, Fraction(1, 1000)
+            container.mux(stream.encode(each))
+        container.mux(stream.encode())
+    return path
+
+
+def bright(frame: np.ndarray) -> bool:
+    height, width, _ = frame.shape
+    return bool(frame[height // 3 :, width // 4 - 5 :][:40, :10].mean() > 120)
+
+
+@pytest.mark.parametrize("beside", [[], ["--side-by-side"]])
+@pytest.mark.parametrize("name", ["a.mkv", "a.mp4"])
+def test_what_happens_at_a_second_of_the_source_happens_then_in_the_film(name, beside, film, tmp_path):
+    made = film(write_varying(tmp_path / name), NONE, *beside)
+    np.testing.assert_allclose(made.times, np.array(VARYING) / 1000, atol=1e-4)
+    assert [bright(frame) for frame in made.frames] == [time >= 5000 for time in VARYING]
+    assert made.said["seconds"] == pytest.approx(6, abs=1e-4)
+    assert made.said["fps"] == pytest.approx(20 / 6, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("options", "count", "length"),
+    [
+        (["--seconds", 0.5], 5, 0.5),
+        (["--seconds", 3], 10, 3),
+        (["--seconds", 5.05], 11, 5.05),
+        (["--seconds", 9], 20, 6),
+        (["--limit", 10], 10, 5),
+        (["--limit", 12], 12, 5.2),
+        (["--seconds", 3, "--fps", 20], 10, 0.5),
+    ],
+)
+@pytest.mark.parametrize("name", ["a.mkv", "a.mp4"])
+def test_seconds_are_those_of_the_source(name, options, count, length, film, tmp_path):
+    made = film(write_varying(tmp_path / name), NONE, *options)
+    assert made.said["frames"] == len(made.frames) == count
+    assert made.said["seconds"] == pytest.approx(length, abs=1e-4)
+
+
+def test_a_film_and_its_source_may_have_any_name(film, tmp_path, monkeypatch, command):
+    monkeypatch.chdir(tmp_path)
+    write_clip(tmp_path / "2024-03-01T12:30:00.mp4")
+    assert command("demo", DIGITS, "2024-03-01T12:30:00.mp4", "--out", "film 12:31.mp4", NONE) == 0
+    assert len(read(tmp_path / "film 12:31.mp4", {}).frames) == len(LEVELS)
+
+
+def test_pictures_come_in_the_order_of_their_numbers(film, tmp_path):
+    folder = tmp_path / "sequence"
+    folder.mkdir()
+    for index in (1, 2, 3, 9, 10, 11, 100):
+        level = 40 if index < 10 else 200
+        Image.new("RGB", (64, 48), (level,) * 3).save(folder / f"shot{index}.png")
+    assert [bright(frame) for frame in film(folder, NONE).frames] == [False] * 4 + [True] * 3
+
+
 @pytest.mark.parametrize("source", ["clip", "pictures"])
 def test_another_rate_keeps_all_frames(source, film, request):
     made = film(request.getfixturevalue(source), NONE, "--fps", 12.5)
@@ -307,7 +376,7 @@ def test_a_camera_is_filmed_until_told(options, times, film, camera):
 
 @pytest.fixture
 def interrupted(monkeypatch, clip):
-    """Ctrl-C at the time of the fourth frame; its handler must be back at the end.
+    """Ctrl-C after the third frame; its handler must be back at the end.
 
     A shell makes its background jobs deaf to it, so Python's own handler is set first.
     """
@@ -316,9 +385,9 @@ def interrupted(monkeypatch, clip):
 
     def adding(self: VideoWriter, *args: Any) -> None:
         add(self, *args)
-        if self.last == 3:
+        if self.frames == 3:
             signal.raise_signal(signal.SIGINT)
-        assert self.last < 10, "Ctrl-C went unheard"
+        assert self.frames < 10, "Ctrl-C went unheard"
 
     monkeypatch.setattr(VideoWriter, "add", adding)
     yield
@@ -358,6 +427,7 @@ MISTAKES: dict[str, tuple[str, list[str], str]] = {  # source, options, what the
     "size that changes": ("resized.h264", [NONE], f"64 x 48, got 32 x 48 at frame {LATE + 1}."),
     "folder without pictures": ("bare", [NONE], "a file, a folder or a pattern, got none"),
     "pattern of nothing": ("*.webp", [NONE], "a file, a folder or a pattern, got none"),
+    "address": ("rtsp://camera/live?x=1", [NONE], "the address `rtsp://camera/live?x=1`. Save what is there"),
     "unknown camera": ("camera:97", [NONE], "Expected a camera at `camera:97`"),
     "unknown device": ("/dev/video97", [NONE], "Expected a camera at `/dev/video97`"),
     "fps 0": ("clip.mp4", [NONE, "--fps=0"], "`fps` to be between 0.01 and 1000, got 0."),
@@ -435,7 +505,7 @@ def test_a_mistake_is_one_line_and_no_film(source, options, says, before, comman
     out = tmp_path / "film.mp4"
     if before is not None:
         out.write_bytes(before)
-    there = source if not source or source.startswith(("camera:", "/dev/")) else sources / source
+    there = source if not source or source.startswith(("camera:", "/dev/", "rtsp:")) else sources / source
     kept = content(sources)
     assert command("demo", DIGITS, there, "--out", out, *options) == 2
     assert says in complaint(capfd.readouterr())
