@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ebjr_det.errors import InvalidInput, first_line
+from ebjr_det.lettering import drawable, letters, shortened
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -80,13 +81,11 @@ def open_picture(path: Path, size: tuple[int, int] = (0, 0)) -> "Image.Image":
 
 def with_strip(picture: "Image.Image", text: str, color: str) -> "Image.Image":
     """The picture under a strip of `color` with white text, which is shortened to fit."""
-    from PIL import Image, ImageDraw, ImageFont
+    from PIL import Image, ImageDraw
 
-    letters = max(11, round(picture.width / 45))
-    font = ImageFont.load_default(letters)
-    while text and font.getlength(text) > picture.width - 2 * PADDING:
-        text = text[:-2].rstrip() + "\u2026" if len(text) > 2 else ""
-    height = letters + 2 * PADDING
+    size = max(11, round(picture.width / 45))
+    font, height = letters(size), size + 2 * PADDING
+    text = shortened(drawable(text), font, picture.width - 2 * PADDING)
     whole = Image.new("RGB", (picture.width, picture.height + height), color)
     whole.paste(picture, (0, height))
     ImageDraw.Draw(whole).text((PADDING, height / 2), text, "white", font, anchor="lm")

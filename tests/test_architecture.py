@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "ebjr_det"
 
 # Floor of every room, lowest first. A module may import from lower floors, and inside its own room.
 FLOORS = [
-    {"errors", "files", "types", "columns", "plain_yaml", "compiling", "parts", "popular"},
+    {"errors", "files", "types", "columns", "plain_yaml", "compiling", "lettering", "parts", "popular"},
     {
         "scores",
         "router",
@@ -67,6 +67,7 @@ SIDEWAYS = {
     "calibration": {"tradeoff"},  # a target is met by a point of a curve
 }
 TASK_MAY_IMPORT = {"errors", "files", "types", "scores", "checkpoints", "records", "foreign", "pictures"}
+TASK_MAY_IMPORT |= {"lettering"}  # labels of boxes
 TASK_MAY_IMPORT |= {"routing", "compiling"}  # a fitted router is plain numbers
 TASK_MAY_IMPORT |= {"training", "popular", "parts", "runtimes"}
 CORE = [

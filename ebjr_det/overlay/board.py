@@ -6,19 +6,9 @@ from typing import Any
 
 from PIL import Image, ImageDraw
 
+from ebjr_det.lettering import letters, shortened
 from ebjr_det.overlay.chart import Moment, StripChart
-from ebjr_det.overlay.ink import (
-    EMPTY,
-    GREY,
-    INK,
-    PAPER,
-    RULE,
-    STUDENT,
-    TEACHER,
-    letters,
-    shortened,
-    significant,
-)
+from ebjr_det.overlay.ink import EMPTY, GREY, INK, PAPER, RULE, STUDENT, TEACHER, significant
 
 BOXES = {1: (1280, 720), 2: (944, 640)}
 """Width and height that a picture fits into, by the number of pictures side by side."""

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageColor, ImageDraw
 
-from ebjr_det.overlay.ink import GREY, INK, PAPER, RULE, STUDENT, TEACHER, letters, number
+from ebjr_det.lettering import letters
+from ebjr_det.overlay.ink import GREY, INK, PAPER, RULE, STUDENT, TEACHER, number
 from ebjr_det.types import FloatArray
 
 FINER = 3  # marks are drawn so many times larger and made smaller, which smooths their edges

@@ -1,34 +1,8 @@
-"""Colours, letters and numbers of the overlay. Colours are Okabe and Ito's, as in every figure here."""
-
-from functools import cache
-from importlib.util import find_spec
-from pathlib import Path
-from typing import Any
-
-from PIL import ImageFont
+"""Colours and numbers of the overlay. Colours are Okabe and Ito's, as in every figure here."""
 
 STUDENT, TEACHER = "#0072B2", "#D55E00"
 INK, GREY, RULE, PAPER, EMPTY = "#222222", "#6b6b6b", "#dddddd", "#ffffff", "#ececec"
 UNKNOWN = "\u2013"
-
-
-@cache
-def letters(size: int, bold: bool = False) -> Any:
-    """DejaVu Sans, which comes with matplotlib; its digits are all of one width."""
-    found = find_spec("matplotlib")
-    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
-    if found is not None and found.origin is not None:
-        path = Path(found.origin).parent / "mpl-data" / "fonts" / "ttf" / name
-        if path.is_file():
-            return ImageFont.truetype(str(path), size)
-    return ImageFont.load_default(size)
-
-
-def shortened(text: str, font: Any, width: float) -> str:
-    """The text, cut to a width in pixels."""
-    while text and font.getlength(text) > width:
-        text = text[:-2].rstrip() + "\u2026" if len(text) > 2 else ""
-    return text
 
 
 def number(value: float, digits: int) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 from PIL import Image
 
 from ebjr_det.tasks.detection.data import Named
-from ebjr_det.tasks.detection.draw import COLORS, draw_boxes
+from ebjr_det.tasks.detection.draw import COLORS, draw_boxes, label
 from ebjr_det.tasks.detection.results import entries
 from ebjr_det.types import Detections
 
@@ -22,8 +22,9 @@ def annotate(
     shown = answer.scores >= least_score
     names = list(named.categories.values())
     labels = answer.labels[shown].tolist()
-    texts = [f"{names[label]} {score:.2f}" for label, score in zip(labels, answer.scores[shown], strict=True)]
-    colors = [COLORS[label % len(COLORS)] for label in labels]
+    scores = answer.scores[shown].tolist()
+    texts = [label(names[place], score) for place, score in zip(labels, scores, strict=True)]
+    colors = [COLORS[place % len(COLORS)] for place in labels]
     return draw_boxes(picture, answer.boxes[shown], texts, colors, side=side)
 
 

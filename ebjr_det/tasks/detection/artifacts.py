@@ -16,8 +16,9 @@ from PIL import Image
 from ebjr_det.errors import InvalidInput
 from ebjr_det.files import atomic_write, writable_folder, write_text
 from ebjr_det.pictures import with_strip
+from ebjr_det.tasks.detection.annotations import Truth
 from ebjr_det.tasks.detection.data import DetectionSet
-from ebjr_det.tasks.detection.draw import draw_boxes
+from ebjr_det.tasks.detection.draw import draw_boxes, label
 from ebjr_det.tasks.detection.metric import AveragePrecision
 from ebjr_det.tasks.detection.results import detections_of, write_annotations, write_results
 from ebjr_det.types import FloatArray, Matches, PairedRun, RouterDecision
@@ -26,7 +27,12 @@ GALLERY = "gallery"
 EACH = 4  # pictures of a group
 PANEL, GAP = 440, 8  # pixels
 SHOWN, FEWEST = 0.3, 3  # boxes from this score on are drawn, and at least so many
-RIGHT, WRONG, OBJECT = "#0072B2", "#D55E00", "#3B7A57"
+RIGHT, WRONG, CROWD, OBJECT = "#0072B2", "#D55E00", "#777777", "#3B7A57"
+LEGEND = (
+    "Blue boxes match an annotated object at an IoU of 0.5, orange ones none, grey ones a crowd. An error is "
+    "an orange box, or an object that no drawn box matches. AP can rise or fall against what is seen: it "
+    "ranks the boxes of all pictures together by their scores, the faint ones too."
+)
 
 
 def write_results_of(folder: Path, data: DetectionSet, run: PairedRun, defer: NDArray[np.bool_]) -> None:
@@ -59,6 +65,7 @@ def write_gallery(folder: Path, data: DetectionSet, run: PairedRun, decision: Ro
     shutil.rmtree(folder / GALLERY, ignore_errors=True)
     writable_folder(folder / GALLERY)
     reward = AveragePrecision().mixtures(run.student, run.teacher).reward()
+    show = _Show(folder, data, run, decision, _tally(run.student), _tally(run.teacher), reward)
     groups = [
         {
             "title": group.title,
@@ -66,82 +73,127 @@ def write_gallery(folder: Path, data: DetectionSet, run: PairedRun, decision: Ro
             "pictures": [
                 entry
                 for number, image in enumerate(group.images, start=1)
-                if (
-                    entry := _write_strip(
-                        folder, f"{group.name}-{number}", data, run, decision, int(image), reward
-                    )
-                )
+                if (entry := show.write_strip(f"{group.name}-{number}", int(image)))
             ],
         }
-        for group in _groups(reward, decision)
+        for group in show.groups()
     ]
-    legend = "Blue boxes match an annotated object at an IoU of 0.5, orange ones none."
-    write_text(folder / "gallery.json", json.dumps({"legend": legend, "groups": groups}, indent=1))
+    write_text(folder / "gallery.json", json.dumps({"legend": LEGEND, "groups": groups}, indent=1))
 
 
-def _groups(reward: FloatArray, decision: RouterDecision) -> list[Group]:
-    best, worst = np.argsort(-reward, kind="stable"), np.argsort(reward, kind="stable")
-    doubt = np.argsort(-decision.scores, kind="stable")
-    return [
-        Group("gained", "Gained most", "The teacher raises AP most here.", best[reward[best] > 0][:EACH]),
-        Group("lost", "Lost most", "The teacher lowers AP most here.", worst[reward[worst] < 0][:EACH]),
-        Group("hardest", "Hardest", "The student doubts most here.", doubt[:EACH]),
-    ]  # fmt: skip
+class Tally(NamedTuple):
+    """What the drawn boxes of each image are [images each]."""
+
+    drawn: NDArray[np.intp]
+    right: NDArray[np.intp]
+    wrong: NDArray[np.intp]
+    missed: NDArray[np.intp]
+
+    @property
+    def errors(self) -> NDArray[np.intp]:
+        """Drawn boxes that match nothing, and objects that none matches."""
+        return self.wrong + self.missed
 
 
-def _write_strip(
-    folder: Path,
-    name: str,
-    data: DetectionSet,
-    run: PairedRun,
-    decision: RouterDecision,
-    image: int,
-    reward: FloatArray,
-) -> dict[str, Any] | None:
-    place = data.image_ids.index(run.image_ids[image])
-    try:
-        picture = data.load(place)
-    except InvalidInput:  # it was there during the run
-        return None
-    truth, names = data.annotations.truths[place], data.annotations.class_names
-    corners = np.concatenate([truth.boxes[:, :2], truth.boxes[:, :2] + truth.boxes[:, 2:]], axis=1)
-    texts = [
-        names[label] + " (crowd)" * bool(crowd)
-        for label, crowd in zip(truth.labels, truth.crowd, strict=True)
-    ]
-    panels = [
-        with_strip(
-            draw_boxes(picture, corners, texts, [OBJECT] * len(texts), side=PANEL),
-            f"{len(texts)} annotated",
-            OBJECT,
-        ),
-        _panel(picture, run.student, image, names, "student"),
-        _panel(picture, run.teacher, image, names, "teacher"),
-    ]
+def _tally(matches: Matches) -> Tally:
+    images = len(matches["counts"])
+    owners = np.repeat(np.arange(images), matches["counts"])
+    order = np.lexsort((-matches["score"], owners))
+    places = np.arange(len(owners)) - np.searchsorted(owners, owners)
+    drawn = order[(matches["score"][order] >= SHOWN) | (places < FEWEST)]
+    matched, ignored = ((matches[key][drawn] & np.uint64(1)).astype(bool) for key in ("matched", "ignored"))
+    of_all, right, wrong = (
+        np.bincount(owners[drawn][chosen], minlength=images)
+        for chosen in (slice(None), matched & ~ignored, ~matched & ~ignored)
+    )
+    objects = matches["truths"][:, :, 0].sum(axis=1).astype(np.intp)
+    return Tally(of_all, right, wrong, objects - right)
+
+
+class _Show(NamedTuple):
+    """All that a gallery's strips are made of."""
+
+    folder: Path
+    data: DetectionSet
+    run: PairedRun
+    decision: RouterDecision
+    student: Tally
+    teacher: Tally
+    reward: FloatArray
+
+    def groups(self) -> list[Group]:
+        """By the errors that a person sees; images of the same gain by what they change in AP."""
+        gain = self.student.errors - self.teacher.errors
+        best, worst = np.lexsort((-self.reward, -gain)), np.lexsort((self.reward, gain))
+        doubt = np.argsort(-self.decision.scores, kind="stable")
+        return [
+            Group("gained", "Gained most", "The teacher makes fewer errors.", best[gain[best] > 0][:EACH]),
+            Group("lost", "Lost most", "The teacher makes more errors.", worst[gain[worst] < 0][:EACH]),
+            Group("hardest", "Hardest", "The student doubts most here.", doubt[:EACH]),
+        ]  # fmt: skip
+
+    def write_strip(self, name: str, image: int) -> dict[str, Any] | None:
+        """Annotated objects and both models' boxes side by side; nothing where the picture is gone."""
+        run, decision, data = self.run, self.decision, self.data
+        place = data.image_ids.index(run.image_ids[image])
+        try:
+            picture = data.load(place)
+        except InvalidInput:  # it was there during the run
+            return None
+        names = data.annotations.class_names
+        strip = _side_by_side(
+            [
+                _objects(picture, data.annotations.truths[place], names),
+                _panel(picture, run.student, image, names, "student", self.student),
+                _panel(picture, run.teacher, image, names, "teacher", self.teacher),
+            ]
+        )
+        file = f"{GALLERY}/{name}.jpg"
+        with atomic_write(self.folder / file) as temporary:
+            strip.save(temporary, "JPEG", quality=88)
+        who = "teacher" if decision.defer[image] else "student"
+        caption = (
+            f"{run.image_ids[image]}: answered by the {who}, deferral score {decision.scores[image]:.4g} "
+            f"(threshold {decision.threshold:.4g}), errors {self.student.errors[image]} by the student and "
+            f"{self.teacher.errors[image]} by the teacher, AP {1e3 * self.reward[image]:+.3f} thousandths by "
+            "the teacher"
+        )
+        size = {"width": strip.width, "height": strip.height}
+        return {"image_id": run.image_ids[image], "file": file, "caption": caption, **size}
+
+
+def _side_by_side(panels: Sequence[Image.Image]) -> Image.Image:
     strip = Image.new("RGB", (sum(p.width for p in panels) + 2 * GAP, max(p.height for p in panels)), "white")
     at = 0
     for panel in panels:
         strip.paste(panel, (at, 0))
         at += panel.width + GAP
-    file = f"{GALLERY}/{name}.jpg"
-    with atomic_write(folder / file) as temporary:
-        strip.save(temporary, "JPEG", quality=88)
-    who = "teacher" if decision.defer[image] else "student"
-    caption = (
-        f"{run.image_ids[image]}: answered by the {who}, deferral score {decision.scores[image]:.4g} "
-        f"(threshold {decision.threshold:.4g}), AP {1e3 * reward[image]:+.3f} thousandths by the teacher"
-    )
-    size = {"width": strip.width, "height": strip.height}
-    return {"image_id": run.image_ids[image], "file": file, "caption": caption, **size}
+    return strip
 
 
-def _panel(picture: Image.Image, matches: Matches, image: int, names: Sequence[str], who: str) -> Image.Image:
-    found, right = detections_of(matches, image)
-    shown = max(int((found.scores >= SHOWN).sum()), min(FEWEST, len(found)))
-    labels = zip(found.labels[:shown].tolist(), found.scores[:shown].tolist(), strict=True)
-    texts = [f"{names[label]} {score:.2f}" for label, score in labels]
-    colors = [RIGHT if matched else WRONG for matched in right[:shown]]
-    drawn = draw_boxes(picture, found.boxes[:shown], texts, colors, side=PANEL)
-    return with_strip(
-        drawn, f"{who}: {shown} of {len(found)} boxes, {int(right[:shown].sum())} right", "#444444"
-    )
+def _objects(picture: Image.Image, truth: Truth, names: Sequence[str]) -> Image.Image:
+    corners = np.concatenate([truth.boxes[:, :2], truth.boxes[:, :2] + truth.boxes[:, 2:]], axis=1)
+    texts = [
+        label(names[place]) + " (crowd)" * bool(crowd)
+        for place, crowd in zip(truth.labels, truth.crowd, strict=True)
+    ]
+    colors = [CROWD if crowd else OBJECT for crowd in truth.crowd]
+    drawn = draw_boxes(picture, corners, texts, colors, side=PANEL)
+    return with_strip(drawn, f"{len(texts)} annotated", OBJECT)
+
+
+def _panel(
+    picture: Image.Image, matches: Matches, image: int, names: Sequence[str], who: str, tally: Tally
+) -> Image.Image:
+    drawn, right, wrong, missed = (int(column[image]) for column in tally)
+    found, matched = detections_of(matches, image)
+    _, ignored = detections_of(matches | {"matched": matches["ignored"]}, image)
+    labels = zip(found.labels[:drawn].tolist(), found.scores[:drawn].tolist(), strict=True)
+    texts = [label(names[place], score) for place, score in labels]
+    colors = [
+        CROWD if crowd else RIGHT if hit else WRONG
+        for hit, crowd in zip(matched[:drawn], ignored[:drawn], strict=True)
+    ]
+    shown = draw_boxes(picture, found.boxes[:drawn], texts, colors, side=PANEL)
+    text = f"{who}: {drawn} of {len(found)} boxes, {right} right, {wrong} wrong, {missed} missed"
+    return with_strip(shown, text, "#444444")

@@ -1,0 +1,60 @@
+"""Letters drawn on pictures: one font, texts that it can draw, cut to a width."""
+
+import sys
+import unicodedata
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+ELLIPSIS = "\u2026"
+SPELLED = {ELLIPSIS: "...", "\u2264": "<=", "\u2212": "-", "\u2013": "-", "\u221e": "inf"}
+"""What stands for a sign of ours where the font lacks it."""
+WITHOUT_WIDTH = ("Cc", "Cf")
+NO_SIGN = "\uffff"
+"""No font has it, so it looks as every sign does that a font lacks."""
+
+
+@cache
+def letters(size: int, bold: bool = False) -> Any:
+    """DejaVu Sans, which comes with matplotlib; its digits are all of one width. Pillow's own without it."""
+    from PIL import ImageFont
+
+    package = find_spec("matplotlib")
+    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
+    if package is not None and package.origin is not None:
+        path = Path(package.origin).parent / "mpl-data" / "fonts" / "ttf" / name
+        if path.is_file():
+            return ImageFont.truetype(str(path), size)
+    return ImageFont.load_default(size)
+
+
+def drawable(text: str) -> str:
+    """The text in one line, without what has no width, and every sign that the font lacks by its number.
+
+    A sign that is replaced so is told once on stderr.
+    """
+    one_line = "".join(" " if sign.isspace() else sign for sign in text)
+    return "".join(_drawable(sign) for sign in one_line if unicodedata.category(sign) not in WITHOUT_WIDTH)
+
+
+@cache
+def _drawable(sign: str) -> str:
+    if unicodedata.category(sign) != "Cs" and _look(sign) != _look(NO_SIGN):
+        return sign
+    number = SPELLED.get(sign, f"U+{ord(sign):04X}")
+    name = unicodedata.name(sign, "no name")
+    sys.stderr.write(f"Drawn as `{number}`: the font of pictures lacks {sign!a} ({name.lower()}).\n")
+    return number
+
+
+def _look(sign: str) -> tuple[Any, bytes]:
+    mask = letters(16).getmask(sign)
+    return mask.size, bytes(mask)
+
+
+def shortened(text: str, font: Any, width: float) -> str:
+    """The text, cut to a width in pixels."""
+    while text and font.getlength(text) > width:
+        text = text[:-2].rstrip() + drawable(ELLIPSIS) if len(text) > 2 else ""
+    return text
