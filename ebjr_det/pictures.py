@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 PADDING = 6
+LEAST_SIDE = 480
 
 
 def find_pictures(names: Sequence[str]) -> list[Path]:
@@ -77,6 +78,15 @@ def open_picture(path: Path, size: tuple[int, int] = (0, 0)) -> "Image.Image":
             f"{picture.height}."
         )
     return picture
+
+
+def legible(picture: "Image.Image", side: int = 0) -> "Image.Image":
+    """The picture with its longer side this long; by default as it is, but enlarged to 480 for letters on it."""
+    from PIL import Image
+
+    scale = (side or max(LEAST_SIDE, *picture.size)) / max(picture.size)
+    size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
+    return picture if size == picture.size else picture.resize(size, Image.Resampling.BICUBIC)
 
 
 def with_strip(picture: "Image.Image", text: str, color: str) -> "Image.Image":

@@ -1,6 +1,7 @@
 """Labels can be read: every sign is drawn or told, none lies over another, none leaves the picture."""
 
 from itertools import combinations
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 from ebjr_det import lettering
 from ebjr_det.lettering import drawable, letters, shortened
 from ebjr_det.pictures import with_strip
+from ebjr_det.tasks.classification.answers import annotate
 from ebjr_det.tasks.detection.draw import draw_boxes, label
 
 BLUE, YELLOW = "#0072B2", "#E69F00"
@@ -107,7 +109,7 @@ CROWDED = {
 def test_no_label_lies_over_another_or_leaves_the_picture(boxes, side, drawn):
     texts = [label(f"class {at}", 0.9) for at in range(len(boxes))]
     picture = draw_boxes(grey(side, side), np.array(boxes) * side / 480, texts, [BLUE] * len(boxes))
-    assert [text for _, text, *_ in drawn] == texts
+    assert sorted(text for _, text, *_ in drawn) == sorted(texts)
     for box, *_ in drawn:
         assert box[0] >= 0
         assert box[1] >= 0
@@ -135,3 +137,13 @@ def test_pictures_of_any_shape_can_be_labelled(size, drawn):
     picture = draw_boxes(grey(*size), np.array([[0.0, 0, *size]]), ["an animal: 0.90"], [BLUE])
     assert max(picture.size) == max(480, *size)
     assert all(box[2] <= picture.width for box, text, *_ in drawn if text)
+
+
+@pytest.mark.parametrize("side", [8, 32, 128, 4000])
+def test_a_class_can_be_read_however_small_its_picture_is(side, drawn):
+    answer = np.array([0.0, 9.0, 0.0])
+    picture = annotate(grey(side, side // 2), answer, SimpleNamespace(num_classes=3), 0.3)
+    ((box, text, *_),) = drawn
+    assert text == "class 1: 1.000"
+    assert picture.width == max(480, side)
+    assert box[3] - box[1] >= 8

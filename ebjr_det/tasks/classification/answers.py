@@ -5,10 +5,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from scipy.special import softmax
 
-from ebjr_det.pictures import with_strip
+from ebjr_det.pictures import legible, with_strip
 from ebjr_det.popular import OTHER
 from ebjr_det.tasks.classification.data import ImageSet
 
@@ -21,15 +20,11 @@ def annotate(
     """The picture under the predicted class, or "other", and its probability.
 
     Args:
-        side: of the picture's longer side in pixels; by default as it is.
+        side: of the picture's longer side in pixels; by default that of the picture, at least 480.
     """
-    scale = side / max(picture.size)
-    if scale not in (0, 1):
-        size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
-        picture = picture.resize(size, Image.Resampling.BICUBIC)
     best, probability = _best(answer)
     name = OTHER if best == named.num_classes else f"class {best}"
-    return with_strip(picture, f"{name}: {probability:.3f}", COLOR)
+    return with_strip(legible(picture, side), f"{name}: {probability:.3f}", COLOR)
 
 
 def to_entries(answer: NDArray[Any], image_id: int, named: ImageSet) -> Iterator[dict[str, Any]]:

@@ -6,11 +6,11 @@ from typing import Any
 from PIL import Image, ImageColor, ImageDraw
 
 from ebjr_det.lettering import ELLIPSIS, drawable, letters, shortened
+from ebjr_det.pictures import legible
 from ebjr_det.types import FloatArray
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#B2182B", "#5E3C99")
 """Okabe and Ito's and two dark ones; classes take them in turn."""
-LEAST_SIDE = 480  # smaller pictures are enlarged, so that labels can be read
 LONGEST_NAME = 24
 BRIGHT = 140  # of 255, from which on black is read better than white
 
@@ -39,9 +39,9 @@ def draw_boxes(
         texts, colors: one a box; an empty text has no label.
         side: of the result's longer side in pixels; by default that of the picture, at least 480.
     """
-    scale = (side or max(LEAST_SIDE, *picture.size)) / max(picture.size)
-    size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
-    drawn = picture.resize(size, Image.Resampling.BICUBIC) if size != picture.size else picture.copy()
+    drawn = legible(picture, side)
+    drawn = picture.copy() if drawn is picture else drawn
+    size, scale = drawn.size, max(drawn.size) / max(picture.size)
     pen: Any = ImageDraw.Draw(drawn)
     font = letters(max(10, round(max(size) / 50)))
     width = max(2, round(max(size) / 300))
