@@ -81,7 +81,7 @@ def open_picture(path: Path, size: tuple[int, int] = (0, 0)) -> "Image.Image":
 
 
 def legible(picture: "Image.Image", side: int = 0) -> "Image.Image":
-    """The picture with its longer side this long; by default as it is, but enlarged to 480 for letters on it."""
+    """The picture with its longer side this long; by default as it is, or enlarged to 480 for its letters."""
     from PIL import Image
 
     scale = (side or max(LEAST_SIDE, *picture.size)) / max(picture.size)

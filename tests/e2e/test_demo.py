@@ -222,6 +222,33 @@ def test_pictures_come_in_the_order_of_their_numbers(film, tmp_path):
     assert [bright(frame) for frame in film(folder, NONE).frames] == [False] * 4 + [True] * 3
 
 
+@pytest.mark.parametrize("name", ["a.gif", "a.png", "a.apng", "a.webp"])
+def test_a_picture_that_moves_is_filmed_frame_by_frame(name, film, tmp_path):
+    levels, lengths = (40, 90, 140, 200), [100, 250, 0 if name == "a.gif" else 100, 400]
+    first, *rest = [Image.new("RGB", (64, 48), (level,) * 3) for level in levels]
+    kind = "PNG" if "png" in name else None
+    first.save(tmp_path / name, kind, save_all=True, append_images=rest, duration=lengths)
+    made = film(tmp_path / name, NONE)
+    np.testing.assert_allclose(made.times, [0, 0.1, 0.35, 0.45], atol=1e-3)
+    assert made.said["seconds"] == pytest.approx(0.85, abs=1e-3)
+    height, width, _ = made.frames[0].shape
+    middles = [frame[height // 3 :, width // 2 - 20 :][:40, :40].mean() for frame in made.frames]
+    np.testing.assert_allclose(middles, levels, atol=4)
+
+
+@pytest.mark.parametrize("share", [0.5, 0.9])
+@pytest.mark.parametrize("name", ["a.gif", "a.png"])
+def test_a_picture_that_moves_and_was_cut_is_told(name, share, command, tmp_path, capfd):
+    noise = np.random.default_rng(0).integers(0, 255, (9, 48, 64, 3), dtype=np.uint8)
+    first, *rest = map(Image.fromarray, noise)
+    path = tmp_path / name
+    first.save(path, save_all=True, append_images=rest, duration=100)
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    assert command("demo", DIGITS, path, "--out", tmp_path / "film.mp4", NONE) == 2
+    assert f"Expected a whole picture at `{path}`, got: " in complaint(capfd.readouterr())
+    assert not (tmp_path / "film.mp4").exists()
+
+
 @pytest.mark.parametrize("source", ["clip", "pictures"])
 def test_another_rate_keeps_all_frames(source, film, request):
     made = film(request.getfixturevalue(source), NONE, "--fps", 12.5)
