@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 from av.sidedata.sidedata import Type
-from av.video.reformatter import Colorspace
+from av.video.reformatter import ColorPrimaries, Colorspace, ColorTrc, VideoReformatter
 from PIL import Image
 
 from ebjr_det.errors import InvalidInput
@@ -14,6 +14,8 @@ UNSTATED = 2
 """Colour space of a frame whose file does not state one."""
 HIGH = 720
 """Lines from which players take such a frame to be in the colours of BT.709, below in those of BT.601."""
+HIGH_DYNAMIC_RANGE = {ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67}
+"""PQ and HLG, which shown as they are would be dull; their white is at 203 cd/m2, what is above is white."""
 WIDEST = 10
 """Times that a pixel can be wider than high, or higher; beyond, the file is not to be believed."""
 SLANT = 0.02
@@ -32,22 +34,33 @@ ORIENTATIONS: dict[
 }
 
 
-def displayed(frame: Any, aspect: Fraction | None, name: object) -> Image.Image:
-    """The frame as a picture.
+class Display:
+    """Decoded frames of one video as pictures; what turns colours is kept from one frame to the next.
 
     Args:
-        aspect: width over height of its pixels; None or 0 where the file does not state it.
+        aspect: width over height of the pixels; None or 0 where the file does not state it.
         name: of the video, for messages.
-
-    Raises:
-        InvalidInput: a display matrix that turns by another angle than a quarter.
     """
-    believed = aspect if aspect and 1 <= WIDEST * aspect <= WIDEST**2 else 1
-    wide = max(1, round(frame.width * believed))
-    guessed = frame.colorspace == UNSTATED and frame.height >= HIGH
-    picture: Image.Image = frame.to_image(width=wide, src_colorspace=Colorspace.ITU709 if guessed else None)
-    signs = _orientation(frame, name)
-    return picture if signs == UPRIGHT else picture.transpose(ORIENTATIONS[signs])
+
+    def __init__(self, aspect: Fraction | None, name: object) -> None:
+        self.aspect = aspect if aspect and 1 <= WIDEST * aspect <= WIDEST**2 else Fraction(1)
+        self.name, self.reformatter = name, VideoReformatter()
+
+    def show(self, frame: Any) -> Image.Image:
+        """A frame's picture. Raises InvalidInput where it is to be turned by another angle than a quarter."""
+        unstated = frame.colorspace == UNSTATED and frame.height >= HIGH
+        bright = frame.color_trc in HIGH_DYNAMIC_RANGE
+        shown: Any = self.reformatter.reformat(
+            frame,
+            width=max(1, round(frame.width * self.aspect)),
+            format="rgb24",
+            src_colorspace=Colorspace.ITU709 if unstated else None,
+            dst_color_trc=ColorTrc.BT709 if bright else None,
+            dst_color_primaries=ColorPrimaries.BT709 if bright else None,
+        )
+        picture: Image.Image = shown.to_image()
+        signs = _orientation(frame, self.name)
+        return picture if signs == UPRIGHT else picture.transpose(ORIENTATIONS[signs])
 
 
 def _orientation(frame: Any, name: object) -> tuple[int, ...]:

@@ -17,7 +17,7 @@ from PIL import Image
 from ebjr_det.errors import InvalidInput, first_line
 from ebjr_det.files import existing_file
 from ebjr_det.video.clock import Clock
-from ebjr_det.video.display import displayed
+from ebjr_det.video.display import Display
 
 FASTEST = 1000
 """Frames a second beyond which a rate is none: some files state the tick of their clock."""
@@ -156,10 +156,12 @@ def _frames_of(container: InputContainer, stream: Any, name: object, live: bool 
 
     A frame's `end` is what it is where no other frame comes: the head's, or by the frame's own duration.
     """
-    count, size, ended = 0, (0, 0), None
+    count, size = 0, (0, 0)
+    ended: Fraction | None = None
     turn = 1 / (_rate(stream) or Fraction(GUESSED_RATE))
     clock = Clock(None if live else _start(container), turn)
     stated = None if live else _stated_end(container, stream)
+    display = Display(stream.sample_aspect_ratio, name)
     try:
         for packet in container.demux(stream):
             for frame in packet.decode():
@@ -167,7 +169,7 @@ def _frames_of(container: InputContainer, stream: Any, name: object, live: bool 
                     if live:
                         continue
                     raise InvalidInput(_broken(name, count, "its data is damaged"))
-                picture = displayed(frame, stream.sample_aspect_ratio, name)
+                picture = display.show(frame)
                 size = size if count else picture.size
                 if picture.size != size:
                     raise InvalidInput(_resized(name, count, size, picture.size))
@@ -184,9 +186,7 @@ def _frames_of(container: InputContainer, stream: Any, name: object, live: bool 
         raise InvalidInput(_broken(name, count, first_line(error))) from error
     missing = 0.0 if stated is None else float(stated - (ended or 0))
     if missing > 1.5 * turn and (ended or not count):
-        raise InvalidInput(
-            _broken(name, count, f"the last {missing:.2f} of {float(stated):.2f} s are missing")
-        )
+        raise InvalidInput(_broken(name, count, f"its last {missing:.2f} s are missing"))
     if not count:
         raise InvalidInput(f"Expected a video, got `{name}`, in which there are no frames to decode.")
 

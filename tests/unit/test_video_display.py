@@ -10,7 +10,7 @@ from PIL import Image
 
 from ebjr_det.errors import InvalidInput
 from ebjr_det.video import open_video, write_video
-from ebjr_det.video.display import displayed
+from ebjr_det.video.display import Display
 
 SIZE = (96, 64)
 ONE = 1 << 16
@@ -121,8 +121,25 @@ def test_unstated_colours_are_taken_by_the_size_as_players_do(size, colours):
     frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
     frame = frame.reformat(format="yuv444p", dst_colorspace=colours)
     frame.colorspace = 2
-    found = np.asarray(displayed(frame, None, "a.mp4")).astype(int)
+    found = np.asarray(Display(None, "a.mp4").show(frame)).astype(int)
     np.testing.assert_allclose(middles(found), middles(pixels), atol=5)
+
+
+def level_of(light: float) -> int:
+    """Of a screen whose white is 203 cd/m2, as BT.2408 has it."""
+    return round(255 * min(1.0, light / 203) ** (1 / 2.4))
+
+
+@pytest.mark.parametrize("code", [30, 60, 90, 120, 180])
+def test_high_dynamic_range_has_the_light_that_its_curve_states(code):
+    """SMPTE ST 2084: cd/m2 of a code."""
+    root = (code / 255) ** (32 / 2523)
+    light = 1e4 * (max(root - 3424 / 4096, 0) / (2413 / 128 - 2392 / 128 * root)) ** (16384 / 2610)
+    frame = av.VideoFrame.from_ndarray(np.full((64, 96, 3), code, np.uint8), format="rgb24")
+    frame = frame.reformat(format="yuv420p10le", dst_colorspace=9)
+    frame.colorspace, frame.color_primaries, frame.color_trc = 9, 9, 16
+    found = np.asarray(Display(None, "a.mp4").show(frame)).astype(int)
+    np.testing.assert_allclose(found.mean((0, 1)), level_of(light), atol=6)
 
 
 def test_odd_sizes_keep_every_pixel(tmp_path):

@@ -187,7 +187,7 @@ def _panel(
 ) -> Image.Image:
     drawn, right, wrong, missed = (int(column[image]) for column in tally)
     found, matched = detections_of(matches, image)
-    _, ignored = detections_of(matches | {"matched": matches["ignored"]}, image)
+    _, ignored = detections_of({**matches, "matched": matches["ignored"]}, image)
     labels = zip(found.labels[:drawn].tolist(), found.scores[:drawn].tolist(), strict=True)
     texts = [label(names[place], score) for place, score in labels]
     colors = [
