@@ -39,6 +39,10 @@ class Target:
             raise ConfigError(f"Expected `{self.kind}` of at least 0, got {self.value}.")
         if self.kind == "deferral_rate" and self.value > 1:
             raise ConfigError(f"Expected a deferral rate in [0, 1], got {self.value}.")
+        if self.kind in ("min_quality", "max_drop") and self.value > 1:
+            raise ConfigError(
+                f"Expected `{self.kind}` in [0, 1], got {self.value}. Qualities are shares, not percent."
+            )
         if self.confidence is None:
             return
         if self.kind in BUDGETS:
@@ -149,6 +153,43 @@ def calibration_size(images: int, fraction: float) -> int:
             f"Expected a calibration fraction that leaves images on both sides, got {fraction} of {images}."
         )
     return count
+
+
+def check_reachable(
+    target: Target, fraction: float, images: int, student_macs: float, mean_over_images: bool
+) -> None:
+    """Refuse a target that no outcome of a run can meet, before it runs.
+
+    Args:
+        fraction: of the images, which calibrates.
+        mean_over_images: whether the quality is one, so that it can be certified.
+
+    Raises:
+        ConfigError: a part would be empty, or a confidence without right and wrong.
+        Infeasible: multiply-adds below those of the student alone; or a confidence that so many images do not
+            give when the pair makes no mistake at all.
+    """
+    count = calibration_size(images, fraction)
+    if target.kind == "macs" and student_macs > target.value * (1 + 1e-12):
+        raise Infeasible(
+            f"Expected a target of at least {student_macs:.6g} macs, those of the student alone, got "
+            f"{target.value:.6g}.",
+            {"macs": student_macs, "deferral_rate": 0.0},
+        )
+    if target.confidence is None:
+        return
+    if not mean_over_images:
+        raise ConfigError("Expected a quality that is a mean over images for `confidence`, got another.")
+    drop = target.kind == "max_drop"
+    allowed = target.value if drop else 1 - target.value
+    sure = (1 + target.confidence) / 2 if drop else target.confidence
+    if float(_binomial_upper(np.zeros(1), count, sure)[0]) > allowed:
+        enough = f"{int(np.ceil(np.log1p(-sure) / np.log1p(-allowed))):,}" if allowed > 0 else "no number of"
+        raise Infeasible(
+            f"Expected {enough} images to certify {target.kind} {target.value:g} with confidence "
+            f"{target.confidence:g}, got {count:,}, {fraction:g} of {images:,}. Take more images, a larger "
+            "`fraction`, or ask for less."
+        )
 
 
 def check_disjoint(calibration: PairedRun, report: PairedRun) -> None:

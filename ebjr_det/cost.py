@@ -120,11 +120,14 @@ def _pair(student: float | None, teacher: float | None, rate: Any) -> Any:
     return None if student is None or teacher is None else student + rate * teacher
 
 
-def count_macs(call: Callable[[], Any]) -> int:
+def count_macs(call: Callable[[], Any], setting: str = "macs") -> int:
     """Multiply-adds that torch's own counter sees while `call()` runs: its FLOPs, halved.
 
     Counts convolutions, matrix products and attention; element-wise work, norms and pooling are 0, as in
     the tables of most papers. `call` must run one image through a network.
+
+    Args:
+        setting: which one states them where they cannot be counted.
 
     Raises:
         InvalidInput: the counter saw no such operation (a network that torch does not run).
@@ -145,13 +148,13 @@ def count_macs(call: Callable[[], Any]) -> int:
     if not flops:
         raise InvalidInput(
             "Expected a network with convolutions or matrix products run by torch, counted none. "
-            "State its multiply-adds as `macs`."
+            f"State its multiply-adds an image as `{setting}`."
         )
     return flops // 2
 
 
-def macs_of(model: Any, image: Any, stated: float | None = None) -> float:
-    """Multiply-adds of a model an image: as stated, else counted on this image.
+def macs_of(model: Any, image: Any, stated: float | None = None, setting: str = "macs") -> float:
+    """Multiply-adds of a model an image: as stated by a setting, else counted on this image.
 
     Where a model can change its runtime its network is counted in eager torch, which the counter sees.
     """
@@ -159,8 +162,8 @@ def macs_of(model: Any, image: Any, stated: float | None = None) -> float:
         return stated
     eager = getattr(model, "eager", None)
     if eager is not None:
-        return count_macs(lambda: eager(model.batch([model.preprocess(image)])))
-    return count_macs(lambda: model([model.preprocess(image)]))
+        return count_macs(lambda: eager(model.batch([model.preprocess(image)])), setting)
+    return count_macs(lambda: model([model.preprocess(image)]), setting)
 
 
 def measure_latency(

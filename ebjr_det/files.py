@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from secrets import token_hex
-from shutil import rmtree
+from shutil import disk_usage, rmtree
 from tempfile import TemporaryDirectory
 
 from ebjr_det.errors import ConfigError, InvalidInput, first_line
@@ -130,6 +130,38 @@ def _clear_dead(folder: Path, what: str) -> None:
         process = entry.name.split("-")[1]
         if process.isdecimal() and not Path(f"/proc/{process}").exists() and Path("/proc/self").exists():
             rmtree(entry, ignore_errors=True)
+
+
+def check_writable(path: Path) -> None:
+    """Prove that a folder is there, or can be made, and can be written to; leaves nothing behind.
+
+    Raises:
+        InvalidInput: it is a file, or the system refuses.
+    """
+    try:
+        if not path.is_dir():
+            path = _nearest(path)
+        with tempfile.TemporaryFile(dir=path):
+            return
+    except (OSError, ValueError) as error:
+        raise InvalidInput(
+            f"Expected a folder that can be written to, got `{path}`: {first_line(error)}."
+        ) from error
+
+
+def check_space(path: Path, needed: int) -> None:
+    """Raises InvalidInput where the disk of a folder, there or to come, has less room than that."""
+    free = disk_usage(_nearest(path)).free
+    if free < needed:
+        raise InvalidInput(
+            f"Expected about {needed / 1e6:,.0f} MB of free disk for what goes to `{path}`, got "
+            f"{free / 1e6:,.0f} MB. Make room, or choose another --out."
+        )
+
+
+def _nearest(path: Path) -> Path:
+    """The path, or the nearest above it that is there."""
+    return next((place for place in (path, *path.parents) if place.exists()), path)
 
 
 def existing_file(path: Path, what: str) -> Path:

@@ -5,6 +5,7 @@ Knows nothing about what pictures and targets are.
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple, Protocol
 
 from tqdm.auto import tqdm
@@ -61,6 +62,32 @@ def batches_from(
             tqdm.write(f"Left out: {fault}", file=sys.stderr)
         if lot.columns:
             yield lot.columns
+
+
+def first_readable(images: Images) -> Any:
+    """The first picture that can be loaded, on which a model's numbers are counted.
+
+    Raises:
+        InvalidInput: there is none; or one cannot be loaded, where that is an error.
+    """
+    fault = None
+    for index in range(len(images)):
+        try:
+            return images.load(index)
+        except InvalidInput as error:
+            if not images.skip_unreadable:
+                raise
+            fault = fault or error
+    raise InvalidInput(f"Expected a picture that can be read, got none among {len(images)}. First: {fault}")
+
+
+def readable(images: Images, places: Sequence[int]) -> list[Any]:
+    """The pictures at some places that can be loaded; where none of them can, the first that can."""
+    loaded = []
+    for index in places:
+        with suppress(InvalidInput):
+            loaded.append(images.load(index))
+    return loaded or [first_readable(images)]
 
 
 class _Lot(NamedTuple):

@@ -18,10 +18,9 @@ from ebjr_det.environment import device_name
 from ebjr_det.errors import ConfigError
 from ebjr_det.files import checksum
 from ebjr_det.joint import Batch, JointModel, JointOutput, ScoreFunction, ScoresFunction, run_pair
-from ebjr_det.loader import batches_from
+from ebjr_det.loader import batches_from, first_readable, readable
 from ebjr_det.popular import Popular
 from ebjr_det.records import PartStore
-from ebjr_det.reporting.report import Profile
 from ebjr_det.router import decide
 from ebjr_det.routing.changed import Changed
 from ebjr_det.runtimes import EAGER, choose_runtime
@@ -53,8 +52,8 @@ class Pair:
         data = room(config.task, "data").build_data(**dict(config.data))
         config = with_checksums(config)
         student, teacher = build_models(config, data, device)
-        few = {0, len(data) // 3, 2 * len(data) // 3, len(data) - 1}
-        config = make_ready(config, (student, teacher), lambda: [*map(data.load, sorted(few))], device)
+        few = sorted({0, len(data) // 3, 2 * len(data) // 3, len(data) - 1})
+        config = make_ready(config, (student, teacher), lambda: readable(data, few), device)
         return cls(config, build_task(config.task), data, student, teacher, device)
 
     @property
@@ -91,13 +90,18 @@ class Pair:
         )
         return (Batch(*columns) for columns in stream)
 
-    def cost(self, run: PairedRun) -> CostModel:
-        """Multiply-adds of both models: as the configuration states, or counted on the run's first image."""
-        image = self.data.load(self.data.image_ids.index(run.image_ids[0]))
-        return CostModel(
-            macs_of(self.student, image, self.config.student.macs),
-            macs_of(self.teacher, image, self.config.teacher.macs),
-        )
+    def counted(self) -> tuple[CostModel, Mapping[str, Mapping[str, Any]]]:
+        """Multiply-adds of both models, as the configuration states or counted on the first image that can be
+        read, and by `student` and `teacher` the exact numbers that each tells about itself.
+
+        Raises:
+            InvalidInput: no image can be read, or a model's multiply-adds cannot be counted.
+        """
+        image, macs, facts = first_readable(self.data), {}, {}
+        for side, model in (("student", self.student), ("teacher", self.teacher)):
+            macs[side] = macs_of(model, image, getattr(self.config, side).macs, f"{side}.macs")
+            facts[side] = model.facts(image) if hasattr(model, "facts") else {}
+        return CostModel(macs["student"], macs["teacher"]), facts
 
     def write_artifacts(
         self, folder: Path, run: PairedRun, reported: PairedRun, decision: RouterDecision, score: str
@@ -170,13 +174,6 @@ class Pair:
     def _alone(self) -> dict[str, Callable[[Sequence[Any]], Any]]:
         """Each model on pictures, preprocessing and all."""
         return {"student": _on_pictures(self.student), "teacher": _on_pictures(self.teacher)}
-
-    def profile(self, side: str, times: Mapping[str, Latency], run: PairedRun) -> Profile:
-        """Name, latency and, where the model tells them, exact numbers of one model."""
-        model = getattr(self, side)
-        image = self.data.load(self.data.image_ids.index(run.image_ids[0]))
-        facts = model.facts(image) if hasattr(model, "facts") else {}
-        return Profile(model.name, times.get(side), facts)
 
 
 def _on_pictures(model: Any) -> Callable[[Sequence[Any]], Any]:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from ebjr_det.config import BaseSection, EvaluateConfig, dump_config, identity, load_config
 from ebjr_det.errors import ConfigError, EbjrError, InvalidInput, first_line
-from ebjr_det.files import existing_file, writable_folder, write_text
+from ebjr_det.files import check_writable, existing_file, writable_folder, write_text
 from ebjr_det.loader import Images
 from ebjr_det.records import PartStore, load_run, save_run
 from ebjr_det.reporting.analysis import Analysis
@@ -29,11 +29,11 @@ def open_folder(out: Path, config: EvaluateConfig, resume: bool) -> None:
     if not _begun(out, config, resume):
         path = out / CONFIG
         before, now = identity(load_config(path)), identity(config)
-        if before != now:
-            other = next(key for key in now if before[key] != now[key])
+        other = next((key for key in {**before, **now} if before.get(key) != now.get(key)), None)
+        if other is not None:
             raise ConfigError(
-                f"Expected `{other}` as in the run that `{out}` holds, {before[other]}, got {now[other]}. "
-                "Choose another --out."
+                f"Expected `{other}` as in the run that `{out}` holds, {before.get(other)}, got "
+                f"{now.get(other)}. Choose another --out."
             )
 
 
@@ -64,29 +64,42 @@ def open_training(out: Path, config: Settings, resume: bool, load: Callable[[Pat
 
 def _begun(out: Path, config: BaseSection, resume: bool) -> bool:
     """Whether the folder was empty, and now has the settings; False where it holds a run to go on with."""
+    check_folder(out, resume)
     path = writable_folder(out) / CONFIG
     if path.is_file():
-        if not resume:
-            raise ConfigError(
-                f"Expected an empty --out, got a run in `{out}`. Add --resume to go on with it."
-            )
         return False
-    if any(not entry.name.startswith(".") for entry in out.iterdir()):
-        raise ConfigError(f"Expected an empty --out, got files in `{out}`.")
     write_text(path, dump_config(config))
     return True
 
 
-def finished_run(out: Path, images: Images, start: Callable[[PartStore], PairedRun]) -> PairedRun:
+def check_folder(out: Path, resume: bool) -> None:
+    """Raises EbjrError where no run can go to a folder, or go on in it; leaves nothing behind."""
+    check_writable(out)
+    if (out / CONFIG).is_file():
+        if not resume:
+            raise ConfigError(
+                f"Expected an empty --out, got a run in `{out}`. Add --resume to go on with it."
+            )
+    elif out.is_dir() and any(not entry.name.startswith(".") for entry in out.iterdir()):
+        raise ConfigError(f"Expected an empty --out, got files in `{out}`.")
+
+
+def finished_run(out: Path, images: Images, score: str, start: Callable[[PartStore], PairedRun]) -> PairedRun:
     """The folder's run: loaded where it is complete, else gone on with by `start` and saved.
 
     Pictures that could not be read are not in it; where that is an error, all are.
 
+    Args:
+        score: the one that decides.
+
     Raises:
         InvalidInput: the folder holds a run of other images.
+        ConfigError: it holds one without that score.
     """
     parts, whole = PartStore(out / PARTS), (out / RUN).is_file()
     done = [load_run(out / RUN)] if whole else parts.load()
+    for part in done[:1]:
+        score_of(part, score)
     seen = tuple(image for part in done for image in part.image_ids)
     expected = tuple(images.image_ids) if whole else tuple(images.image_ids)[: len(seen)]
     if images.skip_unreadable:

@@ -188,6 +188,8 @@ class Task(Protocol):
 
     name: str
     quality_name: str
+    mean_over_images: bool
+    """Whether the quality is one of right and wrong, which `right` then tells."""
     table_metrics: tuple[str, ...]
     """Those of `metrics` that a table shows."""
 

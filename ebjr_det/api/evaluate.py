@@ -5,18 +5,18 @@ from dataclasses import replace
 from pathlib import Path
 from shutil import rmtree
 
-from ebjr_det.api.mixes import AskedMix
+from ebjr_det.api.preflight import check_ahead, check_settings
 from ebjr_det.api.report import Result, report
-from ebjr_det.api.routing import Scoring, at_rate, default_rate
-from ebjr_det.api.traffic import popular_of_mix, traffic
-from ebjr_det.calibration import Target, calibration_size, choose, split
-from ebjr_det.config import EvaluateConfig, RouterSection, dump_config
+from ebjr_det.api.routing import at_rate, default_rate
+from ebjr_det.api.traffic import traffic
+from ebjr_det.calibration import Target, choose, split
+from ebjr_det.config import EvaluateConfig, dump_config
 from ebjr_det.cost import CostModel, Latency
 from ebjr_det.environment import describe_environment
-from ebjr_det.reporting.analysis import Analysis, Calibration, Reference
+from ebjr_det.reporting.analysis import Analysis, Calibration, Profile, Reference
 from ebjr_det.reporting.report import ENERGY
 from ebjr_det.router import decide
-from ebjr_det.run_folder import as_begun, finished_run, open_folder, save_analysis
+from ebjr_det.run_folder import as_begun, check_folder, finished_run, open_folder, save_analysis
 from ebjr_det.tradeoff import score_of, select, sweep
 from ebjr_det.types import PairedRun, RouterDecision, Task
 
@@ -36,25 +36,16 @@ def evaluate(config: EvaluateConfig, out: str | Path, *, resume: bool = False) -
     """
     from ebjr_det.pair import Pair
 
-    scoring = Scoring.of(config.task, config.router).live()
-    router = scoring.section
-    target = _target(router)
     out = Path(out)
+    check_folder(out, resume)
+    scoring, *_ = check_settings(config)
     config = as_begun(config, out) if resume else config
-    asked = None if config.traffic is None else AskedMix(**dict(config.traffic))
-    pair = Pair.build(config.model_copy(update={"router": router}))
-    config = pair.config
-    popular = () if pair.popular is None else pair.popular.names
-    if asked is not None:
-        asked.check_classes(pair.data.class_names)
-        popular_of_mix(asked, pair.popular, pair.data.class_names)
-    scoring = scoring.of_classes(getattr(pair.data, "class_names", ()), popular).of_student(pair.student.name)
+    pair = Pair.build(config.model_copy(update={"router": scoring.section}))
+    config, router = pair.config, scoring.section
+    scoring, target, asked, cost, facts = check_ahead(pair, out)
     pair = replace(pair, student=scoring.student(pair.student))
-    if router.target is not None:
-        calibration_size(len(pair.data), router.target.fraction)
     open_folder(out, config, resume)
-    run = finished_run(out, pair.data, lambda parts: pair.run(scoring.scores, parts))
-    cost = pair.cost(run)
+    run = finished_run(out, pair.data, scoring.name, lambda parts: pair.run(scoring.scores, parts))
     unseen, use = scoring.unseen(run, pair.task)
     score = scoring.score
     times: Mapping[str, Latency] = {}
@@ -72,8 +63,8 @@ def evaluate(config: EvaluateConfig, out: str | Path, *, resume: bool = False) -
         score=scoring.name,
         formula=scoring.formula,
         threshold=decision.threshold,
-        student=pair.profile("student", times, run),
-        teacher=pair.profile("teacher", times, run),
+        student=Profile(pair.student.name, times.get("student"), facts["student"]),
+        teacher=Profile(pair.teacher.name, times.get("teacher"), facts["teacher"]),
         cost=cost.with_latency(times, by_batch),
         replicates=config.run.bootstrap,
         seed=config.run.seed,
@@ -83,7 +74,7 @@ def evaluate(config: EvaluateConfig, out: str | Path, *, resume: bool = False) -
         score_options={scoring.name: router.options} if router.options else {},
         references=tuple(Reference(**dict(section)) for section in config.references),
         class_names=tuple(getattr(pair.data, "class_names", ())),
-        popular=popular,
+        popular=() if pair.popular is None else pair.popular.names,
         router=use,
         unreadable=tuple(sorted(set(pair.data.image_ids) - set(run.image_ids))),
     )
@@ -100,11 +91,6 @@ def evaluate(config: EvaluateConfig, out: str | Path, *, resume: bool = False) -
 
 TRAFFIC = "traffic"
 """Folder of a run in which its numbers under a stated mix are."""
-
-
-def _target(router: RouterSection) -> Target | None:
-    section = router.target
-    return None if section is None else Target(section.kind, section.value, section.confidence)
 
 
 def _decide(

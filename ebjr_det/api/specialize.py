@@ -7,9 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import yaml
 
-from ebjr_det.api.mixes import AskedMix, load_histogram
-from ebjr_det.api.routing import Scoring
-from ebjr_det.api.traffic import popular_of_mix
+from ebjr_det.api.mixes import load_histogram
+from ebjr_det.api.preflight import check_ahead, check_settings
 from ebjr_det.api.train import train
 from ebjr_det.config import (
     EvaluateConfig,
@@ -25,7 +24,7 @@ from ebjr_det.plain_yaml import FlatDumper
 from ebjr_det.popular import Popular
 from ebjr_det.reporting.folder import CONFIG, SUMMARY, to_json
 from ebjr_det.run_folder import open_training
-from ebjr_det.tasks import room
+from ebjr_det.tasks import build_task, room
 from ebjr_det.types import FloatArray
 
 POPULAR, STUDENT, PAIR = "popular.yaml", "student", "pair.yaml"
@@ -92,21 +91,16 @@ def pair_of(config: SpecializeConfig, popular: Popular, trained: dict[str, Any] 
 
 def _check_pair(pair: EvaluateConfig, data: Any, popular: Popular) -> None:
     """What `evaluate` would refuse only after the training."""
-    from ebjr_det.pair import build_models
+    from ebjr_det.pair import Pair, build_models
 
-    class_names = data.class_names
-    Scoring.of(pair.task, pair.router).live().of_classes(class_names, popular.names)
-    if pair.traffic is not None:
-        asked = AskedMix(**dict(pair.traffic))
-        asked.check_classes(class_names)
-        popular_of_mix(asked, popular, class_names)
-    build_models(pair, data, "cpu")
-    judged_on = room(pair.task, "data").build_data(**dict(pair.data)).class_names
-    if judged_on != class_names:
+    check_settings(pair)
+    judged_on = room(pair.task, "data").build_data(**dict(pair.data))
+    if judged_on.class_names != data.class_names:
         raise ConfigError(
-            f"Expected `pair.data` to have the {len(class_names)} classes of `data`, got {len(judged_on)}, "
-            f"such as {', '.join(judged_on[:3])}."
+            f"Expected `pair.data` to have the {len(data.class_names)} classes of `data`, got "
+            f"{len(judged_on.class_names)}, such as {', '.join(judged_on.class_names[:3])}."
         )
+    check_ahead(Pair(pair, build_task(pair.task), judged_on, *build_models(pair, data, "cpu"), "cpu"))
 
 
 class _Chosen(NamedTuple):

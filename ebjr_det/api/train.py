@@ -15,6 +15,7 @@ from ebjr_det.cost import macs_of
 from ebjr_det.environment import describe_environment
 from ebjr_det.errors import ConfigError
 from ebjr_det.files import checksum, write_text
+from ebjr_det.loader import first_readable
 from ebjr_det.plain_yaml import FlatDumper
 from ebjr_det.popular import Popular
 from ebjr_det.reporting.folder import ENVIRONMENT, SUMMARY, to_json
@@ -89,6 +90,7 @@ class _Training:
     Attributes:
         data: with the classes of the model, which are those of `popular` where it is specialised.
         settings: of the model, for its builder.
+        macs, facts: of the model, which learning does not change.
     """
 
     task: str
@@ -97,6 +99,8 @@ class _Training:
     settings: Mapping[str, Any]
     device: str
     popular: Popular | None
+    macs: float
+    facts: Mapping[str, Any]
 
     @classmethod
     def build(cls, config: TrainConfig, device: str, data: Any) -> "_Training":
@@ -121,6 +125,8 @@ class _Training:
         torch.manual_seed(config.schedule.seed)  # fresh weights follow from it
         settings = config.model.built() | {"random_weights": True}
         model = rooms["model"].build_model(own, device=device, **settings)
+        image = first_readable(own)
+        macs, facts = macs_of(model, image, config.model.macs, "model.macs"), model.facts(image)
         teacher = (
             None
             if config.teacher is None
@@ -139,14 +145,13 @@ class _Training:
         )
         if config.initial is not None:
             load_fitting(learner.network, read_state(find_checkpoint(config.initial)), config.initial)
-        return cls(config.task, own, learner, settings, device, popular)
+        return cls(config.task, own, learner, settings, device, popular, macs, facts)
 
     def describe(self, weights: Path) -> dict[str, Any]:
         """The trained model as its file has it: what it is, what it costs, how it does on the validation."""
         build = room(self.task, "model").build_model
         own = {"checkpoint": str(weights), "sha256": None}
         trained = build(self.data, device=self.device, **{**self.settings, **own})
-        image = self.data.load(0)
         judge = self.learner.judge
         return {
             "model": trained.name,
@@ -154,8 +159,8 @@ class _Training:
             "weights": str(weights),
             "sha256": checksum(weights),
             "bytes": weights.stat().st_size,
-            "macs": macs_of(trained, image),
-            **trained.facts(image),
+            "macs": self.macs,
+            **self.facts,
             "validation": None if judge is None else dict(judge(trained.network)),
         }
 

@@ -1,9 +1,9 @@
 """One typed definition of a run: the YAML file, `--set a.b=c` and `--print-config` all come from it."""
 
+from ebjr_det.config.identity import identity
 from ebjr_det.config.loading import (
     apply_changes,
     dump_config,
-    identity,
     load_config,
     load_score_settings,
     load_specialize_config,

@@ -17,25 +17,10 @@ from ebjr_det.config.sections import CONFIGS, BaseSection, EvaluateConfig, Route
 from ebjr_det.config.specialize import SPECIALIZE_CONFIGS, SpecializeConfig
 from ebjr_det.config.training import TRAIN_CONFIGS, TrainConfig
 from ebjr_det.errors import ConfigError, EbjrError, InvalidInput, did_you_mean
-from ebjr_det.files import checksum, existing_file, shipped
+from ebjr_det.files import existing_file, shipped
 from ebjr_det.plain_yaml import FlatDumper, FlatLoader
 
 Section = TypeVar("Section", bound=BaseSection)
-
-
-def identity(config: EvaluateConfig) -> dict[str, Any]:
-    """The settings that a run's records depend on; two configurations that share them can share a run."""
-    router, run = config.router, config.run
-    with_options = ("score", "options") if router.options else ()
-    fitted = router.sha256 if router.file is None or router.sha256 else checksum(Path(router.file))
-    return {
-        **{key: getattr(config, key).model_dump() for key in ("data", "student", "teacher")},
-        "task": config.task,
-        "router": router.model_dump(include={"top_k", "aggregate", "other_logit", *with_options}),
-        "router.file": fitted,
-        "run.batch_size": run.batch_size,
-        "run.device": run.device,
-    }
 
 
 def load_config(path: str | Path, changes: Iterable[str] = ()) -> EvaluateConfig:

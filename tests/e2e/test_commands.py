@@ -125,7 +125,7 @@ def test_evaluate_refuses_to_overwrite_and_resumes_to_the_same(finished: Path, c
         assert old == new, key
     other = ["--set", "data.limit=300", "--out", finished, "--resume"]
     assert command("evaluate", DIGITS, *QUICK, *other) == 2
-    assert "Expected `data` as in the run" in capsys.readouterr().err
+    assert "Expected `data.limit` as in the run" in capsys.readouterr().err
 
 
 def test_a_finished_run_takes_another_target_and_an_infeasible_one_keeps_it(
@@ -167,7 +167,7 @@ def test_resume_notices_other_weights_under_the_same_name(tmp_path: Path, capsys
     save_file(state | {key: state[key] * 2}, weights)
     capsys.readouterr()
     assert command("evaluate", DIGITS, *args, "--resume") == 2
-    assert "Expected `student` as in the run" in capsys.readouterr().err
+    assert "Expected `student.sha256` as in the run" in capsys.readouterr().err
 
 
 def test_resume_refuses_parts_of_other_images_before_it_goes_on(finished: Path, tmp_path: Path, capsys):

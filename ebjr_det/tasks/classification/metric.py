@@ -18,6 +18,7 @@ class Accuracy:
 
     name = "classification"
     quality_name = "accuracy"
+    mean_over_images = True
     table_metrics = ("accuracy", "top5_accuracy")
 
     def match(self, predictions: Sequence[Any], targets: Sequence[Any]) -> Matches:

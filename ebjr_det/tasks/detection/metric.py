@@ -25,6 +25,7 @@ class AveragePrecision:
 
     name = "detection"
     quality_name = "AP"
+    mean_over_images = False
     table_metrics = STATS[:6]
 
     def __init__(self, worth: FloatArray | None = None) -> None:

@@ -1,0 +1,124 @@
+"""What a run needs at its end, asked for before its first batch."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from pydantic_core import PydanticSerializationError, to_json
+
+from ebjr_det.api.mixes import AskedMix
+from ebjr_det.api.routing import Scoring
+from ebjr_det.api.traffic import popular_of_mix
+from ebjr_det.calibration import Target, check_reachable
+from ebjr_det.config import EvaluateConfig
+from ebjr_det.cost import CostModel
+from ebjr_det.errors import ConfigError, InvalidInput, first_line
+from ebjr_det.files import check_space
+from ebjr_det.mix import Composition, Mix
+from ebjr_det.tasks import has_room, room
+
+if TYPE_CHECKING:
+    from ebjr_det.pair import Pair
+
+REPORT_BYTES, IMAGE_BYTES, BOX_BYTES = 8_000_000, 200, 60
+"""What a run leaves: its report, each image's records, each box of one model; a little less than measured."""
+
+
+class Ready(NamedTuple):
+    """What is known of a pair before it has seen a batch.
+
+    Attributes:
+        scoring: for the classes and the student of the pair.
+        asked: the mix of classes under which it is judged too, where there is one.
+        cost: multiply-adds of both models; facts: what each tells about itself, by `student` and `teacher`.
+    """
+
+    scoring: Scoring
+    target: Target | None
+    asked: AskedMix | None
+    cost: CostModel
+    facts: Mapping[str, Mapping[str, Any]]
+
+
+def check_settings(config: EvaluateConfig) -> tuple[Scoring, Target | None, AskedMix | None]:
+    """What needs neither data nor models: the router's file, names of scores, target and mix.
+
+    Raises:
+        EbjrError: see `Scoring.of`, `Target` and `AskedMix`.
+    """
+    scoring = Scoring.of(config.task, config.router).live()
+    section = config.router.target
+    target = None if section is None else Target(section.kind, section.value, section.confidence)
+    return scoring, target, None if config.traffic is None else AskedMix(**dict(config.traffic))
+
+
+def check_ahead(pair: "Pair", out: Path | None = None) -> Ready:
+    """Everything that the analysis of a run would refuse when both models have seen all images.
+
+    Args:
+        out: the folder of the run, where its disk is to be looked at too.
+
+    Raises:
+        ConfigError: a router, target, mix or reference that does not fit the pair and its data.
+        InvalidInput: multiply-adds that cannot be counted, facts that are no JSON, no picture that can be
+            read, or a disk that is too full.
+        Infeasible: a target that no result of this pair can meet.
+    """
+    config, data = pair.config, pair.data
+    scoring, target, asked = check_settings(config)
+    class_names, popular = tuple(getattr(data, "class_names", ())), pair.popular
+    if asked is not None:
+        _check_mix(asked, pair, class_names)
+    scoring = scoring.of_classes(class_names, () if popular is None else popular.names)
+    scoring = scoring.of_student(pair.student.name)
+    cost, facts = pair.counted()
+    for side, told in facts.items():
+        _check_facts(told, side)
+    if target is not None:
+        share, macs = config.router.target.fraction, float(cost.student_macs)  # type: ignore[union-attr, arg-type]
+        check_reachable(target, share, len(data), macs, pair.task.mean_over_images)
+    if has_room(config.task, "artifacts"):
+        _check_font()
+    if out is not None:
+        check_space(out, REPORT_BYTES + len(data) * _bytes_per_image(config))
+    return Ready(scoring, target, asked, cost, facts)
+
+
+def _check_mix(asked: AskedMix, pair: "Pair", class_names: tuple[str, ...]) -> None:
+    """Raises EbjrError for a mix of unknown classes, or of one that no image shows."""
+    asked.check_classes(class_names)
+    popular = popular_of_mix(asked, pair.popular, class_names)
+    counts = room(pair.config.task, "popular").class_counts(pair.data)
+    mask = np.isin(np.arange(len(class_names)), popular.classes)
+    composition = Composition(counts[None], class_names, mask)
+    ranks = [*popular.classes, *np.flatnonzero(~mask)]
+    for needed in (asked.mix(composition, ranks)[0], Mix.of_popular(0.5, composition)):
+        composition.weights(needed)
+
+
+def _check_facts(told: Mapping[str, Any], side: str) -> None:
+    try:
+        to_json(told, inf_nan_mode="constants")
+    except (PydanticSerializationError, TypeError, ValueError) as error:
+        raise InvalidInput(
+            f"Expected `facts` of the {side} as plain numbers and texts, got: {first_line(error)}."
+        ) from error
+
+
+def _check_font() -> None:
+    """Raises ConfigError where Pillow cannot write on pictures."""
+    from PIL import ImageFont
+
+    try:
+        ImageFont.load_default(12)
+    except (ImportError, OSError) as error:
+        raise ConfigError(
+            f"Expected Pillow with FreeType, which writes on pictures, got: {first_line(error)}. "
+            "Run: pip install --force-reinstall pillow."
+        ) from error
+
+
+def _bytes_per_image(config: EvaluateConfig) -> int:
+    boxes = sum(getattr(side, "max_detections", 0) for side in (config.student, config.teacher))
+    return IMAGE_BYTES + BOX_BYTES * boxes

@@ -1,0 +1,220 @@
+"""What a run needs at its end is asked for before its first batch, and then nothing is left behind."""
+
+import json
+import math
+from collections import namedtuple
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ebjr_det import api, files
+from ebjr_det.calibration import Target, check_reachable, shortfall_bound
+from ebjr_det.config import load_config
+from ebjr_det.errors import ConfigError, Infeasible, InvalidInput
+from ebjr_det.tasks.classification.metric import Accuracy
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+QUICK = ("data.limit=8", "run.bootstrap=2", "latency.measure=false")
+
+DETECTOR = '''
+import numpy as np
+from ebjr_det.types import Detections, Logits, Output
+
+BATCHES = []
+
+class Detector:
+    """Sees the brightest spot; no network that torch could count."""
+
+    name = "numpy"
+
+    def __init__(self, odd):
+        self.odd = odd
+
+    def preprocess(self, picture):
+        return np.asarray(picture)
+
+    def facts(self, picture):
+        return {"parameters": object()} if self.odd else {"parameters": 3}
+
+    def __call__(self, inputs):
+        BATCHES.append(len(inputs))
+        found = []
+        for array in inputs:
+            score = np.array([array.mean() / 255 * 0.5 + 0.25])
+            found.append(Detections(np.array([[4.0, 4.0, 40.0, 40.0]]), score, np.zeros(1, np.intp)))
+        values = np.array([[[np.log(one.scores[0] / (1 - one.scores[0]))]] for one in found])
+        return Output(found, Logits(np.repeat(values, 10, axis=2), np.ones((len(found), 1), bool)))
+
+def build(categories, device, odd=False):
+    return Detector(odd)
+'''
+
+
+@pytest.fixture
+def batches(tmp_path, monkeypatch):
+    """A module with a detector that torch cannot count; the sizes of all batches that it was called with."""
+    (tmp_path / "detector_of_mine.py").write_text(DETECTOR)
+    monkeypatch.syspath_prepend(tmp_path)
+    import detector_of_mine
+
+    yield detector_of_mine.BATCHES
+    import sys
+
+    del sys.modules["detector_of_mine"]
+
+
+def scenes(*changes, student="{arch: 'detector_of_mine:build'}"):
+    return load_config(CONFIGS / "quickstart.yaml", [*QUICK, f"student={student}", *changes])
+
+
+def refused(config, out, error, match):
+    with pytest.raises(error, match=match) as caught:
+        api.evaluate(config, out)
+    assert not out.exists(), "nothing is left behind"
+    return caught.value
+
+
+def test_multiply_adds_that_cannot_be_counted_are_asked_for_before_any_batch(batches, tmp_path):
+    refused(scenes(), tmp_path / "run", InvalidInput, r"counted none.*`student\.macs`")
+    assert batches == [1], "one picture was tried, no batch ran"
+
+
+def test_a_run_goes_on_with_multiply_adds_that_are_stated_later(batches, tmp_path):
+    out = tmp_path / "run"
+    api.evaluate(scenes("student.macs=5e6"), out)
+    before, seen = (out / "run.npz").read_bytes(), list(batches)
+    result = api.evaluate(scenes("student.macs=7e6"), out, resume=True)
+    assert result.summary["student"]["macs"] == 7e6
+    assert ((out / "run.npz").read_bytes(), batches) == (before, seen)
+
+
+def test_facts_that_no_report_can_hold_are_refused_before_any_batch(batches, tmp_path):
+    odd = "{arch: 'detector_of_mine:build', macs: 5.0, options: {odd: true}}"
+    refused(scenes(student=odd), tmp_path / "run", InvalidInput, "`facts` of the student as plain")
+    assert batches == []
+
+
+def test_of_the_pictures_the_first_that_can_be_read_is_counted_on(tmp_path):
+    from ebjr_det.loader import first_readable, readable
+
+    class Images:
+        skip_unreadable = True
+
+        def __init__(self, good):
+            self.good = good
+
+        def __len__(self):
+            return 4
+
+        def load(self, index):
+            if index not in self.good:
+                raise InvalidInput(f"no picture at {index}")
+            return index
+
+    assert first_readable(Images({2, 3})) == 2
+    assert readable(Images({1, 3}), [0, 3]) == [3]
+    assert readable(Images({1}), [0, 3]) == [1]
+    with pytest.raises(InvalidInput, match=r"none among 4.*no picture at 0"):
+        first_readable(Images(set()))
+    strict = Images({2})
+    strict.skip_unreadable = False
+    with pytest.raises(InvalidInput, match="no picture at 0"):
+        first_readable(strict)
+
+
+def test_a_full_disk_is_told_before_any_batch(batches, tmp_path, monkeypatch):
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(files, "disk_usage", lambda place: usage(10**9, 10**9 - 10**6, 10**6))
+    refused(
+        scenes("student.macs=5.0"), tmp_path / "deep" / "run", InvalidInput, "8 MB of free disk.*got 1 MB"
+    )
+    assert batches == []
+
+
+def test_an_out_that_is_taken_is_told_before_any_model_is_built(tmp_path):
+    (tmp_path / "mine.txt").write_text("x")
+    config = load_config(CONFIGS / "digits.yaml", ["student.checkpoint=nope"])
+    with pytest.raises(ConfigError, match="Expected an empty --out, got files"):
+        api.evaluate(config, tmp_path)
+
+
+def test_a_mix_of_a_class_that_no_picture_shows_is_told_before_any_batch(batches, tmp_path):
+    mix = "traffic={popular: ['0', '1'], histogram: {'0': 0.5, '9': 0.5}}"
+    config = scenes("student.macs=5.0", mix, "data.limit=1")
+    refused(config, tmp_path / "run", InvalidInput, "Expected images that show")
+    assert batches == []
+
+
+@pytest.mark.parametrize(
+    ("target", "error", "match"),
+    [
+        (
+            "{kind: min_quality, value: 0.3, confidence: 0.9}",
+            ConfigError,
+            "mean over images for `confidence`",
+        ),
+        ("{kind: macs, value: 4.0}", Infeasible, "at least 5 macs.*got 4"),
+        (
+            "{kind: min_quality, value: 39.0}",
+            ConfigError,
+            r"in \[0, 1\], got 39.0.*not percent",
+        ),
+        ("{kind: max_drop, value: 2.0}", ConfigError, r"`max_drop` in \[0, 1\]"),
+        ("{kind: deferral_rate, value: 0.5, fraction: 0.01}", ConfigError, "images on both sides"),
+    ],
+)
+def test_a_target_that_no_result_can_meet_is_told_before_any_batch(target, error, match, batches, tmp_path):
+    refused(scenes("student.macs=5.0", f"router.target={target}"), tmp_path / "run", error, match)
+    assert batches == []
+
+
+@pytest.mark.parametrize("kind", ["max_drop", "min_quality"])
+@pytest.mark.parametrize("confidence", [0.8, 0.95])
+@pytest.mark.parametrize("allowed", [0.01, 0.1])
+def test_so_many_images_as_are_asked_for_certify_a_pair_without_mistakes(kind, confidence, allowed):
+    """The number in the line is the least one: against the bound that the calibration itself takes."""
+    value = allowed if kind == "max_drop" else 1 - allowed
+
+    def certified(images):
+        right = np.ones(images, bool)
+        records = {"correct": right, "top5_correct": right}
+        from ebjr_det.types import PairedRun
+
+        ids = tuple(map(str, range(images)))
+        run = PairedRun("classification", ids, {"random": np.linspace(0, 1, images)}, records, records)
+        bound = shortfall_bound(run, Accuracy(), "random", confidence, kind == "max_drop")
+        return bound[-1] <= 1 - value if kind == "min_quality" else bound[-1] <= value
+
+    sure = (1 + confidence) / 2 if kind == "max_drop" else confidence
+    enough = math.ceil(math.log(1 - sure) / math.log(1 - allowed) - 1e-9)
+    assert (certified(enough), certified(enough - 1)) == (True, False)
+    target = Target(kind, value, confidence)
+    check_reachable(target, 0.5, 2 * enough, 1.0, True)
+    with pytest.raises(Infeasible, match=f"Expected {enough} images to certify.*got {enough - 1}, 0.5 of"):
+        check_reachable(target, 0.5, 2 * enough - 2, 1.0, True)
+
+
+def test_too_few_images_for_a_confidence_end_with_code_3_and_an_answer(tmp_path, capsys):
+    from ebjr_det.cli import cli
+    from ebjr_det.exits import run_safely
+
+    target = "router.target={kind: max_drop, value: 0.01, confidence: 0.95}"
+    args = ["evaluate", str(CONFIGS / "digits.yaml"), "--set", "data.limit=100", "--set", target]
+    args += ["--out", str(tmp_path / "run"), "--json"]
+    assert run_safely(lambda: cli(args, standalone_mode=False)) == 3
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["feasible"] is False
+    assert "Expected 368 images" in answer["reason"]
+    assert not (tmp_path / "run").exists()
+
+
+def test_pillow_that_cannot_write_is_told_before_any_batch(batches, tmp_path, monkeypatch):
+    from PIL import ImageFont
+
+    def none(size):
+        raise ImportError("The _imagingft C module is not installed")
+
+    monkeypatch.setattr(ImageFont, "load_default", none)
+    refused(scenes("student.macs=5.0"), tmp_path / "run", ConfigError, "Pillow with FreeType")
+    assert batches == []

@@ -1,0 +1,167 @@
+"""What belongs to a run's identity: `--resume` goes on where the records stay the same, and nowhere else."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ebjr_det.config import identity, load_config, parse_config
+from ebjr_det.config.identity import BESIDE_RECORDS
+from ebjr_det.errors import ConfigError
+from ebjr_det.records import PartStore
+from ebjr_det.run_folder import finished_run, open_folder
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+DIGITS, SCENES = CONFIGS / "digits.yaml", CONFIGS / "quickstart.yaml"
+FEW = ("data.limit=9", "run.batch_size=4")
+
+OTHERWISE = {
+    "title": "another",
+    "references": [{"name": "third", "quality": 0.5, "macs": 7.0}],
+    "traffic": {"popular": ["0", "1"], "share": 0.9},
+    "latency": {"measure": False, "batch_size": 2},
+    "data.verify": False,
+    "data.skip_unreadable": False,
+    "student.name": "s",
+    "student.macs": 11.0,
+    "teacher.name": "t",
+    "teacher.macs": 12.0,
+    "router.score": "entropy",
+    "router.options": {},
+    "router.threshold": 0.25,
+    "router.target": {"kind": "macs", "value": 9.0},
+    "run.teacher_batch": 3,
+    "run.patience_ms": 2.0,
+    "run.overlap": True,
+    "run.regroup": False,
+    "run.tolerance": 0.5,
+    "run.flush_seconds": 0.0,
+    "run.workers": 1,
+    "run.bootstrap": 7,
+}
+"""Another value of every setting that stands beside the records."""
+
+
+def leaves(config):
+    """Every setting by its whole name: the fields of the sections, and those of no section."""
+    for key, value in config:
+        fields = type(value).model_fields if hasattr(type(value), "model_fields") else None
+        yield from [key] if fields is None else (f"{key}.{field}" for field in fields)
+
+
+def changed(config, name, value):
+    """A copy with another value, which is not checked."""
+    section, _, key = name.rpartition(".")
+    if not section:
+        return config.model_copy(update={key: value})
+    inner = getattr(config, section).model_copy(update={key: value})
+    return config.model_copy(update={section: inner})
+
+
+def under(name):
+    return any(name == free or name.startswith(f"{free}.") for free in BESIDE_RECORDS)
+
+
+@pytest.mark.filterwarnings("ignore:Pydantic serializer")  # a value of another type will do here
+@pytest.mark.parametrize("path", [DIGITS, SCENES], ids=lambda path: path.stem)
+def test_every_other_setting_is_part_of_a_runs_identity(path):
+    config = load_config(path)
+    config = changed(config, "student.sha256", "a" * 64)
+    before = identity(config)
+    special = {"student.checkpoint", "run.seed", "router.file", "router.options"}  # below
+    names = set(leaves(config)) - special
+    counted = {name for name in names if identity(changed(config, name, "another")) != before}
+    assert counted == {name for name in names if not under(name)}
+    assert counted >= {"data.dataset", "student.arch", "teacher.options", "router.top_k", "run.batch_size"}
+
+
+def test_the_written_list_names_settings_that_are_there():
+    there = {name for path in (DIGITS, SCENES) for name in leaves(load_config(path))}
+    there |= {name.partition(".")[0] for name in there}
+    assert set(BESIDE_RECORDS) == set(OTHERWISE) <= there
+
+
+def run_of(config, out, resume=False):
+    from ebjr_det.api.preflight import check_settings
+    from ebjr_det.pair import Pair
+
+    scoring, *_ = check_settings(config)
+    pair = Pair.build(config.model_copy(update={"router": scoring.section}))
+    open_folder(out, pair.config, resume)
+    return finished_run(out, pair.data, scoring.name, lambda parts: pair.run(scoring.scores, parts))
+
+
+@pytest.fixture(scope="module")
+def digits_run(tmp_path_factory):
+    return run_of(load_config(DIGITS, FEW), tmp_path_factory.mktemp("identity") / "run")
+
+
+@pytest.mark.parametrize("name", [name for name in BESIDE_RECORDS if name != "data.skip_unreadable"])
+def test_a_setting_beside_the_records_resumes_to_the_same_ones(name, digits_run, tmp_path):
+    content = load_config(DIGITS, [*FEW, "router.target=null"]).model_dump()
+    half = parse_config(content)
+    section, _, key = name.rpartition(".")
+    place = content[section] if section else content
+    place[key] = OTHERWISE[name]
+    other = parse_config(content)
+    started = run_of(
+        half.model_copy(update={"data": half.data.model_copy(update={"limit": 4})}), tmp_path / "a"
+    )
+    open_folder(tmp_path / "b", with_weights(half), False)
+    PartStore(tmp_path / "b" / "parts").add(started)  # killed after the first batch
+    resumed = run_of(other, tmp_path / "b", resume=True)
+    assert resumed.image_ids == digits_run.image_ids
+    for side in ("scores", "student", "teacher"):
+        mine, theirs = getattr(resumed, side), getattr(digits_run, side)
+        assert mine.keys() == theirs.keys()
+        for column in mine:
+            np.testing.assert_array_equal(mine[column], theirs[column])
+
+
+def with_weights(config):
+    from ebjr_det.pair import with_checksums
+
+    return with_checksums(config)
+
+
+@pytest.mark.parametrize(
+    ("change", "names"),
+    [
+        ("data.limit=8", "data.limit"),
+        ("run.batch_size=3", "run.batch_size"),
+        ("student.depth=14", "student.depth"),
+        ("student.preprocessing={}", "student.preprocessing"),
+        ("router.options={temperature: 2.0}", "router.score and options"),
+        ("router.other_logit=false", "router.other_logit"),
+    ],
+)
+def test_a_setting_that_changes_records_is_refused_by_its_name(change, names, tmp_path):
+    config = load_config(DIGITS, [*FEW, "router.score=free_energy"])
+    open_folder(tmp_path / "run", config, False)
+    with pytest.raises(ConfigError, match=f"Expected `{names}` as in the run"):
+        open_folder(tmp_path / "run", load_config(DIGITS, [*FEW, "router.score=free_energy", change]), True)
+
+
+def test_the_seed_counts_where_weights_follow_from_it():
+    fresh = ["student.checkpoint=null", "student.random_weights=true"]
+    for extra, same in ((["run.seed=1"], True), ([*fresh, "run.seed=1"], False)):
+        before = [change for change in extra if change != "run.seed=1"]
+        assert (identity(load_config(DIGITS, before)) == identity(load_config(DIGITS, extra))) is same
+
+
+def test_weights_count_by_their_content_and_not_by_their_place():
+    one, two, three = (
+        identity(changed(changed(load_config(DIGITS), "student.sha256", digest), "student.checkpoint", place))
+        for digest, place in (("a" * 64, "x"), ("a" * 64, "y"), ("b" * 64, "x"))
+    )
+    assert one == two != three
+
+
+def test_a_run_without_the_score_that_now_decides_is_refused_before_it_goes_on(pair, tmp_path):
+    PartStore(tmp_path / "parts").add(pair(images=4))
+
+    class Images:
+        image_ids, skip_unreadable = tuple(f"image-{n:04d}" for n in range(9)), False
+
+    with pytest.raises(ConfigError, match="Expected a score of this run, got `support`"):
+        finished_run(tmp_path, Images(), "support", lambda parts: pytest.fail("it went on"))
