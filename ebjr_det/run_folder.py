@@ -131,6 +131,7 @@ def check_replay_folder(out: Path) -> None:
         replayed = (out / CONFIG).is_file() and (out / CONFIG).read_bytes().startswith(b"replay:")
         if any(out.iterdir()) and not replayed:
             raise ConfigError(f"Expected an empty --out or an earlier replay, got other files in `{out}`.")
+    check_writable(out)
 
 
 def save_analysis(out: Path, analysis: Analysis, settings: str, environment: Mapping[str, Any]) -> None:

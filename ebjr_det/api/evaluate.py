@@ -77,6 +77,7 @@ def evaluate(config: EvaluateConfig, out: str | Path, *, resume: bool = False) -
         popular=() if pair.popular is None else pair.popular.names,
         router=use,
         unreadable=tuple(sorted(set(pair.data.image_ids) - set(run.image_ids))),
+        remarks={"data": told} if (told := getattr(pair.data, "remarks", {})) else {},
     )
     environment = describe_environment(pair.device, config.run.seed)
     save_analysis(out, analysis, dump_config(config), environment)

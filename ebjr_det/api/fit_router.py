@@ -1,7 +1,7 @@
 """`fit-router`: every score and a learned router compared out of fold, the best one fitted and saved."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -68,6 +68,7 @@ class _Source:
     decided: str = ""
     references: tuple[Reference, ...] = ()
     popular: tuple[str, ...] = ()
+    remarks: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
 def fit_router(
@@ -98,11 +99,13 @@ def fit_router(
         return found
 
     others = {one.name: one.file for one in settings.references}
-    run = files_of.load_pair(**paths, scores=scores, others=others)
+    remarks: dict[str, Mapping[str, int]] = {}
+    how: dict[str, Any] = {"remarks": remarks} | ({"lenient": True} if settings.lenient else {})
+    run = files_of.load_pair(**paths, scores=scores, others=others, **how)
     first, second = (name_of(paths[side]) for side in ("student", "teacher"))
     rivals = tuple(Reference(one.name, None, one.macs, one.latency_ms) for one in settings.references)
     classes, title = len(names) or seen[0], f"{first} + {second}"
-    source = _Source(run, names, classes, "", second, title, section, references=rivals)
+    source = _Source(run, names, classes, "", second, title, section, references=rivals, remarks=remarks)
     return _fit(source, Path(out), settings, report_dir)
 
 
@@ -231,6 +234,7 @@ def _trial(
         seed=settings.seed,
         class_names=source.class_names,
         popular=source.popular,
+        remarks=source.remarks,
     )
     built, plain = build_report(run, task, analysis), areas.get("none", {})
     return RouterTrial(built, plain, by_rescaling, ends, rescaling, settings.folds)

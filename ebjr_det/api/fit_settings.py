@@ -37,6 +37,7 @@ class FitSettings(NamedTuple):
         score, rescaling: to be saved; `auto` takes the best out of fold.
         class_weights: what classes are worth by name, 1 where not named.
         folds, seed: of the cross-validation; `replicates`: of the bootstrap.
+        lenient: leave out detections of images that the ground truth lacks.
         cost: of both models; `references`: further single models; `rates`: deferral rates to print; for the
             report, which takes the first rate for its chosen point.
     """
@@ -50,6 +51,7 @@ class FitSettings(NamedTuple):
     cost: CostModel = CostModel()
     references: tuple[ReferenceFile, ...] = ()
     rates: tuple[float, ...] = ()
+    lenient: bool = False
 
 
 DEFAULTS = FitSettings()

@@ -19,7 +19,7 @@ from ebjr_det.records import save_run
 from ebjr_det.reporting.analysis import Analysis, Profile, Reference
 from ebjr_det.reporting.folder import CONFIG, RUN
 from ebjr_det.router import decide
-from ebjr_det.run_folder import clear_replay_folder, save_analysis
+from ebjr_det.run_folder import check_replay_folder, clear_replay_folder, save_analysis
 from ebjr_det.tasks import build_task, room
 from ebjr_det.tradeoff import score_of
 
@@ -42,6 +42,7 @@ def replay(
     references: Sequence[ReferenceFile] = (),
     seed: int = 0,
     replicates: int = 1000,
+    lenient: bool = False,
 ) -> Result:
     """The whole analysis from saved outputs of any two models, no model needed.
 
@@ -57,6 +58,7 @@ def replay(
         router: a fitted one; pictures that it was fitted on are left out, and its rescaling is applied.
         cost: MACs of both models or of neither, and ms likewise.
         references: further single models that the pair is compared with; student and teacher need MACs then.
+        lenient: leave out detections of images that the ground truth lacks, and say how many.
 
     Raises:
         EbjrError: see the task's `replay`; nothing is written then.
@@ -72,6 +74,7 @@ def replay(
         k: v for k, v in given.items() if v is not None
     }
     scoring = Scoring.of(task, parse_section(RouterSection, how))
+    check_replay_folder(Path(out))
     out, paths = Path(out), {name: Path(file) for name, file in files.items()}
     files_of = room(task, "replay")
     others = {one.name: one.file for one in references}
@@ -80,7 +83,9 @@ def replay(
     special_names = () if apart is None else apart.names
     scoring, score = scoring.of_classes(names, special_names), scoring.name
     special = {"popular": popular} | ({"other_at": other_at} if other_at is not None else {})
-    run = files_of.load_pair(**paths, scores=scoring.scores_of_raw, others=others, **special)
+    remarks: dict[str, Mapping[str, int]] = {}
+    how = {"remarks": remarks} | ({"lenient": True} if lenient else {})
+    run = files_of.load_pair(**paths, scores=scoring.scores_of_raw, others=others, **special, **how)
     run, use = scoring.unseen(scoring.rescaled(run), build_task(task))
     run = scoring.with_set(run)
     rate = rates[0] if rates else default_rate(run)
@@ -100,6 +105,7 @@ def replay(
         references=tuple(Reference(one.name, None, one.macs, one.latency_ms) for one in references),
         class_names=names,
         popular=special_names,
+        remarks=remarks,
         router=use,
     )
     clear_replay_folder(out)

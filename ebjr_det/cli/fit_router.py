@@ -7,7 +7,7 @@ from typing import Any
 import rich_click as click
 
 from ebjr_det.cli.conventions import AS_JSON, PATH, Group, print_json, together
-from ebjr_det.cli.replay import CLASSIFIERS, DETECTORS, REFERENCE, numbers
+from ebjr_det.cli.replay import CLASSIFIERS, DETECTORS, LENIENT, REFERENCE, numbers
 
 
 @click.group("fit-router", cls=Group)
@@ -48,6 +48,7 @@ def on_classifiers(student_logits: Path, teacher_logits: Path, labels: Path, **h
 
 @fit_router.command("detection")
 @DETECTORS
+@LENIENT
 @_fitting
 def on_detectors(annotations: Path, student: Path, teacher: Path, **how: Any) -> None:
     """On two detectors' result files and the ground truth."""

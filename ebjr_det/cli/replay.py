@@ -47,6 +47,9 @@ def _analysis(replicates: int) -> Callable[[Any], Any]:
     return together(*options)
 
 
+LENIENT = click.option(
+    "--lenient", is_flag=True, help="Leave out detections of images that the ground truth lacks."
+)
 CLASSIFIERS = together(
     click.option("--student-logits", type=PATH, required=True, help=".npy, or .npz with key `logits`."),
     click.option("--teacher-logits", type=PATH, required=True, help=".npy, or .npz with key `logits`."),
@@ -71,6 +74,7 @@ def replay_classification(student_logits: Path, teacher_logits: Path, labels: Pa
 @replay.command("detection")
 @DETECTORS
 @click.option("--other-at", type=float, help="Score of a box of other that hands a picture on.")
+@LENIENT
 @_analysis(replicates=200)
 def replay_detection(annotations: Path, student: Path, teacher: Path, **analysis: Any) -> None:
     """Two detectors' result files and the ground truth."""

@@ -94,6 +94,7 @@ class Analysis:
         class_names: by class index, or none where they are unknown.
         popular: names of the classes that a specialised student tells apart, in the order of all classes.
         unreadable: ids of images that were left out because they could not be decoded.
+        remarks: by input file, how often something odd was left out or taken all the same.
         router: how a fitted router was used, if one was.
 
     Raises:
@@ -120,6 +121,7 @@ class Analysis:
     class_names: tuple[str, ...] = ()
     popular: tuple[str, ...] = ()
     unreadable: tuple[str, ...] = ()
+    remarks: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     router: FittedUse | None = None
 
     def __post_init__(self) -> None:

@@ -149,6 +149,7 @@ class Report:
             "references": [rival.to_dict() for rival in self.rivals],
             "margins": {kind: [asdict(margin) for margin in found] for kind, found in self.margins.items()},
             "unreadable": list(self.analysis.unreadable),
+            "input_remarks": {file: dict(told) for file, told in self.analysis.remarks.items()},
             "classes": self.class_rows(),
         }
 

@@ -10,6 +10,7 @@ import pytest
 from ebjr_det.errors import ConfigError, InvalidInput
 from ebjr_det.scores import EMPTY_LOGIT, SCORES, deferral_scores
 from ebjr_det.tasks.detection.annotations import load_annotations, load_results
+from ebjr_det.tasks.detection.data import build_data
 from ebjr_det.tasks.detection.replay import load_pair, logits_of
 from ebjr_det.types import Logits, Output
 
@@ -150,18 +151,19 @@ BAD_TRUTHS = {
     "annotations of null": (changed(TRUTH, "annotations", to=None), "`annotations`.*null"),
     "zero images": (changed(TRUTH, "images", to=[]), "0 images and 2 categories"),
     "zero categories": (changed(TRUTH, "categories", to=[]), "3 images and 0 categories"),
-    "annotation id 0": (changed(TRUTH, *BOX, "id", to=0), "annotation ids from 1"),
-    "annotation without id": (changed(TRUTH, *BOX, "id", to=...), "whole number as id, got None"),
+    "annotation without id": (changed(TRUTH, *BOX, "id", to=...), "whole number or a text as id, got None"),
     "an id twice": (changed(TRUTH, *BOX, "id", to=6), "distinct annotation ids.*got 6"),
     "an image twice": (changed(TRUTH, *IMAGE, "id", to=3), "distinct image ids.*got 3"),
     "a category twice": (changed(TRUTH, *CATEGORY, "id", to=2), "distinct category ids.*got 2"),
-    "an id of text": (changed(TRUTH, *IMAGE, "id", to="7"), "every image.*got '7'"),
+    "an id of text among numbers": (changed(TRUTH, *IMAGE, "id", to="7"), "every image.*got '7' among"),
+    "a category id that is no number": (
+        TRUTH | {"categories": [{"id": "bus"}], "annotations": []},
+        "every category.*a whole number as id, got 'bus'",
+    ),
+    "half an id": (changed(TRUTH, *IMAGE, "id", to=7.5), "every image.*got 7.5"),
     "a bool as id": (changed(TRUTH, *CATEGORY, "id", to=True), "every category.*got True"),
-    "a float as id": (changed(TRUTH, *IMAGE, "id", to=7.0), "every image.*got 7.0"),
-    "an unknown image": (changed(TRUTH, *BOX, "image_id", to=8), "`image_id`.*1 of 3 entries: 8 at entry 0"),
-    "an unknown category": (changed(TRUTH, *BOX, "category_id", to=1), "`category_id`.*: 1 at entry 0"),
-    "an image id of a list": (changed(TRUTH, *BOX, "image_id", to=[7]), r"`image_id`.*: \[7\] at"),
-    "a bool as category": (changed(TRUTH, *BOX, "category_id", to=True), "`category_id`.*: True at"),
+    "an image id of a list": (changed(TRUTH, *BOX, "image_id", to=[7]), r"`image_id`.*got \[7\] at"),
+    "a bool as category": (changed(TRUTH, *BOX, "category_id", to=True), "`category_id`.*got True at"),
     "no box": (changed(TRUTH, *BOX, "bbox", to=...), "`bbox`.*got None at entry 0, of image 7"),
     "three numbers": (changed(TRUTH, *BOX, "bbox", to=[1, 2, 3]), r"`bbox`.*4 finite.*got \[1, 2, 3\]"),
     "a box of text": (changed(TRUTH, *BOX, "bbox", to=[1, 2, 3, "4"]), r"`bbox`.*'4'\]"),
@@ -177,13 +179,6 @@ BAD_TRUTHS = {
     "a huge area": (changed(TRUTH, *BOX, "area", to=HUGE), "`area`.*at entry 0"),
     "a crowd of 2": (changed(TRUTH, *BOX, "iscrowd", to=2), "`iscrowd`.*0 or 1.*2"),
     "a crowd of text": (changed(TRUTH, *BOX, "iscrowd", to="no"), "`iscrowd`.*'no'"),
-    "a path upwards": (changed(TRUTH, *IMAGE, "file_name", to="a/../../x.jpg"), "inside the folder"),
-    "a path upwards of Windows": (changed(TRUTH, *IMAGE, "file_name", to="..\\x.jpg"), "inside the folder"),
-    "an absolute path": (changed(TRUTH, *IMAGE, "file_name", to="/etc/passwd"), "inside.*/etc/passwd"),
-    "a drive": (changed(TRUTH, *IMAGE, "file_name", to="C:x.jpg"), "inside the folder"),
-    "a NUL": (changed(TRUTH, *IMAGE, "file_name", to="x\0.jpg"), "inside the folder"),
-    "a file name that is none": (changed(TRUTH, *IMAGE, "file_name", to=7), "file names.*got 7"),
-    "half a character": (changed(TRUTH, *IMAGE, "file_name", to="\ud800.jpg"), "file names"),
     "a class name that is none": (changed(TRUTH, *CATEGORY, "name", to=[1]), r"category names.*\[1\]"),
     "negative width of an image": (changed(TRUTH, *IMAGE, "width", to=-1), r"an image's sides.*\(-1, 48\)"),
     "a bool as height": (changed(TRUTH, *IMAGE, "height", to=True), "an image's sides"),
@@ -201,6 +196,31 @@ def test_a_faulty_ground_truth_is_refused_in_one_short_line(write, content, says
     assert "\n" not in str(caught.value)
 
 
+BAD_NAMES = {
+    "a path upwards": (changed(TRUTH, *IMAGE, "file_name", to="a/../../x.jpg"), "inside the folder"),
+    "a path upwards of Windows": (changed(TRUTH, *IMAGE, "file_name", to="..\\x.jpg"), "inside the folder"),
+    "an absolute path": (changed(TRUTH, *IMAGE, "file_name", to="/etc/passwd"), "inside.*/etc/passwd"),
+    "a drive": (changed(TRUTH, *IMAGE, "file_name", to="C:x.jpg"), "inside the folder"),
+    "a NUL": (changed(TRUTH, *IMAGE, "file_name", to="x\0.jpg"), "inside the folder"),
+    "a file name that is none": (changed(TRUTH, *IMAGE, "file_name", to=7), "file names"),
+    "half a character": (changed(TRUTH, *IMAGE, "file_name", to="\ud800.jpg"), "file names"),
+    "no file name": (changed(TRUTH, *IMAGE, "file_name", to=...), "file names.*got '' of image 7"),
+}
+
+
+@pytest.mark.parametrize(("content", "says"), BAD_NAMES.values(), ids=BAD_NAMES)
+def test_a_name_that_leaves_its_folder_is_refused_only_where_pictures_are_opened(
+    content, says, write, tmp_path
+):
+    path = write(content)
+    assert load_annotations(path).image_ids == (3, 7, 12)
+    (tmp_path / "pictures").mkdir()
+    with pytest.raises(InvalidInput, match=says) as caught:
+        build_data("coco", annotations=str(path), images=str(tmp_path / "pictures"))
+    assert str(path) in str(caught.value)
+    assert len(str(caught.value)) < 300 + len(str(path))
+
+
 # --- Results with a fault ---
 
 BAD_RESULTS = {
@@ -212,11 +232,22 @@ BAD_RESULTS = {
         [entry | {"image_id": entry["image_id"] + 1000} for entry in RESULTS],
         "`image_id`.*3 of 3 entries: 1012",
     ),
-    "an unknown category": (
-        changed(RESULTS, 1, "category_id", to=3),
-        "`category_id`.*1 of 3.*: 3 at entry 1",
+    "an unknown picture": (
+        changed(RESULTS, 1, "image_id", to=8),
+        "`image_id`.*1 of 3 entries: 8 at entry 1.*--lenient",
     ),
-    "no image": (changed(RESULTS, 1, "image_id", to=...), "`image_id`.*None at entry 1"),
+    "only unknown categories": (
+        [entry | {"category_id": 3} for entry in RESULTS],
+        "`category_id`.*3 of 3 entries: 3 at entry 0",
+    ),
+    "percent": (
+        [entry | {"score": score} for entry, score in zip(RESULTS, (97.5, 12, 0.5), strict=True)],
+        "97.5 at entry 0.*percent: divide them by 100",
+    ),
+    "logits": (changed(RESULTS, 1, "score", to=2.5), "2.5 at entry 1.*after the sigmoid"),
+    "a score just too large for noise": (changed(RESULTS, 1, "score", to=1 + 2e-6), "after the sigmoid"),
+    "a score just too small for noise": (changed(RESULTS, 1, "score", to=-2e-6), "not below 0"),
+    "no image": (changed(RESULTS, 1, "image_id", to=...), "`image_id`.*got None at entry 1"),
     "no box": (changed(RESULTS, 1, "bbox", to=...), "`bbox`.*None at entry 1, of image 7"),
     "no score": (changed(RESULTS, 1, "score", to=...), "`score`.*None at entry 1"),
     "a score above 1": (changed(RESULTS, 1, "score", to=1.01), r"scores in \[0, 1\].*1.01 at entry 1"),

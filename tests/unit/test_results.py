@@ -107,13 +107,13 @@ def test_written_annotations_are_read_back_to_the_bit(annotations, tmp_path):
 @pytest.mark.parametrize("side", ["student", "teacher"])
 def test_written_detections_match_to_the_same_records(annotations, run, side, tmp_path):
     matches = getattr(run, side)
-    write_results(matches, run.image_ids, CATEGORY_IDS, tmp_path / "r.json.gz")
+    write_results(matches, annotations.image_ids, CATEGORY_IDS, tmp_path / "r.json.gz")
     results = load_results(tmp_path / "r.json.gz", annotations)
     assert_same_records(match_records(results, annotations.truths, 3), matches)
 
 
 def test_a_result_file_is_cocos_and_best_first(annotations, run, tmp_path):
-    write_results(run.student, run.image_ids, CATEGORY_IDS, tmp_path / "r.json.gz")
+    write_results(run.student, annotations.image_ids, CATEGORY_IDS, tmp_path / "r.json.gz")
     rows = json.loads(gzip.decompress((tmp_path / "r.json.gz").read_bytes()))
     assert len(rows) == run.student["counts"].sum()
     assert {frozenset(row) for row in rows} == {frozenset(("image_id", "category_id", "bbox", "score"))}
@@ -128,7 +128,7 @@ def test_pycocotools_judges_the_written_files_the_same(annotations, run, tmp_pat
     from pycocotools.cocoeval import COCOeval
 
     write_annotations(annotations, tmp_path / "a.json.gz")
-    write_results(run.student, run.image_ids, CATEGORY_IDS, tmp_path / "r.json.gz")
+    write_results(run.student, annotations.image_ids, CATEGORY_IDS, tmp_path / "r.json.gz")
     for name in "ar":
         content = gzip.decompress((tmp_path / f"{name}.json.gz").read_bytes())
         (tmp_path / f"{name}.json").write_bytes(content)
@@ -148,7 +148,7 @@ def test_the_bytes_of_a_file_are_the_same_whenever_it_is_written(annotations, ru
     now = time.time()
     for name, at in (("one", now), ("two", now + 1e6)):
         monkeypatch.setattr(time, "time", lambda at=at: at)
-        write_results(run.student, run.image_ids, CATEGORY_IDS, tmp_path / f"{name}.json.gz")
+        write_results(run.student, annotations.image_ids, CATEGORY_IDS, tmp_path / f"{name}.json.gz")
     assert (tmp_path / "one.json.gz").read_bytes() == (tmp_path / "two.json.gz").read_bytes()
 
 

@@ -25,6 +25,8 @@ def load_pair(
     scores: Callable[[Output], Mapping[str, FloatArray]],
     others: Mapping[str, Path] = NO_OTHERS,
     popular: Sequence[str | int] | None = None,
+    *,
+    remarks: dict[str, Mapping[str, int]] | None = None,
 ) -> PairedRun:
     """Match two models' saved logits with the labels.
 
@@ -35,6 +37,7 @@ def load_pair(
         labels: `.npy` or `.npz` (key `labels`; optional `class_names`), integers [images].
         scores: the student's answers -> deferral scores by name.
         others: logits of further single models, by name, as the teacher's.
+        remarks: stays as it is: nothing odd in arrays is taken.
 
     Raises:
         InvalidInput: unreadable files, other shapes, NaN or infinity, labels out of range, duplicate or

@@ -5,7 +5,7 @@ from 0, the position of a category's id among the sorted ids; the ids themselves
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -14,17 +14,19 @@ from numpy.typing import NDArray
 
 from ebjr_det.errors import ConfigError, InvalidInput
 from ebjr_det.tasks.detection.entries import (
-    distinct,
+    NOISE,
     kind_of,
     load_json,
     numbers,
     objects_under,
-    positions,
+    outside,
     shown,
     text,
 )
+from ebjr_det.tasks.detection.ids import MISSING, Id, distinct, numbered, positions, stranger
 from ebjr_det.types import FloatArray
 
+UNKNOWN_CATEGORIES = "detections of unknown categories left out"
 LONGEST_SIDE = 1_000_000
 """Pixels; a larger number is a mistake."""
 
@@ -54,33 +56,35 @@ class Annotations:
     """A set of images with their annotated objects, in ascending order of the image ids.
 
     Attributes:
-        image_ids: COCO's, whole numbers.
+        image_ids: COCO's, whole numbers, or all of them texts.
         file_names: relative to the folder of images.
         sizes: [n, 2] width and height in pixels, 0 where the file does not say.
         category_ids: COCO's, ascending; a class index is a position here.
+        remarks: how often something in the file was odd and was left out or taken all the same.
     """
 
-    image_ids: tuple[int, ...]
+    image_ids: tuple[Id, ...]
     file_names: tuple[str, ...]
     sizes: NDArray[np.intp]
     category_ids: tuple[int, ...]
     class_names: tuple[str, ...]
     truths: tuple[Truth, ...]
+    remarks: Mapping[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.image_ids)
 
-    def subset(self, ids: Sequence[int] | None = None, limit: int | None = None) -> "Annotations":
+    def subset(self, ids: Sequence[Id] | None = None, limit: int | None = None) -> "Annotations":
         """Only the images of `ids`, and of those only the first `limit`.
 
         Raises:
             ConfigError: an id that is not there.
         """
-        positions = {image: index for index, image in enumerate(self.image_ids)}
-        strange = [image for image in ids or () if image not in positions]
+        places = {str(image): index for index, image in enumerate(self.image_ids)}
+        strange = [image for image in ids or () if str(image) not in places]
         if strange:
             raise ConfigError(f"Expected ids of the annotated images, got {strange[0]}.")
-        chosen = sorted({positions[image] for image in ids}) if ids is not None else range(len(self))
+        chosen = sorted({places[str(image)] for image in ids}) if ids is not None else range(len(self))
         chosen = list(chosen)[:limit]
         if not chosen:
             raise ConfigError("Expected at least one image, got none.")
@@ -108,9 +112,11 @@ class Results:
 def load_annotations(path: Path) -> Annotations:
     """Read a COCO ground truth, `.json` or `.json.gz`.
 
+    As pycocotools does, objects of unknown images and categories are left out; `remarks` counts them.
+
     Raises:
-        InvalidInput: a damaged file, no images or categories, ids that are unknown, 0 or there twice, boxes
-            or areas that are negative or no numbers, a file name that leaves its folder. Names a culprit.
+        InvalidInput: a damaged file, no images or categories, ids that are there twice, boxes or areas that
+            are negative or no numbers, boxes in shares of the picture. Names a culprit.
     """
     content = load_json(path, "COCO annotations")
     if not isinstance(content, dict):
@@ -126,37 +132,60 @@ def load_annotations(path: Path) -> Annotations:
             f"Expected at least one image and one category in `{path}`, "
             f"got {len(images)} images and {len(categories)} categories."
         )
-    category_ids, by_category = distinct(categories, "category", path)
+    names, by_category = distinct(categories, "category", path)
     image_ids, by_image = distinct(images, "image", path)
-    distinct(annotations, "annotation", path)
-    order = {image: index for index, image in enumerate(image_ids)}
-    labels = {category: index for index, category in enumerate(category_ids)}
-    owners = positions(annotations, "image_id", order, path)
-    classes = positions(annotations, "category_id", labels, path)
+    zero = distinct(annotations, "annotation", path)[0][:1] == (0,)
+    owners, _ = positions(annotations, "image_id", image_ids, path)
+    classes, _ = positions(annotations, "category_id", names, path)
+    known = (owners != MISSING) & (classes != MISSING)
+    remarks = {
+        "annotations of unknown images left out": int((owners == MISSING).sum()),
+        "annotations of unknown categories left out": int(((owners != MISSING) & ~known).sum()),
+        "annotation with the id 0, which COCO's tools never match, taken as any other": int(zero),
+    }
     boxes = numbers([a.get("bbox") for a in annotations], 4, "bbox", annotations, path)
-    areas = [a.get("area", w * h) for a, (_, _, w, h) in zip(annotations, boxes.tolist(), strict=True)]
-    sizes = numbers(areas, 0, "area", annotations, path)
+    given = [a.get("area", w * h) for a, (_, _, w, h) in zip(annotations, boxes.tolist(), strict=True)]
+    areas = numbers(given, 0, "area", annotations, path)
     crowd = np.array([_crowd(a, path) for a in annotations], dtype=bool)
-    truths = tuple(
-        Truth(boxes[own], classes[own], sizes[own], crowd[own]) for own in _by_owner(owners, len(image_ids))
-    )
     entries = [by_image[image] for image in image_ids]
+    sizes = np.array([_size(entry, path) for entry in entries], dtype=np.intp).reshape(-1, 2)
+    remarks |= outside(boxes[known], sizes[owners[known]], path)
+    truths = tuple(
+        Truth(boxes[own], classes[own], areas[own], crowd[own])
+        for own in _by_owner(owners, np.flatnonzero(known), len(image_ids))
+    )
+    category_ids = numbered(names, "category", path)
+    by_number = np.argsort(category_ids, kind="stable")
+    if (np.diff(by_number) < 0).any():  # texts ascend otherwise than the numbers that they are
+        truths = tuple(replace(truth, labels=np.argsort(by_number)[truth.labels]) for truth in truths)
     return Annotations(
         image_ids,
-        tuple(_file_name(entry, path) for entry in entries),
-        np.array([_size(entry, path) for entry in entries], dtype=np.intp).reshape(-1, 2),
-        category_ids,
-        tuple(text(by_category[c].get("name", str(c)), "category names", path) for c in category_ids),
+        tuple(_file_name(entry) for entry in entries),
+        sizes,
+        tuple(category_ids[i] for i in by_number),
+        tuple(
+            text(by_category[names[i]].get("name", str(names[i])), "category names", path) for i in by_number
+        ),
         truths,
+        {what: count for what, count in remarks.items() if count},
     )
 
 
-def load_results(path: Path, annotations: Annotations) -> tuple[Results, ...]:
+def load_results(
+    path: Path, annotations: Annotations, lenient: bool = False, remarks: dict[str, int] | None = None
+) -> tuple[Results, ...]:
     """Read a COCO result file, `.json` or `.json.gz`: one `Results` an image, in the file's own order.
 
+    As pycocotools does, detections of unknown categories are left out, and scores keep their order where a
+    float's noise puts them outside [0, 1].
+
+    Args:
+        lenient: leave out detections of unknown images too.
+        remarks: gets the counts of what was odd and left out or taken all the same.
+
     Raises:
-        InvalidInput: a damaged file, unknown images or categories, boxes of negative size, scores outside
-            [0, 1] or no numbers, or no entry at all.
+        InvalidInput: a damaged file, unknown images, boxes of negative size or in shares of the picture,
+            scores outside [0, 1] or no numbers, or no entry at all.
     """
     entries = load_json(path, "COCO results")
     if not (isinstance(entries, list) and all(isinstance(entry, dict) for entry in entries)):
@@ -168,36 +197,62 @@ def load_results(path: Path, annotations: Annotations) -> tuple[Results, ...]:
         raise InvalidInput(
             f"Expected detections in `{path}`, got none. A detector that finds nothing is no pair."
         )
-    order = {image: index for index, image in enumerate(annotations.image_ids)}
-    labels = {category: index for index, category in enumerate(annotations.category_ids)}
-    owners = positions(entries, "image_id", order, path)
-    classes = positions(entries, "category_id", labels, path)
+    owners, named = positions(entries, "image_id", annotations.image_ids, path, annotations.file_names)
+    classes, _ = positions(entries, "category_id", annotations.category_ids, path)
     boxes = numbers([e.get("bbox") for e in entries], 4, "bbox", entries, path)
-    scores = numbers([e.get("score") for e in entries], 0, "score", entries, path)
-    if scores.max() > 1:
-        worst = int(scores.argmax())
-        raise InvalidInput(
-            f"Expected scores in [0, 1] in `{path}`, got {scores[worst]} at entry {worst}. "
-            "Save them after the sigmoid."
-        )
+    scores = numbers([e.get("score") for e in entries], 0, "score", entries, path, -NOISE)
+    if scores.max() > 1 + NOISE:
+        raise _too_large(scores, path)
+    there, known = owners != MISSING, (owners != MISSING) & (classes != MISSING)
+    if not there.any() or not (there.all() or lenient):
+        fix = "Give the results of these images" + ", or leave such out: --lenient." * bool(there.any())
+        raise stranger(entries, owners, "image_id", path, fix.rstrip(".") + ".")
+    if not known.any():
+        raise stranger(entries, classes, "category_id", path, "Give results with the ids of its categories.")
+    counts = {
+        "detections of unknown images left out": int((~there).sum()),
+        UNKNOWN_CATEGORIES: int((there & ~known).sum()),
+        "image ids that are names of files": named,
+        "scores outside [0, 1] by a float's noise": int(((scores < 0) | (scores > 1)).sum()),
+    } | outside(boxes[known], annotations.sizes[owners[known]], path)
+    if remarks is not None:
+        remarks |= {what: count for what, count in counts.items() if count}
     return tuple(
-        Results(boxes[own], scores[own], classes[own]) for own in _by_owner(owners, len(annotations))
+        Results(boxes[own], scores[own], classes[own])
+        for own in _by_owner(owners, np.flatnonzero(known), len(annotations))
     )
 
 
-def _by_owner(owners: NDArray[np.intp], count: int) -> list[NDArray[np.intp]]:
-    """For each of `count` images the positions of its entries, in their order."""
-    order = np.argsort(owners, kind="stable")
+def _too_large(scores: FloatArray, path: Path) -> InvalidInput:
+    worst = int(scores.argmax())
+    percent = scores.max() <= 100 and np.median(scores) > 1
+    fix = "They look like percent: divide them by 100." if percent else "Save them after the sigmoid."
+    return InvalidInput(f"Expected scores in [0, 1] in `{path}`, got {scores[worst]} at entry {worst}. {fix}")
+
+
+def check_file_names(annotations: Annotations, path: Path) -> None:
+    """Raises InvalidInput where a picture has no name, or one that leaves the folder of pictures."""
+    for image, name in zip(annotations.image_ids, annotations.file_names, strict=True):
+        text(name, "file names", path)
+        windows = PureWindowsPath(name)
+        rooted = PurePosixPath(name).is_absolute() or windows.drive or windows.root
+        if not name or rooted or ".." in windows.parts or "\0" in name:
+            raise InvalidInput(
+                f"Expected file names inside the folder of images in `{path}`, got {shown(name)} of image "
+                f"{shown(image)}."
+            )
+
+
+def _by_owner(owners: NDArray[np.intp], known: NDArray[np.intp], count: int) -> list[NDArray[np.intp]]:
+    """For each of `count` images the positions of its `known` entries, in their order."""
+    order = known[np.argsort(owners[known], kind="stable")]
     return np.split(order, np.searchsorted(owners[order], np.arange(1, count)))
 
 
-def _file_name(entry: Mapping[str, Any], path: Path) -> str:
-    name = text(entry.get("file_name", ""), "file names", path)
-    windows = PureWindowsPath(name)
-    rooted = PurePosixPath(name).is_absolute() or windows.drive or windows.root
-    if rooted or ".." in windows.parts or "\0" in name:
-        raise InvalidInput(f"Expected file names inside the folder of images in `{path}`, got {shown(name)}.")
-    return name
+def _file_name(entry: Mapping[str, Any]) -> str:
+    """As the file has it; nothing where it is no text. It is checked where pictures are opened."""
+    name = entry.get("file_name", "")
+    return name if isinstance(name, str) else ""
 
 
 def _crowd(entry: Mapping[str, Any], path: Path) -> bool:
@@ -208,10 +263,11 @@ def _crowd(entry: Mapping[str, Any], path: Path) -> bool:
 
 
 def _size(entry: Mapping[str, Any], path: Path) -> tuple[int, int]:
-    sides = entry.get("width", 0), entry.get("height", 0)
+    given = entry.get("width") or 0, entry.get("height") or 0
+    sides = tuple(int(side) if type(side) is float and side.is_integer() else side for side in given)
     if not all(type(side) is int and 0 <= side <= LONGEST_SIDE for side in sides):
         raise InvalidInput(
             f"Expected an image's sides in `{path}` to be whole numbers up to {LONGEST_SIDE:,}, "
             f"got {shown(sides)}."
         )
-    return sides
+    return sides[0], sides[1]

@@ -41,9 +41,9 @@ def write_results_of(folder: Path, data: DetectionSet, run: PairedRun, defer: ND
     images = np.arange(len(run))
     both = {name: np.concatenate([run.student[name], run.teacher[name]]) for name in run.student}
     joint = task.take(both, np.where(defer, images + len(run), images))
+    seen = data.annotations.subset(run.image_ids)
     for name, matches in (("student", run.student), ("teacher", run.teacher), ("joint", joint)):
-        write_results(matches, run.image_ids, ids, folder / f"{name}.json.gz")
-    seen = data.annotations.subset([int(image) for image in run.image_ids])
+        write_results(matches, seen.image_ids, ids, folder / f"{name}.json.gz")
     write_annotations(seen, folder / "annotations.json.gz")
 
 

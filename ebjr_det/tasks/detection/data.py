@@ -18,8 +18,9 @@ from ebjr_det.files import existing_file
 from ebjr_det.parts import part_of
 from ebjr_det.pictures import open_picture
 from ebjr_det.tasks.detection import scenes
-from ebjr_det.tasks.detection.annotations import Annotations, load_annotations
+from ebjr_det.tasks.detection.annotations import Annotations, check_file_names, load_annotations
 from ebjr_det.tasks.detection.classes import UNUSED, coco_names
+from ebjr_det.tasks.detection.entries import say_remarks
 from ebjr_det.tasks.detection.metric import Target
 from ebjr_det.tasks.detection.open_images import load_classes, load_open_images
 
@@ -43,6 +44,11 @@ class DetectionSet:
     def image_ids(self) -> tuple[str, ...]:
         """The ids of `annotations` as text."""
         return tuple(str(image) for image in self.annotations.image_ids)
+
+    @property
+    def remarks(self) -> Mapping[str, int]:
+        """How often something in the annotations was odd and was left out or taken all the same."""
+        return self.annotations.remarks
 
     @property
     def categories(self) -> dict[int, str]:
@@ -152,6 +158,8 @@ def _coco(
     if not folder.is_dir():
         hint = f"Get it from {COCO_SOURCE}." if published else "Set `data.images`."
         raise InvalidInput(f"Expected a folder of pictures at `{folder}`, got none. {hint}")
+    check_file_names(found, path)
+    say_remarks(path, found.remarks)
     return found, partial(_annotated_picture, found, folder)
 
 

@@ -1,4 +1,4 @@
-"""The entries of COCO's JSON files, checked at the door: ids, boxes, numbers and texts.
+"""The entries of COCO's JSON files, checked at the door: boxes, numbers and texts.
 
 A fault is named with the file, what was expected and the first entry that has it.
 """
@@ -13,12 +13,28 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm.auto import tqdm
 
 from ebjr_det.errors import InvalidInput, first_line
 from ebjr_det.files import existing_file
 from ebjr_det.types import FloatArray
 
-__all__ = ["distinct", "kind_of", "load_json", "numbers", "objects_under", "positions", "shown", "text"]
+__all__ = [
+    "NOISE",
+    "kind_of",
+    "load_json",
+    "numbers",
+    "objects_under",
+    "outside",
+    "say_remarks",
+    "shown",
+    "text",
+]
+
+NOISE = 1e-6
+"""How far a score may lie outside [0, 1]: a few last bits of a 32-bit float."""
+SMALL, FEW_BOXES, MOST_OUTSIDE = 4, 8, 0.25
+"""Side of a picture in pixels, number of boxes, and share of them from which the form of boxes is judged."""
 
 
 def load_json(path: Path, what: str) -> Any:
@@ -54,44 +70,14 @@ def objects_under(content: Mapping[str, Any], key: str, path: Path) -> list[dict
     return entries
 
 
-def distinct(
-    entries: Sequence[dict[str, Any]], what: str, path: Path
-) -> tuple[tuple[int, ...], dict[int, dict[str, Any]]]:
-    """The ids, ascending, and the entries by id."""
-    by_id: dict[int, dict[str, Any]] = {}
-    for entry in entries:
-        own = entry.get("id")
-        if type(own) is not int:
-            raise InvalidInput(
-                f"Expected every {what} in `{path}` to have a whole number as id, got {shown(own)}."
-            )
-        if own in by_id:
-            raise InvalidInput(f"Expected distinct {what} ids in `{path}`, got {shown(own)} more than once.")
-        if what == "annotation" and own == 0:
-            raise InvalidInput(f"Expected annotation ids from 1 in `{path}`, got 0: COCO's tools ignore it.")
-        by_id[own] = entry
-    return tuple(sorted(by_id)), by_id
-
-
-def positions(
-    entries: Sequence[Mapping[str, Any]], key: str, known: Mapping[int, int], path: Path
-) -> NDArray[np.intp]:
-    """[n] the position among the `known` ids of what each entry has under `key`."""
-    values = [entry.get(key) for entry in entries]
-    strange = [i for i, value in enumerate(values) if type(value) is not int or value not in known]
-    if strange:
-        raise InvalidInput(
-            f"Expected every `{key}` in `{path}` to be one of the annotated set's, got another in "
-            f"{len(strange)} of {len(entries)} entries: {shown(values[strange[0]])} at entry {strange[0]}."
-        )
-    return np.array([known[value] for value in values], dtype=np.intp)  # type: ignore[index]
-
-
-def numbers(values: Sequence[Any], width: int, key: str, entries: Sequence[Any], path: Path) -> FloatArray:
+def numbers(
+    values: Sequence[Any], width: int, key: str, entries: Sequence[Any], path: Path, least: float = 0.0
+) -> FloatArray:
     """[n] or [n, width] float64, finite and at least 0 (of boxes: width and height).
 
     Args:
         values: what the `entries` have under `key`; `width` 0 for plain numbers, 4 for boxes.
+        least: of plain numbers, a float's noise below 0.
     """
     wanted = f"{width} finite numbers, the last two not negative" if width else "a finite number not below 0"
     flat = [number for value in values for number in value] if width and _rows(values, width) else values
@@ -100,7 +86,7 @@ def numbers(values: Sequence[Any], width: int, key: str, entries: Sequence[Any],
             raise ValueError
         array = np.array(flat, dtype=np.float64).reshape((len(values), width) if width else (len(values),))
         sizes = array[:, 2:] if width else array[:, None]
-        sound = np.isfinite(array.reshape(len(values), width or 1)).all(axis=1) & (sizes >= 0).all(axis=1)
+        sound = np.isfinite(array.reshape(len(values), width or 1)).all(axis=1) & (sizes >= least).all(axis=1)
     except (OverflowError, ValueError):  # other things than numbers, or a whole number too large for a float
         sound = np.array([_is_number(value, width) for value in values])
     if not sound.all():
@@ -127,3 +113,33 @@ def text(value: Any, what: str, path: Path) -> str:
     if not isinstance(value, str) or any("\ud800" <= letter <= "\udfff" for letter in value):
         raise InvalidInput(f"Expected {what} in `{path}` to be text, got {shown(value)}.")
     return value
+
+
+def outside(boxes: FloatArray, sizes: NDArray[np.intp], path: Path) -> dict[str, int]:
+    """The remark on boxes that end outside their picture, where so many do that they have another form.
+
+    Args:
+        boxes: [n, 4] x, y, width, height; sizes: [n, 2] of their pictures, 0 where unknown.
+
+    Raises:
+        InvalidInput: every box is within the first pixel of a larger picture.
+    """
+    known = (sizes > SMALL).all(axis=1)
+    ends = (boxes[:, :2] + boxes[:, 2:])[known]
+    if len(ends) < FEW_BOXES:
+        return {}
+    if ends.max() <= 1 + NOISE:
+        raise InvalidInput(
+            f"Expected boxes in pixels in `{path}`, got {len(ends):,} in shares of the picture, none "
+            "beyond 1. Multiply them by its width and height."
+        )
+    out = (ends > 1.02 * sizes[known] + 2).any(axis=1)
+    what = "boxes that end outside their picture: x1, y1, x2, y2 instead of x, y, width, height?"
+    return {what: int(out.sum())} if out.mean() > MOST_OUTSIDE else {}
+
+
+def say_remarks(path: Path, remarks: Mapping[str, int]) -> None:
+    """Tell on stderr what was odd in a file and was left out or taken all the same."""
+    if remarks:
+        said = ", ".join(f"{count:,} {what}" for what, count in remarks.items())
+        tqdm.write(f"Note on `{path}`: {said}.", file=sys.stderr)

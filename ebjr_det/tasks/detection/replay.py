@@ -8,8 +8,14 @@ import numpy as np
 
 from ebjr_det.errors import InvalidInput
 from ebjr_det.popular import Popular
-from ebjr_det.tasks.detection.annotations import Results, load_annotations, load_results
+from ebjr_det.tasks.detection.annotations import (
+    UNKNOWN_CATEGORIES,
+    Results,
+    load_annotations,
+    load_results,
+)
 from ebjr_det.tasks.detection.classes import padded
+from ebjr_det.tasks.detection.entries import say_remarks
 from ebjr_det.tasks.detection.features import features_of
 from ebjr_det.tasks.detection.metric import AveragePrecision, match_records
 from ebjr_det.tasks.detection.popular import OTHER_AT, narrow_annotations, widen_results
@@ -29,6 +35,9 @@ def load_pair(
     others: Mapping[str, Path] = NO_OTHERS,
     popular: Sequence[str | int] | None = None,
     other_at: float = OTHER_AT,
+    *,
+    lenient: bool = False,
+    remarks: dict[str, Mapping[str, int]] | None = None,
 ) -> PairedRun:
     """Match two result files with the ground truth.
 
@@ -41,6 +50,8 @@ def load_pair(
         others: result files of further single models, by name.
         popular: names of the classes that a specialised student tells apart. Its boxes of "other" have the
             category id after the largest; one of a score of at least `other_at` hands the picture on.
+        lenient: leave out detections of images that the ground truth lacks.
+        remarks: gets, by file, what was odd and left out or taken all the same; it is said on stderr too.
 
     Raises:
         InvalidInput: see `annotations.load_annotations` and `annotations.load_results`; or no object to find.
@@ -48,10 +59,25 @@ def load_pair(
     truth = load_annotations(annotations)
     if all(image.crowd.all() for image in truth.truths):
         raise InvalidInput(f"Expected an annotated object that is no crowd in `{annotations}`, got none.")
-    second = load_results(teacher, truth)
-    further = {name: load_results(path, truth) for name, path in others.items()}
     apart = None if popular is None else Popular.of(popular, truth.class_names)
-    first = load_results(student, truth if apart is None else narrow_annotations(truth, apart))
+    own_truth = truth if apart is None else narrow_annotations(truth, apart)
+    files = {"annotations": annotations, "student": student, "teacher": teacher, **others}
+    odd: dict[str, dict[str, int]] = {name: {} for name in files} | {"annotations": dict(truth.remarks)}
+    loaded = {
+        name: load_results(path, own_truth if name == "student" else truth, lenient, odd[name])
+        for name, path in files.items()
+        if name != "annotations"
+    }
+    if apart is not None and UNKNOWN_CATEGORIES in odd["student"]:
+        raise InvalidInput(
+            f"Expected detections of the popular classes and of other in `{student}`, got "
+            f"{odd['student'][UNKNOWN_CATEGORIES]:,} of other categories."
+        )
+    for name, path in files.items():
+        say_remarks(path, odd[name])
+    if remarks is not None:
+        remarks |= {name: told for name, told in odd.items() if told}
+    first, second = loaded.pop("student"), loaded.pop("teacher")
     abstains = None
     if apart is not None:
         widened = [widen_results(own, apart, other_at) for own in first]
@@ -65,7 +91,7 @@ def load_pair(
         {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]},
         match_records(first, truth.truths, classes),
         match_records(second, truth.truths, classes),
-        {name: match_records(own, truth.truths, classes) for name, own in further.items()},
+        {name: match_records(own, truth.truths, classes) for name, own in loaded.items()},
         np.concatenate([features_of(output) for output in outputs]),
         abstains,
     )

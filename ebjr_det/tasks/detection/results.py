@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ebjr_det.files import atomic_write
 from ebjr_det.tasks.detection.annotations import Annotations
+from ebjr_det.tasks.detection.ids import Id
 from ebjr_det.types import Detections, Matches
 
 
@@ -21,9 +22,7 @@ def entries(found: Detections, image_id: int, category_ids: Sequence[int]) -> It
         yield {"image_id": image_id, "category_id": category_ids[label], "bbox": box, "score": score}
 
 
-def write_results(
-    matches: Matches, image_ids: Sequence[str], category_ids: Sequence[int], path: Path
-) -> None:
+def write_results(matches: Matches, image_ids: Sequence[Id], category_ids: Sequence[int], path: Path) -> None:
     """A model's kept detections as a COCO result file, image by image, best first; `.json.gz`."""
     owners = np.repeat(np.arange(len(matches["counts"])), matches["counts"])
     order = np.lexsort((matches["rank"], -matches["score"], owners))
@@ -32,7 +31,7 @@ def write_results(
     _write(
         [
             {
-                "image_id": int(image_ids[owner]),
+                "image_id": image_ids[owner],
                 "category_id": category_ids[label],
                 "bbox": box,
                 "score": score,
