@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from ebjr_det import api, files
-from ebjr_det.calibration import Target, check_reachable, shortfall_bound
+from ebjr_det.calibration import Target, shortfall_bound
 from ebjr_det.config import load_config
 from ebjr_det.errors import ConfigError, Infeasible, InvalidInput
 from ebjr_det.tasks.classification.metric import Accuracy
+from ebjr_det.types import PairedRun
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 QUICK = ("data.limit=8", "run.bootstrap=2", "latency.measure=false")
@@ -141,7 +142,7 @@ def test_an_out_that_is_taken_is_told_before_any_model_is_built(tmp_path):
 
 def test_a_mix_of_a_class_that_no_picture_shows_is_told_before_any_batch(batches, tmp_path):
     mix = "traffic={popular: ['0', '1'], histogram: {'0': 0.5, '9': 0.5}}"
-    config = scenes("student.macs=5.0", mix, "data.limit=1")
+    config = scenes("student.macs=5.0", mix, "data.limit=1", "router.target=null")
     refused(config, tmp_path / "run", InvalidInput, "Expected images that show")
     assert batches == []
 
@@ -174,12 +175,13 @@ def test_a_target_that_no_result_can_meet_is_told_before_any_batch(target, error
 @pytest.mark.parametrize("allowed", [0.01, 0.1])
 def test_so_many_images_as_are_asked_for_certify_a_pair_without_mistakes(kind, confidence, allowed):
     """The number in the line is the least one: against the bound that the calibration itself takes."""
+    from ebjr_det.calibration import check_reachable
+
     value = allowed if kind == "max_drop" else 1 - allowed
 
     def certified(images):
         right = np.ones(images, bool)
         records = {"correct": right, "top5_correct": right}
-        from ebjr_det.types import PairedRun
 
         ids = tuple(map(str, range(images)))
         run = PairedRun("classification", ids, {"random": np.linspace(0, 1, images)}, records, records)

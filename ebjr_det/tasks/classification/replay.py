@@ -133,7 +133,18 @@ def _ids(arrays: Mapping[str, NDArray[Any]], images: int, path: Path) -> tuple[s
         return None
     if ids.shape != (images,):
         raise InvalidInput(f"Expected {images} image ids in `{path}`, got shape {list(ids.shape)}.")
-    return tuple(str(i) for i in ids)
+    return tuple(map(_id, ids.tolist()))
+
+
+def _id(value: Any) -> str:
+    """An id as text; 7.0 is 7, and bytes are the text that they hold.
+
+    >>> _id(7.0), _id(b"a"), _id("a")
+    ('7', 'a', 'a')
+    """
+    if isinstance(value, bytes):
+        return value.decode(errors="backslashreplace")
+    return str(int(value) if isinstance(value, float) and value.is_integer() else value)
 
 
 def _labels(path: Path, images: int, classes: int) -> tuple[NDArray[np.intp], tuple[str, ...] | None]:
@@ -143,8 +154,11 @@ def _labels(path: Path, images: int, classes: int) -> tuple[NDArray[np.intp], tu
         raise InvalidInput(
             f"Expected {images} labels in `{path}`, one an image, got shape {list(labels.shape)}."
         )
-    if not np.issubdtype(labels.dtype, np.integer):
-        raise InvalidInput(f"Expected integer labels in `{path}`, got {labels.dtype}.")
+    whole = np.issubdtype(labels.dtype, np.floating) and (labels == np.round(labels)).all()
+    if not (whole or np.issubdtype(labels.dtype, np.integer)):
+        raise InvalidInput(
+            f"Expected integer labels, or floats of whole numbers, in `{path}`, got {labels.dtype}."
+        )
     if labels.min() < 0 or labels.max() >= classes:
         raise InvalidInput(
             f"Expected labels in 0..{classes - 1} in `{path}`, got {labels.min()}..{labels.max()}."

@@ -134,12 +134,12 @@ def outside(boxes: FloatArray, sizes: NDArray[np.intp], path: Path) -> dict[str,
             "beyond 1. Multiply them by its width and height."
         )
     out = (ends > 1.02 * sizes[known] + 2).any(axis=1)
-    what = "boxes that end outside their picture: x1, y1, x2, y2 instead of x, y, width, height?"
+    what = "boxes that end outside their picture, as if x1, y1, x2, y2 instead of x, y, width, height"
     return {what: int(out.sum())} if out.mean() > MOST_OUTSIDE else {}
 
 
 def say_remarks(path: Path, remarks: Mapping[str, int]) -> None:
     """Tell on stderr what was odd in a file and was left out or taken all the same."""
     if remarks:
-        said = ", ".join(f"{count:,} {what}" for what, count in remarks.items())
+        said = "; ".join(f"{what}: {count:,}" for what, count in remarks.items())
         tqdm.write(f"Note on `{path}`: {said}.", file=sys.stderr)
