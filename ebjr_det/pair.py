@@ -5,7 +5,7 @@ Task-specific parts come from the task's rooms by name, so this file serves ever
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from ebjr_det.checkpoints import check_classes, find_checkpoint
 from ebjr_det.config import EvaluateConfig, ModelSection
 from ebjr_det.cost import CostModel, Latency, macs_of, measure_latency
 from ebjr_det.environment import device_name
-from ebjr_det.errors import ConfigError
+from ebjr_det.errors import ConfigError, first_line
 from ebjr_det.files import checksum
 from ebjr_det.joint import Batch, JointModel, JointOutput, ScoreFunction, ScoresFunction, run_pair
 from ebjr_det.loader import batches_from, first_readable, readable
@@ -97,11 +97,34 @@ class Pair:
         Raises:
             InvalidInput: no image can be read, or a model's multiply-adds cannot be counted.
         """
-        image, macs, facts = first_readable(self.data), {}, {}
+        image, macs, facts = self._first, {}, {}
         for side, model in (("student", self.student), ("teacher", self.teacher)):
             macs[side] = macs_of(model, image, getattr(self.config, side).macs, f"{side}.macs")
             facts[side] = model.facts(image) if hasattr(model, "facts") else {}
         return CostModel(macs["student"], macs["teacher"]), facts
+
+    def check_batches(self) -> None:
+        """Try the batches of the latency measurement that are larger than those of the run.
+
+        Raises:
+            ConfigError: one is too large for this machine.
+        """
+        latency, largest = self.config.latency, self.config.run.batch_size
+        for size in sorted({latency.batch_size, *latency.batch_sizes}) if latency.measure else ():
+            if size <= largest:
+                continue
+            for side, call in self._alone().items():
+                try:
+                    call([self._first] * size)
+                except (MemoryError, RuntimeError) as error:  # torch's own lack of memory is one
+                    raise ConfigError(
+                        f"Expected batches of `latency` that the {side} can take on `{self.device}`, got "
+                        f"{size}: {first_line(error)}."
+                    ) from error
+
+    @cached_property
+    def _first(self) -> Any:
+        return first_readable(self.data)
 
     def write_artifacts(
         self, folder: Path, run: PairedRun, reported: PairedRun, decision: RouterDecision, score: str

@@ -17,9 +17,13 @@ OTHER = "other"
 
 
 def check_known(name: str, all_names: Collection[str]) -> None:
-    """Raises ConfigError where no class is called so, with the nearest."""
+    """Raises ConfigError where no class is called so, with the nearest, or where several are."""
     if name not in all_names:
         raise ConfigError(f"Expected a class of the data, got `{name}`. {did_you_mean(name, all_names)}")
+    if (count := list(all_names).count(name)) > 1:
+        raise ConfigError(
+            f"Expected the name of one class, got `{name}` of {count}. Give its index, or rename the classes."
+        )
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,7 @@ class Popular:
         found = []
         for one in chosen:
             if isinstance(one, str):
-                check_known(one, place)
+                check_known(one, all_names)
             found.append(place[one] if isinstance(one, str) else one)
         if len(set(found)) != len(found):
             twice = next(one for one, index in zip(chosen, found, strict=True) if found.count(index) > 1)

@@ -229,7 +229,8 @@ class _Scene:
             answer = student([student.preprocess(first)]).predictions[0]
             teacher([teacher.preprocess(first)])
         self.cost = CostModel(
-            macs_of(student, first, config.student.macs), macs_of(teacher, first, config.teacher.macs)
+            macs_of(student, first, config.student.macs, "student.macs"),
+            macs_of(teacher, first, config.teacher.macs, "teacher.macs"),
         )
         self.teacher = _Timed(teacher)
         self.joint = JointModel(student, self.teacher, live.joint.score, live.joint.threshold)

@@ -123,6 +123,7 @@ def _write_model(
     from ebjr_det.runtimes.onnx import INPUT, Session, write_onnx
 
     inner = plain(model)
+    macs = macs_of(inner, pictures[0], section.macs, f"{side}.macs")
     batch = inner.batch([inner.preprocess(picture) for picture in pictures])
     path = folder / f"{side}.onnx"
     write_onnx(inner.graph, batch, path)
@@ -144,7 +145,7 @@ def _write_model(
         inputs={"name": INPUT, "type": str(np.asarray(batch).dtype), "shape": ["batch", *batch.shape[1:]]},
         outputs=list(inner.graph.outputs),
         around=inner.around.to_dict(),
-        macs=macs_of(inner, pictures[0], section.macs),
+        macs=macs,
         **own,
     )
 

@@ -61,8 +61,8 @@ def check_ahead(pair: "Pair", out: Path | None = None) -> Ready:
 
     Raises:
         ConfigError: a router, target, mix or reference that does not fit the pair and its data.
-        InvalidInput: multiply-adds that cannot be counted, facts that are no JSON, no picture that can be
-            read, or a disk that is too full.
+        InvalidInput: images without any object, none that can be read, multiply-adds that cannot be counted,
+            facts that are no JSON, or a disk that is too full.
         Infeasible: a target that no result of this pair can meet.
     """
     config, data = pair.config, pair.data
@@ -72,7 +72,11 @@ def check_ahead(pair: "Pair", out: Path | None = None) -> Ready:
         _check_mix(asked, pair, class_names)
     scoring = scoring.of_classes(class_names, () if popular is None else popular.names)
     scoring = scoring.of_student(pair.student.name)
+    counts = room(config.task, "popular").class_counts(data)
+    if not counts.any():
+        raise InvalidInput("Expected an annotated object that is no crowd in the images, got none.")
     cost, facts = pair.counted()
+    pair.check_batches()
     for side, told in facts.items():
         _check_facts(told, side)
     if target is not None:

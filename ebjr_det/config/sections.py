@@ -132,6 +132,10 @@ class RouterSection(BaseSection):
         return self
 
 
+MOST_TIMED = 10_000_000
+"""Pictures of a latency measurement; more is a mistake, which would end in a lack of memory."""
+
+
 class LatencySection(BaseSection):
     """How latency is measured: on `batches` seeded random batches, each model alone and the live pair.
 
@@ -143,6 +147,12 @@ class LatencySection(BaseSection):
     batch_sizes: list[Annotated[int, Field(ge=1, le=1_000_000)]] = []
     batches: int = Field(100, ge=1, le=1_000_000)
     warmup: int = Field(3, ge=0, le=1_000_000)
+
+    @model_validator(mode="after")
+    def _within_reason(self) -> "LatencySection":
+        if self.batch_size * self.batches > MOST_TIMED:
+            raise ValueError(f"at most {MOST_TIMED:,} pictures, got {self.batch_size * self.batches:,}")
+        return self
 
 
 class RunSection(BaseSection):

@@ -227,12 +227,8 @@ def pictures(**change):
 
 
 MISTAKES = {
-    "annotation id 0": ("annotations", objects(id=0), "annotation ids from 1"),
-    "an object of no picture": ("annotations", objects(image_id=9), "`image_id`"),
-    "an object of no class": ("annotations", objects(category_id=9), "`category_id`"),
     "an object of negative size": ("annotations", objects(bbox=[0, 0, -1, 5]), "`bbox`"),
     "an object of NaN": ("annotations", objects(bbox=[0, float("nan"), 1, 5]), "nan"),
-    "a path out of the folder": ("annotations", pictures(file_name="../1.jpg"), "inside the folder"),
     "two pictures of one id": ("annotations", pictures(id=2), "distinct image ids"),
     "no pictures": ("annotations", TRUTH | {"images": []}, "at least one image"),
     "no classes": ("annotations", TRUTH | {"categories": []}, "at least one image and one category"),
@@ -240,7 +236,7 @@ MISTAKES = {
     "results as ground truth": ("annotations", STUDENT, "an object with `images`"),
     "ground truth as results": ("student", TRUTH, "a list of detections"),
     "other pictures": ("teacher", [e | {"image_id": e["image_id"] + 50} for e in TEACHER], "4 of 4 entries"),
-    "one other class": ("teacher", spoilt(TEACHER, category_id=0), "1 of 4 entries: 0 at entry 0"),
+    "one other picture": ("teacher", spoilt(TEACHER, image_id=50), "1 of 4 entries: 50 at entry 0"),
     "nothing found": ("student", [], "Expected detections"),
     "no score": ("student", spoilt(STUDENT, score=...), "`score`"),
     "a NaN score": ("student", spoilt(STUDENT, score=float("nan")), "nan at entry 0, of image 1"),
@@ -269,6 +265,40 @@ def test_a_faulty_file_is_explained_in_one_line_and_leaves_nothing(
     assert str(files[name]) in error
     assert len(error) < 400 + len(str(files[name]))
     assert not (tmp_path / "out").exists()
+
+
+ODD = {
+    "an object of no picture": ("annotations", objects(image_id=9), "annotations of unknown images left out"),
+    "an object of no class": (
+        "annotations",
+        objects(category_id=9),
+        "annotations of unknown categories left out",
+    ),
+    "one other class": (
+        "teacher",
+        spoilt(TEACHER, category_id=0),
+        "detections of unknown categories left out",
+    ),
+    "one other picture": ("teacher", spoilt(TEACHER, image_id=50), "detections of unknown images left out"),
+    "noise above 1": (
+        "student",
+        spoilt(STUDENT, score=1.0000001),
+        "scores outside [0, 1] by a float's noise",
+    ),
+    "a path out of the folder": ("annotations", pictures(file_name="..\\1.jpg"), None),
+}
+
+
+@pytest.mark.parametrize(("name", "content", "says"), ODD.values(), ids=ODD)
+def test_what_is_odd_is_counted_on_stderr_and_in_the_summary(files, tmp_path, capsys, name, content, says):
+    files[name].write_text(json.dumps(content))
+    lenient = ["--lenient"] if says == "detections of unknown images left out" else []
+    code, printed, error = command(capsys, tmp_path / "out", **files, options=[*lenient, "--json"])
+    assert code == 0
+    told = json.loads(printed)["input_remarks"]
+    assert told == ({} if says is None else {name: {says: 1}})
+    assert error.strip() == ("" if says is None else f"Note on `{files[name]}`: {says}: 1.")
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["input_remarks"] == told
 
 
 def test_a_file_that_is_not_there_or_cut_short_is_explained_in_one_line(files, tmp_path, capsys):

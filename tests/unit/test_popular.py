@@ -101,3 +101,10 @@ def test_the_share_is_drawn_within_four_standard_deviations(share):
     drawn = np.array([labels[order.image_at(k)] == 0 for k in range(20_000)])
     assert abs(drawn.mean() - share) < 4 * np.sqrt(share * (1 - share) / len(drawn))
     assert len({order.image_at(k) for k in range(20_000)}) > 495, "every image has its turn"
+
+
+def test_a_name_that_two_classes_have_names_neither():
+    names = ("ant", "bee", "ant", "cow")
+    with pytest.raises(ConfigError, match="the name of one class, got `ant` of 2"):
+        Popular.of(["ant"], names)
+    assert Popular.of(["bee", 2], names).classes == (1, 2)

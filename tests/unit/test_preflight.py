@@ -124,6 +124,38 @@ def test_of_the_pictures_the_first_that_can_be_read_is_counted_on(tmp_path):
         first_readable(strict)
 
 
+def test_pictures_without_any_object_are_told_before_any_batch(batches, tmp_path):
+    (tmp_path / "pictures").mkdir()
+    image = {"id": 1, "file_name": "1.png", "width": 8, "height": 8}
+    crowd = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 4, 4], "area": 16, "iscrowd": 1}
+    truth = {"images": [image], "annotations": [crowd], "categories": [{"id": 1, "name": "ant"}]}
+    (tmp_path / "truth.json").write_text(json.dumps(truth))
+    data = f"data={{dataset: coco, annotations: {tmp_path}/truth.json, images: {tmp_path}/pictures}}"
+    mine = "{arch: 'detector_of_mine:build', macs: 5.0}"
+    config = scenes(data, f"teacher={mine}", "router.target=null", student=mine)
+    refused(config, tmp_path / "run", InvalidInput, "annotated object that is no crowd")
+    assert batches == []
+
+
+def test_larger_batches_of_the_latency_measurement_are_tried_before_any_other(batches, tmp_path, monkeypatch):
+    import detector_of_mine
+
+    whole = detector_of_mine.Detector.__call__
+
+    def small(self, inputs):
+        if len(inputs) > 8:
+            raise RuntimeError("out of memory")
+        return whole(self, inputs)
+
+    monkeypatch.setattr(detector_of_mine.Detector, "__call__", small)
+    latency = "latency={batch_size: 1, batch_sizes: [4, 16], batches: 1}"
+    config = scenes("student.macs=5.0", latency, "run.batch_size=8")
+    refused(config, tmp_path / "run", ConfigError, r"the student can take on .*got 16: out of memory")
+    assert batches == []
+    with pytest.raises(ConfigError, match=r"at most 10,000,000 pictures, got 100,000,000"):
+        scenes("latency={batch_size: 100000, batches: 1000}")
+
+
 def test_a_full_disk_is_told_before_any_batch(batches, tmp_path, monkeypatch):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(files, "disk_usage", lambda place: usage(10**9, 10**9 - 10**6, 10**6))

@@ -63,7 +63,7 @@ class Boxes:
         counts = matches["counts"]
         image = np.repeat(np.arange(len(counts)), counts)
         label = matches["label"].astype(np.intp)
-        return cls(len(counts), image, matches["box"], matches["score"], label)._sorted()
+        return cls(len(counts), image, matches["box"], np.clip(matches["score"], 0, 1), label)._sorted()
 
     def total(self, values: FloatArray) -> FloatArray:
         """Sum of a number a box over each image, [n] -> [images]; 0 for an image without boxes."""

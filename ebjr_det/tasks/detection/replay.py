@@ -109,7 +109,7 @@ def output_of(results: Sequence[Results]) -> Output:
 
 def _detections(own: Results) -> Detections:
     corners = np.concatenate([own.boxes[:, :2], own.boxes[:, :2] + own.boxes[:, 2:]], axis=1)
-    return Detections(corners, own.scores, own.labels)
+    return Detections(corners, np.clip(own.scores, 0, 1), own.labels)  # a float's noise has no logit
 
 
 def logits_of(results: Sequence[Results]) -> Logits:
