@@ -30,11 +30,20 @@ model: {arch: effdet/efficientdet_d0, image_size: 128}
 schedule: {steps: 1}
 """
 PLAIN = """
+import torch
 from torch import nn
 
 def build(num_classes, width=8):
     layers = nn.Conv2d(3, width, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(64 * width, num_classes)
     return nn.Sequential(*layers)
+
+class Scale(nn.Module):
+    def __init__(self, num_classes):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(num_classes, 3))
+
+    def forward(self, images):
+        return (images.mean(dim=(2, 3))[:, None] * self.weight).sum(dim=2)
 
 def no_module(num_classes):
     return lambda images: images.mean(dim=(2, 3)) @ images.new_ones(3, num_classes)
@@ -168,6 +177,17 @@ def test_ctrl_c_ends_with_one_line_and_130_and_can_go_on(config, tmp_path):
     assert torch.load(out / "state.pt", weights_only=True)["step"] % 5 == 0
     assert not [path for path in out.iterdir() if path.name.startswith(".")], "no temporary file is left"
     assert not (out / "weights.safetensors").exists()
+
+
+def test_multiply_adds_that_cannot_be_counted_are_asked_for_before_the_first_step(
+    config, networks, tmp_path, command, capsys
+):
+    out, changes = tmp_path / "out", changed(("model={arch: 'networks_of_mine:Scale'}",))
+    assert command("train", config, *changes, "--out", out) == 2
+    assert "`model.macs`" in one_line(capsys)
+    assert not out.exists()
+    assert command("train", config, *changes, "--set", "model.macs=33", "--out", out, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["macs"] == 33
 
 
 # --- Several processes ---
