@@ -5,7 +5,7 @@ Task-specific parts come from the task's rooms by name, so this file serves ever
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,12 @@ import numpy as np
 
 from ebjr_det.checkpoints import check_classes, find_checkpoint
 from ebjr_det.config import EvaluateConfig, ModelSection
-from ebjr_det.cost import CostModel, Latency, macs_of, measure_latency
+from ebjr_det.cost import Latency, measure_latency
 from ebjr_det.environment import device_name
-from ebjr_det.errors import ConfigError, first_line
+from ebjr_det.errors import ConfigError
 from ebjr_det.files import checksum
 from ebjr_det.joint import Batch, JointModel, JointOutput, ScoreFunction, ScoresFunction, run_pair
-from ebjr_det.loader import batches_from, first_readable, readable
+from ebjr_det.loader import batches_from, readable
 from ebjr_det.popular import Popular
 from ebjr_det.records import PartStore
 from ebjr_det.router import decide
@@ -90,42 +90,6 @@ class Pair:
         )
         return (Batch(*columns) for columns in stream)
 
-    def counted(self) -> tuple[CostModel, Mapping[str, Mapping[str, Any]]]:
-        """Multiply-adds of both models, as the configuration states or counted on the first image that can be
-        read, and by `student` and `teacher` the exact numbers that each tells about itself.
-
-        Raises:
-            InvalidInput: no image can be read, or a model's multiply-adds cannot be counted.
-        """
-        image, macs, facts = self._first, {}, {}
-        for side, model in (("student", self.student), ("teacher", self.teacher)):
-            macs[side] = macs_of(model, image, getattr(self.config, side).macs, f"{side}.macs")
-            facts[side] = model.facts(image) if hasattr(model, "facts") else {}
-        return CostModel(macs["student"], macs["teacher"]), facts
-
-    def check_batches(self) -> None:
-        """Try the batches of the latency measurement that are larger than those of the run.
-
-        Raises:
-            ConfigError: one is too large for this machine.
-        """
-        latency, largest = self.config.latency, self.config.run.batch_size
-        for size in sorted({latency.batch_size, *latency.batch_sizes}) if latency.measure else ():
-            if size <= largest:
-                continue
-            for side, call in self._alone().items():
-                try:
-                    call([self._first] * size)
-                except (MemoryError, RuntimeError) as error:  # torch's own lack of memory is one
-                    raise ConfigError(
-                        f"Expected batches of `latency` that the {side} can take on `{self.device}`, got "
-                        f"{size}: {first_line(error)}."
-                    ) from error
-
-    @cached_property
-    def _first(self) -> Any:
-        return first_readable(self.data)
-
     def write_artifacts(
         self, folder: Path, run: PairedRun, reported: PairedRun, decision: RouterDecision, score: str
     ) -> None:
@@ -162,7 +126,7 @@ class Pair:
         size = settings.batch_size
         times = measure_latency(
             {
-                **self._alone(),
+                **self.alone(),
                 "joint": lambda images: outputs.append(joint(images)),
             },
             ([self.data.load(i) for i in chosen[at : at + size]] for at in range(0, len(chosen), size)),
@@ -185,7 +149,7 @@ class Pair:
             drawn = np.random.default_rng(self.config.run.seed).permutation(places)
             chosen = np.resize(drawn, count * size).reshape(count, size)
             times = measure_latency(
-                self._alone(),
+                self.alone(),
                 ([self.data.load(int(index)) for index in lot] for lot in chosen),
                 batch_size=size,
                 device=device_name(self.device),
@@ -194,7 +158,7 @@ class Pair:
             found[size] = times["student"].mean, times["teacher"].mean
         return found
 
-    def _alone(self) -> dict[str, Callable[[Sequence[Any]], Any]]:
+    def alone(self) -> dict[str, Callable[[Sequence[Any]], Any]]:
         """Each model on pictures, preprocessing and all."""
         return {"student": _on_pictures(self.student), "teacher": _on_pictures(self.teacher)}
 

@@ -12,9 +12,10 @@ from ebjr_det.api.routing import Scoring
 from ebjr_det.api.traffic import popular_of_mix
 from ebjr_det.calibration import Target, check_reachable
 from ebjr_det.config import EvaluateConfig
-from ebjr_det.cost import CostModel
+from ebjr_det.cost import CostModel, macs_of
 from ebjr_det.errors import ConfigError, InvalidInput, first_line
 from ebjr_det.files import check_space
+from ebjr_det.loader import first_readable
 from ebjr_det.mix import Composition, Mix
 from ebjr_det.tasks import has_room, room
 
@@ -75,10 +76,9 @@ def check_ahead(pair: "Pair", out: Path | None = None) -> Ready:
     counts = room(config.task, "popular").class_counts(data)
     if not counts.any():
         raise InvalidInput("Expected an annotated object that is no crowd in the images, got none.")
-    cost, facts = pair.counted()
-    pair.check_batches()
-    for side, told in facts.items():
-        _check_facts(told, side)
+    image = first_readable(data)
+    cost, facts = _counted(pair, image)
+    _check_batches(pair, image)
     if target is not None:
         share, macs = config.router.target.fraction, float(cost.student_macs)  # type: ignore[union-attr, arg-type]
         check_reachable(target, share, len(data), macs, pair.task.mean_over_images)
@@ -99,6 +99,38 @@ def _check_mix(asked: AskedMix, pair: "Pair", class_names: tuple[str, ...]) -> N
     ranks = [*popular.classes, *np.flatnonzero(~mask)]
     for needed in (asked.mix(composition, ranks)[0], Mix.of_popular(0.5, composition)):
         composition.weights(needed)
+
+
+def _counted(pair: "Pair", image: Any) -> tuple[CostModel, Mapping[str, Mapping[str, Any]]]:
+    """Multiply-adds of both models, as the configuration states or counted on an image, and their facts.
+
+    Raises:
+        InvalidInput: multiply-adds that cannot be counted, or facts that are no JSON.
+    """
+    macs, facts = {}, {}
+    for side, model in (("student", pair.student), ("teacher", pair.teacher)):
+        macs[side] = macs_of(model, image, getattr(pair.config, side).macs, f"{side}.macs")
+        facts[side] = model.facts(image) if hasattr(model, "facts") else {}
+        _check_facts(facts[side], side)
+    return CostModel(macs["student"], macs["teacher"]), facts
+
+
+def _check_batches(pair: "Pair", image: Any) -> None:
+    """Try the batches of the latency measurement that are larger than those of the run.
+
+    Raises:
+        ConfigError: one is too large for this machine.
+    """
+    latency, largest = pair.config.latency, pair.config.run.batch_size
+    for size in sorted({latency.batch_size, *latency.batch_sizes}) if latency.measure else ():
+        for side, call in pair.alone().items() if size > largest else ():
+            try:
+                call([image] * size)
+            except (MemoryError, RuntimeError) as error:  # torch's own lack of memory is one
+                raise ConfigError(
+                    f"Expected batches of `latency` that the {side} can take on `{pair.device}`, got {size}: "
+                    f"{first_line(error)}."
+                ) from error
 
 
 def _check_facts(told: Mapping[str, Any], side: str) -> None:
