@@ -86,6 +86,7 @@ def evaluate(config: EvaluateConfig, out: str | Path, *, resume: bool = False) -
         popular=popular,
         router=use,
         unreadable=tuple(sorted(set(pair.data.image_ids) - set(run.image_ids))),
+        threshold_from="target" if target else "rate" if router.threshold is None else "given",
     )
     environment = describe_environment(pair.device, config.run.seed)
     save_analysis(out, analysis, dump_config(config), environment)
