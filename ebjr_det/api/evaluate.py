@@ -2,20 +2,24 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from shutil import rmtree
 
 from ebjr_det.api.mixes import AskedMix
 from ebjr_det.api.report import Result, report
 from ebjr_det.api.routing import Scoring, at_rate, default_rate
+from ebjr_det.api.student import check_answers
 from ebjr_det.api.traffic import popular_of_mix, traffic
 from ebjr_det.calibration import Target, calibration_size, choose, split
 from ebjr_det.config import EvaluateConfig, RouterSection, dump_config
 from ebjr_det.cost import CostModel, Latency
 from ebjr_det.environment import describe_environment
 from ebjr_det.reporting.analysis import Analysis, Calibration, Reference
+from ebjr_det.reporting.folder import RUN
 from ebjr_det.reporting.report import ENERGY
 from ebjr_det.router import decide
+from ebjr_det.routing.student import weights_of
 from ebjr_det.run_folder import as_begun, finished_run, open_folder, save_analysis
 from ebjr_det.tradeoff import score_of, select, sweep
 from ebjr_det.types import PairedRun, RouterDecision, Task
@@ -48,10 +52,14 @@ def evaluate(config: EvaluateConfig, out: str | Path, *, resume: bool = False) -
     if asked is not None:
         asked.check_classes(pair.data.class_names)
         popular_of_mix(asked, pair.popular, pair.data.class_names)
-    scoring = scoring.of_classes(getattr(pair.data, "class_names", ()), popular).of_student(pair.student.name)
+    weights = weights_of(pair.student)
+    scoring = scoring.of_classes(getattr(pair.data, "class_names", ()), popular)
+    scoring = scoring.of_student(pair.student.name, weights)
     pair = replace(pair, student=scoring.student(pair.student))
     if router.target is not None:
         calibration_size(len(pair.data), router.target.fraction)
+    if not (out / RUN).is_file():
+        check_answers(scoring, partial(pair.first_answers, pair.student), weights)
     open_folder(out, config, resume)
     run = finished_run(out, pair.data, lambda parts: pair.run(scoring.scores, parts))
     cost = pair.cost(run)

@@ -1,15 +1,13 @@
 """What the live verbs share: where their settings come from, the threshold, and the pair itself."""
 
 import os
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from tqdm.auto import tqdm
-
-from ebjr_det.api.routing import Scoring
+from ebjr_det.api.routing import Scoring, say
+from ebjr_det.api.student import watched
 from ebjr_det.checkpoints import manifest
 from ebjr_det.config import EvaluateConfig, identity, load_config
 from ebjr_det.errors import ConfigError, InvalidInput
@@ -17,6 +15,7 @@ from ebjr_det.exported import PAIR, Exported, is_exported, load_exported
 from ebjr_det.joint import JointModel
 from ebjr_det.popular import Popular
 from ebjr_det.reporting.folder import ANALYSIS, CONFIG
+from ebjr_det.routing.student import weights_of
 from ebjr_det.run_folder import load_analysis
 from ebjr_det.tasks import room
 
@@ -72,19 +71,17 @@ def build_live(
     """
     if isinstance(config, Exported):
         named, student, teacher = config.build()
+        weights = ""  # an export has compared them, and its files are as it wrote them
     else:
         named, student, teacher = _built(config, samples)
+        weights = weights_of(student)
     popular = (
         None if config.student.popular is None else Popular.of(config.student.popular, named.class_names)
     )
     told = () if popular is None else popular.names
     scoring = scoring.of_classes(getattr(named, "class_names", ()), told)
-    student = scoring.of_student(student.name).student(student)
-    return Live(named, scoring, JointModel(student, teacher, scoring.score, threshold))
-
-
-def _say(text: str) -> None:
-    tqdm.write(text, file=sys.stderr)
+    student = scoring.of_student(student.name, weights).student(student)
+    return Live(named, scoring, JointModel(student, teacher, watched(scoring, threshold), threshold))
 
 
 def to_config(settings: Settings) -> EvaluateConfig:
@@ -139,7 +136,7 @@ def from_run(config: EvaluateConfig, run: Path) -> EvaluateConfig:
         above = next((folder for folder in run.resolve().parents if os.path.exists(folder / named)), None)
         if above is not None:
             found = str(above / named)
-            _say(f"`{section}.{key}` of the run, `{named}`, is not here; taking {found}.")
+            say(f"`{section}.{key}` of the run, `{named}`, is not here; taking {found}.")
             changed = getattr(config, section).model_copy(update={key: found})
             config = config.model_copy(update={section: changed})
     return config
@@ -167,7 +164,7 @@ def load_settings(source: str | Path, changes: Sequence[str] = ()) -> tuple[Sett
     analysis = load_analysis(path)
     before = load_config(path / CONFIG).student.runtime
     if config.student.runtime != before:
-        _say(
+        say(
             f"Note: the run's threshold was chosen with runtime `{before}` of the student. With "
             f"`{config.student.runtime}` scores may differ, in bfloat16 visibly; to choose anew, evaluate."
         )
