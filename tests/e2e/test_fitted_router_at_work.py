@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -366,6 +367,78 @@ def test_the_live_score_of_a_picture_is_that_of_its_evaluation(live, tmp_path, c
     columns = scores_of(folder / "second")
     place = columns["image_id"].index("30")
     assert entry["deferral_score"] == pytest.approx(float(columns["class_doubt"][place]), rel=1e-3)
+
+
+@pytest.fixture(scope="module")
+def other_student(tmp_path_factory):
+    """The quickstart with a student of the same name that knows nothing."""
+    settings = yaml.safe_load(QUICKSTART.read_text())
+    del settings["student"]["checkpoint"]
+    settings["student"]["random_weights"] = True
+    path = tmp_path_factory.mktemp("other") / "other.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    return path
+
+
+def rewritten(router: Path, path: Path, **header) -> Path:
+    """A router with other words in its header."""
+    file = RouterFile.load(router)
+    replace(file, header=replace(file.header, **header)).save(path)
+    return path
+
+
+def test_a_student_of_the_same_name_with_other_weights_is_refused_at_once(
+    live, other_student, pictures, tmp_path, command, capsys
+):
+    folder, _ = live
+    router = folder / "router.safetensors"
+    weights = summary_of(folder / "first")["student"]["weights_sha256"]
+    assert RouterFile.load(router).header.student_weights == weights
+    assert summary_of(folder / "second")["student"]["weights_sha256"] == weights
+    capsys.readouterr()
+    args = ["--router", router, "--out", tmp_path / "out"]
+    assert command("predict", other_student, pictures, *args, "--rate", 0.3) == 2
+    assert command("evaluate", other_student, *evaluate_args(18, 30)[1:], *args) == 2
+    said = capsys.readouterr().err
+    assert said.count(f"other weights (sha256 {weights[:12]}") == 2
+    assert "evaluating" not in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_router_that_tells_no_weights_is_known_by_the_first_answers(
+    live, other_student, tmp_path, command, capsys
+):
+    folder, _ = live
+    router = rewritten(
+        folder / "router.safetensors", tmp_path / "r.safetensors", student="", student_weights=""
+    )
+    capsys.readouterr()
+    args = ["--router", router, "--out", tmp_path / "out"]
+    assert command("evaluate", other_student, *evaluate_args(31, 90)[1:], *args) == 2
+    said = capsys.readouterr().err
+    assert "distance" in said
+    assert "evaluating" not in said
+    assert not (tmp_path / "out").exists()
+    assert command("evaluate", *evaluate_args(18, 30), *args) == 0
+
+
+def test_a_share_that_a_router_of_another_student_gives_is_said(
+    live, other_student, tmp_path, command, capsys
+):
+    folder, _ = live
+    router = rewritten(
+        folder / "router.safetensors", tmp_path / "r.safetensors", student="", student_weights=""
+    )
+    for index in range(50, 66):
+        draw_scene("test", index).save(tmp_path / f"{index}.png")
+    capsys.readouterr()
+    args = [f"{tmp_path}/*.png", "--router", router, "--rate", 0.5, "--out", tmp_path / "out"]
+    assert command("predict", other_student, *args) == 0
+    said = capsys.readouterr().err
+    assert said.count("Warning: ") == 1
+    assert "where this threshold deferred 50.0 % of the 20" in said
+    assert command("predict", QUICKSTART, *args) == 0
+    assert "Warning" not in capsys.readouterr().err
 
 
 def test_a_threshold_of_another_score_is_not_taken_over(live, pictures, tmp_path, command, capsys):
