@@ -49,6 +49,18 @@ class Target:
             raise ConfigError(f"Expected a confidence in (0, 1), got {self.confidence}.")
 
 
+def check_target(target: Target, task: Task) -> None:
+    """Raises ConfigError for a confidence where the task's quality is no mean of right and wrong."""
+    if target.confidence is not None and not task.mean:
+        raise _no_mean(task)
+
+
+def _no_mean(task: Task) -> ConfigError:
+    return ConfigError(
+        f"Expected a quality that is a mean over images for `confidence`, got {task.quality_name}."
+    )
+
+
 def choose(run: PairedRun, task: Task, curve: TradeoffCurve, target: Target) -> OperatingPoint:
     """The operating point of `curve` (of `run`, the calibration images) that meets the target.
 
@@ -85,9 +97,7 @@ def shortfall_bound(
     """
     student, teacher = task.right(run.student), task.right(run.teacher)
     if student is None or teacher is None:
-        raise ConfigError(
-            f"Expected a quality that is a mean over images for `confidence`, got {task.quality_name}."
-        )
+        raise _no_mean(task)
     values = score_of(run, score)
     _, deferred = operating_points(values)
     order = np.argsort(-values, kind="stable")

@@ -190,6 +190,8 @@ class Task(Protocol):
     quality_name: str
     table_metrics: tuple[str, ...]
     """Those of `metrics` that a table shows."""
+    mean: bool
+    """Whether the quality is a mean over images, each right or wrong."""
 
     def match(self, predictions: Sequence[Any], targets: Sequence[Any]) -> Matches:
         """Compare each image's prediction with its target, once an image."""

@@ -11,7 +11,7 @@ from ebjr_det.api.report import Result, report
 from ebjr_det.api.routing import Scoring, at_rate, default_rate
 from ebjr_det.api.student import check_answers
 from ebjr_det.api.traffic import popular_of_mix, traffic
-from ebjr_det.calibration import Target, calibration_size, choose, split
+from ebjr_det.calibration import Target, calibration_size, check_target, choose, split
 from ebjr_det.config import EvaluateConfig, RouterSection, dump_config
 from ebjr_det.cost import CostModel, Latency
 from ebjr_det.environment import describe_environment
@@ -21,6 +21,7 @@ from ebjr_det.reporting.report import ENERGY
 from ebjr_det.router import decide
 from ebjr_det.routing.student import weights_of
 from ebjr_det.run_folder import as_begun, finished_run, open_folder, save_analysis
+from ebjr_det.tasks import build_task
 from ebjr_det.tradeoff import score_of, select, sweep
 from ebjr_det.types import PairedRun, RouterDecision, Task
 
@@ -43,6 +44,8 @@ def evaluate(config: EvaluateConfig, out: str | Path, *, resume: bool = False) -
     scoring = Scoring.of(config.task, config.router).live()
     router = scoring.section
     target = _target(router)
+    if target is not None:
+        check_target(target, build_task(config.task))
     out = Path(out)
     config = as_begun(config, out) if resume else config
     asked = None if config.traffic is None else AskedMix(**dict(config.traffic))

@@ -59,7 +59,7 @@ class RouterHeader:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What the fit found to speak against the score."""
-        return tuple(map(str, self.evidence.get("warnings", ())))
+        return tuple(map(str, self.evidence.get("warnings") or ()))
 
 
 _ADAPTER = TypeAdapter(RouterHeader)
@@ -109,6 +109,11 @@ class RouterFile:
             ) from error
         if any(sample.ndim != 1 or not len(sample) for sample in (reference, student_scores)):
             raise InvalidInput(f"Expected samples of scores in router `{path}`, got none or a table.")
+        if len(header.fingerprints) != len(header.image_ids):
+            raise InvalidInput(
+                f"Expected a fingerprint of each picture in router `{path}`, got {len(header.fingerprints)} "
+                f"of {len(header.image_ids)}. Fit it again."
+            )
         own = {name.removeprefix("router/"): values for name, values in arrays.items()}
         return cls(header, reference, student_scores, own)
 

@@ -358,6 +358,54 @@ def test_predict_on_the_routed_run_uses_its_threshold_and_its_router(
     assert said["threshold"] == summary_of(folder / "second")["joint"]["threshold"]
 
 
+@pytest.mark.parametrize(
+    "change",
+    ["student.options={backbone_name: test_resnet}", "student.random_weights=true", "router.top_k=3"],
+)
+def test_the_threshold_of_a_run_is_not_taken_for_another_student_or_score(
+    change, live, pictures, tmp_path, command, capsys
+):
+    capsys.readouterr()
+    args = [live[0] / "first", pictures, "--out", tmp_path / "out", f"--set={change}"]
+    assert command("predict", *args) == 2
+    said = capsys.readouterr().err
+    assert "the run's threshold belongs to its own student" in said
+    assert "Expected a threshold, got none" in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_rate_that_ties_cannot_reach_is_said(live, pictures, tmp_path, command, capsys):
+    file = RouterFile.load(live[0] / "router.safetensors")
+    replace(file, reference=np.repeat([1.0, 2.0], [15, 5])).save(tmp_path / "r.safetensors")
+    capsys.readouterr()
+    args = [pictures, "--router", tmp_path / "r.safetensors", "--out", tmp_path / "out"]
+    assert command("predict", QUICKSTART, *args, "--rate", 0.6) == 0
+    assert "the threshold for at most 60.0 % deferred 25.0 % of them" in capsys.readouterr().err
+    assert command("predict", QUICKSTART, *args, "--rate", 0.25) == 0
+    assert "Note" not in capsys.readouterr().err
+
+
+def test_a_threshold_that_is_no_number_is_refused_before_anything_is_built(
+    pictures, tmp_path, command, capsys
+):
+    capsys.readouterr()
+    args = [pictures, "--threshold", "nan", "--out", tmp_path / "out"]
+    assert command("predict", QUICKSTART, *args) == 2
+    assert "Expected a threshold, got NaN" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_confidence_that_average_precision_cannot_have_is_refused_before_the_run(tmp_path, command, capsys):
+    capsys.readouterr()
+    target = "router.target={kind: min_quality, value: 0.1, confidence: 0.9}"
+    args = [*evaluate_args(1, 20)[:-1], f"--set={target}", "--out", tmp_path / "out"]
+    assert command("evaluate", *args) == 2
+    said = capsys.readouterr().err
+    assert "a mean over images for `confidence`, got AP" in said
+    assert "evaluating" not in said
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_live_score_of_a_picture_is_that_of_its_evaluation(live, tmp_path, command, capsys):
     folder, _ = live
     draw_scene("test", 29).save(tmp_path / "scene.png")

@@ -201,6 +201,7 @@ def test_numbers_that_are_not_finite_are_refused_by_name(path, name, bad):
     [
         header_with(colour="red"),
         header_with(fingerprints="many"),
+        header_with(fingerprints=(0.25, 0.1)),
         header_with(classes="three"),
         header_with(image_ids=5),
         json.dumps({"version": VERSION}),
