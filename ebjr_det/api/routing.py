@@ -134,7 +134,7 @@ class Scoring:
             )
         return self
 
-    def of_student(self, name: str, weights: str) -> "Scoring":
+    def of_student(self, name: str, weights: str = "") -> "Scoring":
         """The same. Raises InvalidInput where the router was fitted for another student."""
         if self.file is not None:
             check_student_of(self.file.header, name, weights, str(self.section.file))
