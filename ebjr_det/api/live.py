@@ -62,7 +62,7 @@ def choose_threshold(config: Settings, threshold: float | None, rate: float | No
             "a finished run instead of a configuration, or give a fitted --router and a --rate."
         )
     if math.isnan(chosen):
-        raise ConfigError("Expected a threshold, got NaN.")
+        raise ConfigError("Expected a threshold, finite or infinite, got NaN.")
     return scoring, chosen
 
 

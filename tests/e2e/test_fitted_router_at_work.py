@@ -391,7 +391,7 @@ def test_a_threshold_that_is_no_number_is_refused_before_anything_is_built(
     capsys.readouterr()
     args = [pictures, "--threshold", "nan", "--out", tmp_path / "out"]
     assert command("predict", QUICKSTART, *args) == 2
-    assert "Expected a threshold, got NaN" in capsys.readouterr().err
+    assert "Expected a threshold, finite or infinite, got NaN" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
