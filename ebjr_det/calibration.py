@@ -53,6 +53,18 @@ class Target:
             raise ConfigError(f"Expected a confidence in (0, 1), got {self.confidence}.")
 
 
+def check_target(target: Target, task: Task) -> None:
+    """Raises ConfigError for a confidence where the task's quality is no mean of right and wrong."""
+    if target.confidence is not None and not task.mean:
+        raise _no_mean(task)
+
+
+def _no_mean(task: Task) -> ConfigError:
+    return ConfigError(
+        f"Expected a quality that is a mean over images for `confidence`, got {task.quality_name}."
+    )
+
+
 def choose(run: PairedRun, task: Task, curve: TradeoffCurve, target: Target) -> OperatingPoint:
     """The operating point of `curve` (of `run`, the calibration images) that meets the target.
 
@@ -89,9 +101,7 @@ def shortfall_bound(
     """
     student, teacher = task.right(run.student), task.right(run.teacher)
     if student is None or teacher is None:
-        raise ConfigError(
-            f"Expected a quality that is a mean over images for `confidence`, got {task.quality_name}."
-        )
+        raise _no_mean(task)
     values = score_of(run, score)
     _, deferred = operating_points(values)
     order = np.argsort(-values, kind="stable")
@@ -155,17 +165,14 @@ def calibration_size(images: int, fraction: float) -> int:
     return count
 
 
-def check_reachable(
-    target: Target, fraction: float, images: int, student_macs: float, mean_over_images: bool
-) -> None:
+def check_reachable(target: Target, fraction: float, images: int, student_macs: float) -> None:
     """Refuse a target that no outcome of a run can meet, before it runs.
 
     Args:
         fraction: of the images, which calibrates.
-        mean_over_images: whether the quality is one, so that it can be certified.
 
     Raises:
-        ConfigError: a part would be empty, or a confidence without right and wrong.
+        ConfigError: a part would be empty.
         Infeasible: multiply-adds below those of the student alone; or a confidence that so many images do not
             give when the pair makes no mistake at all.
     """
@@ -178,8 +185,6 @@ def check_reachable(
         )
     if target.confidence is None:
         return
-    if not mean_over_images:
-        raise ConfigError("Expected a quality that is a mean over images for `confidence`, got another.")
     drop = target.kind == "max_drop"
     allowed = target.value if drop else 1 - target.value
     sure = (1 + target.confidence) / 2 if drop else target.confidence

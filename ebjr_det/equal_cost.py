@@ -4,17 +4,16 @@ Convention: one pair stays at its own threshold; another one is read at the MACs
 mix, linear between its operating points, which is what mixing two of them at random gives.
 """
 
-import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import count
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ebjr_det.cost import CostModel
-from ebjr_det.intervals import Resampled, check_replicates, resamples
+from ebjr_det.intervals import Judge, Resampled, check_replicates, interval, judged, resamples
 from ebjr_det.mix import Composition
 from ebjr_det.traffic import Pair, Traffic
 from ebjr_det.types import FloatArray
@@ -27,7 +26,7 @@ class EqualCost:
     Attributes:
         macs: of the pair; `other_macs`: those at which the other one is read, the nearest that it can cost.
         quality, other_quality: overall, of both.
-        low, high: percentile bootstrap interval of the `margin`, None where none was asked for.
+        low, high: interval of the `margin`, see `intervals`; None where none was asked for.
     """
 
     macs: float
@@ -88,48 +87,43 @@ def margins_at_equal_cost(
     found = [at_equal_cost(first, others, traffic) for traffic in traffics]
     if not (others and all(found)):
         return found
-    judges = []
+    judges: list[Judge] = []
     for traffic in traffics:
         own = first.at_threshold(traffic)
         rates = [own.deferral_rate, *(rate_at(other.cost, own.macs or 0.0) for other in others)]
         for pair, rate in zip((first, *others), rates, strict=True):
             judges.append(partial(_judged, pair.resampled(traffic.mix), np.array([rate]), traffic.weights))
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        each = map if first.mean else pool.map
-        rows = [list(each(partial(_on, copies), judges)) for copies in draws(composition, replicates, seed)]
-    quality = np.array(rows).reshape(replicates, len(traffics), 1 + len(others))
-    tails = [50 * (1 - confidence), 50 * (1 + confidence)]
-    low, high = np.percentile(quality[:, :, :1] - quality[:, :, 1:], tails, axis=0).tolist()
+    images = len(composition.counts)
+    drawn = judged(judges, images, draws(composition, seed), replicates, side_by_side=not first.mean)
+    estimate, quality = (rows.reshape(*rows.shape[:-1], len(traffics), 1 + len(others)) for rows in drawn)
+    margin, margins = (rows[..., :1] - rows[..., 1:] for rows in (estimate, quality))
+    low, high = interval(margin, margins, confidence).tolist()
     return [
         [replace(one, low=a, high=b) for one, a, b in zip(*row, strict=True)]
         for row in zip(found, low, high, strict=True)
     ]
 
 
-def _judged(curve: Resampled, rate: FloatArray, weights: FloatArray, copies: NDArray[np.intp]) -> float:
-    return float(curve.at(rate, weights * copies)[0])
-
-
-def _on(copies: NDArray[np.intp], judge: "partial[float]") -> float:
-    return judge(copies)
+def _judged(curve: Resampled, rate: FloatArray, weights: FloatArray, copies: NDArray[np.intp]) -> FloatArray:
+    return curve.at(rate, weights * copies)
 
 
 def _known(first: Pair, others: Sequence[Pair]) -> bool:
     return all(pair.cost.alone("macs") is not None for pair in (first, *others))
 
 
-def draws(composition: Composition, replicates: int, seed: int) -> Iterator[NDArray[np.intp]]:
-    """Resamples of images, [images] how often each counts: within each class where an image shows one object,
-    so that every resample shows the mix exactly, else of all images.
+def draws(composition: Composition, seed: int) -> Iterator[NDArray[np.intp]]:
+    """Endless resamples of images, [images] how often each counts: within each class where an image shows one
+    object, so that every resample shows the mix exactly, else of all images.
     """
     if not composition.single:
-        yield from resamples(len(composition.counts), replicates, seed)
+        yield from resamples(len(composition.counts), seed)
         return
     labels = composition.counts.argmax(axis=1)
     order, sizes = np.argsort(labels, kind="stable"), np.bincount(labels)
     first, many = np.repeat(np.cumsum(sizes) - sizes, sizes), np.repeat(sizes, sizes)
     generator = np.random.default_rng(seed)
-    for _ in range(replicates):
+    for _ in count():
         yield np.bincount(order[first + generator.integers(many)], minlength=len(order))
 
 

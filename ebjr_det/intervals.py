@@ -1,10 +1,17 @@
-"""Confidence bands and intervals of trade-off curves, by resampling images with a seed."""
+"""Confidence bands and intervals of trade-off curves, by resampling images with a seed.
+
+Every interval is a *basic* bootstrap interval (Davison and Hinkley 1997, Bootstrap Methods and their
+Application, 5.2): the estimate minus the quantiles of (resample - estimate). AP of a resample is biased,
+because a picture that comes twice has its matches twice; percentiles of resamples count that bias twice, the
+basic interval takes it off. `eval/intervals` has how often each kind holds what it promises.
+"""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from itertools import count, islice
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +24,16 @@ from ebjr_det.types import Copies, FloatArray, Mixtures, PairedRun, Task
 MOST_REPLICATES = 100_000
 ROUGH_GRID = 21
 """Deferral rates at which a resample is judged where the quality is no mean over images, and so is dear."""
+METHOD = "basic bootstrap over images"
+Judge: TypeAlias = Callable[[NDArray[np.intp]], FloatArray]
+"""A function: how often each image counts, [images] -> numbers, the qualities of which are below 0 where the
+images show nothing to be judged by.
+"""
 
 
 @dataclass(frozen=True)
 class Intervals:
-    """Percentile bootstrap over images, the same resamples for every score.
+    """Basic bootstrap over images, the same resamples for every score.
 
     Attributes:
         confidence: coverage of the intervals, for example 0.95.
@@ -29,6 +41,8 @@ class Intervals:
         low, high: by score, [R] band of the quality at a fixed deferral rate.
         area: by score, (low, high) of the area under the curve.
         area_difference: by score, (low, high) of its area minus the reference score's, paired.
+        area_difference_picked: the same, all scores at once: it holds for whichever score is picked after
+            looking at all of them, as the best one is.
         reference: the score that the differences are taken to.
     """
 
@@ -38,7 +52,41 @@ class Intervals:
     high: dict[str, FloatArray]
     area: dict[str, tuple[float, float]]
     area_difference: dict[str, tuple[float, float]]
+    area_difference_picked: dict[str, tuple[float, float]]
     reference: str
+
+
+def interval(estimate: FloatArray, replicates: FloatArray, confidence: float) -> FloatArray:
+    """The one definition of an interval: [2, ...] its low and its high end.
+
+    Args:
+        estimate: [...] numbers on all images; `replicates`: [resamples, ...] the same on each resample.
+
+    >>> interval(np.array(1.0), np.array([1.0, 1.5, 2.0]), 0.5).tolist()
+    [0.25, 0.75]
+    """
+    tails = [(1 + confidence) / 2, (1 - confidence) / 2]
+    return np.asarray(2 * estimate - np.quantile(replicates, tails, axis=0))
+
+
+def simultaneous_interval(estimate: FloatArray, replicates: FloatArray, confidence: float) -> FloatArray:
+    """[2, numbers] intervals that hold all at once, and so the one of a number that was picked among them.
+
+    The quantiles are those of the largest and the smallest of all numbers' errors on a resample, in units of
+    each number's own spread: the studentised maximum (Romano and Wolf 2005, Econometrica 73, 1237-1282).
+    For one number this is `interval`.
+
+    Args:
+        estimate: [numbers]; `replicates`: [resamples, numbers].
+    """
+    spread = replicates.std(axis=0)
+    moves = spread > 1e-12
+    if not moves.any():
+        return np.stack([estimate, estimate])
+    errors = (replicates - estimate)[:, moves] / spread[moves]
+    most = np.quantile(errors.max(axis=1), (1 + confidence) / 2)
+    least = np.quantile(errors.min(axis=1), (1 - confidence) / 2)
+    return np.stack([estimate - most * spread, estimate - least * spread])
 
 
 def bootstrap(
@@ -56,7 +104,7 @@ def bootstrap(
 
     In a resample thresholds move with the images, so a band says what a quality at a *given deferral rate*
     is worth, which is what a curve shows. Where the quality is a mean over images, every operating point of
-    each resample counts; elsewhere 21 points that are joined by straight lines.
+    each resample counts; elsewhere 21 points that are joined by straight lines. No quality is outside [0, 1].
 
     Raises:
         ConfigError: unknown score, replicates outside 2..100,000, confidence outside (0, 1), seed below 0.
@@ -70,20 +118,24 @@ def bootstrap(
     mean = task.right(run.student) is not None
     curves = [Resampled(mixtures, score_of(run, name), None if mean else ROUGH_GRID) for name in names]
     rate = np.linspace(0.0, 1.0, grid)
-    paths, areas = _resample(curves, rate, replicates, seed, side_by_side=not mean)
-    tails = [50 * (1 - confidence), 50 * (1 + confidence)]
-    bands = np.percentile(paths, tails, axis=1)
-    ends = np.percentile(areas, tails, axis=1)
-    differences = np.percentile(areas - areas[names.index(reference)], tails, axis=1)
+    estimate, drawn = _curves_on_resamples(curves, rate, replicates, seed, mean)
+    ends = np.clip(interval(estimate, drawn, confidence), 0.0, 1.0)
+    base = names.index(reference)
+    gain, gains = (areas - areas[..., base, None] for areas in (estimate[:, -1], drawn[:, :, -1]))
     return Intervals(
         confidence,
         rate,
-        {name: bands[0, row] for row, name in enumerate(names)},
-        {name: bands[1, row] for row, name in enumerate(names)},
-        {name: (float(ends[0, row]), float(ends[1, row])) for row, name in enumerate(names)},
-        {name: (float(differences[0, r]), float(differences[1, r])) for r, name in enumerate(names)},
+        dict(zip(names, ends[0, :, :-1], strict=True)),
+        dict(zip(names, ends[1, :, :-1], strict=True)),
+        _by_name(names, ends[:, :, -1]),
+        _by_name(names, interval(gain, gains, confidence)),
+        _by_name(names, simultaneous_interval(gain, gains, confidence)),
         reference,
-    )  # fmt: skip
+    )
+
+
+def _by_name(names: Sequence[str], ends: FloatArray) -> dict[str, tuple[float, float]]:
+    return {name: (low, high) for name, low, high in zip(names, *ends.tolist(), strict=True)}
 
 
 def check_replicates(replicates: int) -> None:
@@ -92,37 +144,62 @@ def check_replicates(replicates: int) -> None:
         raise ConfigError(f"Expected 2 to {MOST_REPLICATES:,} replicates, got {replicates}.")
 
 
-def resamples(images: int, replicates: int, seed: int) -> Iterator[NDArray[np.intp]]:
-    """Draws of as many images, with replacement: how often each image counts, [images]."""
+def resamples(images: int, seed: int) -> Iterator[NDArray[np.intp]]:
+    """Endless draws of as many images, with replacement: how often each image counts, [images]."""
     generator = np.random.default_rng(seed)
-    for _ in range(replicates):
+    for _ in count():
         yield np.bincount(generator.integers(images, size=images), minlength=images)
 
 
-def _resample(
-    curves: Sequence["Resampled"], rate: FloatArray, replicates: int, seed: int, *, side_by_side: bool
+def judged(
+    judges: Sequence[Judge],
+    images: int,
+    draws: Iterator[NDArray[np.intp]],
+    replicates: int,
+    *,
+    side_by_side: bool,
 ) -> tuple[FloatArray, FloatArray]:
-    """Qualities at every rate [curves, replicates, R] and areas [curves, replicates].
+    """What judges say of all images, [numbers], and of each of the same resamples, [replicates, numbers].
 
-    Curves that defer the same images are computed once; `side_by_side` in threads, which pays where a task's
-    own code takes long and lets go of Python's lock.
+    A resample that shows nothing to be judged by, so that a quality is undefined, gives way to the next one.
+
+    Args:
+        side_by_side: judges work in threads, which pays where a task's own code takes long and lets go of
+            Python's lock.
     """
-    twins = [next(row for row, other in enumerate(curves) if other.same_as(curve)) for curve in curves]
-    distinct, images = sorted(set(twins)), len(curves[0].order)
-    paths = np.empty((len(curves), replicates, len(rate)))
-    areas = np.empty((len(curves), replicates))
+
+    def on(copies: NDArray[np.intp]) -> FloatArray:
+        return np.concatenate(list(each(lambda judge: judge(copies), judges)))
+
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         each = pool.map if side_by_side else map
-        for replicate, copies in enumerate(resamples(images, replicates, seed)):
-            found = each(partial(_on, curves, copies), distinct)
-            for row, (where, quality) in zip(distinct, found, strict=True):
-                paths[row, replicate] = np.interp(rate, where, quality)
-                areas[row, replicate] = np.trapezoid(quality, where)
-    return paths[twins], areas[twins]
+        estimate = on(np.ones(images, dtype=np.intp))
+        rows = map(on, draws)
+        defined = rows if estimate.min() < 0 else (row for row in rows if row.min() >= 0)
+        return estimate, np.stack(list(islice(defined, replicates)))
 
 
-def _on(curves: Sequence["Resampled"], copies: NDArray[np.intp], row: int) -> tuple[FloatArray, FloatArray]:
-    return curves[row](copies)
+def _curves_on_resamples(
+    curves: Sequence["Resampled"], rate: FloatArray, replicates: int, seed: int, mean: bool
+) -> tuple[FloatArray, FloatArray]:
+    """Qualities at every rate and, last, the area: on all images [curves, R + 1], and on each resample.
+
+    Curves that defer the same images are computed once.
+    """
+    twins = [next(row for row, other in enumerate(curves) if other.same_as(curve)) for curve in curves]
+    distinct, place = np.unique(twins, return_inverse=True)
+
+    def judge(curve: "Resampled") -> Judge:
+        def judged_curve(copies: NDArray[np.intp]) -> FloatArray:
+            where, quality = curve(copies)
+            return np.append(np.interp(rate, where, quality), np.trapezoid(quality, where))
+
+        return judged_curve
+
+    judges, images = [judge(curves[row]) for row in distinct], len(curves[0].order)
+    estimate, drawn = judged(judges, images, resamples(images, seed), replicates, side_by_side=not mean)
+    shape = len(distinct), len(rate) + 1
+    return estimate.reshape(shape)[place], drawn.reshape(replicates, *shape)[:, place]
 
 
 class Resampled:

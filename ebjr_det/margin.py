@@ -4,23 +4,19 @@ The hull is what mixing single models at random reaches. The interval is a paire
 each resample the pair and all measured models are judged on the same images, so what they share cancels.
 """
 
-import os
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from functools import partial
-from typing import Any, TypeAlias, get_args
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ebjr_det.intervals import Resampled, check_replicates, resamples
+from ebjr_det.intervals import Judge, Resampled, check_replicates, interval, judged, resamples
 from ebjr_det.tradeoff import Cost, Hull, OperatingPoint, TradeoffCurve, score_of
 from ebjr_det.types import FloatArray, Matches, Mixtures, PairedRun, Task
 
 CONFIDENCE = 0.95
-Judge: TypeAlias = Callable[[NDArray[np.intp]], FloatArray]
-"""A function: how often each image counts, [images] -> qualities."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +57,7 @@ class Margin:
         cost: of the pair, and so of the hull, in MACs or ms per image.
         quality: of the pair.
         value: the margin on all images.
-        low, high: percentile bootstrap interval of the margin.
+        low, high: interval of the margin; see `intervals`.
     """
 
     deferral_rate: float
@@ -108,14 +104,13 @@ def margins(
         return {}
     rates = np.array([point.deferral_rate for point in points])
     pair, singles = _qualities(run, task, curve.score, rates, others, replicates, seed)
-    tails = [50 * (1 - confidence), 50 * (1 + confidence)]
     found: dict[Cost, list[Margin]] = {}
     for kind in kinds:
         own = [(getattr(other, kind), other.quality) for other in others]
         costs = [*(curve.cost.alone(kind) or ()), *(cost for cost, _ in own)]
         at = [getattr(point, kind) for point in points]
         values = [curve.margin_over_hull(point, own, kind) for point in points]
-        ends = np.percentile(pair - _hulls(costs, singles, at), tails, axis=0)
+        ends = interval(np.array(values), pair - _hulls(costs, singles, at), confidence)
         rows = zip(rates.tolist(), at, [p.quality for p in points], values, *ends.tolist(), strict=True)
         found[kind] = [Margin(*row) for row in rows]
     return found
@@ -149,17 +144,9 @@ def _qualities(
     pair = Resampled(task.mixtures(run.student, run.teacher), score_of(run, score))
     judges: list[Judge] = [partial(pair.at, np.array([*rates, 0.0, 1.0]))]
     judges += [_judge(task, other) for other in others]
-    rows = np.empty((replicates, len(rates) + 1 + len(judges)))
     dear = task.right(run.student) is None
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        each = pool.map if dear else map
-        for row, copies in zip(rows, resamples(len(run), replicates, seed), strict=True):
-            row[:] = np.concatenate(list(each(partial(_on, copies), judges)))
+    _, rows = judged(judges, len(run), resamples(len(run), seed), replicates, side_by_side=dear)
     return rows[:, : len(rates)], rows[:, len(rates) :]
-
-
-def _on(copies: NDArray[np.intp], judge: Judge) -> FloatArray:
-    return judge(copies)
 
 
 def _judge(task: Task, model: SingleModel) -> Judge:

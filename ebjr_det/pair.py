@@ -4,6 +4,7 @@ Task-specific parts come from the task's rooms by name, so this file serves ever
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,18 +16,18 @@ from ebjr_det.checkpoints import check_classes, find_checkpoint
 from ebjr_det.config import EvaluateConfig, ModelSection
 from ebjr_det.cost import Latency, measure_latency
 from ebjr_det.environment import device_name
-from ebjr_det.errors import ConfigError
+from ebjr_det.errors import ConfigError, InvalidInput
 from ebjr_det.files import checksum
 from ebjr_det.joint import Batch, JointModel, JointOutput, ScoreFunction, ScoresFunction, run_pair
 from ebjr_det.loader import batches_from, readable
 from ebjr_det.popular import Popular
 from ebjr_det.records import PartStore
 from ebjr_det.router import decide
-from ebjr_det.routing.changed import Changed
+from ebjr_det.routing.changed import Changed, plain
 from ebjr_det.runtimes import EAGER, choose_runtime
 from ebjr_det.tasks import build_task, has_room, room
 from ebjr_det.tradeoff import score_of
-from ebjr_det.types import PairedRun, RouterDecision, Task
+from ebjr_det.types import Output, PairedRun, RouterDecision, Task
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,16 @@ class Pair:
             collate=room(self.config.task, "data").collate,
         )
         return (Batch(*columns) for columns in stream)
+
+    def first_answers(self, student: Any, count: int) -> list[Output]:
+        """A student's answers to so many of the images, at most, drawn at random with the seed."""
+        drawn = np.random.default_rng(self.config.run.seed).permutation(len(self.data))[:count]
+        size, images = self.config.run.batch_size, []
+        for index in drawn.tolist():
+            with suppress(InvalidInput):  # one that cannot be read is named when its turn comes
+                images.append(self.data.load(index))
+        answer = _on_pictures(student)
+        return [answer(images[at : at + size]) for at in range(0, len(images), size)]
 
     def write_artifacts(
         self, folder: Path, run: PairedRun, reported: PairedRun, decision: RouterDecision, score: str
@@ -208,11 +219,6 @@ def make_ready(
         )
         taken[side] = section.model_copy(update={"runtime": name})
     return config.model_copy(update=taken)
-
-
-def plain(model: Any) -> Any:
-    """A model without what changes its answers."""
-    return plain(model.model) if isinstance(model, Changed) else model
 
 
 def _build_model(task: str, section: ModelSection, data: Any, device: str) -> Any:

@@ -13,9 +13,10 @@ from ebjr_det.errors import ConfigError, EbjrError, InvalidInput, first_line
 from ebjr_det.files import check_writable, existing_file, writable_folder, write_text
 from ebjr_det.loader import Images
 from ebjr_det.records import PartStore, load_run, save_run
-from ebjr_det.reporting.analysis import Analysis
+from ebjr_det.reporting.analysis import Analysis, Profile
 from ebjr_det.reporting.folder import ANALYSIS, CONFIG, ENVIRONMENT, PARTS, RUN, SUMMARY, to_json
 from ebjr_det.reporting.rivals import single_models
+from ebjr_det.routing.student import WEIGHTS
 from ebjr_det.runtimes import AUTO
 from ebjr_det.tasks import build_task
 from ebjr_det.tradeoff import score_of
@@ -176,11 +177,19 @@ def check_same_pair(first: Analysis, second: Analysis) -> None:
         ("router", _router_of(first), _router_of(second)),
         ("student", first.student.name, second.student.name),
         ("teacher", first.teacher.name, second.teacher.name),
+        ("student's weights", *_weights(first.student, second.student)),
+        ("teacher's weights", *_weights(first.teacher, second.teacher)),
         ("student's MACs", first.cost.student_macs, second.cost.student_macs),
         ("teacher's MACs", first.cost.teacher_macs, second.cost.teacher_macs),
     ):
         if one != two:
             raise InvalidInput(f"Expected two runs of one pair, got {one} and {two} as their {what}.")
+
+
+def _weights(first: Profile, second: Profile) -> tuple[str, str]:
+    """The digests of both, where both are known."""
+    one, two = (str(profile.extras.get(WEIGHTS, ""))[:12] for profile in (first, second))
+    return (one, two) if one and two else ("", "")
 
 
 def _router_of(analysis: Analysis) -> str:

@@ -188,10 +188,10 @@ class Task(Protocol):
 
     name: str
     quality_name: str
-    mean_over_images: bool
-    """Whether the quality is one of right and wrong, which `right` then tells."""
     table_metrics: tuple[str, ...]
     """Those of `metrics` that a table shows."""
+    mean: bool
+    """Whether the quality is a mean over images, each right or wrong."""
 
     def match(self, predictions: Sequence[Any], targets: Sequence[Any]) -> Matches:
         """Compare each image's prediction with its target, once an image."""

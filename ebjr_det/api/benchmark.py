@@ -41,6 +41,7 @@ from ebjr_det.reporting.benchmark import (
 )
 from ebjr_det.reporting.benchmark_against import Against, check_subjects
 from ebjr_det.router import check_rate
+from ebjr_det.routing.student import weights_of
 from ebjr_det.scenarios import (
     Calls,
     Pace,
@@ -111,7 +112,8 @@ def benchmark(
     folder = writable_folder(Path(out))
     pair = Pair.build(config.model_copy(update={"router": scoring.section}))
     told = () if pair.popular is None else pair.popular.names
-    scoring = scoring.of_classes(getattr(pair.data, "class_names", ()), told).of_student(pair.student.name)
+    scoring = scoring.of_classes(getattr(pair.data, "class_names", ()), told)
+    scoring = scoring.of_student(pair.student.name, weights_of(pair.student))
     models = {"student": scoring.student(pair.student), "teacher": pair.teacher}
     places, pictures = sample_of(pair.data, images, config.run.seed)
     scores = scores_of(models["student"], scoring.score, pictures, sizes[-1])

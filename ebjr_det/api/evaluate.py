@@ -78,6 +78,7 @@ def evaluate(config: EvaluateConfig, out: str | Path, *, resume: bool = False) -
         router=use,
         unreadable=tuple(sorted(set(pair.data.image_ids) - set(run.image_ids))),
         remarks={"data": told} if (told := getattr(pair.data, "remarks", {})) else {},
+        threshold_from="target" if target else "rate" if router.threshold is None else "given",
     )
     environment = describe_environment(pair.device, config.run.seed)
     save_analysis(out, analysis, dump_config(config), environment)

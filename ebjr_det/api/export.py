@@ -15,6 +15,7 @@ from ebjr_det.environment import describe_environment
 from ebjr_det.errors import ConfigError, install_hint
 from ebjr_det.exported import PAIR, ROUTER, VERSION, ExportedModel, ExportedPair, write_pair
 from ebjr_det.files import checksum, replaced_folder
+from ebjr_det.routing.student import weights_of
 from ebjr_det.tasks import room
 
 SAMPLES = 4
@@ -57,7 +58,7 @@ def export(
     popular = popular_of(config.student, named)
     scoring = scoring.of_classes(named.class_names, () if popular is None else popular.names)
     models = build_models(config, named, "cpu")
-    scoring.of_student(models[0].name)
+    scoring.of_student(models[0].name, weights_of(models[0]))
     pictures = _pictures(named)
     sides = tuple(zip(("student", "teacher"), models, strict=True))
     for side, model in sides:
@@ -100,7 +101,7 @@ def _write_json(
 
 def _check_plain(side: str, model: Any) -> None:
     """Raises ConfigError for a model with code of its own around its network."""
-    from ebjr_det.pair import plain
+    from ebjr_det.routing.changed import plain
 
     inner = plain(model)
     if getattr(inner, "around", None) is None or not hasattr(inner.graph, "state_dict"):
@@ -118,7 +119,7 @@ def _made_with(seed: int) -> dict[str, Any]:
 def _write_model(
     side: str, model: Any, section: Any, pictures: list[Any], folder: Path, tolerance: float
 ) -> ExportedModel:
-    from ebjr_det.pair import plain
+    from ebjr_det.routing.changed import plain
     from ebjr_det.runtimes import drift
     from ebjr_det.runtimes.onnx import INPUT, Session, write_onnx
 

@@ -23,7 +23,7 @@ from ebjr_det.api.fit_settings import FitSettings as FitSettings
 from ebjr_det.api.references import check_costs
 from ebjr_det.api.replay import name_of
 from ebjr_det.api.report import report as write_report_of
-from ebjr_det.api.routing import Scoring, at_rate, default_rate
+from ebjr_det.api.routing import Scoring, at_rate, default_rate, say
 from ebjr_det.config import RouterSection, load_score_settings
 from ebjr_det.cost import CostModel
 from ebjr_det.environment import describe_environment
@@ -36,6 +36,7 @@ from ebjr_det.reporting.report import build_report
 from ebjr_det.reporting.routers import RouterTrial, settings_text
 from ebjr_det.routing.crossfit import cross_fit, folds
 from ebjr_det.routing.file import RouterFile, RouterHeader
+from ebjr_det.routing.student import WEIGHTS
 from ebjr_det.run_folder import clear_replay_folder, load_folder, save_analysis
 from ebjr_det.scores import SCORES, deferral_scores
 from ebjr_det.tasks import room
@@ -69,6 +70,7 @@ class _Source:
     references: tuple[Reference, ...] = ()
     popular: tuple[str, ...] = ()
     remarks: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    student_weights: str = ""
 
 
 def fit_router(
@@ -139,7 +141,7 @@ def fit_router_on_run(
     first, second = "" if replayed else analysis.student.name, analysis.teacher.name
     source = _Source(
         run, names, len(names), first, second, analysis.title, section, analysis.score, analysis.references,
-        analysis.popular,
+        analysis.popular, student_weights=str(analysis.student.extras.get(WEIGHTS, "")),
     )  # fmt: skip
     return _fit(source, Path(out), own, report_dir)
 
@@ -176,6 +178,8 @@ def _fit(source: _Source, out: Path, settings: FitSettings, report_dir: str | Pa
     if folder is not None:
         _write_report(folder, whole[rescaling], trial, settings)
     file.save(out)
+    for warning in file.header.warnings:
+        say(f"Warning: {warning}. The router was saved all the same.")
     return FittedResult(trial, file, out)
 
 
@@ -204,8 +208,13 @@ def _chosen(wanted: str, areas: Mapping[str, float], router: Any, live: bool) ->
     """
     if wanted != AUTO:
         return wanted
+    return max(_candidates(areas, router, live), key=lambda name: areas[name])
+
+
+def _candidates(areas: Mapping[str, float], router: Any, live: bool) -> list[str]:
+    """The scores that may be picked."""
     never = {"random", *router.WHOLE_SET, *(() if live else router.FEATURES)}
-    return max((name for name in areas if name not in never), key=lambda name: areas[name])
+    return [name for name in areas if name not in never]
 
 
 def _trial(
@@ -220,6 +229,7 @@ def _trial(
     settings: FitSettings,
 ) -> RouterTrial:
     run = whole[rescaling]
+    candidates = _candidates(areas[rescaling], room(run.task, "router"), live=bool(source.student))
     analysis = Analysis(
         title=f"Out of fold: {source.title}" + " (classes weighted)" * bool(settings.class_weights),
         score=score,
@@ -235,6 +245,8 @@ def _trial(
         class_names=source.class_names,
         popular=source.popular,
         remarks=source.remarks,
+        threshold_from="rate",
+        picked_among=len(candidates) if settings.score == AUTO else 0,
     )
     built, plain = build_report(run, task, analysis), areas.get("none", {})
     return RouterTrial(built, plain, by_rescaling, ends, rescaling, settings.folds)
@@ -262,6 +274,7 @@ def _file(source: _Source, trial: RouterTrial, final: Any, crossed: PairedRun, r
         settings=how,
         evidence=trial.evidence(),
         popular=source.popular,
+        student_weights=source.student_weights,
     )
     return RouterFile(header, score_of(crossed, score), router.student_numbers(rescaled), final.to_arrays())
 

@@ -1,15 +1,14 @@
 """What the live verbs share: where their settings come from, the threshold, and the pair itself."""
 
+import math
 import os
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from tqdm.auto import tqdm
-
-from ebjr_det.api.routing import Scoring
+from ebjr_det.api.routing import Scoring, say
+from ebjr_det.api.student import watched
 from ebjr_det.checkpoints import manifest
 from ebjr_det.config import EvaluateConfig, identity, load_config
 from ebjr_det.errors import ConfigError, InvalidInput
@@ -17,11 +16,15 @@ from ebjr_det.exported import PAIR, Exported, is_exported, load_exported
 from ebjr_det.joint import JointModel
 from ebjr_det.popular import Popular
 from ebjr_det.reporting.folder import ANALYSIS, CONFIG
+from ebjr_det.routing.student import weights_of
 from ebjr_det.run_folder import load_analysis
 from ebjr_det.tasks import room
+from ebjr_det.types import FloatArray
 
 Settings: TypeAlias = EvaluateConfig | Exported
 """What a live pair is built from."""
+TIED = 0.02
+"""By how much a deferral rate may fall short of the one that was asked for without a word."""
 
 
 @dataclass(frozen=True)
@@ -50,13 +53,27 @@ def choose_threshold(config: Settings, threshold: float | None, rate: float | No
     """
     scoring = Scoring.of(config.task, config.router).live()
     chosen = scoring.threshold_for(rate) if rate is not None else threshold
+    if rate is not None and scoring.file is not None:
+        _say_ties(scoring.file.reference, scoring.name, rate, float(chosen or 0.0))
     chosen = scoring.section.threshold if chosen is None else chosen
     if chosen is None:
         raise ConfigError(
             "Expected a threshold, got none. Give --threshold, set `router.threshold`, name the folder of "
             "a finished run instead of a configuration, or give a fitted --router and a --rate."
         )
+    if math.isnan(chosen):
+        raise ConfigError("Expected a threshold, finite or infinite, got NaN.")
     return scoring, chosen
+
+
+def _say_ties(reference: FloatArray, score: str, rate: float, threshold: float) -> None:
+    """Where pictures of the fit have equal scores, a threshold may defer far less than was asked for."""
+    share = float((reference > threshold).mean())
+    if rate - share > max(TIED, 1 / len(reference)):
+        say(
+            f"Note: many pictures of the router's fit have the same `{score}`, so the threshold for at most "
+            f"{100 * rate:.1f} % deferred {100 * share:.1f} % of them."
+        )
 
 
 def build_live(
@@ -72,19 +89,17 @@ def build_live(
     """
     if isinstance(config, Exported):
         named, student, teacher = config.build()
+        weights = ""  # an export has compared them, and its files are as it wrote them
     else:
         named, student, teacher = _built(config, samples)
+        weights = weights_of(student)
     popular = (
         None if config.student.popular is None else Popular.of(config.student.popular, named.class_names)
     )
     told = () if popular is None else popular.names
     scoring = scoring.of_classes(getattr(named, "class_names", ()), told)
-    student = scoring.of_student(student.name).student(student)
-    return Live(named, scoring, JointModel(student, teacher, scoring.score, threshold))
-
-
-def _say(text: str) -> None:
-    tqdm.write(text, file=sys.stderr)
+    student = scoring.of_student(student.name, weights).student(student)
+    return Live(named, scoring, JointModel(student, teacher, watched(scoring, threshold), threshold))
 
 
 def to_config(settings: Settings) -> EvaluateConfig:
@@ -139,7 +154,7 @@ def from_run(config: EvaluateConfig, run: Path) -> EvaluateConfig:
         above = next((folder for folder in run.resolve().parents if os.path.exists(folder / named)), None)
         if above is not None:
             found = str(above / named)
-            _say(f"`{section}.{key}` of the run, `{named}`, is not here; taking {found}.")
+            say(f"`{section}.{key}` of the run, `{named}`, is not here; taking {found}.")
             changed = getattr(config, section).model_copy(update={key: found})
             config = config.model_copy(update={section: changed})
     return config
@@ -158,20 +173,33 @@ def load_settings(source: str | Path, changes: Sequence[str] = ()) -> tuple[Sett
         return load_config(path, changes), None
     if is_exported(path):
         return load_exported(path, changes), None
-    config = from_run(load_config(_config_of(path), changes), path)
+    asked = load_config(_config_of(path), changes)
+    config = from_run(asked, path)
     if not (path / ANALYSIS).is_file():
         raise InvalidInput(
             f"Expected a finished run in `{path}`, got one that is not. Go on with it: ebjr-det evaluate "
             f"{path / CONFIG} --out {path} --resume."
         )
     analysis = load_analysis(path)
-    before = load_config(path / CONFIG).student.runtime
-    if config.student.runtime != before:
-        _say(
-            f"Note: the run's threshold was chosen with runtime `{before}` of the student. With "
-            f"`{config.student.runtime}` scores may differ, in bfloat16 visibly; to choose anew, evaluate."
+    before = load_config(path / CONFIG)
+    if config.student.runtime != before.student.runtime:
+        say(
+            f"Note: the run's threshold was chosen with runtime `{before.student.runtime}` of the student. "
+            f"With `{config.student.runtime}` scores may differ, in bfloat16 visibly; to choose anew, "
+            "evaluate."
         )
     fitted = None if analysis.router is None else analysis.router.sha256
     if config.router.score != analysis.score or identity(config)["router.file"] != fitted:
         return config, None
+    if _scored_by(asked) != _scored_by(before):
+        say(
+            "Note: the run's threshold belongs to its own student and settings of the score; it is not taken."
+        )
+        return config, None
     return config, analysis.threshold
+
+
+def _scored_by(config: EvaluateConfig) -> tuple[Any, ...]:
+    """The settings that deferral scores depend on; a runtime changes their last bits."""
+    student = config.student.model_dump(exclude={"runtime", "macs", "name", "sha256"})
+    return student, identity(config)["router"]

@@ -1,6 +1,7 @@
 """What a run needs at its end, asked for before its first batch."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -9,15 +10,18 @@ from pydantic_core import PydanticSerializationError, to_json
 
 from ebjr_det.api.mixes import AskedMix
 from ebjr_det.api.routing import Scoring
+from ebjr_det.api.student import check_answers
 from ebjr_det.api.traffic import popular_of_mix
-from ebjr_det.calibration import Target, check_reachable
+from ebjr_det.calibration import Target, check_reachable, check_target
 from ebjr_det.config import EvaluateConfig
 from ebjr_det.cost import CostModel, macs_of
 from ebjr_det.errors import ConfigError, InvalidInput, first_line
 from ebjr_det.files import check_space
 from ebjr_det.loader import first_readable
 from ebjr_det.mix import Composition, Mix
-from ebjr_det.tasks import has_room, room
+from ebjr_det.reporting.folder import RUN
+from ebjr_det.routing.student import WEIGHTS, weights_of
+from ebjr_det.tasks import build_task, has_room, room
 
 if TYPE_CHECKING:
     from ebjr_det.pair import Pair
@@ -51,6 +55,8 @@ def check_settings(config: EvaluateConfig) -> tuple[Scoring, Target | None, Aske
     scoring = Scoring.of(config.task, config.router).live()
     section = config.router.target
     target = None if section is None else Target(section.kind, section.value, section.confidence)
+    if target is not None:
+        check_target(target, build_task(config.task))
     return scoring, target, None if config.traffic is None else AskedMix(**dict(config.traffic))
 
 
@@ -58,7 +64,8 @@ def check_ahead(pair: "Pair", out: Path | None = None) -> Ready:
     """Everything that the analysis of a run would refuse when both models have seen all images.
 
     Args:
-        out: the folder of the run, where its disk is to be looked at too.
+        out: the folder of the run; without one neither its disk nor the student, which may be untrained, is
+            looked at.
 
     Raises:
         ConfigError: a router, target, mix or reference that does not fit the pair and its data.
@@ -72,7 +79,6 @@ def check_ahead(pair: "Pair", out: Path | None = None) -> Ready:
     if asked is not None:
         _check_mix(asked, pair, class_names)
     scoring = scoring.of_classes(class_names, () if popular is None else popular.names)
-    scoring = scoring.of_student(pair.student.name)
     counts = room(config.task, "popular").class_counts(data)
     if not counts.any():
         raise InvalidInput("Expected an annotated object that is no crowd in the images, got none.")
@@ -81,10 +87,14 @@ def check_ahead(pair: "Pair", out: Path | None = None) -> Ready:
     _check_batches(pair, image)
     if target is not None:
         share, macs = config.router.target.fraction, float(cost.student_macs)  # type: ignore[union-attr, arg-type]
-        check_reachable(target, share, len(data), macs, pair.task.mean_over_images)
+        check_reachable(target, share, len(data), macs)
     if has_room(config.task, "artifacts"):
         _check_font()
     if out is not None:
+        weights = weights_of(pair.student)
+        scoring = scoring.of_student(pair.student.name, weights)
+        if not (out / RUN).is_file():
+            check_answers(scoring, partial(pair.first_answers, pair.student), weights)
         check_space(out, REPORT_BYTES + len(data) * _bytes_per_image(config))
     return Ready(scoring, target, asked, cost, facts)
 
@@ -111,6 +121,8 @@ def _counted(pair: "Pair", image: Any) -> tuple[CostModel, Mapping[str, Mapping[
     for side, model in (("student", pair.student), ("teacher", pair.teacher)):
         macs[side] = macs_of(model, image, getattr(pair.config, side).macs, f"{side}.macs")
         facts[side] = model.facts(image) if hasattr(model, "facts") else {}
+        if weights := weights_of(model):
+            facts[side] = {**facts[side], WEIGHTS: weights}
         _check_facts(facts[side], side)
     return CostModel(macs["student"], macs["teacher"]), facts
 

@@ -47,7 +47,7 @@ def replay(
     """The whole analysis from saved outputs of any two models, no model needed.
 
     The chosen point is that of `threshold`, else of the first of `rates`, else that of
-    `routing.default_rate`.
+    `routing.default_rate`: no label of these images chooses it, and the report says how it came about.
 
     Args:
         task: a registered task; `files`: what its `replay.load_pair` reads, by name.
@@ -107,6 +107,7 @@ def replay(
         popular=special_names,
         remarks=remarks,
         router=use,
+        threshold_from="rate" if threshold is None else "given",
     )
     clear_replay_folder(out)
     settings: dict[str, Any] = {

@@ -1,5 +1,6 @@
 """From the settings of a router to its scores and its default decision."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -7,6 +8,7 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+from tqdm.auto import tqdm
 
 from ebjr_det.config import RouterSection, parse_section
 from ebjr_det.errors import ConfigError, InvalidInput, did_you_mean
@@ -17,6 +19,7 @@ from ebjr_det.router import abstaining_last, decide, threshold_for_rate
 from ebjr_det.routing.changed import Changed
 from ebjr_det.routing.drift import Drift, check_student, shared_images
 from ebjr_det.routing.file import RouterFile, check_classes
+from ebjr_det.routing.student import check_student_of
 from ebjr_det.scores import SCORES, deferral_scores
 from ebjr_det.tasks import room
 from ebjr_det.tradeoff import score_of, select
@@ -24,6 +27,11 @@ from ebjr_det.types import FloatArray, Logits, Model, Output, PairedRun, RouterD
 
 DEFAULT_RATE = 0.3
 """Deferral rate of the chosen point when neither a threshold nor a target is given; needs no label."""
+
+
+def say(text: str) -> None:
+    """A line on stderr, beside any progress bar."""
+    tqdm.write(text, file=sys.stderr)
 
 
 @dataclass(frozen=True)
@@ -73,6 +81,9 @@ class Scoring:
             section = parse_section(RouterSection, {**section.model_dump(), **told})
         scoring = cls(task, name, section.model_copy(update={"score": name}), (), file, fitted)
         scoring._check_names()
+        if file is not None and name == file.header.score:
+            for warning in file.header.warnings:
+                say(f"Warning: router `{section.file}`: {warning}.")
         return scoring
 
     def _check_names(self) -> None:
@@ -123,15 +134,10 @@ class Scoring:
             )
         return self
 
-    def of_student(self, name: str) -> "Scoring":
-        """The same. Raises InvalidInput where the router was fitted for a student of another name."""
-        header = self.file.header if self.file is not None else None
-        if header is not None and header.student and header.student != name:
-            raise InvalidInput(
-                f"Expected a router made for student `{name}`, got `{self.section.file}` for "
-                f"`{header.student}`. "
-                "Fit a router for this one."
-            )
+    def of_student(self, name: str, weights: str = "") -> "Scoring":
+        """The same. Raises InvalidInput where the router was fitted for another student."""
+        if self.file is not None:
+            check_student_of(self.file.header, name, weights, str(self.section.file))
         return self
 
     def scores(self, output: Output) -> dict[str, FloatArray]:
@@ -175,10 +181,8 @@ class Scoring:
         if name in SCORES:
             return self._of_logits(name, output)
         if self.fitted is not None:
-            found: FloatArray = self.fitted.score(name, output)
-        else:
-            found = self._room.plain_score(name, output, self.class_names)
-        return found
+            return np.asarray(self.fitted.score(name, output))
+        return np.asarray(self._room.plain_score(name, output, self.class_names))
 
     def student(self, model: Model) -> Model:
         """The student as scores look at it: its scores comparable with the teacher's, its logit of "other"
@@ -218,19 +222,19 @@ class Scoring:
         if self.file is None:
             return run, None
         header = self.file.header
-        sizes, here = (len(header.image_ids), len(run)), self._room.student_numbers(run)
-        check_student(self.file.student_scores, here, str(self.section.file), sizes)
-        here = self._room.fingerprints(run)
-        known = shared_images(header.image_ids, header.fingerprints, run.image_ids, here)
+        sizes, numbers = (len(header.image_ids), len(run)), self._room.student_numbers(run)
+        check_student(self.file.student_scores, numbers, str(self.section.file), sizes)
+        prints = self._room.fingerprints(run)
+        known = shared_images(header.image_ids, header.fingerprints, run.image_ids, prints)
         if known.all():
             raise InvalidInput(
                 f"Expected pictures that router `{self.section.file}` has not seen, got {len(run)}, all "
                 "of which it was fitted on. Its own table, made by cross-validation, tells about these."
             )
         kept = select(run, task, np.flatnonzero(~known)) if known.any() else run
-        own = self.name == header.score
-        here = score_of(self.with_set(kept), header.score) if own else None
-        drift = None if here is None else Drift.of(self.file.reference, here)
+        drift = None
+        if self.name == header.score:
+            drift = Drift.of(self.file.reference, score_of(self.with_set(kept), self.name))
         use = FittedUse(
             header.score,
             header.rescaling,

@@ -106,6 +106,8 @@ def _fit(
         print_table(table)
     if unseen := result.trial.unseen_sentence():
         click.echo(f"\n{unseen}")
+    if picked := result.trial.picked_sentence():
+        click.echo(f"\n{picked}")
     chosen = result.file.header
     click.echo(f"\n{result.path}: score {chosen.score}, student's scores rescaled: {chosen.rescaling}.")
     click.echo("Use it on other pictures: replay, evaluate and predict take --router FILE.")

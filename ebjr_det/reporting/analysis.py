@@ -5,7 +5,7 @@ Records and analysis together draw the whole report, without models, data or set
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
@@ -96,6 +96,10 @@ class Analysis:
         unreadable: ids of images that were left out because they could not be decoded.
         remarks: by input file, how often something odd was left out or taken all the same.
         router: how a fitted router was used, if one was.
+        threshold_from: how the threshold came about: `given`, from a deferral `rate` on the reported images
+            (which needs no label), or from a `target` on others; empty where an earlier version did not say.
+        picked_among: among how many scores the deciding one was picked by its quality on the reported
+            images; 0 where it was named beforehand.
 
     Raises:
         ConfigError: a deferral rate outside [0, 1], a seed or a number of replicates that cannot be.
@@ -123,6 +127,8 @@ class Analysis:
     unreadable: tuple[str, ...] = ()
     remarks: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     router: FittedUse | None = None
+    threshold_from: Literal["", "given", "rate", "target"] = ""
+    picked_among: int = 0
 
     def __post_init__(self) -> None:
         check_seed(self.seed)

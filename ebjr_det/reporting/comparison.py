@@ -8,6 +8,7 @@ from typing import Any
 import matplotlib.style
 
 from ebjr_det.errors import ConfigError
+from ebjr_det.intervals import METHOD
 from ebjr_det.margin import CONFIDENCE, Margin, SingleModel
 from ebjr_det.reporting.analysis import Analysis
 from ebjr_det.reporting.canvas import BLUE, STYLE, VERMILLION, new_figure, save_figure
@@ -101,6 +102,7 @@ class Comparison:
             "quality_name": self.quality_name,
             "same_images": self.same_images,
             "axis": self.axis,
+            "interval_method": METHOD,
             "runs": [run.to_dict() for run in self.runs],
         }
 

@@ -1,6 +1,7 @@
 """What a report's numbers say, in sentences: the pair, its rivals, the price of quality, how energy fares."""
 
 from ebjr_det.margin import Margin
+from ebjr_det.reporting.choices import choice_findings
 from ebjr_det.reporting.notation import Shown, percent
 from ebjr_det.reporting.report import ENERGY, GAP_FRACTIONS, Report
 from ebjr_det.reporting.rivals import hull_names, latency_name
@@ -13,6 +14,7 @@ def findings(report: Report) -> list[str]:
         *_hull_findings(report),
         *_flops_finding(report),
         *_router_finding(report),
+        *choice_findings(report),
         _gap_finding(report),
         _energy_finding(report),
     ]
@@ -104,9 +106,9 @@ def _energy_finding(report: Report) -> str:
     best = max(areas, key=lambda name: areas[name])
     if best == ENERGY:
         return f"{ENERGY} has the largest area of all scores, {areas[best]:.4f}."
-    low, high = report.intervals.area_difference[best]
+    low, high = report.intervals.area_difference_picked[best]
     return (
         f"{ENERGY} (area {areas[ENERGY]:.4f}) is not the best score: {best} has {areas[best]:.4f}, "
         f"a difference of {areas[best] - areas[ENERGY]:.4f} [{low:.4f}, {high:.4f}], "
-        f"{_verdict(low, high)} chance."
+        f"{_verdict(low, high)} chance, which allows for its being picked among {len(areas) - 1}."
     )

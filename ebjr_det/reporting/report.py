@@ -9,7 +9,7 @@ import numpy as np
 from ebjr_det.calibration import split
 from ebjr_det.cost import CostModel
 from ebjr_det.errors import InvalidInput
-from ebjr_det.intervals import Intervals, bootstrap
+from ebjr_det.intervals import METHOD, Intervals, bootstrap
 from ebjr_det.margin import Margin, SingleModel
 from ebjr_det.reporting.analysis import Analysis, FittedUse
 from ebjr_det.reporting.analysis import Profile as Profile
@@ -137,7 +137,13 @@ class Report:
             "scores": areas,
             "score_intervals": {name: list(self.intervals.area[name]) for name in areas},
             "score_minus_free_energy": {name: list(self.intervals.area_difference[name]) for name in areas},
+            "score_minus_free_energy_picked": {
+                name: list(self.intervals.area_difference_picked[name]) for name in areas
+            },
             "confidence": self.intervals.confidence,
+            "interval_method": METHOD,
+            "threshold_from": self.analysis.threshold_from or None,
+            "picked_among": self.analysis.picked_among,
             "random_area": area_of(self.curve.random),
             "oracle_area": area_of(self.curve.oracle),
             "coin_to_oracle": self.coin_to_oracle(),

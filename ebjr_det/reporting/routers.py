@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 import yaml
 
-from ebjr_det.reporting.notation import number
+from ebjr_det.intervals import METHOD
+from ebjr_det.reporting.choices import choice_findings
+from ebjr_det.reporting.notation import number, percent
 from ebjr_det.reporting.report import Report, area_of
 from ebjr_det.reporting.table import Table
 from ebjr_det.types import FloatArray
@@ -56,6 +58,31 @@ class RouterTrial:
             "Nothing could be learned of them."
         )
 
+    def warnings(self) -> list[str]:
+        """What speaks against the chosen score: no better than a coin, or at its chosen point than mixing
+        single models at random at equal cost.
+        """
+        report = self.report
+        score, area, coin = report.curve.score, report.curve.area(), area_of(report.curve.random)
+        where = f"on the {len(report.run):,} pictures of the fit"
+        found = []
+        if area <= coin:
+            found.append(
+                f"score `{score}` routes no better than a coin {where}: area {area:.4f}, a coin's {coin:.4f}"
+            )
+        for kind, (margin, *_) in report.margins.items():
+            if margin.value < 0:
+                found.append(
+                    f"with score `{score}` the pair lies {-margin.value:.4f} below the hull of single models "
+                    f"{where}, at a deferral rate of {percent(margin.deferral_rate)} and equal "
+                    f"{'multiply-adds' if kind == 'macs' else 'latency'}"
+                )
+        return found
+
+    def picked_sentence(self) -> str:
+        """What the numbers of a picked score may claim; empty where it was named beforehand."""
+        return " ".join(choice_findings(self.report)[1:])
+
     def rows(self) -> list[dict[str, Any]]:
         """One row a score, the best first, then a coin, the oracle and the published curve."""
         report, rates = self.report, list(PUBLISHED)
@@ -71,6 +98,7 @@ class RouterTrial:
                 "interval": report.intervals.area.get(name),
                 "minus_energy": None if area is None else area - areas[report.intervals.reference],
                 "minus_energy_interval": report.intervals.area_difference.get(name),
+                "minus_energy_interval_picked": report.intervals.area_difference_picked.get(name),
                 "coin_to_oracle": on_the_way,
                 "area_without_rescaling": self.plain_areas.get(name),
                 "gap": dict(zip(map(str, rates), gap.tolist(), strict=True)),
@@ -133,6 +161,9 @@ class RouterTrial:
             "rescaling": self.rescaling,
             "unseen_classes": self.unseen_classes(),
             "area_by_rescaling": dict(self.by_rescaling),
+            "interval_method": METHOD,
+            "picked_among": self.report.analysis.picked_among,
+            "warnings": self.warnings(),
             "scores": self.rows(),
         }
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from ebjr_det.intervals import METHOD
 from ebjr_det.reporting.notation import Shown, Unit, interval_text, number
 from ebjr_det.reporting.report import Report, area_of
 from ebjr_det.reporting.rivals import HULL, margin_cells, margin_columns
@@ -144,7 +145,8 @@ def scores_table(report: Report) -> Table:
         f"Deferral scores by area under {report.task.quality_name} against deferral rate",
         ["score", "area", interval, f"minus {reference}", interval, "G % at .1", "G % at .3", COIN_TO_ORACLE],
         rows,
-        f"random deferral {area_of(report.curve.random):.4f}, oracle {area_of(report.curve.oracle):.4f}",
+        f"random deferral {area_of(report.curve.random):.4f}, oracle {area_of(report.curve.oracle):.4f}; "
+        f"intervals: {METHOD}, one score at a time",
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ebjr_det.equal_cost import EqualCost, ahead_from, at_equal_cost, margins_at_equal_cost
+from ebjr_det.intervals import METHOD
 from ebjr_det.margin import CONFIDENCE
 from ebjr_det.mix import Composition, Mix, OtherFound
 from ebjr_det.reporting.analysis import Analysis
@@ -171,6 +172,7 @@ class TrafficReport:
             ],
             "ahead_from": {run.name: self.ahead_from(index) for index, run in enumerate(others)},
             "confidence": CONFIDENCE,
+            "interval_method": METHOD,
             "replicates": self.replicates,
             "seed": self.seed,
             "classes": [dict(zip(keys, row, strict=True)) for row in rows],

@@ -32,7 +32,8 @@ class RouterHeader:
         rescaling: how the student's scores come on the teacher's scale.
         classes: how many the data have, 0 where that is unknown; `class_names` where they have any;
             `popular`: those that a specialised student tells apart.
-        student, teacher: names of the models.
+        student, teacher: names of the models; `student_weights`: a digest of the student's, see
+            `student.weights_of`, empty where the fit did not know them (result files, an earlier version).
         image_ids: of the pictures that were fitted on; `fingerprints`: of each, see
             `drift.shared_images`.
         evidence: out-of-fold quality of every score and rescaling that was tried, and how it was measured.
@@ -52,7 +53,13 @@ class RouterHeader:
     settings: Mapping[str, Any] = field(default_factory=dict)
     evidence: Mapping[str, Any] = field(default_factory=dict)
     popular: tuple[str, ...] = ()
+    student_weights: str = ""
     version: int = VERSION
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the fit found to speak against the score."""
+        return tuple(map(str, self.evidence.get("warnings") or ()))
 
 
 _ADAPTER = TypeAdapter(RouterHeader)
@@ -102,6 +109,11 @@ class RouterFile:
             ) from error
         if any(sample.ndim != 1 or not len(sample) for sample in (reference, student_scores)):
             raise InvalidInput(f"Expected samples of scores in router `{path}`, got none or a table.")
+        if len(header.fingerprints) != len(header.image_ids):
+            raise InvalidInput(
+                f"Expected a fingerprint of each picture in router `{path}`, got {len(header.fingerprints)} "
+                f"of {len(header.image_ids)}. Fit it again."
+            )
         own = {name.removeprefix("router/"): values for name, values in arrays.items()}
         return cls(header, reference, student_scores, own)
 

@@ -37,6 +37,7 @@ from ebjr_det.pair import Pair
 from ebjr_det.pipeline import Plan, answers
 from ebjr_det.reporting.folder import to_json
 from ebjr_det.router import decide, threshold_for_rate
+from ebjr_det.routing.student import weights_of
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "quickstart.yaml"
 SIZES = {"detection": (1, 8), "classification": (64, 256)}
@@ -70,7 +71,7 @@ def measure(pair: Pair, images: Sequence[Any], size: int, args: argparse.Namespa
     """All four at one batch size."""
     names = getattr(pair.data, "class_names", ())
     scoring = Scoring.of(pair.config.task, pair.config.router).live().of_classes(names)
-    scoring = scoring.of_student(pair.student.name)
+    scoring = scoring.of_student(pair.student.name, weights_of(pair.student))
     student, teacher, lots = scoring.student(pair.student), pair.teacher, cut(images, size)
     scores = np.concatenate(
         [scoring.score(student([student.preprocess(image) for image in lot])) for lot in lots]

@@ -236,6 +236,8 @@ def test_a_replay_and_its_files_give_the_same_router_but_for_names(fitted_on, tm
     for name, values in first.arrays.items():
         np.testing.assert_array_equal(values, second.arrays[name])
     assert first.header.fingerprints == second.header.fingerprints
+    for row in [*of_run["scores"], *of_files["scores"]]:
+        del row["minus_energy_interval_picked"]  # files offer more scores to pick among
     shared = {row["score"]: row for row in of_run["scores"]}
     for row in of_files["scores"]:
         assert row["score"] in ENERGIES or row == shared[row["score"]]
@@ -302,3 +304,62 @@ def test_a_damaged_run_is_refused(tmp_path, classifiers, command, capsys):
     assert command("fit-router", "run", run, *QUICK, "--out", tmp_path / "r.safetensors") == 2
     assert "`margin`" in capsys.readouterr().err
     assert not (tmp_path / "r.safetensors").exists()
+
+
+# --- What speaks against a router ---
+
+
+def test_a_router_below_chance_is_saved_with_a_warning_that_comes_back_when_it_is_used(
+    fitted, fitted_on, others, tmp_path, command, capsys
+):
+    evidence = RouterFile.load(fitted / "router.safetensors").header.evidence
+    areas = {row["score"]: row["area"] for row in evidence["scores"] if row["area"] is not None}
+    assert evidence["warnings"] == []  # the best of all is better than a coin
+    worst = min((name for name in areas if name in SCORES), key=lambda name: areas[name])
+    router = tmp_path / "r.safetensors"
+    capsys.readouterr()
+    given = ["--score", worst, "--rescaling", evidence["rescaling"], "--out", router]
+    assert command("fit-router", "detection", *fitted_on.options, *QUICK, *given, "--json") == 0
+    said, complained = capsys.readouterr()
+    (warning,) = json.loads(said)["warnings"]
+    coin = f"area {areas[worst]:.4f}, a coin's {areas['(coin)']:.4f}"
+    assert areas[worst] < areas["(coin)"]
+    assert f"score `{worst}` routes no better than a coin on the 70 pictures of the fit: {coin}" in warning
+    assert f"Warning: {warning}" in complained
+    assert RouterFile.load(router).header.warnings == (warning,)
+    args = [*others.options, "--router", router, "--bootstrap", 5, "--out", tmp_path / "run"]
+    assert command("replay", "detection", *args) == 0
+    assert f"Warning: router `{router}`: {warning}" in capsys.readouterr().err
+    assert command("replay", "detection", *args, "--score", "class_doubt") == 0
+    assert "Warning" not in capsys.readouterr().err
+
+
+def test_a_router_below_the_hull_is_saved_with_a_warning(fitted_on, tmp_path, command, capsys):
+    costs = ["--student-macs", "5e9", "--teacher-macs", "5e9"]
+    capsys.readouterr()
+    args = [*fitted_on.options, *QUICK, *costs, "--out", tmp_path / "r.safetensors"]
+    assert command("fit-router", "detection", *args) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert "below the hull of single models on the 70 pictures of the fit" in said
+    assert "at a deferral rate of 30.00 % and equal multiply-adds" in said
+
+
+def test_a_picked_score_says_among_how_many_and_a_named_one_does_not(
+    fitted, fitted_on, tmp_path, command, capsys
+):
+    evidence = RouterFile.load(fitted / "router.safetensors").header.evidence
+    never = {"random", "set_doubt", "set_learned", "learned_features"}
+    candidates = OF_RESULT_FILES - never - {"(coin)"}
+    rows = {row["score"]: row for row in evidence["scores"]}
+    assert evidence["picked_among"] == len([name for name in candidates if name in rows])
+    best = rows[evidence["score"]]
+    assert best["minus_energy_interval_picked"][0] <= best["minus_energy_interval"][0]
+    summary = json.loads((fitted / "report" / "summary.json").read_text())
+    assert summary["picked_among"] == evidence["picked_among"]
+    assert summary["threshold_from"] == "rate"
+    assert "picked as the best of" in (fitted / "report" / "report.html").read_text()
+    named = fit(
+        command, capsys, "detection", *fitted_on.options, "--score", "doubt", "--out",
+        tmp_path / "r.safetensors",
+    )  # fmt: skip
+    assert named["picked_among"] == 0

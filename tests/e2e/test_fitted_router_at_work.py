@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -357,6 +358,54 @@ def test_predict_on_the_routed_run_uses_its_threshold_and_its_router(
     assert said["threshold"] == summary_of(folder / "second")["joint"]["threshold"]
 
 
+@pytest.mark.parametrize(
+    "change",
+    ["student.options={backbone_name: test_resnet}", "student.random_weights=true", "router.top_k=3"],
+)
+def test_the_threshold_of_a_run_is_not_taken_for_another_student_or_score(
+    change, live, pictures, tmp_path, command, capsys
+):
+    capsys.readouterr()
+    args = [live[0] / "first", pictures, "--out", tmp_path / "out", f"--set={change}"]
+    assert command("predict", *args) == 2
+    said = capsys.readouterr().err
+    assert "the run's threshold belongs to its own student" in said
+    assert "Expected a threshold, got none" in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_rate_that_ties_cannot_reach_is_said(live, pictures, tmp_path, command, capsys):
+    file = RouterFile.load(live[0] / "router.safetensors")
+    replace(file, reference=np.repeat([1.0, 2.0], [15, 5])).save(tmp_path / "r.safetensors")
+    capsys.readouterr()
+    args = [pictures, "--router", tmp_path / "r.safetensors", "--out", tmp_path / "out"]
+    assert command("predict", QUICKSTART, *args, "--rate", 0.6) == 0
+    assert "the threshold for at most 60.0 % deferred 25.0 % of them" in capsys.readouterr().err
+    assert command("predict", QUICKSTART, *args, "--rate", 0.25) == 0
+    assert "Note" not in capsys.readouterr().err
+
+
+def test_a_threshold_that_is_no_number_is_refused_before_anything_is_built(
+    pictures, tmp_path, command, capsys
+):
+    capsys.readouterr()
+    args = [pictures, "--threshold", "nan", "--out", tmp_path / "out"]
+    assert command("predict", QUICKSTART, *args) == 2
+    assert "Expected a threshold, finite or infinite, got NaN" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_confidence_that_average_precision_cannot_have_is_refused_before_the_run(tmp_path, command, capsys):
+    capsys.readouterr()
+    target = "router.target={kind: min_quality, value: 0.1, confidence: 0.9}"
+    args = [*evaluate_args(1, 20)[:-1], f"--set={target}", "--out", tmp_path / "out"]
+    assert command("evaluate", *args) == 2
+    said = capsys.readouterr().err
+    assert "a mean over images for `confidence`, got AP" in said
+    assert "evaluating" not in said
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_live_score_of_a_picture_is_that_of_its_evaluation(live, tmp_path, command, capsys):
     folder, _ = live
     draw_scene("test", 29).save(tmp_path / "scene.png")
@@ -366,6 +415,78 @@ def test_the_live_score_of_a_picture_is_that_of_its_evaluation(live, tmp_path, c
     columns = scores_of(folder / "second")
     place = columns["image_id"].index("30")
     assert entry["deferral_score"] == pytest.approx(float(columns["class_doubt"][place]), rel=1e-3)
+
+
+@pytest.fixture(scope="module")
+def other_student(tmp_path_factory):
+    """The quickstart with a student of the same name that knows nothing."""
+    settings = yaml.safe_load(QUICKSTART.read_text())
+    del settings["student"]["checkpoint"]
+    settings["student"]["random_weights"] = True
+    path = tmp_path_factory.mktemp("other") / "other.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    return path
+
+
+def rewritten(router: Path, path: Path, **header) -> Path:
+    """A router with other words in its header."""
+    file = RouterFile.load(router)
+    replace(file, header=replace(file.header, **header)).save(path)
+    return path
+
+
+def test_a_student_of_the_same_name_with_other_weights_is_refused_at_once(
+    live, other_student, pictures, tmp_path, command, capsys
+):
+    folder, _ = live
+    router = folder / "router.safetensors"
+    weights = summary_of(folder / "first")["student"]["weights_sha256"]
+    assert RouterFile.load(router).header.student_weights == weights
+    assert summary_of(folder / "second")["student"]["weights_sha256"] == weights
+    capsys.readouterr()
+    args = ["--router", router, "--out", tmp_path / "out"]
+    assert command("predict", other_student, pictures, *args, "--rate", 0.3) == 2
+    assert command("evaluate", other_student, *evaluate_args(18, 30)[1:], *args) == 2
+    said = capsys.readouterr().err
+    assert said.count(f"other weights (sha256 {weights[:12]}") == 2
+    assert "evaluating" not in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_router_that_tells_no_weights_is_known_by_the_first_answers(
+    live, other_student, tmp_path, command, capsys
+):
+    folder, _ = live
+    router = rewritten(
+        folder / "router.safetensors", tmp_path / "r.safetensors", student="", student_weights=""
+    )
+    capsys.readouterr()
+    args = ["--router", router, "--out", tmp_path / "out"]
+    assert command("evaluate", other_student, *evaluate_args(31, 90)[1:], *args) == 2
+    said = capsys.readouterr().err
+    assert "distance" in said
+    assert "evaluating" not in said
+    assert not (tmp_path / "out").exists()
+    assert command("evaluate", *evaluate_args(18, 30), *args) == 0
+
+
+def test_a_share_that_a_router_of_another_student_gives_is_said(
+    live, other_student, tmp_path, command, capsys
+):
+    folder, _ = live
+    router = rewritten(
+        folder / "router.safetensors", tmp_path / "r.safetensors", student="", student_weights=""
+    )
+    for index in range(50, 66):
+        draw_scene("test", index).save(tmp_path / f"{index}.png")
+    capsys.readouterr()
+    args = [f"{tmp_path}/*.png", "--router", router, "--rate", 0.5, "--out", tmp_path / "out"]
+    assert command("predict", other_student, *args) == 0
+    said = capsys.readouterr().err
+    assert said.count("Warning: ") == 1
+    assert "where this threshold deferred 50.0 % of the 20" in said
+    assert command("predict", QUICKSTART, *args) == 0
+    assert "Warning" not in capsys.readouterr().err
 
 
 def test_a_threshold_of_another_score_is_not_taken_over(live, pictures, tmp_path, command, capsys):

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -83,8 +84,14 @@ def test_the_live_score_is_the_offline_one(live, tmp_path, command, capsys):
 
 def test_another_student_is_refused_in_one_line(live, tmp_path, refused):
     other = "student={arch: effdet/efficientdet_d0, name: 128 px, image_size: 128, random_weights: true}"
-    args = [*settings(OTHERS, other), "--router", live / "router.safetensors", "--out", tmp_path / "out"]
-    message = refused("evaluate", *args)
+    router = live / "router.safetensors"
+    args = [*settings(OTHERS, other), "--out", tmp_path / "out", "--router"]
+    assert "other weights" in refused("evaluate", *args, router)
+    file, silent = RouterFile.load(router), tmp_path / "silent.safetensors"
+    replace(file, header=replace(file.header, student_weights="")).save(silent)
+    assert "distributed otherwise" in refused("evaluate", *args, silent)
+    draw_scene("test", 0).save(tmp_path / "scene.png")
+    message = refused("predict", *args, silent, "--rate", 0.5, tmp_path / "scene.png")
     assert f"{WIDTH} features" in message
     assert "another student" in message
 

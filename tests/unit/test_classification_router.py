@@ -97,7 +97,7 @@ def test_without_learning_there_is_no_score_and_no_array(run, logits):
 
 
 def test_a_router_from_a_file_scores_to_the_bit(router, run, logits, tmp_path):
-    header = RouterHeader("classification", LEARNED, "none", CLASSES, (), "", "", run.image_ids, ())
+    header = RouterHeader("classification", LEARNED, "none", CLASSES, (), "", "", (), ())
     RouterFile(header, np.zeros(3), np.zeros(3), router.to_arrays()).save(tmp_path / "r.safetensors")
     again = load_router(RouterFile.load(tmp_path / "r.safetensors").arrays)
     np.testing.assert_array_equal(

@@ -269,7 +269,7 @@ def test_nothing_annotated_that_the_student_finds_cannot_be_learned_from(run):
 @pytest.mark.parametrize("rescaling", ["none", "affine_by_class"])
 def test_a_router_from_a_file_scores_to_the_bit(run, others, answered, tmp_path, rescaling):
     router = fit_router(run, rescaling=rescaling, worth=ONES)
-    header = RouterHeader("detection", LEARNED, rescaling, CLASSES, (), "", "", run.image_ids, ())
+    header = RouterHeader("detection", LEARNED, rescaling, CLASSES, (), "", "", (), ())
     RouterFile(header, np.zeros(3), np.zeros(3), router.to_arrays()).save(tmp_path / "r.safetensors")
     again = load_router(RouterFile.load(tmp_path / "r.safetensors").arrays)
     output = answered(others[0])

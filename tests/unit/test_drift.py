@@ -2,11 +2,20 @@
 
 import numpy as np
 import pytest
-from scipy.stats import ks_2samp, kstwobign
+from scipy.stats import binom, ks_2samp, kstwobign
 
 from ebjr_det.errors import InvalidInput
 from ebjr_det.router import threshold_for_rate
-from ebjr_det.routing.drift import OTHER_STUDENT, RATES, Drift, check_student, distance, shared_images
+from ebjr_det.routing.drift import (
+    OTHER_STUDENT,
+    RATES,
+    UNLIKELY,
+    Drift,
+    ShareWatch,
+    check_student,
+    distance,
+    shared_images,
+)
 
 GENERATOR = np.random.default_rng(0)
 FIT = GENERATOR.normal(size=1000)
@@ -120,3 +129,36 @@ def test_pictures_are_shared_where_ids_and_nearly_all_prints_are(ids, here, expe
     found = shared_images(FITTED, COINS, ids, np.array(here))
     assert found.dtype == bool
     assert found.tolist() == list(expected)
+
+
+# --- Shares on a stream ---
+
+
+def test_a_share_that_cannot_be_chance_is_said_once_with_its_numbers():
+    watch = ShareWatch(1000, 300)
+    assert binom.pmf(7, 7, 0.3) < UNLIKELY  # but fewer than eight pictures are not looked at
+    assert watch.add(7, 7) == ""
+    said = watch.add(1, 1)
+    assert "8 of 8 pictures (100.0 %)" in said
+    assert "deferred 30.0 % of the 1,000" in said
+    assert watch.add(1000, 1000) == ""
+
+
+def test_batches_of_any_size_are_looked_at_when_they_pass_a_power_of_two():
+    watch, looks = ShareWatch(1000, 300), []
+    for above in (3, 3, 3, 3, 10, 10, 10):
+        looks.append((bool(watch.add(10, above)), watch.look_at))  # noqa: PERF401
+    assert looks[:5] == [(False, 16), (False, 32), (False, 32), (False, 64), (False, 64)]
+    assert looks[5] == (False, 64)  # 32 of 60 would be said, but 64 are waited for
+    assert looks[6][0]
+    assert binom.sf(41, 70, 0.3) < UNLIKELY
+
+
+def test_chance_alone_speaks_in_few_streams():
+    generator = np.random.default_rng(0)
+    spoken = 0
+    for _ in range(200):
+        fit, stream = generator.random(400) < 0.3, generator.random(512) < 0.3
+        watch = ShareWatch(len(fit), int(fit.sum()))
+        spoken += any(watch.add(1, int(above)) for above in stream)
+    assert spoken <= 4

@@ -158,7 +158,7 @@ def test_larger_batches_of_the_latency_measurement_are_tried_before_any_other(ba
 
 def test_a_full_disk_is_told_before_any_batch(batches, tmp_path, monkeypatch):
     usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(files, "disk_usage", lambda place: usage(10**9, 10**9 - 10**6, 10**6))
+    monkeypatch.setattr(files.shutil, "disk_usage", lambda place: usage(10**9, 10**9 - 10**6, 10**6))
     refused(
         scenes("student.macs=5.0"), tmp_path / "deep" / "run", InvalidInput, "8 MB of free disk.*got 1 MB"
     )
@@ -224,9 +224,9 @@ def test_so_many_images_as_are_asked_for_certify_a_pair_without_mistakes(kind, c
     enough = math.ceil(math.log(1 - sure) / math.log(1 - allowed) - 1e-9)
     assert (certified(enough), certified(enough - 1)) == (True, False)
     target = Target(kind, value, confidence)
-    check_reachable(target, 0.5, 2 * enough, 1.0, True)
+    check_reachable(target, 0.5, 2 * enough, 1.0)
     with pytest.raises(Infeasible, match=f"Expected {enough} images to certify.*got {enough - 1}, 0.5 of"):
-        check_reachable(target, 0.5, 2 * enough - 2, 1.0, True)
+        check_reachable(target, 0.5, 2 * enough - 2, 1.0)
 
 
 def test_too_few_images_for_a_confidence_end_with_code_3_and_an_answer(tmp_path, capsys):

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from ebjr_det.errors import InvalidInput
 from ebjr_det.routing.file import HEADER, VERSION, RouterFile, RouterHeader, check_classes
+from ebjr_det.routing.student import check_student_of, weights_of
 
 NAMES = ("ant", "cat", "cow")
 WORDS = RouterHeader(
@@ -199,6 +201,7 @@ def test_numbers_that_are_not_finite_are_refused_by_name(path, name, bad):
     [
         header_with(colour="red"),
         header_with(fingerprints="many"),
+        header_with(fingerprints=(0.25, 0.1)),
         header_with(classes="three"),
         header_with(image_ids=5),
         json.dumps({"version": VERSION}),
@@ -240,3 +243,58 @@ def test_other_classes_are_refused_with_one_that_differs(names, said):
         check_classes(WORDS, names, "r.safetensors")
     assert said in str(caught.value)
     assert str(caught.value).endswith("Fit a router on these classes.")
+
+
+# --- Students ---
+
+
+def test_a_router_of_an_earlier_version_tells_no_weights_and_no_warnings(path):
+    before = {name: value for name, value in WORDS.__dict__.items() if name != "student_weights"}
+    again = RouterFile.load(rewritten(path, json.dumps(before))).header
+    assert (again.student_weights, again.warnings) == ("", ())
+    check_student_of(again, "small", "ab" * 32, "r.safetensors")
+
+
+def test_a_student_of_another_name_or_of_other_weights_is_refused():
+    known = replace(WORDS, student_weights="ab" * 32)
+    check_student_of(known, "small", "ab" * 32, "r.safetensors")
+    check_student_of(known, "small", "", "r.safetensors")  # one that shows no weights
+    check_student_of(replace(WORDS, student=""), "any", "", "r.safetensors")
+    with pytest.raises(InvalidInput, match=r"for student `large`, got `r.safetensors` for `small`"):
+        check_student_of(known, "large", "ab" * 32, "r.safetensors")
+    with pytest.raises(
+        InvalidInput, match=r"other weights \(sha256 abababababab..., here cdcdcdcdcdcd"
+    ) as caught:
+        check_student_of(known, "small", "cd" * 32, "r.safetensors")
+    assert "\n" not in str(caught.value)
+
+
+class Wrapped(torch.nn.Module):
+    """The same network under another name of its tensors."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.module = network
+
+
+class Holds:
+    """A model as adapters are: the network is one of its attributes."""
+
+    name = "held"
+
+    def __init__(self, **networks):
+        self.__dict__.update(networks)
+
+
+def test_a_digest_is_of_the_weights_and_nothing_else():
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4))
+    digest = weights_of(Holds(graph=network))
+    assert len(digest) == 64
+    assert weights_of(Holds(network=Wrapped(network))) == weights_of(network) == digest
+    network[1].num_batches_tracked += 5
+    assert weights_of(network) == digest
+    with torch.no_grad():
+        network[0].weight[0, 0] += 1e-3
+    assert weights_of(network) != digest
+    assert weights_of(Holds()) == weights_of(Holds(graph=lambda images: images)) == ""

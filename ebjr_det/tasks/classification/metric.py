@@ -18,8 +18,8 @@ class Accuracy:
 
     name = "classification"
     quality_name = "accuracy"
-    mean_over_images = True
     table_metrics = ("accuracy", "top5_accuracy")
+    mean = True
 
     def match(self, predictions: Sequence[Any], targets: Sequence[Any]) -> Matches:
         """Columns `correct` and `top5_correct`, bool [images], and the classes: `label`, `predicted`.

@@ -131,6 +131,11 @@ def student_numbers(run: PairedRun) -> FloatArray:
     return np.asarray(np.quantile(run.scores["free_energy"], np.linspace(0, 1, 1001)))
 
 
+def answer_numbers(output: Output) -> FloatArray:
+    """The energies of a batch of the student's answers, of which `student_numbers` is a sample."""
+    return deferral_scores(output.logits, "free_energy")
+
+
 def _table(scores: Mapping[str, FloatArray]) -> NDArray[np.float32]:
     missing = [name for name in COLUMNS if name not in scores]
     if missing:

@@ -4,7 +4,7 @@ import hashlib
 
 import numpy as np
 
-from ebjr_det.types import FloatArray, PairedRun
+from ebjr_det.types import FloatArray, Output, PairedRun
 
 
 def fingerprints(run: PairedRun) -> FloatArray:
@@ -20,3 +20,8 @@ def student_numbers(run: PairedRun) -> FloatArray:
     """A sample of the student's box scores, by which another student is told: 1,001 quantiles."""
     scores = run.student["score"]
     return np.quantile(scores, np.linspace(0, 1, 1001)) if len(scores) else np.zeros(1)
+
+
+def answer_numbers(output: Output) -> FloatArray:
+    """The box scores of a batch of the student's answers, of which `student_numbers` is a sample."""
+    return np.concatenate([np.zeros(0), *(found.scores for found in output.predictions)])

@@ -25,8 +25,8 @@ class AveragePrecision:
 
     name = "detection"
     quality_name = "AP"
-    mean_over_images = False
     table_metrics = STATS[:6]
+    mean = False
 
     def __init__(self, worth: FloatArray | None = None) -> None:
         """`worth` [classes]: what classes weigh in every mean over them, by default all alike, as in COCO."""

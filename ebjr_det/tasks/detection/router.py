@@ -26,12 +26,13 @@ from ebjr_det.tasks.detection.features import (
     class_rows,
     features_of,
 )
-from ebjr_det.tasks.detection.identity import fingerprints, student_numbers
+from ebjr_det.tasks.detection.identity import answer_numbers, fingerprints, student_numbers
 from ebjr_det.tasks.detection.metric import AveragePrecision
 from ebjr_det.tasks.detection.rescaling import RESCALINGS, Rescaling, fit_rescaling
 from ebjr_det.types import FloatArray, Matches, Output, PairedRun
 
 __all__ = [
+    "answer_numbers",
     "check_worth",
     "features_of",
     "fingerprints",

@@ -1,0 +1,46 @@
+"""Is a student the one that a router was fitted for? By its name, and by a digest of its weights."""
+
+from hashlib import sha256
+from typing import Any
+
+from ebjr_det.errors import InvalidInput
+from ebjr_det.routing.changed import plain
+from ebjr_det.routing.file import RouterHeader
+
+WEIGHTS = "weights_sha256"
+"""What a profile calls `weights_of` its model."""
+
+
+def weights_of(model: Any) -> str:
+    """A digest of a model's weights, the same on every device and runtime, whatever its tensors are called.
+
+    Empty where the model shows none: one that is no torch module, or an exported one.
+    """
+    inner = plain(model)
+    shown = (getattr(inner, name, None) for name in ("graph", "network"))
+    module = next((part for part in (*shown, inner) if hasattr(part, "state_dict")), None)
+    if module is None:
+        return ""
+    # counters of batches are no weights, and some ways to save a network drop them
+    tensors = (tensor.detach().cpu().float() for tensor in module.state_dict().values() if tensor.ndim)
+    digests = sorted(sha256(tensor.numpy().tobytes()).digest() for tensor in tensors)
+    return sha256(b"".join(digests)).hexdigest()
+
+
+def check_student_of(header: RouterHeader, name: str, weights: str, where: str) -> None:
+    """Raises InvalidInput where a router was fitted for a student of another name or of other weights.
+
+    Args:
+        weights: a digest as `RouterHeader.student_weights`; nothing is compared where either is empty.
+    """
+    if header.student and header.student != name:
+        raise InvalidInput(
+            f"Expected a router made for student `{name}`, got `{where}` for `{header.student}`. "
+            "Fit a router for this one."
+        )
+    if header.student_weights and weights and header.student_weights != weights:
+        raise InvalidInput(
+            f"Expected a router made for this student, got `{where}` for one of the same name with other "
+            f"weights (sha256 {header.student_weights[:12]}..., here {weights[:12]}...). "
+            "Fit a router for this one."
+        )
