@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ebjr_det.checkpoints import folders, manifest
-from ebjr_det.errors import install_hint
+from ebjr_det.errors import install_hint, plural
 from ebjr_det.files import checksum
 from ebjr_det.runtimes import RUNTIMES, installed
 
@@ -107,7 +107,7 @@ def _torch_pair() -> list[Check]:
         import torch
     except Exception as error:
         return [Check("torch runs", "fault", _line(error))]
-    checks = [Check("torch runs", "ok", f"{torch.__version__}, {torch.get_num_threads()} threads")]
+    checks = [Check("torch runs", "ok", f"{torch.__version__}, {plural(torch.get_num_threads(), 'thread')}")]
     try:
         from torchvision.ops import nms
 

@@ -46,6 +46,15 @@ def check_seed(seed: int) -> None:
         raise ConfigError(f"Expected a seed of at least 0, got {seed}.")
 
 
+def plural(count: int, noun: str) -> str:
+    """A count with its noun.
+
+    >>> plural(1, "image"), plural(1200, "image")
+    ('1 image', '1,200 images')
+    """
+    return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
 def first_line(error: BaseException) -> str:
     """What another library says of a file, in one line without its final stop."""
     text = str(getattr(error, "strerror", None) or error).strip() or type(error).__name__

@@ -2,6 +2,7 @@
 130 interrupted. A traceback is always our defect.
 """
 
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -15,6 +16,9 @@ from ebjr_det.errors import EbjrError
 
 def run_safely(call: Callable[[], Any]) -> int:
     """Run a command; a user's mistake becomes one line on stderr and its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name in letters that the terminal's code page lacks
+            stream.reconfigure(errors="backslashreplace")
     try:
         call()
         sys.stdout.flush()

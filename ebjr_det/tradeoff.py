@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ebjr_det.cost import CostModel
+from ebjr_det.cost import CostModel, Unit, cost_text
 from ebjr_det.errors import ConfigError, Infeasible, did_you_mean
 from ebjr_det.router import abstaining_last, index_for_rate, operating_points
 from ebjr_det.types import FloatArray, Matches, Mixtures, PairedRun, RouterDecision, Task, concatenate
@@ -151,9 +151,11 @@ class TradeoffCurve:
         allowed = self.costs(kind) <= budget * (1 + 1e-12)
         if not allowed.any():
             nearest = self.point(0)
+            unit = Unit.of(self.cost.teacher_macs)
+            asked, least = (cost_text(kind, cost, unit) for cost in (budget, float(self.costs(kind)[0])))
             raise Infeasible(
-                f"Expected a point with {kind} of at most {budget:.6g}, got {self.costs(kind)[0]:.6g} "
-                "for the student alone, the cheapest there is.",
+                f"Expected a point that costs at most {asked} an image, got {least} for the student alone, "
+                "the cheapest there is.",
                 dict(nearest.to_dict()),
             )
         return self.point(int(np.argmax(np.where(allowed, self.quality, -np.inf))))
@@ -169,7 +171,7 @@ class TradeoffCurve:
             nearest = self.point(int(np.argmax(self.quality)))
             raise Infeasible(
                 f"Expected a quality of at least {floor:.6g}, got {nearest.quality:.6g} at best, "
-                f"at a deferral rate of {nearest.deferral_rate:.4f}.",
+                f"at a deferral rate of {100 * nearest.deferral_rate:.2f} %.",
                 dict(nearest.to_dict()),
             )
         return self.point(int(np.argmax(reached)))

@@ -54,6 +54,8 @@ def calibrate(
         "feasible": True,
         "target": target.__dict__,
         "score": name,
+        "quality_name": task.quality_name,
+        "teacher_macs": cost.teacher_macs,
         "threshold": point.to_dict()["threshold"],
         "calibration": {"images": len(chosen_on), **point.to_dict(), **_ends(curve)},
         "report": {"images": len(reported_on), **report.to_dict(), **_ends(beside)},

@@ -8,6 +8,7 @@ from ebjr_det.errors import ConfigError
 from ebjr_det.files import writable_folder, write_text
 from ebjr_det.reporting.comparison import ComparedRun, Comparison
 from ebjr_det.reporting.folder import to_json
+from ebjr_det.reporting.table import markdown_text
 from ebjr_det.run_folder import load_folder
 from ebjr_det.tasks import build_task
 
@@ -39,9 +40,12 @@ def compare(run_dirs: Sequence[str | Path], out: str | Path) -> Compared:
     )
     place = writable_folder(Path(out))
     first, *others = comparison.tables()
-    tables = [f"# {first.title}\n\n{first.markdown()}\n"]
-    tables += [f"## {table.title}\n\n{table.markdown()}\n" for table in others]
-    write_text(place / "comparison.md", "\n".join(tables))
+    texts = [
+        f"# {markdown_text(first.title)}\n\n{markdown_text(comparison.verdict())}\n\n{first.markdown()}\n"
+    ]
+    texts += [f"## {markdown_text(table.title)}\n\n{table.markdown()}\n" for table in others]
+    texts += [f"- {markdown_text(sentence)}\n" for sentence in comparison.sentences()]
+    write_text(place / "comparison.md", "\n".join(texts))
     write_text(place / "comparison.json", to_json(comparison.to_dict()))
     comparison.write_figure(place / "comparison")
     return Compared(comparison, place)

@@ -16,6 +16,7 @@ from ebjr_det.popular import Popular
 from ebjr_det.reporting.analysis import Analysis
 from ebjr_det.reporting.folder import ENVIRONMENT, to_json
 from ebjr_det.reporting.report import decided
+from ebjr_det.reporting.table import markdown_text
 from ebjr_det.reporting.traffic import TrafficReport, build_traffic_report
 from ebjr_det.reporting.traffic_figures import write_cost_figure, write_share_figure
 from ebjr_det.reporting.traffic_tables import traffic_findings, traffic_tables
@@ -60,9 +61,9 @@ def traffic(
     ready = _Ready.of(loaded, asked)
     writable_folder(place)
     report = ready.report(replicates, seed)
-    title, tables = f"# Traffic: {report.said}", traffic_tables(report)
-    lines = [f"## {table.title}\n\n{table.markdown()}\n" for table in tables]
-    lines += ["\n".join(f"- {sentence}" for sentence in traffic_findings(report))]
+    title, tables = f"# Traffic: {markdown_text(report.said)}", traffic_tables(report)
+    lines = [f"## {markdown_text(table.title)}\n\n{table.markdown()}\n" for table in tables]
+    lines += ["\n".join(f"- {markdown_text(sentence)}" for sentence in traffic_findings(report))]
     write_text(place / "table.md", "\n".join([title, "", *lines]).rstrip() + "\n")
     curves = {run.name: run.curve_dict() for run in report.runs}
     folders = {name: str(folder) for name, folder in zip(names, run_dirs, strict=True)}

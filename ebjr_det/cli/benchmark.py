@@ -6,7 +6,16 @@ from typing import Any
 
 import rich_click as click
 
-from ebjr_det.cli.conventions import AS_JSON, PATH, RUNTIMES, fitted_router, print_json, runtimes
+from ebjr_det.cli.conventions import (
+    AS_JSON,
+    PATH,
+    RUNTIMES,
+    VERBOSE,
+    fitted_router,
+    print_json,
+    print_places,
+    runtimes,
+)
 
 
 @click.command()
@@ -28,6 +37,7 @@ from ebjr_det.cli.conventions import AS_JSON, PATH, RUNTIMES, fitted_router, pri
 @RUNTIMES
 @click.option("--set", "changes", multiple=True, metavar="A.B=C", help="Change a setting; repeatable.")
 @click.option("--device", help="auto, cpu, cuda, cuda:1 ... [run.device]")
+@VERBOSE
 @AS_JSON
 def benchmark(
     config: Path,
@@ -43,6 +53,7 @@ def benchmark(
     against: Path | None,
     changes: tuple[str, ...],
     device: str | None,
+    verbose: bool,
     as_json: bool,
     **chosen: str | None,
 ) -> None:
@@ -76,14 +87,14 @@ def benchmark(
     if as_json:
         print_json(measured.summary)
         return
-    from ebjr_det.reporting.benchmark_tables import benchmark_tables, sentences
-    from ebjr_det.reporting.screen import print_table
+    from ebjr_det.reporting.benchmark_tables import benchmark_tables, sentences, single_table, verdict
+    from ebjr_det.reporting.screen import print_screen
 
-    for table in benchmark_tables(measured.result, measured.summary, measured.against):
-        print_table(table)
-    for sentence in sentences(measured.result, measured.against):
-        click.echo(f"- {sentence}")
-    click.echo(f"\nEvery call, the tables and the figure are in {measured.folder}/.")
+    result, summary, beside = measured.result, measured.summary, measured.against
+    short = [single_table(result, summary), *([] if beside is None else [beside.table()])]
+    tables = benchmark_tables(result, summary, beside) if verbose else short
+    print_screen(verdict(result, summary), tables, sentences(result, beside))
+    print_places("Every call, all tables, the figure", [measured.folder], verbose=verbose)
 
 
 def _numbers(text: str, option: str, kind: Callable[[str], Any]) -> list[Any]:

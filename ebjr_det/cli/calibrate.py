@@ -11,7 +11,7 @@ from ebjr_det.cli.conventions import AS_JSON, PATH, infeasible_as_json, print_js
 @click.command()
 @click.argument("run", type=PATH)
 @click.option("--deferral-rate", type=float, help="At most this share to the teacher.")
-@click.option("--max-gmacs", type=float, help="At most this many G multiply-adds an image.")
+@click.option("--max-gmacs", type=float, help="At most this many GMACs (10^9 multiply-adds) an image.")
 @click.option("--max-latency-ms", type=float, help="At most this mean latency an image.")
 @click.option("--batch-size", type=int, help="... in batches of so many; by default as in the run's report.")
 @click.option("--min-quality", type=float, help="At least this quality, cheapest point.")
@@ -63,6 +63,7 @@ def calibrate(
     if as_json:
         print_json(answer)
     else:
-        from ebjr_det.reporting.screen import print_calibration
+        from ebjr_det.reporting.calibrated import table, threshold_line, verdict
+        from ebjr_det.reporting.screen import print_screen
 
-        print_calibration(answer)
+        print_screen(verdict(answer), [table(answer)], [threshold_line(answer)])

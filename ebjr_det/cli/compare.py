@@ -4,14 +4,15 @@ from pathlib import Path
 
 import rich_click as click
 
-from ebjr_det.cli.conventions import AS_JSON, PATH, print_json
+from ebjr_det.cli.conventions import AS_JSON, PATH, VERBOSE, print_json, print_places
 
 
 @click.command()
 @click.argument("runs", metavar="RUN RUN...", nargs=-1, required=True, type=PATH)
 @click.option("--out", type=PATH, default=Path("runs/compare"), show_default=True, help="Where to write.")
+@VERBOSE
 @AS_JSON
-def compare(runs: tuple[Path, ...], out: Path, as_json: bool) -> None:
+def compare(runs: tuple[Path, ...], out: Path, verbose: bool, as_json: bool) -> None:
     """Several finished runs of one task in one table and one figure."""
     from ebjr_det import api
 
@@ -19,8 +20,8 @@ def compare(runs: tuple[Path, ...], out: Path, as_json: bool) -> None:
     if as_json:
         print_json(comparison.to_dict() | {"out": str(folder)})
         return
-    from ebjr_det.reporting.screen import print_table
+    from ebjr_det.reporting.screen import print_screen
 
-    for table in comparison.tables():
-        print_table(table)
-    click.echo(f"\nThe figure and the table are in {folder}/.")
+    tables = comparison.tables() if verbose else [comparison.summary_table()]
+    print_screen(comparison.verdict(), tables, comparison.sentences())
+    print_places("The figure and all tables", [folder], verbose=verbose)

@@ -1,6 +1,6 @@
 """What the commands share: how paths are taken and answers printed, and the nearest name for a wrong one."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import reduce
 from pathlib import Path
@@ -12,6 +12,7 @@ from ebjr_det.errors import Infeasible, did_you_mean
 
 PATH = click.Path(path_type=Path)
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
+VERBOSE = click.option("--verbose", "-v", is_flag=True, help="Print all tables, not the short answer alone.")
 
 
 def together(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -51,31 +52,39 @@ def fitted_router(path: Path) -> list[str]:
     return [f"router.file={path}", "router.score=null", "router.threshold=null"]
 
 
-def show(result: Any, as_json: bool) -> None:
-    """A report: tables and findings for people, its summary for programs."""
+def show(result: Any, *, as_json: bool, verbose: bool) -> None:
+    """A report: the verdict, a table and findings for people, its summary for programs."""
     if as_json:
         print_json(result.summary | ({} if result.traffic is None else {"traffic": result.traffic.to_dict()}))
         return
-    from ebjr_det.reporting.screen import print_report
+    from ebjr_det.reporting.findings import further_findings, main_findings, verdict
+    from ebjr_det.reporting.screen import print_screen
+    from ebjr_det.reporting.summary import summary_table
+    from ebjr_det.reporting.tables import tables
 
-    print_report(result.report)
+    report = result.report
+    more = (tables(report), further_findings(report)) if verbose else ([], [])
+    print_screen(verdict(report), [summary_table(report), *more[0]], [*main_findings(report), *more[1]])
     if result.traffic is not None:
-        show_traffic(result.traffic)
-    click.echo(f"\nTables, routes, curves and figures are in {result.folder}/, and all of it on one page:")
-    click.echo(result.folder / "report.html")
-    if result.traffic is not None:
-        click.echo(f"Under the mix of classes: {result.folder / 'traffic'}/")
+        show_traffic(result.traffic, verbose=verbose)
+    places = [result.folder / "report.html", *([] if result.traffic is None else [result.folder / "traffic"])]
+    print_places("Everything on one page" if len(places) == 1 else "Everything", places, verbose=verbose)
 
 
-def show_traffic(report: Any) -> None:
-    """Tables and findings of runs under a mix of classes."""
-    from ebjr_det.reporting.screen import print_table
-    from ebjr_det.reporting.traffic_tables import traffic_findings, traffic_tables
+def show_traffic(report: Any, *, verbose: bool) -> None:
+    """Runs under a mix of classes: who is ahead, a table, and with `verbose` all tables."""
+    from ebjr_det.reporting.screen import print_screen
+    from ebjr_det.reporting.traffic_tables import summary_table, traffic_findings, traffic_tables
 
-    for table in traffic_tables(report):
-        print_table(table)
-    for sentence in traffic_findings(report):
-        click.echo(f"- {sentence}")
+    first, *others = traffic_findings(report)
+    print_screen(first, traffic_tables(report) if verbose else [summary_table(report)], others)
+
+
+def print_places(what: str, places: Iterable[Path], *, verbose: bool = True) -> None:
+    """Where the rest is. A path is never broken, so that it can be copied."""
+    click.echo(f"\n{what}{'' if verbose else ' (the long tables here: --verbose)'}:")
+    for place in places:
+        click.echo(place)
 
 
 @contextmanager
@@ -87,6 +96,17 @@ def infeasible_as_json(as_json: bool) -> Iterator[None]:
         if as_json:
             print_json({"feasible": False, "reason": str(error), "nearest": error.nearest})
         raise
+
+
+def file_size(count: int) -> str:
+    """A number of bytes, readable.
+
+    >>> file_size(1), file_size(4321), file_size(77_700_000)
+    ('1 byte', '4.3 kB', '77.7 MB')
+    """
+    from rich.filesize import decimal
+
+    return "1 byte" if count == 1 else decimal(count)
 
 
 def print_json(content: Any) -> None:

@@ -8,6 +8,7 @@ from ebjr_det.cli.conventions import (
     AS_JSON,
     PATH,
     RUNTIMES,
+    VERBOSE,
     fitted_router,
     infeasible_as_json,
     runtimes,
@@ -26,6 +27,7 @@ from ebjr_det.cli.conventions import (
 @click.option("--out", type=PATH, help="Run folder; by default runs/<name of the config>.")
 @click.option("--resume", is_flag=True, help="Go on with the run that --out holds.")
 @click.option("--print-config", is_flag=True, help="Print the resolved configuration and stop.")
+@VERBOSE
 @AS_JSON
 def evaluate(
     config: Path,
@@ -37,6 +39,7 @@ def evaluate(
     out: Path | None,
     resume: bool,
     print_config: bool,
+    verbose: bool,
     as_json: bool,
     **chosen: str | None,
 ) -> None:
@@ -57,4 +60,4 @@ def evaluate(
     keep_freed_memory()
     with infeasible_as_json(as_json):
         result = api.evaluate(settings, folder, resume=resume)
-    show(result, as_json)
+    show(result, as_json=as_json, verbose=verbose)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import rich_click as click
 
-from ebjr_det.cli.conventions import AS_JSON, PATH, print_json
+from ebjr_det.cli.conventions import AS_JSON, PATH, file_size, print_json
 from ebjr_det.cli.live import DEFER, live_settings
 
 
@@ -36,7 +36,7 @@ def export(
     if as_json:
         print_json(answer)
         return
+    click.echo(f"Exported: defers where {answer['score']} > {answer['threshold']:.8g}.")
     for name, size in answer["files"].items():
-        click.echo(f"{out}/{name}  {size / 1e6:.1f} MB")
-    click.echo(f"Defers where {answer['score']} > {answer['threshold']:.4g}.")
+        click.echo(f"{out}/{name}  {file_size(size)}")
     click.echo(f"Serve it: ebjr-det predict {out} IMAGE...")

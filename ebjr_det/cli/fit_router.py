@@ -6,7 +6,7 @@ from typing import Any
 
 import rich_click as click
 
-from ebjr_det.cli.conventions import AS_JSON, PATH, Group, print_json, together
+from ebjr_det.cli.conventions import AS_JSON, PATH, VERBOSE, Group, print_json, print_places, together
 from ebjr_det.cli.replay import CLASSIFIERS, DETECTORS, LENIENT, REFERENCE, numbers
 
 
@@ -32,6 +32,7 @@ def _fitting(command: Any) -> Any:
         click.option("--rates", metavar="R,R,...", help="Deferral rates of the report; the first is chosen."),
         click.option("--report", "report_dir", type=PATH, help="Folder for the whole out-of-fold report."),
         click.option("--out", type=PATH, required=True, help="Router file, .safetensors."),
+        VERBOSE,
         AS_JSON,
     ]
     return together(*options)(command)
@@ -75,6 +76,7 @@ def _fit(
     rates: str | None,
     report_dir: Path | None,
     out: Path,
+    verbose: bool,
     as_json: bool,
     **how: Any,
 ) -> None:
@@ -99,15 +101,15 @@ def _fit(
     if as_json:
         print_json({**result.trial.evidence(), "router": str(result.path)})
         return
-    from ebjr_det.reporting.screen import print_table
+    from ebjr_det.reporting.screen import print_screen
     from ebjr_det.reporting.tables import further_tables
 
-    for table in (result.trial.table(), *further_tables(result.trial.report)):
-        print_table(table)
-    if unseen := result.trial.unseen_sentence():
-        click.echo(f"\n{unseen}")
-    if picked := result.trial.picked_sentence():
-        click.echo(f"\n{picked}")
-    chosen = result.file.header
-    click.echo(f"\n{result.path}: score {chosen.score}, student's scores rescaled: {chosen.rescaling}.")
-    click.echo("Use it on other pictures: replay, evaluate and predict take --router FILE.")
+    trial, chosen = result.trial, result.file.header
+    tables = [trial.table(), *further_tables(trial.report)] if verbose else [trial.summary_table()]
+    saved = (
+        f"Saved: score {chosen.score}, student's scores rescaled: {chosen.rescaling}. For other pictures, "
+        "with replay, evaluate and predict: --router FILE."
+    )
+    places = [result.path, *([] if report_dir is None else [report_dir])]
+    print_screen(trial.verdict(), tables, [*trial.sentences(), saved])
+    print_places("The router", places, verbose=verbose)

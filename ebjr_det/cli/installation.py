@@ -5,7 +5,7 @@ from pathlib import Path
 import rich_click as click
 
 from ebjr_det.cli.conventions import AS_JSON, PATH, print_json
-from ebjr_det.errors import InvalidInput
+from ebjr_det.errors import InvalidInput, plural
 
 
 @click.command()
@@ -33,13 +33,17 @@ def scores(as_json: bool) -> None:
     if as_json:
         print_json([score._asdict() for score in listed])
     else:
-        from ebjr_det.reporting.screen import print_rows
+        from ebjr_det.reporting.screen import print_screen
+        from ebjr_det.reporting.table import Table
 
-        columns = ["score", "task", "formula (higher = send to the teacher)", "options", "needs", "source"]
+        columns = ["score", "task", "formula", "options", "needs", "source"]
         rows = [
             (s.name, s.task, s.formula, ", ".join(s.options), ", ".join(s.needs), s.source) for s in listed
         ]
-        print_rows("Deferral scores", columns, rows)
+        verdict = (
+            f"{plural(len(listed), 'deferral score')}: the higher, the more a picture needs the teacher."
+        )
+        print_screen(verdict, [Table("", columns, rows)])
 
 
 @click.command()
@@ -53,11 +57,14 @@ def doctor(as_json: bool) -> None:
     if as_json:
         print_json({"healthy": not faults, "checks": [check.__dict__ for check in checks]})
     else:
-        from ebjr_det.reporting.screen import print_rows
+        from ebjr_det.reporting.screen import print_screen
+        from ebjr_det.reporting.table import Table
 
         rows = [(check.state, check.name, check.finding) for check in checks]
-        print_rows("ebjr-det doctor", ["", "what", "found"], rows)
+        notes = sum(check.state == "note" for check in checks)
+        counts = f"{plural(len(checks), 'check')}, {plural(len(faults), 'fault')}, {plural(notes, 'note')}"
+        verdict = f"This installation is {'NOT ' * bool(faults)}sound: {counts}."
+        print_screen(verdict, [Table("", ["", "what", "found"], rows, labels=2)])
     if faults:
-        raise InvalidInput(
-            f"Expected a sound installation, got {len(faults)} faults: {faults[0].name}: {faults[0].finding}"
-        )
+        first, count = faults[0], plural(len(faults), "fault")
+        raise InvalidInput(f"Expected a sound installation, got {count}: {first.name}: {first.finding}")

@@ -58,6 +58,8 @@ def answered(answer: Mapping[str, Any], what: str) -> str:
     Args:
         what: their key in the answer, `images` or `frames`.
     """
-    share = f"{answer['deferred']} ({100 * answer['deferral_rate']:.1f} %) answered by the teacher"
-    name = {"images": "pictures"}.get(what, what)
-    return f"{answer[what]} {name}, {share}, {answer['unreadable']} unreadable."
+    from ebjr_det.reporting.notation import plural, share
+
+    sent = f"{answer['deferred']:,} ({share(answer['deferral_rate'])} %) answered by the teacher"
+    count = plural(answer[what], {"images": "picture", "frames": "frame"}[what])
+    return f"{count}, {sent}, {answer['unreadable']:,} unreadable."

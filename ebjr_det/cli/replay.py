@@ -6,7 +6,7 @@ from typing import Any
 
 import rich_click as click
 
-from ebjr_det.cli.conventions import AS_JSON, PATH, Group, show, together
+from ebjr_det.cli.conventions import AS_JSON, PATH, VERBOSE, Group, show, together
 
 REFERENCE = (
     "A further single model to compare with; FILE holds its answers as the teacher's does. Repeatable."
@@ -41,6 +41,7 @@ def _analysis(replicates: int) -> Callable[[Any], Any]:
         click.option("--seed", type=int, default=0, show_default=True, help="Of the bootstrap."),
         click.option("--bootstrap", type=int, default=replicates, show_default=True, help="Resamples."),
         click.option("--out", type=PATH, required=True, help="Run folder."),
+        VERBOSE,
         AS_JSON,
     ]
 
@@ -95,6 +96,7 @@ def _replay(
     popular: str | None,
     bootstrap: int,
     out: Path,
+    verbose: bool,
     as_json: bool,
     **how: Any,
 ) -> None:
@@ -114,7 +116,7 @@ def _replay(
         replicates=bootstrap,
         **how,
     )
-    show(result, as_json)
+    show(result, as_json=as_json, verbose=verbose)
 
 
 def numbers(text: str) -> list[float]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import rich_click as click
 
-from ebjr_det.cli.conventions import AS_JSON, PATH, print_json, show_traffic
+from ebjr_det.cli.conventions import AS_JSON, PATH, VERBOSE, print_json, print_places, show_traffic
 
 
 @click.command()
@@ -18,6 +18,7 @@ from ebjr_det.cli.conventions import AS_JSON, PATH, print_json, show_traffic
 @click.option("--out", type=PATH, required=True, help="An empty folder to write to.")
 @click.option("--bootstrap", type=int, default=1000, show_default=True, help="Resamples for the intervals.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the resamples.")
+@VERBOSE
 @AS_JSON
 def traffic(
     runs: tuple[Path, ...],
@@ -28,6 +29,7 @@ def traffic(
     out: Path,
     bootstrap: int,
     seed: int,
+    verbose: bool,
     as_json: bool,
 ) -> None:
     """Finished runs under a stated mix of classes: who is ahead, and from which popular share on.
@@ -48,5 +50,5 @@ def traffic(
     if as_json:
         print_json(report.to_dict() | {"out": str(folder)})
         return
-    show_traffic(report)
-    click.echo(f"\nTables, figures and all numbers are in {folder}/.")
+    show_traffic(report, verbose=verbose)
+    print_places("Tables, figures and all numbers", [folder], verbose=verbose)

@@ -6,7 +6,7 @@ from typing import Any
 
 import rich_click as click
 
-from ebjr_det.cli.conventions import AS_JSON, PATH, print_json, together
+from ebjr_det.cli.conventions import AS_JSON, PATH, file_size, print_json, together
 
 training_options = together(
     click.argument("config", type=PATH),
@@ -57,6 +57,6 @@ def run_training(
     judged, quality = summary["validation"], summary["quality"]
     text = "" if judged is None else f", validation {quality} {judged[quality]:.4f}"
     click.echo(f"{summary['model']}: {tell(summary)}{text}")
-    click.echo(f"{summary['weights']}  sha256 {summary['sha256']}  {summary['bytes']:,} bytes")
+    click.echo(f"{summary['weights']}  sha256 {summary['sha256']}  {file_size(summary['bytes'])}")
     if "pair" in summary:
         click.echo(f"ebjr-det evaluate {summary['pair']}")

@@ -5,7 +5,7 @@ from typing import Any
 from ebjr_det.reporting.benchmark import STAGES, Benchmark
 from ebjr_det.reporting.benchmark_against import Against, interval_cell
 from ebjr_det.reporting.benchmark_ratios import Ratio
-from ebjr_det.reporting.notation import NONE, number
+from ebjr_det.reporting.notation import NONE, milliseconds, number, percent, share
 from ebjr_det.reporting.table import Table
 from ebjr_det.scenarios import QUANTILES
 
@@ -16,6 +16,18 @@ def benchmark_tables(result: Benchmark, summary: dict[str, Any], against: Agains
     found += [server_table(result, summary)]
     found += [stages_table(result, index) for index in range(len(result.stages))]
     return [*found, *([] if against is None else [against.table()])]
+
+
+def verdict(result: Benchmark, summary: dict[str, Any]) -> str:
+    """One sentence: the pair against its teacher, one image after the other."""
+    rows = summary["single_stream"]
+    faster = {name: rows["teacher"]["mean_ms"] / rows[name]["mean_ms"] for name in result.points}
+    parts = [
+        f"{ratio:.2f} x as fast with {percent(rows[name]['deferral_rate'])} deferred"
+        for name, ratio in faster.items()
+    ]
+    noisy = "NOISY, not to be trusted: " if result.noise() else ""
+    return f"{noisy}Beside its teacher, one image after the other, the pair is {', '.join(parts)}."
 
 
 def sentences(result: Benchmark, against: Against | None) -> list[str]:
@@ -35,7 +47,7 @@ def single_table(result: Benchmark, summary: dict[str, Any]) -> Table:
     """One image at a time."""
     rows = []
     for name, row in summary["single_stream"].items():
-        times = [number(row[key]) for key in ("mean_ms", *(f"p{q}_ms" for q in QUANTILES))]
+        times = [milliseconds(row[key]) for key in ("mean_ms", *(f"p{q}_ms" for q in QUANTILES))]
         rows.append([name, *times, number(row["images_per_s"], digits=1), _share(row)])
     columns = ["subject", "ms mean", *(f"p{q}" for q in QUANTILES), "images/s", "deferred %"]
     models = ", ".join(f"{side} {model.name} on {model.runtime}" for side, model in result.models.items())
@@ -80,11 +92,11 @@ def server_table(result: Benchmark, summary: dict[str, Any]) -> Table:
     rows = [
         [
             name,
-            number(row["inside_bound"], 100, 1),
-            *(number(row[f"p{q}_ms"]) for q in QUANTILES),
-            number(row["answered"], 100, 1),
+            share(row["inside_bound"]),
+            *(milliseconds(row[f"p{q}_ms"]) for q in QUANTILES),
+            share(row["answered"]),
             number(row["images_per_call"]),
-            number(row["deferral_rate"], 100, 1),
+            share(row["deferral_rate"]),
         ]
         for name, row in served["subjects"].items()
     ]
@@ -125,4 +137,4 @@ def markdown(result: Benchmark, summary: dict[str, Any], against: Against | None
 
 
 def _share(row: dict[str, Any]) -> str:
-    return number(row.get("deferral_rate"), 100, 1)
+    return share(row.get("deferral_rate"))

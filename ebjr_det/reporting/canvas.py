@@ -5,8 +5,12 @@ the same bytes. Colours are Okabe and Ito's, told apart by colour-blind readers.
 is an object of its own, and the user's matplotlib settings do not matter.
 """
 
+import re
+import sys
 import textwrap
+import warnings
 from collections.abc import Sequence
+from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,6 +32,8 @@ STYLE: Any = {
     "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True, "axes.grid": True,
     "grid.color": "#eeeeee", "grid.linewidth": 0.6,
 }  # fmt: skip
+MISSING = r"Glyph (\d+) .* missing from font"
+warnings.filterwarnings("ignore", MISSING)  # `save_figure` tells it once, in one line
 LEADER = 12  # points; a label further from its anchor has a line to it
 
 
@@ -134,7 +140,24 @@ def _inside(dots: FloatArray, boxes: FloatArray) -> Any:
 def save_figure(figure: Figure, stem: Path, title: str) -> list[Path]:
     """Write `<stem>.png` and `<stem>.svg`, each whole; returns their paths."""
     files = [stem.with_name(f"{stem.name}.{kind}") for kind in ("png", "svg")]
-    for file, metadata in zip(files, ({"Title": title}, {"Title": title, "Date": None}), strict=True):
-        with atomic_write(file) as temporary:
-            figure.savefig(temporary, format=file.suffix[1:], metadata=metadata)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.filterwarnings("always", MISSING)
+        for file, metadata in zip(files, ({"Title": title}, {"Title": title, "Date": None}), strict=True):
+            with atomic_write(file) as temporary:
+                figure.savefig(temporary, format=file.suffix[1:], metadata=metadata)
+    missing = ""
+    for warning in caught:
+        if code := re.match(MISSING, str(warning.message)):
+            missing += chr(int(code[1]))
+        else:
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+    if missing:
+        _tell_missing("".join(sorted(set(missing))))
     return files
+
+
+@cache
+def _tell_missing(characters: str) -> None:
+    """One line, however many figures lack the same characters."""
+    shown = "".join(one if one.isprintable() else "?" for one in characters)
+    print(f"Note: the figures' font lacks {shown}; boxes stand for them.", file=sys.stderr)

@@ -7,12 +7,14 @@ from typing import Any
 
 import matplotlib.style
 
+from ebjr_det.cost import cost_text
 from ebjr_det.errors import ConfigError
 from ebjr_det.intervals import METHOD
 from ebjr_det.margin import CONFIDENCE, Margin, SingleModel
 from ebjr_det.reporting.analysis import Analysis
 from ebjr_det.reporting.canvas import BLUE, STYLE, VERMILLION, new_figure, save_figure
-from ebjr_det.reporting.notation import Shown, Unit, number
+from ebjr_det.reporting.findings import CURRENCIES, side_of
+from ebjr_det.reporting.notation import Shown, Unit, milliseconds, number, plural, share
 from ebjr_det.reporting.report import decided
 from ebjr_det.reporting.rivals import (
     HULL,
@@ -109,7 +111,7 @@ class Comparison:
     def table(self) -> Table:
         """One row a run."""
         rows = [run.to_dict() for run in self.runs]
-        show, unit = Shown.of(self.quality_name), Unit.of(max(row["macs"] or 0 for row in rows))
+        show, unit = Shown.of(self.quality_name), self.unit
         columns = ["run", "student", "teacher", "score", "images", *map(show.heading, ("S", "T", "joint"))]
         columns += ["deferred %", unit.name, "ms", "G %", "over hull"]
         cells = [
@@ -119,7 +121,7 @@ class Comparison:
                 *(show.value(row[key]) for key in ("student_quality", "teacher_quality", "quality")),
                 number(row["deferral_rate"], 100),
                 unit.value(row["macs"]),
-                number(row["latency_ms"]),
+                milliseconds(row["latency_ms"]),
                 number(row["gap_recovered"], 100, 1),
                 show.difference(row["margin_over_hull"]),
             ]
@@ -131,18 +133,72 @@ class Comparison:
         )
         return Table(f"{self.quality_name} of {len(rows)} runs", columns, cells, caption)
 
+    def verdict(self) -> str:
+        """One sentence: which pair is best and which cheapest, or why that cannot be said."""
+        name, show = self.quality_name, Shown.of(self.quality_name)
+        if not self.same_images:
+            return f"The runs are judged on different images, so that their {name} cannot be compared."
+        best, cheap = (
+            max(self.runs, key=_quality),
+            min(self.runs, key=lambda run: getattr(run.chosen, self.axis)),
+        )
+
+        def words(run: ComparedRun) -> str:
+            cost = cost_text(self.axis, getattr(run.chosen, self.axis), self.unit)
+            return f"{name} {show.text(run.chosen.quality)} at {cost}{' deferred' * (self.axis != 'macs')}"
+
+        if _quality(best) == _quality(cheap):
+            return f"No run is better than {cheap.name}, which costs least: {words(cheap)}."
+        return f"{best.name} is best: {words(best)}. {cheap.name} costs least: {words(cheap)}."
+
+    def sentences(self) -> list[str]:
+        """Which pairs pay: see `findings.verdict`."""
+        found = []
+        for kind, currency in CURRENCIES.items():
+            sides = {run.name: side_of(run.margins[kind]) for run in self.runs if kind in run.margins}
+            says = {1: "pays", 0: "not shown", -1: "does not pay"}
+            parts = [
+                f"{word}: {', '.join(name for name, own in sides.items() if own == side)}"
+                for side, word in says.items()
+                if side in sides.values()
+            ]
+            if parts:
+                found.append(
+                    f"Against single models mixed at random, at equal {currency}, {100 * CONFIDENCE:g} % "
+                    f"intervals: {'; '.join(parts)}."
+                )
+        return found
+
+    @property
+    def unit(self) -> Unit:
+        """The unit in which all multiply-adds read well."""
+        return Unit.of(max(run.curve.cost.teacher_macs or 0 for run in self.runs))
+
+    def summary_table(self) -> Table:
+        """The few columns to see first: one row a run."""
+        show, quality = Shown.of(self.quality_name), self.quality_name
+        rows = []
+        for run in self.runs:
+            values = run.to_dict()
+            qualities = [show.value(values[key]) for key in ("student_quality", "quality", "teacher_quality")]
+            costs = self.unit.value(values["macs"]), milliseconds(values["latency_ms"])
+            rows.append([run.name, *qualities, share(values["deferral_rate"], 2), *costs])
+        names = map(show.heading, ("student", "pair", "teacher"))
+        columns = ["run", *names, "deferred %", self.unit.name, "ms"]
+        return Table(f"{quality} of {plural(len(rows), 'run')}", columns, rows)
+
     def margins_table(self) -> Table | None:
         """How far each run's pair is above the hull of its single models; None where no cost is known."""
         show = Shown.of(self.quality_name)
-        unit = Unit.of(max(run.curve.cost.teacher_macs or 0 for run in self.runs))
+        unit = self.unit
         rows = [
             [run.name, *margin_cells(kind, margin, show, unit), hull_names(run.rivals)]
             for run in self.runs
             for kind, margin in run.margins.items()
         ]
         columns = ["run", *margin_columns(self.quality_name, CONFIDENCE), "single models"]
-        title = "Margin of each pair over the hull of its single models"
-        return Table(title, columns, rows, f"hull: {HULL}") if rows else None
+        title = "Margin of each pair over its single models mixed at random, their hull"
+        return Table(title, columns, rows, f"hull: {HULL}", labels=2) if rows else None
 
     def tables(self) -> list[Table]:
         """All tables."""
@@ -151,7 +207,7 @@ class Comparison:
     def write_figure(self, stem: Path) -> list[Path]:
         """Quality against `axis`: every run's curve, its chosen point and its student alone."""
         show, title = Shown.of(self.quality_name), self.table().title
-        unit = Unit.of(max(run.curve.cost.teacher_macs or 0 for run in self.runs))
+        unit = self.unit
         height = 100 if show.percent else 1
         scale, label = (unit.size, f"{unit.name} per image")
         if self.axis == "deferral_rate":
@@ -169,3 +225,7 @@ class Comparison:
                 axes.plot(*chosen, "D", ms=8, zorder=6, **style)
             axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.02, 1), borderaxespad=0)
             return save_figure(figure, stem, title)
+
+
+def _quality(run: ComparedRun) -> float:
+    return run.chosen.quality

@@ -14,6 +14,7 @@ from ebjr_det.reporting.findings import findings
 from ebjr_det.reporting.histogram import Groups, write_histogram_figure
 from ebjr_det.reporting.page import Origin, draw_page
 from ebjr_det.reporting.report import ENERGY, Report
+from ebjr_det.reporting.table import markdown_text
 from ebjr_det.reporting.tables import tables
 from ebjr_det.tradeoff import Budget, TradeoffCurve, score_of
 
@@ -117,10 +118,11 @@ def _write_csv(path: Path, rows: Iterable[Iterable[Any]]) -> None:
 
 
 def _markdown(report: Report) -> str:
-    lines = [f"# {report.analysis.title}", ""]
+    first, *others = map(markdown_text, findings(report))
+    lines = [f"# {markdown_text(report.analysis.title)}", "", first, ""]
     for table in tables(report):
-        lines += [f"## {table.title}", "", table.markdown(), ""]
-    return "\n".join([*lines, *(f"- {sentence}" for sentence in findings(report)), ""])
+        lines += [f"## {markdown_text(table.title)}", "", table.markdown(), ""]
+    return "\n".join([*lines, *(f"- {sentence}" for sentence in others), ""])
 
 
 def write_figures(report: Report, out: Path) -> dict[str, Path]:

@@ -13,9 +13,10 @@ import jinja2
 
 from ebjr_det.errors import InvalidInput, first_line
 from ebjr_det.files import existing_file
+from ebjr_det.reporting.calibrated import target_text
 from ebjr_det.reporting.findings import findings
 from ebjr_det.reporting.gallery import Gallery, data_uri, load_gallery
-from ebjr_det.reporting.notation import Shown, number
+from ebjr_det.reporting.notation import Shown, number, plural, share, threshold_text
 from ebjr_det.reporting.report import Report
 from ebjr_det.reporting.rivals import latency_name
 from ebjr_det.reporting.tables import (
@@ -24,6 +25,7 @@ from ebjr_det.reporting.tables import (
     models_table,
     points_table,
     scores_table,
+    unit_of,
 )
 
 TEMPLATE = Path(__file__).with_name("page.html.j2")
@@ -76,20 +78,22 @@ def draw_page(report: Report, figures: Mapping[str, Path], run_dir: Path, origin
 
 def _tiles(report: Report) -> Iterator[tuple[str, str]]:
     """The few numbers to see first, each with what it is."""
-    sides, show = report.sides(), Shown.of(report.task.quality_name)
+    name, sides = report.task.quality_name, report.sides()
+    show = Shown.of(name)
     joint, teacher = sides["joint"], sides["teacher"]
-    yield show.text(joint["quality"]), f"{report.task.quality_name} of the pair"
-    yield f"{number(joint['deferral_rate'], 100, 1)} %", "of the images go to the teacher"
+    yield show.text(joint["quality"]), f"{name} of the pair"
+    yield f"{share(joint['deferral_rate'])} %", "of the images go to the teacher"
     if joint["gap_recovered"] is not None:
         yield f"{number(joint['gap_recovered'], 100, 1)} %", "of the gap to the teacher recovered"
     if joint["macs"] and teacher["macs"]:
-        yield f"{joint['macs'] / teacher['macs']:.2f} x", "the teacher's multiply-adds"
+        yield f"{share(joint['macs'] / teacher['macs'])} %", "of the teacher's multiply-adds"
     if joint["latency_ms"] and teacher["latency_ms"]:
-        yield f"{joint['latency_ms'] / teacher['latency_ms']:.2f} x", "the teacher's latency, measured"
+        yield f"{share(joint['latency_ms'] / teacher['latency_ms'])} %", "of the teacher's latency, measured"
     costs = {"macs": "multiply-adds", "latency_ms": latency_name(report.analysis)}
     for kind, (margin, *_) in report.margins.items():
-        over = f"over the hull of single models at equal {costs[kind]}, {show.interval(margin.interval)}"
-        yield show.difference(margin.value), over
+        level = f"{100 * report.intervals.confidence:g} % interval {show.interval(margin.interval)}"
+        mixed = f"against single models mixed at random, at equal {costs[kind]}"
+        yield show.difference(margin.value), f"{name} {mixed}, {level}"
 
 
 def _caption(report: Report, kind: str) -> str:
@@ -116,19 +120,26 @@ def _caption(report: Report, kind: str) -> str:
 def _facts(report: Report, environment: Mapping[str, Any]) -> list[tuple[str, str]]:
     """How the numbers came about, as names and words."""
     analysis, threshold = report.analysis, report.decision.threshold
-    facts = [("deferral score", f"{analysis.score} = {analysis.formula}"), ("threshold", f"{threshold:.8g}")]
+    facts = [
+        ("deferral score", f"{analysis.score} = {analysis.formula}"),
+        ("threshold", threshold_text(threshold)),
+    ]
     chosen = analysis.calibration
     if chosen is not None:
-        target = f"{chosen.target.kind} {chosen.target.value:g}"
-        target += f" with confidence {chosen.target.confidence:g}" if chosen.target.confidence else ""
-        facts.append(("calibrated", f"{target}, on {chosen.images:,} other images, seed {chosen.seed}"))
+        target = target_text(chosen.target.__dict__, report.task.quality_name, unit_of(report))
+        facts.append(
+            ("calibrated", f"{target}, on {plural(chosen.images, 'other image')}, seed {chosen.seed}")
+        )
     use = analysis.router
     if use is not None:
         facts.append(
-            ("fitted router", f"{use.score}, rescaling {use.rescaling}, on {use.fitted_on:,} pictures")
+            (
+                "fitted router",
+                f"{use.score}, rescaling {use.rescaling}, on {plural(use.fitted_on, 'picture')}",
+            )
         )
-        facts.append(("left out, seen by the router", f"{len(use.left_out):,} pictures"))
-    facts.append(("bootstrap", f"{analysis.replicates:,} resamples, seed {analysis.seed}"))
+        facts.append(("left out, seen by the router", plural(len(use.left_out), "picture")))
+    facts.append(("bootstrap", f"{plural(analysis.replicates, 'resample')}, seed {analysis.seed}"))
     if analysis.unreadable:
         facts.append(("left out, unreadable", ", ".join(analysis.unreadable)))
     for name, value in environment.items():

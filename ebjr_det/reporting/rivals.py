@@ -7,7 +7,7 @@ from typing import Any
 from ebjr_det.errors import InvalidInput
 from ebjr_det.margin import Margin, SingleModel, margins
 from ebjr_det.reporting.analysis import Analysis, Reference
-from ebjr_det.reporting.notation import Shown, Unit, number
+from ebjr_det.reporting.notation import Shown, Unit, milliseconds
 from ebjr_det.tradeoff import Cost, OperatingPoint, TradeoffCurve
 from ebjr_det.types import PairedRun, Task
 
@@ -73,7 +73,7 @@ def margin_columns(quality_name: str, confidence: float) -> list[str]:
 def margin_cells(kind: Cost, margin: Margin, show: Shown, unit: Unit) -> list[str]:
     """A margin in a table: the cost, both qualities at it, their difference and its interval."""
     return [
-        f"{unit.value(margin.cost)} {unit.name}" if kind == "macs" else f"{number(margin.cost)} ms",
+        unit.text(margin.cost) if kind == "macs" else f"{milliseconds(margin.cost)} ms",
         show.value(margin.quality),
         show.value(margin.quality - margin.value),
         show.difference(margin.value),

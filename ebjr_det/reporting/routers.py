@@ -9,7 +9,9 @@ import yaml
 
 from ebjr_det.intervals import METHOD
 from ebjr_det.reporting.choices import choice_findings
-from ebjr_det.reporting.notation import number, percent
+from ebjr_det.reporting.findings import difference_words, margin_findings
+from ebjr_det.reporting.findings import verdict as pair_verdict
+from ebjr_det.reporting.notation import NONE, interval_text, number, percent, plural, share
 from ebjr_det.reporting.report import Report, area_of
 from ebjr_det.reporting.table import Table
 from ebjr_det.types import FloatArray
@@ -115,36 +117,99 @@ class RouterTrial:
         published = [row("(EBJR, published)", None, np.array(list(PUBLISHED.values())))]
         return [*ranked, *ends, *(published if report.task.name == "detection" else [])]
 
+    @property
+    def chosen(self) -> str:
+        """The score that is saved."""
+        return self.report.analysis.score
+
+    def verdict(self) -> str:
+        """One sentence: what the saved score is worth beside a coin and the oracle, and how it was picked."""
+        curves, count = self.report.curves, plural(len(self.report.run), "picture")
+        areas = {name: curve.area() for name, curve in curves.items()}
+        coin, oracle = area_of(self.report.curve.random), area_of(self.report.curve.oracle)
+        way = (areas[self.chosen] - coin) / (oracle - coin) if oracle > coin else None
+        among = self.report.analysis.picked_among
+        rank = f"the best of {plural(among, 'score')} that can be saved" if among else "named beforehand"
+        text = f"{self.chosen}, {rank}, on {count}"
+        if way is None:
+            return f"{text}, cannot help: the best choice in hindsight is no better than a coin."
+        if way <= 0:
+            return f"{text}, routes NO BETTER THAN A COIN: do not use it."
+        return f"{text}, comes {share(way)} % of the way from a coin to the best choice in hindsight."
+
+    def sentences(self) -> list[str]:
+        """Whether the pair pays with it, how sure its lead over energy is, and classes never seen."""
+        reference, areas = self.report.intervals.reference, self.report.curves
+        found = [pair_verdict(self.report), *margin_findings(self.report)]
+        if self.chosen != reference:
+            difference = areas[self.chosen].area() - areas[reference].area()
+            quality, more = self.report.task.quality_name, "more" if difference >= 0 else "less"
+            sure = difference_words(self.report, self.chosen, self.report.analysis.picked_among)
+            found.append(
+                f"Its area ({quality} over all deferral rates) is {abs(difference):.4f} {more} than that of "
+                f"{reference}. {sure}"
+            )
+        return [*found, *filter(None, [self.unseen_sentence(), self.picked_sentence()])]
+
+    def summary_table(self) -> Table:
+        """The few rows to see first: the best scores, the saved one, energy, a coin and the oracle."""
+        whole, level = self.rows(), 100 * self.report.intervals.confidence
+        ranked = [row for row in whole if not row["score"].startswith("(")]
+        kept = {row["score"] for row in ranked[:5]} | {self.chosen, self.report.intervals.reference}
+        picked = self.report.analysis.picked_among > 0
+        rate = min(PUBLISHED, key=lambda rate: abs(rate - 0.3))
+        cells = [
+            [
+                row["score"] + " (saved)" * (row["score"] == self.chosen),
+                number(row["area"], digits=4),
+                number(row["minus_energy"], digits=4, sign="+"),
+                self._interval(row, 4, "_picked" * picked),
+                number(row["coin_to_oracle"], 100, 1),
+                number(row["gap"][str(rate)], 100, 1),
+            ]
+            for row in whole
+            if row["score"] in kept or row["score"].startswith("(")
+        ]
+        columns = ["score", "area", f"minus {self.report.intervals.reference}", f"{level:g} % interval"]
+        columns += ["coin to oracle %", f"gap % at {share(rate)} %"]
+        quality = self.report.task.quality_name
+        caption = f"every score out of fold; gap: share of the {quality} between student and teacher"
+        caption += "; intervals hold for all scores at once, and so for the best of them" * picked
+        title = f"Deferral scores on {plural(len(self.report.run), 'picture')}"
+        return Table(title, columns, cells, caption)
+
     def table(self) -> Table:
         """The ranked table."""
         rates = [f"G {rate:.2f}".replace("0.", ".") for rate in PUBLISHED]
-        heads = ["score", "area", "minus energy", "to oracle %", "as is", *rates]
+        level = f"{100 * self.report.intervals.confidence:g} % interval"
+        heads = ["score", "area", "minus energy", level, "to oracle %", "as is", *rates]
         cells = [
             [
                 row["score"],
                 number(row["area"], digits=4),
-                self._difference(row),
+                number(row["minus_energy"], digits=3, sign="+"),
+                self._interval(row),
                 number(row["coin_to_oracle"], 100, 1),
                 number(row["area_without_rescaling"], digits=4),
-                *(f"{value:.3f}" for value in row["gap"].values()),
+                *(number(value, digits=3) for value in row["gap"].values()),
             ]
             for row in self.rows()
         ]
-        level = f"{100 * self.report.intervals.confidence:g} %"
         caption = (
             f"{self.folds}-fold by picture, every score out of fold; student's scores rescaled: "
-            f"{self.rescaling} (area of one score by rescaling: {self._rescalings()}); minus energy: with "
-            f"its {level} interval; to oracle: part of the way from a coin; as is: area without; "
-            f"G: share of the gap from student {self.ends[0]:.4f} to teacher {self.ends[1]:.4f} as they are"
+            f"{self.rescaling} (area of one score by rescaling: {self._rescalings()}); interval: of "
+            f"minus energy, for one score alone; to oracle: part of the way from a coin; as is: area "
+            f"without; G: share of the gap from student {self.ends[0]:.4f} to teacher "
+            f"{self.ends[1]:.4f} as they are"
         )
-        title = f"Deferral scores on {len(self.report.run):,} pictures, {self.report.task.quality_name}"
+        title = (
+            f"Deferral scores on {plural(len(self.report.run), 'picture')}, {self.report.task.quality_name}"
+        )
         return Table(title, heads, cells, caption)
 
-    def _difference(self, row: Mapping[str, Any]) -> str:
-        ends = row["minus_energy_interval"]
-        if ends is None:
-            return number(row["minus_energy"], digits=3, sign="+")
-        return f"{row['minus_energy']:+.3f} [{ends[0]:+.3f}, {ends[1]:+.3f}]"
+    def _interval(self, row: Mapping[str, Any], digits: int = 3, picked: str = "") -> str:
+        ends = row[f"minus_energy_interval{picked}"]
+        return NONE if ends is None else interval_text(ends, digits=digits)
 
     def _rescalings(self) -> str:
         return ", ".join(f"{name} {area:.4f}" for name, area in self.by_rescaling.items())

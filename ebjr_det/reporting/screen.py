@@ -1,96 +1,141 @@
-"""Tables and sentences on stdout, in the terminal's own width."""
+"""Tables and sentences on stdout, in the terminal's own width: no number is ever broken.
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+A heading wraps between words and a long text may; numbers do not. Columns that do not fit beside the others
+go below them, under the same first column.
+"""
+
+import os
+import re
+from collections.abc import Iterable, Sequence
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from ebjr_det.reporting.findings import findings
-from ebjr_det.reporting.notation import Unit, number
-from ebjr_det.reporting.report import Report
-from ebjr_det.reporting.table import Table
-from ebjr_det.reporting.tables import tables
+from ebjr_det.reporting.table import Table, one_line
+
+PIPE = 132
+LONG, GAP = 20, 3
+"""From which width on a text in a table may wrap; the space between two columns."""
 
 
-def print_report(report: Report) -> None:
-    """Tables and findings."""
+STAND_IN = "\ue000"
+"""Stands for a space at which no line may end; of private use, so that no text holds it."""
+
+
+def print_screen(verdict: str, tables: Iterable[Table], sentences: Sequence[str] = ()) -> None:
+    """The verdict, then tables, then what else is to be said."""
     console = _console()
-    console.print(Text(report.analysis.title, style="bold"))
-    for table in tables(report):
-        print_table(table)
-    for sentence in findings(report):
-        console.print(f"- {sentence}", highlight=False, soft_wrap=True, markup=False)
+    console.print(_wrapped(console, verdict, console.width), style="bold")
+    for table in tables:
+        console.print()
+        _print(console, table)
+    for index, sentence in enumerate(sentences):
+        lines = _wrapped(console, sentence, console.width - 2).split("\n")
+        console.print(*[""] * (index == 0), "- " + "\n  ".join(lines), sep="\n", soft_wrap=True)
 
 
 def print_table(table: Table) -> None:
-    """One table; cells that do not fit are folded."""
-    drawn = _empty(table.title)
-    drawn.caption = escape(table.caption) if table.caption else None
-    for index, column in enumerate(table.columns):
-        drawn.add_column(escape(column), justify="left" if index == 0 else "right", overflow="fold")
-    for row in table.rows:
-        drawn.add_row(*map(escape, row))
-    _console().print(drawn)
+    """One table."""
+    _print(_console(), table)
 
 
-def print_rows(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Words in columns, the first one never broken."""
-    drawn = _empty(title)
-    for index, column in enumerate(columns):
-        drawn.add_column(column, no_wrap=index == 0, overflow="fold")
-    for row in rows:
-        drawn.add_row(*map(escape, row))
-    _console().print(drawn)
+def _print(console: Console, table: Table) -> None:
+    if table.title:
+        console.print(_wrapped(console, table.title, console.width), style="bold")
+    for index, part in enumerate(_parts(table, console.width)):
+        drawn, least = _drawn(part, console.width), _width(_least(part, console.width))
+        console.print(*[""] * bool(index), drawn, sep="\n", width=max(console.width, least), crop=False)
+    if table.caption:
+        console.print(_wrapped(console, table.caption, console.width), style="dim")
 
 
-def print_calibration(answer: Mapping[str, Any]) -> None:
-    """A calibrated threshold: the target, and both sets of images side by side."""
-    rows = []
-    for part in ("calibration", "report"):
-        row = answer[part]
-        rows.append(
-            [
-                part,
-                f"{row['images']:,}",
-                number(row["deferral_rate"], 100),
-                *(number(row[key], digits=4) for key in ("quality", "student_quality", "teacher_quality")),
-                Unit("MMACs", 1e6).value(row["macs"]),
-                number(row["latency_ms"]),
-            ]
+def _wrapped(console: Console, text: str, width: int) -> str:
+    """Lines of whole words, where a number stays beside its unit and an interval in one piece."""
+    whole = re.sub(r"(?<=\d) (?=%|ms\b|[kMGTP]?MACs\b)|(?<=\d,) (?=[-+\d.e]+\])", STAND_IN, one_line(text))
+    lines = Text(whole).wrap(console, width)
+    return "\n".join(line.plain.rstrip().replace(STAND_IN, " ") for line in lines)
+
+
+def _parts(table: Table, width: int) -> list[Table]:
+    """The table as it is, or several with the same first columns, each as wide as there is room."""
+    labels, rest = list(range(table.labels)), list(range(table.labels, len(table.columns)))
+    parts: list[Table] = []
+    while rest or not parts:
+        counts = range(len(rest), 1, -1)
+        fits = (n for n in counts if _width(_least(_chosen(table, labels + rest[:n]), width)) <= width)
+        count = next(fits, 1)
+        parts.append(_chosen(table, labels + rest[:count]))
+        rest = rest[count:]
+    return parts
+
+
+def _chosen(table: Table, columns: Sequence[int]) -> Table:
+    """Some columns of a table."""
+    rows = [[one_line(row[index]) for index in columns] for row in table.rows]
+    return table._replace(columns=[one_line(table.columns[index]) for index in columns], rows=rows)
+
+
+def _least(table: Table, width: int) -> list[int]:
+    """The least width of each column: all of a number, of a text its longest word or half of the terminal."""
+    return [
+        max([*map(cell_len, column.split()), _least_of(cells, width)])
+        for column, cells in zip(table.columns, _cells(table), strict=True)
+    ]
+
+
+def _least_of(cells: Sequence[str], width: int) -> int:
+    widest = max(map(cell_len, cells), default=0)
+    if not _is_text(cells):
+        return widest
+    word = max(cell_len(word) for cell in cells for word in cell.split())
+    return min(widest, max(LONG, min(word, width // 2)))
+
+
+def _cells(table: Table) -> list[list[str]]:
+    return [[row[index] for row in table.rows] for index in range(len(table.columns))]
+
+
+def _is_text(cells: Sequence[str]) -> bool:
+    """Whether a column holds long texts, which may wrap."""
+    return any(cell_len(cell) > LONG and any(map(str.isalpha, cell)) for cell in cells)
+
+
+def _width(widths: Sequence[int]) -> int:
+    return sum(widths) + GAP * (len(widths) - 1)
+
+
+def _drawn(table: Table, width: int) -> RichTable:
+    """A table whose numbers keep their width; what room is left is for the texts."""
+    columns, widths = _cells(table), _least(table, width)
+    texts = [index for index, cells in enumerate(columns) if _is_text(cells)]
+    for place, index in enumerate(texts):
+        room = max(width - _width(widths), 0) // (len(texts) - place)
+        widths[index] += min(room, max(map(cell_len, columns[index])) - min(widths[index], width))
+    drawn = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for index, (heading, own) in enumerate(zip(table.columns, widths, strict=True)):
+        left = index < table.labels or index in texts
+        drawn.add_column(
+            _heading(heading, own), justify="left" if left else "right", width=own, overflow="fold"
         )
-    title = f"Threshold of {answer['score']} for {_target_text(answer['target'])}: {_threshold_text(answer)}"
-    columns = ["images", "count", "deferred %", "quality", "student", "teacher", "MMACs", "ms expected"]
-    print_table(Table(title, columns, rows))
+    for row in table.rows:
+        drawn.add_row(*map(Text, row))
+    return drawn
 
 
-def _threshold_text(answer: Mapping[str, Any]) -> str:
-    """JSON has no infinity: an end threshold is None there, and the deferral rate tells which end."""
-    if answer["threshold"] is not None:
-        return str(answer["threshold"])
-    return "inf (defer none)" if answer["calibration"]["deferral_rate"] == 0 else "-inf (defer all)"
-
-
-def _target_text(target: Mapping[str, Any]) -> str:
-    sure = f" with confidence {target['confidence']:g}" if target["confidence"] else ""
-    return f"{target['kind']} {target['value']:g}{sure}"
-
-
-def _empty(title: str) -> RichTable:
-    return RichTable(
-        title=Text(title),
-        box=box.SIMPLE_HEAD,
-        title_justify="left",
-        title_style="bold",
-        caption_justify="left",
-        pad_edge=False,
-    )
+def _heading(text: str, width: int) -> Text:
+    """A heading on as many lines as it takes, broken between words alone."""
+    lines = Text(text).wrap(Console(width=width), width)
+    return Text("\n".join(line.plain.rstrip() for line in lines))
 
 
 def _console() -> Console:
-    """The terminal's own width; wide where the output is a file or a pipe."""
-    console = Console()
-    return console if console.is_terminal else Console(width=132)
+    """The terminal's own width, or `COLUMNS`; wide where the output is a file or a pipe.
+
+    Texts are shown as they are: nothing in a name acts as markup.
+    """
+    console = Console(markup=False, highlight=False, emoji=False)
+    wide = not console.is_terminal and "COLUMNS" not in os.environ
+    return Console(markup=False, highlight=False, emoji=False, width=PIPE) if wide else console

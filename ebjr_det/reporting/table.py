@@ -1,31 +1,51 @@
 """A table as plain text in cells: the same one goes to the screen, into Markdown and into the page."""
 
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
 
 class Table(NamedTuple):
-    """Rows of text under headings; the first column stands left, numbers stand right."""
+    """Rows of text under headings; the first columns stand left, numbers stand right.
+
+    Attributes:
+        labels: number of leading columns that say what a row is of.
+    """
 
     title: str
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
     caption: str = ""
+    labels: int = 1
 
     def markdown(self) -> str:
         r"""The table alone, with its caption below it.
 
-        >>> print(Table("", ["model", "AP"], [["a|b", "0.3"]], "of two").markdown())
+        >>> print(Table("", ["model", "AP"], [["a|b\n*c*", "0.3"]], "of two").markdown())
         | model | AP |
         |-|-:|
-        | a\|b | 0.3 |
+        | a\|b \*c\* | 0.3 |
         <BLANKLINE>
         of two
         """
         rule = "|-|" + "-:|" * (len(self.columns) - 1)
         lines = [_line(self.columns), rule, *map(_line, self.rows)]
-        return "\n".join([*lines, *(["", self.caption] if self.caption else [])])
+        return "\n".join([*lines, *(["", markdown_text(self.caption)] if self.caption else [])])
+
+
+def one_line(text: str) -> str:
+    r"""A text on one line, without characters that would act on a terminal.
+
+    >>> one_line("a\nb\x1b[2J")
+    'a b [2J'
+    """
+    return "".join(character if character.isprintable() else " " for character in text)
+
+
+def markdown_text(text: str) -> str:
+    """A text on one line of Markdown that shows as it is: no emphasis, link or tag of its own."""
+    return re.sub(r"[\\`*<|]|\](?=\()", r"\\\g<0>", one_line(text))
 
 
 def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+    return "| " + " | ".join(map(markdown_text, cells)) + " |"

@@ -4,13 +4,32 @@ from collections.abc import Mapping
 from typing import Any
 
 from ebjr_det.intervals import METHOD
-from ebjr_det.reporting.notation import Shown, Unit, interval_text, number
+from ebjr_det.reporting.notation import (
+    Shown,
+    Unit,
+    interval_text,
+    milliseconds,
+    number,
+    plural,
+    share,
+    threshold_text,
+)
 from ebjr_det.reporting.report import Report, area_of
 from ebjr_det.reporting.rivals import HULL, margin_cells, margin_columns
 from ebjr_det.reporting.table import Table
 from ebjr_det.router import ABSTAINED
 
 COIN_TO_ORACLE = "coin to oracle %"
+
+
+def side_name(side: str, name: str) -> str:
+    """What a single model is called in a table."""
+    return side if side == name else f"{side} {name}"
+
+
+def unit_of(report: Report) -> Unit:
+    """The unit in which all multiply-adds of a report read well: that of its largest model."""
+    return Unit.of(max([report.curve.cost.teacher_macs or 0, *(rival.macs or 0 for rival in report.rivals)]))
 
 
 def tables(report: Report) -> list[Table]:
@@ -34,11 +53,11 @@ def drift_tables(report: Report) -> list[Table]:
     if use is None or use.drift is None:
         return []
     drift = use.drift
-    rows = [[number(a, 100, 1), number(g, 100, 1)] for a, g in zip(drift.asked, drift.got, strict=True)]
+    rows = [[share(a), share(g)] for a, g in zip(drift.asked, drift.got, strict=True)]
     caption = (
-        f"{use.score}, fitted on {use.fitted_on:,} other pictures; its values here and there differ by "
-        f"{drift.distance:.3f} (Kolmogorov-Smirnov), {'more than' if drift.moved else 'within'} the "
-        f"{drift.expected:.3f} of chance"
+        f"{use.score}, fitted on {plural(use.fitted_on, 'other picture')}; its values here and there differ "
+        f"by {drift.distance:.3f} (Kolmogorov-Smirnov); 95 of 100 samples that did not move stay under "
+        f"{drift.expected:.3f}"
     )
     return [
         Table(
@@ -56,7 +75,7 @@ def batch_tables(report: Report) -> list[Table]:
     for size in sorted(cost.by_batch):
         here = cost.at_batch(size)
         times = (here.student_ms, here.teacher_ms, here.latency_ms(rate))
-        rows.append([str(size), *map(number, times)])
+        rows.append([str(size), *map(milliseconds, times)])
     columns = ["batch", "student ms", "teacher ms", "joint ms expected"]
     return [Table("Latency an image by the size of a batch", columns, rows, "the pair at the chosen point")]
 
@@ -65,7 +84,7 @@ def models_table(report: Report) -> Table:
     """Student, teacher and the pair, at the chosen point and at a few others."""
     sides = report.sides()
     latency = sides["student"]["latency"]
-    show, unit = Shown.of(report.task.quality_name), Unit.of(report.curve.cost.teacher_macs)
+    show, unit = Shown.of(report.task.quality_name), unit_of(report)
     times = {"ms mean": "mean", "p50": "p50", "p90": "p90"} if latency else {}
 
     def cells(metrics: Mapping[str, float], macs: float | None, ms: Mapping[str, str]) -> list[str]:
@@ -74,14 +93,14 @@ def models_table(report: Report) -> Table:
 
     rows = []
     for side, row in sides.items():
-        name = side if side in ("joint", row["name"]) else f"{side} {row['name']}"
-        measured = {key: number(row["latency"][key]) for key in times.values() if row["latency"]}
-        shares = (number(row.get("deferral_rate"), 100), number(row.get("gap_recovered"), 100, 1))
+        name = side if side == "joint" else side_name(side, row["name"])
+        measured = {key: milliseconds(row["latency"][key]) for key in times.values() if row["latency"]}
+        shares = (share(row.get("deferral_rate"), 2), number(row.get("gap_recovered"), 100, 1))
         rows.append([name, *cells(row["metrics"], row["macs"], measured), *shares])
     for point, metrics in report.further_points():
-        expected = {"mean": f"~{number(point.latency_ms)}"}
-        shares = (number(point.deferral_rate, 100), number(point.gap_recovered, 100, 1))
-        name = f"joint at {100 * point.deferral_rate:.0f} %"
+        expected = {"mean": f"~{milliseconds(point.latency_ms)}"}
+        shares = (share(point.deferral_rate, 2), number(point.gap_recovered, 100, 1))
+        name = f"joint at {share(point.deferral_rate, 0)} %"
         rows.append([name, *cells(metrics, point.macs, expected), *shares])
     caption = "G: share of the gap between student and teacher that is recovered"
     if latency:
@@ -90,24 +109,24 @@ def models_table(report: Report) -> Table:
             "~ expected as student + deferral rate x teacher"
         )
     heads = [show.heading(metric.replace("_", " ")) for metric in report.task.table_metrics]
-    title = f"Student, teacher and pair on {len(report.run):,} images"
+    title = f"Student, teacher and pair on {plural(len(report.run), 'image')}"
     return Table(title, ["model", *heads, unit.name, *times, "deferred %", "G %"], rows, caption)
 
 
 def points_table(report: Report) -> Table:
     """Operating points of the deciding score beside random and oracle deferral."""
-    show, unit = Shown.of(report.task.quality_name), Unit.of(report.curve.cost.teacher_macs)
+    show, unit = Shown.of(report.task.quality_name), unit_of(report)
     quality, *lines = map(show.heading, (report.task.quality_name, "random", "oracle"))
     rows = []
     for point in report.table_points():
         index = round(point.deferral_rate * report.curve.images)
         rows.append(
             [
-                number(point.deferral_rate, 100),
-                f"{point.threshold:.6f}",
+                share(point.deferral_rate, 2),
+                threshold_text(point.threshold),
                 show.value(point.quality),
                 unit.value(point.macs),
-                number(point.latency_ms),
+                milliseconds(point.latency_ms),
                 number(point.gap_recovered, 100, 1),
                 show.value(report.curve.random[index]),
                 show.value(report.curve.oracle[index]),
@@ -117,8 +136,8 @@ def points_table(report: Report) -> Table:
     abstains, caption = report.run.abstains, ""
     if abstains is not None and abstains.any():
         caption = (
-            f"{abstains.sum():,} images were handed on as other: {ABSTAINED:,.0f} is added to their scores, "
-            "so that they go to the teacher first; a threshold of that order lies above all other images"
+            f"{plural(int(abstains.sum()), 'image')} handed on as other: {ABSTAINED:,.0f} is added to their "
+            "scores, so that they go to the teacher first; a threshold of that order is above all others"
         )
     return Table(f"Operating points of {report.curve.score}", columns, rows, caption)
 
@@ -134,7 +153,7 @@ def scores_table(report: Report) -> Table:
             name,
             f"{areas[name]:.4f}",
             interval_text(report.intervals.area[name]),
-            f"{areas[name] - areas[reference]:+.4f}",
+            number(areas[name] - areas[reference], digits=4, sign="+"),
             interval_text(report.intervals.area_difference[name]),
             *(number(report.curves[name].gap_recovered_at(rate), 100, 1) for rate in (0.1, 0.3)),
             number(way[name], 100, 1),
@@ -146,7 +165,8 @@ def scores_table(report: Report) -> Table:
         ["score", "area", interval, f"minus {reference}", interval, "G % at .1", "G % at .3", COIN_TO_ORACLE],
         rows,
         f"random deferral {area_of(report.curve.random):.4f}, oracle {area_of(report.curve.oracle):.4f}; "
-        f"intervals: {METHOD}, one score at a time",
+        f"intervals: {METHOD}, {plural(report.analysis.replicates, 'resample')}, of one score alone: the "
+        "best of many leads by chance too",
     )
 
 
@@ -154,13 +174,13 @@ def references_table(report: Report) -> Table | None:
     """The models that the pair is compared with, and where their figures come from."""
     if not report.rivals:
         return None
-    show, unit = Shown.of(report.task.quality_name), Unit.of(report.curve.cost.teacher_macs)
+    show, unit = Shown.of(report.task.quality_name), unit_of(report)
     rows = [
         [
             other.name,
             show.value(other.quality),
             unit.value(other.macs),
-            number(other.latency_ms),
+            milliseconds(other.latency_ms),
             f"published {other.source}".strip() if other.published else "measured on these images",
         ]
         for other in report.rivals
@@ -175,15 +195,16 @@ def margins_table(report: Report) -> Table | None:
     """The pair minus the hull of single models at equal cost, at the chosen point and at a few others."""
     if not report.margins:
         return None
-    show, unit = Shown.of(report.task.quality_name), Unit.of(report.curve.cost.teacher_macs)
+    show, unit = Shown.of(report.task.quality_name), unit_of(report)
     rows = [
-        [number(margin.deferral_rate, 100), *margin_cells(kind, margin, show, unit)]
+        [share(margin.deferral_rate, 2), *margin_cells(kind, margin, show, unit)]
         for kind, found in report.margins.items()
         for margin in found
     ]
     columns = ["deferred %", *margin_columns(report.task.quality_name, report.intervals.confidence)]
-    caption = f"hull: {HULL}; the chosen point comes first"
-    return Table("Margin of the pair over the hull of single models", columns, rows, caption)
+    caption = f"hull: {HULL}; the chosen point comes first; interval: from {_resamples(report)}"
+    title = "Margin of the pair over single models mixed at random, their hull"
+    return Table(title, columns, rows, caption, labels=2)
 
 
 def classes_table(report: Report) -> Table | None:
@@ -205,6 +226,10 @@ def classes_table(report: Report) -> Table | None:
         rows,
         "- : the images show no object of this class",
     )
+
+
+def _resamples(report: Report) -> str:
+    return f"{plural(report.analysis.replicates, 'resample')} of the images"
 
 
 def _gain(row: Mapping[str, Any], name: str) -> float | None:

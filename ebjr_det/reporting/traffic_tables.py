@@ -2,7 +2,7 @@
 
 from ebjr_det.equal_cost import EqualCost
 from ebjr_det.margin import CONFIDENCE
-from ebjr_det.reporting.notation import NONE, Shown, Unit, number
+from ebjr_det.reporting.notation import NONE, Shown, Unit, milliseconds, number, plural, share
 from ebjr_det.reporting.table import Table
 from ebjr_det.reporting.traffic import JudgedRun, TrafficReport
 
@@ -17,6 +17,14 @@ def traffic_tables(report: TrafficReport) -> list[Table]:
     return [models_table(report), *filter(None, optional), shares_table(report)]
 
 
+def summary_table(report: TrafficReport) -> Table:
+    """The few columns to see first: what student, teacher and pair of each run are worth under the mix."""
+    whole = models_table(report)
+    kept = [0, 1, 2, *range(len(whole.columns) - 3, len(whole.columns))]
+    rows = [[row[index] for index in kept] for row in whole.rows]
+    return whole._replace(columns=[whole.columns[index] for index in kept], rows=rows, caption="")
+
+
 def models_table(report: TrafficReport) -> Table:
     """Student, teacher and pair of each run under the stated mix."""
     show, unit = Shown.of(report.quality_name), unit_of(report)
@@ -25,10 +33,11 @@ def models_table(report: TrafficReport) -> Table:
     columns = ["run", "model", name, f"popular {name}", f"rest {name}", *means, f"unweighted {name}"]
     rows = [cells for run in report.runs for cells in _model_rows(run, show, unit, with_mean=not report.mean)]
     return Table(
-        f"{name} of {report.images:,} images weighted to {report.said}",
+        f"{name} of {plural(report.images, 'image')} weighted to {report.said}",
         [*columns[:2], *map(show.heading, columns[2:]), "deferred %", unit.name, "ms"],
         rows,
         _caption(report),
+        labels=2,
     )
 
 
@@ -40,9 +49,9 @@ def _model_rows(run: JudgedRun, show: Shown, unit: Unit, *, with_mean: bool) -> 
             run.name,
             "pair" if side == "joint" else side,
             *(show.value(row[side][key]) for key in keys),
-            number(run.at.deferral_rate, 100) if side == "joint" else NONE,
+            share(run.at.deferral_rate, 2) if side == "joint" else NONE,
             unit.value(row[side]["macs"]),
-            number(row[side]["latency_ms"]),
+            milliseconds(row[side]["latency_ms"]),
         ]
         for side in ("student", "teacher", "joint")
     ]
@@ -61,7 +70,7 @@ def _caption(report: TrafficReport) -> str:
 def other_table(report: TrafficReport) -> Table | None:
     """How well students know what is not theirs, where any hands pictures on."""
     rows = [
-        [run.name, *(number(value, 100) for value in vars(run.other).values())]
+        [run.name, *(share(value, 2) for value in vars(run.other).values())]
         for run in report.runs
         if run.other is not None
     ]
@@ -95,13 +104,14 @@ def margins_table(report: TrafficReport) -> Table | None:
     columns = ["traffic", "other run", unit.name, show.heading(first), show.heading("other"), "margin"]
     within = "within each class" if report.composition.single else "over all of them"
     caption = (
-        f"the other run's curve is read at the multiply-adds of {first}; interval: {report.replicates:,} "
-        f"resamples of images {within}"
+        f"the other run's curve is read at the multiply-adds of {first}; interval: from "
+        f"{plural(report.replicates, 'resample')} of images {within}"
     )
     if any(misses(one) for _, found in report.margins for one in found):
         caption += "; * it cannot cost that: the nearest that it can"
     interval = f"{100 * CONFIDENCE:g} % interval"
-    return Table(f"Margin of {first} at equal multiply-adds", [*columns, interval], rows, caption)
+    title = f"Margin of {first} at equal multiply-adds"
+    return Table(title, [*columns, interval], rows, caption, labels=2)
 
 
 def shares_table(report: TrafficReport) -> Table:
@@ -115,8 +125,8 @@ def shares_table(report: TrafficReport) -> Table:
     rows = []
     for row in report.shares:
         own, *rest = row.runs
-        cells = [number(row.share, 100, 0), *([number(row.shown, 100, 1)] * inexact)]
-        cells += [number(own.deferral_rate, 100), unit.value(own.macs), show.value(own.joint)]
+        cells = [number(row.share, 100, 0), *([share(row.shown)] * inexact)]
+        cells += [share(own.deferral_rate, 2), unit.value(own.macs), show.value(own.joint)]
         for index, at in enumerate(rest):
             cells.append(show.value(at.joint))
             for one in row.equal[index : index + 1]:
@@ -142,11 +152,9 @@ def traffic_findings(report: TrafficReport) -> list[str]:
         where = "at no popular share" if start is None else f"from a popular share of {100 * start:.0f} % on"
         if start == low:
             where = f"at every popular share from {100 * low:.0f} %"
-        sure = [name for name, rows in report.margins if (rows[index].low or 0) > 0]
-        unsure = f"; by more than chance at {', '.join(sure)}" if sure else "; nowhere by more than chance"
         found.append(
             f"At equal multiply-adds {first.name} is ahead of {other.name} {where} ({100 * low:.0f} to "
-            f"{100 * high:.0f} % were tried){unsure}."
+            f"{100 * high:.0f} % were tried). {_sure_words(report, index)}"
         )
     asked = float(report.traffic.mix.shares[report.composition.popular].sum())
     if abs(report.shown_share - asked) > CLOSE:
@@ -164,6 +172,18 @@ def traffic_findings(report: TrafficReport) -> list[str]:
     if absent:
         found.append(f"No image shows the popular {', '.join(absent)}: it has no part in any share.")
     return found
+
+
+def _sure_words(report: TrafficReport, index: int) -> str:
+    """Where the first run's margin over the so many-th other one has an interval without 0."""
+    level = f"{100 * CONFIDENCE:g} % interval, {plural(report.replicates, 'resample')}"
+    ends = {name: (rows[index].low or 0.0, rows[index].high or 0.0) for name, rows in report.margins}
+    sides = {"ahead": [name for name, (low, _) in ends.items() if low > 0]}
+    sides["behind"] = [name for name, (_, high) in ends.items() if high < 0]
+    parts = [f"{side} at {', '.join(names)}" for side, names in sides.items() if names]
+    if not parts:
+        return f"It may be chance: the margin's interval ({level}) includes 0 wherever it was computed."
+    return f"The margin's interval ({level}) excludes 0: {'; '.join(parts)}."
 
 
 def misses(one: EqualCost) -> bool:

@@ -76,7 +76,7 @@ def test_every_linked_file_is_there():
 def test_the_two_commands():
     done = subprocess.run([ROOT / "scripts" / "quickstart"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "Operating points" in done.stdout
+    assert "single models mixed, same MACs" in done.stdout
     assert "runs/quickstart/" in done.stdout
     listed = subprocess.run(
         [ROOT / "scripts" / "test", "--collect-only", "-q"], capture_output=True, text=True

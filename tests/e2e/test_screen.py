@@ -1,0 +1,202 @@
+"""What people see: the verdict first, no line too wide, every number whole, one unit a screen."""
+
+import io
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.cells import cell_len
+
+from ebjr_det import api, environment
+from ebjr_det.reporting import folder
+from ebjr_det.reporting.comparison import Comparison
+
+WIDTHS = (80, 100, 132)
+CLASSES, IMAGES = 5, 80
+QUICK = ("--bootstrap", "5")
+NAMES = ("small", "large", "a third model of a name that is rather long, v2 [bold]")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick():
+    """Figures are drawn and installations are looked at elsewhere, and both take their time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(folder, "write_figures", lambda *_: {})
+        patch.setattr(Comparison, "write_figure", lambda *_: [])
+        for figure in ("write_cost_figure", "write_share_figure"):
+            patch.setattr(sys.modules[api.traffic.__module__], figure, lambda *_: [])
+        patch.setattr(environment, "diagnose", lambda: CHECKS)
+        yield
+
+
+@pytest.fixture(scope="module")
+def runs(command, fitted_on, tmp_path_factory):
+    """A finished pair of classifiers with a further model and all costs, and one of detectors without any."""
+    folder, generator = tmp_path_factory.mktemp("shown"), np.random.default_rng(0)
+    labels = generator.integers(CLASSES, size=IMAGES)
+    for name, hint in zip(NAMES, (1.0, 4.0, 2.0), strict=True):
+        np.save(
+            folder / f"{name[:5]}.npy",
+            generator.normal(size=(IMAGES, CLASSES)) + hint * np.eye(CLASSES)[labels],
+        )
+    np.save(folder / "labels.npy", labels)
+    paths = [folder / f"{name}.npy" for name in ("small", "large", "labels")]
+    files = zip(("--student-logits", "--teacher-logits", "--labels"), paths, strict=True)
+    costs = (
+        "--student-macs",
+        "523456",
+        "--teacher-macs",
+        "7.8e9",
+        "--student-ms",
+        "0.0271",
+        "--teacher-ms",
+        "1913",
+    )
+    third = f"{NAMES[2]}={folder / 'a thi.npy'}:3e9:41.9"
+    given = [part for file in files for part in file]
+    for name, rate in (("classes", "0.3"), ("other", "0.5")):
+        out = ("--rates", rate, "--reference", third, "--out", folder / name)
+        assert command("replay", "classification", *given, *costs, *QUICK, *out) == 0
+    assert command("replay", "detection", *fitted_on.options, *QUICK, "--out", folder / "boxes") == 0
+    return folder
+
+
+@pytest.fixture
+def shown(command, monkeypatch, capsys):
+    """A function: width, arguments -> exit code and the lines on stdout of a plain terminal of this width."""
+    for name, value in (("TTY_COMPATIBLE", "1"), ("TERM", "dumb"), ("LINES", "50")):
+        monkeypatch.setenv(name, value)
+
+    def run(width: int, *args: object) -> tuple[int, list[str]]:
+        monkeypatch.setenv("COLUMNS", str(width))
+        capsys.readouterr()
+        code = command(*args)
+        return code, capsys.readouterr().out.splitlines()
+
+    return run
+
+
+CHECKS = [
+    environment.Check("torch runs", "ok", "2.14.1+cu130, 1 thread"),
+    environment.Check(
+        "ebjr-cifar100-densenet-bc-88-8", "note", f"not here; https://a.org/{'long/' * 12}x.pth"
+    ),
+    environment.Check("a folder", "ok", "words that take more room than what is left of eighty columns here"),
+]
+PAIR = r"The pair |It is not shown that the pair pays: at "
+COMPARED = r"No run is better than |.* is best: "
+TARGET = r"The target is (met|MISSED) on 40 images"
+TRAFFIC = ("traffic", "classes", "other", "--popular", "1,2", "--share", "0.7", *QUICK)
+COMMANDS = {
+    "report": (("report", "classes"), PAIR),
+    "report, all": (("report", "classes", "--verbose"), PAIR),
+    "boxes": (("report", "boxes", "--verbose"), "Whether the pair pays is not known without"),
+    "compare": (("compare", "classes", "other", "--out", "both"), COMPARED),
+    "compare, all": (("compare", "classes", "other", "--verbose", "--out", "both"), COMPARED),
+    "rate": (("calibrate", "classes", "--deferral-rate", "0.3"), TARGET),
+    "gmacs": (("calibrate", "classes", "--max-gmacs", "2.5"), TARGET),
+    "drop": (("calibrate", "classes", "--max-drop", "0.1"), TARGET),
+    "fit": (
+        ("fit-router", "run", "classes", "--folds", 2, *QUICK, "--out", "r.safetensors"),
+        r"\w+, the best of ",
+    ),
+    "traffic": ((*TRAFFIC, "--out", "t"), "At equal multiply-adds "),
+    "traffic, all": ((*TRAFFIC, "--verbose", "--out", "t"), "At equal multiply-adds "),
+    "scores": (("scores",), r"\d+ deferral scores: "),
+    "doctor": (("doctor",), r"This installation is sound: \d+ checks, 0 faults, 1 note"),
+}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_verdict_is_first_and_no_line_is_wider_than_the_terminal(
+    name, runs, shown, tmp_path: Path, monkeypatch
+):
+    monkeypatch.chdir(runs)
+    args, first = COMMANDS[name]
+    for width in WIDTHS:
+        if args[0] in ("traffic", "compare", "fit-router"):
+            args = (*args[:-1], tmp_path / f"{width}{args[-1]}")
+        code, lines = shown(width, *args)
+        assert code == 0
+        assert re.match(first, lines[0])
+        assert all(cell_len(line) <= width or Path(line).exists() for line in lines), lines
+        assert len(set(re.findall(r"\b[kMGTP]MACs\b", "\n".join(lines)))) <= 1
+
+
+def test_one_small_table_stands_under_the_verdict_and_the_long_ones_come_when_asked_for(runs, shown):
+    _, short = shown(80, "report", runs / "classes")
+    _, long = shown(80, "report", runs / "classes", "--verbose")
+    assert sum(set(line.strip()) == {"─"} for line in short) == 1
+    assert len(short) <= 40 < len(long)
+    assert short[-1] == long[-1] == str(runs / "classes" / "report.html")
+    assert "--verbose" in short[-2]
+    assert [line for line in long if line.startswith("Operating points of ")]
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_numbers_of_the_summary_are_whole_on_the_screen(width, runs, shown):
+    summary = json.loads((runs / "classes" / "summary.json").read_text())
+    _, lines = shown(width, "report", runs / "classes", "--verbose")
+    cells = set(" ".join(lines).split())
+    for side in ("student", "teacher", "joint"):
+        assert f"{100 * summary[side]['quality']:.2f}" in cells
+        assert f"{summary[side]['macs'] / 1e9:#.4g}" in cells
+    for point in summary["points"]:
+        assert f"{100 * point['quality']:.2f}" in cells
+        assert f"{point['threshold']:.8g}" in cells
+    text = "\n".join(lines)
+    for score, area in summary["scores"].items():
+        assert score in cells
+        assert f"{area:.4f}" in cells
+        low, high = summary["score_intervals"][score]
+        assert f"[{low:.4f}, {high:.4f}]" in text
+    for rows in summary["margins"].values():
+        for row in rows:
+            assert f"[{100 * row['low']:.2f}, {100 * row['high']:.2f}]" in text
+    assert "0.0271" in cells
+    assert "1,913" in cells
+
+
+def test_a_target_and_what_became_of_it_have_one_unit(runs, shown):
+    _, lines = shown(100, "calibrate", runs / "classes", "--max-gmacs", "2.5")
+    said = " ".join(lines)
+    assert re.search(r"[\d.]{5,6} GMACs an image \(asked: at most 2\.500 GMACs an image\)", said)
+    assert "2500000000" not in said
+
+
+def test_a_budget_that_nothing_meets_is_told_in_the_same_unit(runs, command, capsys):
+    capsys.readouterr()
+    assert command("calibrate", runs / "classes", "--max-gmacs", "0.0001") == 3
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "at most 0.0001000 GMACs an image, got 0.0005235 GMACs for the student alone" in line
+
+
+def test_a_target_that_is_missed_on_other_images_says_so(runs, command, capsys):
+    capsys.readouterr()
+    assert command("calibrate", runs / "classes", "--deferral-rate", "0.3", "--json") == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert command("calibrate", runs / "classes", "--deferral-rate", "0.3") == 0
+    said = " ".join(capsys.readouterr().out.split())
+    rate = answer["report"]["deferral_rate"]
+    assert said.startswith(
+        f"The target is {'met' if rate <= 0.3 else 'MISSED'} on 40 images that the choice did not see: "
+        f"{100 * rate:.4g} % deferred (asked: at most 30 % deferred)."
+    )
+    assert f": {answer['threshold']} (" in said
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
+def test_a_terminal_of_another_code_page_shows_what_it_can(
+    encoding, runs, tmp_path: Path, command, monkeypatch
+):
+    shutil.copytree(runs / "boxes", tmp_path / "run")
+    path = tmp_path / "run" / "analysis.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"title": "\u5b66 \u2713"}))
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding=encoding))
+    assert command("report", tmp_path / "run") == 0
+    assert b"\\u5b66 \\u2713, on 70 images" in raw.getvalue()

@@ -1,0 +1,116 @@
+"""A report's first sentence: does the pair pay, said of pairs of which the answer is known."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from ebjr_det.cost import CostModel
+from ebjr_det.reporting.analysis import Analysis, Profile
+from ebjr_det.reporting.findings import findings, main_findings, verdict, zero_words
+from ebjr_det.reporting.report import build_report
+from ebjr_det.reporting.summary import summary_table
+from ebjr_det.tasks.classification.metric import Accuracy
+
+IMAGES = 200
+TASK = Accuracy()
+
+
+@pytest.fixture(scope="module")
+def right(pair):
+    """A pair whose score is an oracle: exactly what the student has wrong is deferred at 40 %."""
+    run = pair(IMAGES, 5)
+    student, teacher = np.ones(IMAGES, bool), np.ones(IMAGES, bool)
+    student[: 2 * IMAGES // 5], teacher[-2:] = False, False
+    sides = ({**own, "correct": correct} for own, correct in ((run.student, student), (run.teacher, teacher)))
+    score = np.linspace(1, 0, IMAGES)
+    scores = {"max_softmax": score, "free_energy": score[::-1].copy()}
+    return replace(run, student=next(sides), teacher=next(sides), scores=scores)
+
+
+def report(run, cost: CostModel, score: str = "max_softmax"):
+    threshold = float(np.sort(run.scores[score])[-2 * IMAGES // 5 - 1])
+    names = Profile("small"), Profile("large")
+    return build_report(
+        run, TASK, Analysis("A pair", score, "f", threshold, *names, cost=cost, replicates=60)
+    )
+
+
+@pytest.mark.parametrize(
+    ("cost", "says"),
+    [
+        (
+            CostModel(1e9, 1e11),
+            "The pair pays: at 41.0 % of the teacher's multiply-adds it reaches 101.0 % of its accuracy "
+            "(100.00 of 99.00 %), more than single models mixed at random would at that cost.",
+        ),
+        (
+            CostModel(9e10, 1e11, None, None),
+            "It is not shown that the pair pays: at 130.0 % of the teacher's multiply-adds it reaches",
+        ),
+        (
+            CostModel(student_ms=1.0, teacher_ms=100.0),
+            "Whether the pair pays is not known",
+        ),
+        (CostModel(), "Whether the pair pays is not known without its models' costs: with 40.00 % of the "
+                      "images sent to the teacher it reaches 101.0 % of its accuracy (100.00 of 99.00 %)."),
+        (CostModel(1e9, 1e11, 99.0, 100.0), "The pair pays in multiply-adds; "),
+    ],
+)  # fmt: skip
+def test_the_verdict_is_that_of_the_intervals(right, cost, says):
+    said = verdict(report(right, cost))
+    if cost.student_ms == 1.0:
+        says = "The pair pays: "
+    assert said.startswith(says)
+
+
+def test_a_bad_score_does_not_pay_and_the_margin_says_by_how_much(right):
+    built = report(right, CostModel(1e9, 1e11), "free_energy")
+    (margin, *_) = built.margins["macs"]
+    assert verdict(built).startswith("The pair does not pay: at 41.0 % of the teacher's multiply-adds")
+    sentence = main_findings(built)[0]
+    low, high = (100 * end for end in margin.interval)
+    assert high < 0
+    assert f"{-100 * margin.value:.2f} points less" in sentence
+    assert f"[{low:.2f}, {high:.2f}] from 60 resamples of the images, excludes 0." in sentence
+    assert sentence.endswith("(This is the margin over the hull of single models.)")
+
+
+def test_a_teacher_that_is_no_better_is_said_first(right):
+    swapped = replace(right, student=right.teacher, teacher=right.student)
+    said = verdict(report(swapped, CostModel(1e9, 1e11)))
+    assert said.startswith(
+        "There is nothing to gain here: the teacher's accuracy, 60.00 %, is no better than "
+    )
+
+
+def test_the_best_of_several_scores_is_said_to_be_picked(right):
+    built = report(right, CostModel())
+    low, high = built.intervals.area_difference_picked["max_softmax"]
+    sentence = next(one for one in main_findings(built) if "The best of 2 scores here is max_softmax" in one)
+    assert f"[{low:.4f}, {high:.4f}]" in sentence
+    assert zero_words(low, high) in sentence
+    assert "picked as the best of 2 on these very images" in sentence
+
+
+def test_no_sentence_leaves_chance_unexplained(right):
+    for cost in (CostModel(1e9, 1e11), CostModel(1e9, 1e11, 99.0, 100.0), CostModel()):
+        for score in right.scores:
+            text = " ".join(findings(report(right, cost, score)))
+            assert "than chance" not in text
+            assert "within chance" not in text
+            assert "BELOW" not in text
+
+
+def test_the_small_table_has_what_the_verdict_compares(right):
+    built = report(right, CostModel(1e9, 1e11))
+    table = summary_table(built)
+    rows = {row[0]: row[1:] for row in table.rows}
+    (margin, *_) = built.margins["macs"]
+    assert list(table.columns) == ["model", "accuracy %", "deferred %", "GMACs"]
+    assert rows["student small"] == ["60.00", "-", "1.000"]
+    assert rows["teacher large"] == ["99.00", "-", "100.0"]
+    assert rows["pair"] == ["100.00", "40.00", "41.00"]
+    assert rows["single models mixed, same MACs"][0] == f"{100 * (margin.quality - margin.value):.2f}"
+    assert rows["pair, random deferral"][0] == "75.60"
+    assert rows["pair, oracle deferral"][0] == "100.00"
