@@ -188,3 +188,16 @@ def test_the_front_door_and_help_load_no_heavy_library():
 def test_no_file_outgrows_its_room():
     long = {p.name: n for p in modules() if (n := len(p.read_text().splitlines())) > 300}
     assert not long
+
+
+DECODERS = {"imread", "imdecode", "read_image", "decode_image", "decode_jpeg", "decode_png", "pil_loader"}
+
+
+def test_only_one_room_decodes_pictures():
+    """Else a picture would be turned, or have its bits, in one verb and not in another."""
+    for path in modules():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute | ast.Name):
+                called = ast.unparse(node.func).split(".")
+                decodes = called[-1] in DECODERS or called[-2:] == ["Image", "open"]
+                assert not decodes or room(path) == "pictures", (path, node.lineno)

@@ -1,9 +1,9 @@
 """`predict`: the live pair on pictures of one's own."""
 
 import json
+import os
 import re
 import sys
-import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,13 +19,14 @@ from ebjr_det.api.live import Live, Settings, build_live, choose_threshold
 from ebjr_det.errors import InvalidInput
 from ebjr_det.files import atomic_write, replaced_folder, writable_folder
 from ebjr_det.overlay import STUDENT, TEACHER
-from ebjr_det.pictures import find_pictures, open_picture, with_strip
+from ebjr_det.pictures import find_pictures, open_picture, picture_warnings, with_strip
 from ebjr_det.pipeline import Answer, Plan, answers
 from ebjr_det.tasks import room
 
 RESULTS, IMAGES, PICTURES = "predictions.json", "images.json", "pictures"
 DRAWN = re.compile(r"\d{6,}_.*\.jpg")
 SAMPLES = 4
+MOST_BYTES = 160  # of a picture's name in the name of its annotated copy
 
 
 def predict(
@@ -90,7 +91,7 @@ def _answer_all(
     """Answer and write all pictures; how many there were, and how many of them were deferred."""
     writable_folder(folder / PICTURES)
     count = deferred = 0
-    with _filters(), _writing(folder, files, look, plan.workers) as writer:
+    with picture_warnings(), _writing(folder, files, look, plan.workers) as writer:
         stream = answers(live.joint, range(len(files)), lambda at: open_picture(files[at]), plan, _name)
         with closing(stream), tqdm(total=len(files), unit="img", desc="predicting") as bar:
             for answer in stream:
@@ -134,17 +135,6 @@ def _check_any(count: int, files: Sequence[Path]) -> None:
 
 def _name(place: int, error: InvalidInput) -> None:
     tqdm.write(f"Left out: {error}", file=sys.stderr)
-
-
-@contextmanager
-def _filters() -> Iterator[None]:
-    """Those of `open_picture`, set around all threads: they share them, and each restores what it found."""
-    from PIL import Image
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
-        yield
 
 
 @dataclass(frozen=True)
@@ -203,7 +193,7 @@ class _Writer:
 
     def add(self, answer: Answer) -> None:
         place, look = answer.item, self.look
-        name = f"{PICTURES}/{place + 1:06d}_{self.files[place].stem[:80]}.jpg"
+        name = f"{PICTURES}/{place + 1:06d}_{_shortened(self.files[place].stem)}.jpg"
         if self.pool:
             self._await_all_but(self.most_drawn - 1)
             self.drawn.append(self.pool.submit(look.write, answer, self.folder / name))
@@ -226,6 +216,13 @@ class _Writer:
     def _await_all_but(self, count: int) -> None:
         while len(self.drawn) > count:
             self.drawn.popleft().result()
+
+
+def _shortened(stem: str) -> str:
+    """As much of a name as fits into one: systems count its bytes, of which a letter has up to four."""
+    while len(os.fsencode(stem)) > MOST_BYTES:
+        stem = stem[:-1]
+    return stem
 
 
 class _List:

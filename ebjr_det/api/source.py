@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 
 from ebjr_det.errors import InvalidInput, first_line
 from ebjr_det.files import writable_folder
-from ebjr_det.pictures import SUFFIXES, find_pictures, open_picture
+from ebjr_det.pictures import find_pictures, open_picture, picture_suffixes
 
 if TYPE_CHECKING:
     from ebjr_det.video import Footage, Shot
@@ -50,7 +50,7 @@ class Source:
             return cls(name)
         if name and path.is_file() and (frames := _frames_of(path)) > 1:
             return cls(name, (path,), moves=frames)
-        if name and path.is_file() and path.suffix.lower() not in SUFFIXES:
+        if name and path.is_file() and path.suffix.lower() not in picture_suffixes():
             return cls(name, (path,), video=True)
         if "://" in name:
             raise InvalidInput(

@@ -52,6 +52,22 @@ class Learner:
     judge: Judge | None = None
 
 
+@dataclass(frozen=True)
+class _Pictures:
+    """From numbers of pictures to a batch, or to its first fault: raised in a loader process, that would be
+    wrapped in the process's own traceback.
+    """
+
+    pictures: Any
+    collate: Callable[[Sequence[Any]], tuple[Any, ...]]
+
+    def __call__(self, numbers: Sequence[int]) -> tuple[Any, ...] | InvalidInput:
+        try:
+            return self.collate([self.pictures[number] for number in numbers])
+        except InvalidInput as error:
+            return error
+
+
 @dataclass
 class Trainer:
     """A training in progress.
@@ -137,19 +153,19 @@ class Trainer:
         return found
 
     def _batches(self) -> Iterator[tuple[Any, ...]]:
-        """This process's share of every batch that is left."""
+        """This process's share of every batch that is left. Raises InvalidInput for what cannot be read."""
         size, ranks = self.plan.batch_size, self.ranks
-        order = range(self.step * size + ranks.rank, self.steps * size, ranks.world)
-        return iter(
-            DataLoader(
-                self.learner.pictures,
-                self.own_batch,
-                sampler=order,
-                num_workers=self.plan.workers,
-                collate_fn=self.learner.collate,
-                generator=torch.Generator(),  # else it would draw from the network's
-            )
-        )
+        order: Any = range(self.step * size + ranks.rank, self.steps * size, ranks.world)
+        for batch in DataLoader(
+            order,
+            self.own_batch,
+            num_workers=self.plan.workers,
+            collate_fn=_Pictures(self.learner.pictures, self.learner.collate),
+            generator=torch.Generator(),  # else it would draw from the network's
+        ):
+            if isinstance(batch, InvalidInput):
+                raise batch
+            yield batch
 
     def _note(self, losses: dict[str, float]) -> dict[str, float]:
         """Append a row to the log, the averaged weights judged where there are validation images."""

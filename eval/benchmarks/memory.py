@@ -33,7 +33,7 @@ from tqdm import tqdm
 from ebjr_det.api.live import build_live, choose_threshold, load_settings
 from ebjr_det.errors import InvalidInput
 from ebjr_det.exits import run_safely
-from ebjr_det.pictures import find_pictures, open_picture
+from ebjr_det.pictures import find_pictures, open_picture, stored_size
 from ebjr_det.reporting.folder import to_json
 from ebjr_det.router import threshold_for_rate
 
@@ -183,7 +183,7 @@ def main() -> None:
         export(pair)
         threshold = threshold_for(pair, found, args.rate)
         rows = watched(pair, pictures, folder / "out", threshold, args.pictures)
-        sizes = [Image.open(path).size for path in found]
+        sizes = [stored_size(path) for path in found]
         images = (folder / "out" / "images.json").read_text(encoding="utf-8")
     result = {
         "pictures": args.pictures,

@@ -236,3 +236,15 @@ def test_random_weights_follow_the_seed():
     first, again, other = student(1), student(1), student(2)
     assert all((first[key] == again[key]).all() for key in first)
     assert any((first[key] != other[key]).any() for key in first)
+
+
+def test_pictures_with_the_longest_names_are_drawn(tmp_path):
+    """A name has 255 bytes at most; the drawn one has a number before it."""
+    folder = tmp_path / "long"
+    folder.mkdir()
+    for stem in ("x" * 251, "\u732b" * 83, "\U0001f431" * 62):
+        Image.new("RGB", (8, 8)).save(folder / f"{stem}.png")
+    config = load_config(ROOT / "configs" / "digits.yaml")
+    assert api.predict(config, [str(folder)], tmp_path / "out", threshold=0.0)["images"] == 3
+    entries = json.loads((tmp_path / "out" / "images.json").read_text())
+    assert all((tmp_path / "out" / entry["drawn"]).is_file() for entry in entries)

@@ -1,6 +1,7 @@
 """Labelled images: CIFAR files made here, image folders against torchvision, damaged and malicious files."""
 
 import hashlib
+import os
 import pickle
 
 import numpy as np
@@ -260,16 +261,80 @@ def test_nested_folders_keep_torchvisions_order(folder):
     ]
 
 
+def test_links_are_followed_as_torchvision_follows_them(folder):
+    val = folder / "val"
+    (val / "cat" / "more").symlink_to("../dog")
+    (val / "linked_class").symlink_to("dog")
+    (val / "dog" / "linked.webp").symlink_to("a.webp")
+    images, reference = build_data("image_folder", str(val)), ImageFolder(val)
+    assert images.class_names == tuple(reference.classes)
+    assert [str(val / name) for name in images.image_ids] == [path for path, _ in reference.samples]
+    assert images.labels.tolist() == reference.targets
+    assert len(images) == 7 + 1 + 2 * 3
+
+
+def test_a_link_to_the_folder_around_it_adds_nothing(folder):
+    val = folder / "val"
+    before = build_data("image_folder", str(val))
+    (val / "cat" / "all").symlink_to(val)
+    assert build_data("image_folder", str(val)).image_ids == before.image_ids
+
+
+def test_a_hidden_folder_is_no_class_and_what_is_left_out_is_said(folder, capsys):
+    val = folder / "val"
+    write_image(val / ".ipynb_checkpoints" / "z-checkpoint.png")
+    write_image(val / "cat" / ".thumbs" / "b.png")
+    write_image(val / "cover.png")
+    images = build_data("image_folder", str(val))
+    assert images.class_names == ("Zebra", "cat", "dog")
+    assert len(images) == 7
+    said = (
+        "hidden files and folders (2), files that are no pictures (2), pictures outside of class folders (1)"
+    )
+    assert capsys.readouterr().err == f"Left out of `{val}`: {said}.\n"
+
+
+@pytest.mark.parametrize("stray", [None, "notes.txt", ".hidden.png"])
+def test_a_class_without_a_picture_is_an_error_that_names_it_as_in_torchvision(folder, stray):
+    (folder / "val" / "empty").mkdir()
+    if stray == "notes.txt":
+        (folder / "val" / "empty" / stray).write_text("no picture")
+    elif stray:
+        write_image(folder / "val" / "empty" / stray)
+    else:
+        with pytest.raises(FileNotFoundError, match="empty"):
+            ImageFolder(folder / "val")
+    with pytest.raises(InvalidInput, match="none in 1 of 4: `empty`"):
+        build_data("image_folder", str(folder), "val")
+
+
+def test_a_name_that_is_no_text_has_an_id_that_can_be_written(tmp_path):
+    path = write_image(tmp_path / "c" / "x.png")
+    path.rename(tmp_path / "c" / os.fsdecode(b"x\xff.png"))
+    images = build_data("image_folder", str(tmp_path))
+    assert images.image_ids == ("c/x\\xff.png",)
+    assert images.load(0).size == (5, 6)
+
+
+@pytest.mark.parametrize("orientation", [3, 6])
+def test_a_picture_is_turned_as_its_camera_says(tmp_path, orientation):
+    exif, levels = Image.Exif(), colours(6, 5, 3)
+    exif[0x0112] = orientation
+    write_image(tmp_path / "c" / "x.png", Image.fromarray(levels), exif=exif)
+    turned = np.rot90(levels, {3: 2, 6: -1}[orientation])
+    np.testing.assert_array_equal(np.asarray(build_data("image_folder", str(tmp_path)).load(0)), turned)
+
+
 @pytest.mark.parametrize("suffix", [".ppm", ".pgm"])
 def test_every_kind_of_file_that_torchvision_takes_is_taken(folder, suffix):
     write_image(folder / "val" / "cat" / f"x{suffix}", Image.fromarray(colours(4, 4)))
     assert len(build_data("image_folder", str(folder), "val")) == len(ImageFolder(folder / "val"))
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "I;16"])
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK"])
 def test_every_kind_of_image_becomes_rgb_as_in_torchvision(tmp_path, mode):
     grey = Image.fromarray(colours(8, 6))
-    image = Image.fromarray(colours(8, 6).astype(np.uint16) * 200) if mode == "I;16" else grey.convert(mode)
+    image = grey.convert(mode)
     assert image.mode == mode
     write_image(tmp_path / "c" / ("x.tif" if mode == "CMYK" else "x.png"), image)
     loaded = build_data("image_folder", str(tmp_path)).load(0)
@@ -363,7 +428,7 @@ def test_a_broken_image_stops_the_batches_by_its_name(folder):
     (folder / "val" / images.image_ids[4]).write_bytes(b"broken")
     batches = batches_from(0, images, (lambda image: torch.zeros(1),), 2, 0, collate=collate)
     assert len(next(batches)[0]) == len(next(batches)[0]) == 2
-    with pytest.raises(InvalidInput, match="readable image"):
+    with pytest.raises(InvalidInput, match="readable picture"):
         next(batches)
 
 

@@ -52,6 +52,15 @@ def test_pictures_of_usual_sizes_too(shape):
     assert_same(picture(*shape), (512, 512), IMAGENET)
 
 
+def test_sixteen_bits_are_not_clipped_and_floats_are_refused():
+    deep = np.random.default_rng(0).integers(65536, size=(30, 40), dtype=np.uint16)
+    plain = Image.fromarray((deep >> 8).astype(np.uint8))
+    box = Letterbox((128, 128), IMAGENET)
+    np.testing.assert_array_equal(box(Image.fromarray(deep)).pixels, box(plain).pixels)
+    with pytest.raises(InvalidInput, match="floats"):
+        box(Image.fromarray(deep.astype(np.float32)))
+
+
 @pytest.mark.parametrize("mode", ["L", "RGBA", "CMYK", "1"])
 def test_a_picture_of_another_mode_becomes_rgb_as_effdet_makes_it(mode):
     assert_same(picture(40, 30, mode), (128, 128), IMAGENET)

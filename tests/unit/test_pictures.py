@@ -1,14 +1,24 @@
 """Pictures of every kind become RGB, damaged ones are named; files, folders and patterns are found."""
 
+import os
 import struct
+import warnings
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, features
 
 from ebjr_det.errors import InvalidInput
-from ebjr_det.pictures import find_pictures, open_picture, with_strip
+from ebjr_det.pictures import (
+    find_pictures,
+    open_picture,
+    picture_suffixes,
+    pictures_below,
+    stored_size,
+    with_strip,
+)
 
 WIDE = (8, 5)
 TURNED_BY = {
@@ -69,7 +79,7 @@ def test_sixteen_bits_of_grey_become_eight(tmp_path):
     ramp = np.linspace(0, 65535, 8).astype(np.uint16)[None].repeat(5, 0)
     Image.fromarray(ramp).save(tmp_path / "ramp.png")
     opened = pixels(open_picture(tmp_path / "ramp.png"))
-    np.testing.assert_allclose(opened, (ramp.astype(int) >> 8)[..., None].repeat(3, 2), atol=1)
+    np.testing.assert_array_equal(opened, (ramp >> 8)[..., None].repeat(3, 2))
 
 
 # --- Orientation ---
@@ -81,6 +91,28 @@ def test_a_picture_is_turned_as_its_camera_says(tmp_path, orientation):
     how = TURNED_BY[orientation]
     expected = colours() if how is None else colours().transpose(how)
     np.testing.assert_array_equal(pixels(open_picture(path)), pixels(expected))
+
+
+@pytest.mark.parametrize("orientation", TURNED_BY)
+@pytest.mark.parametrize("shape", [WIDE, (6, 6)])
+@pytest.mark.parametrize("suffix", [".png", ".webp", ".tif"])
+def test_a_picture_annotated_as_it_is_seen_is_turned(tmp_path, orientation, shape, suffix):
+    """Also where it has the same size either way: half turns, mirrors, squares."""
+    exif, seen = Image.Exif(), colours(*shape)
+    exif[0x0112] = orientation
+    back = {6: TURNED_BY[8], 8: TURNED_BY[6]}.get(orientation, TURNED_BY[orientation])
+    stored = seen if back is None else seen.transpose(back)
+    stored.save(tmp_path / f"x{suffix}", exif=exif, **({"lossless": True} if suffix == ".webp" else {}))
+    for size in (shape, (0, 0)):
+        np.testing.assert_array_equal(pixels(open_picture(tmp_path / f"x{suffix}", size)), pixels(seen))
+
+
+@pytest.mark.parametrize("orientation", TURNED_BY)
+def test_a_set_whose_boxes_were_drawn_on_stored_pictures_sees_them_so(tmp_path, orientation):
+    path = with_orientation(tmp_path / "x.png", orientation)
+    for size in (WIDE, (0, 0)):
+        np.testing.assert_array_equal(pixels(open_picture(path, size, as_stored=True)), pixels(colours()))
+    assert stored_size(path) == WIDE
 
 
 @pytest.mark.parametrize("orientation", [5, 6, 7, 8])
@@ -164,6 +196,27 @@ def test_a_file_that_is_gone_a_folder_and_an_impossible_name_are_named(tmp_path)
             open_picture(path)
 
 
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    with pytest.raises(InvalidInput, match=r"pipe\.jpg.*no regular file"):
+        open_picture(tmp_path / "pipe.jpg")
+    assert stored_size(tmp_path / "pipe.jpg") == (0, 0)
+
+
+def test_a_drawing_that_pillow_gives_to_another_program_is_no_picture(tmp_path):
+    colours().save(tmp_path / "drawing.eps")
+    (tmp_path / "drawing.eps").rename(tmp_path / "drawing.jpg")
+    with pytest.raises(InvalidInput, match="cannot identify"):
+        open_picture(tmp_path / "drawing.jpg")
+
+
+def test_a_bomb_is_refused_whatever_filters_other_threads_set(tmp_path, monkeypatch):
+    monkeypatch.setattr(warnings, "simplefilter", lambda *_, **__: None)
+    warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+    with pytest.raises(InvalidInput, match="decompression bomb"):
+        open_picture(bomb(tmp_path / "bomb.png", 10_000, 9_999))
+
+
 # --- Where they lie ---
 
 
@@ -206,6 +259,90 @@ def test_the_order_is_that_of_the_names_and_each_picture_comes_once(folder):
 def test_a_name_without_pictures_is_refused(folder, name):
     with pytest.raises(InvalidInput, match="Expected pictures at"):
         found_in(folder, "b.jpg", name) if name else find_pictures([name])
+
+
+def test_the_suffixes_are_those_of_pictures_that_pillow_opens():
+    pictures = {
+        ".jpg",
+        ".jpeg",
+        ".jfif",
+        ".png",
+        ".bmp",
+        ".webp",
+        ".tif",
+        ".tiff",
+        ".ppm",
+        ".pgm",
+        ".gif",
+        ".mpo",
+    }
+    if features.check("avif"):
+        pictures.add(".avif")
+    assert pictures < picture_suffixes()
+    assert picture_suffixes().isdisjoint({".pdf", ".eps", ".ps", ".mpg", ".mpeg", ".wmf", ".h5", ".fits", ""})
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".JPG", ".jfif", ".gif", ".avif", ".jp2", ".mpo"])
+def test_a_folder_has_pictures_of_every_suffix(tmp_path, suffix):
+    if suffix == ".avif" and not features.check("avif"):
+        pytest.skip("this Pillow was built without AVIF")
+    colours().save(tmp_path / f"x{suffix}")
+    (found,) = find_pictures([str(tmp_path)])
+    assert open_picture(found).size == WIDE
+
+
+def test_links_are_followed_but_not_in_circles(folder, tmp_path_factory, capsys):
+    other = tmp_path_factory.mktemp("other")
+    for name in ("1.png", "down/2.png"):
+        (other / name).parent.mkdir(exist_ok=True)
+        colours().save(other / name)
+    (other / "back").symlink_to(folder)
+    (folder / "linked").symlink_to(other)
+    (folder / "self").symlink_to(".")
+    (folder / "deep" / "up").symlink_to("..")
+    (folder / "gone.png").symlink_to("nowhere.png")
+    (folder / "one.png").symlink_to(other / "1.png")
+    assert found_in(folder, ".") == [
+        "a.PNG", "b.jpg", "deep/c.webp", "deep/down/d.tiff", "gone.png", "linked/1.png",
+        "linked/down/2.png", "one.png", "sp ace.jpg", "x[1].jpg",
+    ]  # fmt: skip
+    assert "no pictures (1)" in capsys.readouterr().err
+    with pytest.raises(InvalidInput, match=r"gone\.png.*No such file"):
+        open_picture(folder / "gone.png")
+
+
+def test_a_relative_folder_is_walked_as_an_absolute_one(folder, monkeypatch):
+    (folder / "deep" / "up").symlink_to("..")
+    monkeypatch.chdir(folder)
+    expected = {path.relative_to(folder) for path in pictures_below(folder)[0]}
+    assert set(pictures_below(Path("."))[0]) == expected
+    assert len(expected) == 6
+
+
+def test_hidden_and_other_files_are_left_out_and_said(folder, capsys):
+    (folder / ".ipynb_checkpoints").mkdir()
+    colours().save(folder / ".ipynb_checkpoints" / "b.png")
+    (folder / "deep" / "._c.webp").write_bytes(b"?")
+    assert len(found_in(folder, ".")) == 6
+    said = "hidden files and folders (2), files that are no pictures (1)"
+    assert capsys.readouterr().err == f"Left out of `{folder}`: {said}.\n"
+    assert found_in(folder, ".ipynb_checkpoints", "deep/._c.webp") == [
+        ".ipynb_checkpoints/b.png", "deep/._c.webp",
+    ], "their names were given"  # fmt: skip
+
+
+def test_a_folder_that_cannot_be_read_is_an_error(folder, monkeypatch):
+    """Its pictures would be missing without a word. (A superuser may read all, so it is made up.)"""
+    scan = os.scandir
+
+    def refuse(place):
+        if str(place).endswith("down"):
+            raise PermissionError(13, "Permission denied", str(place))
+        return scan(place)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(InvalidInput, match=r"folder that can be read, got `.*down`: Permission denied"):
+        find_pictures([str(folder)])
 
 
 # --- The strip ---

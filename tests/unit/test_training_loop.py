@@ -151,6 +151,22 @@ def test_pictures_follow_one_another_whoever_loads_them(tmp_path, workers):
     assert (tmp_path / "many" / "log.csv").read_bytes() == (tmp_path / "alone" / "log.csv").read_bytes()
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("at", ["picture", "batch"])
+def test_a_picture_that_cannot_be_read_is_one_line_whoever_loads_it(tmp_path, workers, at):
+    def refuse(*_):
+        raise InvalidInput("Expected a readable picture, got `x.png`.")
+
+    toy = Toy()
+    if at == "picture":
+        toy.learner.pictures = type("Broken", (), {"__getitem__": refuse})()
+    else:
+        toy.learner.collate = refuse
+    with pytest.raises(InvalidInput) as caught:
+        toy.trainer_in(tmp_path, workers=workers).run()
+    assert str(caught.value) == "Expected a readable picture, got `x.png`."
+
+
 def test_progress_is_no_result(tmp_path, capsys):
     Toy().trainer_in(tmp_path).run()
     out, err = capsys.readouterr()

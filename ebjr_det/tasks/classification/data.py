@@ -13,9 +13,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ebjr_det.errors import ConfigError, InvalidInput, did_you_mean, first_line
+from ebjr_det.errors import SHOWN, ConfigError, InvalidInput, did_you_mean
 from ebjr_det.parts import part_of
-from ebjr_det.pictures import SUFFIXES
+from ebjr_det.pictures import open_picture, pictures_below, say_left_out
 from ebjr_det.tasks.classification.cifar import load_cifar
 
 DIGITS_TRAINING = 597
@@ -103,36 +103,46 @@ def _cifar(name: str, root: str | None, split: str | None, verify: bool) -> Imag
 
 
 def _image_folder(root: str | None, split: str | None, verify: bool) -> ImageSet:
-    """One subfolder a class, sorted by name, as torchvision's ImageFolder counts them."""
+    """One subfolder a class, sorted by name, as torchvision's ImageFolder counts and orders them.
+
+    Other than there no hidden folder is a class, and what is left out is said on stderr.
+    """
     base = _root(root, "image_folder")
     base = base / split if split else base
     if not base.is_dir():
         raise InvalidInput(f"Expected a folder of class folders at `{base}`, got none.")
-    classes = sorted(entry.name for entry in base.iterdir() if entry.is_dir())
-    found = [
-        (path, index)
-        for index, name in enumerate(classes)
-        for folder, _, files in sorted(os.walk(base / name))
-        for path in (Path(folder) / file for file in sorted(files))
-        if path.suffix.lower() in SUFFIXES
-    ]
-    if not found:
+    classes = sorted(e.name for e in base.iterdir() if e.is_dir() and not e.name.startswith("."))
+    pictures, left_out = pictures_below(base)
+    ordered = sorted(
+        (parts[0], os.path.dirname(path), parts[-1])
+        for path, parts in ((str(path), path.relative_to(base).parts) for path in pictures)
+        if len(parts) > 1
+    )
+    left_out["pictures outside of class folders"] = len(pictures) - len(ordered)
+    if not ordered:
         raise InvalidInput(f"Expected images in class folders below `{base}`, got none.")
-    ids = tuple(path.relative_to(base).as_posix() for path, _ in found)
-    labels = np.array([index for _, index in found], dtype=np.intp)
-    return ImageSet(ids, labels, tuple(classes), partial(_open_image, base, ids))
+    position = {name: index for index, name in enumerate(classes)}
+    labels = np.array([position[name] for name, _, _ in ordered], dtype=np.intp)
+    _check_every_class(base, classes, labels)
+    say_left_out(base, left_out)
+    files = tuple(Path(folder, file).relative_to(base).as_posix() for _, folder, file in ordered)
+    ids = tuple(os.fsencode(file).decode("utf-8", "backslashreplace") for file in files)
+    return ImageSet(ids, labels, tuple(classes), partial(_picture_at, base, files))
 
 
-def _open_image(base: Path, ids: tuple[str, ...], index: int) -> Any:
-    from PIL import Image
+def _picture_at(base: Path, files: tuple[str, ...], index: int) -> Any:
+    return open_picture(base / files[index])
 
-    try:
-        with Image.open(base / ids[index]) as image:
-            return image.convert("RGB")
-    except Exception as error:  # a damaged picture can raise anything
+
+def _check_every_class(base: Path, classes: Sequence[str], labels: NDArray[np.intp]) -> None:
+    """Raises InvalidInput for class folders without a picture, as torchvision does."""
+    empty = sorted(set(classes) - {classes[label] for label in set(labels.tolist())})
+    if empty:
+        names = ", ".join(f"`{name}`" for name in empty[:SHOWN])
         raise InvalidInput(
-            f"Expected a readable image, got `{base / ids[index]}`: {first_line(error)}."
-        ) from error
+            f"Expected pictures in every class folder of `{base}`, got none in {len(empty)} of "
+            f"{len(classes)}: {names}{', ...' if len(empty) > SHOWN else ''}. Fill or remove them."
+        )
 
 
 def _digits(root: str | None, split: str | None, verify: bool) -> ImageSet:

@@ -167,13 +167,16 @@ def _open_images(
     root: str | None, split: str | None, annotations: str | None, images: str | None
 ) -> tuple[Annotations, PictureAt]:
     found, folder = load_open_images(root, split, annotations, images)
-    return found, partial(_annotated_picture, found, folder)
+    return found, partial(_annotated_picture, found, folder, as_stored=True)
 
 
-def _annotated_picture(annotations: Annotations, folder: Path, index: int) -> Image.Image:
+def _annotated_picture(
+    annotations: Annotations, folder: Path, index: int, *, as_stored: bool = False
+) -> Image.Image:
     """The picture of an annotated image, as its annotator saw it."""
     width, height = annotations.sizes[index]
-    return open_picture(folder / annotations.file_names[index], (int(width), int(height)))
+    path = folder / annotations.file_names[index]
+    return open_picture(path, (int(width), int(height)), as_stored=as_stored)
 
 
 def _digit_scenes(

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ebjr_det.errors import InvalidInput
+from ebjr_det.pictures import to_rgb
 
 
 class Input(NamedTuple):
@@ -47,7 +48,7 @@ class Letterbox:
         """
         if min(image.size) < 1:
             raise InvalidInput(f"Expected a picture with pixels, got one of {image.width} x {image.height}.")
-        whole = self._thick(image)
+        whole = self._thick(to_rgb(image) if image.mode[0] in "IF" else image)
         shrink = min(self.size[0] / whole.height, self.size[1] / whole.width)
         height, width = int(whole.height * shrink), int(whole.width * shrink)
         resized = whole.resize((width, height), Image.Resampling.BILINEAR)

@@ -13,17 +13,15 @@ not looked for in a picture counts as absent.
 
 import os
 import sys
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from tqdm.auto import tqdm
 
 from ebjr_det.errors import ConfigError, InvalidInput, did_you_mean
-from ebjr_det.pictures import SUFFIXES
+from ebjr_det.pictures import pictures_below, say_left_out, stored_size
 from ebjr_det.tasks.detection.annotations import Annotations, Truth
 from ebjr_det.tasks.detection.open_images_tables import (
     first_of_twins,
@@ -151,16 +149,12 @@ def _first_file(folder: Path, names: Sequence[str], what: str) -> Path:
 def _files_below(folder: Path) -> dict[str, str]:
     """Name without suffix -> path below the folder, of every picture."""
     found: dict[str, str] = {}
-    for place, _, names in os.walk(folder):
-        for name in names:
-            image, suffix = os.path.splitext(name)
-            if suffix.lower() not in SUFFIXES:
-                continue
-            path = os.path.relpath(os.path.join(place, name), folder)
-            if found.setdefault(image, path) != path:
-                raise InvalidInput(
-                    f"Expected one picture of each ImageID in `{folder}`, got `{found[image]}` and `{path}`."
-                )
+    for picture in sorted(pictures_below(folder)[0]):
+        image, path = picture.stem, picture.relative_to(folder).as_posix()
+        if found.setdefault(image, path) != path:
+            raise InvalidInput(
+                f"Expected one picture of each ImageID in `{folder}`, got `{found[image]}` and `{path}`."
+            )
     return found
 
 
@@ -178,34 +172,19 @@ def _numbers(names: Sequence[str]) -> tuple[int, ...]:
 
 
 def _say_what_is_out(path: Path, folder: Path, absent: int, bare: int, negative: int, twins: int) -> None:
-    said = [
-        f"{what} ({count:,})"
-        for what, count in (
-            (f"pictures not in `{folder}`", absent),
-            ("pictures there without a row", bare),
-            ("rows of Confidence 0", negative),
-            ("rows that repeat another", twins),
-        )
-        if count
-    ]
-    if said:
-        tqdm.write(f"Left out of `{path.name}`: {', '.join(said)}.", file=sys.stderr)
+    counts = {
+        f"pictures not in `{folder}`": absent,
+        "pictures there without a row": bare,
+        "rows of Confidence 0": negative,
+        "rows that repeat another": twins,
+    }
+    say_left_out(Path(path.name), counts)
 
 
 def _sizes(folder: Path, names: Sequence[str]) -> NDArray[np.intp]:
     """[n, 2] width and height as stored, from the headers; 0 where one cannot be read."""
     bar = tqdm(names, desc="reading sizes", unit="img", disable=len(names) < MANY_PICTURES)
-    return np.array([_size(folder / name) for name in bar], dtype=np.intp).reshape(-1, 2)
-
-
-def _size(path: Path) -> tuple[int, int]:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what is odd is said when the picture is loaded
-            with Image.open(path) as opened:
-                return opened.size
-    except Exception:  # a damaged picture can raise anything
-        return 0, 0
+    return np.array([stored_size(folder / name) for name in bar], dtype=np.intp).reshape(-1, 2)
 
 
 def _truths(

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ebjr_det.errors import ConfigError, did_you_mean
 from ebjr_det.foreign import foreign_errors
+from ebjr_det.pictures import to_rgb
 from ebjr_det.tasks.detection.classes import ClassMap, Found
 from ebjr_det.types import Output
 
@@ -86,8 +87,8 @@ class TorchvisionDetector:
         self._watch()
 
     def preprocess(self, image: Any) -> Tensor:
-        """A PIL image, RGB -> uint8 [3, h, w]."""
-        return torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1)
+        """A PIL image -> uint8 [3, h, w]."""
+        return torch.from_numpy(np.array(to_rgb(image))).permute(2, 0, 1)
 
     def __call__(self, inputs: Sequence[Tensor]) -> Output:
         """Detections, best first, and their rows of logits."""
