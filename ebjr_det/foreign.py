@@ -14,11 +14,15 @@ WEIGHTS_ONLY = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"  # torch's own switch, over whate
 
 @contextlib.contextmanager
 def foreign_errors(expected: str) -> Iterator[None]:
-    """Run a library's builder. Raises ConfigError for anything but our own errors, with the cause chained."""
+    """Run a library's code. Raises ConfigError for anything but our own errors, with the cause chained.
+
+    What it prints, such as torch's line of a download, goes to stderr: stdout is for results.
+    """
     before = os.environ.get(WEIGHTS_ONLY)
     os.environ[WEIGHTS_ONLY] = "1"
     try:
-        yield
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
     except EbjrError:
         raise
     except Exception as error:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ebjr_det.checkpoints import check_classes, find_checkpoint
+from ebjr_det.checkpoints import find_checkpoint
 from ebjr_det.config import EvaluateConfig, ModelSection
 from ebjr_det.cost import Latency, measure_latency
 from ebjr_det.environment import device_name
@@ -226,8 +226,6 @@ def _build_model(task: str, section: ModelSection, data: Any, device: str) -> An
     build, popular = room(task, "model").build_model, popular_of(section, data)
     specialist = room(task, "popular")
     own = data if popular is None else specialist.narrow_classes(data, popular)
-    if section.checkpoint is not None:
-        check_classes(find_checkpoint(section.checkpoint), own.class_names)
     model = build(own, device=device, **section.built())
     if popular is None:
         return model

@@ -26,6 +26,11 @@ def check_known(name: str, all_names: Collection[str]) -> None:
         )
 
 
+def known_as(name: str) -> str:
+    """A class's name as names are compared: case, underscores and hyphens say nothing."""
+    return " ".join(name.casefold().replace("_", " ").replace("-", " ").split())
+
+
 @dataclass(frozen=True)
 class Popular:
     """N popular classes among all.

@@ -1,5 +1,6 @@
 """`train`: a network trained on labelled images, for all classes or for the popular ones."""
 
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -13,7 +14,7 @@ from ebjr_det.checkpoints import find_checkpoint, load_fitting, read_state
 from ebjr_det.config import TrainConfig, load_train_config
 from ebjr_det.cost import macs_of
 from ebjr_det.environment import describe_environment
-from ebjr_det.errors import ConfigError
+from ebjr_det.errors import CheckpointError, ConfigError
 from ebjr_det.files import checksum, write_text
 from ebjr_det.loader import first_readable
 from ebjr_det.plain_yaml import FlatDumper
@@ -24,6 +25,9 @@ from ebjr_det.run_folder import open_training
 from ebjr_det.tasks import room
 
 ENTRY = "manifest_entry.yaml"
+ROUNDING = {False: 0.01, True: 0.02}
+"""How far a file's quality may lie from the training's, beside one picture's share; True: half precision."""
+SHOWN = 4
 
 
 def train(
@@ -69,10 +73,10 @@ def train(
     write_training_figure(folder / "log", trainer.log, title=title, quality=learner.quality)
     summary = {
         "title": config.title,
-        **training.describe(folder / WEIGHTS),
+        **training.describe(folder / WEIGHTS, trainer.kept, half=config.schedule.weights == "float16"),
         "quality": learner.quality,
         "steps": trainer.steps,
-        "kept_step": trainer.best.get("step", trainer.steps),
+        "kept_step": trainer.kept["step"],
         "pictures": trainer.steps * config.schedule.batch_size,
         "seconds": seconds,
         "run_dir": str(folder),
@@ -89,12 +93,14 @@ class _Training:
 
     Attributes:
         data: with the classes of the model, which are those of `popular` where it is specialised.
+        watched: the validation images, likewise.
         settings: of the model, for its builder.
         macs, facts: of the model, which learning does not change.
     """
 
     task: str
     data: Any
+    watched: Any
     learner: Any
     settings: Mapping[str, Any]
     device: str
@@ -145,14 +151,26 @@ class _Training:
         )
         if config.initial is not None:
             load_fitting(learner.network, read_state(find_checkpoint(config.initial)), config.initial)
-        return cls(config.task, own, learner, settings, device, popular, macs, facts)
+        return cls(config.task, own, watched, learner, settings, device, popular, macs, facts)
 
-    def describe(self, weights: Path) -> dict[str, Any]:
-        """The trained model as its file has it: what it is, what it costs, how it does on the validation."""
-        build = room(self.task, "model").build_model
-        own = {"checkpoint": str(weights), "sha256": None}
-        trained = build(self.data, device=self.device, **{**self.settings, **own})
-        judge = self.learner.judge
+    def describe(self, weights: Path, kept: Mapping[str, float], *, half: bool) -> dict[str, Any]:
+        """The trained model as inference reads its file: what it is, what it costs, how it does.
+
+        Args:
+            kept: the row of the log of these weights; half: whether the file holds half precision.
+
+        Raises:
+            CheckpointError: it does not do on the validation images as it did in the training.
+        """
+        shown = self.data if self.watched is None else self.watched
+        settings = {**self.settings, "checkpoint": str(weights), "sha256": None, "random_weights": False}
+        trained = room(self.task, "model").build_model(shown, device=self.device, **settings)
+        judge, quality = self.learner.judge_model, self.learner.quality
+        judged = None if judge is None else judge(trained)
+        if judged is not None:
+            allowed = ROUNDING[half] + 1 / len(self.watched)
+            _check_reproduced(weights, quality, kept, judged.numbers[quality], allowed)
+            _warn_of_unlearned(judged.by_class)
         return {
             "model": trained.name,
             "popular": None if self.popular is None else list(self.popular.names),
@@ -161,8 +179,31 @@ class _Training:
             "bytes": weights.stat().st_size,
             "macs": self.macs,
             **self.facts,
-            "validation": None if judge is None else dict(judge(trained.network)),
+            "validation": None if judged is None else dict(judged.numbers),
+            "validation_by_class": None if judged is None else dict(judged.by_class),
         }
+
+
+def _check_reproduced(
+    weights: Path, quality: str, kept: Mapping[str, float], read: float, allowed: float
+) -> None:
+    """What is read from the file must be what was judged: no class elsewhere, no weight lost to rounding."""
+    if not abs(read - kept[quality]) <= allowed:
+        raise CheckpointError(
+            f"Expected `{weights}`, read as `evaluate` reads it, to have {quality} {kept[quality]:.4f} as at "
+            f"step {int(kept['step']):,} of its training, within {allowed:.4f}, got {read:.4f}. It stays "
+            "where it is; where `schedule.weights` is float16, try float32."
+        )
+
+
+def _warn_of_unlearned(by_class: Mapping[str, float]) -> None:
+    nothing = [name for name, value in by_class.items() if value == 0]
+    if nothing:
+        few = ", ".join(nothing[:SHOWN]) + ", ..." * (len(nothing) > SHOWN)
+        print(
+            f"{len(nothing)} of {len(by_class)} classes were never right on the validation images: {few}.",
+            file=sys.stderr,
+        )
 
 
 def manifest_entry(config: TrainConfig, summary: Mapping[str, Any]) -> str:

@@ -13,9 +13,10 @@ from ebjr_det.checkpoints.finding import (
     find_checkpoint,
     folders,
     manifest,
+    read_classes,
     shipped_folder,
 )
-from ebjr_det.checkpoints.fitting import load_fitting, load_into
+from ebjr_det.checkpoints.fitting import fits, load_fitting, load_into
 from ebjr_det.checkpoints.reading import read_state
 
 __all__ = [
@@ -25,10 +26,12 @@ __all__ = [
     "check_classes",
     "check_sha256",
     "find_checkpoint",
+    "fits",
     "folders",
     "load_fitting",
     "load_into",
     "manifest",
+    "read_classes",
     "read_state",
     "shipped_folder",
 ]

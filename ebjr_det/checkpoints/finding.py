@@ -17,7 +17,9 @@ from ebjr_det.errors import CheckpointError, did_you_mean
 from ebjr_det.files import checksum, shipped
 
 FOLDER_VARIABLE = "EBJR_DET_CHECKPOINTS"
-CLASSES = "classes"  # metadata of weights that this project trained: names of the outputs, a JSON list
+CLASSES = "classes"
+"""Metadata of weights that this project trained: in JSON the names of the outputs, or name -> output where
+some outputs are no class. One key alone: safetensors writes several in any order."""
 
 
 @dataclass(frozen=True)
@@ -111,22 +113,28 @@ def check_sha256(path: Path, expected: str) -> None:
         )
 
 
-def check_classes(path: Path, class_names: Sequence[str]) -> None:
-    """Raises CheckpointError where a file of this project's own training tells of other outputs."""
+def read_classes(path: Path) -> list[tuple[str, int]] | None:
+    """Name and output of each class, as a file of this project's own training tells; None of any other."""
     if not is_safetensors(path):
-        return
+        return None
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, "np") as opened:
-            told = (opened.metadata() or {}).get(CLASSES)
-        names = None if told is None else json.loads(told)
-    except (SafetensorError, ValueError):
-        return  # `read_state` says what is wrong with it, and foreign metadata say nothing
-    if isinstance(names, list) and names != list(class_names):
+            told = json.loads((opened.metadata() or {})[CLASSES])
+        pairs = zip(told, range(len(told)), strict=True) if isinstance(told, list) else told.items()
+        return [(str(name), int(output)) for name, output in pairs]
+    except (SafetensorError, KeyError, ValueError, TypeError, AttributeError, RecursionError):
+        return None  # `read_state` says what is wrong with it, and foreign metadata say nothing
+
+
+def check_classes(path: Path, class_names: Sequence[str]) -> None:
+    """Raises CheckpointError where a file of this project's own training tells of other outputs."""
+    told = read_classes(path)
+    if told is not None and told != [(name, at) for at, name in enumerate(class_names)]:
         raise CheckpointError(
             f"Expected weights for {_listed(class_names)} in `{path}`, got weights for "
-            f"{_listed(names)}. Set `popular`, or the data, to these."
+            f"{_listed([name for name, _ in told])}. Set `popular`, or the data, to these."
         )
 
 

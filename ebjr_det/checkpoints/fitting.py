@@ -129,6 +129,13 @@ def _nearby(
     return found
 
 
+def fits(network: "torch.nn.Module", stored: Mapping[str, "torch.Tensor"]) -> bool:
+    """Whether the tensors of a file that are called as the network's also have their shapes."""
+    own = network.state_dict()
+    state = Fit.of(stored, own).state
+    return all(own[key].shape == value.shape for key, value in state.items() if key in own)
+
+
 def load_into(network: "torch.nn.Module", stored: Mapping[str, "torch.Tensor"], origin: str) -> None:
     """Put the tensors of a file into a network of exactly that architecture and class count.
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,15 @@ from ebjr_det.training.ranks import Ranks
 from ebjr_det.training.state import LOG, STATE, WEIGHTS, load_state, save_state, write_log, write_weights
 
 Judge = Callable[[nn.Module], Mapping[str, float]]
+
+
+class Judged(NamedTuple):
+    """A model on the validation images: its `numbers`, and the quality of each class that they show."""
+
+    numbers: Mapping[str, float]
+    by_class: Mapping[str, float]
+
+
 ALONE = Ranks(0, 1, "cpu")
 
 
@@ -36,9 +45,11 @@ class Learner:
             name.
         pictures: picture k of the training at index k, any k from 0.
         collate: several of these -> one batch, a tuple of tensors or of lists of tensors.
-        count: images in a round; `classes`: names of the network's outputs.
+        count: images in a round; `classes`: their names.
         judge: a network of the same kind -> numbers on the validation images, that called `quality` among
             them; None where there are no such images.
+        outputs: which output of the network is taught each class; None: they are in order.
+        judge_model: as `judge`, of a model as inference builds it.
     """
 
     name: str
@@ -50,6 +61,8 @@ class Learner:
     classes: Sequence[str]
     quality: str
     judge: Judge | None = None
+    outputs: Sequence[int] | None = None
+    judge_model: Callable[[Any], Judged] | None = None
 
 
 @dataclass(frozen=True)
@@ -122,10 +135,17 @@ class Trainer:
                     save_state(self.folder / STATE, self._state())
         if first:
             kept = self.best["weights"] if self.best else self.average.module.state_dict()
-            half = plan.weights == "float16"
-            write_weights(self.folder / WEIGHTS, kept, half=half, classes=self.learner.classes)
+            half, learner = plan.weights == "float16", self.learner
+            path = self.folder / WEIGHTS
+            write_weights(path, kept, half=half, classes=learner.classes, outputs=learner.outputs)
         self.ranks.wait()
         return self.log[-1] if self.log else {}
+
+    @property
+    def kept(self) -> Mapping[str, float]:
+        """The row of the log of the weights that are kept: of the best ones, or the last."""
+        step = self.best.get("step", self.steps)
+        return next((row for row in self.log if row["step"] == step), {"step": step})
 
     @property
     def _on_board(self) -> bool:

@@ -37,10 +37,17 @@ def load_state(path: Path, device: str, take: Callable[[dict[str, Any]], None]) 
         ) from error
 
 
-def write_weights(path: Path, weights: Mapping[str, Tensor], *, half: bool, classes: Sequence[str]) -> None:
+def write_weights(
+    path: Path,
+    weights: Mapping[str, Tensor],
+    *,
+    half: bool,
+    classes: Sequence[str],
+    outputs: Sequence[int] | None = None,
+) -> None:
     """Weights as safetensors; `half`: all but vectors in half precision, whose range may not hold these.
 
-    The names of the outputs go with them, so that they are not taken for those of other classes.
+    The names of the classes go with them, and which output each is, so that they are not taken for others.
     """
     state = {
         name: (value.half() if half and value.ndim > 1 and value.is_floating_point() else value)
@@ -51,7 +58,10 @@ def write_weights(path: Path, weights: Mapping[str, Tensor], *, half: bool, clas
         if not name.endswith("num_batches_tracked")
     }
     with atomic_write(path) as temporary:
-        save_file(state, temporary, {CLASSES: json.dumps(list(classes))})
+        places = list(range(len(classes)) if outputs is None else outputs)
+        in_order = places == list(range(len(classes)))
+        told = list(classes) if in_order else dict(zip(classes, places, strict=True))
+        save_file(state, temporary, {CLASSES: json.dumps(told)})
 
 
 def write_log(path: Path, rows: list[dict[str, float]]) -> None:

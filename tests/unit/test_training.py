@@ -120,7 +120,7 @@ def test_a_white_square_stays_in_its_box_and_fills_it(corner):
             )
             continue
         kept += 1
-        assert labels.tolist() == [3.0], "effdet counts classes from 1"
+        assert labels.tolist() == [2], "the class of the data"
         (y1, x1, y2, x2), (rows, columns) = boxes[0].tolist(), np.nonzero(white)
         assert 0 <= y1 < y2 <= 64
         assert 0 <= x1 < x2 <= 64
@@ -146,7 +146,7 @@ def test_crowds_and_boxes_without_an_area_are_not_trained_on():
     )  # fmt: skip
     object.__setattr__(data.annotations, "truths", (truth,))
     pictures = pictures_of(data, scale=(0.8, 0.8))
-    assert [pictures[k][2].tolist() for k in range(5)] == [[3.0]] * 5
+    assert [pictures[k][2].tolist() for k in range(5)] == [[2]] * 5
 
 
 def test_a_picture_without_objects_is_trained_on():

@@ -10,7 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ebjr_det.checkpoints import check_sha256, find_checkpoint, load_into, read_state
+from ebjr_det.checkpoints import (
+    check_classes,
+    check_sha256,
+    find_checkpoint,
+    load_into,
+    read_classes,
+    read_state,
+)
 from ebjr_det.errors import ConfigError, did_you_mean
 from ebjr_det.foreign import foreign_errors, import_callable
 from ebjr_det.runtimes import Network
@@ -27,6 +34,7 @@ from ebjr_det.tasks.classification.preprocessing import (
     described,
     parse_preprocessing,
 )
+from ebjr_det.tasks.classification.published import compare_classes, published_names
 
 
 class TorchClassifier(Classifier):
@@ -138,6 +146,7 @@ def build_model(
             check_sha256(path, sha256)
         if not isinstance(network, nn.Module):
             raise ConfigError(f"Expected a torch module to load `{checkpoint}` into, got `{arch}`.")
+        check_classes(path, data.class_names)
         load_into(network, read_state(path), checkpoint)
     if preprocessing:
         with foreign_errors("`preprocessing` that can be built"):
@@ -151,6 +160,11 @@ def build_model(
         raise ConfigError(
             f"Expected `{label}` to give {data.num_classes} logits, one a class of the data, got {classes}."
         )
+    if checkpoint is None and not random_weights:
+        names = published_names(arch, network, pretrained, given)
+        compare_classes(label, data.class_names, names, published=pretrained)
+    elif checkpoint is not None and read_classes(path) is None:
+        compare_classes(label, data.class_names)
     return model
 
 

@@ -1,6 +1,6 @@
 """Training a classifier: cross-entropy with the labels, and where there is a teacher its answers too."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from ebjr_det.popular import Popular
 from ebjr_det.tasks.classification.augmentation import TrainingSet, build_augmentation, columns
 from ebjr_det.tasks.classification.data import ImageSet, collate
 from ebjr_det.tasks.classification.model import TorchClassifier
-from ebjr_det.training.loop import Judge, Learner
+from ebjr_det.training.loop import Judged, Learner
 from ebjr_det.training.order import Order
 
 JUDGED_BATCH = 256
@@ -58,9 +58,24 @@ def build_learner(
     bench = _Bench(network, loss["label_smoothing"], None)
     if teacher is not None:
         bench = _Bench(network, loss["label_smoothing"], _Distillation(teacher, popular, shift, **loss))
-    judge = None if validation is None else _judge(model, validation, popular, popular_share)
+    judge_model = None if validation is None else _judge(validation, popular, popular_share)
+
+    def judge(network: nn.Module) -> Mapping[str, float]:
+        assert judge_model is not None
+        model_of = TorchClassifier(model.name, network, model.preprocess, str(model.device))
+        return judge_model(model_of).numbers
+
     return Learner(
-        model.name, network, bench, pictures, columns, len(data), data.class_names, "accuracy", judge
+        model.name,
+        network,
+        bench,
+        pictures,
+        columns,
+        len(data),
+        data.class_names,
+        "accuracy",
+        None if judge_model is None else judge,
+        judge_model=judge_model,
     )
 
 
@@ -133,22 +148,26 @@ def _narrowed(logits: Tensor, popular: Popular) -> Tensor:
     return torch.cat([logits[:, list(popular.classes)], others], dim=1)
 
 
-def _judge(model: TorchClassifier, data: ImageSet, popular: Popular | None, share: float | None) -> Judge:
+def _judge(data: ImageSet, popular: Popular | None, share: float | None) -> Callable[[Any], Judged]:
     """Accuracy on the images; of a specialised student weighted to the share, and its parts."""
     if popular is not None:
         is_popular = data.labels < popular.other
         each = popular.weights(0.5 if share is None else share, data.labels)
         weights = None if share is None else each
 
-    def judge(network: nn.Module) -> dict[str, float]:
-        right = _right(TorchClassifier(model.name, network, model.preprocess, str(model.device)), data)
+    def judge(model: TorchClassifier) -> Judged:
+        right = _right(model, data)
+        counts = np.bincount(data.labels, minlength=data.num_classes)
+        found = np.bincount(data.labels, weights=right, minlength=data.num_classes)
+        by_class = {data.class_names[at]: float(found[at] / counts[at]) for at in np.flatnonzero(counts)}
         if popular is None:
-            return {"accuracy": float(right.mean())}
-        return {
+            return Judged({"accuracy": float(right.mean())}, by_class)
+        numbers = {
             "accuracy": float(np.average(right, weights=weights)),
             "popular": float(right[is_popular].mean()),
             "other": float(right[~is_popular].mean()),
         }
+        return Judged(numbers, by_class)
 
     return judge
 

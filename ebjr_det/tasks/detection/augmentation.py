@@ -69,7 +69,8 @@ class TrainingSet:
 
     In place of an image that cannot be decoded comes the next one that can, where the data allows that.
 
-    Gives uint8 pixels [3, s, s], boxes y1 x1 y2 x2 [m, 4], classes from 1 [m]: what effdet's bench wants.
+    Gives uint8 pixels [3, s, s], boxes y1 x1 y2 x2 [m, 4] as effdet's bench wants them, and classes of the
+    data [m], from 0.
     """
 
     data: DetectionSet
@@ -86,7 +87,7 @@ class TrainingSet:
         )
         boxes = np.asarray(changed["bboxes"], dtype=np.float32).reshape(-1, 4)
         corners = np.concatenate([boxes[:, 1::-1], boxes[:, 1::-1] + boxes[:, :1:-1]], axis=1)
-        labels = np.asarray(changed["labels"], dtype=np.float32) + 1
+        labels = np.asarray(changed["labels"], dtype=np.int64)
         pixels = np.ascontiguousarray(changed["image"].transpose(2, 0, 1))
         return torch.from_numpy(pixels), torch.from_numpy(corners), torch.from_numpy(labels)
 

@@ -12,10 +12,12 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ebjr_det.errors import ConfigError
+from ebjr_det.errors import ConfigError, did_you_mean
+from ebjr_det.popular import known_as
 from ebjr_det.types import Detections, FloatArray, Logits, Output
 
 COCO_IDS = 90  # from 1; 10 of them were never used
+SHOWN = 4  # names in a message
 UNUSED = ("__background__", "N/A")  # what torchvision calls those, and what is no object
 
 Found: TypeAlias = tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]
@@ -58,27 +60,43 @@ class ClassMap:
 
     @classmethod
     def of(
-        cls, categories: Mapping[int, str], outputs: int, name: str, *, background: bool = False
+        cls,
+        categories: Mapping[int, str],
+        outputs: int,
+        name: str,
+        *,
+        background: bool = False,
+        told: Sequence[str] | None = None,
     ) -> "ClassMap":
-        """Outputs in the order of the classes, or COCO's 90 where the data's categories are COCO's.
+        """Outputs by the names that the network tells; else in the order of the classes, or COCO's by name.
 
         Args:
             categories: id -> name of the data's classes, by ascending id.
-            outputs: how many the detector has, a first one for the background included.
+            outputs: how many the network really has, a first one for the background included.
             background: whether the first output is none of the classes.
+            told: [outputs] what the network's outputs are called, where its weights come with their names.
 
         Raises:
-            ConfigError: the detector's outputs fit the data in neither way.
+            ConfigError: the network does not tell the data's classes apart.
         """
-        first, told = int(background), outputs - int(background)
-        if told == len(categories):
-            return cls(np.arange(told) + first, outputs)
-        if told == COCO_IDS and are_coco(categories):
-            return cls(np.array(list(categories), dtype=np.intp) - 1 + first, outputs)
-        raise ConfigError(
-            f"Expected `{name}` to know the {len(categories)} classes of the data, got a detector of {told} "
-            "classes. Set `num_classes`, and give weights for these classes."
-        )
+        first = int(background)
+        if told is None and outputs - first == len(categories):
+            return cls(np.arange(len(categories)) + first, outputs)
+        if told is None and outputs - first == COCO_IDS:
+            told = list(coco_names().values())[1 - first :]
+        if told is None or len(told) != outputs:
+            raise ConfigError(
+                f"Expected `{name}` to know the {len(categories)} classes of the data, got a detector of "
+                f"{outputs - first} classes. Set `num_classes`, and give weights for these classes."
+            )
+        return cls(_columns(categories, told, name), outputs)
+
+    @property
+    def labels(self) -> NDArray[np.intp]:
+        """[outputs] the class of the data that each output is, or -1."""
+        labels = np.full(self.outputs, -1, dtype=np.intp)
+        labels[self.columns] = np.arange(len(self.columns))
+        return labels
 
     def output(
         self,
@@ -93,8 +111,7 @@ class ClassMap:
             support: [n] of each image, `Detections.support`, where the detector tells it.
             features: [images, d], `Output.features`, likewise.
         """
-        label_of = np.full(self.outputs, -1, dtype=np.intp)
-        label_of[self.columns] = np.arange(len(self.columns))
+        label_of = self.labels
         kept = [
             (boxes[own], scores[own], labels[own], logits[own][:, self.columns], own)
             for boxes, scores, outputs, logits in found
@@ -112,3 +129,24 @@ class ClassMap:
         ]
         rows = padded([logits for *_, logits, _ in kept], len(self.columns))
         return Output(predictions, rows, features)
+
+
+def _columns(categories: Mapping[int, str], told: Sequence[str], name: str) -> NDArray[np.intp]:
+    """The output of each class, by name."""
+    real = {word: output for output, word in enumerate(told) if word and word not in UNUSED}
+    words = list(categories.values())
+    if not all(word in real for word in words):  # as they are written goes before
+        real, words = {known_as(word): output for word, output in real.items()}, [*map(known_as, words)]
+    strange = [word for word, key in zip(categories.values(), words, strict=True) if key not in real]
+    if strange:
+        few = ", ".join(f"`{word}`" for word in strange[:SHOWN]) + ", ..." * (len(strange) > SHOWN)
+        hint = did_you_mean(strange[0], real)
+        raise ConfigError(
+            f"Expected classes that `{name}` knows, got {few} among the data's {len(categories)}. {hint} "
+            "Rename them in the data, or give `num_classes` and weights for these classes."
+        )
+    columns = np.array([real[word] for word in words], dtype=np.intp)
+    if len(set(columns.tolist())) < len(columns):
+        twice = next(word for word in words if words.count(word) > 1)
+        raise ConfigError(f"Expected classes of distinct names for `{name}`, got `{twice}` twice.")
+    return columns

@@ -3,16 +3,31 @@
 A detector owns its preprocessing. Heavy libraries are imported only for the family that is asked for.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 from typing import Any, Protocol
 
-from torch import nn
+import numpy as np
+from torch import Tensor, nn
 
-from ebjr_det.checkpoints import check_sha256, find_checkpoint, load_into, manifest, read_state
-from ebjr_det.errors import ConfigError, did_you_mean
+from ebjr_det.checkpoints import (
+    check_classes,
+    check_sha256,
+    find_checkpoint,
+    fits,
+    load_into,
+    manifest,
+    read_classes,
+    read_state,
+)
+from ebjr_det.errors import CheckpointError, ConfigError, InvalidInput, did_you_mean
 from ebjr_det.foreign import foreign_errors, import_callable
-from ebjr_det.tasks.detection.classes import COCO_IDS, ClassMap, are_coco
-from ebjr_det.types import Model
+from ebjr_det.popular import OTHER, known_as
+from ebjr_det.routing.changed import Changed
+from ebjr_det.tasks.detection.classes import COCO_IDS, ClassMap, are_coco, coco_names
+from ebjr_det.types import Model, Output
 
 FAMILIES = ("effdet/NAME", "torchvision/NAME", "package.module:function")
 
@@ -47,14 +62,16 @@ def build_model(
         arch: `effdet/NAME` (any configuration of effdet, such as `tf_efficientdet_d0`), `torchvision/NAME`
             (RetinaNet, FCOS, SSD, SSDlite, Faster R-CNN), or `package.module:function`, called with
             `categories`, `device` and `options`, that returns a `types.Model` of the data's classes.
-        data: has the classes. COCO's 80 may be told apart by a detector of COCO's 90 ids.
+        data: has the classes. They are found among the network's outputs by name where its weights tell
+            names (published ones, and those that this project trained) or it has COCO's 90 outputs, else in
+            order.
         checkpoint: manifest name or path; `sha256`: its expected checksum.
         pretrained: the published weights: for effdet those of that name in the manifest, which
             `ebjr-det download` fetches; for torchvision its own.
         random_weights: say that an untrained network is meant; a callable brings weights of its own.
         image_size: side of the network's input (effdet), a multiple of 128.
-        num_classes: outputs of the network, without a background; by default those of the data, or 90 for
-            COCO's classes.
+        num_classes: outputs of the network, without a background; by default those of the weights, else of
+            the data, or 90 for COCO's classes.
         max_detections: most boxes an image; `soft_nms`: decay the scores of overlapping boxes (effdet).
         options: further settings of the library's builder.
 
@@ -78,36 +95,121 @@ def build_model(
             f"Expected weights for `{arch}`, got none. Give `checkpoint` or `pretrained: true`, or say "
             "`random_weights: true`."
         )
-    label = name or rest
-    outputs = num_classes or (COCO_IDS if are_coco(data.categories) else len(data.categories))
+    label, class_names = name or rest, tuple(data.categories.values())
+    weights = _Weights.of(checkpoint, sha256, class_names)
+    counts = [num_classes] if num_classes else weights.counts(data.categories)
     if library == "effdet":
         from ebjr_det.tasks.detection import efficientdet
 
-        network = efficientdet.build_network(
-            rest, num_classes=outputs, image_size=image_size, max_detections=max_detections,
-            soft_nms=soft_nms, options=options,
+        network: Any = weights.network(
+            lambda count: efficientdet.build_network(
+                rest, num_classes=count, image_size=image_size, max_detections=max_detections,
+                soft_nms=soft_nms, options=options,
+            ),
+            counts,
         )  # fmt: skip
-        classes = ClassMap.of(data.categories, outputs, label)
-        _load(network, checkpoint, sha256)
+        outputs = int(network.config.num_classes)
+        classes = weights.class_map(data.categories, outputs, label)
+        weights.load(network)
         return efficientdet.EfficientDetector(label, network, classes, device)
     if image_size is not None or soft_nms:
         raise ConfigError(f"Expected `image_size` and `soft_nms` with effdet, got them with `{arch}`.")
     from ebjr_det.tasks.detection import torchvision_detectors
 
-    network = torchvision_detectors.build_network(
-        rest, outputs + 1, max_detections, pretrained and checkpoint is None, options or {}
+    its_own = pretrained and checkpoint is None
+    network = weights.network(
+        lambda count: torchvision_detectors.build_network(
+            rest, count + 1, max_detections, its_own, options or {}
+        ),
+        counts,
     )
-    classes = ClassMap.of(data.categories, outputs + 1, label, background=True)
-    _load(network, checkpoint, sha256)
+    outputs = torchvision_detectors.count_outputs(network)
+    if num_classes not in (None, outputs - 1):
+        raise ConfigError(
+            f"Expected `num_classes` to be the {outputs - 1} of `{label}`, got {num_classes}. Leave it out."
+        )
+    told = torchvision_detectors.published_names(rest) if its_own else None
+    classes = weights.class_map(data.categories, outputs, label, background=True, told=told)
+    weights.load(network)
     return torchvision_detectors.TorchvisionDetector(label, network, classes, device)
 
 
-def _load(network: nn.Module, checkpoint: str | None, sha256: str | None) -> None:
-    if checkpoint is not None:
+@dataclass(frozen=True)
+class _Weights:
+    """The weights of a file, and what is known of their outputs; without a file a network keeps its own.
+
+    Attributes:
+        classes: name and output of each that this project's training taught; None where no file tells.
+        published: whether they are EfficientDet's authors', which tell COCO's classes apart.
+    """
+
+    origin: str | None = None
+    state: Mapping[str, Tensor] = field(default_factory=dict)
+    classes: Sequence[tuple[str, int]] | None = None
+    published: bool = False
+
+    @classmethod
+    def of(cls, checkpoint: str | None, sha256: str | None, class_names: Sequence[str]) -> "_Weights":
+        if checkpoint is None:
+            return cls()
         path = find_checkpoint(checkpoint)
         if sha256 is not None:
             check_sha256(path, sha256)
-        load_into(network, read_state(path), checkpoint)
+        classes = read_classes(path)
+        known = {name for name, _ in classes or ()}
+        if OTHER in known and known != set(class_names):
+            check_classes(path, class_names)  # what is "other" depends on all the classes beside it
+        published = {Path(file).name for entry in manifest().values() if entry.url for file in entry.files}
+        return cls(checkpoint, read_state(path), classes, path.name in published)
+
+    def counts(self, categories: Mapping[int, str]) -> list[int]:
+        """How many classes the network may tell apart, the likeliest first."""
+        if self.published:
+            return [COCO_IDS]
+        usual = COCO_IDS if are_coco(categories) else len(categories)
+        coco = {known_as(name) for name in coco_names().values()}
+        all_coco = all(known_as(name) in coco for name in categories.values())
+        return [usual, len(self.classes or categories), len(categories)] + [COCO_IDS] * all_coco
+
+    def network(self, build: Callable[[int], nn.Module], counts: Sequence[int]) -> nn.Module:
+        """A network of the first of these counts that the weights fit, else of the first."""
+        first = build(counts[0])
+        for count in dict.fromkeys(counts):
+            network = first if count == counts[0] else build(count)
+            if fits(network, self.state):
+                return network
+        return first
+
+    def load(self, network: nn.Module) -> None:
+        """Put them into the network, where there are any."""
+        if self.origin is not None:
+            load_into(network, self.state, self.origin)
+
+    def class_map(
+        self,
+        categories: Mapping[int, str],
+        outputs: int,
+        label: str,
+        *,
+        background: bool = False,
+        told: Sequence[str] | None = None,
+    ) -> ClassMap:
+        """Where the data's classes are among the outputs; `told`: what a library calls these."""
+        if self.published:
+            told = list(coco_names().values())[1:]
+        elif self.classes is not None:
+            first = int(background)
+            for name, output in self.classes:
+                if not 0 <= output < outputs - first:
+                    raise CheckpointError(
+                        f"Expected classes among the {outputs - first} outputs of `{self.origin}`, got "
+                        f"output {output} for `{name}`."
+                    )
+            if [name for name, _ in self.classes] == list(categories.values()):
+                return ClassMap(np.array([output + first for _, output in self.classes]), outputs)
+            names = {output + first: name for name, output in self.classes}
+            told = [names.get(output, "") for output in range(outputs)]
+        return ClassMap.of(categories, outputs, label, background=background, told=told)
 
 
 def _published(name: str) -> str:
@@ -128,4 +230,17 @@ def _from_callable(arch: str, data: Named, device: str, options: Mapping[str, An
             f"Expected `{arch}` to return a model with `name`, `preprocess` and a call, got "
             f"{type(model).__name__}."
         )
-    return model
+    return Changed(model, partial(_checked, count=len(data.categories), arch=arch))
+
+
+def _checked(output: Output, count: int, arch: str) -> Output:
+    """Answers of somebody's own detector. Raises InvalidInput where they are not of the data's classes."""
+    logits = output.logits
+    width = logits.values.shape[2] if logits.valid.any() else count
+    largest = max((int(found.labels.max()) for found in output.predictions if len(found)), default=-1)
+    if width != count or largest >= count:
+        raise InvalidInput(
+            f"Expected `{arch}` to answer in the {count} classes of the data, labels in 0..{count - 1} and "
+            f"as many logits a box, got {width} logits and label {largest}."
+        )
+    return output

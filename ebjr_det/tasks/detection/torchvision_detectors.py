@@ -59,6 +59,22 @@ def build_network(
     return network
 
 
+def published_names(name: str) -> list[str]:
+    """What the outputs of torchvision's own weights are called."""
+    from torchvision import models
+
+    return list(models.get_model_weights(name).DEFAULT.meta["categories"])
+
+
+def count_outputs(network: nn.Module) -> int:
+    """How many classes a detector's head really tells apart, the background included."""
+    whole: Any = network
+    if hasattr(whole, "roi_heads"):
+        return int(whole.roi_heads.box_predictor.cls_score.out_features)
+    head = whole.head.classification_head
+    return int(getattr(head, "num_classes", None) or head.num_columns)
+
+
 def _check_taken(options: Mapping[str, Any], takers: Sequence[Callable[..., Any]], name: str) -> None:
     """The classes of torchvision swallow unknown arguments: a misspelt one would change nothing, silently."""
     known = {key for taker in takers for key in signature(taker).parameters}

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,13 +12,14 @@ from tqdm.auto import tqdm
 
 from ebjr_det.errors import ConfigError, InvalidInput
 from ebjr_det.popular import Popular
+from ebjr_det.tasks.detection.around import Detector
 from ebjr_det.tasks.detection.augmentation import TrainingSet, build_augmentation
 from ebjr_det.tasks.detection.data import DetectionSet
 from ebjr_det.tasks.detection.efficientdet import EfficientDetector, statistics
 from ebjr_det.tasks.detection.metric import AveragePrecision, Target
-from ebjr_det.training.loop import Learner
+from ebjr_det.training.loop import Judged, Learner
 from ebjr_det.training.order import Order
-from ebjr_det.types import Model
+from ebjr_det.types import Matches, Model
 
 JUDGED_BATCH = 8
 ALIKE = (  # what a teacher's configuration shares with the model's
@@ -28,6 +30,7 @@ ALIKE = (  # what a teacher's configuration shares with the model's
     "aspect_ratios",
     "anchor_scale",
 )
+CHECKED = 16  # classes at once: each is compared with all anchors
 LEAST = 1.0  # objects that a batch's distillation is shared among at least
 
 
@@ -68,6 +71,8 @@ def build_learner(
     side, mean = int(model.config.image_size[0]), statistics(model.config)[0]
     pictures = TrainingSet(data, build_augmentation(side, mean, **augment), Order(len(data), seed))
     distillation = None if teacher is None else _Distillation(teacher, popular, model, **loss)
+    bench = _Bench(model, distillation)
+    bench.check_targets(data.class_names)
 
     def judge_averaged(network: nn.Module) -> dict[str, float]:
         assert validation is not None
@@ -76,13 +81,15 @@ def build_learner(
     return Learner(
         model.name,
         model.network,
-        _Bench(model, distillation),
+        bench,
         pictures,
         _columns,
         len(data),
         data.class_names,
         AveragePrecision.quality_name,
         None if validation is None else judge_averaged,
+        model.classes.columns.tolist(),
+        None if validation is None else partial(judge_classes, data=validation),
     )
 
 
@@ -99,7 +106,10 @@ def _check_teacher(teacher: EfficientDetector, model: EfficientDetector) -> None
 
 
 class _Bench(nn.Module):
-    """effdet's bench: uint8 pictures, boxes y1 x1 y2 x2, classes from 1 -> `loss`, and its parts."""
+    """effdet's bench: uint8 pictures, boxes y1 x1 y2 x2, classes of the data from 0 -> `loss`, and its parts.
+
+    A class is taught to the output from which `ClassMap` reads it; effdet's labeler counts outputs from 1.
+    """
 
     def __init__(self, model: EfficientDetector, distillation: "_Distillation | None") -> None:
         from effdet import DetBenchTrain
@@ -110,11 +120,15 @@ class _Bench(nn.Module):
         self.bench = DetBenchTrain(model.network, create_labeler=True)
         self.register_buffer("mean", model.graph.mean)
         self.register_buffer("std", model.graph.std)
+        self.classes = model.classes
+        self.taught: Tensor
+        self.register_buffer("taught", torch.from_numpy(model.classes.columns + 1))
         self.distillation = (distillation,)  # a tuple hides its weights from the optimiser and from `train()`
 
     def forward(self, pixels: Tensor, boxes: list[Tensor], classes: list[Tensor]) -> dict[str, Tensor]:
         batch = ((pixels.float() - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
-        target, (distillation,) = {"bbox": boxes, "cls": classes}, self.distillation
+        target = {"bbox": boxes, "cls": [self.taught[labels].float() for labels in classes]}
+        (distillation,) = self.distillation
         if distillation is None:
             return dict(self.bench(batch, target))
         seen: list[Any] = []
@@ -124,6 +138,25 @@ class _Bench(nn.Module):
         theirs = distillation(seen[0], batch, sum(map(len, boxes)))
         own, share = losses.pop("loss"), distillation.share
         return {"loss": (1 - share) * own + share * theirs, **losses, "teacher_loss": theirs}
+
+    def check_targets(self, class_names: Sequence[str]) -> None:
+        """Raises ConfigError unless a box of each class trains the output from which that class is read.
+
+        Each box is an anchor, so that effdet's labeler must give that anchor its class.
+        """
+        labeler = self.bench.anchor_labeler
+        anchors = labeler.anchors.boxes
+        for first in range(0, len(class_names), CHECKED):
+            labels = torch.arange(first, min(first + CHECKED, len(class_names)), device=anchors.device)
+            places = torch.linspace(0, len(anchors) - 1, len(labels)).long()
+            levels, *_ = labeler.label_anchors(anchors[places], self.taught[labels].float())
+            trained = torch.cat([level.flatten() for level in levels])[places].tolist()
+            for label, output in zip(labels.tolist(), trained, strict=True):
+                if output < 0 or self.classes.labels[output] != label:
+                    raise ConfigError(
+                        f"Expected boxes of `{class_names[label]}` to train output "
+                        f"{self.classes.columns[label]}, from which they are read, got output {output}."
+                    )
 
 
 class _Distillation:
@@ -170,9 +203,19 @@ class _Distillation:
         )
 
 
-def judge(detector: EfficientDetector, data: DetectionSet) -> dict[str, float]:
+def judge(detector: Detector, data: DetectionSet) -> dict[str, float]:
     """COCO's twelve numbers of a detector on a whole set; pictures that cannot be decoded may be left out."""
-    task = AveragePrecision()
+    return AveragePrecision().metrics(_records(detector, data))
+
+
+def judge_classes(detector: Detector, data: DetectionSet) -> Judged:
+    """COCO's twelve numbers, and the AP of each class that the set shows."""
+    task, records = AveragePrecision(), _records(detector, data)
+    each = zip(data.class_names, task.by_class(records)[:, 0].tolist(), strict=True)
+    return Judged(task.metrics(records), {name: value for name, value in each if value >= 0})
+
+
+def _records(detector: Detector, data: DetectionSet) -> Matches:
     found: list[Any] = []
     targets: list[Target] = []
     for at in range(0, len(data), JUDGED_BATCH):
@@ -180,7 +223,7 @@ def judge(detector: EfficientDetector, data: DetectionSet) -> dict[str, float]:
         targets += [data.target(index) for index in shown]
         if shown:
             found += detector([detector.preprocess(picture) for picture in shown.values()]).predictions
-    return task.metrics(task.match(found, targets))
+    return AveragePrecision().match(found, targets)
 
 
 def _readable(data: DetectionSet, images: Iterable[int]) -> Iterator[tuple[int, Any]]:
