@@ -6,6 +6,8 @@ This is the public door. Names are imported when they are first used, so `import
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from ebjr_det.threads import prepare as _prepare
+
 if TYPE_CHECKING:
     from ebjr_det.api import calibrate as calibrate
     from ebjr_det.api import evaluate as evaluate
@@ -41,6 +43,8 @@ _HOMES = {
     "PairedRun": "types",
 }
 __all__ = sorted(_HOMES)
+
+_prepare()  # before torch and numpy are loaded
 
 
 def __getattr__(name: str) -> Any:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ebjr_det.errors import ConfigError, InvalidInput
+from ebjr_det.load import Load, Meter, Reading, read_cpus
 
 
 class Unit(NamedTuple):
@@ -61,18 +62,21 @@ class Latency:
     batch_size: int
     images: int
     device: str
+    load: Load | None = None
 
     @classmethod
-    def of(cls, batch_ms: Sequence[float], batch_size: int, device: str) -> "Latency":
+    def of(
+        cls, batch_ms: Sequence[float], batch_size: int, device: str, load: Load | None = None
+    ) -> "Latency":
         """Summary of measured batch times, each divided by the batch size."""
         per_image = np.asarray(batch_ms) / batch_size
         p50, p90, p99 = (float(q) for q in np.percentile(per_image, [50, 90, 99]))
         mean = float(per_image.mean())
-        return cls(mean, p50, p90, p99, batch_size, batch_size * len(per_image), device)
+        return cls(mean, p50, p90, p99, batch_size, batch_size * len(per_image), device, load)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return asdict(self)
+        return asdict(self) | {"load": None if self.load is None else self.load.to_dict()}
 
 
 @dataclass(frozen=True)
@@ -209,6 +213,7 @@ def measure_latency(
     batch_size: int,
     device: str,
     warmup: int = 3,
+    read: Callable[[], Reading] = read_cpus,
 ) -> dict[str, Latency]:
     """Time several callables side by side on the same batches.
 
@@ -220,11 +225,13 @@ def measure_latency(
         calls: what to time, by name.
         batches: inputs of one call, each of `batch_size` images.
         warmup: untimed calls before the first timed one, on the first batch.
+        read: tells how busy the CPUs are; the load beside all these calls stands in every latency.
 
     Raises:
         InvalidInput: no batches.
     """
     times: dict[str, list[float]] = {name: [] for name in calls}
+    meter = Meter(read)
     for index, batch in enumerate(batches):
         turn = index % len(calls)
         for name, call in [*calls.items()][turn:] + [*calls.items()][:turn]:
@@ -235,4 +242,5 @@ def measure_latency(
             times[name].append((perf_counter() - start) * 1e3)
     if not all(times.values()):
         raise InvalidInput("Expected at least one batch to time, got none.")
-    return {name: Latency.of(ms, batch_size, device) for name, ms in times.items()}
+    load = meter.lap()
+    return {name: Latency.of(ms, batch_size, device, load) for name, ms in times.items()}

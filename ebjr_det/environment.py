@@ -17,6 +17,7 @@ from ebjr_det.checkpoints import folders, manifest
 from ebjr_det.errors import install_hint, plural
 from ebjr_det.files import checksum
 from ebjr_det.runtimes import RUNTIMES, installed
+from ebjr_det.threads import WAITING, usable_cpus
 
 DISTRIBUTION = "ebjr-det"
 REPORTED = (
@@ -46,8 +47,9 @@ def describe_environment(device: str, seed: int) -> dict[str, Any]:
         "versions": {name: found for name in REPORTED if (found := _version(name))},
         "platform": platform.platform(),
         "device": device_name(device),
-        "cpus": os.process_cpu_count() if hasattr(os, "process_cpu_count") else len(os.sched_getaffinity(0)),
+        "cpus": usable_cpus(),
         "torch_threads": torch.get_num_threads() if (torch := sys.modules.get("torch")) else None,
+        "waiting": {name: os.environ.get(name) for name in WAITING},
         "load_average": list(os.getloadavg()),
         "git_revision": _git_revision(),
         "seed": seed,

@@ -6,7 +6,6 @@ because a picture that comes twice has its matches twice; percentiles of resampl
 basic interval takes it off. `eval/intervals` has how often each kind holds what it promises.
 """
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 
 from ebjr_det.errors import ConfigError, check_seed
 from ebjr_det.router import operating_points
+from ebjr_det.threads import thread_count
 from ebjr_det.tradeoff import score_of
 from ebjr_det.types import Copies, FloatArray, Mixtures, PairedRun, Task
 
@@ -171,7 +171,7 @@ def judged(
     def on(copies: NDArray[np.intp]) -> FloatArray:
         return np.concatenate(list(each(lambda judge: judge(copies), judges)))
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(thread_count()) as pool:
         each = pool.map if side_by_side else map
         estimate = on(np.ones(images, dtype=np.intp))
         rows = map(on, draws)

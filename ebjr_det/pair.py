@@ -19,6 +19,7 @@ from ebjr_det.environment import device_name
 from ebjr_det.errors import ConfigError, InvalidInput
 from ebjr_det.files import checksum
 from ebjr_det.joint import Batch, JointModel, JointOutput, ScoreFunction, ScoresFunction, run_pair
+from ebjr_det.load import Load, Meter
 from ebjr_det.loader import batches_from, readable
 from ebjr_det.popular import Popular
 from ebjr_det.records import PartStore
@@ -148,12 +149,15 @@ class Pair:
         timed = outputs[settings.warmup :]
         return times, float(np.mean([output.decision.deferral_rate for output in timed]))
 
-    def measure_batches(self, run: PairedRun) -> dict[int, tuple[float, float]]:
+    def measure_batches(self, run: PairedRun) -> tuple[dict[int, tuple[float, float]], Load | None]:
         """Mean ms an image of student and teacher alone at the further batch sizes; on seeded images.
 
         As many images as `measure` sees are timed, at least three batches.
+
+        Returns:
+            them by batch size, and the load beside them all.
         """
-        settings, found = self.config.latency, {}
+        settings, found, meter = self.config.latency, {}, Meter()
         places = [self.data.image_ids.index(image) for image in run.image_ids]
         for size in settings.batch_sizes:
             count = max(3, settings.batch_size * settings.batches // size)
@@ -167,7 +171,7 @@ class Pair:
                 warmup=settings.warmup,
             )
             found[size] = times["student"].mean, times["teacher"].mean
-        return found
+        return found, meter.lap() if found else None
 
     def alone(self) -> dict[str, Callable[[Sequence[Any]], Any]]:
         """Each model on pictures, preprocessing and all."""

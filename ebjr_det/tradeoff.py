@@ -4,7 +4,6 @@
 `router`, the same one that live inference uses, so the curve and the live pair cannot differ.
 """
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from ebjr_det.cost import CostModel, Unit, cost_text
 from ebjr_det.errors import ConfigError, Infeasible, did_you_mean
 from ebjr_det.router import abstaining_last, index_for_rate, operating_points
+from ebjr_det.threads import thread_count
 from ebjr_det.types import FloatArray, Matches, Mixtures, PairedRun, RouterDecision, Task, concatenate
 
 Cost = Literal["macs", "latency_ms"]
@@ -247,7 +247,7 @@ def sweep_all(
     orders = {score: np.argsort(-own, kind="stable") for score, own in values.items()}
     twins = {score: orders[score].tobytes() + points[score][1].tobytes() for score in scores}
     distinct = {twin: score for score, twin in twins.items()}
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # pays where a task's own code lets go of Python's lock
+    with ThreadPoolExecutor(thread_count()) as pool:  # pays where a task's own code lets go of Python's lock
         paths = pool.map(lambda s: mixtures.path(orders[s], points[s][1]), distinct.values())
         quality = dict(zip(distinct, paths, strict=True))
     return {

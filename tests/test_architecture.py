@@ -11,7 +11,19 @@ PACKAGE = Path(__file__).resolve().parents[1] / "ebjr_det"
 
 # Floor of every room, lowest first. A module may import from lower floors, and inside its own room.
 FLOORS = [
-    {"errors", "files", "types", "columns", "plain_yaml", "compiling", "lettering", "parts", "popular"},
+    {
+        "errors",
+        "files",
+        "types",
+        "columns",
+        "plain_yaml",
+        "compiling",
+        "lettering",
+        "parts",
+        "popular",
+        "threads",
+        "load",
+    },
     {
         "scores",
         "router",
@@ -55,6 +67,7 @@ SIDEWAYS = {
     "files": {"errors"},
     "parts": {"errors"},
     "popular": {"errors"},
+    "load": {"threads"},  # of the CPUs that this process may use
     "download": {"checkpoints"},  # the manifest knows addresses
     "environment": {"checkpoints", "runtimes"},  # the doctor looks for weights and runtimes
     "pipeline": {"joint"},  # the live pair on a stream

@@ -28,6 +28,7 @@ from ebjr_det.environment import describe_environment
 from ebjr_det.errors import ConfigError
 from ebjr_det.files import writable_folder, write_text
 from ebjr_det.joint import ScoreFunction
+from ebjr_det.load import Meter
 from ebjr_det.reporting.benchmark import (
     RESULT,
     SIDES,
@@ -52,6 +53,7 @@ from ebjr_det.scenarios import (
     taken,
     turned,
 )
+from ebjr_det.threads import on_threads
 from ebjr_det.types import Model
 
 RATES, BATCH_SIZES = (0.1, 0.3, 0.5), (1, 8)
@@ -67,6 +69,7 @@ class Measured(NamedTuple):
     folder: Path
 
 
+@on_threads("run")
 def benchmark(
     config: EvaluateConfig,
     out: str | Path,
@@ -131,16 +134,21 @@ def benchmark(
         check_subjects(earlier, used, points)
     task = _Task(models, scoring.score, points, pair.data.load, places, pictures, sizes)
     gpu = gpu_state(pair.device)
+    meter, beside = Meter(), {}
     with progress(seconds, len(points) + len(SIDES)) as (begin, pace):
         begin("stages")
         lots = sorted({1, *sizes})
         stages = tuple(_stages(task, size, _part(pace, lots)) for size in lots)
+        beside["stages"] = meter.lap()
         begin("single stream")
         single = closed_loop(task.subjects(1), pictures, 1, pace)
+        beside["single stream"] = meter.lap()
         begin("offline")
         offline = tuple(_offline(task, size, _part(pace, sizes), single) for size in sizes)
+        beside["offline"] = meter.lap()
         begin("server")
         served = _served(task, pace, single, arrival_rate, bound_ms, config.run.seed)
+        beside["server"] = meter.lap()
     environment = describe_environment(pair.device, config.run.seed)
     result = Benchmark(
         title=config.title or f"{pair.student.name} + {pair.teacher.name}",
@@ -154,7 +162,7 @@ def benchmark(
         offline=offline,
         server=served,
         stages=stages,
-        machine=Machine(environment["cpus"], (load, os.getloadavg()), (gpu, gpu_state(pair.device))),
+        machine=Machine(environment["cpus"], (load, os.getloadavg()), (gpu, gpu_state(pair.device)), beside),
         environment=environment,
         config=pair.config.model_dump(mode="json"),
     )

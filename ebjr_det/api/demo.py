@@ -20,9 +20,11 @@ from ebjr_det.api.source import Source, place_of
 from ebjr_det.cost import CostModel, macs_of
 from ebjr_det.errors import ConfigError, InvalidInput
 from ebjr_det.joint import JointModel
+from ebjr_det.load import Meter
 from ebjr_det.overlay import Board, Moment, Standing, view_for
 from ebjr_det.router import ABSTAINED
 from ebjr_det.tasks import room
+from ebjr_det.threads import on_threads
 from ebjr_det.types import Model, Output
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ SLOWEST, FASTEST = 0.01, 1000.0
 WARMUP = 2
 
 
+@on_threads("run")
 def demo(
     config: Settings,
     source: str,
@@ -77,6 +80,7 @@ def demo(
     assert speed is not None
     live = build_live(config, scoring, chosen, lambda: [first])
     scene = _Scene(config, live, least_score, side_by_side, first)
+    meter = Meter()
     _shoot(scene, taken, film, speed, _Ends(seconds, limit), own_times=fps is None)
     tally, standing = scene.tally, scene.standing(None)
     return {
@@ -92,6 +96,7 @@ def demo(
         "threshold": chosen if math.isfinite(chosen) else None,
         "macs": dict(zip(("pair", "teacher"), standing.macs, strict=True)),
         "latency_ms": dict(zip(("pair", "teacher"), standing.ms, strict=True)),
+        "load": meter.lap().to_dict(),
         "out": str(film),
     }
 

@@ -17,10 +17,12 @@ from ebjr_det.reporting.analysis import Analysis, Calibration, Profile, Referenc
 from ebjr_det.reporting.report import ENERGY
 from ebjr_det.router import decide
 from ebjr_det.run_folder import as_begun, check_folder, finished_run, open_folder, save_analysis
+from ebjr_det.threads import on_threads
 from ebjr_det.tradeoff import score_of, select, sweep
 from ebjr_det.types import PairedRun, RouterDecision, Task
 
 
+@on_threads("run")
 def evaluate(config: EvaluateConfig, out: str | Path, *, resume: bool = False) -> Result:
     """Run a pair on labelled images and report it.
 
@@ -54,10 +56,11 @@ def evaluate(config: EvaluateConfig, out: str | Path, *, resume: bool = False) -
         times, live_rate = pair.measure(unseen, score, at_rate(unseen, scoring.name, default_rate(unseen)))
         cost = cost.with_latency(times)
     reported, decision, calibration = _decide(unseen, pair.task, config, target, cost)
-    by_batch = {}
+    by_batch: Mapping[int, tuple[float, float]] = {}
+    batch_load = None
     if config.latency.measure:
         times, live_rate = pair.measure(reported, score, decision)
-        by_batch = pair.measure_batches(reported)
+        by_batch, batch_load = pair.measure_batches(reported)
     analysis = Analysis(
         title=config.title or f"{pair.student.name} + {pair.teacher.name}",
         score=scoring.name,
@@ -70,6 +73,7 @@ def evaluate(config: EvaluateConfig, out: str | Path, *, resume: bool = False) -
         seed=config.run.seed,
         live=times.get("joint"),
         live_deferral_rate=live_rate,
+        batch_load=batch_load,
         calibration=calibration,
         score_options={scoring.name: router.options} if router.options else {},
         references=tuple(Reference(**dict(section)) for section in config.references),

@@ -17,6 +17,7 @@ from ebjr_det.exported import PAIR, ROUTER, VERSION, ExportedModel, ExportedPair
 from ebjr_det.files import checksum, replaced_folder
 from ebjr_det.routing.student import weights_of
 from ebjr_det.tasks import room
+from ebjr_det.threads import on_threads
 
 SAMPLES = 4
 FILES = (PAIR, ROUTER, "student.onnx", "teacher.onnx")
@@ -25,6 +26,7 @@ KEPT = ("batch_size", "teacher_batch", "patience_ms", "overlap", "workers")
 """Settings of `run` that an exported pair keeps."""
 
 
+@on_threads("run")
 def export(
     config: EvaluateConfig,
     out: str | Path,

@@ -18,10 +18,12 @@ from tqdm.auto import tqdm
 from ebjr_det.api.live import Live, Settings, build_live, choose_threshold
 from ebjr_det.errors import InvalidInput
 from ebjr_det.files import atomic_write, replaced_folder, writable_folder
+from ebjr_det.load import Meter
 from ebjr_det.overlay import STUDENT, TEACHER
 from ebjr_det.pictures import find_pictures, open_picture, picture_warnings, with_strip
 from ebjr_det.pipeline import Answer, Plan, answers
 from ebjr_det.tasks import room
+from ebjr_det.threads import on_threads
 
 RESULTS, IMAGES, PICTURES = "predictions.json", "images.json", "pictures"
 DRAWN = re.compile(r"\d{6,}_.*\.jpg")
@@ -29,6 +31,7 @@ SAMPLES = 4
 MOST_BYTES = 160  # of a picture's name in the name of its annotated copy
 
 
+@on_threads("run")
 def predict(
     config: Settings,
     pictures: Sequence[str],
@@ -62,9 +65,9 @@ def predict(
     with replaced_folder(Path(out), (RESULTS, IMAGES, PICTURES), "predict", _is_earlier) as folder:
         live = build_live(config, scoring, chosen, lambda: _samples(files))
         look = _Look(room(config.task, "answers"), live.named, least_score, scoring.name, chosen)
-        start = perf_counter()
+        start, meter = perf_counter(), Meter()
         count, deferred = _answer_all(live, files, look, _plan(config), folder)
-        seconds = perf_counter() - start
+        seconds, load = perf_counter() - start, meter.lap()
     return {
         "images": count,
         "unreadable": len(files) - count,
@@ -74,6 +77,7 @@ def predict(
         "threshold": chosen if abs(chosen) != float("inf") else None,
         "seconds": seconds,
         "pictures_per_second": count / seconds,
+        "load": load.to_dict(),
         "out": str(out),
     }
 

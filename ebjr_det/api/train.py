@@ -23,6 +23,7 @@ from ebjr_det.reporting.folder import ENVIRONMENT, SUMMARY, to_json
 from ebjr_det.reporting.training import write_training_figure
 from ebjr_det.run_folder import open_training
 from ebjr_det.tasks import room
+from ebjr_det.threads import on_threads
 
 ENTRY = "manifest_entry.yaml"
 ROUNDING = {False: 0.01, True: 0.02}
@@ -30,6 +31,7 @@ ROUNDING = {False: 0.01, True: 0.02}
 SHOWN = 4
 
 
+@on_threads("schedule")
 def train(
     config: TrainConfig,
     out: str | Path,

@@ -55,7 +55,7 @@ def benchmark(
     device: str | None,
     verbose: bool,
     as_json: bool,
-    **chosen: str | None,
+    **chosen: Any,
 ) -> None:
     """How fast student, teacher and the pair are on this machine: single stream, offline, server, stages.
 

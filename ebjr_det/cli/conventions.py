@@ -21,6 +21,7 @@ def together(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 
 RUNTIMES = together(
+    click.option("--threads", type=int, help="Of torch and runtimes, by default one a CPU. [run.threads]"),
     click.option(
         "--runtime", metavar="NAME", help="Of student and teacher: a runtime, or auto for the fastest."
     ),
@@ -30,10 +31,16 @@ RUNTIMES = together(
 """Options that `runtimes` turns into changes."""
 
 
-def runtimes(runtime: str | None, student_runtime: str | None, teacher_runtime: str | None) -> list[str]:
+def runtimes(
+    runtime: str | None, student_runtime: str | None, teacher_runtime: str | None, threads: int | None
+) -> list[str]:
     """The changes of a configuration by which student and teacher run so."""
-    sides = {"student": student_runtime or runtime, "teacher": teacher_runtime or runtime}
-    return [f"{side}.runtime={name}" for side, name in sides.items() if name is not None]
+    chosen = {
+        "student.runtime": student_runtime or runtime,
+        "teacher.runtime": teacher_runtime or runtime,
+        "run.threads": threads,
+    }
+    return [f"{key}={value}" for key, value in chosen.items() if value is not None]
 
 
 class Group(click.RichGroup):

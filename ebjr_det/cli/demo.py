@@ -57,4 +57,10 @@ def demo(
         print_json(answer)
     else:
         click.echo(answered(answer, "frames"))
+        if answer["load"]["noisy"]:
+            click.echo(
+                "The film's times were measured beside a load of {others:.2f} of {cpus} CPUs: noisy.".format(
+                    **answer["load"]
+                )
+            )
         click.echo(out)

@@ -1,6 +1,7 @@
 """`ebjr-det evaluate`."""
 
 from pathlib import Path
+from typing import Any
 
 import rich_click as click
 
@@ -41,7 +42,7 @@ def evaluate(
     print_config: bool,
     verbose: bool,
     as_json: bool,
-    **chosen: str | None,
+    **chosen: Any,
 ) -> None:
     """Run a pair on labelled images: quality, cost, latency and the whole trade-off curve."""
     from ebjr_det.config import dump_config, load_config

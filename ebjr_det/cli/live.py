@@ -27,7 +27,7 @@ def live_settings(
     rate: float | None,
     changes: Sequence[str],
     device: str | None,
-    **chosen: str | None,
+    **chosen: Any,
 ) -> tuple[Any, float | None]:
     """The settings, and the threshold where the options or a finished run give one.
 

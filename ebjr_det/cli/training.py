@@ -12,6 +12,7 @@ training_options = together(
     click.argument("config", type=PATH),
     click.option("--set", "changes", multiple=True, metavar="A.B=C", help="Change a setting; repeatable."),
     click.option("--device", help="auto, cpu, cuda, cuda:1 ... [schedule.device]"),
+    click.option("--threads", type=int, help="Of each process; by default one a CPU. [schedule.threads]"),
     click.option("--out", type=PATH, help="Folder; by default runs/<name of the config>."),
     click.option("--resume", is_flag=True, help="Go on with the training that --out holds."),
     click.option("--print-config", is_flag=True, help="Print the resolved configuration and stop."),
@@ -27,6 +28,7 @@ def run_training(
     config: Path,
     changes: tuple[str, ...],
     device: str | None,
+    threads: int | None,
     out: Path | None,
     resume: bool,
     print_config: bool,
@@ -40,7 +42,8 @@ def run_training(
     """
     from ebjr_det.config import dump_config
 
-    settings = load(config, [*changes, *([f"schedule.device={device}"] if device else [])])
+    short = {"device": device, "threads": threads}
+    settings = load(config, [*changes, *(f"schedule.{key}={value}" for key, value in short.items() if value)])
     if print_config:
         click.echo(dump_config(settings), nl=False)
         return

@@ -160,6 +160,7 @@ class RunSection(BaseSection):
 
     The live pair gathers deferred pictures over batches: `teacher_batch` at most, for `patience_ms` at most;
     see `pipeline.Plan`. `tolerance`: how far a runtime's outputs may lie from eager's; see `runtimes.drift`.
+    `threads`: of torch and the runtimes, by default one a CPU; see `threads.limited_threads`.
     """
 
     batch_size: int = Field(256, ge=1, le=1_000_000)
@@ -170,6 +171,7 @@ class RunSection(BaseSection):
     tolerance: float = Field(0.02, gt=0)
     flush_seconds: float = Field(5.0, ge=0)
     workers: int = Field(0, ge=0, le=1000)
+    threads: int | None = Field(None, ge=1, le=10_000)
     device: str = "auto"
     seed: int = Field(0, ge=0)
     bootstrap: int = Field(1000, ge=2, le=100_000)

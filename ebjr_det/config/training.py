@@ -21,7 +21,8 @@ class ScheduleSection(BaseSection):
     Its length is `steps`, or `epochs`, rounds over the images. `policy` is how the learning rate goes:
     `cosine` after `warmup_steps`; `one_cycle`, up for the share `rise` of the steps and down again; `step`,
     times `factor` at each of the `milestones`, shares of the steps, also after `warmup_steps`. In one cycle
-    SGD's momentum goes from 0.95 down to 0.85 and up again, whatever `momentum` says.
+    SGD's momentum goes from 0.95 down to 0.85 and up again, whatever `momentum` says. `threads`: of each
+    process, by default one a CPU; see `threads.limited_threads`.
     """
 
     steps: int | None = Field(None, ge=1)
@@ -44,6 +45,7 @@ class ScheduleSection(BaseSection):
     keep: Literal["best", "last"] = "best"
     save_every: int = Field(100, ge=1)
     workers: int = Field(0, ge=0, le=1000)
+    threads: int | None = Field(None, ge=1, le=10_000)
     device: str = "auto"
     amp: bool = False
     tensorboard: bool = False

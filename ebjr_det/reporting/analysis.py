@@ -13,6 +13,7 @@ from ebjr_det.calibration import Target
 from ebjr_det.cost import CostModel, Latency
 from ebjr_det.errors import InvalidInput, check_seed, first_fault
 from ebjr_det.intervals import check_replicates
+from ebjr_det.load import Load
 from ebjr_det.router import check_rate
 from ebjr_det.routing.drift import Drift
 from ebjr_det.tradeoff import OperatingPoint
@@ -89,6 +90,7 @@ class Analysis:
         rates: deferral rates of the points to print; None prints the whole sweep in JSON.
         replicates, seed: of the bootstrap.
         live, live_deferral_rate: the pair measured on the live path, and its deferral rate there.
+        batch_load: of the machine while further batch sizes were timed.
         calibration: None for a given threshold; otherwise the other images are reported.
         score_options: options of scores by the score's name, where any were set.
         class_names: by class index, or none where they are unknown.
@@ -119,6 +121,7 @@ class Analysis:
     seed: int = 0
     live: Latency | None = None
     live_deferral_rate: float | None = None
+    batch_load: Load | None = None
     calibration: Calibration | None = None
     score_options: Mapping[str, Any] = field(default_factory=dict)
     references: tuple[Reference, ...] = ()

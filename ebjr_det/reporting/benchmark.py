@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,6 +12,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from ebjr_det.errors import EbjrError, InvalidInput, first_fault, first_line
 from ebjr_det.files import existing_file
+from ebjr_det.load import Load
 from ebjr_det.reporting.benchmark_ratios import Ratio, joint_ratio
 from ebjr_det.scenarios import QUANTILES, Calls, Requests
 
@@ -20,7 +21,8 @@ KIND = "ebjr-det benchmark 1"
 SIDES = ("student", "teacher")
 STAGES = ("decode", "preprocess", "student network", "teacher network", "post-processing", "routing")
 BUSY, DRIFT = 0.5, 0.1
-"""From which load a CPU, and from which change of the student's median, a measurement is called noisy."""
+"""From which load average a CPU, where no load of others is known, and from which change of the student's
+median a measurement is called noisy; see also `load.NOISY`."""
 
 
 @dataclass(frozen=True)
@@ -85,11 +87,17 @@ class Served:
 
 @dataclass(frozen=True)
 class Machine:
-    """What else the machine did: load averages and, on a GPU, clocks and power, before and after."""
+    """What else the machine did.
+
+    Attributes:
+        load: load averages, `gpu`: clocks and power of a GPU, before and after.
+        beside: the load of other processes in each scenario; benchmarks of earlier versions have none.
+    """
 
     cpus: int
     load: tuple[tuple[float, float, float], tuple[float, float, float]]
     gpu: tuple[Mapping[str, str] | None, Mapping[str, str] | None] = (None, None)
+    beside: Mapping[str, Load] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -145,10 +153,11 @@ class Benchmark:
 
     def noise(self) -> list[str]:
         """In words, what makes these times doubtful; empty where nothing does."""
-        found = []
-        load, cpus = self.machine.load[0][0], self.machine.cpus
-        if load / max(cpus, 1) > BUSY:
-            found.append(f"the load average was {load:.2f} on {cpus} CPUs before the start")
+        beside, cpus = self.machine.beside, self.machine.cpus
+        found = [f"{name} was measured {load.in_words}" for name, load in beside.items() if load.noisy]
+        average = self.machine.load[0][0]
+        if all(load.others is None for load in beside.values()) and average / max(cpus, 1) > BUSY:
+            found.append(f"the load average was {average:.2f} on {cpus} CPUs before the start")
         drift = self.single["student"].drift
         if abs(drift) > DRIFT:
             found.append(f"the student's median changed by {100 * drift:+.0f} % between the halves")
@@ -191,6 +200,7 @@ class Benchmark:
                 "why": self.noise(),
                 "cpus": self.machine.cpus,
                 "load_average": [list(load) for load in self.machine.load],
+                "beside": {name: load.to_dict() for name, load in self.machine.beside.items()},
                 "student_p90_over_p50": self.spread,
                 "student_drift": self.single["student"].drift,
                 "gpu": list(self.machine.gpu),

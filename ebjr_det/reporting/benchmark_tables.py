@@ -36,6 +36,9 @@ def sentences(result: Benchmark, against: Against | None) -> list[str]:
     drift, spread = result.single["student"].drift, result.spread
     seen = f"the student's p90 is {spread:.2f} x its p50, its median moved by {100 * drift:+.1f} %"
     quiet = f"Noisy: {'; '.join(noise)}." if noise else f"No sign of noise: {seen} between the halves."
+    if beside := result.machine.beside:
+        most = max(beside.values(), key=lambda load: -1.0 if load.others is None else load.others)
+        quiet += f" Measured {most.in_words}" + " at most" * (most.others is not None) + "."
     unsplit = [side for side, model in result.models.items() if not model.split]
     together = [
         f"The {side}'s network and post-processing are timed together, as network." for side in unsplit

@@ -19,6 +19,7 @@ def main_findings(report: Report) -> list[str]:
     """What stands behind the verdict: the pair against mixed single models, how it was chosen, the scores."""
     return [
         *margin_findings(report),
+        *_noise_finding(report),
         *_router_finding(report),
         *choice_findings(report),
         _score_finding(report),
@@ -114,6 +115,16 @@ def _pair_finding(report: Report) -> str:
             f"{milliseconds(joint['expected_latency_ms'])} ms"
         )
     return text + "."
+
+
+def _noise_finding(report: Report) -> list[str]:
+    """That latencies are doubtful, where other processes took too much of the CPUs."""
+    live, batches = report.analysis.live, report.analysis.batch_load
+    loads = [load for load in (live.load if live else None, batches) if load is not None and load.noisy]
+    if not loads:
+        return []
+    most = max(loads, key=lambda load: load.others or 0)
+    return [f"Latencies were measured {most.in_words}. Measure them again on a quiet machine."]
 
 
 def margin_findings(report: Report) -> list[str]:

@@ -77,7 +77,10 @@ def batch_tables(report: Report) -> list[Table]:
         times = (here.student_ms, here.teacher_ms, here.latency_ms(rate))
         rows.append([str(size), *map(milliseconds, times)])
     columns = ["batch", "student ms", "teacher ms", "joint ms expected"]
-    return [Table("Latency an image by the size of a batch", columns, rows, "the pair at the chosen point")]
+    caption, load = "the pair at the chosen point", report.analysis.batch_load
+    if load is not None:
+        caption += f"; further sizes measured {load.in_words}"
+    return [Table("Latency an image by the size of a batch", columns, rows, caption)]
 
 
 def models_table(report: Report) -> Table:
@@ -105,12 +108,19 @@ def models_table(report: Report) -> Table:
     caption = "G: share of the gap between student and teacher that is recovered"
     if latency:
         caption += (
-            f"; ms an image measured at batch {latency['batch_size']} on {latency['device']}, "
+            f"; ms an image measured at batch {latency['batch_size']} on {latency['device']}"
+            f"{_beside(report)}, "
             "~ expected as student + deferral rate x teacher"
         )
     heads = [show.heading(metric.replace("_", " ")) for metric in report.task.table_metrics]
     title = f"Student, teacher and pair on {plural(len(report.run), 'image')}"
     return Table(title, ["model", *heads, unit.name, *times, "deferred %", "G %"], rows, caption)
+
+
+def _beside(report: Report) -> str:
+    """The load during the measurement, where a run knows it."""
+    live = report.analysis.live
+    return "" if live is None or live.load is None else f", {live.load.in_words}"
 
 
 def points_table(report: Report) -> Table:

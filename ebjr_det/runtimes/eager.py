@@ -38,6 +38,7 @@ class TorchNetwork:
 
     def __call__(self, batch: Any) -> tuple[Any, ...]:
         """Outputs as arrays, or on a GPU as tensors that lie there."""
+        torch.get_num_threads()  # else a thread's first convolution may not know a limit that came late
         with ExitStack() as stack:
             stack.enter_context(torch.inference_mode())
             if self.stream is not None:

@@ -3,7 +3,6 @@
 Running needs numpy and onnxruntime alone; writing needs torch, onnx and onnxscript as well.
 """
 
-import os
 from collections.abc import Callable
 from copy import deepcopy
 from importlib.util import find_spec
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ebjr_det.errors import ConfigError, EbjrError, InvalidInput, first_line, install_hint
 from ebjr_det.files import atomic_write
 from ebjr_det.runtimes.registry import of_shape, quiet
+from ebjr_det.threads import thread_count
 
 if TYPE_CHECKING:
     from torch import nn
@@ -50,8 +50,7 @@ class Session:
                 "pip install onnxruntime-gpu."
             )
         options = onnxruntime.SessionOptions()
-        allowed = getattr(os, "sched_getaffinity", None)  # Linux; elsewhere 0 leaves it to ONNX Runtime
-        options.intra_op_num_threads = threads or (len(allowed(0)) if allowed else 0)
+        options.intra_op_num_threads = threads or thread_count()
         options.log_severity_level = 4
         # Threads that wait actively would take the cores from the other model, which doubles a pair's time.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")

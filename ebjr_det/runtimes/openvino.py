@@ -41,6 +41,8 @@ def build(graph: Any, example: Any, device: str, *, precision: str = "f32") -> O
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_PRECISION_HINT": precision,
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        # Pinned, the threads of every process lie on the first CPUs and stay beside whoever is busy there.
+        "ENABLE_CPU_PINNING": False,
     }
     read = through_onnx(graph, example, core.read_model)
     return OpenVino(core.compile_model(read, CPU, how))

@@ -15,6 +15,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from ebjr_det.errors import EbjrError
+from ebjr_det.load import Meter
 from ebjr_det.runtimes.registry import RUNTIMES, Network, build_network, check_runtime, host, installed
 
 AUTO, EAGER = "auto", "eager"
@@ -97,10 +98,13 @@ def choose_runtime(
         for runtime in RUNTIMES.values()
         if device.split(":")[0] in runtime.devices and installed(runtime)
     ]
+    meter = Meter()
     times = _measure_ms({trial.name: network for trial, network in tried if network is not None}, ones)
     trials = [replace(trial, ms=times.get(trial.name)) for trial, _ in tried]
+    load = meter.lap()
     best = min((trial for trial in trials if not trial.against), key=lambda trial: trial.ms or 0)
-    _say(f"{who}: runtime {best.name}, of " + "; ".join(map(str, trials)) + ".")
+    told = "; ".join(map(str, trials)) + f", tried {load.in_words}" * load.noisy
+    _say(f"{who}: runtime {best.name}, of {told}.")
     return best.name, next(network for trial, network in tried if trial.name == best.name and network)
 
 

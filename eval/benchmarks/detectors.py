@@ -17,6 +17,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import ebjr_det  # noqa: F401 - before torch and numpy, so that their threads sleep while they wait
+
+# isort: split
 import numpy as np
 import torch
 

@@ -26,6 +26,9 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+import ebjr_det  # noqa: F401 - before torch and numpy, so that their threads sleep while they wait
+
+# isort: split
 import numpy as np
 import torch
 from detectors import energy, spread

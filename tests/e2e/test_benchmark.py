@@ -69,6 +69,16 @@ def test_every_call_of_every_subject_is_kept(digits):
     assert result.config["student"]["checkpoint"] == "digits-student"
 
 
+def test_the_load_stands_beside_every_scenario(digits):
+    result = Benchmark.load(digits)
+    assert list(result.machine.beside) == ["stages", "single stream", "offline", "server"]
+    cpus = result.environment["cpus"]
+    for load in result.machine.beside.values():
+        assert load.seconds > 0
+        assert load.own > 0
+        assert load.others is None or 0 <= load.others <= cpus + 1  # a tick more
+
+
 def test_deferred_shares_follow_the_rates(digits):
     """A whole pass over the sample defers as many as the rate allows; the last one may be a part."""
     result = Benchmark.load(digits)

@@ -20,6 +20,7 @@ from ebjr_det.api.benchmark_subjects import (
     subjects_of,
 )
 from ebjr_det.errors import ConfigError, InvalidInput
+from ebjr_det.load import Load
 from ebjr_det.reporting.benchmark import Benchmark, Machine, Offline, Point, Served, Staged, Used
 from ebjr_det.reporting.benchmark_against import Against
 from ebjr_det.reporting.benchmark_ratios import Ratio, joint_ratio, speedup
@@ -394,6 +395,45 @@ def test_against_tells_faster_and_what_differs_and_marks_noise():
     noisy = Against.of(new, made_up(scale=2.0, load=1.5))
     assert noisy.to_dict()["noisy"]
     assert "faster (noisy)" in markdown(new, new.summary(), noisy)
+
+
+BESIDE = {
+    # the load average before the start, the load of others in each scenario -> what is said of noise
+    "a neighbour in one scenario": (
+        0.1,
+        (0.0, 1.3, 0.1),
+        ["offline was measured beside a load of 1.30 of 2 CPUs"],
+    ),
+    "a load average of what ran before": (1.5, (0.0, 0.1, 0.1), []),
+    "no load known": (1.5, (None, None, None), ["the load average was 1.50 on 2 CPUs"]),
+}
+
+
+@pytest.mark.parametrize("case", BESIDE)
+def test_the_load_in_each_scenario_decides_before_the_load_average(case, tmp_path):
+    average, others, said = BESIDE[case]
+    names = ("single stream", "offline", "server")
+    beside = {name: Load(own, 0.5, 2, 9.0) for name, own in zip(names, others, strict=True)}
+    result = made_up(machine=Machine(2, ((average, 0.1, 0.1), (2.0, 1.0, 1.0)), beside=beside))
+    assert len(result.noise()) == len(said)
+    assert all(start in words for start, words in zip(said, result.noise(), strict=True))
+    (tmp_path / "benchmark.json").write_text(result.to_json(result.summary()))
+    assert Benchmark.load(tmp_path) == result
+    told = result.summary()["noise"]
+    assert [told["beside"][name]["others"] for name in names] == list(others)
+    assert told["noisy"] == bool(said)
+    quiet = made_up(scale=2.0)
+    for against, when in ((Against.of(result, quiet), "now"), (Against.of(quiet, result), "then")):
+        warned = [
+            sentence for sentence in sentences(result, against) if sentence.startswith(f"Noisy {when}: ")
+        ]
+        assert len(warned) == len(said)
+
+
+def test_the_largest_load_stands_beside_the_times():
+    beside = {"offline": Load(0.01, 0.5, 2, 9.0), "server": Load(0.12, 0.5, 2, 9.0)}
+    result = made_up(machine=Machine(2, ((0.1, 0.1, 0.1), (2.0, 1.0, 1.0)), beside=beside))
+    assert "Measured beside a load of 0.12 of 2 CPUs at most." in sentences(result, None)[0]
 
 
 def test_against_another_load_does_not_compare_the_server():

@@ -1,0 +1,140 @@
+"""Threads of the libraries that compute: how many there are, and that they sleep while they wait.
+
+Torch's OpenMP and numpy's BLAS keep their threads awake after a piece of work, in case more follows. Beside
+another busy process that takes the core from the thread that is waited for, so that everything is 10 to 40
+times slower. Both read their settings once, when they are loaded: `ebjr_det/__init__` calls `prepare` first.
+"""
+
+import math
+import os
+import sys
+from collections.abc import Callable, Container, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+COUNT = "OMP_NUM_THREADS"
+WAITING = {
+    # libgomp of torch and scikit-learn: sleep at once; Intel's and LLVM's set their KMP_BLOCKTIME to 0 by it
+    "OMP_WAIT_POLICY": ("torch", "PASSIVE"),
+    # OpenBLAS of numpy and of scipy: sleep after 2^4 cycles instead of 2^26, the least that it takes
+    "OPENBLAS_THREAD_TIMEOUT": ("numpy", "4"),
+}
+"""Variable -> the library that must not be loaded yet, and the value."""
+
+Arguments = ParamSpec("Arguments")
+Returned = TypeVar("Returned")
+
+
+def prepare(loaded: Container[str] = sys.modules) -> None:
+    """Set the variables that the libraries read when they are loaded; a value that is set stays.
+
+    A library that is loaded already keeps what it has. Where a container's quota is less than its CPUs, which
+    the libraries do not know of, their threads are as many as the quota.
+
+    Args:
+        loaded: names of libraries.
+    """
+    for name, (library, value) in WAITING.items():
+        if library not in loaded:
+            os.environ.setdefault(name, value)
+    if COUNT not in os.environ and "torch" not in loaded and usable_cpus() < allowed_cpus():
+        os.environ[COUNT] = str(usable_cpus())
+
+
+def allowed_cpus() -> int:
+    """CPUs on which this process may run."""
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def usable_cpus(root: Path = Path("/")) -> int:
+    """CPUs on which this process may run, at most as many as its control groups' quotas, rounded up.
+
+    Args:
+        root: where `proc` and `sys` are.
+    """
+    return max(1, min([allowed_cpus(), *map(math.ceil, _quotas(root))]))
+
+
+def _quotas(root: Path) -> Iterator[float]:
+    """CPUs that this process's control groups, and those around them, get as time. Source: cgroups(7)."""
+    for line in _lines(root / "proc/self/cgroup"):
+        controllers, _, path = line.partition(":")[2].partition(":")
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        mount = root / ("sys/fs/cgroup/cpu" if controllers else "sys/fs/cgroup")
+        inner = mount / path.lstrip("/")
+        for folder in (inner, *(outer for outer in inner.parents if outer.is_relative_to(mount))):
+            if controllers:  # version 1
+                told = [*_lines(folder / "cpu.cfs_quota_us"), *_lines(folder / "cpu.cfs_period_us")]
+            else:
+                told = [word for line in _lines(folder / "cpu.max") for word in line.split()]
+            if len(told) == 2 and all(map(str.isdecimal, told)):  # else `max` or -1: no quota
+                yield int(told[0]) / int(told[1])
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []
+
+
+def thread_count() -> int:
+    """How many threads a pool of this process gets: as `OMP_NUM_THREADS` says, else one a usable CPU."""
+    first = os.environ.get(COUNT, "").split(",")[0].strip()
+    return int(first) if first.isdecimal() and int(first) else usable_cpus()
+
+
+@contextmanager
+def limited_threads(asked: int | None) -> Iterator[None]:
+    """So many threads for torch, BLAS and the runtimes that are built within; None changes nothing.
+
+    Set before torch is loaded, which then makes no more; a torch that is loaded is told. More than the usable
+    CPUs are not taken, with a note on stderr. What was before is there again afterwards.
+    """
+    if asked is None:
+        yield
+        return
+    from threadpoolctl import threadpool_limits
+
+    count = min(asked, usable_cpus())
+    wanted = {COUNT: str(count), "MKL_DYNAMIC": "FALSE"}  # else torch's MKL takes one a physical core at most
+    before = {name: os.environ.get(name) for name in wanted}
+    if count < asked:
+        print(
+            f"Note: {asked} threads were asked for, {count} are taken: this process may use no more CPUs.",
+            file=sys.stderr,
+        )
+    torch = sys.modules.get("torch")
+    earlier = torch.get_num_threads() if torch else None
+    os.environ.update(wanted)
+    try:
+        with threadpool_limits(count):
+            if torch:
+                torch.set_num_threads(count)
+            yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
+        if torch := sys.modules.get("torch"):
+            torch.set_num_threads(earlier or thread_count())
+
+
+def on_threads(section: str) -> Callable[[Callable[Arguments, Returned]], Callable[Arguments, Returned]]:
+    """A verb that runs on as many threads as this section of its settings, its first argument, says."""
+
+    def wrap(verb: Callable[Arguments, Returned]) -> Callable[Arguments, Returned]:
+        @wraps(verb)
+        def run(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Returned:
+            settings: Any = args[0] if args else kwargs["config"]
+            with limited_threads(getattr(settings, section).threads):
+                return verb(*args, **kwargs)
+
+        return run
+
+    return wrap
