@@ -29,6 +29,8 @@ NO_PICTURES = {
 SCALED_TO_16_BITS = {"PNG", "PPM"}  # formats whose grey Pillow gives as mode I, in levels to 65535
 SIDEWAYS = {5, 6, 7, 8}  # orientations that exchange width and height
 BITS_PER_SAMPLE, PHOTOMETRIC, ORIENTATION = 258, 262, 274  # tags of TIFF, the last also of EXIF
+MOVING = ("GIF", "PNG", "WEBP", "AVIF")
+"""Formats of pictures that may move; the pages of others are no film."""
 PADDING = 6
 LEAST_SIDE = 480
 
@@ -174,6 +176,44 @@ def stored_size(path: Path) -> tuple[int, int]:
                 return opened.size
     except Exception:  # a damaged picture can raise anything
         return 0, 0
+
+
+def count_frames(path: Path) -> int:
+    """The number of frames of a picture that may move, 0 of anything else.
+
+    Raises:
+        InvalidInput: a picture that is damaged behind its first frame.
+    """
+    from PIL import Image
+
+    try:
+        opened = Image.open(path, formats=MOVING)
+    except Exception:  # another kind of file, or one that its own reader will find damaged
+        return 0
+    with opened, _whole(path):
+        return int(getattr(opened, "n_frames", 1))
+
+
+def frames_of(path: Path) -> Iterator[tuple["Image.Image", float]]:
+    """The frames of a picture that moves as RGB, each with its milliseconds, 0 where unstated.
+
+    Raises:
+        InvalidInput: a damaged picture.
+    """
+    from PIL import Image, ImageSequence
+
+    with _whole(path), Image.open(path, formats=MOVING) as opened:
+        for frame in ImageSequence.Iterator(opened):
+            yield to_rgb(frame), frame.info.get("duration", 0)
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[None]:
+    """Whatever a damaged picture raises is said with its name."""
+    try:
+        yield
+    except Exception as error:
+        raise InvalidInput(f"Expected a whole picture at `{path}`, got: {first_line(error)}.") from error
 
 
 @contextmanager

@@ -12,16 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm.auto import tqdm
 
-from ebjr_det.errors import InvalidInput, first_line
+from ebjr_det.errors import InvalidInput
 from ebjr_det.files import writable_folder
-from ebjr_det.pictures import find_pictures, open_picture, picture_suffixes
+from ebjr_det.pictures import count_frames, find_pictures, frames_of, open_picture, picture_suffixes
 
 if TYPE_CHECKING:
     from ebjr_det.video import Footage, Shot
 
 PICTURES_FPS = Fraction(10)
-MOVING = ("GIF", "PNG", "WEBP", "AVIF")
-"""Formats of pictures that may move; the pages of others are no film."""
 INSTANT = 10
 """Milliseconds up to which a frame's time is none, as browsers take it: they show it for a turn."""
 
@@ -48,7 +46,7 @@ class Source:
         path = Path(name)
         if is_camera(name):
             return cls(name)
-        if name and path.is_file() and (frames := _frames_of(path)) > 1:
+        if name and path.is_file() and (frames := count_frames(path)) > 1:
             return cls(name, (path,), moves=frames)
         if name and path.is_file() and path.suffix.lower() not in picture_suffixes():
             return cls(name, (path,), video=True)
@@ -76,7 +74,7 @@ class Source:
             with open_video(self.files[0]) as footage:
                 yield footage
         elif self.moves:
-            yield Footage(_frames_in(self.files[0], fps), fps, self.moves)
+            yield Footage(_shots_in(self.files[0], fps), fps, self.moves)
         else:
             yield Footage(self._pictures(fps), fps, len(self.files), steady=True)
 
@@ -103,41 +101,15 @@ class Source:
             raise InvalidInput(f"Expected a picture that can be decoded, got none among {len(self.files)}.")
 
 
-def _frames_of(path: Path) -> int:
-    """The number of frames of a picture that may move, 0 of anything else."""
-    from PIL import Image
-
-    try:
-        opened = Image.open(path, formats=MOVING)
-    except Exception:  # another kind of file, or one that its own reader will find damaged
-        return 0
-    with opened, _named(path):
-        return int(getattr(opened, "n_frames", 1))
-
-
-def _frames_in(path: Path, fps: Fraction) -> Iterator["Shot"]:
+def _shots_in(path: Path, fps: Fraction) -> Iterator["Shot"]:
     """The frames of a picture that moves, each for its own time."""
-    from PIL import Image, ImageSequence
-
     from ebjr_det.video import Shot
 
     start = Fraction(0)
-    with _named(path), Image.open(path, formats=MOVING) as opened:
-        for frame in ImageSequence.Iterator(opened):
-            picture = frame.convert("RGB")
-            length = Fraction(frame.info.get("duration", 0))
-            end = start + (length / 1000 if length > INSTANT else 1 / fps)
-            yield Shot(start, end, picture)
-            start = end
-
-
-@contextmanager
-def _named(path: Path) -> Iterator[None]:
-    """Whatever a damaged picture raises is said with its name."""
-    try:
-        yield
-    except Exception as error:
-        raise InvalidInput(f"Expected a whole picture at `{path}`, got: {first_line(error)}.") from error
+    for picture, milliseconds in frames_of(path):
+        end = start + (Fraction(milliseconds) / 1000 if milliseconds > INSTANT else 1 / fps)
+        yield Shot(start, end, picture)
+        start = end
 
 
 def _in_sequence(path: Path) -> list[tuple[str, int]]:
