@@ -202,4 +202,5 @@ def load_settings(source: str | Path, changes: Sequence[str] = ()) -> tuple[Sett
 def _scored_by(config: EvaluateConfig) -> tuple[Any, ...]:
     """The settings that deferral scores depend on; a runtime changes their last bits."""
     student = config.student.model_dump(exclude={"runtime", "macs", "name", "sha256"})
-    return student, identity(config)["router"]
+    router = {key: value for key, value in identity(config).items() if key.startswith("router.")}
+    return student, router

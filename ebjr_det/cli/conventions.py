@@ -83,7 +83,8 @@ def show_traffic(report: Any, *, verbose: bool) -> None:
     from ebjr_det.reporting.screen import print_screen
     from ebjr_det.reporting.traffic_tables import summary_table, traffic_findings, traffic_tables
 
-    first, *others = traffic_findings(report)
+    alone = f"{report.runs[0].name} under the mix of classes; name further runs to compare it with."
+    first, *others = traffic_findings(report) or [alone]
     print_screen(first, traffic_tables(report) if verbose else [summary_table(report)], others)
 
 

@@ -28,6 +28,7 @@ KEYS = {"frames", "unreadable", "seconds", "fps", "size", "deferred", "abstained
     "threshold",
     "macs",
     "latency_ms",
+    "load",
     "out",
 }
 NONE, ALL = "--threshold=inf", "--threshold=-inf"
