@@ -187,24 +187,25 @@ def count_frames(path: Path) -> int:
     from PIL import Image
 
     try:
-        opened = Image.open(path, formats=MOVING)
-    except Exception:  # another kind of file, or one that its own reader will find damaged
+        with picture_warnings():
+            opened = Image.open(path, formats=MOVING)
+    except Exception:  # another kind of file, or one that its own reader will refuse
         return 0
     with opened, _whole(path):
         return int(getattr(opened, "n_frames", 1))
 
 
 def frames_of(path: Path) -> Iterator[tuple["Image.Image", float]]:
-    """The frames of a picture that moves as RGB, each with its milliseconds, 0 where unstated.
+    """The frames of a picture that moves as RGB, turned as it says, and their milliseconds (0: unstated).
 
     Raises:
         InvalidInput: a damaged picture.
     """
-    from PIL import Image, ImageSequence
+    from PIL import Image, ImageOps, ImageSequence
 
     with _whole(path), Image.open(path, formats=MOVING) as opened:
         for frame in ImageSequence.Iterator(opened):
-            yield to_rgb(frame), frame.info.get("duration", 0)
+            yield to_rgb(ImageOps.exif_transpose(frame)), frame.info.get("duration", 0)
 
 
 @contextmanager
