@@ -29,8 +29,7 @@ NO_PICTURES = {
 SCALED_TO_16_BITS = {"PNG", "PPM"}  # formats whose grey Pillow gives as mode I, in levels to 65535
 SIDEWAYS = {5, 6, 7, 8}  # orientations that exchange width and height
 BITS_PER_SAMPLE, PHOTOMETRIC, ORIENTATION = 258, 262, 274  # tags of TIFF, the last also of EXIF
-MOVING = ("GIF", "PNG", "WEBP", "AVIF")
-"""Formats of pictures that may move; the pages of others are no film."""
+MOVING = ("GIF", "PNG", "WEBP", "AVIF")  # formats of pictures that may move; pages of others are no film
 PADDING = 6
 LEAST_SIDE = 480
 
