@@ -29,6 +29,7 @@ BESIDE_RECORDS = (
     "run.tolerance",
     "run.flush_seconds",
     "run.workers",
+    "run.threads",
     "run.bootstrap",
 )
 """Settings, or whole sections, that change what is said of the records and never the records themselves.

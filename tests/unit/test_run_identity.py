@@ -37,6 +37,7 @@ OTHERWISE = {
     "run.tolerance": 0.5,
     "run.flush_seconds": 0.0,
     "run.workers": 1,
+    "run.threads": 1,
     "run.bootstrap": 7,
 }
 """Another value of every setting that stands beside the records."""
