@@ -1,8 +1,11 @@
-"""Threads of the libraries that compute: how many there are, and that they sleep while they wait.
+"""Threads of the libraries that compute: how many there are, and that they soon sleep while they wait.
 
-Torch's OpenMP and numpy's BLAS keep their threads awake after a piece of work, in case more follows. Beside
-another busy process that takes the core from the thread that is waited for, so that everything is 10 to 40
-times slower. Both read their settings once, when they are loaded: `ebjr_det/__init__` calls `prepare` first.
+Torch's OpenMP and numpy's BLAS keep their threads awake for long after a piece of work, in case more
+follows. Beside another busy process that takes the core from the thread that is waited for, so that all is 10
+to 40 times slower. Threads that sleep at once must be woken for each piece, which makes small networks 2 to 4
+times slower where nothing else runs. Between the two lies a short wait: `eval/benchmarks/neighbours.py`
+measures all three. Both libraries read their settings once, when they are loaded:
+`ebjr_det/__init__` calls `prepare` first.
 """
 
 import math
@@ -14,10 +17,12 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
-COUNT = "OMP_NUM_THREADS"
+COUNT, POLICY, SPINS = "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT"
 WAITING = {
-    # libgomp of torch and scikit-learn: sleep at once; Intel's and LLVM's set their KMP_BLOCKTIME to 0 by it
-    "OMP_WAIT_POLICY": ("torch", "PASSIVE"),
+    # libgomp of torch and scikit-learn: look so often before sleeping, some 20 us, instead of 300,000 times
+    SPINS: ("torch", "800"),
+    # Intel's and LLVM's OpenMP, which do not know the line above: KMP_BLOCKTIME 0 instead of 200 ms
+    POLICY: ("torch", "PASSIVE"),
     # OpenBLAS of numpy and of scipy: sleep after 2^4 cycles instead of 2^26, the least that it takes
     "OPENBLAS_THREAD_TIMEOUT": ("numpy", "4"),
 }
@@ -36,8 +41,9 @@ def prepare(loaded: Container[str] = sys.modules) -> None:
     Args:
         loaded: names of libraries.
     """
+    chosen = POLICY in os.environ  # which a number of spins would override
     for name, (library, value) in WAITING.items():
-        if library not in loaded:
+        if library not in loaded and not (chosen and name == SPINS):
             os.environ.setdefault(name, value)
     if COUNT not in os.environ and "torch" not in loaded and usable_cpus() < allowed_cpus():
         os.environ[COUNT] = str(usable_cpus())

@@ -14,8 +14,8 @@ from ebjr_det.cli.live import answered, live_options, live_settings
 @click.argument("source", metavar="VIDEO|FOLDER|CAMERA")
 @click.option("--out", type=PATH, required=True, help="The film, an mp4 file.")
 @click.option("--side-by-side", is_flag=True, help="The teacher's answer to every frame beside the pair's.")
-@click.option("--fps", type=float, help="Frames a second; by default the source's own, 10 of pictures.")
-@click.option("--seconds", type=float, help="End after so many seconds.")
+@click.option("--fps", type=float, help="Frames a second; by default the source's own times, 10 of pictures.")
+@click.option("--seconds", type=float, help="End after so many seconds of the source.")
 @click.option("--limit", type=int, help="End after so many frames.")
 @live_options
 @AS_JSON

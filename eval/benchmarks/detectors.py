@@ -86,7 +86,7 @@ def main() -> None:
     keep_freed_memory()
     device = resolve_device(args.device)
     pictures = [open_picture(Path(path)) for path in find_pictures([args.images])[: args.pictures]]
-    named = build_named("coco")
+    named = build_named("coco", split="val2017")
     torch.manual_seed(0)
     weights: dict[str, Any] = {"pretrained": True} if args.published else {"random_weights": True}
     student, teacher = (

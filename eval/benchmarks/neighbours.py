@@ -4,17 +4,18 @@
 
 Beside 0, 1 and 2 processes that do nothing but count, `predict`, `demo`, `evaluate` and a training of the
 quickstart's student and pair go on for some seconds: pictures a second, without the start of the verb and, of
-`evaluate`, without the analysis. Each under three policies, whose processes stay and take turns:
+`evaluate`, without the analysis. Each under four policies, whose processes stay and take turns:
 
     awake   threads that spin while they wait, as OpenMP and OpenBLAS do by themselves
-    asleep  threads that sleep while they wait, as this package sets it
+    brief   threads that spin for some 20 us and then sleep, as this package sets it
+    asleep  threads that sleep at once (OMP_WAIT_POLICY=PASSIVE alone)
     single  one thread (`run.threads=1`)
 
-`share` is the part of its speed alone that a policy keeps beside n neighbours, `fair` the part that n
-neighbours on C CPUs leave to one thread a CPU, C / (C + n), and `of_fair` is share / fair, against `asleep`
-alone for all policies. Promised: `of_fair` of `asleep` at least 0.5. `idle_cost` is the time of one call of a
-network at batch 1 without neighbours, asleep / awake: medians over the rounds with an interval. Run it on a
-machine that does nothing else; `load` says beside what each was measured. Prints one JSON object.
+`share` is the part of the speed of `awake` alone that a policy keeps beside n neighbours, `fair` the part
+that n neighbours on C CPUs leave to one thread a CPU, C / (C + n), and `of_fair` is share / fair. Promised:
+`of_fair` of `brief` at least 0.5. `idle_cost` is the time of one call of a network at batch 1 without
+neighbours, over that of `awake`: medians over the rounds with an interval. Run it on a machine that does
+nothing else; `load` says beside what each was measured. Prints one JSON object.
 """
 
 import argparse
@@ -43,9 +44,11 @@ PAIR, STUDENT = ROOT / "configs" / "quickstart.yaml", ROOT / "eval" / "quickstar
 # libgomp spins 300,000 times where nothing is set, OpenBLAS for 2^26 cycles
 POLICIES = {
     "awake": {"GOMP_SPINCOUNT": "300000", "OPENBLAS_THREAD_TIMEOUT": "26"},
-    "asleep": {},
+    "brief": {},
+    "asleep": {"GOMP_SPINCOUNT": "0"},
     "single": {},
 }
+IDLE = ("awake", "brief", "asleep")
 JOBS, NEIGHBOURS, NETWORKS = ("predict", "demo", "evaluate", "train"), (0, 1, 2), ("student", "d0")
 UNIT, STEPS = 4, 2
 """Pictures and steps in the least that is timed: a spinning pair beside a neighbour answers one a second."""
@@ -114,7 +117,9 @@ def networks(runtimes: list[str]) -> dict[str, Callable[[], Any]]:
     data = build_data("digit_scenes", split="test", limit=1)
     models = {
         "student": build_models(load_config(PAIR), data, "cpu")[0],
-        "d0": build_model(build_named("coco"), "effdet/tf_efficientdet_d0", random_weights=True),
+        "d0": build_model(
+            build_named("coco", split="val2017"), "effdet/tf_efficientdet_d0", random_weights=True
+        ),
     }
     found: dict[str, Callable[[], Any]] = {}
     for name, model in models.items():
@@ -130,7 +135,7 @@ def serve(policy: str, runtimes: list[str]) -> None:
     keep_freed_memory()
     with limited_threads(1 if policy == "single" else None), tempfile.TemporaryDirectory() as folder:
         verbs = verbs_in(Path(folder))
-        nets = networks(runtimes) if policy != "single" else {}
+        nets = networks(runtimes) if policy in IDLE else {}
         for call in (*verbs.values(), *nets.values()):
             call()
         for name, seconds in questions():
@@ -176,22 +181,23 @@ def measure(others: dict[str, Other], args: argparse.Namespace) -> dict[str, Any
 
 
 def idle_cost(others: dict[str, Other], args: argparse.Namespace) -> dict[str, Any]:
-    """Milliseconds a call without neighbours, awake and asleep, and their ratio."""
+    """Milliseconds a call without neighbours, and how they compare with those of `awake`."""
     table = {}
     for name in (f"{network}, {runtime}" for network in NETWORKS for runtime in args.runtimes):
-        ms: dict[str, list[float]] = {"awake": [], "asleep": []}
+        ms: dict[str, list[float]] = {policy: [] for policy in IDLE}
         for _, policy in turns(list(ms), args.idle_rounds, args.at_most, name):
             ms[policy].append(others[policy].ask([name, args.seconds / 4])[0])
-        asleep_over_awake = ratio(ms["asleep"], ms["awake"])
-        table[name] = {policy: summary(own) for policy, own in ms.items()} | {"ratio": asleep_over_awake}
+        table[name] = {
+            policy: summary(own) | {"ratio": ratio(own, ms["awake"])} for policy, own in ms.items()
+        }
     return table
 
 
 def shares(speeds: dict[str, Any], jobs: Sequence[str]) -> dict[str, Any]:
-    """By job and policy, what neighbours leave of the speed of `asleep` alone, and of the fair share."""
+    """By job and policy, what neighbours leave of the speed of `awake` alone, and of the fair share."""
     cpus, table = usable_cpus(), {}
     for job in jobs:
-        alone = speeds[f"{job} 0 asleep"]["median"]
+        alone = speeds[f"{job} 0 awake"]["median"]
         for policy in POLICIES:
             for count in NEIGHBOURS:
                 share = speeds[f"{job} {count} {policy}"]["median"] / alone
@@ -212,12 +218,14 @@ def markdown(result: dict[str, Any], jobs: Sequence[str]) -> str:
             speed = " | ".join(f"{result['pictures_per_second'][cell]['median']:.1f}" for cell in cells)
             fair = ", ".join(f"{result['shares'][cell]['of_fair']:.2f}" for cell in cells[1:])
             lines.append(f"| {job} | {policy} | {speed} | {fair} |")
-    lines += ["", "| network | awake ms | asleep ms | asleep / awake [95 %] |", "|-|-:|-:|-:|"]
+    lines += ["", "| network | awake ms | brief / awake [95 %] | asleep / awake [95 %] |", "|-|-:|-:|-:|"]
     for name, row in result["idle_cost"].items():
-        low, high = (row["ratio"][end] for end in ("low", "high"))
-        interval = "" if low is None else f" [{low:.2f}, {high:.2f}]"
-        times = " | ".join(f"{row[policy]['median']:.2f}" for policy in ("awake", "asleep"))
-        lines.append(f"| {name} | {times} | {row['ratio']['median']:.3f}{interval} |")
+        ratios = []
+        for policy in IDLE[1:]:
+            found = row[policy]["ratio"]
+            low, high = found["low"], found["high"]
+            ratios.append(f"{found['median']:.2f}" + ("" if low is None else f" [{low:.2f}, {high:.2f}]"))
+        lines.append(f"| {name} | {row['awake']['median']:.2f} | {' | '.join(ratios)} |")
     return "\n".join(lines)
 
 

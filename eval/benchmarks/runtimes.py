@@ -55,7 +55,9 @@ def build(size: str, pictures: Sequence[Any], device: str, published: bool) -> A
     """EfficientDet of a size, `d0` to `d7`."""
     torch.manual_seed(0)
     weights: dict[str, Any] = {"pretrained": True} if published else {"random_weights": True}
-    model = build_model(build_named("coco"), f"effdet/tf_efficientdet_{size}", device=device, **weights)
+    model = build_model(
+        build_named("coco", split="val2017"), f"effdet/tf_efficientdet_{size}", device=device, **weights
+    )
     if not published:
         spread(model, pictures[:8])
     return model

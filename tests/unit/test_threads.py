@@ -17,7 +17,7 @@ from ebjr_det.errors import ConfigError
 from ebjr_det.runtimes import RUNTIMES, build_network, installed
 from ebjr_det.threads import limited_threads, on_threads, prepare, thread_count, usable_cpus
 
-NAMES = ("OMP_WAIT_POLICY", "OPENBLAS_THREAD_TIMEOUT", "OMP_NUM_THREADS")
+NAMES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "OPENBLAS_THREAD_TIMEOUT", "OMP_NUM_THREADS")
 LOADS_TORCH = "import ebjr_det, os; assert 'torch' not in __import__('sys').modules; import torch"
 
 
@@ -39,14 +39,16 @@ def settings_of_openmp(code: str, **environment: str) -> dict[str, str]:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="torch brings another OpenMP elsewhere")
-def test_torch_is_loaded_with_threads_that_sleep_while_they_wait():
+def test_torch_is_loaded_with_threads_that_soon_sleep_while_they_wait():
     found = settings_of_openmp(LOADS_TORCH)
-    assert (found["OMP_WAIT_POLICY"], found["GOMP_SPINCOUNT"]) == ("PASSIVE", "0")
+    assert (found["OMP_WAIT_POLICY"], found["GOMP_SPINCOUNT"]) == ("PASSIVE", "800")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="torch brings another OpenMP elsewhere")
-def test_a_wait_policy_of_the_user_stays():
-    assert settings_of_openmp(LOADS_TORCH, OMP_WAIT_POLICY="ACTIVE")["OMP_WAIT_POLICY"] == "ACTIVE"
+@pytest.mark.parametrize(("policy", "spins"), [("ACTIVE", "30000000000"), ("PASSIVE", "0")])
+def test_a_wait_policy_of_the_user_stays(policy, spins):
+    found = settings_of_openmp(LOADS_TORCH, OMP_WAIT_POLICY=policy)
+    assert (found["OMP_WAIT_POLICY"], found["GOMP_SPINCOUNT"]) == (policy, spins)
 
 
 @pytest.fixture
@@ -60,15 +62,15 @@ def nothing_set(monkeypatch):
 
 def test_both_libraries_are_told_to_sleep(nothing_set):
     prepare(loaded=())
-    assert [os.environ.get(name) for name in NAMES] == ["PASSIVE", "4", None]
+    assert [os.environ.get(name) for name in NAMES] == ["PASSIVE", "800", "4", None]
 
 
 def test_values_of_the_user_stay(nothing_set):
     nothing_set.setattr(threads, "usable_cpus", lambda: 0)
-    for name, value in zip(NAMES, ("ACTIVE", "20", "7"), strict=True):
+    for name, value in zip(NAMES, ("ACTIVE", "9", "20", "7"), strict=True):
         nothing_set.setenv(name, value)
     prepare(loaded=())
-    assert [os.environ[name] for name in NAMES] == ["ACTIVE", "20", "7"]
+    assert [os.environ[name] for name in NAMES] == ["ACTIVE", "9", "20", "7"]
 
 
 def test_nothing_is_said_to_a_library_that_is_loaded_already(nothing_set):
