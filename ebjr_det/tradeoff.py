@@ -153,8 +153,9 @@ class TradeoffCurve:
             nearest = self.point(0)
             unit = Unit.of(self.cost.teacher_macs)
             asked, least = (cost_text(kind, cost, unit) for cost in (budget, float(self.costs(kind)[0])))
+            limit, each = ("defers", "of the images") if kind == "deferral_rate" else ("costs", "an image")
             raise Infeasible(
-                f"Expected a point that costs at most {asked} an image, got {least} for the student alone, "
+                f"Expected a point that {limit} at most {asked} {each}, got {least} for the student alone, "
                 "the cheapest there is.",
                 dict(nearest.to_dict()),
             )

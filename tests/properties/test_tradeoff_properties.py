@@ -193,7 +193,7 @@ def test_best_under_equals_exhaustive_search(kind, run, share, exact):
     if best is not None:
         assert curve.best_under(kind, budget) == best
         return
-    unit = {"macs": "MACs an image", "latency_ms": "ms an image"}.get(kind, kind)
+    unit = {"macs": "MACs an image", "latency_ms": "ms an image", "deferral_rate": "% of the images"}[kind]
     with pytest.raises(Infeasible, match=unit) as caught:
         curve.best_under(kind, budget)
     assert caught.value.nearest == curve.points()[0].to_dict()
