@@ -1,6 +1,6 @@
 """Confidence bands and intervals of trade-off curves, by resampling images with a seed.
 
-Every interval is a *basic* bootstrap interval (Davison and Hinkley 1997, Bootstrap Methods and their
+Each is a *basic* bootstrap interval (Davison and Hinkley 1997, Bootstrap Methods and their
 Application, 5.2): the estimate minus the quantiles of (resample - estimate). AP of a resample is biased,
 because a picture that comes twice has its matches twice; percentiles of resamples count that bias twice, the
 basic interval takes it off. `eval/intervals` has how often each kind holds what it promises.

@@ -271,12 +271,12 @@ def test_ten_of_cocos_90_ids_were_never_used():
 
 def test_other_classes_than_the_detectors_are_refused():
     cells = {1: "WBC", 2: "RBC", 3: "Platelets"}
-    with pytest.raises(ConfigError, match="3 classes of the data, got a detector of 90 classes"):
+    with pytest.raises(ConfigError, match="knows, got `WBC`, `RBC`, `Platelets` among the data's 3"):
         build_model(Data(cells), **SMALL, options=SMALL_PARTS, num_classes=90)
     with pytest.raises(ConfigError, match="2 classes"):
         build_model(Data(cells), **SMALL, options=SMALL_PARTS, num_classes=2)
     misnamed = COCO | {1: "human"}
-    with pytest.raises(ConfigError, match="80 classes of the data, got a detector of 90"):
+    with pytest.raises(ConfigError, match="knows, got `human` among the data's 80"):
         build_model(Data(misnamed), **SMALL, options=SMALL_PARTS, num_classes=90)
     assert build_model(Data(cells), **SMALL, options=SMALL_PARTS).classes.columns.tolist() == [0, 1, 2]
     assert build_model(Data(cells), **SMALL, options=SMALL_PARTS, num_classes=3).classes.outputs == 3

@@ -50,7 +50,13 @@ class Classifier:
         name: shown in tables.
         preprocess: one image of the data set -> one input.
         run: the network, by whatever runtime.
+
+    Attributes:
+        shape: (channels, height, width) that every input must have, where it is known. A network that pools
+            at its end answers pictures of any size, but was taught those of one.
     """
+
+    shape: tuple[int, ...] | None = None
 
     def __init__(self, name: str, preprocess: Callable[[Any], Any], run: Network) -> None:
         self.name, self.preprocess, self.run = name, preprocess, run
@@ -62,7 +68,15 @@ class Classifier:
 
     def batch(self, inputs: Sequence[Any]) -> Any:
         """The network's input [images, 3, h, w]. Raises InvalidInput where their sizes differ."""
-        return inputs if hasattr(inputs, "shape") else collate(inputs)  # a loader stacks its own
+        batch = inputs if hasattr(inputs, "shape") else collate(inputs)  # a loader stacks its own
+        if self.shape is not None and tuple(batch.shape[1:]) != self.shape:
+            got, wanted = (" x ".join(map(str, shape)) for shape in (batch.shape[1:], self.shape))
+            raise InvalidInput(
+                f"Expected pictures that are {wanted} (channels, height, width) after the preprocessing of "
+                f"`{self.name}`, as those of its data are, got {got}. Resize them, or set "
+                "`preprocessing.resize` and `preprocessing.crop`."
+            )
+        return batch
 
     def __call__(self, inputs: Sequence[Any]) -> Output:
         """Logits of a batch, as predictions (one vector an image) and as one-row `Logits`."""

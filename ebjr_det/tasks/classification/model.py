@@ -155,11 +155,13 @@ def build_model(
     model = TorchClassifier(label, network, transform, device)
     image = data.load(0)
     with foreign_errors(f"`{label}` to take an image of the data, preprocessed as set"):
-        classes = model([model.preprocess(image)]).logits.values.shape[2]
+        inputs = [model.preprocess(image)]
+        classes = model(inputs).logits.values.shape[2]
     if classes != data.num_classes:
         raise ConfigError(
             f"Expected `{label}` to give {data.num_classes} logits, one a class of the data, got {classes}."
         )
+    model.shape = tuple(inputs[0].shape)
     if checkpoint is None and not random_weights:
         names = published_names(arch, network, pretrained, given)
         compare_classes(label, data.class_names, names, published=pretrained)
