@@ -5,12 +5,16 @@ import unicodedata
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 ELLIPSIS = "\u2026"
 SPELLED = {ELLIPSIS: "...", "\u2264": "<=", "\u2212": "-", "\u2013": "-", "\u221e": "inf"}
 """What stands for a sign of ours where the font lacks it."""
 WITHOUT_WIDTH = ("Cc", "Cf")
+PADDING, LEAST_SIDE = 6, 480
 NO_SIGN = "\uffff"
 """No font has it, so it looks as every sign does that a font lacks."""
 
@@ -58,3 +62,25 @@ def shortened(text: str, font: Any, width: float) -> str:
     while text and font.getlength(text) > width:
         text = text[:-2].rstrip() + drawable(ELLIPSIS) if len(text) > 2 else ""
     return text
+
+
+def legible(picture: "Image.Image", side: int = 0) -> "Image.Image":
+    """The picture with its longer side this long; by default as it is, or enlarged to 480 for its letters."""
+    from PIL import Image
+
+    scale = (side or max(LEAST_SIDE, *picture.size)) / max(picture.size)
+    size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
+    return picture if size == picture.size else picture.resize(size, Image.Resampling.BICUBIC)
+
+
+def with_strip(picture: "Image.Image", text: str, color: str) -> "Image.Image":
+    """The picture under a strip of `color` with white text, which is shortened to fit."""
+    from PIL import Image, ImageDraw
+
+    size = max(11, round(picture.width / 45))
+    font, height = letters(size), size + 2 * PADDING
+    text = shortened(drawable(text), font, picture.width - 2 * PADDING)
+    whole = Image.new("RGB", (picture.width, picture.height + height), color)
+    whole.paste(picture, (0, height))
+    ImageDraw.Draw(whole).text((PADDING, height / 2), text, "white", font, anchor="lm")
+    return whole

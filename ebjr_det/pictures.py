@@ -1,4 +1,4 @@
-"""Pictures on disk: found by name, folder or pattern, opened as RGB, written with a strip of text above.
+"""Pictures on disk: found by name, folder or pattern, opened as RGB.
 
 Knows nothing about what is in them. Nothing else in this package decodes a user's picture.
 """
@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 from tqdm.auto import tqdm
 
 from ebjr_det.errors import InvalidInput, first_line
-from ebjr_det.lettering import drawable, letters, shortened
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -28,10 +27,9 @@ NO_PICTURES = {
 }  # fmt: skip
 SCALED_TO_16_BITS = {"PNG", "PPM"}  # formats whose grey Pillow gives as mode I, in levels to 65535
 SIDEWAYS = {5, 6, 7, 8}  # orientations that exchange width and height
-BITS_PER_SAMPLE, PHOTOMETRIC, ORIENTATION = 258, 262, 274  # tags of TIFF, the last also of EXIF
+WIDTH, HEIGHT, BITS_PER_SAMPLE, PHOTOMETRIC = 256, 257, 258, 262  # tags of TIFF
+ORIENTATION = 274  # of TIFF and EXIF
 MOVING = ("GIF", "PNG", "WEBP", "AVIF")  # formats of pictures that may move; pages of others are no film
-PADDING = 6
-LEAST_SIDE = 480
 
 
 def picture_formats() -> tuple[str, ...]:
@@ -146,6 +144,8 @@ def open_picture(path: Path, size: tuple[int, int] = (0, 0), *, as_stored: bool 
     try:
         with picture_warnings(), Image.open(_regular(path), formats=picture_formats()) as opened:
             _check_pixels(opened)
+            if as_stored:
+                opened.getexif().pop(ORIENTATION, None)
             opened.load()  # of a TIFF, Pillow turns it here and forgets its orientation
             sideways = opened.getexif().get(ORIENTATION) in SIDEWAYS
             fits_as_stored = opened.size == size and sideways and size != size[::-1]
@@ -172,7 +172,8 @@ def stored_size(path: Path) -> tuple[int, int]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what is odd is said when the picture is opened
             with Image.open(_regular(path), formats=picture_formats()) as opened:
-                return opened.size
+                tags: Any = getattr(opened, "tag_v2", {})  # of a TIFF, whose size Pillow turns
+                return tags.get(WIDTH, opened.width), tags.get(HEIGHT, opened.height)
     except Exception:  # a damaged picture can raise anything
         return 0, 0
 
@@ -276,25 +277,3 @@ def to_rgb(opened: "Image.Image") -> "Image.Image":
     levels = (np.asarray(opened).astype(np.uint16) >> (bits - 8)).astype(np.uint8)
     white_is_zero = tags.get(PHOTOMETRIC) == 0
     return Image.fromarray(255 - levels if white_is_zero else levels).convert("RGB")
-
-
-def legible(picture: "Image.Image", side: int = 0) -> "Image.Image":
-    """The picture with its longer side this long; by default as it is, or enlarged to 480 for its letters."""
-    from PIL import Image
-
-    scale = (side or max(LEAST_SIDE, *picture.size)) / max(picture.size)
-    size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
-    return picture if size == picture.size else picture.resize(size, Image.Resampling.BICUBIC)
-
-
-def with_strip(picture: "Image.Image", text: str, color: str) -> "Image.Image":
-    """The picture under a strip of `color` with white text, which is shortened to fit."""
-    from PIL import Image, ImageDraw
-
-    size = max(11, round(picture.width / 45))
-    font, height = letters(size), size + 2 * PADDING
-    text = shortened(drawable(text), font, picture.width - 2 * PADDING)
-    whole = Image.new("RGB", (picture.width, picture.height + height), color)
-    whole.paste(picture, (0, height))
-    ImageDraw.Draw(whole).text((PADDING, height / 2), text, "white", font, anchor="lm")
-    return whole

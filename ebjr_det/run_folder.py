@@ -5,8 +5,11 @@ summary is there only beside the records that it sums up.
 """
 
 from collections.abc import Callable, Mapping
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar
+
+import pydantic_core
 
 from ebjr_det.config import BaseSection, EvaluateConfig, dump_config, identity, load_config
 from ebjr_det.errors import ConfigError, EbjrError, InvalidInput, first_line
@@ -23,6 +26,11 @@ from ebjr_det.tradeoff import score_of
 from ebjr_det.types import PairedRun
 
 Settings = TypeVar("Settings", bound=BaseSection)
+
+JUDGED = "judged.json"
+"""File of a run: how it read pictures and classes, and a digest of what it was judged by."""
+READING = 2
+"""Counts the changes of how pictures are read and classes found, after which records cannot be mixed."""
 
 
 def open_folder(out: Path, config: EvaluateConfig, resume: bool) -> None:
@@ -94,7 +102,7 @@ def finished_run(out: Path, images: Images, score: str, start: Callable[[PartSto
         score: the one that decides.
 
     Raises:
-        InvalidInput: the folder holds a run of other images.
+        InvalidInput: the folder holds a run of other images or annotations, or of an earlier version.
         ConfigError: it holds one without that score.
     """
     parts, whole = PartStore(out / PARTS), (out / RUN).is_file()
@@ -110,11 +118,46 @@ def finished_run(out: Path, images: Images, score: str, start: Callable[[PartSto
         raise InvalidInput(
             f"Expected the images that the run in `{out}` has seen, got others. Choose another --out."
         )
+    _check_judged(out, images, begun=bool(done))
     run = done[0] if whole else start(parts)
     if not whole:
         save_run(run, out / RUN)
     parts.clear()
     return run
+
+
+def _check_judged(out: Path, images: Images, begun: bool) -> None:
+    """What the records were judged by must be what it is now; a run that begins writes it down."""
+    path, now = out / JUDGED, {"reading": READING, "targets": digest_of(images)}
+    if not begun:
+        write_text(path, to_json(now))
+        return
+    try:
+        before = pydantic_core.from_json(path.read_bytes())
+    except (OSError, ValueError):
+        before = {}
+    if before.get("reading") != READING:
+        raise InvalidInput(
+            f"Expected a run of this version in `{out}`, got one of an earlier version, which read some "
+            "pictures and classes otherwise; `report` still draws it. Choose another --out."
+        )
+    if before != now:
+        raise InvalidInput(
+            f"Expected the annotations by which the run in `{out}` was judged, got others. "
+            "Choose another --out."
+        )
+
+
+def digest_of(images: Images) -> str:
+    """A digest of what every picture is judged by, and of the classes' names."""
+    digest = sha256(to_json(list(getattr(images, "class_names", ()))).encode())
+    for index in range(len(images)):
+        digest.update(pydantic_core.to_json(images.target(index), fallback=_plain))
+    return digest.hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    return value.tolist() if hasattr(value, "tolist") else type(value).__name__
 
 
 def clear_replay_folder(out: Path) -> None:

@@ -2,9 +2,9 @@
 
 Torch's OpenMP and numpy's BLAS keep their threads awake for long after a piece of work, in case more
 follows. Beside another busy process that takes the core from the thread that is waited for, so that all is 10
-to 40 times slower. Threads that sleep at once must be woken for each piece, which makes small networks up to 4
-times slower where nothing else runs. Between the two lies a short wait: `eval/benchmarks/neighbours.py`
-measures all three. Both libraries read their settings once, when they are loaded:
+to 40 times slower. Threads that sleep at once must be woken for each piece, which makes small networks
+up to 4 times slower where nothing else runs. Between the two lies a short wait, as measured by
+`eval/benchmarks/neighbours.py`. Both libraries read their settings once, when they are loaded:
 `ebjr_det/__init__` calls `prepare` first.
 """
 

@@ -150,14 +150,13 @@ class TradeoffCurve:
         """
         allowed = self.costs(kind) <= budget * (1 + 1e-12)
         if not allowed.any():
-            nearest = self.point(0)
             unit = Unit.of(self.cost.teacher_macs)
             asked, least = (cost_text(kind, cost, unit) for cost in (budget, float(self.costs(kind)[0])))
             limit, each = ("defers", "of the images") if kind == "deferral_rate" else ("costs", "an image")
             raise Infeasible(
                 f"Expected a point that {limit} at most {asked} {each}, got {least} for the student alone, "
                 "the cheapest there is.",
-                dict(nearest.to_dict()),
+                dict(self.point(0).to_dict()),
             )
         return self.point(int(np.argmax(np.where(allowed, self.quality, -np.inf))))
 

@@ -18,9 +18,10 @@ from tqdm.auto import tqdm
 from ebjr_det.api.live import Live, Settings, build_live, choose_threshold
 from ebjr_det.errors import InvalidInput
 from ebjr_det.files import atomic_write, replaced_folder, writable_folder
+from ebjr_det.lettering import with_strip
 from ebjr_det.load import Meter
 from ebjr_det.overlay import STUDENT, TEACHER
-from ebjr_det.pictures import find_pictures, open_picture, picture_warnings, with_strip
+from ebjr_det.pictures import find_pictures, open_picture, picture_warnings
 from ebjr_det.pipeline import Answer, Plan, answers
 from ebjr_det.tasks import room
 from ebjr_det.threads import on_threads

@@ -124,7 +124,7 @@ def read_classes(path: Path) -> list[tuple[str, int]] | None:
             told = json.loads((opened.metadata() or {})[CLASSES])
         pairs = zip(told, range(len(told)), strict=True) if isinstance(told, list) else told.items()
         return [(str(name), int(output)) for name, output in pairs]
-    except (SafetensorError, KeyError, ValueError, TypeError, AttributeError, RecursionError):
+    except (SafetensorError, KeyError, ValueError, TypeError, AttributeError, OverflowError, RecursionError):
         return None  # `read_state` says what is wrong with it, and foreign metadata say nothing
 
 

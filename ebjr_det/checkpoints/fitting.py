@@ -9,7 +9,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ebjr_det.errors import CheckpointError, first_line
 
@@ -202,14 +202,11 @@ def _put(network: "torch.nn.Module", state: Mapping[str, "torch.Tensor"], origin
 
 def _checked(state: Mapping[str, "torch.Tensor"], origin: str) -> Mapping[str, "torch.Tensor"]:
     """The state itself. Raises CheckpointError for tensors that are not dense, or not finite."""
-    import torch
-
     for key, tensor in state.items():
-        plain = tensor.layout == torch.strided and not (
-            tensor.is_meta or tensor.is_nested or tensor.is_complex() or tensor.is_quantized
-        )
         try:
-            whole = plain and (not tensor.is_floating_point() or bool(tensor.float().isfinite().all()))
+            whole = is_dense(tensor) and (
+                not tensor.is_floating_point() or bool(tensor.float().isfinite().all())
+            )
         except (RuntimeError, NotImplementedError) as error:  # torch cannot compute with every type it stores
             raise CheckpointError(
                 f"Expected tensors of an ordinary type in `{origin}`, got: {first_line(error)}."
@@ -219,6 +216,17 @@ def _checked(state: Mapping[str, "torch.Tensor"], origin: str) -> Mapping[str, "
                 f"Expected dense tensors of finite numbers in `{origin}`, got another kind or NaN in `{key}`."
             )
     return state
+
+
+def is_dense(value: Any) -> bool:
+    """Whether a value is a tensor of plain numbers, every one stored."""
+    import torch
+
+    return (
+        isinstance(value, torch.Tensor)
+        and value.layout == torch.strided
+        and not (value.is_meta or value.is_nested or value.is_complex() or value.is_quantized)
+    )
 
 
 def _seen(fit: Fit, stored: Mapping[str, "torch.Tensor"]) -> str:

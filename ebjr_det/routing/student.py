@@ -3,6 +3,7 @@
 from hashlib import sha256
 from typing import Any
 
+from ebjr_det.checkpoints.fitting import UNUSED, is_dense
 from ebjr_det.errors import InvalidInput
 from ebjr_det.routing.changed import plain
 from ebjr_det.routing.file import RouterHeader
@@ -14,17 +15,21 @@ WEIGHTS = "weights_sha256"
 def weights_of(model: Any) -> str:
     """A digest of a model's weights, the same on every device and runtime, whatever its tensors are called.
 
-    Empty where the model shows none: one that is no torch module, or an exported one.
+    Empty where the model shows none: one that is no torch module, an exported one, or one whose weights are
+    packed, as those of quantised layers are.
     """
     inner = plain(model)
     shown = (getattr(inner, name, None) for name in ("graph", "network"))
     module = next((part for part in (*shown, inner) if hasattr(part, "state_dict")), None)
     if module is None:
         return ""
-    # counters of batches are no weights, and some ways to save a network drop them
-    tensors = (tensor.detach().cpu().float() for tensor in module.state_dict().values() if tensor.ndim)
-    digests = sorted(sha256(tensor.numpy().tobytes()).digest() for tensor in tensors)
-    return sha256(b"".join(digests)).hexdigest()
+    digest = sha256()
+    for key, value in module.state_dict().items():
+        if not is_dense(value):
+            return ""
+        if not key.endswith(UNUSED):  # no weight, and some ways to save a network drop it
+            digest.update(value.detach().cpu().float().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def check_student_of(header: RouterHeader, name: str, weights: str, where: str) -> None:

@@ -45,9 +45,10 @@ def columns(folder: Path, name: str = "class_doubt") -> np.ndarray:
 
 
 def test_the_table_ranks_every_score_beside_a_coin_the_oracle_and_the_published_curve(
-    fitted_on, tmp_path, command, capsys
+    fitted_on, tmp_path, command, capsys, monkeypatch
 ):
     out = tmp_path / "router.safetensors"
+    monkeypatch.setenv("COLUMNS", "200")  # so that no column goes below the others
     capsys.readouterr()
     assert command("fit-router", "detection", *fitted_on.options, *QUICK, "--out", out, "--verbose") == 0
     said = capsys.readouterr().out

@@ -28,7 +28,11 @@ RATES = [0.0, 0.1, 0.172, 0.298, 0.397, 0.514, 0.826, 1.0]
 slow = pytest.mark.slow
 SETS = [
     pytest.param("204", *PAIRS[0], [0.0, 0.298, 1.0]),
-    *(pytest.param(name, *pair, RATES, marks=slow) for name in TRUTHS for pair in PAIRS),
+    *(pytest.param("204", *pair, RATES, marks=slow) for pair in PAIRS),
+    # half a minute of pycocotools for each: every model alone and every pair once
+    pytest.param("half_a", *PAIRS[0], [0.298, 1.0], marks=slow),
+    pytest.param("half_a", *PAIRS[1], [0.0, 0.397], marks=slow),
+    pytest.param("half_a", *PAIRS[2], [0.172, 1.0], marks=slow),
 ]
 MODELS = ["yolo11n_640", *(pytest.param(name, marks=slow) for name in ("yolov5n_640", "fastestdet_352"))]
 

@@ -189,6 +189,25 @@ def test_torchvision_s_weights_for_other_classes_are_one_line(categories, settin
     assert len(str(caught.value).splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("told", "classes", "columns"),
+    [
+        (["", "Car", "car", "dog"], ["Car", "Dog"], [1, 3]),
+        (["", "Car", "car", "dog"], ["car", "Car"], [2, 1]),
+        (["", "Car", "car", "dog"], ["CAR"], "got `CAR`, which is `Car` and `car`"),
+        (["", "hot-dog", "hot dog"], ["dog", "hot_dog"], "got `dog`"),
+        (["", "car", "dog"], ["car", "CAR"], "distinct names for `x`, got `car` twice"),
+    ],
+)
+def test_a_class_as_it_is_written_goes_before_one_that_is_known_as_the_same(told, classes, columns):
+    categories = dict(enumerate(classes))
+    if isinstance(columns, list):
+        assert ClassMap.of(categories, len(told), "x", told=told).columns.tolist() == columns
+        return
+    with pytest.raises(ConfigError, match=columns):
+        ClassMap.of(categories, len(told), "x", told=told)
+
+
 def test_published_efficientdets_are_refused_for_ninety_other_classes(tmp_path):
     path = tmp_path / "tf_efficientdet_d0_34-f153e0cf.pth"
     torch.save(detector(COCO).network.state_dict(), path)
@@ -259,6 +278,7 @@ def trained(tmp_path_factory):
         ({0: "person", 1: "car"}, [0, 2]),
         ({0: "car", 1: "person"}, [2, 0]),
         ({7: "car"}, [2]),
+        ({1: "Person"}, [0]),
     ],
 )
 def test_trained_weights_are_mapped_by_the_names_stored_with_them(categories, columns, trained):

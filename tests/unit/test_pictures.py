@@ -11,13 +11,13 @@ import pytest
 from PIL import Image, features
 
 from ebjr_det.errors import InvalidInput
+from ebjr_det.lettering import with_strip
 from ebjr_det.pictures import (
     find_pictures,
     open_picture,
     picture_suffixes,
     pictures_below,
     stored_size,
-    with_strip,
 )
 
 WIDE = (8, 5)
@@ -108,8 +108,9 @@ def test_a_picture_annotated_as_it_is_seen_is_turned(tmp_path, orientation, shap
 
 
 @pytest.mark.parametrize("orientation", TURNED_BY)
-def test_a_set_whose_boxes_were_drawn_on_stored_pictures_sees_them_so(tmp_path, orientation):
-    path = with_orientation(tmp_path / "x.png", orientation)
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_a_set_whose_boxes_were_drawn_on_stored_pictures_sees_them_so(tmp_path, orientation, suffix):
+    path = with_orientation(tmp_path / f"x{suffix}", orientation)
     for size in (WIDE, (0, 0)):
         np.testing.assert_array_equal(pixels(open_picture(path, size, as_stored=True)), pixels(colours()))
     assert stored_size(path) == WIDE

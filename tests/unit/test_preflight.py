@@ -158,7 +158,7 @@ def test_larger_batches_of_the_latency_measurement_are_tried_before_any_other(ba
 
 def test_a_full_disk_is_told_before_any_batch(batches, tmp_path, monkeypatch):
     usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(files.shutil, "disk_usage", lambda place: usage(10**9, 10**9 - 10**6, 10**6))
+    monkeypatch.setattr(files, "disk_usage", lambda place: usage(10**9, 10**9 - 10**6, 10**6))
     refused(
         scenes("student.macs=5.0"), tmp_path / "deep" / "run", InvalidInput, "8 MB of free disk.*got 1 MB"
     )

@@ -298,3 +298,34 @@ def test_a_digest_is_of_the_weights_and_nothing_else():
         network[0].weight[0, 0] += 1e-3
     assert weights_of(network) != digest
     assert weights_of(Holds()) == weights_of(Holds(graph=lambda images: images)) == ""
+
+
+class Scaled(torch.nn.Module):
+    """Two layers of one shape and a temperature."""
+
+    def __init__(self, first, second, temperature):
+        super().__init__()
+        self.layers = torch.nn.ModuleList([first, second])
+        self.temperature = torch.nn.Parameter(torch.tensor(temperature))
+
+
+def test_a_digest_sees_single_numbers_and_the_order_of_layers():
+    one, two = torch.nn.Linear(3, 3), torch.nn.Linear(3, 3)
+    networks = Scaled(one, two, 1.0), Scaled(one, two, 9.0), Scaled(two, one, 1.0)
+    assert len({weights_of(network) for network in networks}) == 3
+
+
+class Packed(torch.nn.Module):
+    """Keeps what is no tensor beside its weights, as quantised layers do."""
+
+    def __init__(self, kept):
+        super().__init__()
+        self.layer, self.kept = torch.nn.Linear(3, 4), kept
+
+    def get_extra_state(self):
+        return self.kept
+
+
+@pytest.mark.parametrize("kept", [torch.qint8, (1, torch.ones(2)), torch.eye(3).to_sparse()])
+def test_weights_that_are_packed_have_no_digest(kept):
+    assert weights_of(Packed(kept)) == ""

@@ -1,15 +1,20 @@
 """What belongs to a run's identity: `--resume` goes on where the records stay the same, and nowhere else."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
+from shutil import copy, copytree
 
 import numpy as np
 import pytest
 
 from ebjr_det.config import identity, load_config, parse_config
 from ebjr_det.config.identity import BESIDE_RECORDS
-from ebjr_det.errors import ConfigError
-from ebjr_det.records import PartStore
-from ebjr_det.run_folder import finished_run, open_folder
+from ebjr_det.errors import ConfigError, InvalidInput
+from ebjr_det.records import PartStore, load_run
+from ebjr_det.reporting.folder import RUN
+from ebjr_det.run_folder import JUDGED, digest_of, finished_run, open_folder
+from ebjr_det.tasks.classification.data import ImageSet
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 DIGITS, SCENES = CONFIGS / "digits.yaml", CONFIGS / "quickstart.yaml"
@@ -93,12 +98,19 @@ def run_of(config, out, resume=False):
 
 
 @pytest.fixture(scope="module")
-def digits_run(tmp_path_factory):
-    return run_of(load_config(DIGITS, FEW), tmp_path_factory.mktemp("identity") / "run")
+def digits_folder(tmp_path_factory):
+    out = tmp_path_factory.mktemp("identity") / "run"
+    run_of(load_config(DIGITS, FEW), out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def digits_run(digits_folder):
+    return load_run(digits_folder / RUN)
 
 
 @pytest.mark.parametrize("name", [name for name in BESIDE_RECORDS if name != "data.skip_unreadable"])
-def test_a_setting_beside_the_records_resumes_to_the_same_ones(name, digits_run, tmp_path):
+def test_a_setting_beside_the_records_resumes_to_the_same_ones(name, digits_folder, digits_run, tmp_path):
     content = load_config(DIGITS, [*FEW, "router.target=null"]).model_dump()
     half = parse_config(content)
     section, _, key = name.rpartition(".")
@@ -110,6 +122,7 @@ def test_a_setting_beside_the_records_resumes_to_the_same_ones(name, digits_run,
     )
     open_folder(tmp_path / "b", with_weights(half), False)
     PartStore(tmp_path / "b" / "parts").add(started)  # killed after the first batch
+    copy(digits_folder / JUDGED, tmp_path / "b")
     resumed = run_of(other, tmp_path / "b", resume=True)
     assert resumed.image_ids == digits_run.image_ids
     for side in ("scores", "student", "teacher"):
@@ -166,3 +179,44 @@ def test_a_run_without_the_score_that_now_decides_is_refused_before_it_goes_on(p
 
     with pytest.raises(ConfigError, match="Expected a score of this run, got `support`"):
         finished_run(tmp_path, Images(), "support", lambda parts: pytest.fail("it went on"))
+
+
+@pytest.mark.parametrize("folder", ["a finished run", "the parts of one"])
+def test_a_run_whose_pictures_and_classes_were_read_otherwise_is_not_gone_on_with(
+    folder, digits_folder, digits_run, tmp_path
+):
+    out = copytree(digits_folder, tmp_path / "run")
+    if folder == "the parts of one":
+        (out / RUN).unlink()
+        PartStore(out / "parts").add(digits_run)
+    told = json.loads((out / JUDGED).read_text())
+    for damaged in (None, "{", json.dumps(told | {"reading": told["reading"] - 1})):
+        (out / JUDGED).unlink(missing_ok=True)
+        if damaged is not None:
+            (out / JUDGED).write_text(damaged)
+        with pytest.raises(InvalidInput, match=r"of this version in .* got one of an earlier version"):
+            run_of(load_config(DIGITS, FEW), out, resume=True)
+
+
+def test_a_run_that_was_judged_by_other_labels_is_not_gone_on_with(digits_folder, tmp_path, monkeypatch):
+    out = copytree(digits_folder, tmp_path / "run")
+    assert run_of(load_config(DIGITS, FEW), out, resume=True).image_ids
+    monkeypatch.setattr(ImageSet, "target", lambda self, index: (self.labels[index] + (index == 5)) % 10)
+    with pytest.raises(InvalidInput, match=r"Expected the annotations by which the run in .* got others"):
+        run_of(load_config(DIGITS, FEW), out, resume=True)
+
+
+def test_the_digest_sees_every_box_area_crowd_and_name():
+    from ebjr_det.tasks.detection.data import build_data
+
+    data = build_data("digit_scenes", split="test", limit=3)
+    digests = {digest_of(data)}
+    truths = data.annotations.truths
+    for change in ("boxes", "labels", "areas", "crowd"):
+        column = getattr(truths[1], change).copy()
+        column[-1] = ~column[-1] if change == "crowd" else column[-1] + 1
+        other = [truths[0], replace(truths[1], **{change: column}), truths[2]]
+        digests.add(digest_of(replace(data, annotations=replace(data.annotations, truths=other))))
+    names = ("ten", *data.class_names[1:])
+    digests.add(digest_of(replace(data, annotations=replace(data.annotations, class_names=names))))
+    assert len(digests) == 6

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from ebjr_det.pictures import legible, with_strip
+from ebjr_det.lettering import legible, with_strip
 from ebjr_det.popular import OTHER
 from ebjr_det.tasks.classification.data import ImageSet
 

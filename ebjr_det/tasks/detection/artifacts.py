@@ -15,7 +15,7 @@ from PIL import Image
 
 from ebjr_det.errors import InvalidInput
 from ebjr_det.files import atomic_write, writable_folder, write_text
-from ebjr_det.pictures import with_strip
+from ebjr_det.lettering import with_strip
 from ebjr_det.tasks.detection.annotations import Truth
 from ebjr_det.tasks.detection.data import DetectionSet
 from ebjr_det.tasks.detection.draw import draw_boxes, label

@@ -134,10 +134,15 @@ class ClassMap:
 def _columns(categories: Mapping[int, str], told: Sequence[str], name: str) -> NDArray[np.intp]:
     """The output of each class, by name."""
     real = {word: output for output, word in enumerate(told) if word and word not in UNUSED}
-    words = list(categories.values())
-    if not all(word in real for word in words):  # as they are written goes before
-        real, words = {known_as(word): output for word, output in real.items()}, [*map(known_as, words)]
-    strange = [word for word, key in zip(categories.values(), words, strict=True) if key not in real]
+    alike: dict[str, set[int]] = {}
+    for word, output in real.items():
+        alike.setdefault(known_as(word), set()).add(output)
+    # a class as it is written goes before one that is known as the same
+    found = [
+        {real[word]} if word in real else alike.get(known_as(word), set()) for word in categories.values()
+    ]
+    words = list(zip(categories.values(), found, strict=True))
+    strange = [word for word, outputs in words if not outputs]
     if strange:
         few = ", ".join(f"`{word}`" for word in strange[:SHOWN]) + ", ..." * (len(strange) > SHOWN)
         hint = did_you_mean(strange[0], real)
@@ -145,8 +150,12 @@ def _columns(categories: Mapping[int, str], told: Sequence[str], name: str) -> N
             f"Expected classes that `{name}` knows, got {few} among the data's {len(categories)}. {hint} "
             "Rename them in the data, or give `num_classes` and weights for these classes."
         )
-    columns = np.array([real[word] for word in words], dtype=np.intp)
-    if len(set(columns.tolist())) < len(columns):
-        twice = next(word for word in words if words.count(word) > 1)
-        raise ConfigError(f"Expected classes of distinct names for `{name}`, got `{twice}` twice.")
-    return columns
+    for word, outputs in words:
+        if len(outputs) > 1:
+            several = " and ".join(f"`{told[output]}`" for output in sorted(outputs))
+            raise ConfigError(
+                f"Expected classes that `{name}` tells apart, got `{word}`, which is {several}."
+            )
+        if found.count(outputs) > 1:
+            raise ConfigError(f"Expected classes of distinct names for `{name}`, got `{word}` twice.")
+    return np.array([output for outputs in found for output in outputs], dtype=np.intp)

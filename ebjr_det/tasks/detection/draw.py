@@ -5,8 +5,7 @@ from typing import Any
 
 from PIL import Image, ImageColor, ImageDraw
 
-from ebjr_det.lettering import ELLIPSIS, drawable, letters, shortened
-from ebjr_det.pictures import legible
+from ebjr_det.lettering import ELLIPSIS, drawable, legible, letters, shortened
 from ebjr_det.types import FloatArray
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#B2182B", "#5E3C99")

@@ -4,6 +4,7 @@ Beyond it the text "7" is the number 7 where the other file has numbers, and in 
 may name a picture by its file, as Ultralytics' tools write it.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from reprlib import repr as shown
@@ -16,6 +17,7 @@ from ebjr_det.errors import InvalidInput
 
 Id: TypeAlias = int | str
 MISSING = -1
+DIGITS = 4000  # of an id at most: Python reads no longer number
 
 
 def id_of(value: Any) -> Id | None:
@@ -61,7 +63,7 @@ def distinct(
 def numbered(ids: Sequence[Id], what: str, path: Path) -> tuple[int, ...]:
     """Ids of texts as the numbers that they are, in their order. Raises InvalidInput for other texts."""
     for key in ids:
-        if type(key) is str and not (key.isascii() and key.isdecimal() and str(int(key)) == key):
+        if type(key) is str and not (len(key) <= DIGITS and re.fullmatch("0|[1-9][0-9]*", key)):
             raise InvalidInput(
                 f"Expected every {what} in `{path}` to have a whole number as id, got {shown(key)}."
             )

@@ -169,7 +169,8 @@ class _Weights:
         usual = COCO_IDS if are_coco(categories) else len(categories)
         coco = {known_as(name) for name in coco_names().values()}
         all_coco = all(known_as(name) in coco for name in categories.values())
-        return [usual, len(self.classes or categories), len(categories)] + [COCO_IDS] * all_coco
+        taught = max((output for _, output in self.classes or ()), default=0) >= len(self.classes or ())
+        return [usual, len(self.classes or categories), len(categories)] + [COCO_IDS] * (all_coco or taught)
 
     def network(self, build: Callable[[int], nn.Module], counts: Sequence[int]) -> nn.Module:
         """A network of the first of these counts that the weights fit, else of the first."""
