@@ -57,9 +57,11 @@ def run_training(
     if as_json:
         print_json(summary)
         return
+    from ebjr_det.reporting.screen import print_screen
+
     judged, quality = summary["validation"], summary["quality"]
     text = "" if judged is None else f", validation {quality} {judged[quality]:.4f}"
-    click.echo(f"{summary['model']}: {tell(summary)}{text}")
-    click.echo(f"{summary['weights']}  sha256 {summary['sha256']}  {file_size(summary['bytes'])}")
+    print_screen(f"{summary['model']}: {tell(summary)}{text}, {file_size(summary['bytes'])}.", [])
+    click.echo(summary["weights"])
     if "pair" in summary:
         click.echo(f"ebjr-det evaluate {summary['pair']}")

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import struct
+import sys
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,13 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from common import STORED, stored_as
 from PIL import Image
 
 from ebjr_det import api
 from ebjr_det.config import load_config, load_train_config
 from ebjr_det.errors import InvalidInput
 from ebjr_det.exported import load_exported
-from ebjr_det.pictures import open_picture
+from ebjr_det.pictures import open_picture, picture_formats
 from ebjr_det.tasks.classification.data import build_data as labelled
 from ebjr_det.tasks.classification.preprocessing import Preprocessing
 from ebjr_det.tasks.detection.data import build_data as annotated
@@ -25,18 +27,8 @@ from ebjr_det.tasks.detection.letterbox import Letterbox
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 SIDE, CLASSES = 8, 10  # the side of the exported digits' inputs
-T = Image.Transpose
-STORED = {
-    # orientation -> how an upright picture is stored under it
-    2: T.FLIP_LEFT_RIGHT,
-    3: T.ROTATE_180,
-    4: T.FLIP_TOP_BOTTOM,
-    5: T.TRANSPOSE,
-    6: T.ROTATE_90,
-    7: T.TRANSVERSE,
-    8: T.ROTATE_270,
-}
 Levels = np.ndarray
+pytestmark = pytest.mark.filterwarnings("ignore:IM image format is deprecated")  # by Pillow 13
 
 
 def noise(name: str, *channels: int, kind: type = np.uint8) -> Levels:
@@ -50,6 +42,10 @@ def colour_of(grey: Levels) -> Levels:
 
 def saved(picture: Image.Image, **options) -> Callable[[Path], None]:
     return lambda path: picture.save(path, **options)
+
+
+def seen_of(picture: Image.Image, **options) -> tuple[Levels, Callable[[Path], None]]:
+    return np.asarray(picture.convert("RGB")), saved(picture, **options)
 
 
 def tiff(levels: bytes, bits: int, photometric: int, signed: bool = False) -> bytes:
@@ -82,9 +78,103 @@ def twelve_bits(levels: Levels) -> bytes:
     return packed.astype(np.uint8).tobytes()
 
 
+def icon(picture: Image.Image) -> bytes:
+    """A Windows icon that holds a bitmap."""
+    whole = io.BytesIO()
+    picture.save(whole, "ICO", sizes=[picture.size], bitmap_format="bmp")
+    return whole.getvalue()
+
+
+def apple_icon(picture: Image.Image) -> bytes:
+    """A Macintosh icon that holds a PNG."""
+    whole = io.BytesIO()
+    picture.save(whole, "PNG")
+    entry = b"ic07" + struct.pack(">I", 8 + len(whole.getvalue())) + whole.getvalue()
+    return b"icns" + struct.pack(">I", 8 + len(entry)) + entry
+
+
+def fax(picture: Image.Image) -> bytes:
+    """Pages of PCX."""
+    whole = io.BytesIO()
+    picture.save(whole, "PCX")
+    return struct.pack("<III", 0x3ADE68B1, 12, 0) + whole.getvalue()
+
+
+def photoshop(levels: Levels) -> bytes:
+    header = struct.pack(">4sH6xHIIHH", b"8BPS", 1, 3, SIDE, SIDE, 8, 3)
+    return header + bytes(12) + bytes(2) + levels.transpose(2, 0, 1).tobytes()
+
+
+def sun(levels: Levels) -> bytes:
+    return struct.pack(">8I", 0x59A66A95, SIDE, SIDE, 24, levels.size, 1, 0, 0) + levels[..., ::-1].tobytes()
+
+
+def brush(levels: Levels) -> bytes:
+    return struct.pack(">5I4sI", 29, 2, SIDE, SIDE, 4, b"GIMP", 10) + b"\0" + levels.tobytes()
+
+
+def texture(levels: Levels) -> bytes:
+    return struct.pack("<4s8i", b"FTEX", 0, SIDE, SIDE, 1, 1, 1, 32, levels.size) + levels.tobytes()
+
+
+def pixar(levels: Levels) -> bytes:
+    header = bytearray(1024)
+    header[:4] = b"\200\350\000\000"
+    struct.pack_into("<HH", header, 416, SIDE, SIDE)
+    struct.pack_into("<HH", header, 424, 14, 2)
+    return bytes(header) + levels.tobytes()
+
+
+def pixmap(levels: Levels) -> bytes:
+    rows = [[f"{SIDE * y + x:02}" for x in range(SIDE)] for y in range(SIDE)]
+    colours = [f"{k:02} c #{bytes(one).hex()}" for k, one in enumerate(levels.reshape(-1, 3).tolist())]
+    lines = [f"{SIDE} {SIDE} {SIDE * SIDE} 2", *colours, *("".join(row) for row in rows)]
+    body = ",\n".join(f'"{line}"' for line in lines)
+    return f"/* XPM */\nstatic char *x[] = {{\n{body}\n}};\n".encode()
+
+
+def packed(levels: Levels, bits: int) -> bytes:
+    """Levels of less than 8 bits, the first one highest."""
+    ones = np.unpackbits(levels[..., None], axis=-1)[..., 8 - bits :]
+    return np.packbits(ones.reshape(SIDE, -1), axis=1).tobytes()
+
+
+def rare() -> Iterator[tuple[str, Levels, bytes]]:
+    """Name, what must be seen, and the file of formats that Pillow does not write, or not so."""
+    for name, make in (
+        ("photoshop.psd", photoshop), ("sun.ras", sun), ("texture.ftu", texture), ("pixar.pxr", pixar),
+        ("pixmap.xpm", pixmap),
+    ):  # fmt: skip
+        yield name, noise(name, 3), make(noise(name, 3))
+    for name, make in (("icon.ico", icon), ("apple.icns", apple_icon), ("fax.dcx", fax)):
+        yield name, noise(name, 3), make(Image.fromarray(noise(name, 3)))
+    content = bytearray(icon(Image.fromarray(noise("cursor", 3))))
+    content[2] = 2  # an icon with a hot spot
+    yield "cursor.cur", noise("cursor", 3), bytes(content)
+    levels = noise("brush", 4)
+    yield "brush.gbr", levels[..., :3], brush(levels)
+    grey = noise("im tools")
+    yield (
+        "im_tools.png",
+        colour_of(grey),
+        f"width {SIDE}\nheight {SIDE}\npixel n8\n\x0c".encode() + grey.tobytes(),
+    )
+    codes = noise("thumbnail").astype(int)
+    seen = np.stack([(codes >> 5) * 255 // 7, (codes >> 2 & 7) * 255 // 7, (codes & 3) * 255 // 3], axis=-1)
+    head = f"P7 332\n#END_OF_COMMENTS\n{SIDE} {SIDE} 255\n".encode()
+    yield "thumbnail.png", seen.astype(np.uint8), head + codes.astype(np.uint8).tobytes()
+    for bits in (1, 2, 4):
+        few = noise(f"{bits} bits") >> (8 - bits)
+        seen = few * np.uint8(255 // (2**bits - 1))
+        yield f"grey_{bits}.png", colour_of(seen), png(packed(few, bits), bits, colour=0)
+
+
 def exact() -> Iterator[tuple[str, Levels, Callable[[Path], object]]]:
     """Name, what must be seen, and what writes the file."""
-    for name in ("rgb.png", "RGB.PNG", "rgb.bmp", "rgb.ppm", "rgb.tga", "rgb.tif", "rgb.pcx", "rgb.sgi"):
+    for name in (
+        "rgb.png", "RGB.PNG", "rgb.bmp", "rgb.ppm", "rgb.tga", "rgb.tif", "rgb.pcx", "rgb.sgi", "rgb.dib",
+        "rgb.ico", "rgb.qoi", "rgb.dds", "rgb.im",
+    ):  # fmt: skip
         levels = noise(name, 3)
         yield name, levels, saved(Image.fromarray(levels))
     for name in ("grey.png", "grey.pgm", "grey.tiff", "grey.gif", "grey.jp2"):
@@ -95,13 +185,17 @@ def exact() -> Iterator[tuple[str, Levels, Callable[[Path], object]]]:
         levels = noise(name, 3)
         lossless = {"lossless": True} if name.endswith("webp") else {}
         yield name, levels, saved(Image.fromarray(levels), save_all=True, append_images=[other], **lossless)
-    palette = Image.fromarray(still).quantize(16)
-    yield "palette.png", np.asarray(palette.convert("RGB")), saved(palette)
-    seen = np.asarray(Image.fromarray(255 - still).quantize(16).convert("RGB"))
-    yield "clear.png", seen, saved(Image.fromarray(255 - still).quantize(16), transparency=0)
-    bits = noise("bits") > 127
-    yield "bits.png", colour_of(255 * bits.astype(np.uint8)), saved(Image.fromarray(bits))
-    for name, channels in (("la.png", 2), ("rgba.png", 4), ("rgba.webp", 4), ("rgba.tif", 4)):
+    yield "palette.png", *seen_of(Image.fromarray(still).quantize(16))
+    yield "clear.png", *seen_of(Image.fromarray(255 - still).quantize(16), transparency=0)
+    yield "two_bits.png", *seen_of(Image.fromarray(noise("two bits", 3)).quantize(4), bits=2)
+    yield "palette.blp", *seen_of(Image.fromarray(noise("blizzard", 3)).quantize(16))
+    for name in ("bits.png", "bits.msp", "bits.xbm", "bits.tif"):
+        bits = noise(name) > 127
+        yield name, colour_of(255 * bits.astype(np.uint8)), saved(Image.fromarray(bits))
+    for name, levels, content in rare():
+        yield name, levels, lambda path, content=content: path.write_bytes(content)
+    for name in ("la.png", "la.tif", "rgba.png", "rgba.webp", "rgba.tif", "rgba.qoi"):
+        channels = 2 if name.startswith("la") else 4
         levels = noise(name, channels)  # colours under full transparency are seen too
         options = {"lossless": True, "exact": True} if name.endswith("webp") else {}
         expected = colour_of(levels[..., 0]) if channels == 2 else levels[..., :3]
@@ -133,13 +227,24 @@ def exact() -> Iterator[tuple[str, Levels, Callable[[Path], object]]]:
         (deep // 256).astype(np.uint8),
         lambda path, content=content: path.write_bytes(content),
     )
-    for orientation, how in STORED.items():
+    for orientation in [*STORED][1:]:
         suffix = (".png", ".webp", ".tif")[orientation % 3]
         name = f"turned_{orientation}{suffix}"
-        levels, exif = noise(name, 3), Image.Exif()
-        exif[0x0112] = orientation
+        levels = noise(name, 3)
+        turned, exif = stored_as(Image.fromarray(levels), orientation)
         options = {"lossless": True} if suffix == ".webp" else {}
-        yield name, levels, saved(Image.fromarray(levels).transpose(how), exif=exif, **options)
+        yield name, levels, saved(turned, exif=exif, **options)
+
+
+def lab_of(levels: Levels) -> Levels:
+    """CIE's L*a*b* under D50 of sRGB (IEC 61966-2-1, Bradford's adaptation), a and b signed as in TIFF."""
+    share = levels / 255
+    linear = np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
+    to_d50 = [[0.4360747, 0.3850649, 0.1430804], [0.2225045, 0.7168786, 0.0606169]]
+    to_d50 += [[0.0139322, 0.0971045, 0.7141733]]
+    x, y, z = np.moveaxis(np.cbrt(linear @ np.transpose(to_d50) / [0.96422, 1, 0.82521]), -1, 0)
+    lab = np.stack([(116 * y - 16) * 2.55, 500 * (x - y), 200 * (y - z)], axis=-1)
+    return lab.round().astype(np.int16).astype(np.uint8)
 
 
 def near() -> Iterator[tuple[str, Levels, Callable[[Path], object]]]:
@@ -149,11 +254,18 @@ def near() -> Iterator[tuple[str, Levels, Callable[[Path], object]]]:
         options = {"subsampling": "4:4:4"} if "f" in name else {"subsampling": 0}
         more = {"save_all": True, "append_images": [Image.fromarray(255 - levels)]} if "mpo" in name else {}
         yield name, levels, saved(Image.fromarray(levels), quality=100, **options, **more)
-    exif = Image.Exif()
-    exif[0x0112] = 6
     levels = noise("turned.jpg", 3)
-    turned = Image.fromarray(levels).transpose(STORED[6])
+    turned, exif = stored_as(Image.fromarray(levels), 6)
     yield "turned.jpg", levels, saved(turned, quality=100, subsampling=0, exif=exif)
+    luma = noise("luma", 3)
+    y, cb, cr = np.moveaxis(luma.astype(float), -1, 0) - np.array([0, 128, 128])[:, None, None]
+    levels = np.stack([y + 1.402 * cr, y - 0.344136 * cb - 0.714136 * cr, y + 1.772 * cb], axis=-1)
+    yield "luma.tif", levels.round().clip(0, 255).astype(np.uint8), saved(Image.fromarray(luma, "YCbCr"))
+    levels = noise("luma.jpg", 3)
+    luma = Image.fromarray(levels).convert("YCbCr")
+    yield "luma.jpg", levels, saved(luma, quality=100, subsampling=0)
+    levels = noise("lab", 3) // 2 + 64  # of which 8 bits of Lab hold all well
+    yield "lab.tif", levels, saved(Image.fromarray(lab_of(levels), "LAB"))
     levels = noise("inks.jpg", 3)
     inks = Image.fromarray(levels).convert("CMYK")
     yield "inks.jpg", levels, saved(inks, quality=100, subsampling=0)  # as Adobe: inverted
@@ -179,6 +291,7 @@ def refused() -> Iterator[tuple[str, str, Callable[[Path], object]]]:
 
 SEEN = {name: (levels, 0, write) for name, levels, write in exact()}
 SEEN |= {name: (levels, 8, write) for name, levels, write in near()}
+UNSEEN = {"PCD"}  # a format whose pictures have one size, 768 x 512
 REFUSED = {name: (says, write) for name, says, write in refused()}
 
 
@@ -273,16 +386,24 @@ def test_a_picture_that_cannot_be_seen_right_is_one_line_for_either_task(folder,
         assert str(caught.value) == line
 
 
+def test_there_is_one_of_every_format_that_is_opened(folder):
+    seen = set()
+    for path in (folder / "readable").rglob("*.*"):
+        with Image.open(path) as opened:
+            seen.add(str(opened.format).upper())
+    assert {*picture_formats()} - seen == UNSEEN
+
+
 # --- Every way in ---
 
+PAIRS = {"classification": "digits", "detection": "quickstart"}
 QUICK = ["latency.measure=false", "run.bootstrap=2"]
 
 
 def settings(task: str, *changes: str):
-    name = {"classification": "digits", "detection": "quickstart"}[task]
     if task == "detection":  # what is seen is asked for, not what is found in it
         changes += ("teacher.image_size=128",)
-    return load_config(CONFIGS / f"{name}.yaml", [*changes])
+    return load_config(CONFIGS / f"{PAIRS[task]}.yaml", [*changes])
 
 
 def data_of(task: str, root: Path) -> list[str]:
@@ -386,3 +507,50 @@ def test_train_sees_them(task, folder, expected, seen, tmp_path, capsys, monkeyp
     assert seen == expected
     if task == "detection":
         assert lines_of(capsys.readouterr().err) == lines_for(root)
+
+
+def test_export_tries_a_classifiers_graph_on_them(folder, expected, seen, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.modules[api.export.__module__], "SAMPLES", len(SEEN))
+    config = settings("classification", *data_of("classification", folder / "readable"))
+    api.export(config, tmp_path / "out", threshold=-0.9)
+    assert seen == expected
+
+
+def test_export_tries_a_detectors_graph_on_none_of_them(folder, expected, tmp_path, monkeypatch, capsys):
+    """It reads the names of the classes alone, whatever the pictures are."""
+
+    class Enough(Exception):
+        """What comes now takes its time."""
+
+    def write(side, model, section, pictures, *_):
+        raise Enough({digest(picture) for picture in pictures})
+
+    monkeypatch.setattr(sys.modules[api.export.__module__], "_write_model", write)
+    config = settings("detection", *data_of("detection", folder / "all"))
+    with pytest.raises(Enough) as caught:
+        api.export(config, tmp_path / "out", threshold=-0.9)
+    assert caught.value.args[0]
+    assert caught.value.args[0].isdisjoint(expected)
+    assert not lines_of(capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_classifiers_verbs_stop_at_a_picture_that_cannot_be_seen_with_its_line(name, tmp_path):
+    root, (_, write) = tmp_path / "data", REFUSED[name]
+    for digit in range(CLASSES):
+        (root / str(digit)).mkdir(parents=True)
+        SEEN["rgb.png"][2](root / str(digit) / "rgb.png")
+    write(path := root / "0" / f"z_{name}")  # the second of all
+    (tmp_path / "train.yaml").write_text(yaml.safe_dump(training("classification", root)))
+    with pytest.raises(InvalidInput) as told:
+        open_picture(path)
+    config = settings("classification", *data_of("classification", root), *QUICK)
+    verbs = {
+        "evaluate": lambda out: api.evaluate(config, out),
+        "export": lambda out: api.export(config, out, threshold=-0.9),
+        "train": lambda out: api.train(load_train_config(tmp_path / "train.yaml"), out),
+    }
+    for verb, call in verbs.items():
+        with pytest.raises(InvalidInput) as caught:
+            call(tmp_path / verb)
+        assert str(caught.value) == str(told.value)

@@ -1,77 +1,96 @@
 """Pictures that a camera turned or mirrored: their answers and their AP are those of the upright ones."""
 
+import hashlib
 import json
+from collections.abc import Iterable
+from itertools import product
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
+import yaml
+from common import STORED, stored_as
 from PIL import Image
 
 from ebjr_det import api
-from ebjr_det.config import load_config
+from ebjr_det.config import load_config, load_train_config
+from ebjr_det.records import load_run
+from ebjr_det.tasks.detection.augmentation import TrainingSet
 from ebjr_det.tasks.detection.data import build_data
+from ebjr_det.tasks.detection.metric import AveragePrecision
 from ebjr_det.tasks.detection.model import build_model
 from ebjr_det.tasks.detection.scenes import describe, draw_scene
 from ebjr_det.tasks.detection.train import judge
+from ebjr_det.tradeoff import select
 
 QUICKSTART = Path(__file__).resolve().parents[2] / "configs" / "quickstart.yaml"
 COUNT = 3
-T = Image.Transpose
-STORED = {
-    # orientation -> how an upright picture is stored under it
-    1: None,
-    2: T.FLIP_LEFT_RIGHT,
-    3: T.ROTATE_180,
-    4: T.FLIP_TOP_BOTTOM,
-    5: T.TRANSPOSE,
-    6: T.ROTATE_90,
-    7: T.TRANSVERSE,
-    8: T.ROTATE_270,
-}
 SHAPES = {"square": 0, "wide": 64}  # pixels beside the scene
+NOISE = {"png": 1e-9, "jpg": 0.02}  # of AP; a JPEG's blocks are rounded another way when it is turned
+WAYS = [*product(["png"], SHAPES, STORED, (True, False)), *product(["jpg"], SHAPES, STORED, [True])]
+
+
+class Shown(NamedTuple):
+    """A scene as a file of a set."""
+
+    name: str
+    scene: int
+    shape: str
+    sized: bool
+
+
+def scene_of(index: int, shape: str) -> Image.Image:
+    scene = draw_scene("test", index)
+    whole = Image.new("RGB", (scene.width + SHAPES[shape], scene.height), (90, 90, 90))
+    whole.paste(scene, (0, 0))
+    return whole
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory) -> Path:
-    """The same scenes eight times in two shapes, as PNG: no level differs once they are turned."""
-    folder, truths = tmp_path_factory.mktemp("turned"), describe("test").truths
-    for shape, beside in SHAPES.items():
-        scenes = []
-        for index in range(COUNT):
-            scene = draw_scene("test", index)
-            scenes.append(Image.new("RGB", (scene.width + beside, scene.height), (90, 90, 90)))
-            scenes[-1].paste(scene, (0, 0))
-        for orientation, how in STORED.items():
-            (folder / shape / str(orientation)).mkdir(parents=True)
-            exif = Image.Exif()
-            exif[0x0112] = orientation
-            for index, scene in enumerate(scenes):
-                stored = scene if how is None else scene.transpose(how)
-                stored.save(folder / shape / str(orientation) / f"{index}.png", exif=exif)
-        for sizes in (True, False):
-            write_truth(folder / f"{shape}_{sizes}.json", truths, scenes if sizes else ())
+    """The same scenes eight times in two shapes, as PNG: no level differs once they are turned; and as JPEG.
+
+    `png/SHAPE/mixed` has a scene of each orientation, `png/SHAPE/upright` the same scenes.
+    """
+    folder = tmp_path_factory.mktemp("turned")
+    for shape in SHAPES:
+        scenes = [scene_of(index, shape) for index in range(len(STORED))]
+        for orientation, (index, scene) in product(STORED, enumerate(scenes[:COUNT])):
+            for suffix in NOISE:
+                save(scene, orientation, folder / suffix / shape / str(orientation) / f"{index}.{suffix}")
+        for index, (orientation, scene) in enumerate(zip(STORED, scenes, strict=True)):
+            save(scene, orientation, folder / "png" / shape / "mixed" / f"{index}.png")
+            save(scene, 1, folder / "png" / shape / "upright" / f"{index}.png")
+        for sizes, count in product((True, False), (COUNT, len(STORED))):
+            shown = [Shown(f"{index}.png", index, shape, sizes) for index in range(count)]
+            write_truth(folder / f"{shape}_{sizes}_{count}.json", shown)
     return folder
 
 
-def write_truth(path: Path, truths, sized) -> None:
-    images = [{"id": index + 1, "file_name": f"{index}.png"} for index in range(COUNT)]
-    for image, scene in zip(images, sized, strict=False):
-        image |= {"width": scene.width, "height": scene.height}
-    boxes = [
-        {"image_id": index + 1, "category_id": int(label) + 1, "bbox": box, "area": box[2] * box[3]}
-        for index in range(COUNT)
-        for box, label in zip(truths[index].boxes.tolist(), truths[index].labels, strict=True)
-    ]
-    boxes = [box | {"id": number, "iscrowd": 0} for number, box in enumerate(boxes, start=1)]
+def save(scene: Image.Image, orientation: int, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    stored, exif = stored_as(scene, orientation)
+    stored.save(path, exif=exif, **({"quality": 95} if path.suffix == ".jpg" else {}))
+
+
+def write_truth(path: Path, shown: Iterable[Shown]) -> None:
+    truths, images, boxes = describe("test").truths, [], []
+    for key, (name, scene, shape, sized) in enumerate(shown, start=1):
+        size = {"width": 256 + SHAPES[shape], "height": 256} if sized else {}
+        images.append({"id": key, "file_name": name} | size)
+        for box, label in zip(truths[scene].boxes.tolist(), truths[scene].labels, strict=True):
+            own = {"image_id": key, "category_id": int(label) + 1, "bbox": box, "area": box[2] * box[3]}
+            boxes.append(own | {"id": len(boxes) + 1, "iscrowd": 0})
     categories = [{"id": digit + 1, "name": str(digit)} for digit in range(10)]
     path.write_text(json.dumps({"images": images, "annotations": boxes, "categories": categories}))
 
 
-def turned(root: Path, shape: str, orientation: int, sizes: bool = True) -> dict[str, str]:
+def turned(root: Path, shape: str, stored: object, sizes: bool = True, count: int = COUNT) -> dict[str, str]:
     return {
         "dataset": "coco",
-        "annotations": str(root / f"{shape}_{sizes}.json"),
-        "images": str(root / shape / str(orientation)),
+        "annotations": str(root / f"{shape}_{sizes}_{count}.json"),
+        "images": str(root / "png" / shape / str(stored)),
     }
 
 
@@ -87,30 +106,127 @@ def upright(root) -> dict[str, float]:
     return found
 
 
+# --- evaluate ---
+
+
+@pytest.fixture(scope="module")
+def evaluated(root, tmp_path_factory):
+    """One run over all of them, times measured: (suffix, shape, orientation, sized) -> AP of either model."""
+    write_truth(
+        root / "all.json",
+        [
+            Shown(f"{suffix}/{shape}/{orientation}/{index}.{suffix}", index, shape, sized)
+            for suffix, shape, orientation, sized in WAYS
+            for index in range(COUNT)
+        ],
+    )
+    out, task = tmp_path_factory.mktemp("evaluated"), AveragePrecision()
+    where = ["data.dataset=coco", "data.split=null", f"data.annotations={root}/all.json"]
+    where += [f"data.images={root}", "run.batch_size=16"]
+    quick = ["run.bootstrap=2", "router.target=null", "latency.batches=2", "latency.warmup=1"]
+    api.evaluate(load_config(QUICKSTART, [*where, *quick]), out)
+    run = load_run(out / "run.npz")
+    assert len(run.image_ids) == COUNT * len(WAYS)
+    parts = {way: select(run, task, np.arange(COUNT) + COUNT * at) for at, way in enumerate(WAYS)}
+    aps = {
+        way: [task.metrics(getattr(part, side))["AP"] for side in ("student", "teacher")]
+        for way, part in parts.items()
+    }
+    return aps, json.loads((out / "summary.json").read_text())
+
+
+@pytest.mark.parametrize(("suffix", "shape", "orientation", "sized"), WAYS)
+def test_evaluate_has_the_ap_of_the_upright_pictures(evaluated, upright, suffix, shape, orientation, sized):
+    aps, _ = evaluated
+    found, reference = aps[suffix, shape, orientation, sized], aps[suffix, shape, 1, True]
+    assert found == pytest.approx(reference, abs=NOISE[suffix])
+    assert found[0] == pytest.approx(upright[shape], abs=NOISE["jpg"] if suffix == "jpg" else 1e-9)
+    assert found[1] > 0.3
+
+
+def test_turned_pictures_are_timed(evaluated):
+    _, summary = evaluated
+    assert all(summary[side]["latency_ms"] > 0 for side in ("student", "teacher", "joint"))
+
+
 @pytest.mark.parametrize("sizes", [True, False])
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("orientation", STORED)
-def test_training_and_its_validation_see_upright_pictures(root, upright, shape, orientation, sizes):
+def test_every_reader_of_annotated_pictures_sees_upright_ones(root, shape, orientation, sizes):
     data = build_data(**turned(root, shape, orientation, sizes))
     reference = build_data(**turned(root, shape, 1))
     for index in range(COUNT):
         assert data.load(index).tobytes() == reference.load(index).tobytes()
-    if orientation in (3, 6):
-        assert student_ap(turned(root, shape, orientation, sizes)) == upright[shape]
+
+
+# --- train ---
+
+TRAINING = {
+    "task": "detection",
+    "model": {
+        "arch": "effdet/efficientdet_d0",
+        "image_size": 128,
+        "options": {
+            "backbone_name": "lcnet_050",
+            "backbone_args": {},
+            "fpn_channels": 48,
+            "fpn_cell_repeats": 1,
+            "box_class_repeats": 1,
+        },
+    },
+    "augment": {"scale": [0.8, 1.2], "flip": 0.5, "color": 0.5},
+    "schedule": {"steps": 4, "batch_size": 4, "warmup_steps": 1, "validate_every": 2, "device": "cpu"},
+}
+
+
+class Training(NamedTuple):
+    """What a training saw and what came of it."""
+
+    inputs: list[str]
+    log: str
+    weights: str
+
+
+@pytest.fixture(scope="module")
+def train(root, tmp_path_factory):
+    """A function: shape, stored, sizes -> the `Training` on eight scenes, validated on them too."""
+
+    def run(shape: str, stored: str, sizes: bool) -> Training:
+        folder = tmp_path_factory.mktemp("training")
+        data = turned(root, shape, stored, sizes, len(STORED))
+        (folder / "train.yaml").write_text(yaml.safe_dump(TRAINING | {"data": data, "validation": {**data}}))
+        inputs, plain = [], TrainingSet.__getitem__
+
+        def watched(self, k):
+            columns = plain(self, k)
+            inputs.append(hashlib.sha256(b"".join(one.numpy().tobytes() for one in columns)).hexdigest())
+            return columns
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(TrainingSet, "__getitem__", watched)
+            api.train(load_train_config(folder / "train.yaml"), folder / "out")
+        weights = hashlib.sha256((folder / "out" / "weights.safetensors").read_bytes()).hexdigest()
+        return Training(inputs, (folder / "out" / "log.csv").read_text(), weights)
+
+    return run
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_evaluate_has_the_ap_of_the_upright_pictures(root, upright, tmp_path, shape):
-    changes = [f"data.{key}={value}" for key, value in turned(root, shape, 3).items()]
-    quick = ["data.split=null", "latency.measure=false", "run.bootstrap=2", "router.target=null"]
-    api.evaluate(load_config(QUICKSTART, [*changes, *quick]), tmp_path)
-    summary = json.loads((tmp_path / "summary.json").read_text())
-    assert summary["student"]["quality"] == pytest.approx(upright[shape], abs=1e-9)
+def test_a_training_on_turned_pictures_is_that_on_the_upright_ones_to_the_bit(train, shape):
+    """All orientations at once, annotated with their sizes and without: inputs, losses, AP and weights."""
+    reference = train(shape, "upright", True)
+    assert len(set(reference.inputs)) == 16
+    assert "AP" in reference.log.splitlines()[0].split(",")
+    for sizes in (True, False):
+        assert train(shape, "mixed", sizes) == reference
+
+
+# --- predict ---
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_predict_finds_the_same_boxes_however_a_picture_is_stored(root, tmp_path, shape):
-    names = [str(root / shape / str(orientation) / "0.png") for orientation in STORED]
+    names = [str(root / "png" / shape / str(orientation) / "0.png") for orientation in STORED]
     api.predict(load_config(QUICKSTART), names, tmp_path, threshold=float("inf"))
     found: dict[int, list] = {}
     for entry in json.loads((tmp_path / "predictions.json").read_text()):

@@ -286,6 +286,8 @@ ODD = {
         "scores outside [0, 1] by a float's noise",
     ),
     "a path out of the folder": ("annotations", pictures(file_name="..\\1.jpg"), None),
+    "an absolute path": ("annotations", pictures(file_name="/data/pictures/1.jpg"), None),
+    "an absolute path of Windows": ("annotations", pictures(file_name="D:\\pictures\\1.jpg"), None),
 }
 
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import re
 import shutil
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from common import DIGITS_TRAINING
 from rich.cells import cell_len
 
 from ebjr_det import api, environment
@@ -125,6 +127,90 @@ def test_the_verdict_is_first_and_no_line_is_wider_than_the_terminal(
         assert re.match(first, lines[0])
         assert all(cell_len(line) <= width or Path(line).exists() for line in lines), lines
         assert len(set(re.findall(r"\b[kMGTP]MACs\b", "\n".join(lines)))) <= 1
+
+
+@pytest.fixture(scope="module")
+def worked(runs, command, digit_pictures, scene_pictures, tmp_path_factory):
+    """A folder with what the commands below begin with: pictures, a specialised pair, a benchmark ..."""
+    folder = tmp_path_factory.mktemp("worked")
+    (folder / "train.yaml").write_text(DIGITS_TRAINING)
+    (folder / "pictures").symlink_to(digit_pictures)
+    (folder / "scenes").symlink_to(scene_pictures)
+    few = ("--set", "schedule.steps=6", "--set", "schedule.validate_every=6", "--out", folder / "popular")
+    assert command("specialize", "specialize_digits", *few) == 0
+    short = ("--images", 8, "--seconds", 0.05, "--out", folder / "earlier")
+    assert command("benchmark", "digits", *short) == 0
+    return folder
+
+
+def given(*changes: str) -> tuple[str, ...]:
+    return tuple(part for change in changes for part in ("--set", change))
+
+
+FEW = given("run.bootstrap=5", "latency.batches=4", "latency.warmup=1")
+STEPS = given("schedule.steps=6", "schedule.validate_every=3")
+FILES = ("--student-logits", "small.npy", "--teacher-logits", "large.npy", "--labels", "labels.npy")
+BENCHMARK = ("benchmark", "digits", "--images", "8", "--seconds", "0.05")
+WORK = {
+    "evaluate": (("evaluate", "digits", *FEW), PAIR),
+    "evaluate boxes": (("evaluate", "quickstart", *FEW, *given("data.limit=12", "router.target=null")), PAIR),
+    "evaluate popular": (("evaluate", "popular/pair.yaml", *FEW, *given("router.target=null")), PAIR),
+    "replay": (("replay", "classification", *FILES, *QUICK), r"Whether the pair pays is not known without"),
+    "benchmark": (BENCHMARK, r"(NOISY, not to be trusted: )?Beside its teacher, one image after the other"),
+    "benchmark against": ((*BENCHMARK, "--against", "earlier"), r"(NOISY, .*)?Beside its teacher"),
+    "train": (("train", "train.yaml", *STEPS), r"\S+: [\d,]+ parameters, validation accuracy \d\.\d{4}, "),
+    "specialize": (("specialize", "specialize_digits", *STEPS), r"\S.*: 3 popular classes and other, "),
+    "predict": (
+        ("predict", "digits", "pictures", "--threshold", "-0.9"),
+        r"12 pictures, \d+ \(\S+ %\) answered",
+    ),
+    "predict boxes": (("predict", "quickstart", "scenes", "--threshold", "-0.6"), r"6 pictures, \d+ \(\S+ %"),
+    "export": (("export", "digits", "--threshold", "-0.9"), r"Exported: defers where max_softmax > -0\.9\."),
+    "demo": (("demo", "digits", "pictures", "--threshold", "-0.9"), r"12 frames, \d+ \(\S+ %\) answered"),
+}
+LONG = {name for name in WORK if name.split()[0] in ("evaluate", "replay", "benchmark")}
+
+
+def numbers_of(lines: list[str]) -> set[str]:
+    return {number for line in lines for number in re.findall(r"\d(?:[\d.,]*\d)?", line)}
+
+
+def too_wide(line: str, width: int) -> bool:
+    """Whether more than a path is; a few words may stand beside one."""
+    words = [word for word in line.split() if not ("/" in word and os.path.exists(word.rstrip(",.")))]
+    beside = cell_len(" ".join(words))
+    return cell_len(line) > width and (beside > width // 2 or len(words) == len(line.split()))
+
+
+@pytest.mark.parametrize("name", WORK)
+def test_what_a_command_did_is_told_first_in_whole_numbers_and_no_line_is_too_wide(
+    name, runs, worked, shown, tmp_path: Path, monkeypatch
+):
+    """The same result at every width: all the numbers of a very wide terminal, and no pieces of any."""
+    monkeypatch.chdir(runs if name == "replay" else worked)
+    args, first = WORK[name]
+    args = (*args, "--out", tmp_path / ("out.mp4" if name == "demo" else "out"))
+    verb, results = getattr(api, args[0]), []
+
+    def once(*given, **how):
+        if not results:
+            results.append(verb(*given, **how))
+            if name == "demo":
+                results[0]["load"] |= {"noisy": True, "others": 12.34, "cpus": 128}
+        return results[0]
+
+    monkeypatch.setattr(api, args[0], once)
+    for more in ((), ("--verbose",)) if name in LONG else ((),):
+        code, wide = shown(1000, *args, *more)
+        assert code == 0
+        assert numbers_of(wide)
+        for width in WIDTHS:
+            code, lines = shown(width, *args, *more)
+            assert code == 0
+            assert re.match(first, " ".join(lines))
+            assert not [line for line in lines if too_wide(line, width)]
+            assert numbers_of(lines) == numbers_of(wide)
+            assert len(set(re.findall(r"\b[kMGTP]MACs\b", "\n".join(lines)))) <= 1
 
 
 def test_one_small_table_stands_under_the_verdict_and_the_long_ones_come_when_asked_for(runs, shown):

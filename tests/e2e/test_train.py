@@ -123,7 +123,8 @@ def test_people_read_two_lines(config, command, capsys, tmp_path):
     assert command("train", config, "--out", tmp_path / "out") == 0
     first, second = capsys.readouterr().out.strip().splitlines()
     assert "parameters, validation accuracy" in first
-    assert digest(tmp_path / "out" / "weights.safetensors") in second
+    assert second == str(tmp_path / "out" / "weights.safetensors")
+    assert digest(Path(second)) == json.loads((tmp_path / "out" / "summary.json").read_text())["sha256"]
 
 
 def test_trained_weights_serve_in_a_pair(config, command, capsys, tmp_path):

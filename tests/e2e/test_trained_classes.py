@@ -1,24 +1,29 @@
 """A training is judged by its file, as inference reads it; and every class of the data is learned."""
 
 import json
+import re
 
 import numpy as np
 import pytest
 import torch
+from common import DIGITS_TRAINING, pycocotools_judge
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from ebjr_det.training import loop
 
-DIGITS = """
-data: {dataset: digits, split: train, part: [0.0, 0.8]}
-validation: {dataset: digits, split: train, part: [0.8, 1.0]}
+SCENES = """
+task: detection
+data: {dataset: digit_scenes, split: calibration, limit: 8}
+validation: {dataset: digit_scenes, split: test, limit: 24}
 model:
-  {arch: resnet, depth: 8, width: 4, preprocessing: {mean: [0.305, 0.305, 0.305], std: [0.376, 0.376, 0.376]}}
-augment: {padding: 1, flip: 0.0}
-schedule:
-  {steps: 120, batch_size: 32, optimizer: sgd, nesterov: true, lr: 0.2, policy: one_cycle, validate_every: 60,
-  ema_decay: 0.9}
+  arch: effdet/efficientdet_d0
+  image_size: 128
+  options:
+    {backbone_name: test_resnet, backbone_args: {}, fpn_channels: 48, fpn_cell_repeats: 2,
+    box_class_repeats: 2, anchor_scale: 2.0}
+initial: scenes-student
+schedule: {steps: 2, batch_size: 4, warmup_steps: 1, lr: 1.0e-6, validate_every: 2, device: cpu}
 """
 SQUARES = """
 task: detection
@@ -48,7 +53,7 @@ def test_weights_that_do_not_reproduce_their_quality_are_told(command, tmp_path,
         last = list(weights)[-2:]  # weight and bias of the classifier
         write(path, {**weights, **{name: weights[name].roll(1, 0) for name in last}}, **how)
 
-    (tmp_path / "train.yaml").write_text(DIGITS)
+    (tmp_path / "train.yaml").write_text(DIGITS_TRAINING)
     with monkeypatch.context() as patch:
         patch.setattr(loop, "write_weights", shifted)
         assert command("train", tmp_path / "train.yaml", "--out", tmp_path / "out") == 2
@@ -63,8 +68,31 @@ def test_weights_that_do_not_reproduce_their_quality_are_told(command, tmp_path,
     assert len(summary["validation_by_class"]) == 10
 
 
+def test_a_detector_that_does_not_reproduce_its_ap_is_told(command, tmp_path, monkeypatch, capsys):
+    """The same with the quickstart's student, which goes on from its own weights."""
+    write = loop.write_weights
+
+    def shifted(path, weights, **how):
+        heads = [f"class_net.predict.conv_pw.{kind}" for kind in ("weight", "bias")]
+        write(path, {**weights, **{name: weights[name].roll(1, 0) for name in heads}}, **how)
+
+    (tmp_path / "train.yaml").write_text(SCENES)
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "write_weights", shifted)
+        assert command("train", tmp_path / "train.yaml", "--out", tmp_path / "out") == 2
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    found = re.search(r"read as `evaluate` reads it, to have AP (\S+) .*, within (\S+), got (\S+)\. It", line)
+    expected, allowed, read = map(float, found.groups())
+    assert expected > 0.1
+    assert read < expected - allowed
+    assert (tmp_path / "out" / "weights.safetensors").is_file()
+    assert not (tmp_path / "out" / "summary.json").exists()
+    assert command("train", tmp_path / "train.yaml", "--out", tmp_path / "out", "--resume", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["validation"]["AP"] == pytest.approx(expected, abs=1e-3)
+
+
 def test_rounding_is_no_fault(command, tmp_path, monkeypatch):
-    (tmp_path / "train.yaml").write_text(DIGITS)
+    (tmp_path / "train.yaml").write_text(DIGITS_TRAINING)
     half = "schedule.weights=float16"
     assert command("train", tmp_path / "train.yaml", "--set", half, "--out", tmp_path / "out") == 0
     state = load_file(tmp_path / "out" / "weights.safetensors")
@@ -72,7 +100,7 @@ def test_rounding_is_no_fault(command, tmp_path, monkeypatch):
 
 
 def test_a_class_that_was_never_right_is_named(command, tmp_path, capsys):
-    (tmp_path / "train.yaml").write_text(DIGITS)
+    (tmp_path / "train.yaml").write_text(DIGITS_TRAINING)
     one_step = ("--set", "schedule.steps=1", "--set", "schedule.validate_every=1")
     assert command("train", tmp_path / "train.yaml", *one_step, "--out", tmp_path / "out", "--json") == 0
     out, err = capsys.readouterr()
@@ -86,7 +114,7 @@ def test_a_teacher_of_other_classes_is_refused_in_a_training_too(command, tmp_pa
 
     state = NETWORKS["resnet"](num_classes=10, depth=8, width=2).state_dict()
     save_file(state, tmp_path / "w.safetensors", {"classes": json.dumps([*"1234567890"])})
-    (tmp_path / "train.yaml").write_text(DIGITS)
+    (tmp_path / "train.yaml").write_text(DIGITS_TRAINING)
     teacher = f"teacher={{arch: resnet, depth: 8, width: 2, checkpoint: {tmp_path / 'w.safetensors'}}}"
     assert command("train", tmp_path / "train.yaml", "--set", teacher, "--out", tmp_path / "out") == 2
     assert "Expected weights for 10 classes (0, 1, 2, 3, ...)" in capsys.readouterr().err
@@ -124,9 +152,6 @@ def write_squares(folder, categories):
 
 def judged_by_pycocotools(folder, weights):
     """Category id -> AP50 of the weights, read by `predict`'s path."""
-    from pycocotools.coco import COCO
-    from pycocotools.cocoeval import COCOeval
-
     from ebjr_det.config import load_train_config
     from ebjr_det.tasks.detection.data import build_data
     from ebjr_det.tasks.detection.model import build_model
@@ -139,10 +164,7 @@ def judged_by_pycocotools(folder, weights):
     for index, image in enumerate(data.annotations.image_ids):
         (answer,) = model([model.preprocess(data.load(index))]).predictions
         found += entries(answer, image, list(data.categories))
-    truth = COCO(str(folder / "val.json"))
-    judged = COCOeval(truth, truth.loadRes(found), "bbox")
-    judged.evaluate()
-    judged.accumulate()
+    judged = pycocotools_judge(json.loads((folder / "val.json").read_text()), found)
     precision = judged.eval["precision"][0, :, :, 0, -1]  # IoU 0.5, [recalls, categories], any area
     return dict(zip(judged.params.catIds, precision.mean(axis=0).tolist(), strict=True))
 

@@ -1,15 +1,12 @@
 """Match records and all twelve numbers against pycocotools, on real and on awkward detections."""
 
-import contextlib
-import copy
 import gzip
-import io
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
-from pycocotools.coco import COCO
+from common import pycocotools_judge
 from pycocotools.cocoeval import COCOeval
 
 from ebjr_det.router import decide, threshold_for_rate
@@ -40,19 +37,6 @@ MODELS = ["yolo11n_640", *(pytest.param(name, marks=slow) for name in ("yolov5n_
 def read(path: Path):
     raw = path.read_bytes()
     return json.loads(gzip.decompress(raw) if path.suffix == ".gz" else raw)
-
-
-def peer(truth: dict, entries: list) -> COCOeval:
-    """pycocotools from scratch, with `stats` and `evalImgs`."""
-    with contextlib.redirect_stdout(io.StringIO()):
-        annotated = COCO()
-        annotated.dataset = copy.deepcopy(truth)
-        annotated.createIndex()
-        judge = COCOeval(annotated, annotated.loadRes(copy.deepcopy(entries)), "bbox")
-        judge.evaluate()
-        judge.accumulate()
-        judge.summarize()
-    return judge
 
 
 def free_energy(output):
@@ -87,7 +71,7 @@ def test_both_models_and_their_mixtures_are_judged_as_by_pycocotools(files, name
         teachers = {int(run.image_ids[i]) for i in np.flatnonzero(defer)}
         mixed = [e for e in entries[0] if e["image_id"] not in teachers]
         mixed += [e for e in entries[1] if e["image_id"] in teachers]
-        expected = peer(truth, mixed).stats
+        expected = pycocotools_judge(truth, mixed).stats
         numbers = TASK.metrics(mixture(run, TASK, defer))
         assert list(numbers) == list(STATS)
         np.testing.assert_allclose(list(numbers.values()), expected, rtol=0, atol=1e-12)
@@ -102,7 +86,7 @@ def test_numbers_by_class_are_pycocotools(files):
     truth = load_annotations(annotations)
     records = match_records(load_results(detections, truth), truth.truths, len(truth.category_ids))
     numbers = TASK.by_class(records)
-    judge = peer(read(annotations), read(detections))
+    judge = pycocotools_judge(read(annotations), read(detections))
     precision, recall = judge.eval["precision"], judge.eval["recall"]
     for k in range(len(truth.category_ids)):
         expected = [precision[:, :, k, 0, 2].mean(), precision[0, :, k, 0, 2].mean()]
@@ -147,7 +131,7 @@ def test_records_of_real_detections_are_pycocotools_to_the_bit(files, model):
     annotations, detections = files("204", model)
     truth = load_annotations(annotations)
     records = match_records(load_results(detections, truth), truth.truths, len(truth.category_ids))
-    judge = peer(read(annotations), read(detections))
+    judge = pycocotools_judge(read(annotations), read(detections))
     assert_same_records(judge, records)
     assert records["matched"].any()
     assert records["ignored"].any()
@@ -288,7 +272,7 @@ def judged(tmp_path, truth, entries):
 @pytest.mark.filterwarnings("ignore:invalid value encountered")
 def test_awkward_scenes_are_matched_and_judged_as_by_pycocotools(tmp_path, made):
     truth, entries = made()
-    judge, records = peer(truth, entries), judged(tmp_path, truth, entries)
+    judge, records = pycocotools_judge(truth, entries), judged(tmp_path, truth, entries)
     assert_same_records(judge, records)
     np.testing.assert_allclose(list(TASK.metrics(records).values()), judge.stats, rtol=0, atol=1e-12)
 
@@ -320,12 +304,12 @@ def test_random_scenes_full_of_ties_are_matched_and_judged_as_by_pycocotools(tmp
     _, second = random_scene(generator)
     records = [judged(tmp_path, truth, entries) for entries in (first, second)]
     for one, entries in zip(records, (first, second), strict=True):
-        assert_same_records(peer(truth, entries), one)
+        assert_same_records(pycocotools_judge(truth, entries), one)
     order = generator.permutation(12)
     numbers = TASK.mixtures(*records).metrics(order, np.arange(13))
     for count in range(13):
         teachers = set((order[:count] + 1).tolist())
         mixed = [e for e in first if e["image_id"] not in teachers]
         mixed += [e for e in second if e["image_id"] in teachers]
-        expected = peer(truth, mixed).stats
+        expected = pycocotools_judge(truth, mixed).stats
         np.testing.assert_allclose([numbers[key][count] for key in STATS], expected, rtol=0, atol=1e-12)

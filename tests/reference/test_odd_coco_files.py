@@ -1,12 +1,11 @@
 """Odd COCO files, judged as pycocotools judges the same file wherever it has an answer."""
 
-import contextlib
 import copy
-import io
 import json
 
 import numpy as np
 import pytest
+from common import pycocotools_judge
 
 from ebjr_det.errors import InvalidInput
 from ebjr_det.tasks.detection.annotations import load_annotations, load_results
@@ -35,22 +34,6 @@ def made_up():
     truth = {"images": images, "annotations": objects}
     truth["categories"] = [{"id": n, "name": name} for n, name in enumerate(("ant", "bee", "cow"), start=1)]
     return truth, found
-
-
-def pycocotools_stats(truth, results):
-    """Its twelve numbers on this very content."""
-    from pycocotools.coco import COCO
-    from pycocotools.cocoeval import COCOeval
-
-    with contextlib.redirect_stdout(io.StringIO()):
-        known = COCO()
-        known.dataset = copy.deepcopy(truth)
-        known.createIndex()
-        judge = COCOeval(known, known.loadRes(copy.deepcopy(results)), "bbox")
-        judge.evaluate()
-        judge.accumulate()
-        judge.summarize()
-    return judge.stats
 
 
 @pytest.fixture
@@ -101,7 +84,7 @@ KINDS = {
 @pytest.mark.parametrize(("truth", "results"), KINDS.values(), ids=KINDS)
 def test_ids_of_every_kind_give_pycocotools_numbers(truth, results, judged):
     own = judged(truth, results)
-    np.testing.assert_allclose(own, pycocotools_stats(truth, results), atol=1e-12)
+    np.testing.assert_allclose(own, pycocotools_judge(truth, results).stats, atol=1e-12)
     assert 0.2 < own[0] < 0.9
     judged(truth, results, said := {})
     assert said == {}
@@ -112,7 +95,9 @@ def test_texts_rank_ties_across_pictures_in_the_order_of_texts(judged):
     truth, results = made_up()
     plain, texts = judged(truth, results), judged(*with_ids(truth, results, image=str))
     assert plain != texts
-    np.testing.assert_allclose(texts, pycocotools_stats(*with_ids(truth, results, image=str)), atol=1e-12)
+    np.testing.assert_allclose(
+        texts, pycocotools_judge(*with_ids(truth, results, image=str)).stats, atol=1e-12
+    )
 
 
 def extra(entry, **changes):
@@ -152,7 +137,7 @@ LEFT_OUT = {
 
 @pytest.mark.parametrize(("truth", "results", "said"), LEFT_OUT.values(), ids=LEFT_OUT)
 def test_what_pycocotools_leaves_out_is_left_out_and_counted(truth, results, said, judged):
-    np.testing.assert_allclose(judged(truth, results), pycocotools_stats(truth, results), atol=1e-12)
+    np.testing.assert_allclose(judged(truth, results), pycocotools_judge(truth, results).stats, atol=1e-12)
     judged(truth, results, told := {})
     assert told == said
 
@@ -162,7 +147,7 @@ def test_the_order_of_scores_that_noise_puts_above_1_is_pycocotools(judged):
     wrong = {**results[0], "bbox": [150, 120, 5, 5], "score": 1.0}
     results = [wrong, *(entry | {"score": 1.0 + 1e-7} for entry in results)]
     own = judged(truth, results)
-    np.testing.assert_allclose(own, pycocotools_stats(truth, results), atol=1e-12)
+    np.testing.assert_allclose(own, pycocotools_judge(truth, results).stats, atol=1e-12)
     clipped = [entry | {"score": 1.0} for entry in results]
     assert own[0] > judged(truth, clipped)[0], "clipped, the wrong box would come first"
 
@@ -171,11 +156,11 @@ def test_detections_of_unknown_images_are_refused_as_pycocotools_does_and_left_o
     truth, results = made_up()
     odd = [*results, results[0] | {"image_id": 77}, results[1] | {"image_id": 78}]
     with pytest.raises(AssertionError, match="do not correspond"):
-        pycocotools_stats(truth, odd)
+        pycocotools_judge(truth, odd)
     with pytest.raises(InvalidInput, match=r"`image_id`.*2 of 38 entries: 77 at entry 36.*--lenient"):
         judged(truth, odd)
     own = judged(truth, odd, said := {}, lenient=True)
-    np.testing.assert_allclose(own, pycocotools_stats(truth, results), atol=1e-12)
+    np.testing.assert_allclose(own, pycocotools_judge(truth, results).stats, atol=1e-12)
     assert said == {"detections of unknown images left out": 2}
     with pytest.raises(InvalidInput, match="36 of 36"):
         judged(truth, [entry | {"image_id": 1000 + entry["image_id"]} for entry in results], lenient=True)
@@ -187,8 +172,8 @@ def test_an_annotation_id_0_is_any_other_where_pycocotools_takes_its_match_for_n
     for entry in from_zero["annotations"]:
         entry["id"] -= 1
     own = judged(from_zero, results, said := {})
-    np.testing.assert_allclose(own, pycocotools_stats(truth, results), atol=1e-12)
-    assert pycocotools_stats(from_zero, results)[0] < own[0]
+    np.testing.assert_allclose(own, pycocotools_judge(truth, results).stats, atol=1e-12)
+    assert pycocotools_judge(from_zero, results).stats[0] < own[0]
     assert list(said.values()) == [1]
 
 
@@ -197,7 +182,7 @@ def test_results_that_name_pictures_by_their_files_are_those_of_their_ids(form, 
     truth, results = made_up()
     named = [entry | {"image_id": form.format(entry["image_id"])} for entry in results]
     own = judged(truth, named, said := {})
-    np.testing.assert_allclose(own, pycocotools_stats(truth, results), atol=1e-12)
+    np.testing.assert_allclose(own, pycocotools_judge(truth, results).stats, atol=1e-12)
     assert said == {"image ids that are names of files": 36}
     for image in truth["images"]:
         image["file_name"] = f"{image['id']}/same.jpg"
@@ -208,9 +193,9 @@ def test_results_that_name_pictures_by_their_files_are_those_of_their_ids(form, 
 def test_numbers_and_texts_of_the_same_digits_are_one_id(judged):
     truth, results = made_up()
     texts = with_ids(truth, results, image=str, category=str)
-    expected = pycocotools_stats(truth, results)
+    expected = pycocotools_judge(truth, results).stats
     np.testing.assert_allclose(judged(truth, texts[1]), expected, atol=1e-12)
-    np.testing.assert_allclose(judged(texts[0], results), pycocotools_stats(*texts), atol=1e-12)
+    np.testing.assert_allclose(judged(texts[0], results), pycocotools_judge(*texts).stats, atol=1e-12)
 
 
 def test_boxes_in_shares_of_the_picture_are_refused_in_either_file(judged):
@@ -230,7 +215,7 @@ def test_boxes_as_two_corners_are_judged_as_they_stand_with_a_remark(judged):
         x, y, width, height = (np.array(entry["bbox"]) * (1.2, 1.2, 1, 1)).tolist()
         entry["bbox"] = [x, y, x + width, y + height]
     own = judged(truth, results, told := {})
-    np.testing.assert_allclose(own, pycocotools_stats(truth, results), atol=1e-12)
+    np.testing.assert_allclose(own, pycocotools_judge(truth, results).stats, atol=1e-12)
     assert list(told) == [
         "boxes that end outside their picture, as if x1, y1, x2, y2 instead of x, y, width, height"
     ]
@@ -242,7 +227,7 @@ def test_sizes_of_pictures_may_be_floats_or_missing(size, judged, tmp_path):
     for image in truth["images"]:
         del image["width"], image["height"]
         image |= size
-    np.testing.assert_allclose(judged(truth, results), pycocotools_stats(truth, results), atol=1e-12)
+    np.testing.assert_allclose(judged(truth, results), pycocotools_judge(truth, results).stats, atol=1e-12)
     sizes = load_annotations(tmp_path / "truth.json").sizes
     assert set(map(tuple, sizes.tolist())) == {(200, 150) if size.get("width") else (0, 0)}
 

@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from common import one_object_a_class
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -13,9 +14,8 @@ from torchvision.models import get_model
 from torchvision.models.detection import SSDLite320_MobileNet_V3_Large_Weights
 
 from ebjr_det.errors import CheckpointError, ConfigError, InvalidInput
-from ebjr_det.tasks.detection.annotations import Annotations, Truth
 from ebjr_det.tasks.detection.classes import UNUSED, ClassMap, coco_names
-from ebjr_det.tasks.detection.data import DetectionSet, Named
+from ebjr_det.tasks.detection.data import Named
 from ebjr_det.tasks.detection.model import build_model
 from ebjr_det.tasks.detection.train import build_learner
 from ebjr_det.training.state import write_weights
@@ -31,20 +31,6 @@ OPTIONS = {
 }
 SETTINGS = {"arch": "effdet/efficientdet_d0", "image_size": 128, "options": OPTIONS}
 SSD = "torchvision/ssdlite320_mobilenet_v3_large"
-
-
-def one_object_a_class(categories):
-    """An image for each class that shows one object of it."""
-    count = len(categories)
-    truths = tuple(
-        Truth(np.array([[30.0, 30, 64, 64]]), np.array([label]), np.array([4096.0]), np.zeros(1, bool))
-        for label in range(count)
-    )
-    annotations = Annotations(
-        tuple(range(1, count + 1)), tuple(map(str, range(count))), np.full((count, 2), 128),
-        tuple(categories), tuple(categories.values()), truths,
-    )  # fmt: skip
-    return DetectionSet(annotations, lambda _: Image.new("RGB", (128, 128)))
 
 
 def detector(categories, **settings):
@@ -86,7 +72,7 @@ def class_read_from(model, output):
     [
         pytest.param({1: "person", 3: "car"}, id="some of COCO's"),
         pytest.param({17: "cat", 18: "dog"}, id="others of COCO's"),
-        pytest.param(dict([*COCO.items()][::4]), id="a quarter of COCO's"),
+        pytest.param(COCO, id="all of COCO's"),
         pytest.param({1: "red", 3: "blue"}, id="no names of COCO's"),
         pytest.param({0: "person", 1: "car"}, id="COCO's names under other ids"),
     ],

@@ -1,8 +1,12 @@
 """Learning a teacher's answers: losses against their formulas in float64, and a teacher that never moves."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
+from common import one_object_a_class
+from safetensors.torch import save_file
 from torch import nn
 
 from ebjr_det import api
@@ -13,7 +17,7 @@ from ebjr_det.tasks.classification.data import ImageSet
 from ebjr_det.tasks.classification.model import TorchClassifier
 from ebjr_det.tasks.classification.train import build_learner
 from ebjr_det.tasks.detection import train as detection
-from ebjr_det.tasks.detection.data import build_data
+from ebjr_det.tasks.detection.data import Named, build_data
 from ebjr_det.tasks.detection.model import build_model
 from ebjr_det.tasks.detection.popular import narrow, narrow_classes
 
@@ -230,6 +234,37 @@ def test_a_detectors_loss_is_quality_focal_loss_on_the_teachers_scores(temperatu
     )  # fmt: skip
     own_loss = plain.bench(pixels, boxes, labels)["loss"]
     assert float(found["loss"]) == pytest.approx(0.6 * float(own_loss) + 0.4 * expected, rel=1e-3)
+
+
+@pytest.mark.parametrize("share", [0.4, 1.0])
+def test_each_class_is_taught_from_the_teachers_output_of_it_to_the_students(share, tmp_path):
+    """The student has COCO's 90 outputs, of which two are read; the teacher four in an order of its own."""
+    pair, told = {17: "cat", 18: "dog"}, ["bee", "dog", "ant", "cat"]
+    random = detector(Named(dict(enumerate(told))), 1)
+    save_file(random.network.state_dict(), tmp_path / "w.safetensors", {"classes": json.dumps(told)})
+    trained = {"checkpoint": str(tmp_path / "w.safetensors"), "random_weights": False}
+    data = one_object_a_class(pair)
+    student, teacher = detector(data, 0), detector(data, 1, **trained)
+    assert (student.classes.outputs, student.classes.columns.tolist()) == (90, [16, 17])
+    assert (teacher.classes.outputs, teacher.classes.columns.tolist()) == (4, [3, 1])
+    learner = detection.build_learner(
+        student, data, None, seed=0, augment={"scale": [1.0, 1.0], "flip": 0.0, "color": 0.0},
+        loss={"distillation": share, "temperature": 2.0}, teacher=teacher,
+    )  # fmt: skip
+    student.network.eval()  # its norms do not move between the two looks
+    pixels, boxes, labels = learner.collate([learner.pictures[k] for k in range(2)])
+    found = learner.bench(pixels, boxes, labels)
+    batch = student.graph.normalize(pixels)
+    s = sigmoid(rows_of(student.network(batch)[0], 90)[..., [16, 17]] / 2)
+    t = sigmoid(rows_of(teacher.network(batch)[0], 4)[..., [3, 1]] / 2)
+    cross_entropy = -(t * np.log(s) + (1 - t) * np.log(1 - s))
+    expected = (np.abs(t - s) ** 2 * cross_entropy).sum() / sum(map(len, boxes))
+    assert expected > 0.01
+    assert float(found["teacher_loss"].detach()) == pytest.approx(expected, rel=1e-3)
+    found["loss"].backward()
+    moved = student.network.class_net.predict.conv_pw.bias.grad.reshape(-1, 90).abs().amax(dim=0)
+    reached = moved.nonzero().flatten().tolist()
+    assert reached == ([16, 17] if share == 1.0 else list(range(90)))
 
 
 def test_a_detectors_teacher_never_changes_and_never_trains():

@@ -6,6 +6,7 @@ import hashlib
 import numpy as np
 import pytest
 import torch
+from common import DIGITS_TRAINING
 
 from ebjr_det import api
 from ebjr_det.config import load_train_config
@@ -19,16 +20,6 @@ from ebjr_det.tasks.classification.train import _shift, build_learner
 from ebjr_det.training.loop import Trainer
 from ebjr_det.training.order import Order
 
-CONFIG = """
-data: {dataset: digits, split: train, part: [0.0, 0.8]}
-validation: {dataset: digits, split: train, part: [0.8, 1.0]}
-model:
-  {arch: resnet, depth: 8, width: 4, preprocessing: {mean: [0.305, 0.305, 0.305], std: [0.376, 0.376, 0.376]}}
-augment: {padding: 1, flip: 0.0}
-schedule:
-  {steps: 120, batch_size: 32, optimizer: sgd, nesterov: true, lr: 0.2, policy: one_cycle, validate_every: 40,
-  ema_decay: 0.9}
-"""
 QUICK = ("schedule.steps=6", "schedule.validate_every=2", "schedule.save_every=2", "schedule.batch_size=8")
 LOSS = {"label_smoothing": 0.0, "distillation": 0.5, "temperature": 4.0}
 STILL = {"padding": 0, "border": 0.0, "flip": 0.0, "color": 0.0}
@@ -36,7 +27,7 @@ STILL = {"padding": 0, "border": 0.0, "flip": 0.0, "color": 0.0}
 
 @pytest.fixture
 def config(tmp_path):
-    (tmp_path / "train.yaml").write_text(CONFIG)
+    (tmp_path / "train.yaml").write_text(DIGITS_TRAINING)
     return lambda *changes: load_train_config(tmp_path / "train.yaml", changes)
 
 

@@ -1,0 +1,72 @@
+"""What tests of several folders say alike: how pictures are turned, short trainings, the judge of boxes."""
+
+import contextlib
+import copy
+import io
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ebjr_det.tasks.detection.annotations import Annotations, Truth
+from ebjr_det.tasks.detection.data import DetectionSet
+
+T = Image.Transpose
+STORED = {
+    # orientation of EXIF -> how an upright picture is stored under it
+    1: None,
+    2: T.FLIP_LEFT_RIGHT,
+    3: T.ROTATE_180,
+    4: T.FLIP_TOP_BOTTOM,
+    5: T.TRANSPOSE,
+    6: T.ROTATE_90,
+    7: T.TRANSVERSE,
+    8: T.ROTATE_270,
+}
+DIGITS_TRAINING = """
+data: {dataset: digits, split: train, part: [0.0, 0.8]}
+validation: {dataset: digits, split: train, part: [0.8, 1.0]}
+model:
+  {arch: resnet, depth: 8, width: 4, preprocessing: {mean: [0.305, 0.305, 0.305], std: [0.376, 0.376, 0.376]}}
+augment: {padding: 1, flip: 0.0}
+schedule:
+  {steps: 120, batch_size: 32, optimizer: sgd, nesterov: true, lr: 0.2, policy: one_cycle, validate_every: 40,
+  ema_decay: 0.9}
+"""
+
+
+def stored_as(upright: Image.Image, orientation: int) -> tuple[Image.Image, Image.Exif]:
+    """The picture as a camera stores it under an orientation, and the metadata that say so."""
+    exif, how = Image.Exif(), STORED[orientation]
+    exif[0x0112] = orientation
+    return upright if how is None else upright.transpose(how), exif
+
+
+def one_object_a_class(categories: dict[int, str]) -> DetectionSet:
+    """A black image for each class that shows one object of it."""
+    count = len(categories)
+    truths = tuple(
+        Truth(np.array([[30.0, 30, 64, 64]]), np.array([label]), np.array([4096.0]), np.zeros(1, bool))
+        for label in range(count)
+    )
+    annotations = Annotations(
+        tuple(range(1, count + 1)), tuple(map(str, range(count))), np.full((count, 2), 128),
+        tuple(categories), tuple(categories.values()), truths,
+    )  # fmt: skip
+    return DetectionSet(annotations, lambda _: Image.new("RGB", (128, 128)))
+
+
+def pycocotools_judge(truth: dict[str, Any], entries: list[dict[str, Any]]) -> Any:
+    """A COCOeval from scratch of this very content, with `stats`, `eval` and `evalImgs`."""
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        annotated = COCO()
+        annotated.dataset = copy.deepcopy(truth)
+        annotated.createIndex()
+        judge = COCOeval(annotated, annotated.loadRes(copy.deepcopy(entries)), "bbox")
+        judge.evaluate()
+        judge.accumulate()
+        judge.summarize()
+    return judge
