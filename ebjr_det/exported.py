@@ -30,6 +30,8 @@ PAIR, ROUTER = "pair.json", "router.safetensors"
 VERSION: Literal[1] = 1
 SHA256 = r"^[0-9a-f]{64}$"
 CHANGEABLE = ("run",)
+TOLD = {"version", "task", "router", "threshold", "student", "teacher", "sha256"}
+"""What every `pair.json` has, by which one is known."""
 LARGEST = 2**24
 """Bytes of a `pair.json` at most; one of ten thousand classes has less than one million."""
 LARGEST_SIDE = 8192
@@ -187,6 +189,17 @@ class Exported:
 def is_exported(path: Path) -> bool:
     """Whether a folder holds an exported pair."""
     return (path / PAIR).is_file()
+
+
+def tells_pair(path: Path) -> bool:
+    """Whether a file is the `pair.json` of an export, of whatever version and with whatever changes."""
+    try:
+        if path.stat().st_size > LARGEST:
+            return False
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(content, dict) and content.keys() >= TOLD
 
 
 def write_pair(told: ExportedPair, folder: Path) -> None:

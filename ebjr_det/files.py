@@ -81,7 +81,8 @@ def replaced_folder(
     dot do not count.
 
     Args:
-        names: of the entries, the first of which tells that all are there: it goes first and comes last.
+        names: of the entries, the first of which tells that all are there: it goes first and comes last; the
+            others go in this order and come in the reverse. See `coming` for where it is meanwhile.
         what: the entries are, one word.
         ours: whether an entry, which has one of the names, is of an earlier such folder and may go.
 
@@ -100,19 +101,28 @@ def replaced_folder(
     try:
         with TemporaryDirectory(dir=folder, prefix=f".{what}-{os.getpid()}-") as temporary:
             yield Path(temporary)
-            _swap(Path(temporary), folder, names)
+            _swap(Path(temporary), folder, names, what)
     finally:
         if new and folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
 
 
-def _swap(fresh: Path, folder: Path, names: Sequence[str]) -> None:
+def coming(folder: Path, what: str, name: str) -> Path:
+    """Where the first entry of a `replaced_folder` is from before the others go until they have come."""
+    return folder / f".{what}.{name}"
+
+
+def _swap(fresh: Path, folder: Path, names: Sequence[str], what: str) -> None:
+    first, *others = names
+    mark = coming(folder, what, first)
     try:
+        (fresh / first).replace(mark)
         for name in names:
             _remove(folder / name)
-        for name in reversed(names):
+        for name in reversed(others):
             if (fresh / name).exists():
                 (fresh / name).replace(folder / name)
+        mark.replace(folder / first)
     except OSError as error:
         raise InvalidInput(f"Expected to write to `{folder}`, got: {first_line(error)}.") from error
 

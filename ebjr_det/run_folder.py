@@ -11,7 +11,15 @@ from typing import Any, TypeVar
 
 import pydantic_core
 
-from ebjr_det.config import BaseSection, EvaluateConfig, dump_config, identity, load_config
+from ebjr_det.config import (
+    BaseSection,
+    EvaluateConfig,
+    LearnConfig,
+    dump_config,
+    identity,
+    load_config,
+    training_identity,
+)
 from ebjr_det.errors import ConfigError, EbjrError, InvalidInput, first_line
 from ebjr_det.files import check_writable, existing_file, writable_folder, write_text
 from ebjr_det.loader import Images
@@ -25,7 +33,7 @@ from ebjr_det.tasks import build_task
 from ebjr_det.tradeoff import score_of
 from ebjr_det.types import PairedRun
 
-Settings = TypeVar("Settings", bound=BaseSection)
+Settings = TypeVar("Settings", bound=LearnConfig)
 
 JUDGED = "judged.json"
 """File of a run: how it read pictures and classes, and a digest of what it was judged by."""
@@ -37,13 +45,17 @@ def open_folder(out: Path, config: EvaluateConfig, resume: bool) -> None:
     """A new run folder, or with `resume` one whose records another such run would repeat."""
     if not _begun(out, config, resume):
         path = out / CONFIG
-        before, now = identity(load_config(path)), identity(config)
-        other = next((key for key in {**before, **now} if before.get(key) != now.get(key)), None)
-        if other is not None:
-            raise ConfigError(
-                f"Expected `{other}` as in the run that `{out}` holds, {before.get(other)}, got "
-                f"{now.get(other)}. Choose another --out."
-            )
+        _check_same(identity(load_config(path)), identity(config), f"run that `{out}` holds")
+
+
+def _check_same(before: Mapping[str, Any], now: Mapping[str, Any], what: str) -> None:
+    """Raises ConfigError, which names the first setting that is another than it was."""
+    other = next((key for key in {**before, **now} if before.get(key) != now.get(key)), None)
+    if other is not None:
+        raise ConfigError(
+            f"Expected `{other}` as in the {what}, {before.get(other)}, got {now.get(other)}. Choose "
+            "another --out."
+        )
 
 
 def as_begun(config: EvaluateConfig, out: Path) -> EvaluateConfig:
@@ -60,15 +72,15 @@ def as_begun(config: EvaluateConfig, out: Path) -> EvaluateConfig:
 
 
 def open_training(out: Path, config: Settings, resume: bool, load: Callable[[Path], Settings]) -> None:
-    """A new folder for a training, or with `resume` that of one with the same settings.
+    """A new folder for a training, or with `resume` that of one to the same weights; it tells these settings.
 
     Args:
         load: reads the settings that the folder holds.
     """
-    if not _begun(out, config, resume) and load(out / CONFIG) != config:
-        raise ConfigError(
-            f"Expected the settings of the training in `{out}`, got others. Choose another --out."
-        )
+    if not _begun(out, config, resume):
+        before = training_identity(load(out / CONFIG))
+        _check_same(before, training_identity(config), f"training that `{out}` holds")
+        write_text(out / CONFIG, dump_config(config))
 
 
 def _begun(out: Path, config: BaseSection, resume: bool) -> bool:

@@ -13,8 +13,8 @@ from ebjr_det.config import EvaluateConfig, parse_section
 from ebjr_det.cost import macs_of
 from ebjr_det.environment import describe_environment
 from ebjr_det.errors import ConfigError, install_hint
-from ebjr_det.exported import PAIR, ROUTER, VERSION, ExportedModel, ExportedPair, write_pair
-from ebjr_det.files import checksum, replaced_folder
+from ebjr_det.exported import PAIR, ROUTER, VERSION, ExportedModel, ExportedPair, tells_pair, write_pair
+from ebjr_det.files import checksum, coming, replaced_folder
 from ebjr_det.routing.student import weights_of
 from ebjr_det.tasks import room
 from ebjr_det.threads import on_threads
@@ -65,7 +65,7 @@ def export(
     sides = tuple(zip(("student", "teacher"), models, strict=True))
     for side, model in sides:
         _check_plain(side, model)
-    with replaced_folder(Path(out), FILES, "export", Path.is_file) as folder:
+    with replaced_folder(Path(out), FILES, "export", _is_earlier) as folder:
         told = {
             side: _write_model(side, model, getattr(config, side), pictures, folder, config.run.tolerance)
             for side, model in sides
@@ -80,6 +80,12 @@ def export(
         "threshold": chosen,
         "files": {name: (Path(out) / name).stat().st_size for name in written},
     }
+
+
+def _is_earlier(entry: Path) -> bool:
+    """Whether an entry of a folder is of an earlier export, and no user's own: a `pair.json` tells of it."""
+    places = [entry.parent / PAIR, *([] if entry.name == PAIR else [coming(entry.parent, "export", PAIR)])]
+    return entry.is_file() and any(map(tells_pair, places))
 
 
 def _write_json(

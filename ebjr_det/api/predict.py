@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -16,7 +15,7 @@ from typing import IO, Any
 from tqdm.auto import tqdm
 
 from ebjr_det.api.live import Live, Settings, build_live, choose_threshold
-from ebjr_det.errors import InvalidInput
+from ebjr_det.errors import ConfigError, InvalidInput
 from ebjr_det.files import atomic_write, replaced_folder, writable_folder
 from ebjr_det.lettering import with_strip
 from ebjr_det.load import Meter
@@ -27,7 +26,8 @@ from ebjr_det.tasks import room
 from ebjr_det.threads import on_threads
 
 RESULTS, IMAGES, PICTURES = "predictions.json", "images.json", "pictures"
-DRAWN = re.compile(r"\d{6,}_.*\.jpg")
+TOLD = {"file_name", "answered_by", "deferral_score", "drawn"}
+"""What `images.json` tells of every picture, by which one is known."""
 SAMPLES = 4
 MOST_BYTES = 160  # of a picture's name in the name of its annotated copy
 
@@ -58,12 +58,13 @@ def predict(
         least_score: of the boxes that are drawn; the JSON holds all.
 
     Raises:
-        ConfigError: no threshold, or other files in `out`.
+        ConfigError: no threshold, or other files in `out`, or some of the pictures.
         InvalidInput: no picture, or none that can be decoded.
     """
     scoring, chosen = choose_threshold(config, threshold, rate)
     files = find_pictures(pictures)
-    with replaced_folder(Path(out), (RESULTS, IMAGES, PICTURES), "predict", _is_earlier) as folder:
+    _check_apart(files, Path(out))
+    with replaced_folder(Path(out), (RESULTS, PICTURES, IMAGES), "predict", _is_earlier) as folder:
         live = build_live(config, scoring, chosen, lambda: _samples(files))
         look = _Look(room(config.task, "answers"), live.named, least_score, scoring.name, chosen)
         start, meter = perf_counter(), Meter()
@@ -84,10 +85,38 @@ def predict(
 
 
 def _is_earlier(entry: Path) -> bool:
-    """Whether an entry of a folder of predictions is one of an earlier `predict`, and no user's own."""
+    """Whether an entry of a folder is of an earlier `predict`, and no user's own; `images.json` tells."""
+    drawn = _drawn(entry.parent / IMAGES)
     if entry.name == PICTURES:
-        return entry.is_dir() and all(DRAWN.fullmatch(picture.name) for picture in entry.iterdir())
-    return entry.is_file() and (entry.name != RESULTS or (entry.parent / IMAGES).is_file())
+        return entry.is_dir() and drawn.issuperset(picture.name for picture in entry.iterdir())
+    return entry.is_file() and bool(drawn)
+
+
+def _drawn(images: Path) -> set[str]:
+    """The annotated copies that an `images.json` tells of; none where it is another file, or not there."""
+    names = set()
+    try:
+        with images.open(encoding="utf-8") as lines:
+            for line in lines:
+                if line.strip() not in ("[", "]"):
+                    entry = json.loads(line.rstrip(",\n"))
+                    if not isinstance(entry, dict) or not entry.keys() >= TOLD:
+                        return set()
+                    names.add(str(entry["drawn"]).removeprefix(f"{PICTURES}/"))
+    except (OSError, ValueError, RecursionError):
+        return set()
+    return names
+
+
+def _check_apart(files: Sequence[Path], out: Path) -> None:
+    """Raises ConfigError where `out`, which is replaced as a whole, holds a picture that is asked for."""
+    place = os.path.realpath(out)
+    inside = (path for path in files if Path(os.path.realpath(path)).is_relative_to(place))
+    if out.is_dir() and (path := next(inside, None)):
+        raise ConfigError(
+            f"Expected pictures outside of --out, got `{path}` in `{out}`, which is replaced. Choose another "
+            "--out."
+        )
 
 
 def _answer_all(

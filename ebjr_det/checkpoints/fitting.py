@@ -2,9 +2,11 @@
 
 One rule for every wrapping: `state_dict`, `module.`, `model.`, `ema`, `net` and whatever else tools write
 are all prefixes of names. The one that fits most of the network's tensors is taken off; what was taken and
-what was left is told on stderr where there was a choice.
+what was left is told on stderr where there was a choice. Of two networks one of which is not whole it is not
+known which is meant: that is an error, unless the whole one has a name that is the network's own.
 """
 
+import re
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,8 +19,8 @@ if TYPE_CHECKING:
     import torch
 
 UNUSED = "num_batches_tracked"  # old checkpoints have no such counter, and inference needs none
-PREFERRED = ("", "state_dict/", "model/", "model_state/")
-"""Of several prefixes that fit as well, the first; then as the file has them."""
+PREFERRED = ("", "state_dict", "model", "model_state", "module")
+"""Parts of prefixes. Of several that fit as well, the one of the first; then as the file has them."""
 SHOWN = 3
 
 
@@ -30,6 +32,7 @@ class Fit:
         prefix: of the names in the file; `state`: the tensors under it, their names without it.
         near: names of tensors that lack the prefix, or a part of it, where all others have it.
         others: prefixes under which as many tensors fit; `left`: names of other tensors of the file.
+        rival: a prefix of another network, not less preferred, of which most tensors fit but not as many.
     """
 
     prefix: str
@@ -37,6 +40,7 @@ class Fit:
     near: tuple[str, ...]
     others: tuple[str, ...]
     left: tuple[str, ...]
+    rival: str | None = None
 
     @classmethod
     def of(cls, stored: Mapping[str, "torch.Tensor"], wanted: Mapping[str, "torch.Tensor"]) -> "Fit":
@@ -45,7 +49,7 @@ class Fit:
         shaped: Counter[str] = Counter()
         for key, tensor in stored.items():
             for name in _ends(key):
-                if name in wanted:
+                if name in wanted and not name.endswith(UNUSED):
                     prefix = key[: len(key) - len(name)]
                     named[prefix] += 1
                     shaped[prefix] += tensor.shape == wanted[name].shape
@@ -65,7 +69,24 @@ class Fit:
         near = _nearby(stored, wanted, best, taken)
         state = {name: stored[key] for name, key in (taken | near).items()}
         left = tuple(sorted(stored.keys() - {*taken.values(), *near.values()}, key=list(stored).index))
-        return cls(best, state, tuple(near), others, left)
+        rivals = (
+            prefix
+            for prefix in copies
+            if 2 * shaped[prefix] > len(wanted)
+            and named[prefix] != named[best]
+            and not prefix.startswith(best)
+            and not (_is_preferred(best) and _preference(best) < _preference(prefix))
+        )
+        return cls(best, state, tuple(near), others, left, next(rivals, None))
+
+    def check(self, origin: str) -> None:
+        """Raises CheckpointError where it is not known which of two networks is meant."""
+        if self.rival is not None:
+            raise CheckpointError(
+                f"Expected one network in `{origin}`, got two: more tensors fit under "
+                f"`{_shown(self.prefix)}`, most under `{_shown(self.rival)}` too. Save the one that is meant "
+                "alone."
+            )
 
     def tell(self, origin: str) -> None:
         """On stderr, where there was a choice or tensors of the same dictionary were left."""
@@ -100,9 +121,22 @@ def _ends(key: str) -> Iterator[str]:
         yield name
 
 
-def _preference(prefix: str) -> int:
-    firsts = (prefix, prefix.partition("/")[0] + "/")
-    return min((PREFERRED.index(first) for first in firsts if first in PREFERRED), default=len(PREFERRED))
+def _preference(prefix: str) -> tuple[int, ...]:
+    """A place for each part of a prefix up to the first that is not known; less is better.
+
+    >>> _preference(""), _preference("state_dict/model."), _preference("ema/module.")
+    ((0,), (1, 2, 0), (5,))
+    """
+    places = []
+    for part in re.split("[./]", prefix):  # the last one is empty
+        places.append(PREFERRED.index(part) if part in PREFERRED else len(PREFERRED))
+        if part not in PREFERRED:
+            break
+    return tuple(places)
+
+
+def _is_preferred(prefix: str) -> bool:
+    return _preference(prefix)[-1] < len(PREFERRED)
 
 
 def _nearby(
@@ -145,6 +179,7 @@ def load_into(network: "torch.nn.Module", stored: Mapping[str, "torch.Tensor"], 
     """
     own = network.state_dict()
     fit = Fit.of(stored, own)
+    fit.check(origin)
     state = fit.state
     missing = [key for key in own if key not in state and not key.endswith(UNUSED)]
     unexpected = [key for key in state if key not in own]
@@ -178,6 +213,7 @@ def load_fitting(network: "torch.nn.Module", stored: Mapping[str, "torch.Tensor"
     """
     own = network.state_dict()
     fit = Fit.of(stored, own)
+    fit.check(origin)
     fitting = {key: value for key, value in fit.state.items() if key in own and value.shape == own[key].shape}
     left = [key for key in own if key not in fitting and not key.endswith(UNUSED)]
     if len(left) > len(fitting):

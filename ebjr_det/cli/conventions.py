@@ -55,8 +55,12 @@ class Group(click.RichGroup):
 
 
 def fitted_router(path: Path) -> list[str]:
-    """The changes of a configuration by which a fitted router decides: a threshold of another score goes."""
-    return [f"router.file={path}", "router.score=null", "router.threshold=null"]
+    """The changes of a configuration by which a fitted router decides.
+
+    What belongs to another router or its score goes: its checksum, options and threshold.
+    """
+    others = ("sha256=null", "score=null", "options={}", "threshold=null")
+    return [f"router.file={path}", *(f"router.{other}" for other in others)]
 
 
 def show(result: Any, *, as_json: bool, verbose: bool) -> None:

@@ -15,12 +15,13 @@ from ebjr_det.config.loading import (
 )
 from ebjr_det.config.sections import CONFIGS, BaseSection, EvaluateConfig, ModelSection, RouterSection
 from ebjr_det.config.specialize import SpecializeConfig
-from ebjr_det.config.training import ScheduleSection, TrainConfig
+from ebjr_det.config.training import LearnConfig, ScheduleSection, TrainConfig, training_identity
 
 __all__ = [
     "CONFIGS",
     "BaseSection",
     "EvaluateConfig",
+    "LearnConfig",
     "ModelSection",
     "RouterSection",
     "ScheduleSection",
@@ -37,4 +38,5 @@ __all__ = [
     "parse_config",
     "parse_section",
     "parse_train_config",
+    "training_identity",
 ]

@@ -1,6 +1,6 @@
 """Every setting of a training with its type, default and limits. Knows nothing about what the settings do."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -160,6 +160,28 @@ class DetectionTrainConfig(OnBoxes, TrainConfig):
 
     model: DetectorSection
     teacher: DetectorSection | None = None
+
+
+BESIDE_WEIGHTS = (
+    "title",
+    *(f"{model}.{key}" for model in ("model", "student", "teacher") for key in ("name", "macs")),
+    "schedule.workers",
+    "schedule.threads",
+    "schedule.save_every",
+    "schedule.tensorboard",
+)
+"""Settings of a training, or of a specialisation, with which it may go on: trained weights do not follow from
+them, but for their last bits from the number of threads. See `identity.BESIDE_RECORDS` for those of a run.
+"""
+
+
+def training_identity(config: LearnConfig) -> dict[str, Any]:
+    """The settings that trained weights depend on, each by its whole name."""
+    settings: dict[str, Any] = {}
+    for key, value in config.model_dump().items():
+        inner = value.items() if isinstance(value, dict) else ()
+        settings |= {f"{key}.{name}": own for name, own in inner} or {key: value}
+    return {name: value for name, value in settings.items() if name not in BESIDE_WEIGHTS}
 
 
 TRAIN_CONFIGS: dict[str, type[TrainConfig]] = {

@@ -34,6 +34,7 @@ STYLE: Any = {
 }  # fmt: skip
 MISSING = r"Glyph (\d+) .* missing from font"
 warnings.filterwarnings("ignore", MISSING)  # `save_figure` tells it once, in one line
+FORMATS = ("png", "svg")
 LEADER = 12  # points; a label further from its anchor has a line to it
 
 
@@ -139,7 +140,7 @@ def _inside(dots: FloatArray, boxes: FloatArray) -> Any:
 
 def save_figure(figure: Figure, stem: Path, title: str) -> list[Path]:
     """Write `<stem>.png` and `<stem>.svg`, each whole; returns their paths."""
-    files = [stem.with_name(f"{stem.name}.{kind}") for kind in ("png", "svg")]
+    files = [stem.with_name(f"{stem.name}.{kind}") for kind in FORMATS]
     with warnings.catch_warnings(record=True) as caught:
         warnings.filterwarnings("always", MISSING)
         for file, metadata in zip(files, ({"Title": title}, {"Title": title, "Date": None}), strict=True):

@@ -2,13 +2,15 @@
 
 import csv
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
 from ebjr_det.files import atomic_write, write_text
+from ebjr_det.reporting.canvas import FORMATS
 from ebjr_det.reporting.figures import write_tradeoff_figure
 from ebjr_det.reporting.findings import findings
 from ebjr_det.reporting.histogram import Groups, write_histogram_figure
@@ -25,6 +27,10 @@ CONFIG = "config.yaml"
 ENVIRONMENT = "environment.json"
 PARTS = "parts"
 PAGE = "report.html"
+CURVE = "curve.json"
+EARLIER = re.compile(rb'\{"score": "[^"]+", "quality_name": "(\w+)", "images": \d+, "cost": ')
+"""How a curve begins, which is written before all that hangs on it; and the quality in its figures' names."""
+MOST_HEAD = 1000
 MOST_CURVES = 8
 
 
@@ -46,7 +52,7 @@ def write_report(report: Report, run_dir: Path, out: Path) -> dict[str, Any]:
     summary = report.to_dict() | {"run_dir": str(run_dir)}
     _clear_optional(out)
     origin = Origin.of(run_dir, CONFIG, ENVIRONMENT)
-    write_text(out / "curve.json", to_json(_curves(report), pretty=False))
+    write_text(out / CURVE, to_json(_curves(report), pretty=False))
     _write_csv(out / "routes.csv", _routes(report))
     if report.by_class is not None:
         _write_csv(out / "per_class.csv", _classes(report))
@@ -58,10 +64,17 @@ def write_report(report: Report, run_dir: Path, out: Path) -> dict[str, Any]:
 
 
 def _clear_optional(out: Path) -> None:
-    """Files that not every report has: one of an earlier report would be taken for this one's."""
-    for pattern in ("per_class.csv", *(f"*_by_{kind}.*" for kind in ("macs", "latency_ms", "deferral_rate"))):
-        for file in out.glob(pattern):
-            file.unlink()
+    """Files that not every report has: one of an earlier report would be taken for this one's.
+
+    Where no curve tells of an earlier report, files of such names are somebody else's.
+    """
+    curve = out / CURVE
+    head = curve.read_bytes()[:MOST_HEAD] if curve.is_file() else b""
+    if earlier := EARLIER.match(head):
+        name = earlier[1].decode()
+        figures = (f"{name}_by_{kind}.{suffix}" for kind in get_args(Budget) for suffix in FORMATS)
+        for file in ("per_class.csv", *figures):
+            (out / file).unlink(missing_ok=True)
 
 
 def _curves(report: Report) -> dict[str, Any]:

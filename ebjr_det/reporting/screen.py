@@ -1,7 +1,8 @@
 """Tables and sentences on stdout, in the terminal's own width: no number is ever broken.
 
 A heading wraps between words and a long text may; numbers do not. Columns that do not fit beside the others
-go below them, under the same first column.
+go below them, under the same first column. Where that is not enough, names fold; only then are lines longer
+than the terminal is wide.
 """
 
 import os
@@ -17,9 +18,10 @@ from rich.text import Text
 from ebjr_det.reporting.table import Table, one_line
 
 PIPE = 132
-LONG, GAP = 20, 3
-"""From which width on a text in a table may wrap; the space between two columns."""
-
+LONG, NARROW, GAP = 20, 8, 3
+"""From which width on a text in a table may wrap; to which one it folds; the space between two columns."""
+NUMBER = re.compile(r"\W*\d[\d.,]*(e[-+]?\d+)?\W*")
+"""A word that is a number, with its brackets or its unit's sign."""
 
 STAND_IN = "\ue000"
 """Stands for a space at which no line may end; of private use, so that no text holds it."""
@@ -46,8 +48,9 @@ def _print(console: Console, table: Table) -> None:
     if table.title:
         console.print(_wrapped(console, table.title, console.width), style="bold")
     for index, part in enumerate(_parts(table, console.width)):
-        drawn, least = _drawn(part, console.width), _width(_least(part, console.width))
-        console.print(*[""] * bool(index), drawn, sep="\n", width=max(console.width, least), crop=False)
+        widths = _widths(part, console.width)
+        wide = _console(max(console.width, _width(widths)))  # rich cuts a width down to the console's
+        wide.print(*[""] * bool(index), _drawn(part, widths), sep="\n", crop=False)
     if table.caption:
         console.print(_wrapped(console, table.caption, console.width), style="dim")
 
@@ -100,23 +103,42 @@ def _cells(table: Table) -> list[list[str]]:
 
 def _is_text(cells: Sequence[str]) -> bool:
     """Whether a column holds long texts, which may wrap."""
-    return any(cell_len(cell) > LONG and any(map(str.isalpha, cell)) for cell in cells)
+    return any(cell_len(cell) > LONG and _has_words(cell) for cell in cells)
+
+
+def _has_words(cell: str) -> bool:
+    return any(any(map(str.isalpha, word)) and not NUMBER.fullmatch(word) for word in cell.split())
 
 
 def _width(widths: Sequence[int]) -> int:
     return sum(widths) + GAP * (len(widths) - 1)
 
 
-def _drawn(table: Table, width: int) -> RichTable:
-    """A table whose numbers keep their width; what room is left is for the texts."""
+def _widths(table: Table, width: int) -> list[int]:
+    """The width of each column: numbers keep theirs; what room is left, or lacks, is that of the texts."""
     columns, widths = _cells(table), _least(table, width)
     texts = [index for index, cells in enumerate(columns) if _is_text(cells)]
     for place, index in enumerate(texts):
         room = max(width - _width(widths), 0) // (len(texts) - place)
         widths[index] += min(room, max(map(cell_len, columns[index])) - min(widths[index], width))
+    names = [index for index in range(table.labels) if any(map(_has_words, columns[index]))]
+    least = {index: min(widths[index], _folded(columns[index])) for index in {*texts, *names}}
+    while _width(widths) > width and (wider := [index for index in least if widths[index] > least[index]]):
+        widths[max(wider, key=lambda index: widths[index])] -= 1
+    return widths
+
+
+def _folded(cells: Sequence[str]) -> int:
+    """The least width of a column of texts that fold, numbers among their words excepted."""
+    words = (word for cell in cells for word in cell.split())
+    return max([NARROW, *(cell_len(word) for word in words if NUMBER.fullmatch(word))])
+
+
+def _drawn(table: Table, widths: Sequence[int]) -> RichTable:
+    columns = _cells(table)
     drawn = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for index, (heading, own) in enumerate(zip(table.columns, widths, strict=True)):
-        left = index < table.labels or index in texts
+        left = index < table.labels or _is_text(columns[index])
         drawn.add_column(
             _heading(heading, own), justify="left" if left else "right", width=own, overflow="fold"
         )
@@ -131,11 +153,12 @@ def _heading(text: str, width: int) -> Text:
     return Text("\n".join(line.plain.rstrip() for line in lines))
 
 
-def _console() -> Console:
-    """The terminal's own width, or `COLUMNS`; wide where the output is a file or a pipe.
+def _console(width: int | None = None) -> Console:
+    """Of that width, else of the terminal's own, or `COLUMNS`; wide where the output is a file or a pipe.
 
     Texts are shown as they are: nothing in a name acts as markup.
     """
-    console = Console(markup=False, highlight=False, emoji=False)
-    wide = not console.is_terminal and "COLUMNS" not in os.environ
-    return Console(markup=False, highlight=False, emoji=False, width=PIPE) if wide else console
+    console = Console(markup=False, highlight=False, emoji=False, width=width)
+    if width is not None or console.is_terminal or "COLUMNS" in os.environ:
+        return console
+    return _console(PIPE)

@@ -689,6 +689,17 @@ def test_an_export_that_is_killed_while_files_are_replaced_is_refused_and_filled
     assert load_exported(digits).router.threshold == -0.5
 
 
+@pytest.mark.parametrize("told", [None, {}, {"version": 1, "names": ["a"]}], ids=["none", "empty", "own"])
+def test_graphs_of_the_users_own_are_no_earlier_export(told, refused, tmp_path):
+    mine = {"student.onnx": "mine", "teacher.onnx": "mine"}
+    mine |= {} if told is None else {"pair.json": json.dumps(told)}
+    for name, text in mine.items():
+        (tmp_path / name).write_text(text)
+    line = refused("export", DIGITS, "--threshold=-0.9", "--out", tmp_path)
+    assert f"an earlier export, got other files in `{tmp_path}`" in line
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == mine
+
+
 def test_the_graphs_hold_the_configured_weights(exported_digits):
     """Not those of an earlier process or another seed: raw outputs are eager torch's."""
     config = load_config(DIGITS)

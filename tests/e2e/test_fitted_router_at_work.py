@@ -358,6 +358,38 @@ def test_predict_on_the_routed_run_uses_its_threshold_and_its_router(
     assert said["threshold"] == summary_of(folder / "second")["joint"]["threshold"]
 
 
+def test_another_router_takes_the_place_of_the_one_that_routed_a_run(
+    live, pictures, tmp_path, command, capsys
+):
+    folder, other = live[0], tmp_path / "other.safetensors"
+    given = [*QUICK, "--score", "learned", "--out", other]
+    assert command("fit-router", "run", folder / "first", *given) == 0
+    capsys.readouterr()
+    args = [pictures, "--router", other, "--rate", 0.25, "--out", tmp_path / "out", "--json"]
+    assert command("predict", folder / "second", *args) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["score"] == "learned"
+    assert said["threshold"] == threshold_for_rate(RouterFile.load(other).reference, 0.25)
+    args = ["--router", other, "--out", tmp_path / "run"]
+    assert command("evaluate", folder / "second" / "config.yaml", *args) == 0
+    assert summary_of(tmp_path / "run")["score"] == "learned"
+
+
+def test_options_of_another_routers_score_are_not_taken_over(live, pictures, tmp_path, command):
+    config, other = tmp_path / "config.yaml", tmp_path / "other.safetensors"
+    settings = yaml.safe_load((live[0] / "second" / "config.yaml").read_text())
+    settings["router"] |= {
+        "file": None,
+        "sha256": None,
+        "score": "free_energy",
+        "options": {"temperature": 2.0},
+    }
+    config.write_text(yaml.safe_dump(settings))
+    rewritten(live[0] / "router.safetensors", other, settings={})  # one that says nothing of options
+    args = ["--router", other, "--rate", 0.25, "--out", tmp_path / "out"]
+    assert command("predict", config, pictures, *args) == 0
+
+
 @pytest.mark.parametrize(
     "change",
     ["student.options={backbone_name: test_resnet}", "student.random_weights=true", "router.top_k=3"],

@@ -201,6 +201,73 @@ def test_a_folder_with_files_of_the_users_own_is_refused_before_a_model_is_built
     assert files_of(out) == {name: b"mine"}
 
 
+OWN = {"id": 1, "file_name": "left.jpg", "width": 640, "height": 480}
+OWN_IMAGES = {
+    "none": None,
+    "empty": "",
+    "list": "[]\n",
+    "own": json.dumps([OWN, OWN]),
+    "coco": json.dumps({"images": [OWN], "annotations": []}, indent=2),
+    "binary": b"\x80\x04".decode("latin-1"),
+}
+
+
+@pytest.mark.parametrize("kind", OWN_IMAGES)
+def test_images_of_the_users_own_are_no_earlier_predictions(kind, pictures, tmp_path):
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "000001_left.jpg").write_text("mine")
+    if OWN_IMAGES[kind] is not None:
+        (tmp_path / "images.json").write_text(OWN_IMAGES[kind], encoding="latin-1")
+    before = files_of(tmp_path)
+    with pytest.raises(ConfigError, match="an earlier predict, got other files in"):
+        api.predict(load_config(QUICKSTART), [str(pictures)], tmp_path, threshold=0.0)
+    assert files_of(tmp_path) == before
+
+
+def test_a_picture_beside_the_annotated_ones_is_not_taken_for_one(pictures, tmp_path):
+    config, asked = load_config(QUICKSTART), [str(pictures / "scene 2.png")]
+    api.predict(config, asked, tmp_path, threshold=0.0)
+    (tmp_path / "pictures" / "000002_left.jpg").write_text("mine")
+    before = files_of(tmp_path)
+    with pytest.raises(ConfigError, match="such as `pictures`"):
+        api.predict(config, asked, tmp_path, threshold=0.0)
+    assert files_of(tmp_path) == before
+
+
+def test_predictions_never_replace_the_pictures_that_they_are_of(pictures, tmp_path):
+    config = load_config(QUICKSTART)
+    api.predict(config, [str(pictures / "scene 2.png")], tmp_path / "data", threshold=0.0)
+    before = files_of(tmp_path / "data")
+    (tmp_path / "link").symlink_to(tmp_path / "data")
+    for source in ("data/pictures", "data", "link/pictures/*.jpg"):
+        with pytest.raises(ConfigError, match=r"Expected pictures outside of --out, got .*Choose another"):
+            api.predict(config, [str(tmp_path / source)], tmp_path / "data", threshold=0.0)
+        assert files_of(tmp_path / "data") == before
+
+
+def test_predictions_whose_replacement_broke_off_are_replaced(pictures, tmp_path, monkeypatch):
+    """However many of the files had gone and come."""
+    config, asked = load_config(QUICKSTART), [str(pictures / "scene 2.png")]
+    (plain := tmp_path / "plain").mkdir()
+    api.predict(config, asked, plain, threshold=0.0)
+    for last in range(8):
+        out, moves = tmp_path / str(last), iter(range(last))
+        api.predict(config, asked, out, threshold=0.0)
+        real = Path.replace
+
+        def replace(self, target, out=out, moves=moves, real=real):
+            if Path(target).parent == out and next(moves, None) is None:
+                raise KeyboardInterrupt
+            return real(self, target)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "replace", replace)
+            with contextlib.suppress(KeyboardInterrupt):
+                api.predict(config, asked, out, threshold=0.0)
+        api.predict(config, asked, out, threshold=0.0)
+        assert files_of(out).keys() == files_of(plain).keys()
+
+
 def test_no_picture_that_can_be_decoded_is_an_error(pictures, tmp_path):
     with pytest.raises(InvalidInput, match="can be decoded, got none among 1"):
         api.predict(load_config(QUICKSTART), [str(pictures / "broken.jpg")], tmp_path / "out", threshold=0.0)

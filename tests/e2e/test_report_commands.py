@@ -94,6 +94,34 @@ def test_with_out_the_report_goes_elsewhere_and_the_run_stays_as_it_is(runs, tmp
     assert (tmp_path / "other" / "report.html").read_bytes() == before["report.html"]
 
 
+def test_files_that_no_report_writes_stay_in_a_folder_that_reports_go_to(runs, tmp_path: Path):
+    mine = dict.fromkeys(("sales_by_macs.csv", "AP_by_macs.svg", "by_deferral_rate.txt"), b"mine")
+    for name, content in mine.items():
+        (tmp_path / name).write_bytes(content)
+    for _ in range(2):
+        assert command("report", runs["classification"], "--out", tmp_path) == 0
+    assert mine.items() <= bytes_of(tmp_path).items()
+
+
+@pytest.mark.parametrize("curve", ["", "[]", '{"score": "entropy", "points": []}'])
+def test_a_curve_of_the_users_own_tells_of_no_earlier_report(curve, runs, tmp_path: Path):
+    (tmp_path / "curve.json").write_text(curve)
+    (tmp_path / "accuracy_by_latency_ms.png").write_text("mine")
+    assert command("report", runs["classification"], "--out", tmp_path) == 0
+    assert (tmp_path / "accuracy_by_latency_ms.png").read_text() == "mine"
+
+
+def test_files_of_an_earlier_report_that_this_one_does_not_have_go(runs, tmp_path: Path):
+    """Also where the report between was broken off: its curve is there before all else."""
+    for task in ("detection", "classification", "detection"):
+        assert command("report", runs[task], "--out", tmp_path) == 0
+        assert set(bytes_of(tmp_path)) == {
+            name
+            for name in bytes_of(runs[task])
+            if name not in ("run.npz", "analysis.json", "config.yaml", "environment.json")
+        }
+
+
 def test_the_page_needs_no_network_and_escapes_what_users_wrote(runs):
     page = (runs["detection"] / "report.html").read_text()
     assert SCRIPT not in page

@@ -296,7 +296,7 @@ def test_killed_it_goes_on_to_the_same_student_and_pair(command, refused, tmp_pa
     line = refused("specialize", CONFIG, *how, "--out", broken)
     assert "Add --resume" in line
     line = refused("specialize", CONFIG, *how, *changes("popular_share=0.6"), "--out", broken, "--resume")
-    assert "got others" in line
+    assert "Expected `popular_share` as in the training that" in line
     for out, flags in ((broken, ["--resume"]), (whole, [])):
         monkeypatch.chdir(_made(out.parent))
         assert command("specialize", CONFIG, *how, "--out", "run", *flags) == 0

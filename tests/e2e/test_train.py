@@ -14,6 +14,8 @@ import pytest
 import torch
 import yaml
 
+from ebjr_det.training.state import save_state
+
 CONFIG = """
 data: {dataset: digits, split: train, part: [0.0, 0.9]}
 validation: {dataset: digits, split: train, part: [0.9, 1.0]}
@@ -155,6 +157,42 @@ def test_killed_in_the_middle_it_goes_on_to_the_same_weights_and_log(config, tmp
         assert digest(broken / name) == digest(whole / name), name
     rows = list(csv.DictReader((whole / "log.csv").open()))
     assert [int(row["step"]) for row in rows] == list(range(25, 301, 25))
+
+
+BESIDE = (
+    "title=Another",
+    "model.name=mine",
+    "model.macs=5.0",
+    "schedule.workers=2",
+    "schedule.save_every=1",
+    "schedule.threads=1",
+)
+
+
+@pytest.mark.parametrize("text", [CONFIG, DETECTION], ids=["classification", "detection"])
+def test_it_goes_on_with_other_settings_that_weights_do_not_follow_from(
+    text, config, command, tmp_path, monkeypatch
+):
+    config.write_text(text.replace("steps: 1}", "steps: 4, batch_size: 2}"))
+    before = changed(("schedule.save_every=2", "schedule.threads=1"))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert command("train", config, *before, "--out", tmp_path / "whole") == 0
+    with monkeypatch.context() as patch:
+        patch.setattr("ebjr_det.training.loop.save_state", stop_after_saving)
+        assert command("train", config, *before, "--out", tmp_path / "broken") == 130
+    assert not (tmp_path / "broken" / "weights.safetensors").exists()
+    assert command("train", config, *changed(BESIDE), "--out", tmp_path / "broken", "--resume") == 0
+    assert digest(tmp_path / "broken" / FILES[0]) == digest(tmp_path / "whole" / FILES[0])
+    there = yaml.safe_load((tmp_path / "broken" / "config.yaml").read_text())
+    assert (there["title"], there["schedule"]["workers"], there["model"]["macs"]) == ("Another", 2, 5.0)
+    summary = json.loads((tmp_path / "broken" / "summary.json").read_text())
+    assert (summary["title"], summary["macs"]) == ("Another", 5.0)
+
+
+def stop_after_saving(path, state):
+    """As if Ctrl-C came just then."""
+    save_state(path, state)
+    raise KeyboardInterrupt
 
 
 def heed_ctrl_c():
@@ -357,10 +395,11 @@ def test_a_folder_with_a_run_goes_on_only_with_the_same_settings_and_a_whole_sta
     capsys.readouterr()
     assert command("train", config, "--out", out) == 2
     assert "Add --resume" in one_line(capsys)
-    assert command("train", config, "--set", "schedule.lr=0.2", "--out", out, "--resume") == 2
-    assert "settings of the training" in one_line(capsys)
-    assert command("train", config, "--set", "model.width=3", "--out", out, "--resume") == 2
-    assert "settings of the training" in one_line(capsys)
+    for change, was in (("schedule.lr=0.2", "0.1"), ("model.width=3", "2"), ("data.limit=9", "None")):
+        assert command("train", config, "--set", change, "--out", out, "--resume") == 2
+        name, now = change.split("=")
+        told = f"Expected `{name}` as in the training that `{out}` holds, {was}, got {now}. Choose another"
+        assert told in one_line(capsys)
     (out / "state.pt").write_bytes((out / "state.pt").read_bytes()[:500])
     before = digest(out / "weights.safetensors")
     assert command("train", config, "--out", out, "--resume") == 2

@@ -69,6 +69,48 @@ def test_every_number_is_whole_and_no_line_is_too_long(printed, rows, names, wid
         assert "".join(name.split()) in "".join(text.split()) or cell_len(name) > 20
 
 
+LONG_NAMES = [
+    "efficientdet_d0_320x320_of_a_very_long_name_x7_more",
+    "a second name of several words that is rather long, too",
+    "学生モデル学生モデル学生モデル学生モデル学生モデル",
+    "s",
+]
+
+
+@pytest.mark.parametrize("labels", [1, 2])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    rows=st.lists(st.lists(numbers, min_size=2, max_size=2), min_size=1, max_size=4),
+    names=st.permutations(LONG_NAMES),
+    width=st.sampled_from((20, 40, 80)),
+)
+def test_under_long_names_numbers_are_whole_too(printed, labels, rows, names, width):
+    rows = [["0.1234", "[-0.0050, 0.0123]"], *rows][:4]
+    heads = [[names[i], names[-1 - i]][:labels] for i in range(len(rows))]
+    columns = [*["model", "against"][:labels], "AP", "interval"]
+    table = Table("", columns, [head + row for head, row in zip(heads, rows, strict=True)], labels=labels)
+    lines = printed(table, width)
+    for cell in (cell for row in rows for cell in row):
+        assert any(re.search(rf"(?:^|\s){re.escape(cell)}(?:\s|$)", line) for line in lines), cell
+    widest = max(cell_len(cell) for row in rows for cell in row)
+    assert max(map(cell_len, lines)) <= max(width, labels * (8 + 3) + widest)
+    shown = "".join("".join(lines).split())
+    assert all(character in shown for head in heads for name in head for character in name.replace(" ", ""))
+
+
+def test_a_short_name_folds_before_a_line_is_longer_than_the_terminal(printed):
+    table = Table("", ["a", "b", "margin"], [["small_resnet_v2", "large_resnet_v2", "0.123456"]], labels=2)
+    assert max(map(len, printed(table, 40))) <= 40
+    assert any(line.rstrip().endswith(" 0.123456") for line in printed(table, 30))
+    assert max(map(len, printed(table, 30))) <= 30
+
+
+def test_an_interval_of_small_numbers_is_no_text(printed):
+    interval = "[-1.2345e-05, 1.2345e-05]"
+    table = Table("", ["model", "margin"], [["a_model_of_a_name_that_is_long", interval]])
+    assert any(line.endswith(interval) for line in printed(table, 30))
+
+
 def test_twenty_scores_go_below_each_other_under_their_names(printed):
     rows = [[f"score_number_{i}", *(f"0.{i:02}{j:02}" for j in range(12))] for i in range(20)]
     table = Table("", ["score", *(f"a column {j}" for j in range(12))], rows)

@@ -167,6 +167,64 @@ def test_a_copy_of_the_network_beside_it_is_left_and_told(tmp_path, capsys):
     assert "`their plain names`, not those under `ema.module.`" in capsys.readouterr().err
 
 
+def without(name, state=None):
+    return {key: tensor for key, tensor in (state or STATE).items() if key != name}
+
+
+RENAMED = without("head.bias") | {"head.offset": STATE["head.bias"]}
+TWO_NETWORKS = {
+    "one missing": ({**prefixed("model.", without("head.bias")), **prefixed("teacher.", OTHER)}, "model."),
+    "one renamed": ({**prefixed("teacher.", OTHER), **prefixed("model.", RENAMED)}, "model."),
+    "plain": ({**without("head.bias"), **prefixed("teacher.", OTHER)}, "their plain names"),
+    "dictionaries": (
+        {"model": without("body.weight"), "teacher": prefixed("module.", OTHER)},
+        "model/",
+    ),
+    "neither preferred": ({"student": without("head.bias"), "teacher": OTHER}, "student/"),
+}
+
+
+@pytest.mark.parametrize("load", [load_into, load_fitting])
+@pytest.mark.parametrize("kind", TWO_NETWORKS)
+def test_of_two_networks_one_of_which_is_not_whole_none_is_taken(tmp_path, kind, load):
+    content, other = TWO_NETWORKS[kind]
+    torch.save(content, tmp_path / "w.pth")
+    module = network(value=9)
+    with pytest.raises(
+        CheckpointError, match=r"Expected one network in `w`, got two: .*Save the one"
+    ) as caught:
+        load(module, read_state(tmp_path / "w.pth"), "w")
+    assert f"`{other}`" in str(caught.value)
+    assert "`teacher" in str(caught.value)
+    assert_state(module.state_dict(), network(value=9).state_dict())
+
+
+def test_counters_that_nobody_needs_make_no_network_less_whole(tmp_path, capsys):
+    old = {name: tensor for name, tensor in STATE.items() if "num_batches" not in name}
+    torch.save({**prefixed("teacher.", OTHER), **prefixed("model.", old)}, tmp_path / "w.pth")
+    assert_state(loaded(tmp_path / "w.pth"), STATE | {"norm.num_batches_tracked": torch.tensor(9)})
+    assert "under `model.`, not those under `teacher.`" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("own", ["model.", "module.", "state_dict.", "model.module.", ""])
+def test_a_whole_network_is_taken_beside_an_average_of_its_parameters(tmp_path, own):
+    """An average without buffers is no other network, and nobody's own."""
+    part = {name: tensor + 1 for name, tensor in network().named_parameters()}
+    averaged = {name: tensor.detach() for name, tensor in part.items()}
+    assert 2 * len(averaged) > len(STATE)
+    torch.save({**prefixed("ema.", averaged), **prefixed(own)}, tmp_path / "w.pth")
+    assert_state(loaded(tmp_path / "w.pth"))
+
+
+@pytest.mark.parametrize("folder", [False, True], ids=["bare", "in a dictionary"])
+@pytest.mark.parametrize("own", ["model.", "module.", "state_dict.", "model.module."])
+def test_an_average_that_comes_first_does_not_go_before_the_network(tmp_path, own, folder, capsys):
+    content = {**prefixed("ema.", OTHER), **prefixed(own)}
+    torch.save({"state_dict": content} if folder else content, tmp_path / "w.pth")
+    assert_state(loaded(tmp_path / "w.pth"))
+    assert f"{own}`, not those under" in capsys.readouterr().err
+
+
 def test_tensors_that_lack_the_prefix_of_the_others_are_taken_and_told(tmp_path, capsys):
     plain = ("norm.running_mean", "norm.running_var")
     mixed = {name if name in plain else f"module.{name}": tensor for name, tensor in STATE.items()}

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from ebjr_det import files
 from ebjr_det.errors import ConfigError, InvalidInput
-from ebjr_det.files import atomic_write, replaced_folder, write_text
+from ebjr_det.files import atomic_write, coming, replaced_folder, write_text
 
 
 @pytest.fixture
@@ -132,9 +133,43 @@ def test_a_replacement_that_is_killed_half_way_lacks_its_mark_and_is_filled_agai
         patch.setattr(Path, "replace", killed)
         with pytest.raises(KeyboardInterrupt):
             replace(tmp_path, {"mark": "2", "b": "2"})
-    assert content_of(tmp_path) == {"b": "2"}
+    assert content_of(tmp_path) == {"b": "2", ".thing.mark": "2"}
     replace(tmp_path, {"mark": "3", "b": "3"})
     assert content_of(tmp_path) == {"mark": "3", "b": "3"}
+
+
+def breaking(real, out, left, error):
+    """`real`, which raises once it was called `left` times for an entry of a folder."""
+
+    def call(*args):
+        if any(Path(path).parent == out for path in args) and next(left, None) is None:
+            raise error
+        return real(*args)
+
+    return call
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(errno.EIO, "broken")])
+def test_whenever_a_replacement_breaks_off_a_mark_tells_whose_the_rest_is(tmp_path, monkeypatch, error):
+    """Where entries are known by the mark alone, as those of an export are."""
+    entries, broken = {"mark": "1", "b": "1", "c/1": "1"}, 0
+
+    def marked(entry):
+        return any(path.is_file() for path in (entry.parent / "mark", coming(entry.parent, "thing", "mark")))
+
+    for count in range(9):
+        out, left = tmp_path / str(count), iter(range(count))
+        replace(out, entries)
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "replace", breaking(Path.replace, out, left, error))
+            patch.setattr(files, "_remove", breaking(files._remove, out, left, error))
+            try:
+                replace(out, entries, ours=marked)
+            except (KeyboardInterrupt, InvalidInput):
+                broken += 1
+        replace(out, entries, ours=marked)
+        assert content_of(out) == entries
+    assert broken == 7  # of four names that come and three that go
 
 
 def test_what_a_killed_process_left_goes_and_what_a_running_one_writes_stays(tmp_path):

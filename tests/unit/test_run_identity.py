@@ -8,8 +8,16 @@ from shutil import copy, copytree
 import numpy as np
 import pytest
 
-from ebjr_det.config import identity, load_config, parse_config
+from ebjr_det.config import (
+    identity,
+    load_config,
+    load_specialize_config,
+    load_train_config,
+    parse_config,
+    training_identity,
+)
 from ebjr_det.config.identity import BESIDE_RECORDS
+from ebjr_det.config.training import BESIDE_WEIGHTS
 from ebjr_det.errors import ConfigError, InvalidInput
 from ebjr_det.records import PartStore, load_run
 from ebjr_det.reporting.folder import RUN
@@ -220,3 +228,30 @@ def test_the_digest_sees_every_box_area_crowd_and_name():
     names = ("ten", *data.class_names[1:])
     digests.add(digest_of(replace(data, annotations=replace(data.annotations, class_names=names))))
     assert len(digests) == 6
+
+
+# --- Trainings ---
+
+
+TRAININGS = {
+    "train_cifar100_one_cycle": load_train_config,
+    "specialize_digits": load_specialize_config,
+    "specialize_openimages_top50": load_specialize_config,
+}
+
+
+@pytest.mark.filterwarnings("ignore:Pydantic serializer")
+@pytest.mark.parametrize("name", TRAININGS)
+def test_every_other_setting_is_part_of_a_trainings_identity(name):
+    config = TRAININGS[name](CONFIGS / f"{name}.yaml")
+    before = training_identity(config)
+    names = {name for name in leaves(config) if not name.startswith("pair")}
+    counted = {name for name in names if training_identity(changed(config, name, "another")) != before}
+    assert counted == names - set(BESIDE_WEIGHTS)
+    assert training_identity(changed(config, "data", None)) != before
+
+
+def test_the_written_list_names_settings_of_trainings_that_are_there():
+    there = {own for name, load in TRAININGS.items() for own in leaves(load(CONFIGS / f"{name}.yaml"))}
+    assert {name for name in BESIDE_WEIGHTS if not name.startswith("teacher.")} <= there
+    assert "teacher.macs" in BESIDE_WEIGHTS

@@ -284,7 +284,7 @@ def torch_bytes(content):
 def test_resuming_asks_for_the_same_settings_and_a_new_start_for_an_empty_folder(config, tmp_path):
     out = tmp_path / "out"
     api.train(config("schedule.steps=2"), out)
-    with pytest.raises(ConfigError, match="settings of the training"):
+    with pytest.raises(ConfigError, match=r"`schedule.steps` as in the training that .* 2, got 3"):
         api.train(config("schedule.steps=3"), out, resume=True)
     with pytest.raises(ConfigError, match="Add --resume"):
         api.train(config("schedule.steps=2"), out)
