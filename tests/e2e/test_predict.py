@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from pycocotools.coco import COCO
+from sklearn.datasets import load_digits
 
 from ebjr_det import api
 from ebjr_det.cli import cli
@@ -315,3 +316,21 @@ def test_pictures_with_the_longest_names_are_drawn(tmp_path):
     assert api.predict(config, [str(folder)], tmp_path / "out", threshold=0.0)["images"] == 3
     entries = json.loads((tmp_path / "out" / "images.json").read_text())
     assert all((tmp_path / "out" / entry["drawn"]).is_file() for entry in entries)
+
+
+def test_pictures_of_another_size_are_resized_as_set_or_one_line(tmp_path):
+    """A network that pools at its end would answer any size, and wrongly."""
+    folder, whole = tmp_path / "pictures", load_digits()
+    folder.mkdir()
+    for index, values in enumerate(whole.images[:8]):
+        picture = Image.fromarray((values * 255 / 16).astype(np.uint8))
+        picture.resize((32, 32), Image.Resampling.NEAREST).save(folder / f"{index}.png")
+    config = ROOT / "configs" / "digits.yaml"
+    api.predict(load_config(config), [str(folder)], tmp_path / "out", threshold=-1.0)
+    answers = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    right = np.equal([answer["category_id"] for answer in answers], whole.target[:8])
+    assert right.sum() >= 7, "there and back blurs one of them"
+    plain = [f"{side}.preprocessing={{mean: [0.305], std: [0.376]}}" for side in ("student", "teacher")]
+    with pytest.raises(InvalidInput, match=r"pictures that are 3 x 8 x 8 .* got 3 x 32 x 32\. Resize them"):
+        api.predict(load_config(config, plain), [str(folder)], tmp_path / "none", threshold=0.0)
+    assert not (tmp_path / "none").exists()
