@@ -90,13 +90,8 @@ def replaced_folder(
         ConfigError: `out` holds other files. InvalidInput: the system refuses.
     """
     new = not out.exists()
+    check_replaceable(out, names, what, ours)
     folder = writable_folder(out)
-    shown = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
-    if strange := [entry.name for entry in shown if entry.name not in names or not ours(entry)]:
-        raise ConfigError(
-            f"Expected an empty --out or an earlier {what}, got other files in `{out}`, such as "
-            f"`{strange[0]}`."
-        )
     _clear_dead(folder, what)
     try:
         with TemporaryDirectory(dir=folder, prefix=f".{what}-{os.getpid()}-") as temporary:
@@ -110,6 +105,18 @@ def replaced_folder(
 def coming(folder: Path, what: str, name: str) -> Path:
     """Where the first entry of a `replaced_folder` is from before the others go until they have come."""
     return folder / f".{what}.{name}"
+
+
+def check_replaceable(out: Path, names: Sequence[str], what: str, ours: Callable[[Path], bool]) -> None:
+    """Raises EbjrError where `replaced_folder` would refuse the folder; leaves nothing behind."""
+    check_writable(out)
+    there = out.iterdir() if out.is_dir() else ()
+    shown = sorted(entry for entry in there if not entry.name.startswith("."))
+    if strange := [entry.name for entry in shown if entry.name not in names or not ours(entry)]:
+        raise ConfigError(
+            f"Expected an empty --out or an earlier {what}, got other files in `{out}`, such as "
+            f"`{strange[0]}`."
+        )
 
 
 def _swap(fresh: Path, folder: Path, names: Sequence[str], what: str) -> None:
@@ -149,9 +156,7 @@ def check_writable(path: Path) -> None:
         InvalidInput: it is a file, or the system refuses.
     """
     try:
-        if not path.is_dir():
-            path = _nearest(path)
-        with tempfile.TemporaryFile(dir=path):
+        with tempfile.TemporaryFile(dir=path if path.is_dir() else _nearest(path)):
             return
     except (OSError, ValueError) as error:
         raise InvalidInput(

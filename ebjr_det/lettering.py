@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from PIL import Image
 
+from ebjr_det.errors import ConfigError, first_line
+
 ELLIPSIS = "\u2026"
 SPELLED = {ELLIPSIS: "...", "\u2264": "<=", "\u2212": "-", "\u2013": "-", "\u221e": "inf"}
 """What stands for a sign of ours where the font lacks it."""
@@ -22,6 +24,21 @@ NO_SIGN = "\uffff"
 @cache
 def letters(size: int, bold: bool = False) -> Any:
     """DejaVu Sans, which comes with matplotlib; its digits are all of one width. Pillow's own without it."""
+    return _font(size, bold)
+
+
+def check_letters() -> None:
+    """Raises ConfigError where Pillow cannot write on pictures."""
+    try:
+        _font(12, bold=False)
+    except (ImportError, OSError) as error:
+        raise ConfigError(
+            f"Expected Pillow with FreeType, which writes on pictures, got: {first_line(error)}. "
+            "Run: pip install --force-reinstall pillow."
+        ) from error
+
+
+def _font(size: int, bold: bool) -> Any:
     from PIL import ImageFont
 
     package = find_spec("matplotlib")

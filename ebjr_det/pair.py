@@ -14,6 +14,7 @@ import numpy as np
 
 from ebjr_det.checkpoints import find_checkpoint
 from ebjr_det.config import EvaluateConfig, ModelSection
+from ebjr_det.config.sections import RunSection
 from ebjr_det.cost import Latency, measure_latency
 from ebjr_det.environment import device_name
 from ebjr_det.errors import ConfigError, InvalidInput
@@ -94,13 +95,7 @@ class Pair:
 
     def first_answers(self, student: Any, count: int) -> list[Output]:
         """A student's answers to so many of the images, at most, drawn at random with the seed."""
-        drawn = np.random.default_rng(self.config.run.seed).permutation(len(self.data))[:count]
-        size, images = self.config.run.batch_size, []
-        for index in drawn.tolist():
-            with suppress(InvalidInput):  # one that cannot be read is named when its turn comes
-                images.append(self.data.load(index))
-        answer = _on_pictures(student)
-        return [answer(images[at : at + size]) for at in range(0, len(images), size)]
+        return sample_answers(student, self.data, count, self.config.run)
 
     def write_artifacts(
         self, folder: Path, run: PairedRun, reported: PairedRun, decision: RouterDecision, score: str
@@ -176,6 +171,24 @@ class Pair:
     def alone(self) -> dict[str, Callable[[Sequence[Any]], Any]]:
         """Each model on pictures, preprocessing and all."""
         return {"student": _on_pictures(self.student), "teacher": _on_pictures(self.teacher)}
+
+
+def sample_answers(student: Any, data: Any, count: int, run: RunSection) -> list[Output]:
+    """A student's answers to so many images of a set, at most, drawn at random with the seed."""
+    drawn = np.random.default_rng(run.seed).permutation(len(data))[:count]
+    return answers_to(student, data, drawn.tolist(), run.batch_size)[1]
+
+
+def answers_to(
+    student: Any, data: Any, places: Sequence[int], batch_size: int
+) -> tuple[list[int], list[Output]]:
+    """Which of some images of a set can be read, and a student's answers to these, in batches."""
+    images = {}
+    for index in places:
+        with suppress(InvalidInput):  # one that cannot be read is named when its turn comes
+            images[index] = data.load(index)
+    answer, shown = _on_pictures(student), list(images.values())
+    return list(images), [answer(shown[at : at + batch_size]) for at in range(0, len(shown), batch_size)]
 
 
 def _on_pictures(model: Any) -> Callable[[Sequence[Any]], Any]:

@@ -67,6 +67,7 @@ SIDEWAYS = {
     "files": {"errors"},
     "parts": {"errors"},
     "popular": {"errors"},
+    "lettering": {"errors"},
     "load": {"threads"},  # of the CPUs that this process may use
     "download": {"checkpoints"},  # the manifest knows addresses
     "environment": {"checkpoints", "runtimes"},  # the doctor looks for weights and runtimes

@@ -4,6 +4,7 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -23,10 +24,11 @@ from ebjr_det.api.benchmark_subjects import (
     subjects_of,
 )
 from ebjr_det.api.routing import Scoring
+from ebjr_det.api.student import check_answers
 from ebjr_det.config import EvaluateConfig
 from ebjr_det.environment import describe_environment
 from ebjr_det.errors import ConfigError
-from ebjr_det.files import writable_folder, write_text
+from ebjr_det.files import check_writable, writable_folder, write_text
 from ebjr_det.joint import ScoreFunction
 from ebjr_det.load import Meter
 from ebjr_det.reporting.benchmark import (
@@ -112,11 +114,14 @@ def benchmark(
     sizes = tuple(sorted(set(batch_sizes)))
     earlier = None if against is None else Benchmark.load(Path(against))
     scoring = Scoring.of(config.task, config.router).live()
-    folder = writable_folder(Path(out))
+    folder = Path(out)
+    check_writable(folder)
     pair = Pair.build(config.model_copy(update={"router": scoring.section}))
     told = () if pair.popular is None else pair.popular.names
     scoring = scoring.of_classes(getattr(pair.data, "class_names", ()), told)
-    scoring = scoring.of_student(pair.student.name, weights_of(pair.student))
+    weights = weights_of(pair.student)
+    scoring = scoring.of_student(pair.student.name, weights)
+    check_answers(scoring, partial(pair.first_answers, pair.student), weights)
     models = {"student": scoring.student(pair.student), "teacher": pair.teacher}
     places, pictures = sample_of(pair.data, images, config.run.seed)
     scores = scores_of(models["student"], scoring.score, pictures, sizes[-1])
@@ -173,6 +178,7 @@ def _write(result: Benchmark, against: Against | None, folder: Path) -> Measured
     from ebjr_det.reporting.benchmark_figures import write_benchmark_figure
     from ebjr_det.reporting.benchmark_tables import markdown
 
+    writable_folder(folder)
     summary = result.summary()
     summary |= {"against": None if against is None else against.to_dict(), "out": str(folder)}
     write_text(folder / "benchmark.md", markdown(result, summary, against))

@@ -16,10 +16,13 @@ from typing import TYPE_CHECKING, Any
 from tqdm.auto import tqdm
 
 from ebjr_det.api.live import Live, Settings, build_live, choose_threshold
-from ebjr_det.api.source import Source, place_of
+from ebjr_det.api.source import PICTURES_FPS, Source, place_of
+from ebjr_det.api.space import bytes_of_film
 from ebjr_det.cost import CostModel, macs_of
 from ebjr_det.errors import ConfigError, InvalidInput
+from ebjr_det.files import check_space
 from ebjr_det.joint import JointModel
+from ebjr_det.lettering import check_letters
 from ebjr_det.load import Meter
 from ebjr_det.overlay import Board, Moment, Standing, view_for
 from ebjr_det.router import ABSTAINED
@@ -66,22 +69,26 @@ def demo(
         seconds, limit: end after so many seconds of the source, or frames.
 
     Raises:
-        ConfigError: no threshold, or no such number of frames. InvalidInput: a source that cannot be read to
-            its end, frames of several sizes, or no place for the result.
+        ConfigError: no threshold, no such number of frames, or no font to draw with.
+        InvalidInput: a source that cannot be read to its end, frames of several sizes, no place for the
+            result, or a disk that is too full.
     """
     _check_numbers(fps, seconds, limit)
+    check_letters()
     scoring, chosen = choose_threshold(config, threshold, rate)
     taken = Source.of(source)
     film = place_of(Path(out), taken)
-    first, found = taken.look()
-    if fps is None and found is None:
+    asked = None if fps is None else Fraction(fps).limit_denominator(1001)
+    first, footage = taken.look(asked or PICTURES_FPS)
+    speed = asked or footage.fps
+    if speed is None:
         raise ConfigError(f"Expected a frame rate, got none in `{source}`. Give --fps.")
-    speed = found if fps is None else Fraction(fps).limit_denominator(1001)
-    assert speed is not None
-    live = build_live(config, scoring, chosen, lambda: [first])
+    ends = _Ends(seconds, limit)
+    check_space(film.parent, bytes_of_film(ends.frames(footage)))
+    live = build_live(config, scoring, chosen, lambda: [first], taken.first)
     scene = _Scene(config, live, least_score, side_by_side, first)
     meter = Meter()
-    _shoot(scene, taken, film, speed, _Ends(seconds, limit), own_times=fps is None)
+    _shoot(scene, taken, film, speed, ends, own_times=fps is None)
     tally, standing = scene.tally, scene.standing(None)
     return {
         "frames": tally.frames,

@@ -40,11 +40,12 @@ def evaluate(config: EvaluateConfig, out: str | Path, *, resume: bool = False) -
 
     out = Path(out)
     check_folder(out, resume)
-    scoring, *_ = check_settings(config)
+    settings = check_settings(config)
+    scoring = settings[0]
     config = as_begun(config, out) if resume else config
     pair = Pair.build(config.model_copy(update={"router": scoring.section}))
     config, router = pair.config, scoring.section
-    scoring, target, asked, cost, facts = check_ahead(pair, out)
+    scoring, target, asked, cost, facts = check_ahead(pair, settings, out)
     pair = replace(pair, student=scoring.student(pair.student))
     open_folder(out, config, resume)
     run = finished_run(out, pair.data, scoring.name, lambda parts: pair.run(scoring.scores, parts))

@@ -1,5 +1,6 @@
 """`export`: the pair as a folder that is served without torch."""
 
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from shutil import copyfile
@@ -9,12 +10,15 @@ import numpy as np
 
 from ebjr_det.api.live import choose_threshold
 from ebjr_det.api.routing import Scoring
+from ebjr_det.api.space import bytes_of_graphs
+from ebjr_det.api.student import answers_to_data, check_answers
 from ebjr_det.config import EvaluateConfig, parse_section
 from ebjr_det.cost import macs_of
 from ebjr_det.environment import describe_environment
 from ebjr_det.errors import ConfigError, install_hint
 from ebjr_det.exported import PAIR, ROUTER, VERSION, ExportedModel, ExportedPair, tells_pair, write_pair
-from ebjr_det.files import checksum, coming, replaced_folder
+from ebjr_det.files import check_replaceable, check_space, checksum, coming, replaced_folder
+from ebjr_det.routing.changed import plain
 from ebjr_det.routing.student import weights_of
 from ebjr_det.tasks import room
 from ebjr_det.threads import on_threads
@@ -56,18 +60,31 @@ def export(
     scoring, chosen = choose_threshold(config, threshold, rate)
     if not np.isfinite(chosen):
         raise ConfigError(f"Expected a finite threshold to export, got {chosen}. Give --threshold.")
+    check_replaceable(Path(out), FILES, "export", _is_earlier)
     named = room(config.task, "data").build_named(**dict(config.data))
     popular = popular_of(config.student, named)
     scoring = scoring.of_classes(named.class_names, () if popular is None else popular.names)
     models = build_models(config, named, "cpu")
-    scoring.of_student(models[0].name, weights_of(models[0]))
+    weights = weights_of(models[0])
+    check_answers(
+        scoring.of_student(models[0].name, weights), partial(answers_to_data, config, models[0]), weights
+    )
     pictures = _pictures(named)
     sides = tuple(zip(("student", "teacher"), models, strict=True))
     for side, model in sides:
         _check_plain(side, model)
+    macs = {
+        side: macs_of(plain(model), pictures[0], getattr(config, side).macs, f"{side}.macs")
+        for side, model in sides
+    }
+    batches = {side: _batch(model, pictures) for side, model in sides}
+    check_space(Path(out), bytes_of_graphs(models))
+    tolerance = config.run.tolerance
     with replaced_folder(Path(out), FILES, "export", _is_earlier) as folder:
         told = {
-            side: _write_model(side, model, getattr(config, side), pictures, folder, config.run.tolerance)
+            side: _write_model(
+                model, getattr(config, side), batches[side], macs[side], folder / f"{side}.onnx", tolerance
+            )
             for side, model in sides
         }
         if scoring.section.file is not None:
@@ -109,8 +126,6 @@ def _write_json(
 
 def _check_plain(side: str, model: Any) -> None:
     """Raises ConfigError for a model with code of its own around its network."""
-    from ebjr_det.routing.changed import plain
-
     inner = plain(model)
     if getattr(inner, "around", None) is None or not hasattr(inner.graph, "state_dict"):
         raise ConfigError(
@@ -124,17 +139,19 @@ def _made_with(seed: int) -> dict[str, Any]:
     return {key: value for key, value in describe_environment("cpu", seed).items() if key != "command"}
 
 
+def _batch(model: Any, pictures: list[Any]) -> Any:
+    """The pictures as the graph takes them."""
+    inner = plain(model)
+    return inner.batch([inner.preprocess(picture) for picture in pictures])
+
+
 def _write_model(
-    side: str, model: Any, section: Any, pictures: list[Any], folder: Path, tolerance: float
+    model: Any, section: Any, batch: Any, macs: float, path: Path, tolerance: float
 ) -> ExportedModel:
-    from ebjr_det.routing.changed import plain
     from ebjr_det.runtimes import drift
     from ebjr_det.runtimes.onnx import INPUT, Session, write_onnx
 
     inner = plain(model)
-    macs = macs_of(inner, pictures[0], section.macs, f"{side}.macs")
-    batch = inner.batch([inner.preprocess(picture) for picture in pictures])
-    path = folder / f"{side}.onnx"
     write_onnx(inner.graph, batch, path)
     moved = drift(Session(path)(batch), inner.eager(batch))
     if not moved <= tolerance:

@@ -28,7 +28,7 @@ from ebjr_det.config import RouterSection, load_score_settings
 from ebjr_det.cost import CostModel
 from ebjr_det.environment import describe_environment
 from ebjr_det.errors import InvalidInput
-from ebjr_det.files import write_text
+from ebjr_det.files import writable_folder, write_text
 from ebjr_det.records import save_run
 from ebjr_det.reporting.analysis import Analysis, Profile, Reference
 from ebjr_det.reporting.folder import CONFIG, RUN
@@ -83,9 +83,11 @@ def fit_router(
     """Fit on saved outputs of any two models, as `replay` reads them.
 
     Raises:
-        EbjrError: see the task's `replay` and `fit_router_on_run`; nothing is written then.
+        EbjrError: see the task's `replay` and `fit_router_on_run`; nothing is written then. Where the router
+            or its report cannot be written, nothing is read either.
     """
     check_costs(settings.cost, settings.references)
+    check_places(Path(out), report_dir)
     paths = {name: Path(file) for name, file in files.items()}
     files_of = room(task, "replay")
     names = files_of.class_names(**paths) if hasattr(files_of, "class_names") else ()
@@ -127,6 +129,7 @@ def fit_router_on_run(
         InvalidInput: too few pictures, or a run that was itself routed by a fitted router.
         ConfigError: an unknown score, rescaling or class.
     """
+    check_places(Path(out), report_dir)
     run, analysis = load_folder(Path(run_dir))
     section = load_score_settings(Path(run_dir) / CONFIG)
     if analysis.router is not None or section is None:
@@ -153,7 +156,7 @@ def _fit(source: _Source, out: Path, settings: FitSettings, report_dir: str | Pa
     check_settings(settings, run, router)
     names, parts = rescalings_of(settings, router), folds(len(run), settings.folds, settings.seed)
     folder = None if report_dir is None else Path(report_dir)
-    check_places(out, folder)
+    writable_folder(out.parent)
     fit = partial(router.fit_router, worth=worth, seed=settings.seed)
     learned = [fit] if settings.rescaling == "none" else [fit, fit]
     with tqdm(total=len(parts) * (len(names) + len(learned)) + 1, unit="fold", desc="fitting") as bar:

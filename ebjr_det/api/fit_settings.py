@@ -8,7 +8,7 @@ from ebjr_det.api.references import ReferenceFile
 from ebjr_det.config import RouterSection
 from ebjr_det.cost import CostModel
 from ebjr_det.errors import ConfigError, InvalidInput, did_you_mean
-from ebjr_det.files import writable_folder
+from ebjr_det.files import check_writable
 from ebjr_det.intervals import check_replicates
 from ebjr_det.reporting.analysis import Analysis
 from ebjr_det.router import check_rate
@@ -93,13 +93,13 @@ def check_run(settings: FitSettings, analysis: Analysis, router: Any) -> None:
         )
 
 
-def check_places(out: Path, report_dir: Path | None) -> None:
-    """Raises EbjrError where the router or its report cannot be written."""
+def check_places(out: Path, report_dir: str | Path | None) -> None:
+    """Raises EbjrError where the router or its report cannot be written; leaves nothing behind."""
     if out.is_dir():
         raise InvalidInput(f"Expected a file for the router, got the folder `{out}`.")
     if report_dir is not None:
-        check_replay_folder(report_dir)
-    writable_folder(out.parent)
+        check_replay_folder(Path(report_dir))
+    check_writable(out.parent)
 
 
 def rescalings_of(settings: FitSettings, router: Any) -> list[str]:

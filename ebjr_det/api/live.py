@@ -2,13 +2,16 @@
 
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from ebjr_det.api.routing import Scoring, say
-from ebjr_det.api.student import watched
+from ebjr_det.api.student import answers_to_data, check_at_work, watched
 from ebjr_det.checkpoints import manifest
 from ebjr_det.config import EvaluateConfig, identity, load_config
 from ebjr_det.errors import ConfigError, InvalidInput
@@ -19,7 +22,7 @@ from ebjr_det.reporting.folder import ANALYSIS, CONFIG
 from ebjr_det.routing.student import weights_of
 from ebjr_det.run_folder import load_analysis
 from ebjr_det.tasks import room
-from ebjr_det.types import FloatArray
+from ebjr_det.types import FloatArray, Output
 
 Settings: TypeAlias = EvaluateConfig | Exported
 """What a live pair is built from."""
@@ -77,12 +80,18 @@ def _say_ties(reference: FloatArray, score: str, rate: float, threshold: float) 
 
 
 def build_live(
-    config: Settings, scoring: Scoring, threshold: float, samples: Callable[[], Sequence[Any]]
+    config: Settings,
+    scoring: Scoring,
+    threshold: float,
+    samples: Callable[[], Sequence[Any]],
+    traffic: Callable[[int], Iterable[Any]] = lambda count: (),
 ) -> Live:
     """Both models, on their runtimes, and their classes.
 
     Args:
         samples: pictures on which runtimes are tried, where the configuration names any.
+        traffic: so many, at most, of the pictures to be answered, on which a router that does not tell its
+            student's weights is tried.
 
     Raises:
         EbjrError: for whatever is wrong in the configuration.
@@ -98,8 +107,21 @@ def build_live(
     )
     told = () if popular is None else popular.names
     scoring = scoring.of_classes(getattr(named, "class_names", ()), told)
-    student = scoring.of_student(student.name, weights).student(student)
+    scoring = scoring.of_student(student.name, weights)
+    if not isinstance(config, Exported):
+        here = partial(_answers_to, student, config.run.batch_size, traffic)
+        check_at_work(scoring, here, partial(answers_to_data, config, student), weights)
+    student = scoring.student(student)
     return Live(named, scoring, JointModel(student, teacher, watched(scoring, threshold), threshold))
+
+
+def _answers_to(student: Any, size: int, traffic: Callable[[int], Iterable[Any]], count: int) -> list[Output]:
+    """A student's answers to some pictures; none where it cannot take them, which is told in their turn."""
+    pictures, found = iter(traffic(count)), list[Output]()
+    with suppress(InvalidInput):
+        while lot := [student.preprocess(picture) for picture in islice(pictures, size)]:
+            found.append(student(lot))
+    return found
 
 
 def to_config(settings: Settings) -> EvaluateConfig:

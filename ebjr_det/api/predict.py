@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import IO, Any
@@ -15,9 +16,10 @@ from typing import IO, Any
 from tqdm.auto import tqdm
 
 from ebjr_det.api.live import Live, Settings, build_live, choose_threshold
+from ebjr_det.api.space import QUALITY, bytes_of_copies
 from ebjr_det.errors import ConfigError, InvalidInput
-from ebjr_det.files import atomic_write, replaced_folder, writable_folder
-from ebjr_det.lettering import with_strip
+from ebjr_det.files import atomic_write, check_space, replaced_folder, writable_folder
+from ebjr_det.lettering import check_letters, with_strip
 from ebjr_det.load import Meter
 from ebjr_det.overlay import STUDENT, TEACHER
 from ebjr_det.pictures import find_pictures, open_picture, picture_warnings
@@ -28,7 +30,7 @@ from ebjr_det.threads import on_threads
 RESULTS, IMAGES, PICTURES = "predictions.json", "images.json", "pictures"
 TOLD = {"file_name", "answered_by", "deferral_score", "drawn"}
 """What `images.json` tells of every picture, by which one is known."""
-SAMPLES = 4
+SAMPLES, FEW = 4, 8
 MOST_BYTES = 160  # of a picture's name in the name of its annotated copy
 
 
@@ -58,14 +60,16 @@ def predict(
         least_score: of the boxes that are drawn; the JSON holds all.
 
     Raises:
-        ConfigError: no threshold, or other files in `out`, or some of the pictures.
-        InvalidInput: no picture, or none that can be decoded.
+        ConfigError: no threshold, other files in `out`, or some of the pictures, or no font to draw with.
+        InvalidInput: no picture, or none that can be decoded, or a disk that is too full.
     """
+    check_letters()
     scoring, chosen = choose_threshold(config, threshold, rate)
     files = find_pictures(pictures)
     _check_apart(files, Path(out))
+    check_space(Path(out), bytes_of_copies(_spread(files, FEW), len(files)))
     with replaced_folder(Path(out), (RESULTS, PICTURES, IMAGES), "predict", _is_earlier) as folder:
-        live = build_live(config, scoring, chosen, lambda: _samples(files))
+        live = build_live(config, scoring, chosen, lambda: _samples(files), partial(_spread, files))
         look = _Look(room(config.task, "answers"), live.named, least_score, scoring.name, chosen)
         start, meter = perf_counter(), Meter()
         count, deferred = _answer_all(live, files, look, _plan(config), folder)
@@ -162,6 +166,13 @@ def _samples(files: Sequence[Path]) -> list[Any]:
     return found
 
 
+def _spread(files: Sequence[Path], count: int) -> Iterator[Any]:
+    """So many pictures at even distances, or all; one that cannot be decoded is named when its turn comes."""
+    for place in sorted({len(files) * step // count for step in range(count)}):
+        with suppress(InvalidInput):
+            yield open_picture(files[place])
+
+
 def _check_any(count: int, files: Sequence[Path]) -> None:
     if not count:
         raise InvalidInput(f"Expected a picture that can be decoded, got none among {len(files)}.")
@@ -186,7 +197,7 @@ class _Look:
         text = f"{who}   {self.score} {answer.score:.3f} {sign} {self.threshold:.3f}"
         drawn = self.answers.annotate(answer.image, answer.prediction, self.named, self.least_score)
         with atomic_write(path) as temporary:
-            with_strip(drawn, text, color).save(temporary, "JPEG", quality=90)
+            with_strip(drawn, text, color).save(temporary, "JPEG", quality=QUALITY)
 
 
 @contextmanager

@@ -3,13 +3,14 @@
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 from pydantic_core import PydanticSerializationError, to_json
 
 from ebjr_det.api.mixes import AskedMix
 from ebjr_det.api.routing import Scoring
+from ebjr_det.api.seen import count_unseen
 from ebjr_det.api.student import check_answers
 from ebjr_det.api.traffic import popular_of_mix
 from ebjr_det.calibration import Target, check_reachable, check_target
@@ -17,6 +18,7 @@ from ebjr_det.config import EvaluateConfig
 from ebjr_det.cost import CostModel, macs_of
 from ebjr_det.errors import ConfigError, InvalidInput, first_line
 from ebjr_det.files import check_space
+from ebjr_det.lettering import check_letters
 from ebjr_det.loader import first_readable
 from ebjr_det.mix import Composition, Mix
 from ebjr_det.reporting.folder import RUN
@@ -46,7 +48,11 @@ class Ready(NamedTuple):
     facts: Mapping[str, Mapping[str, Any]]
 
 
-def check_settings(config: EvaluateConfig) -> tuple[Scoring, Target | None, AskedMix | None]:
+Settings: TypeAlias = tuple[Scoring, Target | None, AskedMix | None]
+"""What `check_settings` has read: score, target and mix."""
+
+
+def check_settings(config: EvaluateConfig) -> Settings:
     """What needs neither data nor models: the router's file, names of scores, target and mix.
 
     Raises:
@@ -60,21 +66,22 @@ def check_settings(config: EvaluateConfig) -> tuple[Scoring, Target | None, Aske
     return scoring, target, None if config.traffic is None else AskedMix(**dict(config.traffic))
 
 
-def check_ahead(pair: "Pair", out: Path | None = None) -> Ready:
+def check_ahead(pair: "Pair", settings: Settings, out: Path | None = None) -> Ready:
     """Everything that the analysis of a run would refuse when both models have seen all images.
 
     Args:
+        settings: of the pair's configuration.
         out: the folder of the run; without one neither its disk nor the student, which may be untrained, is
             looked at.
 
     Raises:
         ConfigError: a router, target, mix or reference that does not fit the pair and its data.
-        InvalidInput: images without any object, none that can be read, multiply-adds that cannot be counted,
-            facts that are no JSON, or a disk that is too full.
+        InvalidInput: images without any object, none that can be read, or all in the router's fit,
+            multiply-adds that cannot be counted, facts that are no JSON, or a disk that is too full.
         Infeasible: a target that no result of this pair can meet.
     """
     config, data = pair.config, pair.data
-    scoring, target, asked = check_settings(config)
+    scoring, target, asked = settings
     class_names, popular = tuple(getattr(data, "class_names", ())), pair.popular
     if asked is not None:
         _check_mix(asked, pair, class_names)
@@ -85,17 +92,19 @@ def check_ahead(pair: "Pair", out: Path | None = None) -> Ready:
     image = first_readable(data)
     cost, facts = _counted(pair, image)
     _check_batches(pair, image)
-    if target is not None:
-        share, macs = config.router.target.fraction, float(cost.student_macs)  # type: ignore[union-attr, arg-type]
-        check_reachable(target, share, len(data), macs)
     if has_room(config.task, "artifacts"):
-        _check_font()
+        check_letters()
+    anew = out is not None and not (out / RUN).is_file()
     if out is not None:
         weights = weights_of(pair.student)
         scoring = scoring.of_student(pair.student.name, weights)
-        if not (out / RUN).is_file():
+        if anew:
             check_answers(scoring, partial(pair.first_answers, pair.student), weights)
         check_space(out, REPORT_BYTES + len(data) * _bytes_per_image(config))
+    images = count_unseen(scoring, pair, answered=anew)
+    if target is not None:
+        share, macs = config.router.target.fraction, float(cost.student_macs)  # type: ignore[union-attr, arg-type]
+        check_reachable(target, share, images, macs)
     return Ready(scoring, target, asked, cost, facts)
 
 
@@ -151,19 +160,6 @@ def _check_facts(told: Mapping[str, Any], side: str) -> None:
     except (PydanticSerializationError, TypeError, ValueError) as error:
         raise InvalidInput(
             f"Expected `facts` of the {side} as plain numbers and texts, got: {first_line(error)}."
-        ) from error
-
-
-def _check_font() -> None:
-    """Raises ConfigError where Pillow cannot write on pictures."""
-    from PIL import ImageFont
-
-    try:
-        ImageFont.load_default(12)
-    except (ImportError, OSError) as error:
-        raise ConfigError(
-            f"Expected Pillow with FreeType, which writes on pictures, got: {first_line(error)}. "
-            "Run: pip install --force-reinstall pillow."
         ) from error
 
 

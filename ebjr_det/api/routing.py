@@ -17,7 +17,7 @@ from ebjr_det.reporting.analysis import FittedUse
 from ebjr_det.reporting.report import ENERGY
 from ebjr_det.router import abstaining_last, decide, threshold_for_rate
 from ebjr_det.routing.changed import Changed
-from ebjr_det.routing.drift import Drift, check_student, shared_images
+from ebjr_det.routing.drift import Drift, check_student, check_unseen, shared_images
 from ebjr_det.routing.file import RouterFile, check_classes
 from ebjr_det.routing.student import check_student_of
 from ebjr_det.scores import SCORES, deferral_scores
@@ -226,11 +226,7 @@ class Scoring:
         check_student(self.file.student_scores, numbers, str(self.section.file), sizes)
         prints = self._room.fingerprints(run)
         known = shared_images(header.image_ids, header.fingerprints, run.image_ids, prints)
-        if known.all():
-            raise InvalidInput(
-                f"Expected pictures that router `{self.section.file}` has not seen, got {len(run)}, all "
-                "of which it was fitted on. Its own table, made by cross-validation, tells about these."
-            )
+        check_unseen(known, str(self.section.file))
         kept = select(run, task, np.flatnonzero(~known)) if known.any() else run
         drift = None
         if self.name == header.score:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,10 +79,16 @@ class Source:
         else:
             yield Footage(self._pictures(fps), fps, len(self.files), steady=True)
 
-    def look(self) -> tuple[Any, Fraction | None]:
-        """The first frame and the frame rate."""
-        with self.open() as footage:
-            return next(footage.frames).picture, footage.fps
+    def look(self, fps: Fraction = PICTURES_FPS) -> tuple[Any, "Footage"]:
+        """The first frame, and what is known of them all: the frame rate, and how many there are."""
+        with self.open(fps) as footage:
+            return next(footage.frames).picture, footage
+
+    def first(self, count: int) -> Iterator[Any]:
+        """So many frames from the start, or all; of a camera none, which gives each but once."""
+        if self.files:
+            with self.open() as footage:
+                yield from (shot.picture for shot in islice(footage.frames, count))
 
     def _pictures(self, fps: Fraction) -> Iterator["Shot"]:
         from ebjr_det.video import Shot

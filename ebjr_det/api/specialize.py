@@ -23,7 +23,7 @@ from ebjr_det.files import write_text
 from ebjr_det.plain_yaml import FlatDumper
 from ebjr_det.popular import Popular
 from ebjr_det.reporting.folder import CONFIG, SUMMARY, to_json
-from ebjr_det.run_folder import open_training
+from ebjr_det.run_folder import check_folder, open_training
 from ebjr_det.tasks import build_task, room
 from ebjr_det.types import FloatArray
 
@@ -40,9 +40,14 @@ def specialize(config: SpecializeConfig, out: str | Path, *, resume: bool = Fals
     Raises:
         EbjrError: settings, data, weights and `out` are checked before anything is computed.
     """
+    from ebjr_det.training.ranks import first_of_ranks
+
+    out = Path(out)
+    if first_of_ranks():  # which others, later here, find begun
+        check_folder(out, resume)
     data = room(config.task, "data").build_data(**dict(config.data))
     chosen = _Chosen.of(config, data)
-    popular, out = chosen.popular, Path(out)
+    popular = chosen.popular
     _check_pair(pair_of(config, popular, None), data, popular)  # before hours of training
     folder = out / STUDENT
 
@@ -93,14 +98,15 @@ def _check_pair(pair: EvaluateConfig, data: Any, popular: Popular) -> None:
     """What `evaluate` would refuse only after the training."""
     from ebjr_det.pair import Pair, build_models
 
-    check_settings(pair)
+    settings = check_settings(pair)
     judged_on = room(pair.task, "data").build_data(**dict(pair.data))
     if judged_on.class_names != data.class_names:
         raise ConfigError(
             f"Expected `pair.data` to have the {len(data.class_names)} classes of `data`, got "
             f"{len(judged_on.class_names)}, such as {', '.join(judged_on.class_names[:3])}."
         )
-    check_ahead(Pair(pair, build_task(pair.task), judged_on, *build_models(pair, data, "cpu"), "cpu"))
+    models = build_models(pair, data, "cpu")
+    check_ahead(Pair(pair, build_task(pair.task), judged_on, *models, "cpu"), settings)
 
 
 class _Chosen(NamedTuple):

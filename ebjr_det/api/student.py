@@ -1,36 +1,89 @@
 """Is the student the one that a router was fitted for? Looked at before a run, and during a live one."""
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
 from ebjr_det.api.routing import Scoring, say
+from ebjr_det.config import EvaluateConfig
+from ebjr_det.errors import EbjrError
 from ebjr_det.joint import ScoreFunction
-from ebjr_det.routing.drift import ShareWatch, check_student
+from ebjr_det.routing.drift import ShareWatch, check_student, far_apart
 from ebjr_det.tasks import room
-from ebjr_det.types import FloatArray, Output
+from ebjr_det.types import FloatArray, Model, Output
 
 SAMPLE = 64
 """Pictures on which a student is looked at before a run where a router does not tell its weights."""
 
 
-def check_answers(scoring: Scoring, answers: Callable[[int], Sequence[Output]], weights: str) -> None:
+Answers: TypeAlias = Callable[[int], Sequence[Output]]
+"""How many pictures at most -> the student's answers to a sample of so many; none where there are none."""
+
+
+def check_answers(scoring: Scoring, answers: Answers, weights: str) -> None:
     """Raises InvalidInput where a few answers of the student tell that the router is another student's.
 
     Asks for none where the weights have told already.
 
     Args:
-        answers: how many pictures at most -> the student's answers to a random sample of so many.
         weights: a digest of the student's, or empty.
     """
     file = scoring.file
-    if file is None or (weights and file.header.student_weights):
+    if file is not None and (numbers := _numbers(scoring, answers, weights)):
+        check_student(file.student_scores, numbers.values, str(scoring.section.file), numbers.images)
+
+
+def check_at_work(scoring: Scoring, traffic: Answers, known: Answers, weights: str) -> None:
+    """The same for pictures of any kind: they alone tell no other student, but are warned of.
+
+    Measured on scenes of digits: dark or blurred pictures move one student's numbers by 0.5 to 0.9, as far as
+    another student's lie, and all dark ones may be deferred, or none. So it needs the pictures of the
+    configured data to refuse a router, where these are at hand, by the rule of `evaluate`.
+
+    Args:
+        traffic: answers to some of the pictures; `known`: to some of the configured data.
+    """
+    file = scoring.file
+    numbers = None if file is None else _numbers(scoring, traffic, weights)
+    if file is None or numbers is None:
         return
+    if far := far_apart(file.student_scores, numbers.values, numbers.images):
+        check_answers(scoring, known, weights)
+        say(
+            f"Warning: the student's scores here are distributed otherwise than at the router's fit: {far}. "
+            "These pictures are of another kind, or the router was made for another student. Router: "
+            f"`{scoring.section.file}`."
+        )
+
+
+def answers_to_data(config: EvaluateConfig, student: Model, count: int) -> list[Output]:
+    """A student's answers to a sample of the configured data; none where these are not here."""
+    from ebjr_det.pair import sample_answers
+
+    try:
+        data = room(config.task, "data").build_data(**dict(config.data))
+    except EbjrError:
+        return []
+    return sample_answers(student, data, count, config.run)
+
+
+class _Numbers(NamedTuple):
+    """A sample of a student's numbers, and how many pictures are behind those of the fit and these."""
+
+    values: FloatArray
+    images: tuple[int, int]
+
+
+def _numbers(scoring: Scoring, answers: Answers, weights: str) -> _Numbers | None:
+    """Those of a few answers; None where the weights have told already, or there is no answer."""
+    file = scoring.file
+    if file is None or (weights and file.header.student_weights):
+        return None
     some, numbers_of = answers(SAMPLE), room(scoring.task, "router").answer_numbers
-    numbers = np.concatenate([np.zeros(0), *map(numbers_of, some)])
-    if len(numbers):
-        sizes = len(file.header.image_ids), sum(len(output.logits) for output in some)
-        check_student(file.student_scores, numbers, str(scoring.section.file), sizes)
+    values = np.concatenate([np.zeros(0), *map(numbers_of, some)])
+    sizes = len(file.header.image_ids), sum(len(output.logits) for output in some)
+    return _Numbers(values, sizes) if len(values) else None
 
 
 def watched(scoring: Scoring, threshold: float) -> ScoreFunction:

@@ -10,18 +10,19 @@ from typing import Any
 
 import yaml
 
+from ebjr_det.api.space import bytes_of_training
 from ebjr_det.checkpoints import find_checkpoint, load_fitting, read_state
-from ebjr_det.config import TrainConfig, load_train_config
+from ebjr_det.config import ScheduleSection, TrainConfig, load_train_config
 from ebjr_det.cost import macs_of
 from ebjr_det.environment import describe_environment
 from ebjr_det.errors import CheckpointError, ConfigError
-from ebjr_det.files import checksum, write_text
+from ebjr_det.files import check_space, checksum, write_text
 from ebjr_det.loader import first_readable
 from ebjr_det.plain_yaml import FlatDumper
 from ebjr_det.popular import Popular
 from ebjr_det.reporting.folder import ENVIRONMENT, SUMMARY, to_json
 from ebjr_det.reporting.training import write_training_figure
-from ebjr_det.run_folder import open_training
+from ebjr_det.run_folder import check_folder, open_training
 from ebjr_det.tasks import room
 from ebjr_det.threads import on_threads
 
@@ -58,10 +59,13 @@ def train(
     from ebjr_det.training.state import WEIGHTS
 
     _check_board(config)
-    ranks = Ranks.join(resolve_device(config.schedule.device))
-    training, folder = _Training.build(config, ranks.device, data), Path(out)
+    ranks, folder = Ranks.join(resolve_device(config.schedule.device)), Path(out)
+    if ranks.first:  # which others, later here, find begun
+        check_folder(folder, resume)
+    training = _Training.build(config, ranks.device, data)
     trainer = Trainer(training.learner, config.schedule, folder, ranks)
     if ranks.first:
+        check_space(folder, training.needed(config.schedule, folder))
         prepare()
         open_training(folder, config, resume, load_train_config)
     ranks.wait()
@@ -154,6 +158,14 @@ class _Training:
         if config.initial is not None:
             load_fitting(learner.network, read_state(find_checkpoint(config.initial)), config.initial)
         return cls(config.task, own, watched, learner, settings, device, popular, macs, facts)
+
+    def needed(self, plan: ScheduleSection, folder: Path) -> int:
+        """Bytes that go to the folder, at least."""
+        from ebjr_det.training.state import STATE
+
+        learner, begun = self.learner, (folder / STATE).is_file()
+        steps, judged = plan.steps_of(learner.count), learner.judge is not None
+        return bytes_of_training(learner.network, plan, steps, judged=judged, begun=begun)
 
     def describe(self, weights: Path, kept: Mapping[str, float], *, half: bool) -> dict[str, Any]:
         """The trained model as inference reads its file: what it is, what it costs, how it does.

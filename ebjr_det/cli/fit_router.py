@@ -26,9 +26,6 @@ def _fitting(command: Any) -> Any:
         click.option("--bootstrap", type=int, default=100, show_default=True, help="Resamples."),
         click.option("--student-macs", type=float, help="Multiply-adds an image."),
         click.option("--teacher-macs", type=float, help="Multiply-adds an image."),
-        click.option(
-            "--reference", "references", multiple=True, metavar="NAME=FILE:MACS[:MS]", help=REFERENCE
-        ),
         click.option("--rates", metavar="R,R,...", help="Deferral rates of the report; the first is chosen."),
         click.option("--report", "report_dir", type=PATH, help="Folder for the whole out-of-fold report."),
         click.option("--out", type=PATH, required=True, help="Router file, .safetensors."),
@@ -38,8 +35,15 @@ def _fitting(command: Any) -> Any:
     return together(*options)(command)
 
 
+BESIDE = click.option(
+    "--reference", "references", multiple=True, metavar="NAME=FILE:MACS[:MS]", help=REFERENCE
+)
+"""Of result files alone: a run keeps its own references."""
+
+
 @fit_router.command("classification")
 @CLASSIFIERS
+@BESIDE
 @_fitting
 def on_classifiers(student_logits: Path, teacher_logits: Path, labels: Path, **how: Any) -> None:
     """On two classifiers' logits and the labels."""
@@ -50,6 +54,7 @@ def on_classifiers(student_logits: Path, teacher_logits: Path, labels: Path, **h
 @fit_router.command("detection")
 @DETECTORS
 @LENIENT
+@BESIDE
 @_fitting
 def on_detectors(annotations: Path, student: Path, teacher: Path, **how: Any) -> None:
     """On two detectors' result files and the ground truth."""
@@ -72,12 +77,12 @@ def _fit(
     bootstrap: int,
     student_macs: float | None,
     teacher_macs: float | None,
-    references: tuple[str, ...],
     rates: str | None,
     report_dir: Path | None,
     out: Path,
     verbose: bool,
     as_json: bool,
+    references: tuple[str, ...] = (),
     **how: Any,
 ) -> None:
     from ebjr_det import api

@@ -8,11 +8,13 @@ import rich_click as click
 from ebjr_det.cli.conventions import AS_JSON, PATH, print_json
 from ebjr_det.cli.live import answered, live_options, live_settings
 
+OUT = "Folder to write to. Earlier predictions there are replaced; one that holds other files is refused."
+
 
 @click.command()
 @click.argument("config", type=PATH)
 @click.argument("pictures", metavar="IMAGE...", nargs=-1, required=True)
-@click.option("--out", type=PATH, default=Path("runs/predict"), show_default=True, help="Folder to write to.")
+@click.option("--out", type=PATH, default=Path("runs/predict"), show_default=True, help=OUT)
 @live_options
 @AS_JSON
 def predict(

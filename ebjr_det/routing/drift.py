@@ -15,8 +15,6 @@ RATES = (0.1, 0.2, 0.3, 0.5, 0.8)
 OTHER_STUDENT = 0.1
 """Distance of two samples of a student's numbers from which on they are another student's. Measured on COCO:
 one detector on other pictures 0.01 to 0.02, three detectors among each other 0.16 to 0.6."""
-
-
 SAME_SET = 0.9
 UNLIKELY = 1e-3
 """Chance of a share, or one further off, below which it is said aloud."""
@@ -63,16 +61,25 @@ def check_student(
     """Raises InvalidInput where the student's numbers are not those of the student of the fit.
 
     Args:
+        images: see `far_apart`.
+    """
+    if far := far_apart(reference, scores, images):
+        raise InvalidInput(
+            f"Expected a router made for this student, got `{where}` for one whose scores are distributed "
+            f"otherwise: {far}. Fit a router on these."
+        )
+
+
+def far_apart(reference: FloatArray, scores: FloatArray, images: tuple[int, int] | None = None) -> str:
+    """In words how far apart two samples are where they are not one student's, else nothing.
+
+    Args:
         images: how many pictures are behind both; few differ more, and 999 of 1000 such samples pass.
     """
     found = distance(reference, scores)
     chance = 0.0 if images is None else 1.95 * float(np.sqrt(1 / images[0] + 1 / images[1]))
     limit = max(OTHER_STUDENT, chance)
-    if found > limit:
-        raise InvalidInput(
-            f"Expected a router made for this student, got `{where}` for one whose scores are distributed "
-            f"otherwise: distance {found:.2f}, at most {limit:.2g} for one student. Fit a router on these."
-        )
+    return f"distance {found:.2f}, at most {limit:.2g} for one student" if found > limit else ""
 
 
 def shared_images(
@@ -89,6 +96,15 @@ def shared_images(
     same_id = np.array([image in known for image in ids], dtype=bool)
     alike = [known[image] == own for image, own, same in zip(ids, here, same_id, strict=True) if same]
     return same_id if alike and np.mean(alike) >= SAME_SET else np.zeros(len(same_id), dtype=bool)
+
+
+def check_unseen(known: NDArray[np.bool_], where: str) -> None:
+    """Raises InvalidInput where all pictures are `known` from the fit of the router in a file."""
+    if known.all():
+        raise InvalidInput(
+            f"Expected pictures that router `{where}` has not seen, got {len(known)}, all of which it was "
+            "fitted on. Its own table, made by cross-validation, tells about these."
+        )
 
 
 @dataclass

@@ -13,6 +13,11 @@ from ebjr_det.errors import ConfigError, InvalidInput
 PATIENCE = timedelta(hours=6)
 
 
+def first_of_ranks() -> bool:
+    """Whether this process is the first, known before any peer is joined."""
+    return int(os.environ.get("WORLD_SIZE", "1")) == 1 or os.environ.get("RANK", "0") == "0"
+
+
 @dataclass(frozen=True)
 class Ranks:
     """This process among its peers.

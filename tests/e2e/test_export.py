@@ -531,18 +531,30 @@ def function(**_):
 
 def operator(**_):
     return Net(odd)
+
+class Weighted(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(10))
+
+    def forward(self, x):
+        return x.flatten(1)[:, :10] * self.weight
+
+def uncounted(**_):
+    return Weighted()
 """
 
 
 @pytest.fixture
 def odd(tmp_path, monkeypatch):
-    """A function: name in the module -> a configuration of that student."""
+    """A function: names in the module -> a configuration of that student, and teacher."""
     (tmp_path / "odd_networks.py").write_text(MODULE)
     monkeypatch.syspath_prepend(tmp_path)
 
-    def write(name: str) -> Path:
-        student = {"arch": f"odd_networks:{name}", "preprocessing": {"mean": [0.5] * 3, "std": [0.5] * 3}}
-        content = {"data": {"dataset": "digits"}, "student": student, "teacher": student}
+    def write(name: str, teacher: str = "") -> Path:
+        around = {"preprocessing": {"mean": [0.5] * 3, "std": [0.5] * 3}}
+        student, teacher = ({"arch": f"odd_networks:{one}"} | around for one in (name, teacher or name))
+        content = {"data": {"dataset": "digits"}, "student": student, "teacher": teacher}
         (tmp_path / "odd.yaml").write_text(json.dumps(content | {"router": {"threshold": 0.0}}))
         return tmp_path / "odd.yaml"
 
@@ -554,6 +566,27 @@ def odd(tmp_path, monkeypatch):
 def test_an_operator_that_onnx_does_not_know_is_told(name, odd, refused, tmp_path):
     assert "written as ONNX" in refused("export", odd(name), "--out", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_multiply_adds_that_cannot_be_counted_are_told_before_any_graph_is_written(
+    odd, refused, tmp_path, monkeypatch
+):
+    written = []
+    monkeypatch.setattr("ebjr_det.runtimes.onnx.write_onnx", lambda *args: written.append(args))
+    line = refused("export", odd("plain", teacher="uncounted"), "--out", tmp_path / "out")
+    assert "`teacher.macs`" in line
+    assert written == []
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_place_for_an_export_is_asked_for_before_any_model_is_built(refused, tmp_path, monkeypatch):
+    built = []
+    monkeypatch.setattr("ebjr_det.pair.build_models", lambda *args: built.append(args))
+    (tmp_path / "notes.txt").write_text("mine")
+    assert "other files" in refused("export", DIGITS, "--threshold=-0.9", "--out", tmp_path)
+    line = refused("export", DIGITS, "--threshold=-0.9", "--out", tmp_path / "notes.txt" / "out")
+    assert "Expected a folder that can be written to" in line
+    assert built == []
 
 
 def test_a_callable_with_preprocessing_in_numbers_is_exported(odd, command, digit_pictures, tmp_path):

@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from PIL import Image, ImageEnhance
 
+from ebjr_det.errors import InvalidInput
 from ebjr_det.records import load_run
 from ebjr_det.router import threshold_for_rate
 from ebjr_det.routing.file import RouterFile
@@ -502,23 +504,97 @@ def test_a_router_that_tells_no_weights_is_known_by_the_first_answers(
     assert command("evaluate", *evaluate_args(18, 30), *args) == 0
 
 
-def test_a_share_that_a_router_of_another_student_gives_is_said(
-    live, other_student, tmp_path, command, capsys
+VERBS = ("predict", "demo", "export", "benchmark")
+
+
+def at_work(verb: str, config: Path, router: Path, pictures: object, out: Path) -> list[object]:
+    """The arguments of a verb that defers by a router."""
+    if verb == "benchmark":
+        changes = [f"--set=router.{key}" for key in (f"file={router}", "target=null", "score=null")]
+        return [verb, config, *changes, "--images", 2, "--seconds", 0.01, "--batch-sizes", 1, "--out", out]
+    place = out / "film.mp4" if verb == "demo" else out
+    given = ["--router", router, "--rate", 0.3, "--out", place]
+    return [verb, config, *([] if verb == "export" else [pictures]), *given]
+
+
+@pytest.fixture
+def scenes_here(tmp_path):
+    """A folder of 32 scenes and one for results, which `demo` wants to be there."""
+    (tmp_path / "scenes").mkdir()
+    for index in range(50, 82):
+        draw_scene("test", index).save(tmp_path / "scenes" / f"{index}.png")
+    (tmp_path / "out").mkdir()
+    return tmp_path / "scenes", tmp_path / "out"
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_router_of_other_weights_is_refused_by_every_verb(
+    verb, live, other_student, scenes_here, command, capsys
 ):
-    folder, _ = live
-    router = rewritten(
-        folder / "router.safetensors", tmp_path / "r.safetensors", student="", student_weights=""
-    )
-    for index in range(50, 66):
-        draw_scene("test", index).save(tmp_path / f"{index}.png")
+    pictures, out = scenes_here
     capsys.readouterr()
-    args = [f"{tmp_path}/*.png", "--router", router, "--rate", 0.5, "--out", tmp_path / "out"]
-    assert command("predict", other_student, *args) == 0
+    args = at_work(verb, other_student, live[0] / "router.safetensors", pictures, out)
+    assert command(*args) == 2
     said = capsys.readouterr().err
-    assert said.count("Warning: ") == 1
-    assert "where this threshold deferred 50.0 % of the 20" in said
-    assert command("predict", QUICKSTART, *args) == 0
+    assert said.count("with other weights (sha256 ") == 1
+    assert len([line for line in said.splitlines() if line.startswith("ebjr-det:")]) == 1
+    assert list(out.iterdir()) == []
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_where_it_tells_no_weights_the_answers_tell_every_verb_before_it_writes(
+    verb, live, other_student, scenes_here, tmp_path, command, capsys
+):
+    """Such a router would defer everything, or nothing."""
+    pictures, out = scenes_here
+    untold = {"student": "", "student_weights": ""}
+    router = rewritten(live[0] / "router.safetensors", tmp_path / "r.safetensors", **untold)
+    capsys.readouterr()
+    assert command(*at_work(verb, other_student, router, pictures, out)) == 2
+    said = capsys.readouterr().err
+    assert "whose scores are distributed otherwise: distance" in said
+    assert list(out.iterdir()) == []
+    assert command(*at_work(verb, QUICKSTART, router, pictures, out)) == 0
     assert "Warning" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", ["predict", "demo"])
+@pytest.mark.parametrize("light", [0.05, 0.0])
+def test_dark_pictures_are_answered_with_a_warning(verb, light, live, scenes_here, tmp_path, command, capsys):
+    """The student is that of the fit, as the pictures of the configured data tell."""
+    pictures, out = scenes_here
+    for path in pictures.iterdir():
+        ImageEnhance.Brightness(Image.open(path)).enhance(light).save(path)
+    untold = {"student": "", "student_weights": ""}
+    router = rewritten(live[0] / "router.safetensors", tmp_path / "r.safetensors", **untold)
+    capsys.readouterr()
+    assert command(*at_work(verb, QUICKSTART, router, pictures, out)) == 0
+    assert "Warning: the student's scores here are distributed otherwise" in capsys.readouterr().err
+    assert list(out.iterdir()) != []
+
+
+def test_without_the_configured_data_other_answers_are_warned_of(
+    live, other_student, scenes_here, tmp_path, command, capsys, monkeypatch
+):
+    """The pictures at hand may be of another kind, as far as anybody knows."""
+    from ebjr_det.tasks.detection import data
+
+    def gone(**settings):
+        raise InvalidInput("no such data")
+
+    monkeypatch.setattr(data, "build_data", gone)
+    monkeypatch.setattr(data, "build_named", lambda *args, **how: data.Named(names))
+    pictures, out = scenes_here
+    untold = {"student": "", "student_weights": ""}
+    router = rewritten(live[0] / "router.safetensors", tmp_path / "r.safetensors", **untold)
+    header = RouterFile.load(router).header
+    names = dict(enumerate(header.class_names))
+    capsys.readouterr()
+    args = at_work("predict", other_student, router, pictures, out)
+    assert command(*(0.5 if one == 0.3 else one for one in args)) == 0
+    said = capsys.readouterr().err
+    assert "where this threshold deferred 50.0 % of the 20" in said
+    assert "Warning: the student's scores here are distributed otherwise than at the router's fit" in said
 
 
 def test_a_threshold_of_another_score_is_not_taken_over(live, pictures, tmp_path, command, capsys):
@@ -530,3 +606,52 @@ def test_a_threshold_of_another_score_is_not_taken_over(live, pictures, tmp_path
     assert command("predict", tmp_path / "config.yaml", pictures, *args) == 2
     assert "--rate" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_what_speaks_against_a_router_is_said_once(live, tmp_path, command, capsys):
+    doubt = {"evidence": {"warnings": ["score `class_doubt` routes no better than a coin"]}}
+    router = rewritten(live[0] / "router.safetensors", tmp_path / "r.safetensors", **doubt)
+    capsys.readouterr()
+    args = ["--router", router, "--out", tmp_path / "out"]
+    assert command("evaluate", *evaluate_args(18, 30), *args) == 0
+    assert capsys.readouterr().err.count("no better than a coin") == 1
+
+
+def refused_ahead(command, capsys, folder: Path, *args) -> str:
+    """The error of an evaluation that answers no batch and leaves nothing."""
+    capsys.readouterr()
+    assert command("evaluate", *args, "--out", folder) == 2
+    said = capsys.readouterr().err
+    assert "evaluating" not in said
+    assert not folder.exists()
+    return said
+
+
+def test_pictures_that_all_were_in_the_fit_are_told_before_any_batch(live, tmp_path, command, capsys):
+    args = [*evaluate_args(1, 20), "--router", live[0] / "router.safetensors"]
+    said = refused_ahead(command, capsys, tmp_path / "out", *args)
+    assert "has not seen, got 20, all of which it was fitted on" in said
+
+
+def test_the_pictures_that_calibrate_are_counted_without_those_of_the_fit(live, tmp_path, command, capsys):
+    """Of 13 pictures 10 are left: 4 in 100 of 13 would be one."""
+    target = "router.target={kind: deferral_rate, value: 0.5, fraction: 0.04}"
+    args = [*evaluate_args(18, 30)[:-1], f"--set={target}", "--router", live[0] / "router.safetensors"]
+    assert "images on both sides, got 0.04 of 10" in refused_ahead(command, capsys, tmp_path / "out", *args)
+
+
+def test_a_classifiers_pictures_of_the_fit_are_told_before_any_batch(tmp_path, command, capsys):
+    """By a sample of its answers: the ids of digits merely count, and other digits have the same."""
+    digits = [ROOT / "configs" / "digits.yaml", *(f"--set={change}" for change in CHEAP)]
+    first, router = tmp_path / "first", tmp_path / "r.safetensors"
+    assert command("evaluate", *digits, "--set=data.limit=60", "--out", first) == 0
+    assert command("fit-router", "run", first, *QUICK, "--out", router) == 0
+    args = [*digits, "--router", router]
+    said = refused_ahead(command, capsys, tmp_path / "out", *args, "--set=data.limit=40")
+    assert "has not seen, got 40, all of which it was fitted on" in said
+    target = "router.target={kind: deferral_rate, value: 0.5, fraction: 0.02}"
+    said = refused_ahead(command, capsys, tmp_path / "out", *args, "--set=data.limit=80", f"--set={target}")
+    assert "images on both sides, got 0.02 of 20" in said
+    others = ["--set=data.limit=60", "--set=data.split=train"]
+    assert command("evaluate", *args, *others, "--out", tmp_path / "others") == 0
+    assert summary_of(tmp_path / "others")["images"] == 60

@@ -334,3 +334,10 @@ def test_pictures_of_another_size_are_resized_as_set_or_one_line(tmp_path):
     with pytest.raises(InvalidInput, match=r"pictures that are 3 x 8 x 8 .* got 3 x 32 x 32\. Resize them"):
         api.predict(load_config(config, plain), [str(folder)], tmp_path / "none", threshold=0.0)
     assert not (tmp_path / "none").exists()
+
+
+def test_the_help_tells_what_becomes_of_a_folder_that_is_not_empty(capsys):
+    assert predict("--help") == 0
+    told = " ".join(capsys.readouterr().out.replace("\u2502", " ").split())
+    assert "Earlier predictions there are replaced" in told
+    assert "one that holds other files is refused" in told

@@ -54,6 +54,16 @@ SETTINGS = {
 }
 
 
+def test_references_are_offered_beside_result_files_alone(command, capsys, refused, tmp_path):
+    """A run keeps its own."""
+    for source, offered in (("detection", True), ("classification", True), ("run", False)):
+        capsys.readouterr()
+        assert command("fit-router", source, "--help") == 0
+        assert ("--reference" in capsys.readouterr().out) == offered
+    args = ["--reference", "other=other.json:1e9", "--out", tmp_path / "r.safetensors"]
+    assert "No such option" in refused("fit-router", "run", tmp_path, *args)
+
+
 @pytest.mark.parametrize(("options", "says"), SETTINGS.values(), ids=SETTINGS)
 def test_settings_that_cannot_be_are_refused_before_anything_is_fitted(
     options, says, fitted_on, refused, tmp_path, monkeypatch

@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from collections import namedtuple
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 from ebjr_det import api, files
 from ebjr_det.calibration import Target, shortfall_bound
-from ebjr_det.config import load_config
+from ebjr_det.config import load_config, load_specialize_config, load_train_config
 from ebjr_det.errors import ConfigError, Infeasible, InvalidInput
 from ebjr_det.tasks.classification.metric import Accuracy
 from ebjr_det.types import PairedRun
@@ -60,8 +61,6 @@ def batches(tmp_path, monkeypatch):
     import detector_of_mine
 
     yield detector_of_mine.BATCHES
-    import sys
-
     del sys.modules["detector_of_mine"]
 
 
@@ -156,9 +155,19 @@ def test_larger_batches_of_the_latency_measurement_are_tried_before_any_other(ba
         scenes("latency={batch_size: 100000, batches: 1000}")
 
 
-def test_a_full_disk_is_told_before_any_batch(batches, tmp_path, monkeypatch):
-    usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(files, "disk_usage", lambda place: usage(10**9, 10**9 - 10**6, 10**6))
+@pytest.fixture
+def little_room(monkeypatch):
+    """A function: so many bytes are free on every disk."""
+
+    def leave(free):
+        usage = namedtuple("usage", "total used free")
+        monkeypatch.setattr(files, "disk_usage", lambda place: usage(10**9, 10**9 - free, free))
+
+    return leave
+
+
+def test_a_full_disk_is_told_before_any_batch(batches, tmp_path, little_room):
+    little_room(10**6)
     refused(
         scenes("student.macs=5.0"), tmp_path / "deep" / "run", InvalidInput, "8 MB of free disk.*got 1 MB"
     )
@@ -243,12 +252,152 @@ def test_too_few_images_for_a_confidence_end_with_code_3_and_an_answer(tmp_path,
     assert not (tmp_path / "run").exists()
 
 
-def test_pillow_that_cannot_write_is_told_before_any_batch(batches, tmp_path, monkeypatch):
+@pytest.fixture
+def without_freetype(monkeypatch):
+    """Pillow as it is where it was built without FreeType."""
     from PIL import ImageFont
+    from PIL._util import DeferredError
 
-    def none(size):
-        raise ImportError("The _imagingft C module is not installed")
+    from ebjr_det.lettering import letters
 
-    monkeypatch.setattr(ImageFont, "load_default", none)
+    letters.cache_clear()
+    missing = DeferredError.new(ImportError("The _imagingft C module is not installed"))
+    monkeypatch.setattr(ImageFont, "core", missing)
+
+
+@pytest.mark.usefixtures("without_freetype")
+def test_pillow_that_cannot_write_is_told_before_any_batch(batches, tmp_path):
     refused(scenes("student.macs=5.0"), tmp_path / "run", ConfigError, "Pillow with FreeType")
     assert batches == []
+
+
+@pytest.mark.usefixtures("without_freetype")
+def test_so_it_is_before_pictures_are_answered_or_filmed(batches, scene_pictures, tmp_path):
+    with pytest.raises(ConfigError, match="Pillow with FreeType"):
+        api.predict(scenes(), [str(scene_pictures)], tmp_path / "out", threshold=0.0)
+    with pytest.raises(ConfigError, match="Pillow with FreeType"):
+        api.demo(scenes(), str(scene_pictures), tmp_path / "film.mp4", threshold=0.0)
+    assert batches == []
+    assert not any(path.name in ("out", "film.mp4") for path in tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("without_freetype")
+def test_classifiers_answers_are_drawn_with_letters_too(digit_pictures, tmp_path):
+    config = load_config(CONFIGS / "digits.yaml")
+    with pytest.raises(ConfigError, match="Pillow with FreeType"):
+        api.predict(config, [str(digit_pictures)], tmp_path / "out", threshold=0.0)
+    with pytest.raises(ConfigError, match="Pillow with FreeType"):
+        api.demo(config, str(digit_pictures), tmp_path / "film.mp4", threshold=0.0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_told_before_pictures_are_answered_or_filmed(
+    batches, scene_pictures, tmp_path, little_room
+):
+    """Six scenes take 25 kB each at least, and a frame of a film half a kB."""
+    little_room(60_000)
+    with pytest.raises(InvalidInput, match=r"MB of free disk for what goes to .*out"):
+        api.predict(scenes(), [str(scene_pictures)], tmp_path / "out", threshold=0.0)
+    little_room(2_000)
+    with pytest.raises(InvalidInput, match="MB of free disk"):
+        api.demo(scenes(), str(scene_pictures), tmp_path / "film.mp4", threshold=0.0)
+    assert batches == []
+    assert not any(path.name in ("out", "film.mp4") for path in tmp_path.iterdir())
+
+
+TRAINING = """
+data: {dataset: digits, split: train, part: [0.0, 0.05]}
+validation: {dataset: digits, split: train, part: [0.98, 1.0]}
+model: {arch: resnet, depth: 8, width: 8}
+schedule: {steps: 2, batch_size: 8, save_every: 1, validate_every: 1}
+"""
+
+
+def training(tmp_path, *changes):
+    (tmp_path / "train.yaml").write_text(TRAINING)
+    return load_train_config(tmp_path / "train.yaml", list(changes))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        (),
+        ("schedule.optimizer=sgd", "schedule.weights=float16"),
+        ("schedule.optimizer=sgd", "schedule.momentum=0", "validation=null"),
+        ("schedule.keep=last",),
+    ],
+)
+def test_a_training_takes_the_room_that_is_asked_for_and_little_more(changes, tmp_path, monkeypatch):
+    """Against the files as they are: a state beside the next one, or beside the weights."""
+    asked, out = [], tmp_path / "out"
+    verb = sys.modules["ebjr_det.api.train"]
+    monkeypatch.setattr(verb, "check_space", lambda folder, needed: asked.append(needed))
+    api.train(training(tmp_path, *changes), out)
+    state, weights = ((out / name).stat().st_size for name in ("state.pt", "weights.safetensors"))
+    assert 0.5 * (2 * state) < asked[0] <= max(2 * state, state + weights)
+    api.train(training(tmp_path, *changes), out, resume=True)
+    assert 0.7 * state < asked[1] <= state
+
+
+def test_a_full_disk_is_told_before_anything_is_trained_or_exported(tmp_path, little_room):
+    little_room(20_000)
+    special = load_specialize_config(CONFIGS / "specialize_digits.yaml")
+    for name, verb in {
+        "trained": lambda out: api.train(training(tmp_path), out),
+        "special": lambda out: api.specialize(special, out),
+        "exported": lambda out: api.export(load_config(CONFIGS / "digits.yaml"), out, threshold=0.0),
+    }.items():
+        with pytest.raises(InvalidInput, match=f"MB of free disk for what goes to .*{name}"):
+            verb(tmp_path / name)
+        assert not (tmp_path / name).exists()
+
+
+@pytest.mark.parametrize("folder", ["exported_scenes", "exported_digits"])
+def test_graphs_take_the_room_that_is_asked_for(folder, request):
+    from ebjr_det.api.space import bytes_of_graphs
+    from ebjr_det.pair import build_models
+    from ebjr_det.tasks import room
+
+    config = load_config(CONFIGS / ("quickstart.yaml" if folder.endswith("scenes") else "digits.yaml"))
+    named = room(config.task, "data").build_named(**dict(config.data))
+    asked = bytes_of_graphs(build_models(config, named, "cpu"))
+    written = sum(path.stat().st_size for path in request.getfixturevalue(folder).glob("*.onnx"))
+    assert 0.7 * written < asked <= written
+
+
+UNWRITABLE = "Expected a folder that can be written to"
+
+
+def test_a_place_that_cannot_be_written_to_is_told_before_a_training_reads_data(tmp_path, monkeypatch):
+    """A file is in the way, which stops the user who may do all else, too."""
+    from ebjr_det.tasks.classification import data
+
+    built = []
+    monkeypatch.setattr(data, "build_data", lambda **settings: built.append(settings))
+    (tmp_path / "notes.txt").write_text("mine")
+    out, special = tmp_path / "notes.txt" / "run", load_specialize_config(CONFIGS / "specialize_digits.yaml")
+    with pytest.raises(InvalidInput, match=UNWRITABLE):
+        api.train(training(tmp_path), out)
+    with pytest.raises(InvalidInput, match=UNWRITABLE):
+        api.specialize(special, out)
+    for verb, config in ((api.train, training(tmp_path)), (api.specialize, special)):
+        with pytest.raises(ConfigError, match="Expected an empty --out, got files"):
+            verb(config, tmp_path)
+    assert built == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["notes.txt", "train.yaml"]
+
+
+def test_a_place_that_cannot_be_written_to_is_told_before_a_fit_reads_its_files(tmp_path):
+    """The files are not there, which would be told if they were read."""
+    (tmp_path / "notes.txt").write_text("mine")
+    router, taken = tmp_path / "router.safetensors", tmp_path / "notes.txt"
+    files = dict.fromkeys(("student", "teacher", "annotations"), tmp_path / "nope.json")
+    with pytest.raises(InvalidInput, match=UNWRITABLE):
+        api.fit_router("detection", files, taken / "r.safetensors")
+    with pytest.raises(InvalidInput, match=UNWRITABLE):
+        api.fit_router("detection", files, router, report_dir=taken / "report")
+    with pytest.raises(InvalidInput, match=UNWRITABLE):
+        api.fit_router_on_run(tmp_path / "nope", taken / "r.safetensors")
+    with pytest.raises(InvalidInput, match=r"nope\.json"):
+        api.fit_router("detection", files, tmp_path / "deep" / "r.safetensors")
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]

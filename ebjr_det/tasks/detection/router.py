@@ -26,7 +26,7 @@ from ebjr_det.tasks.detection.features import (
     class_rows,
     features_of,
 )
-from ebjr_det.tasks.detection.identity import answer_numbers, fingerprints, student_numbers
+from ebjr_det.tasks.detection.identity import answer_numbers, fingerprints, prints_ahead, student_numbers
 from ebjr_det.tasks.detection.metric import AveragePrecision
 from ebjr_det.tasks.detection.rescaling import RESCALINGS, Rescaling, fit_rescaling
 from ebjr_det.types import FloatArray, Matches, Output, PairedRun
@@ -39,6 +39,7 @@ __all__ = [
     "fit_router",
     "load_router",
     "plain_scores",
+    "prints_ahead",
     "published",
     "student_numbers",
 ]

@@ -1,0 +1,59 @@
+"""Which pictures of a data set a router was fitted on, known before any other picture is answered."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ebjr_det.api.routing import Scoring
+from ebjr_det.api.student import SAMPLE
+from ebjr_det.routing.drift import check_unseen, shared_images
+from ebjr_det.tasks import room
+from ebjr_det.types import FloatArray
+
+if TYPE_CHECKING:
+    from ebjr_det.pair import Pair
+
+
+def count_unseen(scoring: Scoring, pair: "Pair", *, answered: bool) -> int:
+    """How many pictures of the data are not of the router's fit; all where none was fitted.
+
+    Args:
+        answered: the student may be asked, where a task knows pictures by its answers alone.
+
+    Raises:
+        InvalidInput: all pictures were in the fit.
+    """
+    if scoring.file is None:
+        return len(pair.data)
+    header, ids = scoring.file.header, tuple(pair.data.image_ids)
+    told = room(scoring.task, "router")
+    if hasattr(told, "prints_ahead"):
+        prints = told.prints_ahead(pair.data)
+        known = shared_images(header.image_ids, header.fingerprints, ids, prints)
+    elif answered:
+        known = _known_by_answers(scoring, pair, ids)
+    else:
+        return len(pair.data)
+    check_unseen(known, str(scoring.section.file))
+    return int((~known).sum())
+
+
+def _known_by_answers(scoring: Scoring, pair: "Pair", ids: tuple[str, ...]) -> NDArray[np.bool_]:
+    """[ids] those of the fit, if a sample of these is answered as the fit has it."""
+    from ebjr_det.pair import answers_to
+
+    assert scoring.file is not None
+    header = scoring.file.header
+    fitted = set(header.image_ids)
+    same_id = np.array([image in fitted for image in ids], dtype=bool)
+    drawn = np.random.default_rng(pair.config.run.seed).permutation(np.flatnonzero(same_id))[:SAMPLE]
+    places, outputs = answers_to(
+        scoring.student(pair.student), pair.data, drawn.tolist(), pair.config.run.batch_size
+    )
+    prints: FloatArray = np.concatenate(
+        [np.zeros(0), *(scoring.scores(output)["random"] for output in outputs)]
+    )
+    shown = [ids[place] for place in places]
+    alike = shared_images(header.image_ids, header.fingerprints, shown, prints)
+    return same_id if alike.any() else np.zeros(len(ids), dtype=bool)

@@ -1,0 +1,65 @@
+"""How much disk the files of a command take at least, so that a full one is told before the first batch.
+
+Every number is a lower estimate: who is refused has too little room, who is not may still run out of it.
+"""
+
+from collections.abc import Iterable, Sequence
+from io import BytesIO
+from typing import Any
+
+from ebjr_det.config import ScheduleSection
+from ebjr_det.lettering import legible
+from ebjr_det.routing.changed import plain
+
+QUALITY = 90
+"""Of the JPEG files that `predict` writes."""
+ENTRY_BYTES = 150
+"""A picture's entry in `images.json`: 178 to 188 measured. Boxes, 150 each, may be none and are left out."""
+FRAME_BYTES = 500
+"""A frame of a film: 540 measured of 200 black pictures, 7,500 of digits, 68,000 of scenes of digits."""
+
+
+def bytes_of_copies(samples: Iterable[Any], count: int) -> int:
+    """Annotated copies of so many pictures, each as small as the smallest of some samples; 0 without any.
+
+    Without boxes and strip a copy is 0.5 (black pictures) to 0.9 (scenes of digits) of what it is with them.
+    """
+    sizes = []
+    for picture in samples:
+        file = BytesIO()
+        legible(picture).save(file, "JPEG", quality=QUALITY)
+        sizes.append(file.tell())
+    return count * (min(sizes) + ENTRY_BYTES) if sizes else 0
+
+
+def bytes_of_film(frames: int | None) -> int:
+    """A film of so many frames; nothing where nobody knows how many."""
+    return FRAME_BYTES * (frames or 0)
+
+
+def bytes_of_training(network: Any, plan: ScheduleSection, steps: int, *, judged: bool, begun: bool) -> int:
+    """A training at its largest: the next state beside the last one, or the last state beside the weights.
+
+    A state holds the network, its average, the best average and the optimiser's moments of every weight.
+
+    Args:
+        judged: there are validation images; `begun`: the folder holds a state, which the next one replaces.
+    """
+    whole: int = sum(value.nbytes for value in network.state_dict().values())
+    learned: int = sum(value.nbytes for value in network.parameters() if value.requires_grad)
+    moments = 2 if plan.optimizer == "adamw" else int(plan.momentum > 0)
+    last = 2 * whole + moments * learned
+    state = last + whole * (judged and plan.keep == "best")
+    if begun:
+        return state
+    earlier = last if steps > plan.save_every else 0
+    return state + max(earlier, whole // 2 if plan.weights == "float16" else whole)
+
+
+def bytes_of_graphs(models: Sequence[Any]) -> int:
+    """The ONNX graphs of models: their weights. 1.07 to 10 times as much was measured, most of a tiny one.
+
+    Vectors are left out: those of norms go into the convolutions before them.
+    """
+    values = (value for model in models for value in plain(model).graph.state_dict().values())
+    return sum(value.nbytes for value in values if value.ndim > 1)
