@@ -23,6 +23,14 @@ STORED = {
     7: T.TRANSVERSE,
     8: T.ROTATE_270,
 }
+SMALL_EFFICIENTDET = {
+    "backbone_name": "lcnet_050",
+    "backbone_args": {},
+    "fpn_channels": 48,
+    "fpn_cell_repeats": 1,
+    "box_class_repeats": 1,
+}
+"""Options of a network that is built in no time."""
 DIGITS_TRAINING = """
 data: {dataset: digits, split: train, part: [0.0, 0.8]}
 validation: {dataset: digits, split: train, part: [0.8, 1.0]}

@@ -145,16 +145,19 @@ def exported_scenes(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def exported_digits(tmp_path_factory):
-    """The same of the pair of `digits.yaml`."""
-    return _export("digits", -0.95, tmp_path_factory)
+    """The same of the pair of `digits.yaml`, which resizes no picture here."""
+    plain = [
+        f"{side}.preprocessing.{what}=null" for side in ("student", "teacher") for what in ("resize", "crop")
+    ]
+    return _export("digits", -0.95, tmp_path_factory, *plain)
 
 
-def _export(name, threshold, tmp_path_factory):
+def _export(name, threshold, tmp_path_factory, *changes):
     from ebjr_det import api
     from ebjr_det.config import load_config
 
     folder = tmp_path_factory.mktemp("exported") / name
-    config = load_config(Path(__file__).resolve().parents[1] / "configs" / f"{name}.yaml")
+    config = load_config(Path(__file__).resolve().parents[1] / "configs" / f"{name}.yaml", changes)
     api.export(config, folder, threshold=threshold)
     return folder
 

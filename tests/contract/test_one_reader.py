@@ -522,10 +522,10 @@ def test_export_tries_a_detectors_graph_on_none_of_them(folder, expected, tmp_pa
     class Enough(Exception):
         """What comes now takes its time."""
 
-    def write(side, model, section, pictures, *_):
+    def batch(model, pictures):
         raise Enough({digest(picture) for picture in pictures})
 
-    monkeypatch.setattr(sys.modules[api.export.__module__], "_write_model", write)
+    monkeypatch.setattr(sys.modules[api.export.__module__], "_batch", batch)
     config = settings("detection", *data_of("detection", folder / "all"))
     with pytest.raises(Enough) as caught:
         api.export(config, tmp_path / "out", threshold=-0.9)

@@ -36,6 +36,7 @@ FILES = {
     "config.yaml",
     "curve.json",
     "environment.json",
+    "judged.json",
     "report.html",
     "routes.csv",
     "run.npz",

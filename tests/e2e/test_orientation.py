@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import yaml
-from common import STORED, stored_as
+from common import SMALL_EFFICIENTDET, STORED, stored_as
 from PIL import Image
 
 from ebjr_det import api
@@ -166,13 +166,7 @@ TRAINING = {
     "model": {
         "arch": "effdet/efficientdet_d0",
         "image_size": 128,
-        "options": {
-            "backbone_name": "lcnet_050",
-            "backbone_args": {},
-            "fpn_channels": 48,
-            "fpn_cell_repeats": 1,
-            "box_class_repeats": 1,
-        },
+        "options": SMALL_EFFICIENTDET,
     },
     "augment": {"scale": [0.8, 1.2], "flip": 0.5, "color": 0.5},
     "schedule": {"steps": 4, "batch_size": 4, "warmup_steps": 1, "validate_every": 2, "device": "cpu"},

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 import torch
+from common import SMALL_EFFICIENTDET
 from PIL import Image
 from torch import nn
 
@@ -22,13 +23,6 @@ SMALL = {
     "arch": "effdet/efficientdet_d0",
     "image_size": 128,
     "random_weights": True,
-}
-SMALL_PARTS = {
-    "backbone_name": "lcnet_050",
-    "backbone_args": {},
-    "fpn_channels": 48,
-    "fpn_cell_repeats": 1,
-    "box_class_repeats": 1,
 }
 
 
@@ -53,7 +47,7 @@ def pictures(sizes=SIZES, seed=0):
 
 def small_detector(categories=TEN, sizes=SIZES, seed=0, **settings):
     """A small EfficientDet whose fresh weights are scaled so that scores are far from one another."""
-    options = SMALL_PARTS | settings.pop("options", {})
+    options = SMALL_EFFICIENTDET | settings.pop("options", {})
     torch.manual_seed(seed)
     detector = build_model(Data(categories), **SMALL | settings, options=options)
     spread(detector, pictures(sizes, seed))
@@ -206,7 +200,7 @@ def test_preprocessing_is_effdets_evaluation_pipeline(name):
 
 
 def test_lite_networks_have_statistics_of_their_own():
-    default = statistics(build_model(Data(), **SMALL, options=SMALL_PARTS).config)
+    default = statistics(build_model(Data(), **SMALL, options=SMALL_EFFICIENTDET).config)
     np.testing.assert_allclose(default, [(0.485, 0.456, 0.406), (0.229, 0.224, 0.225)])
     lite = build_model(Data(), **SMALL | {"arch": "effdet/tf_efficientdet_lite0"})
     np.testing.assert_allclose(statistics(lite.config), [(0.5,) * 3, (0.5,) * 3])
@@ -272,18 +266,18 @@ def test_ten_of_cocos_90_ids_were_never_used():
 def test_other_classes_than_the_detectors_are_refused():
     cells = {1: "WBC", 2: "RBC", 3: "Platelets"}
     with pytest.raises(ConfigError, match="knows, got `WBC`, `RBC`, `Platelets` among the data's 3"):
-        build_model(Data(cells), **SMALL, options=SMALL_PARTS, num_classes=90)
+        build_model(Data(cells), **SMALL, options=SMALL_EFFICIENTDET, num_classes=90)
     with pytest.raises(ConfigError, match="2 classes"):
-        build_model(Data(cells), **SMALL, options=SMALL_PARTS, num_classes=2)
+        build_model(Data(cells), **SMALL, options=SMALL_EFFICIENTDET, num_classes=2)
     misnamed = COCO | {1: "human"}
     with pytest.raises(ConfigError, match="knows, got `human` among the data's 80"):
-        build_model(Data(misnamed), **SMALL, options=SMALL_PARTS, num_classes=90)
-    assert build_model(Data(cells), **SMALL, options=SMALL_PARTS).classes.columns.tolist() == [0, 1, 2]
-    assert build_model(Data(cells), **SMALL, options=SMALL_PARTS, num_classes=3).classes.outputs == 3
+        build_model(Data(misnamed), **SMALL, options=SMALL_EFFICIENTDET, num_classes=90)
+    assert build_model(Data(cells), **SMALL, options=SMALL_EFFICIENTDET).classes.columns.tolist() == [0, 1, 2]
+    assert build_model(Data(cells), **SMALL, options=SMALL_EFFICIENTDET, num_classes=3).classes.outputs == 3
 
 
 def test_eighty_outputs_are_cocos_classes_in_order():
-    detector = build_model(Data(COCO), **SMALL, options=SMALL_PARTS, num_classes=80)
+    detector = build_model(Data(COCO), **SMALL, options=SMALL_EFFICIENTDET, num_classes=80)
     assert detector.classes.columns.tolist() == list(range(80))
 
 

@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from common import SMALL_EFFICIENTDET
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
@@ -32,13 +33,6 @@ from effdet.soft_nms import batched_soft_nms  # noqa: E402
 NAMES = [*(f"tf_efficientdet_d{size}" for size in range(5)), "tf_efficientdet_lite0"]
 SOFT_NMS = {"method_gaussian": True, "iou_threshold": 0.3, "score_threshold": 0.001}  # as in effdet's bench
 ULP = 2.4e-7  # relative: two roundings of float32
-PARTS = {
-    "backbone_name": "lcnet_050",
-    "backbone_args": {},
-    "fpn_channels": 48,
-    "fpn_cell_repeats": 1,
-    "box_class_repeats": 1,
-}
 
 # --- Anchors and boxes ---
 
@@ -262,7 +256,7 @@ def raw_outputs(soft, **options):
 
 @pytest.mark.parametrize(
     ("soft", "most", "options"),
-    [(False, 600, PARTS), (True, 600, PARTS), (False, 5000, {})],
+    [(False, 600, SMALL_EFFICIENTDET), (True, 600, SMALL_EFFICIENTDET), (False, 5000, {})],
     ids=["hard", "soft", "a whole D0"],
 )
 def test_an_image_gets_the_answer_of_effdets_bench(soft, most, options):
@@ -282,7 +276,9 @@ def test_an_image_gets_the_answer_of_effdets_bench(soft, most, options):
 
 
 def test_the_second_step_asks_for_the_rows_of_what_stays_and_only_once():
-    anchors, (one, _), (logits, offsets), _ = raw_outputs(False, max_detection_points=600, **PARTS)
+    anchors, (one, _), (logits, offsets), _ = raw_outputs(
+        False, max_detection_points=600, **SMALL_EFFICIENTDET
+    )
     own, asked = Suppression(7, 600), []
     found = own.select(logits[0], offsets[0])
     assert len(found.anchors) == 600

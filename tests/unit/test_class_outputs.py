@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from common import one_object_a_class
+from common import SMALL_EFFICIENTDET, one_object_a_class
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -22,14 +22,7 @@ from ebjr_det.training.state import write_weights
 from ebjr_det.types import Detections, Logits, Output
 
 COCO = {key: name for key, name in coco_names().items() if name not in UNUSED}
-OPTIONS = {
-    "backbone_name": "lcnet_050",
-    "backbone_args": {},
-    "fpn_channels": 48,
-    "fpn_cell_repeats": 1,
-    "box_class_repeats": 1,
-}
-SETTINGS = {"arch": "effdet/efficientdet_d0", "image_size": 128, "options": OPTIONS}
+SETTINGS = {"arch": "effdet/efficientdet_d0", "image_size": 128, "options": SMALL_EFFICIENTDET}
 SSD = "torchvision/ssdlite320_mobilenet_v3_large"
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 import torch
+from common import SMALL_EFFICIENTDET
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -14,14 +15,7 @@ from ebjr_det.errors import CheckpointError, ConfigError
 from ebjr_det.tasks.detection.classes import ClassMap, are_coco, coco_names
 from ebjr_det.tasks.detection.model import build_model
 
-PARTS = {
-    "backbone_name": "lcnet_050",
-    "backbone_args": {},
-    "fpn_channels": 48,
-    "fpn_cell_repeats": 1,
-    "box_class_repeats": 1,
-}
-SMALL = {"arch": "effdet/efficientdet_d0", "image_size": 128, "options": PARTS}
+SMALL = {"arch": "effdet/efficientdet_d0", "image_size": 128, "options": SMALL_EFFICIENTDET}
 
 
 @dataclass
@@ -157,21 +151,21 @@ def test_settings_reach_the_network():
         ({"arch": "timm/resnet18"}, "Expected a known `arch`"),
         ({"arch": ""}, "Expected a known `arch`"),
         ({"image_size": 100}, r"multiple of 128, got \[100, 100\]"),
-        ({"options": PARTS | {"fpn_chanels": 3}}, "Did you mean `fpn_channels`"),
-        ({"options": PARTS | {"fpn_channels": "wide"}}, "options from which"),
-        ({"options": PARTS | {"fpn_channels": -1}}, "options from which"),
-        ({"options": PARTS | {"backbone_name": "lcnet_51"}}, "options from which"),
-        ({"options": PARTS | {"backbone_args": 3}}, "options from which"),
-        ({"options": PARTS | {"num_scales": "x"}}, "options from which"),
-        ({"options": PARTS | {"aspect_ratios": "x"}}, "options from which"),
-        ({"options": PARTS | {"image_size": [100, 128]}}, "`image_size` beside `options`"),
-        ({"options": PARTS | {"max_det_per_image": 9}}, "`max_detections` beside `options`"),
-        ({"options": PARTS | {"num_classes": 4}}, "`num_classes` beside `options`"),
-        ({"options": PARTS | {"soft_nms": True}}, "`soft_nms` beside `options`"),
-        ({"options": PARTS | {"max_detection_points": 0}}, "max_detection_points"),
-        ({"options": PARTS | {"max_detection_points": "many"}}, "max_detection_points"),
-        ({"options": PARTS | {"mean": [0.5]}}, "mean"),
-        ({"options": PARTS | {"std": [0.5, 0.5, 0]}}, "std"),
+        ({"options": SMALL_EFFICIENTDET | {"fpn_chanels": 3}}, "Did you mean `fpn_channels`"),
+        ({"options": SMALL_EFFICIENTDET | {"fpn_channels": "wide"}}, "options from which"),
+        ({"options": SMALL_EFFICIENTDET | {"fpn_channels": -1}}, "options from which"),
+        ({"options": SMALL_EFFICIENTDET | {"backbone_name": "lcnet_51"}}, "options from which"),
+        ({"options": SMALL_EFFICIENTDET | {"backbone_args": 3}}, "options from which"),
+        ({"options": SMALL_EFFICIENTDET | {"num_scales": "x"}}, "options from which"),
+        ({"options": SMALL_EFFICIENTDET | {"aspect_ratios": "x"}}, "options from which"),
+        ({"options": SMALL_EFFICIENTDET | {"image_size": [100, 128]}}, "`image_size` beside `options`"),
+        ({"options": SMALL_EFFICIENTDET | {"max_det_per_image": 9}}, "`max_detections` beside `options`"),
+        ({"options": SMALL_EFFICIENTDET | {"num_classes": 4}}, "`num_classes` beside `options`"),
+        ({"options": SMALL_EFFICIENTDET | {"soft_nms": True}}, "`soft_nms` beside `options`"),
+        ({"options": SMALL_EFFICIENTDET | {"max_detection_points": 0}}, "max_detection_points"),
+        ({"options": SMALL_EFFICIENTDET | {"max_detection_points": "many"}}, "max_detection_points"),
+        ({"options": SMALL_EFFICIENTDET | {"mean": [0.5]}}, "mean"),
+        ({"options": SMALL_EFFICIENTDET | {"std": [0.5, 0.5, 0]}}, "std"),
         ({"num_classes": 4}, "3 classes of the data, got a detector of 4"),
     ],
 )  # fmt: skip

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from common import one_object_a_class
+from common import SMALL_EFFICIENTDET, one_object_a_class
 from safetensors.torch import save_file
 from torch import nn
 
@@ -25,13 +25,7 @@ STILL = {"padding": 0, "border": 0.0, "flip": 0.0, "color": 0.0}
 NAMES = ("ant", "bee", "cat", "dog")
 SMALL = {
     "image_size": 128,
-    "options": {
-        "backbone_name": "lcnet_050",
-        "backbone_args": {},
-        "fpn_channels": 48,
-        "fpn_cell_repeats": 1,
-        "box_class_repeats": 1,
-    },
+    "options": SMALL_EFFICIENTDET,
     "random_weights": True,
 }
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 import torch
+from common import SMALL_EFFICIENTDET
 from PIL import Image
 
 from ebjr_det.api.routing import Scoring
@@ -23,13 +24,6 @@ from ebjr_det.tasks.detection.support import support_of
 from ebjr_det.types import Detections, Logits, Output, PairedRun
 
 NAME = "nms_disagreement"
-PARTS = {
-    "backbone_name": "lcnet_050",
-    "backbone_args": {},
-    "fpn_channels": 48,
-    "fpn_cell_repeats": 1,
-    "box_class_repeats": 1,
-}
 
 
 @dataclass
@@ -138,7 +132,7 @@ def small(soft=False):
         random_weights=True,
         image_size=128,
         soft_nms=soft,
-        options=PARTS | {"max_detection_points": 300},
+        options=SMALL_EFFICIENTDET | {"max_detection_points": 300},
     )
 
 
