@@ -144,7 +144,6 @@ def test_a_broken_picture_is_named_with_loader_processes_too(root: Path, tmp_pat
         assert code == 2
         assert "b.jpg" in err
         assert "Traceback" not in err
-        (tmp_path / "out" / "config.yaml").unlink()
 
 
 def test_pictures_of_several_sizes_are_named_with_the_remedy(root: Path, tmp_path: Path, capsys):
