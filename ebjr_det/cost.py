@@ -1,18 +1,17 @@
-"""What an answer costs: multiply-adds, measured latency, and the cost of the pair.
+"""What an answer costs: multiply-adds, latency, and the cost of the pair.
 
 Conventions: one multiply-add = 1 MAC; a latency is milliseconds per image with its batch size and device
 beside it. The student sees every image, so the pair costs student + p * teacher at deferral rate p.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from time import perf_counter
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ebjr_det.errors import ConfigError, InvalidInput
-from ebjr_det.load import Load, Meter, Reading, read_cpus
+from ebjr_det.errors import ConfigError
+from ebjr_det.load import Load
 
 
 class Unit(NamedTuple):
@@ -158,89 +157,3 @@ class CostModel:
 
 def _pair(student: float | None, teacher: float | None, rate: Any) -> Any:
     return None if student is None or teacher is None else student + rate * teacher
-
-
-def count_macs(call: Callable[[], Any], setting: str = "macs") -> int:
-    """Multiply-adds that torch's own counter sees while `call()` runs: its FLOPs, halved.
-
-    Counts convolutions, matrix products and attention; element-wise work, norms and pooling are 0, as in
-    the tables of most papers. `call` must run one image through a network.
-
-    Args:
-        setting: which one states them where they cannot be counted.
-
-    Raises:
-        InvalidInput: the counter saw no such operation (a network that torch does not run).
-    """
-    import torch
-    from torch.nn.attention import SDPBackend, sdpa_kernel
-    from torch.utils.flop_counter import FlopCounterMode
-
-    counter = FlopCounterMode(display=False)
-    fused = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)  # fused attention hides its matrix products
-    try:
-        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
-            call()
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fused)
-    flops = int(counter.get_total_flops())
-    if not flops:
-        raise InvalidInput(
-            "Expected a network with convolutions or matrix products run by torch, counted none. "
-            f"State its multiply-adds an image as `{setting}`."
-        )
-    return flops // 2
-
-
-def macs_of(model: Any, image: Any, stated: float | None = None, setting: str = "macs") -> float:
-    """Multiply-adds of a model an image: as stated by a setting, else counted on this image.
-
-    Where a model can change its runtime its network is counted in eager torch, which the counter sees.
-    """
-    if stated is not None:
-        return stated
-    eager = getattr(model, "eager", None)
-    if eager is not None:
-        return count_macs(lambda: eager(model.batch([model.preprocess(image)])), setting)
-    return count_macs(lambda: model([model.preprocess(image)]), setting)
-
-
-def measure_latency(
-    calls: dict[str, Callable[[Any], Any]],
-    batches: Iterable[Any],
-    *,
-    batch_size: int,
-    device: str,
-    warmup: int = 3,
-    read: Callable[[], Reading] = read_cpus,
-) -> dict[str, Latency]:
-    """Time several callables side by side on the same batches.
-
-    Every batch goes through each callable before the next batch, each time another one first, so that
-    what changes the machine's speed changes it for all. A callable must return only when its answer is there
-    (see `types.Model`).
-
-    Args:
-        calls: what to time, by name.
-        batches: inputs of one call, each of `batch_size` images.
-        warmup: untimed calls before the first timed one, on the first batch.
-        read: tells how busy the CPUs are; the load beside all these calls stands in every latency.
-
-    Raises:
-        InvalidInput: no batches.
-    """
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    meter = Meter(read)
-    for index, batch in enumerate(batches):
-        turn = index % len(calls)
-        for name, call in [*calls.items()][turn:] + [*calls.items()][:turn]:
-            for _ in range(warmup if index == 0 else 0):
-                call(batch)
-            start = perf_counter()
-            call(batch)
-            times[name].append((perf_counter() - start) * 1e3)
-    if not all(times.values()):
-        raise InvalidInput("Expected at least one batch to time, got none.")
-    load = meter.lap()
-    return {name: Latency.of(ms, batch_size, device, load) for name, ms in times.items()}

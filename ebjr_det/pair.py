@@ -15,13 +15,15 @@ import numpy as np
 from ebjr_det.checkpoints import find_checkpoint
 from ebjr_det.config import EvaluateConfig, ModelSection
 from ebjr_det.config.sections import RunSection
-from ebjr_det.cost import Latency, measure_latency
+from ebjr_det.cost import Latency
 from ebjr_det.environment import device_name
 from ebjr_det.errors import ConfigError, InvalidInput
 from ebjr_det.files import checksum
-from ebjr_det.joint import Batch, JointModel, JointOutput, ScoreFunction, ScoresFunction, run_pair
+from ebjr_det.joint import JointModel, JointOutput, ScoreFunction
+from ebjr_det.latency import measure_latency
 from ebjr_det.load import Load, Meter
 from ebjr_det.loader import batches_from, readable
+from ebjr_det.offline import Batch, ScoresFunction, run_pair
 from ebjr_det.popular import Popular
 from ebjr_det.records import PartStore
 from ebjr_det.router import decide

@@ -42,8 +42,10 @@ FLOORS = [
     },
     {
         "cost",
+        "latency",
         "scenarios",
         "joint",
+        "offline",
         "pipeline",
         "tradeoff",
         "intervals",
@@ -70,8 +72,9 @@ SIDEWAYS = {
     "lettering": {"errors"},
     "load": {"threads"},  # of the CPUs that this process may use
     "download": {"checkpoints"},  # the manifest knows addresses
-    "environment": {"checkpoints", "runtimes"},  # the doctor looks for weights and runtimes
     "pipeline": {"joint"},  # the live pair on a stream
+    "offline": {"joint"},  # both ask a model in one way
+    "latency": {"cost"},  # what was measured is a cost
     "tradeoff": {"cost"},  # a curve carries what its points cost
     "intervals": {"tradeoff"},  # bands belong to curves
     "margin": {"tradeoff", "intervals"},  # a point of a curve over a hull, on the same resamples as the bands
@@ -94,6 +97,8 @@ CORE = [
     "intervals",
     "margin",
     "joint",
+    "offline",
+    "cost",
     "calibration",
     "types",
     "errors",
@@ -102,8 +107,8 @@ HEAVY = {"torch", "torchvision", "timm", "sklearn", "matplotlib"}
 HEAVY |= {"onnxruntime", "openvino"}
 HEAVY |= {"av", "effdet", "pycocotools", "albumentations", "cv2", "numba"}
 HEAVY_HOMES = {
-    "torch": {"cost", "checkpoints", "environment", "loader", "pair", "runtimes", "tasks", "training", "api"},
-    "torchvision": {"environment", "tasks"},
+    "torch": {"checkpoints", "environment", "loader", "pair", "runtimes", "tasks", "training", "api"},
+    "torchvision": {"environment", "tasks", "api"},
     "timm": {"tasks", "training"},
     "sklearn": {"tasks"},
     "effdet": {"tasks"},

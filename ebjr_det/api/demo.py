@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 from ebjr_det.api.live import Live, Settings, build_live, choose_threshold
 from ebjr_det.api.source import PICTURES_FPS, Source, place_of
 from ebjr_det.api.space import bytes_of_film
-from ebjr_det.cost import CostModel, macs_of
+from ebjr_det.cost import CostModel
 from ebjr_det.errors import ConfigError, InvalidInput
 from ebjr_det.files import check_space
 from ebjr_det.joint import JointModel
@@ -26,6 +26,7 @@ from ebjr_det.lettering import check_letters
 from ebjr_det.load import Meter
 from ebjr_det.overlay import Board, Moment, Standing, view_for
 from ebjr_det.router import ABSTAINED
+from ebjr_det.runtimes.macs import macs_of
 from ebjr_det.tasks import room
 from ebjr_det.threads import on_threads
 from ebjr_det.types import Model, Output

@@ -13,13 +13,13 @@ from ebjr_det.api.routing import Scoring
 from ebjr_det.api.space import bytes_of_graphs
 from ebjr_det.api.student import answers_to_data, check_answers
 from ebjr_det.config import EvaluateConfig, parse_section
-from ebjr_det.cost import macs_of
 from ebjr_det.environment import describe_environment
 from ebjr_det.errors import ConfigError, install_hint
 from ebjr_det.exported import PAIR, ROUTER, VERSION, ExportedModel, ExportedPair, tells_pair, write_pair
 from ebjr_det.files import check_replaceable, check_space, checksum, coming, replaced_folder
 from ebjr_det.routing.changed import plain
 from ebjr_det.routing.student import weights_of
+from ebjr_det.runtimes.macs import macs_of
 from ebjr_det.tasks import room
 from ebjr_det.threads import on_threads
 

@@ -15,7 +15,7 @@ from ebjr_det.api.student import check_answers
 from ebjr_det.api.traffic import popular_of_mix
 from ebjr_det.calibration import Target, check_reachable, check_target
 from ebjr_det.config import EvaluateConfig
-from ebjr_det.cost import CostModel, macs_of
+from ebjr_det.cost import CostModel
 from ebjr_det.errors import ConfigError, InvalidInput, first_line
 from ebjr_det.files import check_space
 from ebjr_det.lettering import check_letters
@@ -23,6 +23,7 @@ from ebjr_det.loader import first_readable
 from ebjr_det.mix import Composition, Mix
 from ebjr_det.reporting.folder import RUN
 from ebjr_det.routing.student import WEIGHTS, weights_of
+from ebjr_det.runtimes.macs import macs_of
 from ebjr_det.tasks import build_task, has_room, room
 
 if TYPE_CHECKING:

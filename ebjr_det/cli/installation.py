@@ -50,7 +50,7 @@ def scores(as_json: bool) -> None:
 @AS_JSON
 def doctor(as_json: bool) -> None:
     """What this installation has, and in plain words what is missing or does not fit."""
-    from ebjr_det.environment import diagnose
+    from ebjr_det.api.doctor import diagnose
 
     checks = diagnose()
     faults = [check for check in checks if check.state == "fault"]

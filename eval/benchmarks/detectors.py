@@ -23,15 +23,16 @@ import ebjr_det  # noqa: F401 - before torch and numpy, so that their threads sl
 import numpy as np
 import torch
 
-from ebjr_det.cost import macs_of, measure_latency
 from ebjr_det.environment import describe_environment, device_name, keep_freed_memory
 from ebjr_det.exits import run_safely
 from ebjr_det.joint import JointModel
+from ebjr_det.latency import measure_latency
 from ebjr_det.pair import resolve_device
 from ebjr_det.pictures import find_pictures, open_picture
 from ebjr_det.reporting.folder import to_json
 from ebjr_det.router import threshold_for_rate
 from ebjr_det.runtimes import choose_runtime, stacked
+from ebjr_det.runtimes.macs import macs_of
 from ebjr_det.scores import deferral_scores
 from ebjr_det.tasks.detection.data import build_named
 from ebjr_det.tasks.detection.model import build_model

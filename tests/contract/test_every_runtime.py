@@ -9,11 +9,11 @@ import torch
 from torch import nn
 
 from ebjr_det.config import load_config
-from ebjr_det.cost import macs_of
 from ebjr_det.joint import JointModel
 from ebjr_det.pair import Pair, build_models
 from ebjr_det.pipeline import Plan, answers
 from ebjr_det.runtimes import RUNTIMES, build_network, drift, installed, stacked
+from ebjr_det.runtimes.macs import macs_of
 from ebjr_det.scores import deferral_scores
 from ebjr_det.tasks import room
 

@@ -13,7 +13,8 @@ import pytest
 from common import DIGITS_TRAINING
 from rich.cells import cell_len
 
-from ebjr_det import api, environment
+from ebjr_det import api
+from ebjr_det.api import doctor
 from ebjr_det.reporting import folder
 from ebjr_det.reporting.comparison import Comparison
 
@@ -31,7 +32,7 @@ def _quick():
         patch.setattr(Comparison, "write_figure", lambda *_: [])
         for figure in ("write_cost_figure", "write_share_figure"):
             patch.setattr(sys.modules[api.traffic.__module__], figure, lambda *_: [])
-        patch.setattr(environment, "diagnose", lambda: CHECKS)
+        patch.setattr(doctor, "diagnose", lambda: CHECKS)
         yield
 
 
@@ -83,11 +84,9 @@ def shown(command, monkeypatch, capsys):
 
 
 CHECKS = [
-    environment.Check("torch runs", "ok", "2.14.1+cu130, 1 thread"),
-    environment.Check(
-        "ebjr-cifar100-densenet-bc-88-8", "note", f"not here; https://a.org/{'long/' * 12}x.pth"
-    ),
-    environment.Check("a folder", "ok", "words that take more room than what is left of eighty columns here"),
+    doctor.Check("torch runs", "ok", "2.14.1+cu130, 1 thread"),
+    doctor.Check("ebjr-cifar100-densenet-bc-88-8", "note", f"not here; https://a.org/{'long/' * 12}x.pth"),
+    doctor.Check("a folder", "ok", "words that take more room than what is left of eighty columns here"),
 ]
 PAIR = r"The pair |It is not shown that the pair pays: at "
 COMPARED = r"No run is better than |.* is best: "

@@ -5,9 +5,11 @@ import pytest
 import torch
 from torch import nn
 
-from ebjr_det import cost
-from ebjr_det.cost import CostModel, Latency, count_macs, measure_latency
+from ebjr_det import latency
+from ebjr_det.cost import CostModel, Latency
 from ebjr_det.errors import ConfigError, InvalidInput
+from ebjr_det.latency import measure_latency
+from ebjr_det.runtimes.macs import count_macs
 
 # --- Multiply-adds ---
 
@@ -121,7 +123,7 @@ class Clock:
 def clock(monkeypatch):
     """The clock that `measure_latency` reads."""
     clock = Clock()
-    monkeypatch.setattr(cost, "perf_counter", clock)
+    monkeypatch.setattr(latency, "perf_counter", clock)
     return clock
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from ebjr_det.errors import InvalidInput
-from ebjr_det.joint import Batch, JointModel, run_pair
+from ebjr_det.joint import JointModel
+from ebjr_det.offline import Batch, run_pair
 from ebjr_det.records import PartStore
 from ebjr_det.router import decide, operating_points
 from ebjr_det.scores import deferral_scores

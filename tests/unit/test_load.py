@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from ebjr_det.cost import measure_latency
+from ebjr_det.latency import measure_latency
 from ebjr_det.load import Load, Meter, Reading, read_cpus
 
 

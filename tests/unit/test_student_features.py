@@ -12,7 +12,7 @@ from PIL import Image
 from ebjr_det.api.fit_router import _chosen
 from ebjr_det.api.fit_settings import FitSettings, check_settings
 from ebjr_det.errors import ConfigError, InvalidInput
-from ebjr_det.joint import Batch, run_pair
+from ebjr_det.offline import Batch, run_pair
 from ebjr_det.records import PartStore, join_runs, load_run, save_run
 from ebjr_det.scores import EMPTY_LOGIT, SCORES, deferral_scores
 from ebjr_det.tasks import TASKS, room

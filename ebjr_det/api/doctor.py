@@ -1,0 +1,90 @@
+"""Whether this installation can make a result (`ebjr-det doctor`).
+
+Reads package metadata; imports torch and torchvision only to try them.
+"""
+
+import platform
+from dataclasses import dataclass
+from importlib.metadata import distribution
+
+from ebjr_det.checkpoints import folders, manifest
+from ebjr_det.environment import DISTRIBUTION, device_name, explain_torchvision, line_of, version_of
+from ebjr_det.errors import install_hint, plural
+from ebjr_det.files import checksum
+from ebjr_det.runtimes import RUNTIMES, installed
+
+
+@dataclass(frozen=True)
+class Check:
+    """One finding of the doctor: `state` is `ok`, `note` (works without it) or `fault`."""
+
+    name: str
+    state: str
+    finding: str
+
+
+def diagnose() -> list[Check]:
+    """Everything that a run needs, each with what was found and, if it is wrong, what to do."""
+    python = Check("python", "ok", platform.python_version())  # an older one cannot import this
+    return [python, *_packages(), *_torch_pair(), *_runtimes(), *_weights()]
+
+
+def _packages() -> list[Check]:
+    from packaging.requirements import Requirement
+
+    checks = []
+    for line in distribution(DISTRIBUTION).requires or []:
+        need = Requirement(line)
+        if need.marker is not None and not need.marker.evaluate({"extra": ""}):
+            continue
+        found = version_of(need.name)
+        if found is None:
+            checks.append(Check(need.name, "fault", f"missing; pip install '{need.name}{need.specifier}'"))
+        elif not need.specifier.contains(found, prereleases=True):
+            checks.append(Check(need.name, "fault", f"{found}; pip install '{need.name}{need.specifier}'"))
+        else:
+            checks.append(Check(need.name, "ok", found))
+    return checks
+
+
+def _torch_pair() -> list[Check]:
+    """torch, torchvision's compiled operators, and the device."""
+    try:
+        import torch
+    except Exception as error:
+        return [Check("torch runs", "fault", line_of(error))]
+    checks = [Check("torch runs", "ok", f"{torch.__version__}, {plural(torch.get_num_threads(), 'thread')}")]
+    try:
+        from torchvision.ops import nms
+
+        nms(torch.zeros(1, 4), torch.zeros(1), 0.5)
+        checks.append(Check("torchvision fits torch", "ok", f"{version_of('torchvision')}"))
+    except Exception as error:
+        checks.append(Check("torchvision fits torch", "fault", explain_torchvision(error)))
+    gpu = torch.cuda.is_available()
+    found = torch.cuda.get_device_name() if gpu else f"no GPU; runs on the CPU ({device_name('cpu')})"
+    return [*checks, Check("device", "ok" if gpu else "note", found)]
+
+
+def _runtimes() -> list[Check]:
+    """Which of the optional runtimes are here, and how to get the others."""
+    return [
+        Check(f"runtime {runtime.name}", "ok", runtime.what)
+        if installed(runtime)
+        else Check(f"runtime {runtime.name}", "note", f"not here; {install_hint(runtime.extra)}")
+        for runtime in RUNTIMES.values()
+    ]
+
+
+def _weights() -> list[Check]:
+    checks = []
+    for name, entry in manifest().items():
+        paths = [folder / file for folder in folders() for file in entry.files]
+        found = next((path for path in paths if path.is_file()), None)
+        if found is None:
+            checks.append(Check(name, "note", f"not here; from {entry.source}"))
+        elif checksum(found).startswith(entry.sha256):
+            checks.append(Check(name, "ok", str(found)))
+        else:
+            checks.append(Check(name, "fault", f"{found} has another checksum; fetch it again"))
+    return checks
