@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -10,6 +11,7 @@ from pathlib import Path
 from secrets import token_hex
 from shutil import disk_usage, rmtree
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from ebjr_det.errors import ConfigError, InvalidInput, first_line
 
@@ -196,6 +198,11 @@ def checksum(path: Path, algorithm: str = "sha256") -> str:
 
 def shipped(kind: str) -> Path:
     """The project's own `checkpoints` or `configs`: beside the package, in a wheel inside it."""
-    package = Path(__file__).resolve().parent
+    package = Path(__file__).resolve().parents[1]
     beside = package.parent / kind
     return beside if beside.is_dir() else package / "shipped" / kind
+
+
+def to_json(content: Any, *, pretty: bool = True) -> str:
+    """JSON without infinities or NaN. Raises ValueError for them: they must have been given a name."""
+    return json.dumps(content, allow_nan=False, indent=2 if pretty else None)

@@ -21,12 +21,11 @@ from ebjr_det.config import (
     training_identity,
 )
 from ebjr_det.errors import ConfigError, EbjrError, InvalidInput, first_line
-from ebjr_det.files import check_writable, existing_file, writable_folder, write_text
+from ebjr_det.files import check_writable, existing_file, to_json, writable_folder, write_text
 from ebjr_det.loader import Images
 from ebjr_det.records import PartStore, load_run, save_run
 from ebjr_det.reporting.analysis import Analysis, Profile
-from ebjr_det.reporting.folder import ANALYSIS, CONFIG, ENVIRONMENT, PARTS, RUN, SUMMARY, to_json
-from ebjr_det.reporting.rivals import single_models
+from ebjr_det.reporting.single_models import single_models
 from ebjr_det.routing.student import WEIGHTS
 from ebjr_det.runtimes import AUTO
 from ebjr_det.tasks import build_task
@@ -35,6 +34,12 @@ from ebjr_det.types import PairedRun
 
 Settings = TypeVar("Settings", bound=LearnConfig)
 
+SUMMARY = "summary.json"
+RUN = "run.npz"
+ANALYSIS = "analysis.json"
+CONFIG = "config.yaml"
+ENVIRONMENT = "environment.json"
+PARTS = "parts"
 JUDGED = "judged.json"
 """File of a run: how it read pictures and classes, and a digest of what it was judged by."""
 READING = 2

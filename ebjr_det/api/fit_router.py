@@ -31,13 +31,12 @@ from ebjr_det.errors import InvalidInput
 from ebjr_det.files import writable_folder, write_text
 from ebjr_det.records import save_run
 from ebjr_det.reporting.analysis import Analysis, Profile, Reference
-from ebjr_det.reporting.folder import CONFIG, RUN
 from ebjr_det.reporting.report import build_report
 from ebjr_det.reporting.routers import RouterTrial, settings_text
 from ebjr_det.routing.crossfit import cross_fit, folds
 from ebjr_det.routing.file import RouterFile, RouterHeader
 from ebjr_det.routing.student import WEIGHTS
-from ebjr_det.run_folder import clear_replay_folder, load_folder, save_analysis
+from ebjr_det.run_folder import CONFIG, RUN, clear_replay_folder, load_folder, save_analysis
 from ebjr_det.scores import SCORES, deferral_scores
 from ebjr_det.tasks import room
 from ebjr_det.tradeoff import score_of, sweep_all

@@ -18,9 +18,8 @@ from ebjr_det.errors import ConfigError, InvalidInput
 from ebjr_det.exported import PAIR, Exported, is_exported, load_exported
 from ebjr_det.joint import JointModel
 from ebjr_det.popular import Popular
-from ebjr_det.reporting.folder import ANALYSIS, CONFIG
 from ebjr_det.routing.student import weights_of
-from ebjr_det.run_folder import load_analysis
+from ebjr_det.run_folder import ANALYSIS, CONFIG, load_analysis
 from ebjr_det.tasks import room
 from ebjr_det.types import FloatArray, Output
 

@@ -21,8 +21,8 @@ from ebjr_det.files import check_space
 from ebjr_det.lettering import check_letters
 from ebjr_det.loader import first_readable
 from ebjr_det.mix import Composition, Mix
-from ebjr_det.reporting.folder import RUN
 from ebjr_det.routing.student import WEIGHTS, weights_of
+from ebjr_det.run_folder import RUN
 from ebjr_det.runtimes.macs import macs_of
 from ebjr_det.tasks import build_task, has_room, room
 

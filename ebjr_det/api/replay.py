@@ -17,9 +17,8 @@ from ebjr_det.files import write_text
 from ebjr_det.popular import Popular
 from ebjr_det.records import save_run
 from ebjr_det.reporting.analysis import Analysis, Profile, Reference
-from ebjr_det.reporting.folder import CONFIG, RUN
 from ebjr_det.router import decide
-from ebjr_det.run_folder import check_replay_folder, clear_replay_folder, save_analysis
+from ebjr_det.run_folder import CONFIG, RUN, check_replay_folder, clear_replay_folder, save_analysis
 from ebjr_det.tasks import build_task, room
 from ebjr_det.tradeoff import score_of
 

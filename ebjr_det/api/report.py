@@ -5,10 +5,10 @@ from typing import Any, NamedTuple
 
 from ebjr_det.errors import ConfigError
 from ebjr_det.files import writable_folder
-from ebjr_det.reporting.folder import RUN, SUMMARY, write_report
+from ebjr_det.reporting.folder import write_report
 from ebjr_det.reporting.report import Report, build_report
 from ebjr_det.reporting.traffic import TrafficReport
-from ebjr_det.run_folder import load_folder
+from ebjr_det.run_folder import RUN, SUMMARY, load_folder
 from ebjr_det.tasks import build_task
 
 

@@ -19,11 +19,10 @@ from ebjr_det.config import (
     parse_train_config,
 )
 from ebjr_det.errors import ConfigError, did_you_mean
-from ebjr_det.files import write_text
+from ebjr_det.files import to_json, write_text
 from ebjr_det.plain_yaml import FlatDumper
 from ebjr_det.popular import Popular
-from ebjr_det.reporting.folder import CONFIG, SUMMARY, to_json
-from ebjr_det.run_folder import check_folder, open_training
+from ebjr_det.run_folder import CONFIG, SUMMARY, check_folder, open_training
 from ebjr_det.tasks import build_task, room
 from ebjr_det.types import FloatArray
 

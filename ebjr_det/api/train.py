@@ -15,13 +15,12 @@ from ebjr_det.checkpoints import find_checkpoint, load_fitting, read_state
 from ebjr_det.config import ScheduleSection, TrainConfig, load_train_config
 from ebjr_det.environment import describe_environment
 from ebjr_det.errors import CheckpointError, ConfigError
-from ebjr_det.files import check_space, checksum, write_text
+from ebjr_det.files import check_space, checksum, to_json, write_text
 from ebjr_det.loader import first_readable
 from ebjr_det.plain_yaml import FlatDumper
 from ebjr_det.popular import Popular
-from ebjr_det.reporting.folder import ENVIRONMENT, SUMMARY, to_json
 from ebjr_det.reporting.training import write_training_figure
-from ebjr_det.run_folder import check_folder, open_training
+from ebjr_det.run_folder import ENVIRONMENT, SUMMARY, check_folder, open_training
 from ebjr_det.runtimes.macs import macs_of
 from ebjr_det.tasks import room
 from ebjr_det.threads import on_threads

@@ -123,6 +123,6 @@ def file_size(count: int) -> str:
 
 def print_json(content: Any) -> None:
     """One JSON object on stdout."""
-    from ebjr_det.reporting.folder import to_json
+    from ebjr_det.files import to_json
 
     click.echo(to_json(content))

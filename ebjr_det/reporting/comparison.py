@@ -16,15 +16,8 @@ from ebjr_det.reporting.canvas import BLUE, STYLE, VERMILLION, new_figure, save_
 from ebjr_det.reporting.findings import CURRENCIES, side_of
 from ebjr_det.reporting.notation import Shown, Unit, milliseconds, number, plural, share
 from ebjr_det.reporting.report import decided
-from ebjr_det.reporting.rivals import (
-    HULL,
-    hull_names,
-    margin_cells,
-    margin_columns,
-    margin_numbers,
-    margins_of,
-    single_models,
-)
+from ebjr_det.reporting.rivals import HULL, hull_names, margin_cells, margin_columns
+from ebjr_det.reporting.single_models import margin_numbers, margins_of, single_models
 from ebjr_det.reporting.table import Table
 from ebjr_det.tradeoff import Budget, Cost, OperatingPoint, TradeoffCurve, sweep
 from ebjr_det.types import PairedRun, Task

@@ -1,7 +1,6 @@
 """The run folder's report: curves, routes, tables, figures, page and summary, each file whole."""
 
 import csv
-import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any, get_args
 
 import numpy as np
 
-from ebjr_det.files import atomic_write, write_text
+from ebjr_det.files import atomic_write, to_json, write_text
 from ebjr_det.reporting.canvas import FORMATS
 from ebjr_det.reporting.figures import write_tradeoff_figure
 from ebjr_det.reporting.findings import findings
@@ -18,25 +17,15 @@ from ebjr_det.reporting.page import Origin, draw_page
 from ebjr_det.reporting.report import ENERGY, Report
 from ebjr_det.reporting.table import markdown_text
 from ebjr_det.reporting.tables import tables
+from ebjr_det.run_folder import CONFIG, ENVIRONMENT, SUMMARY
 from ebjr_det.tradeoff import Budget, TradeoffCurve, score_of
 
-SUMMARY = "summary.json"
-RUN = "run.npz"
-ANALYSIS = "analysis.json"
-CONFIG = "config.yaml"
-ENVIRONMENT = "environment.json"
-PARTS = "parts"
 PAGE = "report.html"
 CURVE = "curve.json"
 EARLIER = re.compile(rb'\{"score": "[^"]+", "quality_name": "(\w+)", "images": \d+, "cost": ')
 """How a curve begins, which is written before all that hangs on it; and the quality in its figures' names."""
 MOST_HEAD = 1000
 MOST_CURVES = 8
-
-
-def to_json(content: Any, *, pretty: bool = True) -> str:
-    """JSON without infinities or NaN. Raises ValueError for them: they must have been given a name."""
-    return json.dumps(content, allow_nan=False, indent=2 if pretty else None)
 
 
 def write_report(report: Report, run_dir: Path, out: Path) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from ebjr_det.intervals import METHOD, Intervals, bootstrap
 from ebjr_det.margin import Margin, SingleModel
 from ebjr_det.reporting.analysis import Analysis, FittedUse
 from ebjr_det.reporting.analysis import Profile as Profile
-from ebjr_det.reporting.rivals import margin_numbers, margins_of, single_models
+from ebjr_det.reporting.single_models import margin_numbers, margins_of, single_models
 from ebjr_det.router import decide
 from ebjr_det.tradeoff import Cost, OperatingPoint, TradeoffCurve, mixture, score_of, select, sweep_all
 from ebjr_det.types import FloatArray, PairedRun, RouterDecision, Task

@@ -48,11 +48,11 @@ from runtimes import build
 from ebjr_det.environment import keep_freed_memory
 from ebjr_det.errors import InvalidInput
 from ebjr_det.exits import run_safely
+from ebjr_det.files import to_json
 from ebjr_det.joint import JointModel
 from ebjr_det.pair import resolve_device
 from ebjr_det.pictures import open_picture
 from ebjr_det.pipeline import Plan, answers
-from ebjr_det.reporting.folder import to_json
 from ebjr_det.router import threshold_for_rate
 from ebjr_det.runtimes import EAGER
 

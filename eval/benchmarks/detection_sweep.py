@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ebjr_det.environment import describe_environment
-from ebjr_det.reporting.folder import to_json
+from ebjr_det.files import to_json
 from ebjr_det.tasks.detection.accumulate import STATS
 from ebjr_det.tasks.detection.annotations import Results, Truth
 from ebjr_det.tasks.detection.metric import AveragePrecision, match_records

@@ -25,11 +25,11 @@ import torch
 
 from ebjr_det.environment import describe_environment, device_name, keep_freed_memory
 from ebjr_det.exits import run_safely
+from ebjr_det.files import to_json
 from ebjr_det.joint import JointModel
 from ebjr_det.latency import measure_latency
 from ebjr_det.pair import resolve_device
 from ebjr_det.pictures import find_pictures, open_picture
-from ebjr_det.reporting.folder import to_json
 from ebjr_det.router import threshold_for_rate
 from ebjr_det.runtimes import choose_runtime, stacked
 from ebjr_det.runtimes.macs import macs_of

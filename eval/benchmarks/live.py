@@ -32,10 +32,10 @@ from ebjr_det.api.routing import Scoring
 from ebjr_det.config import load_config
 from ebjr_det.environment import keep_freed_memory
 from ebjr_det.exits import run_safely
+from ebjr_det.files import to_json
 from ebjr_det.joint import JointModel
 from ebjr_det.pair import Pair
 from ebjr_det.pipeline import Plan, answers
-from ebjr_det.reporting.folder import to_json
 from ebjr_det.router import decide, threshold_for_rate
 from ebjr_det.routing.student import weights_of
 

@@ -35,8 +35,8 @@ from rounds import Other, questions, ran_with, ratio, reply, summary, turns
 
 from ebjr_det.environment import keep_freed_memory
 from ebjr_det.exits import run_safely
+from ebjr_det.files import to_json
 from ebjr_det.load import Meter
-from ebjr_det.reporting.folder import to_json
 from ebjr_det.threads import limited_threads, usable_cpus
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -15,7 +15,7 @@ from time import perf_counter
 import numpy as np
 
 from ebjr_det.environment import describe_environment
-from ebjr_det.reporting.folder import to_json
+from ebjr_det.files import to_json
 from ebjr_det.router import decide
 from ebjr_det.tasks.detection.accumulate import Rows, random_contexts
 from ebjr_det.tasks.detection.metric import match_records

@@ -38,9 +38,9 @@ from tqdm import tqdm
 from ebjr_det.environment import keep_freed_memory
 from ebjr_det.errors import ConfigError
 from ebjr_det.exits import run_safely
+from ebjr_det.files import to_json
 from ebjr_det.pair import resolve_device
 from ebjr_det.pictures import find_pictures, open_picture
-from ebjr_det.reporting.folder import to_json
 from ebjr_det.router import decide
 from ebjr_det.runtimes import EAGER, RUNTIMES, build_network, drift, find_runtime, installed, stacked
 from ebjr_det.tasks.detection.data import build_named

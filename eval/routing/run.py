@@ -21,9 +21,9 @@ from ebjr_det import api
 from ebjr_det.api.fit_router import FitSettings, FittedResult
 from ebjr_det.api.references import ReferenceFile
 from ebjr_det.cost import CostModel
+from ebjr_det.files import to_json
 from ebjr_det.intervals import bootstrap
 from ebjr_det.reporting.canvas import BLUE, GREY, INK, STYLE, VERMILLION, new_figure, save_figure
-from ebjr_det.reporting.folder import to_json
 from ebjr_det.reporting.routers import PUBLISHED
 from ebjr_det.reporting.tables import further_tables
 from ebjr_det.run_folder import load_folder

@@ -20,8 +20,7 @@ from ebjr_det.config.identity import BESIDE_RECORDS
 from ebjr_det.config.training import BESIDE_WEIGHTS
 from ebjr_det.errors import ConfigError, InvalidInput
 from ebjr_det.records import PartStore, load_run
-from ebjr_det.reporting.folder import RUN
-from ebjr_det.run_folder import JUDGED, digest_of, finished_run, open_folder
+from ebjr_det.run_folder import JUDGED, RUN, digest_of, finished_run, open_folder
 from ebjr_det.tasks.classification.data import ImageSet
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
