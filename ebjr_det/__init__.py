@@ -6,41 +6,41 @@ This is the public door. Names are imported when they are first used, so `import
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from ebjr_det.threads import prepare as _prepare
+from ebjr_det.core.threads import prepare as _prepare
 
 if TYPE_CHECKING:
     from ebjr_det.api import calibrate as calibrate
     from ebjr_det.api import evaluate as evaluate
     from ebjr_det.api import replay as replay
-    from ebjr_det.calibration import Target as Target
     from ebjr_det.config import load_config as load_config
-    from ebjr_det.cost import CostModel as CostModel
-    from ebjr_det.errors import EbjrError as EbjrError
-    from ebjr_det.joint import JointModel as JointModel
-    from ebjr_det.router import decide as decide
-    from ebjr_det.scores import deferral_scores as deferral_scores
-    from ebjr_det.tradeoff import sweep as sweep
-    from ebjr_det.types import Logits as Logits
-    from ebjr_det.types import Model as Model
-    from ebjr_det.types import Output as Output
-    from ebjr_det.types import PairedRun as PairedRun
+    from ebjr_det.core.calibration import Target as Target
+    from ebjr_det.core.cost import CostModel as CostModel
+    from ebjr_det.core.errors import EbjrError as EbjrError
+    from ebjr_det.core.joint import JointModel as JointModel
+    from ebjr_det.core.router import decide as decide
+    from ebjr_det.core.scores import deferral_scores as deferral_scores
+    from ebjr_det.core.tradeoff import sweep as sweep
+    from ebjr_det.core.types import Logits as Logits
+    from ebjr_det.core.types import Model as Model
+    from ebjr_det.core.types import Output as Output
+    from ebjr_det.core.types import PairedRun as PairedRun
 
 _HOMES = {
     "calibrate": "api",
     "evaluate": "api",
     "replay": "api",
     "load_config": "config",
-    "Target": "calibration",
-    "CostModel": "cost",
-    "EbjrError": "errors",
-    "JointModel": "joint",
-    "decide": "router",
-    "deferral_scores": "scores",
-    "sweep": "tradeoff",
-    "Logits": "types",
-    "Model": "types",
-    "Output": "types",
-    "PairedRun": "types",
+    "Target": "core.calibration",
+    "CostModel": "core.cost",
+    "EbjrError": "core.errors",
+    "JointModel": "core.joint",
+    "decide": "core.router",
+    "deferral_scores": "core.scores",
+    "sweep": "core.tradeoff",
+    "Logits": "core.types",
+    "Model": "core.types",
+    "Output": "core.types",
+    "PairedRun": "core.types",
 }
 __all__ = sorted(_HOMES)
 

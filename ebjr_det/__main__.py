@@ -9,7 +9,7 @@ def main() -> None:
     os.environ["MPLBACKEND"] = "agg"  # figures are files; whatever window system is set may not be here
     try:
         from ebjr_det.cli import cli
-        from ebjr_det.exits import run_safely
+        from ebjr_det.cli.exits import run_safely
     except KeyboardInterrupt:
         print("ebjr-det: Interrupted. Nothing was begun.", file=sys.stderr)
         sys.exit(130)

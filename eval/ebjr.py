@@ -18,19 +18,19 @@ from typing import Any, NoReturn
 import numpy as np
 from tqdm import tqdm
 
-from ebjr_det.cost import CostModel
-from ebjr_det.environment import keep_freed_memory
-from ebjr_det.errors import ConfigError, did_you_mean
-from ebjr_det.exits import run_safely
-from ebjr_det.joint import JointModel
-from ebjr_det.loader import batches_from
-from ebjr_det.pair import resolve_device
-from ebjr_det.scores import deferral_scores
+from ebjr_det.cli.exits import run_safely
+from ebjr_det.core.cost import CostModel
+from ebjr_det.core.errors import ConfigError, did_you_mean
+from ebjr_det.core.joint import JointModel
+from ebjr_det.core.scores import deferral_scores
+from ebjr_det.core.types import FloatArray, Matches, Output, concatenate
+from ebjr_det.inference.pair import resolve_device
+from ebjr_det.io.environment import keep_freed_memory
+from ebjr_det.io.loader import batches_from
 from ebjr_det.tasks.classification.data import build_data, collate
 from ebjr_det.tasks.classification.metric import Accuracy
 from ebjr_det.tasks.classification.model import TorchClassifier, build_model
 from ebjr_det.tasks.classification.preprocessing import IMAGENET_STATISTICS
-from ebjr_det.types import FloatArray, Matches, Output, concatenate
 
 IMAGENET_BLOCKS = {121: [6, 12, 24, 16], 169: [6, 12, 32, 32], 201: [6, 12, 48, 32]}
 DATASETS = {

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-from ebjr_det.scores import SCORES, deferral_scores
+from ebjr_det.core.scores import SCORES, deferral_scores
+from ebjr_det.core.types import Detections, Logits, Output, PairedRun
 from ebjr_det.tasks.classification.metric import Accuracy
 from ebjr_det.tasks.detection.annotations import Truth
 from ebjr_det.tasks.detection.metric import AveragePrecision, Target
-from ebjr_det.types import Detections, Logits, Output, PairedRun
 
 settings.register_profile("suite", max_examples=25, deadline=None, derandomize=True)
 settings.register_profile("search", max_examples=1000, deadline=None)

@@ -11,27 +11,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ebjr_det.api.benchmark_machine import gpu_state, progress
-from ebjr_det.api.benchmark_subjects import (
-    DECODE,
-    ROUTING,
-    Watch,
-    Watched,
-    halves,
-    points_at,
-    sample_of,
-    scores_of,
-    subjects_of,
-)
-from ebjr_det.api.routing import Scoring
+from ebjr_det.api.scoring import Scoring
 from ebjr_det.api.student import check_answers
 from ebjr_det.config import EvaluateConfig
-from ebjr_det.environment import describe_environment
-from ebjr_det.errors import ConfigError
-from ebjr_det.files import check_writable, writable_folder, write_text
-from ebjr_det.joint import ScoreFunction
-from ebjr_det.load import Meter
-from ebjr_det.reporting.benchmark import (
+from ebjr_det.core.errors import ConfigError
+from ebjr_det.core.joint import ScoreFunction
+from ebjr_det.core.load import Meter
+from ebjr_det.core.router import check_rate
+from ebjr_det.core.threads import on_threads
+from ebjr_det.core.types import Model
+from ebjr_det.evaluation.benchmark.machine import gpu_state, progress
+from ebjr_det.evaluation.benchmark.result import (
     RESULT,
     SIDES,
     Benchmark,
@@ -42,10 +32,7 @@ from ebjr_det.reporting.benchmark import (
     Staged,
     Used,
 )
-from ebjr_det.reporting.benchmark_against import Against, check_subjects
-from ebjr_det.router import check_rate
-from ebjr_det.routing.student import weights_of
-from ebjr_det.scenarios import (
+from ebjr_det.evaluation.benchmark.scenarios import (
     Calls,
     Pace,
     Subject,
@@ -55,8 +42,21 @@ from ebjr_det.scenarios import (
     taken,
     turned,
 )
-from ebjr_det.threads import on_threads
-from ebjr_det.types import Model
+from ebjr_det.evaluation.benchmark.subjects import (
+    DECODE,
+    ROUTING,
+    Watch,
+    Watched,
+    halves,
+    points_at,
+    sample_of,
+    scores_of,
+    subjects_of,
+)
+from ebjr_det.inference.weights import weights_of
+from ebjr_det.io.environment import describe_environment
+from ebjr_det.io.files import check_writable, writable_folder, write_text
+from ebjr_det.reporting.benchmark_against import Against, check_subjects
 
 RATES, BATCH_SIZES = (0.1, 0.3, 0.5), (1, 8)
 LOAD, BOUND, QUERIES = 0.7, 3.0, 3
@@ -106,7 +106,7 @@ def benchmark(
     Raises:
         ConfigError: numbers that cannot be. InvalidInput: nowhere to write, or no such earlier benchmark.
     """
-    from ebjr_det.pair import Pair
+    from ebjr_det.inference.pair import Pair
 
     load = os.getloadavg()
     shares = RATES if rates is None and threshold is None else tuple(dict.fromkeys(rates or ()))

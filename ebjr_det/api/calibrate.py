@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-from ebjr_det.calibration import Target, check_disjoint, choose, split
-from ebjr_det.reporting.report import unseen
-from ebjr_det.router import decide
-from ebjr_det.run_folder import check_same_pair, load_folder
+from ebjr_det.core.calibration import Target, check_disjoint, choose, split
+from ebjr_det.core.router import decide
+from ebjr_det.core.tradeoff import score_of, select, sweep
+from ebjr_det.evaluation.report import unseen
+from ebjr_det.evaluation.run_folder import check_same_pair, load_folder
 from ebjr_det.tasks import build_task
-from ebjr_det.tradeoff import score_of, select, sweep
 
 
 def calibrate(

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from ebjr_det.errors import ConfigError
-from ebjr_det.files import to_json, writable_folder, write_text
+from ebjr_det.core.errors import ConfigError
+from ebjr_det.evaluation.run_folder import load_folder
+from ebjr_det.io.files import to_json, writable_folder, write_text
 from ebjr_det.reporting.comparison import ComparedRun, Comparison
 from ebjr_det.reporting.table import markdown_text
-from ebjr_det.run_folder import load_folder
 from ebjr_det.tasks import build_task
 
 

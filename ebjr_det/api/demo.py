@@ -16,23 +16,23 @@ from typing import TYPE_CHECKING, Any
 from tqdm.auto import tqdm
 
 from ebjr_det.api.live import Live, Settings, build_live, choose_threshold
-from ebjr_det.api.source import PICTURES_FPS, Source, place_of
 from ebjr_det.api.space import bytes_of_film
-from ebjr_det.cost import CostModel
-from ebjr_det.errors import ConfigError, InvalidInput
-from ebjr_det.files import check_space
-from ebjr_det.joint import JointModel
-from ebjr_det.lettering import check_letters
-from ebjr_det.load import Meter
-from ebjr_det.overlay import Board, Moment, Standing, view_for
-from ebjr_det.router import ABSTAINED
+from ebjr_det.core.cost import CostModel
+from ebjr_det.core.errors import ConfigError, InvalidInput
+from ebjr_det.core.joint import JointModel
+from ebjr_det.core.load import Meter
+from ebjr_det.core.router import ABSTAINED
+from ebjr_det.core.threads import on_threads
+from ebjr_det.core.types import Model, Output
+from ebjr_det.io.files import check_space
+from ebjr_det.io.lettering import check_letters
+from ebjr_det.io.source import PICTURES_FPS, Source, place_of
+from ebjr_det.reporting.film import Board, Moment, Standing, view_for
 from ebjr_det.runtimes.macs import macs_of
 from ebjr_det.tasks import room
-from ebjr_det.threads import on_threads
-from ebjr_det.types import Model, Output
 
 if TYPE_CHECKING:
-    from ebjr_det.video import Footage
+    from ebjr_det.io.video import Footage
 
 SLOWEST, FASTEST = 0.01, 1000.0
 WARMUP = 2
@@ -144,7 +144,7 @@ def _shoot(
     scene: "_Scene", source: Source, out: Path, fps: Fraction, ends: _Ends, *, own_times: bool
 ) -> None:
     """All frames into the film; Ctrl-C ends a camera's film as if it had been asked for."""
-    from ebjr_det.video import write_video
+    from ebjr_det.io.video import write_video
 
     with source.open(fps) as footage, write_video(out, scene.board.size, fps) as film:
         total = ends.frames(footage)

@@ -9,19 +9,27 @@ from typing import Any
 import numpy as np
 
 from ebjr_det.api.live import choose_threshold
-from ebjr_det.api.routing import Scoring
+from ebjr_det.api.scoring import Scoring
 from ebjr_det.api.space import bytes_of_graphs
 from ebjr_det.api.student import answers_to_data, check_answers
 from ebjr_det.config import EvaluateConfig, parse_section
-from ebjr_det.environment import describe_environment
-from ebjr_det.errors import ConfigError, install_hint
-from ebjr_det.exported import PAIR, ROUTER, VERSION, ExportedModel, ExportedPair, tells_pair, write_pair
-from ebjr_det.files import check_replaceable, check_space, checksum, coming, replaced_folder
-from ebjr_det.routing.changed import plain
-from ebjr_det.routing.student import weights_of
+from ebjr_det.core.errors import ConfigError, install_hint
+from ebjr_det.core.threads import on_threads
+from ebjr_det.inference.exported import (
+    PAIR,
+    ROUTER,
+    VERSION,
+    ExportedModel,
+    ExportedPair,
+    tells_pair,
+    write_pair,
+)
+from ebjr_det.inference.weights import weights_of
+from ebjr_det.io.environment import describe_environment
+from ebjr_det.io.files import check_replaceable, check_space, checksum, coming, replaced_folder
 from ebjr_det.runtimes.macs import macs_of
 from ebjr_det.tasks import room
-from ebjr_det.threads import on_threads
+from ebjr_det.tasks.adapted import plain
 
 SAMPLES = 4
 FILES = (PAIR, ROUTER, "student.onnx", "teacher.onnx")
@@ -50,7 +58,7 @@ def export(
         ConfigError: no threshold, a network that ONNX cannot hold, a preprocessing that is code, or a graph
             that does not answer as torch does.
     """
-    from ebjr_det.pair import build_models, popular_of
+    from ebjr_det.inference.pair import build_models, popular_of
 
     if missing := [package for package in PACKAGES if find_spec(package) is None]:
         raise ConfigError(

@@ -23,24 +23,24 @@ from ebjr_det.api.fit_settings import FitSettings as FitSettings
 from ebjr_det.api.references import check_costs
 from ebjr_det.api.replay import name_of
 from ebjr_det.api.report import report as write_report_of
-from ebjr_det.api.routing import Scoring, at_rate, default_rate, say
+from ebjr_det.api.scoring import Scoring, at_rate, default_rate, say
 from ebjr_det.config import RouterSection, load_score_settings
-from ebjr_det.cost import CostModel
-from ebjr_det.environment import describe_environment
-from ebjr_det.errors import InvalidInput
-from ebjr_det.files import writable_folder, write_text
-from ebjr_det.records import save_run
-from ebjr_det.reporting.analysis import Analysis, Profile, Reference
-from ebjr_det.reporting.report import build_report
+from ebjr_det.core.cost import CostModel
+from ebjr_det.core.errors import InvalidInput
+from ebjr_det.core.scores import SCORES, deferral_scores
+from ebjr_det.core.tradeoff import score_of, sweep_all
+from ebjr_det.core.types import FloatArray, Output, PairedRun, Task
+from ebjr_det.evaluation.analysis import Analysis, Profile, Reference
+from ebjr_det.evaluation.report import build_report
+from ebjr_det.evaluation.run_folder import CONFIG, RUN, clear_replay_folder, load_folder, save_analysis
+from ebjr_det.inference.weights import WEIGHTS
+from ebjr_det.io.environment import describe_environment
+from ebjr_det.io.files import writable_folder, write_text
+from ebjr_det.io.records import save_run
 from ebjr_det.reporting.routers import RouterTrial, settings_text
 from ebjr_det.routing.crossfit import cross_fit, folds
 from ebjr_det.routing.file import RouterFile, RouterHeader
-from ebjr_det.routing.student import WEIGHTS
-from ebjr_det.run_folder import CONFIG, RUN, clear_replay_folder, load_folder, save_analysis
-from ebjr_det.scores import SCORES, deferral_scores
 from ebjr_det.tasks import room
-from ebjr_det.tradeoff import score_of, sweep_all
-from ebjr_det.types import FloatArray, Output, PairedRun, Task
 
 
 class FittedResult(NamedTuple):

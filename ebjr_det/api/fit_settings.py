@@ -6,15 +6,15 @@ from typing import Any, NamedTuple
 
 from ebjr_det.api.references import ReferenceFile
 from ebjr_det.config import RouterSection
-from ebjr_det.cost import CostModel
-from ebjr_det.errors import ConfigError, InvalidInput, did_you_mean
-from ebjr_det.files import check_writable
-from ebjr_det.intervals import check_replicates
-from ebjr_det.reporting.analysis import Analysis
-from ebjr_det.router import check_rate
-from ebjr_det.run_folder import check_replay_folder
-from ebjr_det.scores import SCORES
-from ebjr_det.types import PairedRun
+from ebjr_det.core.cost import CostModel
+from ebjr_det.core.errors import ConfigError, InvalidInput, did_you_mean
+from ebjr_det.core.router import check_rate
+from ebjr_det.core.scores import SCORES
+from ebjr_det.core.types import PairedRun
+from ebjr_det.evaluation.analysis import Analysis
+from ebjr_det.evaluation.bootstrap import check_replicates
+from ebjr_det.evaluation.run_folder import check_replay_folder
+from ebjr_det.io.files import check_writable
 
 AUTO = "auto"
 VARIANTS: Mapping[str, tuple[str, Mapping[str, Any]]] = {

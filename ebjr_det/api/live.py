@@ -10,18 +10,18 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from ebjr_det.api.routing import Scoring, say
+from ebjr_det.api.scoring import Scoring, say
 from ebjr_det.api.student import answers_to_data, check_at_work, watched
-from ebjr_det.checkpoints import manifest
 from ebjr_det.config import EvaluateConfig, identity, load_config
-from ebjr_det.errors import ConfigError, InvalidInput
-from ebjr_det.exported import PAIR, Exported, is_exported, load_exported
-from ebjr_det.joint import JointModel
-from ebjr_det.popular import Popular
-from ebjr_det.routing.student import weights_of
-from ebjr_det.run_folder import ANALYSIS, CONFIG, load_analysis
+from ebjr_det.core.errors import ConfigError, InvalidInput
+from ebjr_det.core.joint import JointModel
+from ebjr_det.core.types import FloatArray, Output
+from ebjr_det.evaluation.run_folder import ANALYSIS, CONFIG, load_analysis
+from ebjr_det.inference.exported import PAIR, Exported, is_exported, load_exported
+from ebjr_det.inference.weights import weights_of
+from ebjr_det.io.checkpoints import manifest
 from ebjr_det.tasks import room
-from ebjr_det.types import FloatArray, Output
+from ebjr_det.tasks.popular import Popular
 
 Settings: TypeAlias = EvaluateConfig | Exported
 """What a live pair is built from."""
@@ -135,7 +135,7 @@ def to_config(settings: Settings) -> EvaluateConfig:
 
 def _built(config: EvaluateConfig, samples: Callable[[], Sequence[Any]]) -> tuple[Any, Any, Any]:
     """Classes, student and teacher, these on their runtimes."""
-    from ebjr_det.pair import build_models, make_ready, resolve_device
+    from ebjr_det.inference.pair import build_models, make_ready, resolve_device
 
     device = resolve_device(config.run.device)
     named = room(config.task, "data").build_named(**dict(config.data))

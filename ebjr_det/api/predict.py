@@ -17,15 +17,15 @@ from tqdm.auto import tqdm
 
 from ebjr_det.api.live import Live, Settings, build_live, choose_threshold
 from ebjr_det.api.space import QUALITY, bytes_of_copies
-from ebjr_det.errors import ConfigError, InvalidInput
-from ebjr_det.files import atomic_write, check_space, replaced_folder, writable_folder
-from ebjr_det.lettering import check_letters, with_strip
-from ebjr_det.load import Meter
-from ebjr_det.overlay import STUDENT, TEACHER
-from ebjr_det.pictures import find_pictures, open_picture, picture_warnings
-from ebjr_det.pipeline import Answer, Plan, answers
+from ebjr_det.core.errors import ConfigError, InvalidInput
+from ebjr_det.core.load import Meter
+from ebjr_det.core.threads import on_threads
+from ebjr_det.inference.answers import Answer, Plan, answers
+from ebjr_det.io.files import atomic_write, check_space, replaced_folder, writable_folder
+from ebjr_det.io.lettering import check_letters, with_strip
+from ebjr_det.io.pictures import find_pictures, open_picture, picture_warnings
+from ebjr_det.reporting.film import STUDENT, TEACHER
 from ebjr_det.tasks import room
-from ebjr_det.threads import on_threads
 
 RESULTS, IMAGES, PICTURES = "predictions.json", "images.json", "pictures"
 TOLD = {"file_name", "answered_by", "deferral_score", "drawn"}

@@ -8,26 +8,26 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 import numpy as np
 from pydantic_core import PydanticSerializationError, to_json
 
-from ebjr_det.api.mixes import AskedMix
-from ebjr_det.api.routing import Scoring
+from ebjr_det.api.scoring import Scoring
 from ebjr_det.api.seen import count_unseen
 from ebjr_det.api.student import check_answers
 from ebjr_det.api.traffic import popular_of_mix
-from ebjr_det.calibration import Target, check_reachable, check_target
 from ebjr_det.config import EvaluateConfig
-from ebjr_det.cost import CostModel
-from ebjr_det.errors import ConfigError, InvalidInput, first_line
-from ebjr_det.files import check_space
-from ebjr_det.lettering import check_letters
-from ebjr_det.loader import first_readable
-from ebjr_det.mix import Composition, Mix
-from ebjr_det.routing.student import WEIGHTS, weights_of
-from ebjr_det.run_folder import RUN
+from ebjr_det.core.calibration import Target, check_reachable, check_target
+from ebjr_det.core.cost import CostModel
+from ebjr_det.core.errors import ConfigError, InvalidInput, first_line
+from ebjr_det.evaluation.run_folder import RUN
+from ebjr_det.evaluation.traffic.mix import Composition, Mix
+from ebjr_det.evaluation.traffic.stated import AskedMix
+from ebjr_det.inference.weights import WEIGHTS, weights_of
+from ebjr_det.io.files import check_space
+from ebjr_det.io.lettering import check_letters
+from ebjr_det.io.loader import first_readable
 from ebjr_det.runtimes.macs import macs_of
 from ebjr_det.tasks import build_task, has_room, room
 
 if TYPE_CHECKING:
-    from ebjr_det.pair import Pair
+    from ebjr_det.inference.pair import Pair
 
 REPORT_BYTES, IMAGE_BYTES, BOX_BYTES = 8_000_000, 200, 60
 """What a run leaves: its report, each image's records, each box of one model; a little less than measured."""

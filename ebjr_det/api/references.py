@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from ebjr_det.cost import CostModel
-from ebjr_det.errors import ConfigError
+from ebjr_det.core.cost import CostModel
+from ebjr_det.core.errors import ConfigError
 
 FORM = "NAME=FILE:MACS or NAME=FILE:MACS:MS"
 LONGEST_NAME = 60

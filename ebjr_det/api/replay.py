@@ -8,19 +8,25 @@ import yaml
 
 from ebjr_det.api.references import ReferenceFile, check_costs
 from ebjr_det.api.report import Result, report
-from ebjr_det.api.routing import Scoring, at_rate, default_rate
+from ebjr_det.api.scoring import Scoring, at_rate, default_rate
 from ebjr_det.config import RouterSection, parse_section
-from ebjr_det.cost import CostModel
-from ebjr_det.environment import describe_environment
-from ebjr_det.errors import ConfigError
-from ebjr_det.files import write_text
-from ebjr_det.popular import Popular
-from ebjr_det.records import save_run
-from ebjr_det.reporting.analysis import Analysis, Profile, Reference
-from ebjr_det.router import decide
-from ebjr_det.run_folder import CONFIG, RUN, check_replay_folder, clear_replay_folder, save_analysis
+from ebjr_det.core.cost import CostModel
+from ebjr_det.core.errors import ConfigError
+from ebjr_det.core.router import decide
+from ebjr_det.core.tradeoff import score_of
+from ebjr_det.evaluation.analysis import Analysis, Profile, Reference
+from ebjr_det.evaluation.run_folder import (
+    CONFIG,
+    RUN,
+    check_replay_folder,
+    clear_replay_folder,
+    save_analysis,
+)
+from ebjr_det.io.environment import describe_environment
+from ebjr_det.io.files import write_text
+from ebjr_det.io.records import save_run
 from ebjr_det.tasks import build_task, room
-from ebjr_det.tradeoff import score_of
+from ebjr_det.tasks.popular import Popular
 
 
 def replay(

@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ebjr_det.errors import ConfigError
-from ebjr_det.files import writable_folder
-from ebjr_det.reporting.folder import write_report
-from ebjr_det.reporting.report import Report, build_report
-from ebjr_det.reporting.traffic import TrafficReport
-from ebjr_det.run_folder import RUN, SUMMARY, load_folder
+from ebjr_det.core.errors import ConfigError
+from ebjr_det.evaluation.report import Report, build_report
+from ebjr_det.evaluation.run_folder import RUN, SUMMARY, load_folder
+from ebjr_det.evaluation.traffic.report import TrafficReport
+from ebjr_det.io.files import writable_folder
+from ebjr_det.reporting.write import write_report
 from ebjr_det.tasks import build_task
 
 

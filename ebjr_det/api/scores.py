@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from ebjr_det.scores import SCORES
+from ebjr_det.core.scores import SCORES
 from ebjr_det.tasks import TASKS, room
 
 

@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ebjr_det.api.routing import Scoring
+from ebjr_det.api.scoring import Scoring
 from ebjr_det.api.student import SAMPLE
+from ebjr_det.core.types import FloatArray
 from ebjr_det.routing.drift import check_unseen, shared_images
 from ebjr_det.tasks import room
-from ebjr_det.types import FloatArray
 
 if TYPE_CHECKING:
-    from ebjr_det.pair import Pair
+    from ebjr_det.inference.pair import Pair
 
 
 def count_unseen(scoring: Scoring, pair: "Pair", *, answered: bool) -> int:
@@ -41,7 +41,7 @@ def count_unseen(scoring: Scoring, pair: "Pair", *, answered: bool) -> int:
 
 def _known_by_answers(scoring: Scoring, pair: "Pair", ids: tuple[str, ...]) -> NDArray[np.bool_]:
     """[ids] those of the fit, if a sample of these is answered as the fit has it."""
-    from ebjr_det.pair import answers_to
+    from ebjr_det.inference.pair import answers_to
 
     assert scoring.file is not None
     header = scoring.file.header

@@ -8,8 +8,8 @@ from io import BytesIO
 from typing import Any
 
 from ebjr_det.config import ScheduleSection
-from ebjr_det.lettering import legible
-from ebjr_det.routing.changed import plain
+from ebjr_det.io.lettering import legible
+from ebjr_det.tasks.adapted import plain
 
 QUALITY = 90
 """Of the JPEG files that `predict` writes."""

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import yaml
 
-from ebjr_det.api.mixes import load_histogram
 from ebjr_det.api.preflight import check_ahead, check_settings
 from ebjr_det.api.train import train
 from ebjr_det.config import (
@@ -18,13 +17,14 @@ from ebjr_det.config import (
     parse_config,
     parse_train_config,
 )
-from ebjr_det.errors import ConfigError, did_you_mean
-from ebjr_det.files import to_json, write_text
-from ebjr_det.plain_yaml import FlatDumper
-from ebjr_det.popular import Popular
-from ebjr_det.run_folder import CONFIG, SUMMARY, check_folder, open_training
+from ebjr_det.core.errors import ConfigError, did_you_mean
+from ebjr_det.core.types import FloatArray
+from ebjr_det.evaluation.run_folder import CONFIG, SUMMARY, check_folder, open_training
+from ebjr_det.evaluation.traffic.stated import load_histogram
+from ebjr_det.io.files import to_json, write_text
+from ebjr_det.io.yaml import FlatDumper
 from ebjr_det.tasks import build_task, room
-from ebjr_det.types import FloatArray
+from ebjr_det.tasks.popular import Popular
 
 POPULAR, STUDENT, PAIR = "popular.yaml", "student", "pair.yaml"
 
@@ -95,7 +95,7 @@ def pair_of(config: SpecializeConfig, popular: Popular, trained: dict[str, Any] 
 
 def _check_pair(pair: EvaluateConfig, data: Any, popular: Popular) -> None:
     """What `evaluate` would refuse only after the training."""
-    from ebjr_det.pair import Pair, build_models
+    from ebjr_det.inference.pair import Pair, build_models
 
     settings = check_settings(pair)
     judged_on = room(pair.task, "data").build_data(**dict(pair.data))

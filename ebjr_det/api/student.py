@@ -5,13 +5,13 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
-from ebjr_det.api.routing import Scoring, say
+from ebjr_det.api.scoring import Scoring, say
 from ebjr_det.config import EvaluateConfig
-from ebjr_det.errors import EbjrError
-from ebjr_det.joint import ScoreFunction
+from ebjr_det.core.errors import EbjrError
+from ebjr_det.core.joint import ScoreFunction
+from ebjr_det.core.types import FloatArray, Model, Output
 from ebjr_det.routing.drift import ShareWatch, check_student, far_apart
 from ebjr_det.tasks import room
-from ebjr_det.types import FloatArray, Model, Output
 
 SAMPLE = 64
 """Pictures on which a student is looked at before a run where a router does not tell its weights."""
@@ -59,7 +59,7 @@ def check_at_work(scoring: Scoring, traffic: Answers, known: Answers, weights: s
 
 def answers_to_data(config: EvaluateConfig, student: Model, count: int) -> list[Output]:
     """A student's answers to a sample of the configured data; none where these are not here."""
-    from ebjr_det.pair import sample_answers
+    from ebjr_det.inference.pair import sample_answers
 
     try:
         data = room(config.task, "data").build_data(**dict(config.data))

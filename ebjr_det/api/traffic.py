@@ -6,23 +6,23 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ebjr_det.api.mixes import AskedMix
-from ebjr_det.environment import describe_environment
-from ebjr_det.errors import ConfigError, InvalidInput, check_seed
-from ebjr_det.files import to_json, writable_folder, write_text
-from ebjr_det.intervals import check_replicates
-from ebjr_det.mix import Composition, Mix
-from ebjr_det.popular import Popular
-from ebjr_det.reporting.analysis import Analysis
-from ebjr_det.reporting.report import decided
+from ebjr_det.core.errors import ConfigError, InvalidInput, check_seed
+from ebjr_det.core.tradeoff import select
+from ebjr_det.core.types import PairedRun, Task
+from ebjr_det.evaluation.analysis import Analysis
+from ebjr_det.evaluation.bootstrap import check_replicates
+from ebjr_det.evaluation.report import decided
+from ebjr_det.evaluation.run_folder import ENVIRONMENT, load_folder
+from ebjr_det.evaluation.traffic.mix import Composition, Mix
+from ebjr_det.evaluation.traffic.report import TrafficReport, build_traffic_report
+from ebjr_det.evaluation.traffic.stated import AskedMix
+from ebjr_det.io.environment import describe_environment
+from ebjr_det.io.files import to_json, writable_folder, write_text
 from ebjr_det.reporting.table import markdown_text
-from ebjr_det.reporting.traffic import TrafficReport, build_traffic_report
 from ebjr_det.reporting.traffic_figures import write_cost_figure, write_share_figure
 from ebjr_det.reporting.traffic_tables import traffic_findings, traffic_tables
-from ebjr_det.run_folder import ENVIRONMENT, load_folder
 from ebjr_det.tasks import build_task
-from ebjr_det.tradeoff import select
-from ebjr_det.types import PairedRun, Task
+from ebjr_det.tasks.popular import Popular
 
 
 class Trafficked(NamedTuple):

@@ -11,19 +11,19 @@ from typing import Any
 import yaml
 
 from ebjr_det.api.space import bytes_of_training
-from ebjr_det.checkpoints import find_checkpoint, load_fitting, read_state
 from ebjr_det.config import ScheduleSection, TrainConfig, load_train_config
-from ebjr_det.environment import describe_environment
-from ebjr_det.errors import CheckpointError, ConfigError
-from ebjr_det.files import check_space, checksum, to_json, write_text
-from ebjr_det.loader import first_readable
-from ebjr_det.plain_yaml import FlatDumper
-from ebjr_det.popular import Popular
+from ebjr_det.core.errors import CheckpointError, ConfigError
+from ebjr_det.core.threads import on_threads
+from ebjr_det.evaluation.run_folder import ENVIRONMENT, SUMMARY, check_folder, open_training
+from ebjr_det.io.checkpoints import find_checkpoint, load_fitting, read_state
+from ebjr_det.io.environment import describe_environment
+from ebjr_det.io.files import check_space, checksum, to_json, write_text
+from ebjr_det.io.loader import first_readable
+from ebjr_det.io.yaml import FlatDumper
 from ebjr_det.reporting.training import write_training_figure
-from ebjr_det.run_folder import ENVIRONMENT, SUMMARY, check_folder, open_training
 from ebjr_det.runtimes.macs import macs_of
 from ebjr_det.tasks import room
-from ebjr_det.threads import on_threads
+from ebjr_det.tasks.popular import Popular
 
 ENTRY = "manifest_entry.yaml"
 ROUNDING = {False: 0.01, True: 0.02}
@@ -52,7 +52,7 @@ def train(
     Raises:
         EbjrError: settings, data, weights and `out` are checked before anything is computed.
     """
-    from ebjr_det.pair import resolve_device
+    from ebjr_det.inference.pair import resolve_device
     from ebjr_det.training.loop import Trainer
     from ebjr_det.training.ranks import Ranks
     from ebjr_det.training.state import WEIGHTS
@@ -115,7 +115,7 @@ class _Training:
 
     @classmethod
     def build(cls, config: TrainConfig, device: str, data: Any) -> "_Training":
-        from ebjr_det.pair import popular_of
+        from ebjr_det.inference.pair import popular_of
 
         rooms = {name: room(config.task, name) for name in ("data", "model", "train", "popular")}
         data = data or rooms["data"].build_data(**dict(config.data))

@@ -63,7 +63,7 @@ def benchmark(
     thresholds of the rates are those on the sample itself: nothing is said about quality.
     """
     from ebjr_det import api
-    from ebjr_det.environment import keep_freed_memory
+    from ebjr_det.io.environment import keep_freed_memory
 
     fitted = [] if router is None else fitted_router(router)
     here = [] if device is None else [f"run.device={device}"]
@@ -98,7 +98,7 @@ def benchmark(
 
 
 def _numbers(text: str, option: str, kind: Callable[[str], Any]) -> list[Any]:
-    from ebjr_det.errors import ConfigError
+    from ebjr_det.core.errors import ConfigError
 
     try:
         return [kind(part) for part in text.split(",")]

@@ -39,8 +39,8 @@ def calibrate(
 ) -> None:
     """A threshold for a target, chosen on one part of the images and reported on another."""
     from ebjr_det import api
-    from ebjr_det.calibration import Target
-    from ebjr_det.errors import ConfigError
+    from ebjr_det.core.calibration import Target
+    from ebjr_det.core.errors import ConfigError
 
     asked: dict[Any, float | None] = {
         "deferral_rate": deferral_rate,

@@ -8,7 +8,7 @@ from typing import Any
 
 import rich_click as click
 
-from ebjr_det.errors import Infeasible, did_you_mean
+from ebjr_det.core.errors import Infeasible, did_you_mean
 
 PATH = click.Path(path_type=Path)
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
@@ -68,8 +68,8 @@ def show(result: Any, *, as_json: bool, verbose: bool) -> None:
     if as_json:
         print_json(result.summary | ({} if result.traffic is None else {"traffic": result.traffic.to_dict()}))
         return
-    from ebjr_det.reporting.findings import further_findings, main_findings, verdict
     from ebjr_det.reporting.screen import print_screen
+    from ebjr_det.reporting.sentences import further_findings, main_findings, verdict
     from ebjr_det.reporting.summary import summary_table
     from ebjr_det.reporting.tables import tables
 
@@ -123,6 +123,6 @@ def file_size(count: int) -> str:
 
 def print_json(content: Any) -> None:
     """One JSON object on stdout."""
-    from ebjr_det.files import to_json
+    from ebjr_det.io.files import to_json
 
     click.echo(to_json(content))

@@ -55,7 +55,7 @@ def evaluate(
         click.echo(dump_config(settings), nl=False)
         return
     from ebjr_det import api
-    from ebjr_det.environment import keep_freed_memory
+    from ebjr_det.io.environment import keep_freed_memory
 
     folder = out or Path("runs") / config.stem
     keep_freed_memory()

@@ -89,7 +89,7 @@ def _fit(
     from ebjr_det.api.fit_router import FitSettings
     from ebjr_det.api.references import ReferenceFile
     from ebjr_det.config import load_weights
-    from ebjr_det.cost import CostModel
+    from ebjr_det.core.cost import CostModel
 
     settings = FitSettings(
         class_weights=None if class_weights is None else load_weights(class_weights),

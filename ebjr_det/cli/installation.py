@@ -5,7 +5,7 @@ from pathlib import Path
 import rich_click as click
 
 from ebjr_det.cli.conventions import AS_JSON, PATH, print_json
-from ebjr_det.errors import InvalidInput, plural
+from ebjr_det.core.errors import InvalidInput, plural
 
 
 @click.command()
@@ -14,7 +14,7 @@ from ebjr_det.errors import InvalidInput, plural
 @AS_JSON
 def download(names: tuple[str, ...], data: Path, as_json: bool) -> None:
     """Fetch published weights (tf_efficientdet_d0 ...) or data (coco-val2017); resumes and checks."""
-    from ebjr_det.download import download as fetch
+    from ebjr_det.io.download import download as fetch
 
     paths = [str(path) for name in names for path in fetch(name, data)]
     if as_json:

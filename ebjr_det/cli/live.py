@@ -38,8 +38,8 @@ def live_settings(
         EbjrError: both a threshold and a rate, or settings that are wrong.
     """
     from ebjr_det import api
-    from ebjr_det.environment import keep_freed_memory
-    from ebjr_det.errors import ConfigError
+    from ebjr_det.core.errors import ConfigError
+    from ebjr_det.io.environment import keep_freed_memory
 
     if threshold is not None and rate is not None:
         raise ConfigError("Expected either a threshold or a rate, got both.")

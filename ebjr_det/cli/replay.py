@@ -101,9 +101,9 @@ def _replay(
     **how: Any,
 ) -> None:
     from ebjr_det import api
-    from ebjr_det.api.mixes import load_classes
     from ebjr_det.api.references import ReferenceFile
-    from ebjr_det.cost import CostModel
+    from ebjr_det.core.cost import CostModel
+    from ebjr_det.evaluation.traffic.stated import load_classes
 
     result = api.replay(
         task,
@@ -121,7 +121,7 @@ def _replay(
 
 def numbers(text: str) -> list[float]:
     """Numbers with commas between them."""
-    from ebjr_det.errors import ConfigError
+    from ebjr_det.core.errors import ConfigError
 
     try:
         return [float(part) for part in text.split(",")]

@@ -38,7 +38,7 @@ def traffic(
     compared with, at their own thresholds and at its multiply-adds.
     """
     from ebjr_det import api
-    from ebjr_det.api.mixes import load_classes, load_histogram
+    from ebjr_det.evaluation.traffic.stated import load_classes, load_histogram
 
     asked = api.AskedMix(
         None if popular is None else load_classes(popular),

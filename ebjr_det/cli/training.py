@@ -48,7 +48,7 @@ def run_training(
         click.echo(dump_config(settings), nl=False)
         return
     from ebjr_det import api
-    from ebjr_det.environment import keep_freed_memory
+    from ebjr_det.io.environment import keep_freed_memory
 
     keep_freed_memory()
     summary = getattr(api, verb)(settings, out or Path("runs") / config.stem, resume=resume)

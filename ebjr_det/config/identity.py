@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ebjr_det.config.sections import EvaluateConfig
-from ebjr_det.files import checksum
+from ebjr_det.io.files import checksum
 
 BESIDE_RECORDS = (
     "title",

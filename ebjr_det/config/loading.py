@@ -16,9 +16,9 @@ from pydantic import BaseModel, ValidationError
 from ebjr_det.config.sections import CONFIGS, BaseSection, EvaluateConfig, RouterSection
 from ebjr_det.config.specialize import SPECIALIZE_CONFIGS, SpecializeConfig
 from ebjr_det.config.training import TRAIN_CONFIGS, TrainConfig
-from ebjr_det.errors import ConfigError, EbjrError, InvalidInput, did_you_mean
-from ebjr_det.files import existing_file, shipped
-from ebjr_det.plain_yaml import FlatDumper, FlatLoader
+from ebjr_det.core.errors import ConfigError, EbjrError, InvalidInput, did_you_mean
+from ebjr_det.io.files import existing_file, shipped
+from ebjr_det.io.yaml import FlatDumper, FlatLoader
 
 Section = TypeVar("Section", bound=BaseSection)
 

@@ -4,12 +4,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ebjr_det.errors import InvalidInput
-from ebjr_det.reporting.benchmark import SIDES, Benchmark, Point, Used
-from ebjr_det.reporting.benchmark_ratios import Ratio, Statistic, speedup
+from ebjr_det.core.errors import InvalidInput
+from ebjr_det.evaluation.benchmark.ratios import Ratio, Statistic, speedup
+from ebjr_det.evaluation.benchmark.result import SIDES, Benchmark, Point, Used
+from ebjr_det.evaluation.benchmark.scenarios import Calls, Requests
 from ebjr_det.reporting.notation import number
 from ebjr_det.reporting.table import Table
-from ebjr_det.scenarios import Calls, Requests
 
 SAME_SHARE = 0.01
 """By how much deferral rates may differ unnamed: the last round ends anywhere in the sample."""

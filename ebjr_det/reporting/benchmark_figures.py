@@ -7,8 +7,8 @@ import matplotlib.style
 import numpy as np
 from matplotlib.axes import Axes
 
-from ebjr_det.reporting.benchmark import SIDES, STAGES, Benchmark
-from ebjr_det.reporting.canvas import BLUE, GREY, INK, STYLE, VERMILLION, new_figure, save_figure
+from ebjr_det.evaluation.benchmark.result import SIDES, STAGES, Benchmark
+from ebjr_det.reporting.style import BLUE, GREY, INK, STYLE, VERMILLION, new_figure, save_figure
 
 DECODE = STAGES[0]
 FILL = dict(

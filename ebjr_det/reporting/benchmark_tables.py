@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from ebjr_det.reporting.benchmark import STAGES, Benchmark
+from ebjr_det.evaluation.benchmark.ratios import Ratio
+from ebjr_det.evaluation.benchmark.result import STAGES, Benchmark
+from ebjr_det.evaluation.benchmark.scenarios import QUANTILES
 from ebjr_det.reporting.benchmark_against import Against, interval_cell
-from ebjr_det.reporting.benchmark_ratios import Ratio
 from ebjr_det.reporting.notation import NONE, milliseconds, number, percent, share
 from ebjr_det.reporting.table import Table
-from ebjr_det.scenarios import QUANTILES
 
 
 def benchmark_tables(result: Benchmark, summary: dict[str, Any], against: Against | None) -> list[Table]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ebjr_det.cost import Unit, cost_text
+from ebjr_det.core.cost import Unit, cost_text
 from ebjr_det.reporting.notation import Shown, milliseconds, percent, plural, share
 from ebjr_det.reporting.table import Table
 

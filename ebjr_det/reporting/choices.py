@@ -1,7 +1,7 @@
 """Which of a report's numbers were chosen on the reported images, and so what they may claim."""
 
+from ebjr_det.evaluation.report import Report
 from ebjr_det.reporting.notation import percent
-from ebjr_det.reporting.report import Report
 
 ELSEWHERE = "`ebjr-det calibrate` chooses on one part of the images and reports on the other"
 

@@ -7,20 +7,20 @@ from typing import Any
 
 import matplotlib.style
 
-from ebjr_det.cost import cost_text
-from ebjr_det.errors import ConfigError
-from ebjr_det.intervals import METHOD
-from ebjr_det.margin import CONFIDENCE, Margin, SingleModel
-from ebjr_det.reporting.analysis import Analysis
-from ebjr_det.reporting.canvas import BLUE, STYLE, VERMILLION, new_figure, save_figure
-from ebjr_det.reporting.findings import CURRENCIES, side_of
+from ebjr_det.core.cost import cost_text
+from ebjr_det.core.errors import ConfigError
+from ebjr_det.core.tradeoff import Budget, Cost, OperatingPoint, TradeoffCurve, sweep
+from ebjr_det.core.types import PairedRun, Task
+from ebjr_det.evaluation.analysis import Analysis
+from ebjr_det.evaluation.bootstrap import METHOD
+from ebjr_det.evaluation.margin import CONFIDENCE, Margin, SingleModel
+from ebjr_det.evaluation.report import decided
+from ebjr_det.evaluation.single_models import margin_numbers, margins_of, single_models
 from ebjr_det.reporting.notation import Shown, Unit, milliseconds, number, plural, share
-from ebjr_det.reporting.report import decided
 from ebjr_det.reporting.rivals import HULL, hull_names, margin_cells, margin_columns
-from ebjr_det.reporting.single_models import margin_numbers, margins_of, single_models
+from ebjr_det.reporting.sentences import CURRENCIES, side_of
+from ebjr_det.reporting.style import BLUE, STYLE, VERMILLION, new_figure, save_figure
 from ebjr_det.reporting.table import Table
-from ebjr_det.tradeoff import Budget, Cost, OperatingPoint, TradeoffCurve, sweep
-from ebjr_det.types import PairedRun, Task
 
 COLORS = (BLUE, VERMILLION, "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito
 

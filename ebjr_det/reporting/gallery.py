@@ -6,8 +6,8 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from ebjr_det.errors import InvalidInput, first_line
-from ebjr_det.files import existing_file
+from ebjr_det.core.errors import InvalidInput, first_line
+from ebjr_det.io.files import existing_file
 
 GALLERY = "gallery.json"
 KINDS = {".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png", ".webp": "image/webp"}

@@ -3,8 +3,8 @@
 import math
 from typing import NamedTuple, TypeGuard
 
-from ebjr_det.cost import Unit as Unit
-from ebjr_det.errors import plural as plural
+from ebjr_det.core.cost import Unit as Unit
+from ebjr_det.core.errors import plural as plural
 
 NONE = "-"
 

@@ -11,14 +11,14 @@ from typing import Any, NamedTuple
 
 import jinja2
 
-from ebjr_det.errors import InvalidInput, first_line
-from ebjr_det.files import existing_file
+from ebjr_det.core.errors import InvalidInput, first_line
+from ebjr_det.evaluation.report import Report
+from ebjr_det.io.files import existing_file
 from ebjr_det.reporting.calibrated import target_text
-from ebjr_det.reporting.findings import findings
 from ebjr_det.reporting.gallery import Gallery, data_uri, load_gallery
 from ebjr_det.reporting.notation import Shown, number, plural, share, threshold_text
-from ebjr_det.reporting.report import Report
 from ebjr_det.reporting.rivals import latency_name
+from ebjr_det.reporting.sentences import findings
 from ebjr_det.reporting.tables import (
     classes_table,
     further_tables,

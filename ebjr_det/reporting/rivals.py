@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from ebjr_det.margin import Margin, SingleModel
-from ebjr_det.reporting.analysis import Analysis
+from ebjr_det.core.tradeoff import Cost
+from ebjr_det.evaluation.analysis import Analysis
+from ebjr_det.evaluation.margin import Margin, SingleModel
 from ebjr_det.reporting.notation import Shown, Unit, milliseconds
-from ebjr_det.tradeoff import Cost
 
 HULL = "what mixing single models at random reaches at that cost"
 

@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 import yaml
 
-from ebjr_det.intervals import METHOD
+from ebjr_det.core.types import FloatArray
+from ebjr_det.evaluation.bootstrap import METHOD
+from ebjr_det.evaluation.report import Report, area_of
 from ebjr_det.reporting.choices import choice_findings
-from ebjr_det.reporting.findings import difference_words, margin_findings
-from ebjr_det.reporting.findings import verdict as pair_verdict
 from ebjr_det.reporting.notation import NONE, interval_text, number, percent, plural, share
-from ebjr_det.reporting.report import Report, area_of
+from ebjr_det.reporting.sentences import difference_words, margin_findings
+from ebjr_det.reporting.sentences import verdict as pair_verdict
 from ebjr_det.reporting.table import Table
-from ebjr_det.types import FloatArray
 
 PUBLISHED = {0.099: 0.348, 0.172: 0.515, 0.298: 0.697, 0.397: 0.792, 0.514: 0.889, 0.826: 0.975}
 """Deferral rate -> share of the gap between D0 and D4 that EBJR's COCO figure claims (arXiv 2110.10343, read

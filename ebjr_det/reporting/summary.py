@@ -1,7 +1,7 @@
 """The one small table that stands under a report's verdict."""
 
+from ebjr_det.evaluation.report import Report
 from ebjr_det.reporting.notation import NONE, Shown, milliseconds, plural, share, threshold_text
-from ebjr_det.reporting.report import Report
 from ebjr_det.reporting.table import Table
 from ebjr_det.reporting.tables import side_name, unit_of
 

@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ebjr_det.intervals import METHOD
+from ebjr_det.core.router import ABSTAINED
+from ebjr_det.evaluation.bootstrap import METHOD
+from ebjr_det.evaluation.report import Report, area_of
 from ebjr_det.reporting.notation import (
     Shown,
     Unit,
@@ -14,10 +16,8 @@ from ebjr_det.reporting.notation import (
     share,
     threshold_text,
 )
-from ebjr_det.reporting.report import Report, area_of
 from ebjr_det.reporting.rivals import HULL, margin_cells, margin_columns
 from ebjr_det.reporting.table import Table
-from ebjr_det.router import ABSTAINED
 
 COIN_TO_ORACLE = "coin to oracle %"
 

@@ -8,13 +8,13 @@ import matplotlib.style
 import numpy as np
 from matplotlib.axes import Axes
 
-from ebjr_det.margin import CONFIDENCE
-from ebjr_det.reporting.canvas import GREY, INK, STYLE, Label, along, new_figure, place_labels, save_figure
+from ebjr_det.core.types import FloatArray
+from ebjr_det.evaluation.margin import CONFIDENCE
+from ebjr_det.evaluation.traffic.report import SURE_SHARES, JudgedRun, TrafficReport, popular_text
 from ebjr_det.reporting.comparison import COLORS
 from ebjr_det.reporting.notation import Shown
-from ebjr_det.reporting.traffic import SURE_SHARES, JudgedRun, TrafficReport, popular_text
+from ebjr_det.reporting.style import GREY, INK, STYLE, Label, along, new_figure, place_labels, save_figure
 from ebjr_det.reporting.traffic_tables import unit_of
-from ebjr_det.types import FloatArray
 
 MARK: Any = {"mec": "white", "ms": 7, "mew": 1.2, "clip_on": False}
 EQUAL = (0, (1.2, 1.2))

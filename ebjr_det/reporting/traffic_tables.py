@@ -1,10 +1,10 @@
 """The tables and sentences of pairs under traffic."""
 
-from ebjr_det.equal_cost import EqualCost
-from ebjr_det.margin import CONFIDENCE
+from ebjr_det.evaluation.margin import CONFIDENCE
+from ebjr_det.evaluation.traffic.equal_cost import EqualCost
+from ebjr_det.evaluation.traffic.report import JudgedRun, TrafficReport
 from ebjr_det.reporting.notation import NONE, Shown, Unit, milliseconds, number, plural, share
 from ebjr_det.reporting.table import Table
-from ebjr_det.reporting.traffic import JudgedRun, TrafficReport
 
 CLOSE = 0.002
 """Shares closer than this are written as one."""

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import matplotlib.style
 
-from ebjr_det.reporting.canvas import BLUE, GREY, STYLE, VERMILLION, new_figure, save_figure
+from ebjr_det.reporting.style import BLUE, GREY, STYLE, VERMILLION, new_figure, save_figure
 
 
 def write_training_figure(

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-from ebjr_det.errors import ConfigError, InvalidInput, check_seed
-from ebjr_det.tradeoff import select
-from ebjr_det.types import FloatArray, Matches, Output, PairedRun, Task, concatenate
+from ebjr_det.core.errors import ConfigError, InvalidInput, check_seed
+from ebjr_det.core.tradeoff import select
+from ebjr_det.core.types import FloatArray, Matches, Output, PairedRun, Task, concatenate
 
 LEAST_IMAGES = 10
 

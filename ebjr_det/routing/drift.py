@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ebjr_det.errors import InvalidInput
-from ebjr_det.router import decide, threshold_for_rate
-from ebjr_det.types import FloatArray
+from ebjr_det.core.errors import InvalidInput
+from ebjr_det.core.router import decide, threshold_for_rate
+from ebjr_det.core.types import FloatArray
 
 RATES = (0.1, 0.2, 0.3, 0.5, 0.8)
 OTHER_STUDENT = 0.1

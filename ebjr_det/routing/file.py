@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from ebjr_det.errors import InvalidInput, first_fault, first_line
-from ebjr_det.files import atomic_write, existing_file
-from ebjr_det.types import FloatArray
+from ebjr_det.core.errors import InvalidInput, first_fault, first_line
+from ebjr_det.core.types import FloatArray
+from ebjr_det.io.files import atomic_write, existing_file
 
 VERSION = 1
 HEADER = "ebjr_det_router"

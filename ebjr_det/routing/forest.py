@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ebjr_det.compiling import compiled
-from ebjr_det.errors import InvalidInput
-from ebjr_det.types import FloatArray
+from ebjr_det.core.errors import InvalidInput
+from ebjr_det.core.types import FloatArray
+from ebjr_det.io.compiled import compiled
 
 _KINDS: Mapping[str, Any] = {
     "roots": np.integer,

@@ -5,6 +5,7 @@ each of the network's outputs, with one entry an image. Decoding of boxes, suppr
 Nothing here knows what a picture is; every library is imported only by the runtime that needs it.
 """
 
+from ebjr_det.runtimes.choose import AUTO, EAGER, TOLERANCE, Trial, choose_runtime, drift
 from ebjr_det.runtimes.registry import (
     RUNTIMES,
     Column,
@@ -16,7 +17,6 @@ from ebjr_det.runtimes.registry import (
     installed,
     stacked,
 )
-from ebjr_det.runtimes.trial import AUTO, EAGER, TOLERANCE, Trial, choose_runtime, drift
 
 __all__ = [
     "AUTO",

@@ -19,8 +19,8 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from ebjr_det.errors import InvalidInput
-from ebjr_det.files import writable_folder
+from ebjr_det.core.errors import InvalidInput
+from ebjr_det.io.files import writable_folder
 
 FOLDER = "EBJR_DET_CACHE"
 MADE_WITH = ("ebjr-det", "torch", "torchvision", "timm", "effdet", "numpy", "onnx", "onnxscript")

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from ebjr_det.errors import InvalidInput
+from ebjr_det.core.errors import InvalidInput
 
 
 def count_macs(call: Callable[[], Any], setting: str = "macs") -> int:

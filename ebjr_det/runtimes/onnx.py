@@ -9,10 +9,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ebjr_det.errors import ConfigError, EbjrError, InvalidInput, first_line, install_hint
-from ebjr_det.files import atomic_write
+from ebjr_det.core.errors import ConfigError, EbjrError, InvalidInput, first_line, install_hint
+from ebjr_det.core.threads import thread_count
+from ebjr_det.io.files import atomic_write
 from ebjr_det.runtimes.registry import of_shape, quiet
-from ebjr_det.threads import thread_count
 
 if TYPE_CHECKING:
     from torch import nn

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ebjr_det.errors import ConfigError
+from ebjr_det.core.errors import ConfigError
 from ebjr_det.runtimes.onnx import through_onnx
 from ebjr_det.runtimes.registry import of_shape
 

@@ -9,8 +9,8 @@ from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
 
-from ebjr_det.errors import ConfigError, did_you_mean
-from ebjr_det.types import Task
+from ebjr_det.core.errors import ConfigError, did_you_mean
+from ebjr_det.core.types import Task
 
 TASKS: dict[str, str] = {"classification": "Accuracy", "detection": "AveragePrecision"}
 """Task name, which is its folder's, -> the class in its `metric` that judges."""

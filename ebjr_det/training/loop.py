@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from ebjr_det.config import ScheduleSection
-from ebjr_det.errors import InvalidInput
+from ebjr_det.core.errors import InvalidInput
 from ebjr_det.training.optimizer import build_optimizer, rate_setter
 from ebjr_det.training.ranks import Ranks
 from ebjr_det.training.state import LOG, STATE, WEIGHTS, load_state, save_state, write_log, write_weights

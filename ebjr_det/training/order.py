@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from ebjr_det.types import FloatArray
+from ebjr_det.core.types import FloatArray
 
 
 @dataclass

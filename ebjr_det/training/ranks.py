@@ -7,7 +7,7 @@ from datetime import timedelta
 import torch
 from torch import Tensor, distributed, nn
 
-from ebjr_det.errors import ConfigError, InvalidInput
+from ebjr_det.core.errors import ConfigError, InvalidInput
 
 # While the first process judges the others wait, which may take longer than torch's ten minutes.
 PATIENCE = timedelta(hours=6)

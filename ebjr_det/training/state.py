@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ebjr_det.checkpoints import CLASSES
-from ebjr_det.errors import CheckpointError, first_line
-from ebjr_det.files import atomic_write
+from ebjr_det.core.errors import CheckpointError, first_line
+from ebjr_det.io.checkpoints import CLASSES
+from ebjr_det.io.files import atomic_write
 
 STATE = "state.pt"
 LOG = "log.csv"

@@ -45,15 +45,15 @@ from detectors import energy, put_on
 from rounds import Other, questions, ran_with, ratio, reply, summary, turns
 from runtimes import build
 
-from ebjr_det.environment import keep_freed_memory
-from ebjr_det.errors import InvalidInput
-from ebjr_det.exits import run_safely
-from ebjr_det.files import to_json
-from ebjr_det.joint import JointModel
-from ebjr_det.pair import resolve_device
-from ebjr_det.pictures import open_picture
-from ebjr_det.pipeline import Plan, answers
-from ebjr_det.router import threshold_for_rate
+from ebjr_det.cli.exits import run_safely
+from ebjr_det.core.errors import InvalidInput
+from ebjr_det.core.joint import JointModel
+from ebjr_det.core.router import threshold_for_rate
+from ebjr_det.inference.answers import Plan, answers
+from ebjr_det.inference.pair import resolve_device
+from ebjr_det.io.environment import keep_freed_memory
+from ebjr_det.io.files import to_json
+from ebjr_det.io.pictures import open_picture
 from ebjr_det.runtimes import EAGER
 
 TEACHER = "tf_efficientdet_d4"

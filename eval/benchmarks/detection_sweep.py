@@ -26,12 +26,12 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from ebjr_det.environment import describe_environment
-from ebjr_det.files import to_json
+from ebjr_det.core.types import FloatArray
+from ebjr_det.io.environment import describe_environment
+from ebjr_det.io.files import to_json
 from ebjr_det.tasks.detection.accumulate import STATS
 from ebjr_det.tasks.detection.annotations import Results, Truth
 from ebjr_det.tasks.detection.metric import AveragePrecision, match_records
-from ebjr_det.types import FloatArray
 
 OBJECTS = 7.3  # a picture, as in COCO
 FOUND, MOVED = (0.6, 0.85), (0.15, 0.06)  # share of objects that each model finds; error in box sides

@@ -23,20 +23,20 @@ import ebjr_det  # noqa: F401 - before torch and numpy, so that their threads sl
 import numpy as np
 import torch
 
-from ebjr_det.environment import describe_environment, device_name, keep_freed_memory
-from ebjr_det.exits import run_safely
-from ebjr_det.files import to_json
-from ebjr_det.joint import JointModel
-from ebjr_det.latency import measure_latency
-from ebjr_det.pair import resolve_device
-from ebjr_det.pictures import find_pictures, open_picture
-from ebjr_det.router import threshold_for_rate
+from ebjr_det.cli.exits import run_safely
+from ebjr_det.core.joint import JointModel
+from ebjr_det.core.router import threshold_for_rate
+from ebjr_det.core.scores import deferral_scores
+from ebjr_det.core.types import FloatArray, Output
+from ebjr_det.inference.latency import measure_latency
+from ebjr_det.inference.pair import resolve_device
+from ebjr_det.io.environment import describe_environment, device_name, keep_freed_memory
+from ebjr_det.io.files import to_json
+from ebjr_det.io.pictures import find_pictures, open_picture
 from ebjr_det.runtimes import choose_runtime, stacked
 from ebjr_det.runtimes.macs import macs_of
-from ebjr_det.scores import deferral_scores
 from ebjr_det.tasks.detection.data import build_named
 from ebjr_det.tasks.detection.model import build_model
-from ebjr_det.types import FloatArray, Output
 
 RATES = (0.1, 0.3, 0.5)
 BEST = 3.0  # largest logit of a spread network: a score of .95; far above, scores round to 1 and tie

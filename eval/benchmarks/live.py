@@ -28,16 +28,16 @@ from typing import Any
 import numpy as np
 from rounds import ran_with, ratio, summary, turns
 
-from ebjr_det.api.routing import Scoring
+from ebjr_det.api.scoring import Scoring
+from ebjr_det.cli.exits import run_safely
 from ebjr_det.config import load_config
-from ebjr_det.environment import keep_freed_memory
-from ebjr_det.exits import run_safely
-from ebjr_det.files import to_json
-from ebjr_det.joint import JointModel
-from ebjr_det.pair import Pair
-from ebjr_det.pipeline import Plan, answers
-from ebjr_det.router import decide, threshold_for_rate
-from ebjr_det.routing.student import weights_of
+from ebjr_det.core.joint import JointModel
+from ebjr_det.core.router import decide, threshold_for_rate
+from ebjr_det.inference.answers import Plan, answers
+from ebjr_det.inference.pair import Pair
+from ebjr_det.inference.weights import weights_of
+from ebjr_det.io.environment import keep_freed_memory
+from ebjr_det.io.files import to_json
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "quickstart.yaml"
 SIZES = {"detection": (1, 8), "classification": (64, 256)}

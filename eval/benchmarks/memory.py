@@ -31,11 +31,11 @@ from rounds import ran_with
 from tqdm import tqdm
 
 from ebjr_det.api.live import build_live, choose_threshold, load_settings
-from ebjr_det.errors import InvalidInput
-from ebjr_det.exits import run_safely
-from ebjr_det.files import to_json
-from ebjr_det.pictures import find_pictures, open_picture, stored_size
-from ebjr_det.router import threshold_for_rate
+from ebjr_det.cli.exits import run_safely
+from ebjr_det.core.errors import InvalidInput
+from ebjr_det.core.router import threshold_for_rate
+from ebjr_det.io.files import to_json
+from ebjr_det.io.pictures import find_pictures, open_picture, stored_size
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "quickstart.yaml"
 COMMAND = Path(sys.executable).with_name("ebjr-det")

@@ -33,11 +33,11 @@ from typing import Any
 import numpy as np
 from rounds import Other, questions, ran_with, ratio, reply, summary, turns
 
-from ebjr_det.environment import keep_freed_memory
-from ebjr_det.exits import run_safely
-from ebjr_det.files import to_json
-from ebjr_det.load import Meter
-from ebjr_det.threads import limited_threads, usable_cpus
+from ebjr_det.cli.exits import run_safely
+from ebjr_det.core.load import Meter
+from ebjr_det.core.threads import limited_threads, usable_cpus
+from ebjr_det.io.environment import keep_freed_memory
+from ebjr_det.io.files import to_json
 
 ROOT = Path(__file__).resolve().parents[2]
 PAIR, STUDENT = ROOT / "configs" / "quickstart.yaml", ROOT / "eval" / "quickstart" / "student.yaml"
@@ -62,10 +62,10 @@ SETTLING = 0.3
 def verbs_in(folder: Path) -> dict[str, Callable[[], float]]:
     """By name, a call that does a verb's least part and returns pictures a second."""
     from ebjr_det import api
-    from ebjr_det.api.routing import Scoring
+    from ebjr_det.api.scoring import Scoring
     from ebjr_det.config import load_config, load_train_config
-    from ebjr_det.pair import Pair
-    from ebjr_det.records import PartStore
+    from ebjr_det.inference.pair import Pair
+    from ebjr_det.io.records import PartStore
     from ebjr_det.tasks.detection.scenes import draw_scene
 
     pictures = folder / "pictures"
@@ -109,7 +109,7 @@ THRESHOLD = -0.6
 def networks(runtimes: list[str]) -> dict[str, Callable[[], Any]]:
     """By name and runtime, a call of a network with one picture."""
     from ebjr_det.config import load_config
-    from ebjr_det.pair import build_models
+    from ebjr_det.inference.pair import build_models
     from ebjr_det.runtimes import build_network
     from ebjr_det.tasks.detection.data import build_data, build_named
     from ebjr_det.tasks.detection.model import build_model

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from ebjr_det.environment import describe_environment
-from ebjr_det.reporting.benchmark_ratios import LEAST, blocks
+from ebjr_det.evaluation.benchmark.ratios import LEAST, blocks
+from ebjr_det.io.environment import describe_environment
 
 LIBRARIES = ("onnx", "onnxruntime", "onnxscript", "openvino", "pycocotools")
 FEWEST = 3

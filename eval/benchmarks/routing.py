@@ -14,14 +14,14 @@ from time import perf_counter
 
 import numpy as np
 
-from ebjr_det.environment import describe_environment
-from ebjr_det.files import to_json
-from ebjr_det.router import decide
+from ebjr_det.core.router import decide
+from ebjr_det.core.types import PairedRun
+from ebjr_det.io.environment import describe_environment
+from ebjr_det.io.files import to_json
 from ebjr_det.tasks.detection.accumulate import Rows, random_contexts
 from ebjr_det.tasks.detection.metric import match_records
 from ebjr_det.tasks.detection.replay import output_of
 from ebjr_det.tasks.detection.router import fit_router
-from ebjr_det.types import PairedRun
 
 sys.path.insert(0, str(Path(__file__).parent))
 from detection_sweep import made_up

@@ -35,13 +35,13 @@ from detectors import energy, spread
 from rounds import Other, questions, ran_with, ratio, reply, summary, turns
 from tqdm import tqdm
 
-from ebjr_det.environment import keep_freed_memory
-from ebjr_det.errors import ConfigError
-from ebjr_det.exits import run_safely
-from ebjr_det.files import to_json
-from ebjr_det.pair import resolve_device
-from ebjr_det.pictures import find_pictures, open_picture
-from ebjr_det.router import decide
+from ebjr_det.cli.exits import run_safely
+from ebjr_det.core.errors import ConfigError
+from ebjr_det.core.router import decide
+from ebjr_det.inference.pair import resolve_device
+from ebjr_det.io.environment import keep_freed_memory
+from ebjr_det.io.files import to_json
+from ebjr_det.io.pictures import find_pictures, open_picture
 from ebjr_det.runtimes import EAGER, RUNTIMES, build_network, drift, find_runtime, installed, stacked
 from ebjr_det.tasks.detection.data import build_named
 from ebjr_det.tasks.detection.model import build_model

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from time import perf_counter
 
-from ebjr_det.files import to_json
+from ebjr_det.io.files import to_json
 
 ROUNDS = 15
 

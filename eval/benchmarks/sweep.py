@@ -12,13 +12,13 @@ from time import perf_counter
 
 import numpy as np
 
-from ebjr_det.environment import describe_environment
-from ebjr_det.files import to_json
-from ebjr_det.router import decide
-from ebjr_det.scores import SCORES, deferral_scores
+from ebjr_det.core.router import decide
+from ebjr_det.core.scores import SCORES, deferral_scores
+from ebjr_det.core.tradeoff import mixture, sweep
+from ebjr_det.core.types import Logits, PairedRun
+from ebjr_det.io.environment import describe_environment
+from ebjr_det.io.files import to_json
 from ebjr_det.tasks import build_task
-from ebjr_det.tradeoff import mixture, sweep
-from ebjr_det.types import Logits, PairedRun
 
 NAIVE_POINTS = 300
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ebjr_det.io.video import write_video
 from ebjr_det.tasks.detection.scenes import SIDE, draw_scene
-from ebjr_det.video import write_video
 
 SCENES, FPS, SHOT = 10, 25, 25  # frames a shot
 WIDTH = 512

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ebjr_det.config import load_config
-from ebjr_det.files import atomic_write, checksum, writable_folder
+from ebjr_det.io.files import atomic_write, checksum, writable_folder
 from ebjr_det.tasks.classification.data import build_data
 from ebjr_det.tasks.classification.model import build_model
 

@@ -19,16 +19,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
-from ebjr_det.intervals import Resampled, bootstrap, resamples
-from ebjr_det.scores import SCORES, deferral_scores
+from ebjr_det.core.scores import SCORES, deferral_scores
+from ebjr_det.core.tradeoff import score_of, select, sweep_all
+from ebjr_det.core.types import Detections, FloatArray, Logits, PairedRun
+from ebjr_det.evaluation.bootstrap import Resampled, bootstrap, resamples
 from ebjr_det.tasks import build_task
 from ebjr_det.tasks.classification.metric import Accuracy
 from ebjr_det.tasks.detection.annotations import Truth
 from ebjr_det.tasks.detection.boxes import Boxes
 from ebjr_det.tasks.detection.doubt import box_scores
 from ebjr_det.tasks.detection.metric import AveragePrecision, Target
-from ebjr_det.tradeoff import score_of, select, sweep_all
-from ebjr_det.types import Detections, FloatArray, Logits, PairedRun
 
 CONFIDENCE, RATE, STUDENT_COST, TEACHER_COST = 0.95, 0.3, 1.0, 8.0
 QUANTITIES = ("student", "pair at 30 %", "teacher", "margin at 30 %", "area", "area difference")

@@ -20,13 +20,13 @@ import numpy as np
 from ebjr_det import api
 from ebjr_det.api.fit_router import FitSettings, FittedResult
 from ebjr_det.api.references import ReferenceFile
-from ebjr_det.cost import CostModel
-from ebjr_det.files import to_json
-from ebjr_det.intervals import bootstrap
-from ebjr_det.reporting.canvas import BLUE, GREY, INK, STYLE, VERMILLION, new_figure, save_figure
+from ebjr_det.core.cost import CostModel
+from ebjr_det.evaluation.bootstrap import bootstrap
+from ebjr_det.evaluation.run_folder import load_folder
+from ebjr_det.io.files import to_json
 from ebjr_det.reporting.routers import PUBLISHED
+from ebjr_det.reporting.style import BLUE, GREY, INK, STYLE, VERMILLION, new_figure, save_figure
 from ebjr_det.reporting.tables import further_tables
-from ebjr_det.run_folder import load_folder
 from ebjr_det.tasks import build_task
 
 MACS = {"fastestdet_352": 0.25e9, "yolov5n_640": 2.25e9, "yolo11n_640": 3.25e9}

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from ebjr_det.errors import ConfigError
-from ebjr_det.scores import SCORES, deferral_scores, get_score
-from ebjr_det.types import Logits
+from ebjr_det.core.errors import ConfigError
+from ebjr_det.core.scores import SCORES, deferral_scores, get_score
+from ebjr_det.core.types import Logits
 
 LOGITS = Logits.one_row(np.random.default_rng(0).normal(scale=3, size=(20, 5)))
 

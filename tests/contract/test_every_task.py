@@ -6,12 +6,12 @@ A new task adds its made-up answers to `MADE_UP`.
 import numpy as np
 import pytest
 
-from ebjr_det.errors import ConfigError, InvalidInput
+from ebjr_det.core.errors import ConfigError, InvalidInput
+from ebjr_det.core.tradeoff import mixture
+from ebjr_det.core.types import Detections, PairedRun, Task, concatenate
 from ebjr_det.tasks import TASKS, build_task, room
 from ebjr_det.tasks.detection.annotations import Truth
 from ebjr_det.tasks.detection.metric import Target
-from ebjr_det.tradeoff import mixture
-from ebjr_det.types import Detections, PairedRun, Task, concatenate
 
 IMAGES = 24
 

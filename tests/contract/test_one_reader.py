@@ -17,9 +17,9 @@ from PIL import Image
 
 from ebjr_det import api
 from ebjr_det.config import load_config, load_train_config
-from ebjr_det.errors import InvalidInput
-from ebjr_det.exported import load_exported
-from ebjr_det.pictures import open_picture, picture_formats
+from ebjr_det.core.errors import InvalidInput
+from ebjr_det.inference.exported import load_exported
+from ebjr_det.io.pictures import open_picture, picture_formats
 from ebjr_det.tasks.classification.data import build_data as labelled
 from ebjr_det.tasks.classification.preprocessing import Preprocessing
 from ebjr_det.tasks.detection.data import build_data as annotated

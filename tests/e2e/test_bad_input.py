@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ebjr_det.cli import cli
-from ebjr_det.exits import run_safely
+from ebjr_det.cli.exits import run_safely
 
 ROOT = Path(__file__).resolve().parents[2]
 DIGITS = str(ROOT / "configs" / "digits.yaml")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from ebjr_det.reporting.benchmark import Benchmark
+from ebjr_det.evaluation.benchmark.result import Benchmark
 
 ROOT = Path(__file__).resolve().parents[2]
 DIGITS = str(ROOT / "configs" / "digits.yaml")

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from ebjr_det.errors import InvalidInput
-from ebjr_det.reporting.analysis import Analysis, Profile
-from ebjr_det.run_folder import check_same_pair
+from ebjr_det.core.errors import InvalidInput
+from ebjr_det.evaluation.analysis import Analysis, Profile
+from ebjr_det.evaluation.run_folder import check_same_pair
 
 
 @pytest.mark.parametrize(

@@ -15,12 +15,12 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from ebjr_det.cli import cli
+from ebjr_det.cli.exits import run_safely
 from ebjr_det.config import dump_config, load_config
-from ebjr_det.exits import run_safely
-from ebjr_det.pair import with_checksums
-from ebjr_det.records import load_run, save_run
+from ebjr_det.core.tradeoff import select
+from ebjr_det.inference.pair import with_checksums
+from ebjr_det.io.records import load_run, save_run
 from ebjr_det.tasks.classification.metric import Accuracy
-from ebjr_det.tradeoff import select
 
 ROOT = Path(__file__).resolve().parents[2]
 DIGITS = str(ROOT / "configs" / "digits.yaml")
@@ -188,7 +188,7 @@ def test_resume_refuses_parts_of_other_images_before_it_goes_on(finished: Path, 
 def test_a_report_that_is_cut_off_leaves_no_summary_of_another(finished: Path, tmp_path: Path, monkeypatch):
     """What a kill does between the first and the last file of a new report."""
     shutil.copytree(finished, tmp_path / "run")
-    monkeypatch.setattr("ebjr_det.reporting.folder._routes", lambda *_: (_ for _ in ()).throw(Cut()))
+    monkeypatch.setattr("ebjr_det.reporting.write._routes", lambda *_: (_ for _ in ()).throw(Cut()))
     with pytest.raises(Cut):
         command("evaluate", DIGITS, *QUICK, "--out", tmp_path / "run", "--resume")
     monkeypatch.undo()

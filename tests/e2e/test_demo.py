@@ -17,9 +17,9 @@ import pytest
 from PIL import Image, ImageColor
 from sklearn.datasets import load_digits
 
-from ebjr_det import video
-from ebjr_det.overlay import STUDENT, TEACHER
-from ebjr_det.video import VideoWriter, write_video
+from ebjr_det.io import video
+from ebjr_det.io.video import VideoWriter, write_video
+from ebjr_det.reporting.film import STUDENT, TEACHER
 
 ROOT = Path(__file__).resolve().parents[2]
 DIGITS = ROOT / "configs" / "digits.yaml"

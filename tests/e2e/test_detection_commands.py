@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from ebjr_det.cli import cli
-from ebjr_det.exits import run_safely
+from ebjr_det.cli.exits import run_safely
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICKSTART = str(ROOT / "configs" / "quickstart.yaml")

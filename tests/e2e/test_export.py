@@ -16,8 +16,8 @@ from onnx import TensorProto, helper
 
 from ebjr_det import api
 from ebjr_det.config import load_config
-from ebjr_det.exported import ROUTER, load_exported
-from ebjr_det.pair import build_models
+from ebjr_det.inference.exported import ROUTER, load_exported
+from ebjr_det.inference.pair import build_models
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICKSTART, DIGITS = (ROOT / "configs" / f"{name}.yaml" for name in ("quickstart", "digits"))
@@ -581,7 +581,7 @@ def test_multiply_adds_that_cannot_be_counted_are_told_before_any_graph_is_writt
 
 def test_a_place_for_an_export_is_asked_for_before_any_model_is_built(refused, tmp_path, monkeypatch):
     built = []
-    monkeypatch.setattr("ebjr_det.pair.build_models", lambda *args: built.append(args))
+    monkeypatch.setattr("ebjr_det.inference.pair.build_models", lambda *args: built.append(args))
     (tmp_path / "notes.txt").write_text("mine")
     assert "other files" in refused("export", DIGITS, "--threshold=-0.9", "--out", tmp_path)
     line = refused("export", DIGITS, "--threshold=-0.9", "--out", tmp_path / "notes.txt" / "out")

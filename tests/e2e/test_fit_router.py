@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import yaml
 
-from ebjr_det.records import load_run, save_run
+from ebjr_det.core.scores import SCORES
+from ebjr_det.io.records import load_run, save_run
 from ebjr_det.routing.file import RouterFile
-from ebjr_det.scores import SCORES
 from ebjr_det.tasks.detection.doubt import BOX_SCORES
 
 ROOT = Path(__file__).resolve().parents[2]

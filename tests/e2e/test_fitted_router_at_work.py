@@ -10,9 +10,9 @@ import pytest
 import yaml
 from PIL import Image, ImageEnhance
 
-from ebjr_det.errors import InvalidInput
-from ebjr_det.records import load_run
-from ebjr_det.router import threshold_for_rate
+from ebjr_det.core.errors import InvalidInput
+from ebjr_det.core.router import threshold_for_rate
+from ebjr_det.io.records import load_run
 from ebjr_det.routing.file import RouterFile
 from ebjr_det.tasks.detection.scenes import draw_scene
 

@@ -12,8 +12,8 @@ from PIL import Image
 from torchvision.models.densenet import DenseNet
 
 from ebjr_det.cli import cli
-from ebjr_det.errors import ConfigError, InvalidInput
-from ebjr_det.exits import run_safely
+from ebjr_det.cli.exits import run_safely
+from ebjr_det.core.errors import ConfigError, InvalidInput
 from ebjr_det.runtimes.macs import count_macs
 from ebjr_det.tasks.classification.data import build_data
 from ebjr_det.tasks.classification.model import build_model

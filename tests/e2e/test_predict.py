@@ -15,12 +15,12 @@ from sklearn.datasets import load_digits
 
 from ebjr_det import api
 from ebjr_det.cli import cli
+from ebjr_det.cli.exits import run_safely
 from ebjr_det.config import load_config
-from ebjr_det.errors import ConfigError, InvalidInput
-from ebjr_det.exits import run_safely
-from ebjr_det.joint import JointModel
-from ebjr_det.pair import build_models
-from ebjr_det.scores import deferral_scores
+from ebjr_det.core.errors import ConfigError, InvalidInput
+from ebjr_det.core.joint import JointModel
+from ebjr_det.core.scores import deferral_scores
+from ebjr_det.inference.pair import build_models
 from ebjr_det.tasks.detection.answers import to_entries
 from ebjr_det.tasks.detection.data import build_named
 from ebjr_det.tasks.detection.model import build_model

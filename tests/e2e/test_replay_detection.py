@@ -13,8 +13,8 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from ebjr_det.cli import cli
-from ebjr_det.exits import run_safely
-from ebjr_det.scores import SCORES
+from ebjr_det.cli.exits import run_safely
+from ebjr_det.core.scores import SCORES
 from ebjr_det.tasks.detection.doubt import BOX_SCORES
 
 STATS = ["AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ebjr_det.cli import cli
-from ebjr_det.exits import run_safely
+from ebjr_det.cli.exits import run_safely
 
 SCRIPT = "<script>alert(1)</script>"
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ebjr_det.checkpoints import shipped_folder
-from ebjr_det.reporting import folder as reports
+from ebjr_det.io.checkpoints import shipped_folder
+from ebjr_det.reporting import write as reports
 from ebjr_det.tasks.classification.data import build_data
 from ebjr_det.tasks.detection.scenes import describe, draw_scene
 

@@ -15,7 +15,7 @@ from rich.cells import cell_len
 
 from ebjr_det import api
 from ebjr_det.api import doctor
-from ebjr_det.reporting import folder
+from ebjr_det.reporting import write as folder
 from ebjr_det.reporting.comparison import Comparison
 
 WIDTHS = (80, 100, 132)

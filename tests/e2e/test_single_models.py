@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ebjr_det.cli import cli
-from ebjr_det.exits import run_safely
+from ebjr_det.cli.exits import run_safely
 
 IMAGES, BOX = 40, 60
 COSTS = ["--student-macs", "1e9", "--teacher-macs", "8e9"]

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ebjr_det.records import load_run, save_run
+from ebjr_det.core.types import PairedRun
+from ebjr_det.io.records import load_run, save_run
 from ebjr_det.routing.file import RouterFile
 from ebjr_det.tasks.detection.scenes import draw_scene
-from ebjr_det.types import PairedRun
 
 QUICKSTART = Path(__file__).resolve().parents[2] / "configs" / "quickstart.yaml"
 QUICK = ["--folds", 2, "--bootstrap", 5]

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from ebjr_det.cli import cli
-from ebjr_det.exits import run_safely
-from ebjr_det.records import load_run
+from ebjr_det.cli.exits import run_safely
+from ebjr_det.io.records import load_run
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICKSTART = str(ROOT / "configs" / "quickstart.yaml")
@@ -84,7 +84,7 @@ def test_replay_refuses_it_with_the_reason(tmp_path: Path, capsys):
 def test_a_finished_run_without_it_says_so(finished: Path, tmp_path: Path, capsys):
     from shutil import copytree
 
-    from ebjr_det.records import save_run
+    from ebjr_det.io.records import save_run
 
     folder = copytree(finished, tmp_path / "old")
     run = load_run(folder / "run.npz")

@@ -9,8 +9,9 @@ from shutil import copytree
 
 import pytest
 
-from ebjr_det import api, threads
+from ebjr_det import api
 from ebjr_det.config import load_config
+from ebjr_det.core import threads
 
 ROOT = Path(__file__).resolve().parents[2]
 DIGITS = ROOT / "configs" / "digits.yaml"

@@ -10,13 +10,13 @@ import pytest
 
 from ebjr_det import api
 from ebjr_det.api.traffic import _Ready
-from ebjr_det.errors import ConfigError
-from ebjr_det.records import load_run, save_run
+from ebjr_det.core.errors import ConfigError
+from ebjr_det.core.tradeoff import score_of, select
+from ebjr_det.evaluation.run_folder import load_folder
+from ebjr_det.io.records import load_run, save_run
 from ebjr_det.reporting.traffic_tables import traffic_findings, traffic_tables
-from ebjr_det.run_folder import load_folder
 from ebjr_det.tasks import build_task
 from ebjr_det.tasks.detection.metric import AveragePrecision
-from ebjr_det.tradeoff import score_of, select
 
 IMAGES, CLASSES = 150, 6
 COSTS = ("--student-macs", "2e9", "--teacher-macs", "10e9", "--student-ms", "3", "--teacher-ms", "20")

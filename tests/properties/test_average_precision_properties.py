@@ -6,9 +6,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ebjr_det.core.types import concatenate
 from ebjr_det.tasks.detection.annotations import Results, Truth
 from ebjr_det.tasks.detection.metric import AveragePrecision, match_records
-from ebjr_det.types import concatenate
 
 TASK = AveragePrecision()
 CLASSES = 3

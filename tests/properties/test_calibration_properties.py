@@ -6,13 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from ebjr_det.calibration import Target, check_disjoint, choose, shortfall_bound, split
-from ebjr_det.cost import CostModel
-from ebjr_det.errors import ConfigError, Infeasible, InvalidInput
-from ebjr_det.router import decide
+from ebjr_det.core.calibration import Target, check_disjoint, choose, shortfall_bound, split
+from ebjr_det.core.cost import CostModel
+from ebjr_det.core.errors import ConfigError, Infeasible, InvalidInput
+from ebjr_det.core.router import decide
+from ebjr_det.core.tradeoff import select, sweep
+from ebjr_det.core.types import PairedRun
 from ebjr_det.tasks.classification.metric import Accuracy
-from ebjr_det.tradeoff import select, sweep
-from ebjr_det.types import PairedRun
 
 TASK = Accuracy()
 THOUSANDTHS = st.integers(0, 1000).map(lambda n: n / 1000)  # targets are compared up to rounding

@@ -2,14 +2,14 @@
 
 import numpy as np
 
-from ebjr_det import intervals
-from ebjr_det.cost import CostModel
-from ebjr_det.intervals import bootstrap
-from ebjr_det.margin import margins
+from ebjr_det.core.cost import CostModel
+from ebjr_det.core.tradeoff import select, sweep, sweep_all
+from ebjr_det.core.types import PairedRun, concatenate
+from ebjr_det.evaluation import bootstrap as intervals
+from ebjr_det.evaluation.bootstrap import bootstrap
+from ebjr_det.evaluation.margin import margins
 from ebjr_det.tasks.classification.metric import Accuracy
 from ebjr_det.tasks.detection.metric import AveragePrecision
-from ebjr_det.tradeoff import select, sweep, sweep_all
-from ebjr_det.types import PairedRun, concatenate
 
 TASK, ENERGY = Accuracy(), "free_energy"
 

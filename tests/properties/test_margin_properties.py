@@ -5,14 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ebjr_det.cost import CostModel
-from ebjr_det.errors import ConfigError
-from ebjr_det.margin import SingleModel, margins
+from ebjr_det.core.cost import CostModel
+from ebjr_det.core.errors import ConfigError
+from ebjr_det.core.tradeoff import sweep
+from ebjr_det.core.types import Detections, PairedRun
+from ebjr_det.evaluation.margin import SingleModel, margins
 from ebjr_det.tasks.classification.metric import Accuracy
 from ebjr_det.tasks.detection.annotations import Truth
 from ebjr_det.tasks.detection.metric import AveragePrecision, Target
-from ebjr_det.tradeoff import sweep
-from ebjr_det.types import Detections, PairedRun
 
 COST = CostModel(1.0, 8.0, 2.0, 10.0)
 SEED, REPLICATES = 3, 40

@@ -8,10 +8,10 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ebjr_det.errors import InvalidInput
-from ebjr_det.joint import JointModel
-from ebjr_det.pipeline import Plan, answers
-from ebjr_det.types import Logits, Output
+from ebjr_det.core.errors import InvalidInput
+from ebjr_det.core.joint import JointModel
+from ebjr_det.core.types import Logits, Output
+from ebjr_det.inference.answers import Plan, answers
 
 SCORES = st.lists(st.integers(0, 9).map(float), max_size=60)
 PLANS = st.builds(

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import expit, logit
 
-from ebjr_det.errors import ConfigError, InvalidInput
+from ebjr_det.core.errors import ConfigError, InvalidInput
 from ebjr_det.tasks.detection.boxes import LEAST
 from ebjr_det.tasks.detection.metric import AveragePrecision
 from ebjr_det.tasks.detection.rescaling import KNOTS, RESCALINGS, Rescaling, fit_rescaling

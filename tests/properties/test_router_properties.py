@@ -8,8 +8,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ebjr_det.errors import ConfigError, InvalidInput
-from ebjr_det.router import decide, index_for_rate, operating_points, threshold_for_rate
+from ebjr_det.core.errors import ConfigError, InvalidInput
+from ebjr_det.core.router import decide, index_for_rate, operating_points, threshold_for_rate
 
 NUMBERS = st.floats(-1e6, 1e6)
 FINITE = st.lists(st.one_of(st.integers(0, 4).map(float), NUMBERS), min_size=1, max_size=30)

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ebjr_det.reporting.benchmark import closed_numbers
-from ebjr_det.scenarios import Pace, Subject, closed_loop, poisson_arrivals, server
+from ebjr_det.evaluation.benchmark.result import closed_numbers
+from ebjr_det.evaluation.benchmark.scenarios import Pace, Subject, closed_loop, poisson_arrivals, server
 
 GRID = 1 / 64  # sums of such numbers are exact
 SERVICE = st.lists(st.integers(0, 300).map(lambda n: n * GRID), min_size=1, max_size=20)

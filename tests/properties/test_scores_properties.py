@@ -8,9 +8,9 @@ from hypothesis.extra.numpy import arrays
 from scipy.special import logsumexp
 from scipy.stats import kstest
 
-from ebjr_det.errors import ConfigError, InvalidInput
-from ebjr_det.scores import AGGREGATES, SCORES, deferral_scores
-from ebjr_det.types import Logits
+from ebjr_det.core.errors import ConfigError, InvalidInput
+from ebjr_det.core.scores import AGGREGATES, SCORES, deferral_scores
+from ebjr_det.core.types import Logits
 
 DETERMINED = [name for name in SCORES if name != "random"]
 OF_WINNER = [name for name in DETERMINED if name != "rival_class"]

@@ -8,13 +8,13 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ebjr_det.cost import CostModel
-from ebjr_det.errors import ConfigError, Infeasible, InvalidInput
-from ebjr_det.intervals import bootstrap
-from ebjr_det.router import decide, threshold_for_rate
+from ebjr_det.core.cost import CostModel
+from ebjr_det.core.errors import ConfigError, Infeasible, InvalidInput
+from ebjr_det.core.router import decide, threshold_for_rate
+from ebjr_det.core.tradeoff import mixture, select, sweep
+from ebjr_det.core.types import PairedRun
+from ebjr_det.evaluation.bootstrap import bootstrap
 from ebjr_det.tasks.classification.metric import Accuracy
-from ebjr_det.tradeoff import mixture, select, sweep
-from ebjr_det.types import PairedRun
 
 TASK = Accuracy()
 COST = CostModel(student_macs=10.0, teacher_macs=30.0, student_ms=2.0, teacher_ms=7.0)

@@ -12,15 +12,21 @@ from hypothesis import strategies as st
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from ebjr_det.cost import CostModel
-from ebjr_det.equal_cost import ahead_from, at_equal_cost, draws, margins_at_equal_cost, rate_at
-from ebjr_det.mix import Composition, Mix
-from ebjr_det.router import decide, threshold_for_rate
+from ebjr_det.core.cost import CostModel
+from ebjr_det.core.router import decide, threshold_for_rate
+from ebjr_det.core.tradeoff import score_of, select, sweep
+from ebjr_det.core.types import PairedRun, concatenate
+from ebjr_det.evaluation.traffic.equal_cost import (
+    ahead_from,
+    at_equal_cost,
+    draws,
+    margins_at_equal_cost,
+    rate_at,
+)
+from ebjr_det.evaluation.traffic.mix import Composition, Mix
+from ebjr_det.evaluation.traffic.weighted import SIDES, Pair, Traffic
 from ebjr_det.tasks import build_task
 from ebjr_det.tasks.detection.metric import AveragePrecision
-from ebjr_det.tradeoff import score_of, select, sweep
-from ebjr_det.traffic import SIDES, Pair, Traffic
-from ebjr_det.types import PairedRun, concatenate
 
 CLASSES = 4
 COST = CostModel(2.0, 10.0, 1.0, 5.0)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from sklearn.metrics import accuracy_score, top_k_accuracy_score
 
-from ebjr_det.errors import InvalidInput
+from ebjr_det.core.errors import InvalidInput
 from ebjr_det.tasks.classification.metric import Accuracy
 
 TASK = Accuracy()

@@ -9,13 +9,13 @@ import pytest
 from common import pycocotools_judge
 from pycocotools.cocoeval import COCOeval
 
-from ebjr_det.router import decide, threshold_for_rate
-from ebjr_det.scores import deferral_scores
+from ebjr_det.core.router import decide, threshold_for_rate
+from ebjr_det.core.scores import deferral_scores
+from ebjr_det.core.tradeoff import mixture, sweep
 from ebjr_det.tasks.detection.accumulate import STATS
 from ebjr_det.tasks.detection.annotations import load_annotations, load_results
 from ebjr_det.tasks.detection.metric import AveragePrecision, match_records
 from ebjr_det.tasks.detection.replay import load_pair
-from ebjr_det.tradeoff import mixture, sweep
 
 TASK = AveragePrecision()
 TRUTHS = {"half_a": "instances_val2017_half_a_intboxes.json.gz", "204": "instances_val2017_204.json"}

@@ -9,7 +9,7 @@ from common import SMALL_EFFICIENTDET
 from PIL import Image
 from torch import nn
 
-from ebjr_det.errors import ConfigError
+from ebjr_det.core.errors import ConfigError
 from ebjr_det.runtimes.macs import count_macs
 from ebjr_det.tasks.detection.classes import coco_names
 from ebjr_det.tasks.detection.efficientdet import EfficientDetector, statistics

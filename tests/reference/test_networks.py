@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from ebjr_det.errors import ConfigError, InvalidInput
+from ebjr_det.core.errors import ConfigError, InvalidInput
 from ebjr_det.tasks.classification.flops import count_ebjr_flops
 from ebjr_det.tasks.classification.networks import NETWORKS, densenet, preresnet, resnet, wrn
 

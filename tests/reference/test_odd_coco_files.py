@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from common import pycocotools_judge
 
-from ebjr_det.errors import InvalidInput
+from ebjr_det.core.errors import InvalidInput
 from ebjr_det.tasks.detection.annotations import load_annotations, load_results
 from ebjr_det.tasks.detection.data import build_data
 from ebjr_det.tasks.detection.metric import AveragePrecision, match_records

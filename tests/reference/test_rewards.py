@@ -8,10 +8,10 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from ebjr_det.core.tradeoff import mixture
+from ebjr_det.core.types import PairedRun
 from ebjr_det.tasks.detection.accumulate import Rows, extreme_contexts, over_classes, random_contexts
 from ebjr_det.tasks.detection.metric import AveragePrecision
-from ebjr_det.tradeoff import mixture
-from ebjr_det.types import PairedRun
 
 TASK = AveragePrecision()
 IMAGES, CLASSES = 7, 3

@@ -6,8 +6,8 @@ import torch
 from torch.distributions import Categorical
 from torch.nn import functional
 
-from ebjr_det.scores import SCORES, deferral_scores
-from ebjr_det.types import Logits
+from ebjr_det.core.scores import SCORES, deferral_scores
+from ebjr_det.core.types import Logits
 
 TORCH = {
     "free_energy": lambda f: -torch.logsumexp(f, -1),

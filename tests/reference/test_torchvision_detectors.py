@@ -11,9 +11,9 @@ from torch import nn
 from torchvision.models import get_model
 from torchvision.transforms.functional import to_tensor
 
-from ebjr_det.errors import ConfigError
-from ebjr_det.joint import JointModel
-from ebjr_det.scores import deferral_scores
+from ebjr_det.core.errors import ConfigError
+from ebjr_det.core.joint import JointModel
+from ebjr_det.core.scores import deferral_scores
 from ebjr_det.tasks.detection import torchvision_detectors
 from ebjr_det.tasks.detection.classes import coco_names
 from ebjr_det.tasks.detection.model import build_model

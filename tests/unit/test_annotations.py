@@ -7,12 +7,12 @@ import json
 import numpy as np
 import pytest
 
-from ebjr_det.errors import ConfigError, InvalidInput
-from ebjr_det.scores import EMPTY_LOGIT, SCORES, deferral_scores
+from ebjr_det.core.errors import ConfigError, InvalidInput
+from ebjr_det.core.scores import EMPTY_LOGIT, SCORES, deferral_scores
+from ebjr_det.core.types import Logits, Output
 from ebjr_det.tasks.detection.annotations import load_annotations, load_results
 from ebjr_det.tasks.detection.data import build_data
 from ebjr_det.tasks.detection.replay import load_pair, logits_of
-from ebjr_det.types import Logits, Output
 
 HUGE = 10**400  # a whole number that no float holds
 

@@ -9,7 +9,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from ebjr_det.checkpoints import (
+from ebjr_det.core.errors import CheckpointError
+from ebjr_det.io.checkpoints import (
     FOLDER_VARIABLE,
     ManifestEntry,
     check_sha256,
@@ -21,7 +22,6 @@ from ebjr_det.checkpoints import (
     read_state,
     shipped_folder,
 )
-from ebjr_det.errors import CheckpointError
 
 STATE = {"fc.weight": torch.arange(6.0).reshape(2, 3), "fc.bias": torch.tensor([-1.0, 1.0])}
 LEGACY = {"_use_new_zipfile_serialization": False}

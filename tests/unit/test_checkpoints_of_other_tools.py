@@ -15,8 +15,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from ebjr_det.checkpoints import load_fitting, load_into, read_state
-from ebjr_det.errors import CheckpointError
+from ebjr_det.core.errors import CheckpointError
+from ebjr_det.io.checkpoints import load_fitting, load_into, read_state
 
 
 def network(classes=2, value=None):

@@ -13,13 +13,13 @@ from safetensors.torch import save_file
 from torchvision.models import get_model
 from torchvision.models.detection import SSDLite320_MobileNet_V3_Large_Weights
 
-from ebjr_det.errors import CheckpointError, ConfigError, InvalidInput
+from ebjr_det.core.errors import CheckpointError, ConfigError, InvalidInput
+from ebjr_det.core.types import Detections, Logits, Output
 from ebjr_det.tasks.detection.classes import UNUSED, ClassMap, coco_names
 from ebjr_det.tasks.detection.data import Named
 from ebjr_det.tasks.detection.model import build_model
 from ebjr_det.tasks.detection.train import build_learner
 from ebjr_det.training.state import write_weights
-from ebjr_det.types import Detections, Logits, Output
 
 COCO = {key: name for key, name in coco_names().items() if name not in UNUSED}
 SETTINGS = {"arch": "effdet/efficientdet_d0", "image_size": 128, "options": SMALL_EFFICIENTDET}
@@ -192,7 +192,7 @@ def test_published_efficientdets_are_refused_for_ninety_other_classes(tmp_path):
     torch.save(detector(COCO).network.state_dict(), path)
     with contextlib.ExitStack() as stack:
         patch = stack.enter_context(pytest.MonkeyPatch.context())
-        patch.setattr("ebjr_det.checkpoints.finding.check_sha256", lambda *_: None)
+        patch.setattr("ebjr_det.io.checkpoints.finding.check_sha256", lambda *_: None)
         model = detector({0: "dog", 1: "person"}, checkpoint=str(path))
         assert model.classes.columns.tolist() == [17, 0]
         with pytest.raises(ConfigError, match="got `class 0`"):

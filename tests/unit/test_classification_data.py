@@ -11,8 +11,8 @@ from PIL import Image
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
-from ebjr_det.errors import ConfigError, InvalidInput
-from ebjr_det.loader import batches_from
+from ebjr_det.core.errors import ConfigError, InvalidInput
+from ebjr_det.io.loader import batches_from
 from ebjr_det.tasks.classification.cifar import FILES as CIFAR_FILES
 from ebjr_det.tasks.classification.data import build_data, collate
 from ebjr_det.tasks.classification.preprocessing import CIFAR_STATISTICS, Preprocessing

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from sklearn.ensemble import ExtraTreesRegressor
 
-from ebjr_det.errors import ConfigError, InvalidInput
+from ebjr_det.core.errors import ConfigError, InvalidInput
+from ebjr_det.core.scores import deferral_scores
+from ebjr_det.core.types import Logits, Output, PairedRun
 from ebjr_det.routing.file import RouterFile, RouterHeader
-from ebjr_det.scores import deferral_scores
 from ebjr_det.tasks.classification.metric import Accuracy
 from ebjr_det.tasks.classification.router import (
     COLUMNS,
@@ -22,7 +23,6 @@ from ebjr_det.tasks.classification.router import (
     plain_scores_of_set,
     student_numbers,
 )
-from ebjr_det.types import Logits, Output, PairedRun
 
 IMAGES, CLASSES = 400, 7
 ONE = np.ones(1)

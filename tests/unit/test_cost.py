@@ -5,10 +5,10 @@ import pytest
 import torch
 from torch import nn
 
-from ebjr_det import latency
-from ebjr_det.cost import CostModel, Latency
-from ebjr_det.errors import ConfigError, InvalidInput
-from ebjr_det.latency import measure_latency
+from ebjr_det.core.cost import CostModel, Latency
+from ebjr_det.core.errors import ConfigError, InvalidInput
+from ebjr_det.inference import latency
+from ebjr_det.inference.latency import measure_latency
 from ebjr_det.runtimes.macs import count_macs
 
 # --- Multiply-adds ---

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tqdm.auto import tqdm
 
-from ebjr_det.errors import ConfigError, InvalidInput
+from ebjr_det.core.errors import ConfigError, InvalidInput
 from ebjr_det.routing.crossfit import LEAST_IMAGES, cross_fit, folds
 from ebjr_det.tasks.classification.metric import Accuracy
 from ebjr_det.tasks.detection.metric import AveragePrecision

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ebjr_det.errors import ConfigError, InvalidInput
-from ebjr_det.loader import batches_from
+from ebjr_det.core.errors import ConfigError, InvalidInput
+from ebjr_det.io.loader import batches_from
 from ebjr_det.tasks.detection.classes import coco_names
 from ebjr_det.tasks.detection.data import build_data, build_named
 

@@ -11,7 +11,7 @@ from common import SMALL_EFFICIENTDET
 from PIL import Image
 from safetensors.torch import save_file
 
-from ebjr_det.errors import CheckpointError, ConfigError
+from ebjr_det.core.errors import CheckpointError, ConfigError
 from ebjr_det.tasks.detection.classes import ClassMap, are_coco, coco_names
 from ebjr_det.tasks.detection.model import build_model
 

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from scipy.special import logit
 from scipy.stats import spearmanr
 
-from ebjr_det.errors import InvalidInput
+from ebjr_det.core.errors import InvalidInput
+from ebjr_det.core.types import Detections, PairedRun
 from ebjr_det.routing.file import RouterFile, RouterHeader
 from ebjr_det.tasks.detection.boxes import Boxes
 from ebjr_det.tasks.detection.doubt import BOX_SCORES
@@ -26,7 +27,6 @@ from ebjr_det.tasks.detection.router import (
     plain_scores_of_set,
     student_numbers,
 )
-from ebjr_det.types import Detections, PairedRun
 
 TASK = AveragePrecision()
 IMAGES, CLASSES = 60, 4

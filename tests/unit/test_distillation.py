@@ -11,8 +11,7 @@ from torch import nn
 
 from ebjr_det import api
 from ebjr_det.config import load_train_config
-from ebjr_det.errors import ConfigError
-from ebjr_det.popular import Popular
+from ebjr_det.core.errors import ConfigError
 from ebjr_det.tasks.classification.data import ImageSet
 from ebjr_det.tasks.classification.model import TorchClassifier
 from ebjr_det.tasks.classification.train import build_learner
@@ -20,6 +19,7 @@ from ebjr_det.tasks.detection import train as detection
 from ebjr_det.tasks.detection.data import Named, build_data
 from ebjr_det.tasks.detection.model import build_model
 from ebjr_det.tasks.detection.popular import narrow, narrow_classes
+from ebjr_det.tasks.popular import Popular
 
 STILL = {"padding": 0, "border": 0.0, "flip": 0.0, "color": 0.0}
 NAMES = ("ant", "bee", "cat", "dog")

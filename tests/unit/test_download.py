@@ -9,10 +9,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from ebjr_det import download as module
-from ebjr_det.checkpoints import FOLDER_VARIABLE
-from ebjr_det.download import DATASETS, Archive, download, fetch
-from ebjr_det.errors import ConfigError, InvalidInput
+from ebjr_det.core.errors import ConfigError, InvalidInput
+from ebjr_det.io import download as module
+from ebjr_det.io.checkpoints import FOLDER_VARIABLE
+from ebjr_det.io.download import DATASETS, Archive, download, fetch
 
 CONTENT = bytes(range(256)) * 5000
 SHA = hashlib.sha256(CONTENT).hexdigest()

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
-from ebjr_det import lettering
-from ebjr_det.lettering import drawable, letters, shortened, with_strip
+from ebjr_det.io import lettering
+from ebjr_det.io.lettering import drawable, letters, shortened, with_strip
 from ebjr_det.tasks.classification.answers import annotate
 from ebjr_det.tasks.detection.draw import draw_boxes, label
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.stats import binom, ks_2samp, kstwobign
 
-from ebjr_det.errors import InvalidInput
-from ebjr_det.router import threshold_for_rate
+from ebjr_det.core.errors import InvalidInput
+from ebjr_det.core.router import threshold_for_rate
 from ebjr_det.routing.drift import (
     OTHER_STUDENT,
     RATES,

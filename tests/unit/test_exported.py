@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import AttributeProto, ModelProto, TensorProto
 
-from ebjr_det.errors import InvalidInput
-from ebjr_det.exported import is_exported
-from ebjr_det.runtimes.whole import check_whole
+from ebjr_det.core.errors import InvalidInput
+from ebjr_det.inference.exported import is_exported
+from ebjr_det.runtimes.onnx_check import check_whole
 from ebjr_det.tasks.classification import around as classification
 from ebjr_det.tasks.detection import around as detection
 

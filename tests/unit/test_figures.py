@@ -9,15 +9,15 @@ import matplotlib
 import numpy as np
 import pytest
 
-from ebjr_det import tradeoff
-from ebjr_det.cost import CostModel
-from ebjr_det.errors import ConfigError, InvalidInput
-from ebjr_det.intervals import bootstrap as intervals_of
-from ebjr_det.reporting.figures import write_tradeoff_figure
-from ebjr_det.reporting.histogram import Groups, write_histogram_figure
-from ebjr_det.scores import deferral_scores
+from ebjr_det.core import tradeoff
+from ebjr_det.core.cost import CostModel
+from ebjr_det.core.errors import ConfigError, InvalidInput
+from ebjr_det.core.scores import deferral_scores
+from ebjr_det.core.types import Logits, PairedRun
+from ebjr_det.evaluation.bootstrap import bootstrap as intervals_of
+from ebjr_det.reporting.histogram_figure import Groups, write_histogram_figure
+from ebjr_det.reporting.tradeoff_figure import write_tradeoff_figure
 from ebjr_det.tasks import build_task
-from ebjr_det.types import Logits, PairedRun
 
 TASK = build_task("classification")
 COST = CostModel(46.2e6, 281.3e6, 0.31, 1.42)

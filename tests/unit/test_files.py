@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from ebjr_det import files
-from ebjr_det.errors import ConfigError, InvalidInput
-from ebjr_det.files import atomic_write, coming, replaced_folder, write_text
+from ebjr_det.core.errors import ConfigError, InvalidInput
+from ebjr_det.io import files
+from ebjr_det.io.files import atomic_write, coming, replaced_folder, write_text
 
 
 @pytest.fixture

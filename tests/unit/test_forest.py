@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.ensemble import ExtraTreesRegressor, RandomForestRegressor
 
-from ebjr_det.errors import InvalidInput
+from ebjr_det.core.errors import InvalidInput
 from ebjr_det.routing.forest import Forest
 
 COLUMNS = 4

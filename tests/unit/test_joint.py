@@ -5,14 +5,14 @@ import weakref
 import numpy as np
 import pytest
 
-from ebjr_det.errors import InvalidInput
-from ebjr_det.joint import JointModel
-from ebjr_det.offline import Batch, run_pair
-from ebjr_det.records import PartStore
-from ebjr_det.router import decide, operating_points
-from ebjr_det.scores import deferral_scores
+from ebjr_det.core.errors import InvalidInput
+from ebjr_det.core.joint import JointModel
+from ebjr_det.core.router import decide, operating_points
+from ebjr_det.core.scores import deferral_scores
+from ebjr_det.core.types import Logits, Output
+from ebjr_det.inference.offline import Batch, run_pair
+from ebjr_det.io.records import PartStore
 from ebjr_det.tasks.classification.metric import Accuracy
-from ebjr_det.types import Logits, Output
 
 IMAGES = np.random.default_rng(0).normal(scale=2, size=(11, 4))
 LABELS = np.random.default_rng(1).integers(4, size=11)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from ebjr_det.errors import InvalidInput
+from ebjr_det.core.errors import InvalidInput
 from ebjr_det.tasks.detection.efficientdet import build_network  # silences effdet's import
 from ebjr_det.tasks.detection.letterbox import Input, Letterbox
 

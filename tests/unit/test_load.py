@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from ebjr_det.latency import measure_latency
-from ebjr_det.load import Load, Meter, Reading, read_cpus
+from ebjr_det.core.load import Load, Meter, Reading, read_cpus
+from ebjr_det.inference.latency import measure_latency
 
 
 def load_of(*, seconds, busy, own):

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from ebjr_det.errors import InvalidInput
-from ebjr_det.loader import batches_from
+from ebjr_det.core.errors import InvalidInput
+from ebjr_det.io.loader import batches_from
 
 
 @dataclass

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from ebjr_det.errors import InvalidInput
+from ebjr_det.core.errors import InvalidInput
+from ebjr_det.core.types import Detections, concatenate
 from ebjr_det.tasks.detection.annotations import Results, Truth
 from ebjr_det.tasks.detection.matching import AREAS, IOU_THRESHOLDS, match_images
 from ebjr_det.tasks.detection.metric import AveragePrecision, Target, match_records
-from ebjr_det.types import Detections, concatenate
 
 TASK = AveragePrecision()
 BOX = [10.0, 10.0, 40.0, 50.0]  # 2,000 square pixels: medium

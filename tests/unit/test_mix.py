@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from ebjr_det.errors import ConfigError, InvalidInput
-from ebjr_det.mix import Composition, Mix, OtherFound
+from ebjr_det.core.errors import ConfigError, InvalidInput
+from ebjr_det.evaluation.traffic.mix import Composition, Mix, OtherFound
 
 NAMES = ("ant", "bee", "cow")
 

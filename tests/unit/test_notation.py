@@ -5,8 +5,8 @@ import re
 
 import pytest
 
-from ebjr_det.cost import Unit, cost_text
-from ebjr_det.errors import plural
+from ebjr_det.core.cost import Unit, cost_text
+from ebjr_det.core.errors import plural
 from ebjr_det.reporting.notation import Shown, interval_text, milliseconds, number, percent, share
 from ebjr_det.reporting.table import Table
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageColor, ImageDraw
 
-from ebjr_det.overlay import STUDENT, TEACHER, Board, Moment, Standing, StripChart, view_for
-from ebjr_det.overlay.board import _rows
+from ebjr_det.reporting.film import STUDENT, TEACHER, Board, Moment, Standing, StripChart, view_for
+from ebjr_det.reporting.film.board import _rows
 
 KEPT, DEFERRED = Moment(-0.9, False), Moment(-0.5, True)
 NOW = Standing(7, 250, 1 / 3, (5.5e8, 1.5e9), (31.2, 54.5))

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ebjr_det.errors import ConfigError
-from ebjr_det.parts import part_of
+from ebjr_det.core.errors import ConfigError
+from ebjr_det.io.subset import part_of
 from ebjr_det.tasks.classification.data import build_data as build_images
 from ebjr_det.tasks.detection.data import build_data as build_scenes
 

@@ -10,15 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image, features
 
-from ebjr_det.errors import InvalidInput
-from ebjr_det.lettering import with_strip
-from ebjr_det.pictures import (
-    find_pictures,
-    open_picture,
-    picture_suffixes,
-    pictures_below,
-    stored_size,
-)
+from ebjr_det.core.errors import InvalidInput
+from ebjr_det.io.lettering import with_strip
+from ebjr_det.io.pictures import find_pictures, open_picture, picture_suffixes, pictures_below, stored_size
 
 WIDE = (8, 5)
 TURNED_BY = {

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ebjr_det.errors import ConfigError
-from ebjr_det.popular import OTHER, Popular
+from ebjr_det.core.errors import ConfigError
+from ebjr_det.tasks.popular import OTHER, Popular
 from ebjr_det.training.order import Order
 
 NAMES = ("ant", "bee", "cat", "dog")

@@ -9,19 +9,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ebjr_det import api, files
-from ebjr_det.calibration import Target, shortfall_bound
+from ebjr_det import api
 from ebjr_det.config import load_config, load_specialize_config, load_train_config
-from ebjr_det.errors import ConfigError, Infeasible, InvalidInput
+from ebjr_det.core.calibration import Target, shortfall_bound
+from ebjr_det.core.errors import ConfigError, Infeasible, InvalidInput
+from ebjr_det.core.types import PairedRun
+from ebjr_det.io import files
 from ebjr_det.tasks.classification.metric import Accuracy
-from ebjr_det.types import PairedRun
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 QUICK = ("data.limit=8", "run.bootstrap=2", "latency.measure=false")
 
 DETECTOR = '''
 import numpy as np
-from ebjr_det.types import Detections, Logits, Output
+from ebjr_det.core.types import Detections, Logits, Output
 
 BATCHES = []
 
@@ -96,7 +97,7 @@ def test_facts_that_no_report_can_hold_are_refused_before_any_batch(batches, tmp
 
 
 def test_of_the_pictures_the_first_that_can_be_read_is_counted_on(tmp_path):
-    from ebjr_det.loader import first_readable, readable
+    from ebjr_det.io.loader import first_readable, readable
 
     class Images:
         skip_unreadable = True
@@ -216,7 +217,7 @@ def test_a_target_that_no_result_can_meet_is_told_before_any_batch(target, error
 @pytest.mark.parametrize("allowed", [0.01, 0.1])
 def test_so_many_images_as_are_asked_for_certify_a_pair_without_mistakes(kind, confidence, allowed):
     """The number in the line is the least one: against the bound that the calibration itself takes."""
-    from ebjr_det.calibration import check_reachable
+    from ebjr_det.core.calibration import check_reachable
 
     value = allowed if kind == "max_drop" else 1 - allowed
 
@@ -240,7 +241,7 @@ def test_so_many_images_as_are_asked_for_certify_a_pair_without_mistakes(kind, c
 
 def test_too_few_images_for_a_confidence_end_with_code_3_and_an_answer(tmp_path, capsys):
     from ebjr_det.cli import cli
-    from ebjr_det.exits import run_safely
+    from ebjr_det.cli.exits import run_safely
 
     target = "router.target={kind: max_drop, value: 0.01, confidence: 0.95}"
     args = ["evaluate", str(CONFIGS / "digits.yaml"), "--set", "data.limit=100", "--set", target]
@@ -258,7 +259,7 @@ def without_freetype(monkeypatch):
     from PIL import ImageFont
     from PIL._util import DeferredError
 
-    from ebjr_det.lettering import letters
+    from ebjr_det.io.lettering import letters
 
     letters.cache_clear()
     missing = DeferredError.new(ImportError("The _imagingft C module is not installed"))
@@ -355,7 +356,7 @@ def test_a_full_disk_is_told_before_anything_is_trained_or_exported(tmp_path, li
 @pytest.mark.parametrize("folder", ["exported_scenes", "exported_digits"])
 def test_graphs_take_the_room_that_is_asked_for(folder, request):
     from ebjr_det.api.space import bytes_of_graphs
-    from ebjr_det.pair import build_models
+    from ebjr_det.inference.pair import build_models
     from ebjr_det.tasks import room
 
     config = load_config(CONFIGS / ("quickstart.yaml" if folder.endswith("scenes") else "digits.yaml"))

@@ -23,7 +23,7 @@ from torchvision.transforms import (
     v2,
 )
 
-from ebjr_det.errors import ConfigError, InvalidInput
+from ebjr_det.core.errors import ConfigError, InvalidInput
 from ebjr_det.tasks.classification.preprocessing import (
     IMAGENET_STATISTICS,
     INTERPOLATIONS,

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from timm.data import ImageNetInfo
 from torchvision.models import MobileNet_V3_Small_Weights, get_model
 
-from ebjr_det.errors import CheckpointError, ConfigError
+from ebjr_det.core.errors import CheckpointError, ConfigError
 from ebjr_det.tasks.classification.data import ImageSet
 from ebjr_det.tasks.classification.model import build_model
 

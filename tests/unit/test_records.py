@@ -7,12 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ebjr_det import records
-from ebjr_det.errors import InvalidInput
-from ebjr_det.records import PartStore, join_runs, load_run, read_npz, save_run
+from ebjr_det.core.errors import InvalidInput
+from ebjr_det.core.tradeoff import select
+from ebjr_det.core.types import PairedRun
+from ebjr_det.io import records
+from ebjr_det.io.records import PartStore, join_runs, load_run, read_npz, save_run
 from ebjr_det.tasks.classification.metric import Accuracy
-from ebjr_det.tradeoff import select
-from ebjr_det.types import PairedRun
 
 
 def assert_identical(first, second):

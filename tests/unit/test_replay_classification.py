@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from ebjr_det.errors import InvalidInput
-from ebjr_det.scores import deferral_scores
+from ebjr_det.core.errors import InvalidInput
+from ebjr_det.core.scores import deferral_scores
+from ebjr_det.core.types import Logits, Output
 from ebjr_det.tasks.classification.metric import Accuracy
 from ebjr_det.tasks.classification.replay import load_pair
-from ebjr_det.types import Logits, Output
 
 IMAGES, CLASSES = 9, 4
 

@@ -18,9 +18,9 @@ from ebjr_det.config import (
 )
 from ebjr_det.config.identity import BESIDE_RECORDS
 from ebjr_det.config.training import BESIDE_WEIGHTS
-from ebjr_det.errors import ConfigError, InvalidInput
-from ebjr_det.records import PartStore, load_run
-from ebjr_det.run_folder import JUDGED, RUN, digest_of, finished_run, open_folder
+from ebjr_det.core.errors import ConfigError, InvalidInput
+from ebjr_det.evaluation.run_folder import JUDGED, RUN, digest_of, finished_run, open_folder
+from ebjr_det.io.records import PartStore, load_run
 from ebjr_det.tasks.classification.data import ImageSet
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -96,7 +96,7 @@ def test_the_written_list_names_settings_that_are_there():
 
 def run_of(config, out, resume=False):
     from ebjr_det.api.preflight import check_settings
-    from ebjr_det.pair import Pair
+    from ebjr_det.inference.pair import Pair
 
     scoring, *_ = check_settings(config)
     pair = Pair.build(config.model_copy(update={"router": scoring.section}))
@@ -140,7 +140,7 @@ def test_a_setting_beside_the_records_resumes_to_the_same_ones(name, digits_fold
 
 
 def with_weights(config):
-    from ebjr_det.pair import with_checksums
+    from ebjr_det.inference.pair import with_checksums
 
     return with_checksums(config)
 

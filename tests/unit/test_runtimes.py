@@ -9,9 +9,10 @@ import torch
 from torch import nn
 
 from ebjr_det.config import load_config
-from ebjr_det.errors import ConfigError, EbjrError, InvalidInput
-from ebjr_det.pair import make_ready
-from ebjr_det.runtimes import RUNTIMES, Runtime, build_network, choose_runtime, drift, registry, trial
+from ebjr_det.core.errors import ConfigError, EbjrError, InvalidInput
+from ebjr_det.inference.pair import make_ready
+from ebjr_det.runtimes import RUNTIMES, Runtime, build_network, choose_runtime, drift, registry
+from ebjr_det.runtimes import choose as trial
 from ebjr_det.runtimes.cache import digest_of
 from ebjr_det.runtimes.eager import TorchNetwork
 from ebjr_det.tasks.classification.model import TorchClassifier
@@ -269,7 +270,7 @@ def test_pictures_of_another_size_are_one_line(name):
 
 
 def test_compiling_without_a_compiler_is_one_line(monkeypatch):
-    monkeypatch.setattr("ebjr_det.runtimes.compiled.shutil.which", lambda name: None)
+    monkeypatch.setattr("ebjr_det.runtimes.inductor.shutil.which", lambda name: None)
     with pytest.raises(ConfigError) as error:
         build_network("compile", small(factor=3.0), SAMPLES, "cpu")
     assert "Install g++." in one_line(error)

@@ -9,8 +9,23 @@ import numpy as np
 import pytest
 import torch
 
-from ebjr_det.api.benchmark_machine import gpu_state
-from ebjr_det.api.benchmark_subjects import (
+from ebjr_det.core.errors import ConfigError, InvalidInput
+from ebjr_det.core.load import Load
+from ebjr_det.core.router import decide
+from ebjr_det.core.types import Logits, Output
+from ebjr_det.evaluation.benchmark.machine import gpu_state
+from ebjr_det.evaluation.benchmark.ratios import Ratio, joint_ratio, speedup
+from ebjr_det.evaluation.benchmark.result import Benchmark, Machine, Offline, Point, Served, Staged, Used
+from ebjr_det.evaluation.benchmark.scenarios import (
+    Calls,
+    Pace,
+    Requests,
+    Subject,
+    closed_loop,
+    poisson_arrivals,
+    server,
+)
+from ebjr_det.evaluation.benchmark.subjects import (
     AT_THRESHOLD,
     Watch,
     Watched,
@@ -19,16 +34,9 @@ from ebjr_det.api.benchmark_subjects import (
     sample_of,
     subjects_of,
 )
-from ebjr_det.errors import ConfigError, InvalidInput
-from ebjr_det.load import Load
-from ebjr_det.reporting.benchmark import Benchmark, Machine, Offline, Point, Served, Staged, Used
 from ebjr_det.reporting.benchmark_against import Against
-from ebjr_det.reporting.benchmark_ratios import Ratio, joint_ratio, speedup
 from ebjr_det.reporting.benchmark_tables import markdown, sentences
-from ebjr_det.router import decide
-from ebjr_det.routing.changed import Changed
-from ebjr_det.scenarios import Calls, Pace, Requests, Subject, closed_loop, poisson_arrivals, server
-from ebjr_det.types import Logits, Output
+from ebjr_det.tasks.adapted import Changed
 
 
 class Clock:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ebjr_det.api.source import Source
-from ebjr_det.pictures import count_frames, frames_of
+from ebjr_det.io.pictures import count_frames, frames_of
+from ebjr_det.io.source import Source
 
 
 @pytest.fixture

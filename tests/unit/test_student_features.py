@@ -11,10 +11,12 @@ from PIL import Image
 
 from ebjr_det.api.fit_router import _chosen
 from ebjr_det.api.fit_settings import FitSettings, check_settings
-from ebjr_det.errors import ConfigError, InvalidInput
-from ebjr_det.offline import Batch, run_pair
-from ebjr_det.records import PartStore, join_runs, load_run, save_run
-from ebjr_det.scores import EMPTY_LOGIT, SCORES, deferral_scores
+from ebjr_det.core.errors import ConfigError, InvalidInput
+from ebjr_det.core.scores import EMPTY_LOGIT, SCORES, deferral_scores
+from ebjr_det.core.tradeoff import select
+from ebjr_det.core.types import Logits, Output, PairedRun
+from ebjr_det.inference.offline import Batch, run_pair
+from ebjr_det.io.records import PartStore, join_runs, load_run, save_run
 from ebjr_det.tasks import TASKS, room
 from ebjr_det.tasks.classification.metric import Accuracy
 from ebjr_det.tasks.detection import router as detection
@@ -22,8 +24,6 @@ from ebjr_det.tasks.detection.features import NAMES, QUANTILES, energy_quantiles
 from ebjr_det.tasks.detection.metric import AveragePrecision
 from ebjr_det.tasks.detection.model import build_model
 from ebjr_det.tasks.detection.router import LEARNED, LEARNED_FEATURES, fit_router, load_router
-from ebjr_det.tradeoff import select
-from ebjr_det.types import Logits, Output, PairedRun
 
 IMAGES, CLASSES, WIDTH = 60, 4, 13  # five quantiles of two energies, and three numbers of the student
 ONES = np.ones(CLASSES)

@@ -8,11 +8,12 @@ import torch
 from common import SMALL_EFFICIENTDET
 from PIL import Image
 
-from ebjr_det.api.routing import Scoring
 from ebjr_det.api.scores import list_scores
+from ebjr_det.api.scoring import Scoring
 from ebjr_det.config import RouterSection
-from ebjr_det.errors import ConfigError, InvalidInput
-from ebjr_det.scores import SCORES
+from ebjr_det.core.errors import ConfigError, InvalidInput
+from ebjr_det.core.scores import SCORES
+from ebjr_det.core.types import Detections, Logits, Output, PairedRun
 from ebjr_det.tasks.detection.boxes import Boxes
 from ebjr_det.tasks.detection.classes import ClassMap
 from ebjr_det.tasks.detection.doubt import BOX_SCORES, ClassCounts, box_score_of, box_scores
@@ -21,7 +22,6 @@ from ebjr_det.tasks.detection.model import build_model
 from ebjr_det.tasks.detection.rescaling import KNOTS, Rescaling
 from ebjr_det.tasks.detection.router import CANDIDATES, DetectionRouter, plain_scores
 from ebjr_det.tasks.detection.support import support_of
-from ebjr_det.types import Detections, Logits, Output, PairedRun
 
 NAME = "nms_disagreement"
 

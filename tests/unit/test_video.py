@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ebjr_det import video
-from ebjr_det.errors import InvalidInput
-from ebjr_det.video import is_camera, open_camera, open_video, write_video
+from ebjr_det.core.errors import InvalidInput
+from ebjr_det.io import video
+from ebjr_det.io.video import is_camera, open_camera, open_video, write_video
 
 SIZE, FPS, COUNT = (96, 64), Fraction(30000, 1001), 24
 NOISE = np.random.default_rng(0).integers(0, 60, (COUNT, 64, 96, 3))

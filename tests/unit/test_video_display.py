@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ebjr_det.errors import InvalidInput
-from ebjr_det.video import open_video, write_video
-from ebjr_det.video.display import Display
+from ebjr_det.core.errors import InvalidInput
+from ebjr_det.io.video import open_video, write_video
+from ebjr_det.io.video.display import Display
 
 SIZE = (96, 64)
 ONE = 1 << 16

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ebjr_det.errors import InvalidInput
-from ebjr_det.video import open_video, write_video
-from ebjr_det.video.clock import Clock
+from ebjr_det.core.errors import InvalidInput
+from ebjr_det.io.video import open_video, write_video
+from ebjr_det.io.video.clock import Clock
 
 TURN, MS = Fraction(1, 10), Fraction(1, 1000)
 TIMES = [0, 100, 200, 500, 600, 700, 5000, 5100, 5200, 5300]  # ms: two gaps, in each of which B-frames meet
@@ -177,7 +177,7 @@ def shown_by(path: Path) -> list[float]:
 @pytest.mark.parametrize("codec", ["libx264", "mpeg4"])
 @pytest.mark.parametrize("fps", [Fraction(10), Fraction(24000, 1001), Fraction(12345, 1000)])
 def test_three_readers_find_the_times_that_were_written(tmp_path, fps, codec, monkeypatch):
-    monkeypatch.setattr("ebjr_det.video.writing.codecs_available", {codec})
+    monkeypatch.setattr("ebjr_det.io.video.writing.codecs_available", {codec})
     starts = [Fraction(time, 1000) for time in (0, 40, 41, 5000, 7203, 10803)]
     with write_video(tmp_path / "a.mp4", (64, 48), fps) as film:
         for index, (start, end) in enumerate(zip(starts, [*starts[1:], Fraction(14)], strict=True)):

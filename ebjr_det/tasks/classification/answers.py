@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from ebjr_det.lettering import legible, with_strip
-from ebjr_det.popular import OTHER
+from ebjr_det.io.lettering import legible, with_strip
 from ebjr_det.tasks.classification.data import ImageSet
+from ebjr_det.tasks.popular import OTHER
 
 COLOR = "#444444"
 

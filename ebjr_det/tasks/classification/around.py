@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from ebjr_det.errors import InvalidInput
+from ebjr_det.core.errors import InvalidInput
+from ebjr_det.core.types import Logits, Output
 from ebjr_det.runtimes import Column, Network, stacked
 from ebjr_det.tasks.classification.data import ImageSet, collate
 from ebjr_det.tasks.classification.preprocessing import Preprocessing
-from ebjr_det.types import Logits, Output
 
 LARGEST = 8192
 """Pixels of a side at most."""

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ebjr_det.errors import ConfigError, InvalidInput, did_you_mean
-from ebjr_det.files import checksum, existing_file
+from ebjr_det.core.errors import ConfigError, InvalidInput, did_you_mean
+from ebjr_det.io.files import checksum, existing_file
 from ebjr_det.tasks.classification.unpickle import PlainUnpickler
 
 FILES = {

@@ -13,9 +13,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ebjr_det.errors import SHOWN, ConfigError, InvalidInput, did_you_mean
-from ebjr_det.parts import part_of
-from ebjr_det.pictures import open_picture, pictures_below, say_left_out
+from ebjr_det.core.errors import SHOWN, ConfigError, InvalidInput, did_you_mean
+from ebjr_det.io.pictures import open_picture, pictures_below, say_left_out
+from ebjr_det.io.subset import part_of
 from ebjr_det.tasks.classification.cifar import load_cifar
 
 DIGITS_TRAINING = 597

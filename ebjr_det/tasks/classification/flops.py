@@ -10,7 +10,7 @@ import warnings
 import torch
 from torch import Tensor, nn
 
-from ebjr_det.errors import InvalidInput
+from ebjr_det.core.errors import InvalidInput
 
 # Module types that really count 0 here; `nn.Sequential` and other containers do so when they are empty.
 _FREE = (

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ebjr_det.errors import InvalidInput
-from ebjr_det.types import Copies, FloatArray, Matches
+from ebjr_det.core.errors import InvalidInput
+from ebjr_det.core.types import Copies, FloatArray, Matches
 
 TOP_K = 5
 

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ebjr_det.checkpoints import (
+from ebjr_det.core.errors import ConfigError, did_you_mean
+from ebjr_det.io.checkpoints import (
     check_classes,
     check_sha256,
     find_checkpoint,
@@ -18,8 +19,7 @@ from ebjr_det.checkpoints import (
     read_classes,
     read_state,
 )
-from ebjr_det.errors import ConfigError, did_you_mean
-from ebjr_det.foreign import foreign_errors, import_callable
+from ebjr_det.io.third_party import foreign_errors, import_callable
 from ebjr_det.runtimes import Network
 from ebjr_det.runtimes.eager import TorchNetwork
 from ebjr_det.tasks.classification.around import Classifier, Surroundings

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ebjr_det.errors import ConfigError, InvalidInput, did_you_mean
+from ebjr_det.core.errors import ConfigError, InvalidInput, did_you_mean
 
 # name: (kernel size of each convolution in a unit, output channels / inner channels)
 _BLOCKS: dict[str, tuple[tuple[int, ...], int]] = {"basic": ((3, 3), 1), "bottleneck": ((1, 3, 1), 4)}

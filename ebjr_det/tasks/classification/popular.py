@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ebjr_det.popular import Popular
+from ebjr_det.core.types import Output
 from ebjr_det.tasks.classification.data import ImageSet
-from ebjr_det.types import Output
+from ebjr_det.tasks.popular import Popular
 
 UNKNOWN = -np.inf
 """The logit of a class that the student does not tell apart."""

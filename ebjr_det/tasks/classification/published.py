@@ -8,8 +8,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
-from ebjr_det.errors import ConfigError
-from ebjr_det.popular import known_as
+from ebjr_det.core.errors import ConfigError
+from ebjr_det.tasks.popular import known_as
 
 IMAGENET = 1000  # classes, by far the most usual
 SHOWN = 3  # names in a message

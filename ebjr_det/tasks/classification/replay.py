@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ebjr_det.errors import InvalidInput, first_line
-from ebjr_det.popular import Popular
-from ebjr_det.records import read_npz
+from ebjr_det.core.errors import InvalidInput, first_line
+from ebjr_det.core.types import FloatArray, Logits, Output, PairedRun
+from ebjr_det.io.records import read_npz
 from ebjr_det.tasks.classification.metric import Accuracy
 from ebjr_det.tasks.classification.popular import widen
-from ebjr_det.types import FloatArray, Logits, Output, PairedRun
+from ebjr_det.tasks.popular import Popular
 
 NO_OTHERS: Mapping[str, Path] = MappingProxyType({})
 

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ebjr_det.errors import ConfigError, InvalidInput, first_line
+from ebjr_det.core.errors import ConfigError, InvalidInput, first_line
+from ebjr_det.core.scores import deferral_scores
+from ebjr_det.core.types import FloatArray, Matches, Output, PairedRun
 from ebjr_det.routing.forest import Forest
-from ebjr_det.scores import deferral_scores
 from ebjr_det.tasks.classification.metric import Accuracy
-from ebjr_det.types import FloatArray, Matches, Output, PairedRun
 
 LEARNED = "learned"
 COLUMNS_OF_SCORES = COLUMNS = ("free_energy", "max_softmax", "max_logit", "entropy", "margin", "joint_energy")

@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ebjr_det.errors import ConfigError
-from ebjr_det.popular import Popular
+from ebjr_det.core.errors import ConfigError
 from ebjr_det.tasks.classification.augmentation import TrainingSet, build_augmentation, columns
 from ebjr_det.tasks.classification.data import ImageSet, collate
 from ebjr_det.tasks.classification.model import TorchClassifier
+from ebjr_det.tasks.popular import Popular
 from ebjr_det.training.loop import Judged, Learner
 from ebjr_det.training.order import Order
 

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ebjr_det.core.types import Copies, FloatArray, Matches
 from ebjr_det.tasks.detection.tally import least_hits, single_moves, walk_classes
-from ebjr_det.types import Copies, FloatArray, Matches
 
 STATS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 """COCO's twelve numbers in pycocotools' order."""

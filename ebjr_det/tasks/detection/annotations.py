@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ebjr_det.errors import ConfigError, InvalidInput
+from ebjr_det.core.errors import ConfigError, InvalidInput
+from ebjr_det.core.types import FloatArray
 from ebjr_det.tasks.detection.entries import (
     NOISE,
     kind_of,
@@ -24,7 +25,6 @@ from ebjr_det.tasks.detection.entries import (
     text,
 )
 from ebjr_det.tasks.detection.ids import MISSING, Id, distinct, numbered, positions, stranger
-from ebjr_det.types import FloatArray
 
 UNKNOWN_CATEGORIES = "detections of unknown categories left out"
 LONGEST_SIDE = 1_000_000

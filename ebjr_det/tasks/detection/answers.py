@@ -5,10 +5,10 @@ from typing import Any
 
 from PIL import Image
 
+from ebjr_det.core.types import Detections
 from ebjr_det.tasks.detection.data import Named
 from ebjr_det.tasks.detection.draw import COLORS, draw_boxes, label
 from ebjr_det.tasks.detection.results import entries
-from ebjr_det.types import Detections
 
 
 def annotate(

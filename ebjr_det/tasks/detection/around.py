@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ebjr_det.errors import InvalidInput
+from ebjr_det.core.errors import InvalidInput
+from ebjr_det.core.types import Output
 from ebjr_det.runtimes import Column, Network, host
 from ebjr_det.tasks.detection.anchors import Anchors
 from ebjr_det.tasks.detection.classes import ClassMap
@@ -20,7 +21,6 @@ from ebjr_det.tasks.detection.data import Named
 from ebjr_det.tasks.detection.letterbox import Input, Letterbox
 from ebjr_det.tasks.detection.selection import best_pairs
 from ebjr_det.tasks.detection.suppression import Candidates, Kept, Suppression
-from ebjr_det.types import Output
 
 LEVELS, MOST = range(1, 13), 1_000_000
 """Of a pyramid, and of whatever is counted: more is no detector's."""

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import logit
 
-from ebjr_det.compiling import compiled
-from ebjr_det.types import Detections, FloatArray, Matches
+from ebjr_det.core.types import Detections, FloatArray, Matches
+from ebjr_det.io.compiled import compiled
 
 LEAST = 1e-9  # distance of a score from 0 and 1, which have no logit
 

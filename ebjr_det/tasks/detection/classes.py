@@ -12,9 +12,9 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ebjr_det.errors import ConfigError, did_you_mean
-from ebjr_det.popular import known_as
-from ebjr_det.types import Detections, FloatArray, Logits, Output
+from ebjr_det.core.errors import ConfigError, did_you_mean
+from ebjr_det.core.types import Detections, FloatArray, Logits, Output
+from ebjr_det.tasks.popular import known_as
 
 COCO_IDS = 90  # from 1; 10 of them were never used
 SHOWN = 4  # names in a message

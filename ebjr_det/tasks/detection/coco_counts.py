@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ebjr_det.types import FloatArray
+from ebjr_det.core.types import FloatArray
 
 TRAIN2017_IMAGES = 118_287
 # fmt: off

@@ -13,10 +13,10 @@ from typing import Any
 
 from PIL import Image
 
-from ebjr_det.errors import ConfigError, InvalidInput, did_you_mean
-from ebjr_det.files import existing_file
-from ebjr_det.parts import part_of
-from ebjr_det.pictures import open_picture
+from ebjr_det.core.errors import ConfigError, InvalidInput, did_you_mean
+from ebjr_det.io.files import existing_file
+from ebjr_det.io.pictures import open_picture
+from ebjr_det.io.subset import part_of
 from ebjr_det.tasks.detection import scenes
 from ebjr_det.tasks.detection.annotations import Annotations, check_file_names, load_annotations
 from ebjr_det.tasks.detection.classes import UNUSED, coco_names

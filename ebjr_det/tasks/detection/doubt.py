@@ -12,9 +12,9 @@ from typing import TypeAlias
 import numpy as np
 from scipy.special import entr
 
-from ebjr_det.errors import ConfigError
+from ebjr_det.core.errors import ConfigError
+from ebjr_det.core.types import FloatArray
 from ebjr_det.tasks.detection.boxes import Boxes
-from ebjr_det.types import FloatArray
 
 Function: TypeAlias = Callable[..., FloatArray]
 

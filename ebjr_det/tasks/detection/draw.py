@@ -5,8 +5,8 @@ from typing import Any
 
 from PIL import Image, ImageColor, ImageDraw
 
-from ebjr_det.lettering import ELLIPSIS, drawable, legible, letters, shortened
-from ebjr_det.types import FloatArray
+from ebjr_det.core.types import FloatArray
+from ebjr_det.io.lettering import ELLIPSIS, drawable, legible, letters, shortened
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#B2182B", "#5E3C99")
 """Okabe and Ito's and two dark ones; classes take them in turn."""

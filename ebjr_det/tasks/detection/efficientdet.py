@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ebjr_det.errors import ConfigError, did_you_mean
-from ebjr_det.foreign import foreign_errors
+from ebjr_det.core.errors import ConfigError, did_you_mean
+from ebjr_det.io.third_party import foreign_errors
 from ebjr_det.runtimes import Network
 from ebjr_det.runtimes.eager import TorchNetwork
 from ebjr_det.tasks.detection.anchors import Anchors

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-from ebjr_det.errors import InvalidInput, first_line
-from ebjr_det.files import existing_file
-from ebjr_det.types import FloatArray
+from ebjr_det.core.errors import InvalidInput, first_line
+from ebjr_det.core.types import FloatArray
+from ebjr_det.io.files import existing_file
 
 __all__ = [
     "NOISE",

@@ -11,9 +11,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ebjr_det.scores import SCORES, rows_of
+from ebjr_det.core.scores import SCORES, rows_of
+from ebjr_det.core.types import FloatArray, Logits, Output
 from ebjr_det.tasks.detection.boxes import LEAST, Boxes, logits_of_scores
-from ebjr_det.types import FloatArray, Logits, Output
 
 KNOTS = np.linspace(-8.0, 8.0, 65)  # logits at which the boxes of a class are counted
 QUANTILES = np.linspace(0.0, 1.0, 5)

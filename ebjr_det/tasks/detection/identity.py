@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from ebjr_det.core.types import FloatArray, Output, PairedRun
 from ebjr_det.tasks.detection.annotations import Results
 from ebjr_det.tasks.detection.matching import match_images
-from ebjr_det.types import FloatArray, Output, PairedRun
 
 if TYPE_CHECKING:
     from ebjr_det.tasks.detection.data import DetectionSet

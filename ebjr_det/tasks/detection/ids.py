@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ebjr_det.errors import InvalidInput
+from ebjr_det.core.errors import InvalidInput
 
 Id: TypeAlias = int | str
 MISSING = -1

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ebjr_det.errors import InvalidInput
-from ebjr_det.pictures import to_rgb
+from ebjr_det.core.errors import InvalidInput
+from ebjr_det.io.pictures import to_rgb
 
 
 class Input(NamedTuple):

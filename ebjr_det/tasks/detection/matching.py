@@ -10,9 +10,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ebjr_det.compiling import compiled
+from ebjr_det.core.types import FloatArray, Matches
+from ebjr_det.io.compiled import compiled
 from ebjr_det.tasks.detection.annotations import Results, Truth
-from ebjr_det.types import FloatArray, Matches
 
 AREAS = np.array([[0, 1e5**2], [0, 32**2], [32**2, 96**2], [96**2, 1e5**2]], dtype=np.float64)
 """Square pixels of all, small, medium and large objects, both ends included."""

@@ -12,7 +12,9 @@ from typing import Any, Protocol
 import numpy as np
 from torch import Tensor, nn
 
-from ebjr_det.checkpoints import (
+from ebjr_det.core.errors import CheckpointError, ConfigError, InvalidInput, did_you_mean
+from ebjr_det.core.types import Model, Output
+from ebjr_det.io.checkpoints import (
     check_classes,
     check_sha256,
     find_checkpoint,
@@ -22,12 +24,10 @@ from ebjr_det.checkpoints import (
     read_classes,
     read_state,
 )
-from ebjr_det.errors import CheckpointError, ConfigError, InvalidInput, did_you_mean
-from ebjr_det.foreign import foreign_errors, import_callable
-from ebjr_det.popular import OTHER, known_as
-from ebjr_det.routing.changed import Changed
+from ebjr_det.io.third_party import foreign_errors, import_callable
+from ebjr_det.tasks.adapted import Changed
 from ebjr_det.tasks.detection.classes import COCO_IDS, ClassMap, are_coco, coco_names
-from ebjr_det.types import Model, Output
+from ebjr_det.tasks.popular import OTHER, known_as
 
 FAMILIES = ("effdet/NAME", "torchvision/NAME", "package.module:function")
 

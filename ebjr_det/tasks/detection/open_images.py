@@ -20,8 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-from ebjr_det.errors import ConfigError, InvalidInput, did_you_mean
-from ebjr_det.pictures import pictures_below, say_left_out, stored_size
+from ebjr_det.core.errors import ConfigError, InvalidInput, did_you_mean
+from ebjr_det.core.types import FloatArray
+from ebjr_det.io.pictures import pictures_below, say_left_out, stored_size
 from ebjr_det.tasks.detection.annotations import Annotations, Truth
 from ebjr_det.tasks.detection.open_images_tables import (
     first_of_twins,
@@ -29,7 +30,6 @@ from ebjr_det.tasks.detection.open_images_tables import (
     read_classes,
     sound_corners,
 )
-from ebjr_det.types import FloatArray
 
 SOURCE = "https://storage.googleapis.com/openimages/web/download_v7.html"
 DIGITS = 13  # of an ImageID, 52 bits

@@ -6,11 +6,11 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ebjr_det.popular import Popular
+from ebjr_det.core.types import Output
 from ebjr_det.tasks.detection.annotations import Annotations, Results
 from ebjr_det.tasks.detection.classes import padded
 from ebjr_det.tasks.detection.data import DetectionSet, Named
-from ebjr_det.types import Output
+from ebjr_det.tasks.popular import Popular
 
 OTHER_AT = 0.3
 """Score from which on a box of "other" hands its picture on, where nothing else is said."""

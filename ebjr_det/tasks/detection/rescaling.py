@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from ebjr_det.errors import ConfigError, InvalidInput, did_you_mean
+from ebjr_det.core.errors import ConfigError, InvalidInput, did_you_mean
+from ebjr_det.core.types import Detections, FloatArray, Matches, Output
 from ebjr_det.tasks.detection.boxes import logits_of_scores
 from ebjr_det.tasks.detection.matching import IOU_THRESHOLDS
-from ebjr_det.types import Detections, FloatArray, Matches, Output
 
 KNOTS = np.linspace(-21.0, 21.0, 169)  # logits; those of all scores lie inside
 SLOPE = 1e-3  # of a flat stretch, so that no two scores become one

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ebjr_det.files import atomic_write
+from ebjr_det.core.types import Detections, Matches
+from ebjr_det.io.files import atomic_write
 from ebjr_det.tasks.detection.annotations import Annotations
 from ebjr_det.tasks.detection.ids import Id
-from ebjr_det.types import Detections, Matches
 
 
 def entries(found: Detections, image_id: int, category_ids: Sequence[int]) -> Iterator[dict[str, Any]]:

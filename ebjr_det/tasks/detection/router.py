@@ -12,24 +12,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ebjr_det.errors import InvalidInput, first_line
+from ebjr_det.core.errors import InvalidInput, first_line
+from ebjr_det.core.types import FloatArray, Matches, Output, PairedRun
 from ebjr_det.routing.forest import Forest
 from ebjr_det.tasks.detection.accumulate import Rows, random_contexts
 from ebjr_det.tasks.detection.boxes import Boxes
 from ebjr_det.tasks.detection.coco_counts import TRAIN2017_IMAGES, published_counts
 from ebjr_det.tasks.detection.doubt import BOX_SCORES, ClassCounts, box_score_of, box_scores, check_worth
-from ebjr_det.tasks.detection.features import (
-    KNOTS,
-    NAMES,
-    ClassHistory,
-    ClassRows,
-    class_rows,
-    features_of,
-)
+from ebjr_det.tasks.detection.features import KNOTS, NAMES, ClassHistory, ClassRows, class_rows, features_of
 from ebjr_det.tasks.detection.identity import answer_numbers, fingerprints, prints_ahead, student_numbers
 from ebjr_det.tasks.detection.metric import AveragePrecision
 from ebjr_det.tasks.detection.rescaling import RESCALINGS, Rescaling, fit_rescaling
-from ebjr_det.types import FloatArray, Matches, Output, PairedRun
 
 __all__ = [
     "answer_numbers",

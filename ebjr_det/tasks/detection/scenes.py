@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from ebjr_det.core.types import FloatArray
 from ebjr_det.tasks.detection.annotations import Annotations, Truth
-from ebjr_det.types import FloatArray
 
 Canvas: TypeAlias = NDArray[np.float32]
 

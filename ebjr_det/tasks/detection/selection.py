@@ -9,8 +9,8 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ebjr_det.compiling import compiled
-from ebjr_det.errors import InvalidInput
+from ebjr_det.core.errors import InvalidInput
+from ebjr_det.io.compiled import compiled
 
 Floats: TypeAlias = NDArray[np.float32]
 Indices: TypeAlias = NDArray[np.int64]

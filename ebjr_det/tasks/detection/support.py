@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ebjr_det.compiling import compiled
-from ebjr_det.types import FloatArray
+from ebjr_det.core.types import FloatArray
+from ebjr_det.io.compiled import compiled
 
 NEAR = 0.5
 """IoU above which two candidates of one class are about one object; that of the suppression itself."""

@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ebjr_det.compiling import compiled
+from ebjr_det.core.types import FloatArray
+from ebjr_det.io.compiled import compiled
 from ebjr_det.tasks.detection.anchors import Boxes32, clip_boxes, decode_boxes
 from ebjr_det.tasks.detection.selection import Floats, Indices, best_pairs
 from ebjr_det.tasks.detection.support import support_of
-from ebjr_det.types import FloatArray
 
 NMS_IOU = 0.5
 SIGMA = 0.5  # of soft suppression's Gaussian, as in effdet's bench

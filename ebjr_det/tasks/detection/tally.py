@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ebjr_det.compiling import compiled
+from ebjr_det.io.compiled import compiled
 
 RECALLS = np.linspace(0.0, 1.0, 101)
 IOUS = 10

@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ebjr_det.errors import ConfigError, did_you_mean
-from ebjr_det.foreign import foreign_errors
-from ebjr_det.pictures import to_rgb
+from ebjr_det.core.errors import ConfigError, did_you_mean
+from ebjr_det.core.types import Output
+from ebjr_det.io.pictures import to_rgb
+from ebjr_det.io.third_party import foreign_errors
 from ebjr_det.tasks.detection.classes import ClassMap, Found
-from ebjr_det.types import Output
 
 SCORES: dict[str, Callable[[Mapping[str, Tensor]], Tensor]] = {
     # the model's class -> scores [rows, outputs] from the head's outputs, as the model itself computes them

@@ -1,0 +1,1 @@
+"""What records say, computed: analysis, report, run folder, bootstrap, margins over single models."""

@@ -1,0 +1,157 @@
+"""What a report needs besides the run's records: one plain value, saved beside them.
+
+Records and analysis together draw the whole report, without models, data or settings, byte for byte.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from ebjr_det.core.calibration import Target
+from ebjr_det.core.cost import CostModel, Latency
+from ebjr_det.core.errors import InvalidInput, check_seed, first_fault
+from ebjr_det.core.load import Load
+from ebjr_det.core.router import check_rate
+from ebjr_det.core.tradeoff import OperatingPoint
+from ebjr_det.evaluation.bootstrap import check_replicates
+from ebjr_det.routing.drift import Drift
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What is known of one model besides its answers: name, measured latency, further exact numbers."""
+
+    name: str
+    latency: Latency | None = None
+    extras: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A single model to compare with.
+
+    Attributes:
+        quality: as it was published; None where the run holds the model's own records, which then tell it.
+        source: where a published figure comes from.
+    """
+
+    name: str
+    quality: float | None
+    macs: float
+    latency_ms: float | None = None
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How a threshold was chosen: the seeded share of the images that it saw, and its point on them."""
+
+    target: Target
+    fraction: float
+    seed: int
+    images: int
+    point: OperatingPoint
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, those of the point among them."""
+        own = {"target": self.target.__dict__, "fraction": self.fraction, "images": self.images}
+        return own | {"seed": self.seed} | self.point.to_dict()
+
+
+@dataclass(frozen=True)
+class FittedUse:
+    """A fitted router at work on other pictures.
+
+    Attributes:
+        score, rescaling: what it chose at its fit.
+        fitted_on: number of pictures of the fit; `left_out`: ids of those that are among these here.
+        drift: of its score between the fit and here, or None where another score decides.
+        teacher: name of the teacher of its fit; `sha256`: of its file.
+    """
+
+    score: str
+    rescaling: str
+    fitted_on: int
+    left_out: tuple[str, ...]
+    drift: Drift | None
+    teacher: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """How a run is looked at.
+
+    Attributes:
+        score, formula: the deferral score that decides, and what it computes.
+        threshold: images whose score is above it are deferred; infinite ones defer none or all.
+        rates: deferral rates of the points to print; None prints the whole sweep in JSON.
+        replicates, seed: of the bootstrap.
+        live, live_deferral_rate: the pair measured on the live path, and its deferral rate there.
+        batch_load: of the machine while further batch sizes were timed.
+        calibration: None for a given threshold; otherwise the other images are reported.
+        score_options: options of scores by the score's name, where any were set.
+        class_names: by class index, or none where they are unknown.
+        popular: names of the classes that a specialised student tells apart, in the order of all classes.
+        unreadable: ids of images that were left out because they could not be decoded.
+        remarks: by input file, how often something odd was left out or taken all the same.
+        router: how a fitted router was used, if one was.
+        threshold_from: how the threshold came about: `given`, from a deferral `rate` on the reported images
+            (which needs no label), or from a `target` on others; empty where an earlier version did not say.
+        picked_among: among how many scores the deciding one was picked by its quality on the reported
+            images; 0 where it was named beforehand.
+
+    Raises:
+        ConfigError: a deferral rate outside [0, 1], a seed or a number of replicates that cannot be.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", ser_json_inf_nan="strings")
+
+    title: str
+    score: str
+    formula: str
+    threshold: float
+    student: Profile
+    teacher: Profile
+    cost: CostModel = field(default_factory=CostModel)
+    rates: tuple[float, ...] | None = None
+    replicates: int = 1000
+    seed: int = 0
+    live: Latency | None = None
+    live_deferral_rate: float | None = None
+    batch_load: Load | None = None
+    calibration: Calibration | None = None
+    score_options: Mapping[str, Any] = field(default_factory=dict)
+    references: tuple[Reference, ...] = ()
+    class_names: tuple[str, ...] = ()
+    popular: tuple[str, ...] = ()
+    unreadable: tuple[str, ...] = ()
+    remarks: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    router: FittedUse | None = None
+    threshold_from: Literal["", "given", "rate", "target"] = ""
+    picked_among: int = 0
+
+    def __post_init__(self) -> None:
+        check_seed(self.seed)
+        check_replicates(self.replicates)
+        for rate in self.rates or ():
+            check_rate(rate)
+
+    def to_json(self) -> str:
+        """As JSON, which has no infinity: an infinite threshold is the text `Infinity` or `-Infinity`."""
+        return _ADAPTER.dump_json(self, indent=2).decode()
+
+    @classmethod
+    def from_json(cls, text: str) -> "Analysis":
+        """What `to_json` wrote. Raises InvalidInput with the first fault of anything else."""
+        try:
+            return _ADAPTER.validate_json(text)
+        except ValidationError as error:
+            raise InvalidInput(
+                f"Expected an analysis as this version writes it, got {first_fault(error)}. Evaluate again."
+            ) from error
+
+
+_ADAPTER = TypeAdapter(Analysis)

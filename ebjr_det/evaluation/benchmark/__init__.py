@@ -1,0 +1,1 @@
+"""How fast a pair is: scenarios, subjects, the machine, the result."""

@@ -1,0 +1,268 @@
+"""A report: all that a run's tables, figures and JSON show, computed once from records and analysis."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from ebjr_det.core.calibration import split
+from ebjr_det.core.cost import CostModel
+from ebjr_det.core.errors import InvalidInput
+from ebjr_det.core.router import decide
+from ebjr_det.core.tradeoff import Cost, OperatingPoint, TradeoffCurve, mixture, score_of, select, sweep_all
+from ebjr_det.core.types import FloatArray, PairedRun, RouterDecision, Task
+from ebjr_det.evaluation.analysis import Analysis, FittedUse
+from ebjr_det.evaluation.analysis import Profile as Profile
+from ebjr_det.evaluation.bootstrap import METHOD, Intervals, bootstrap
+from ebjr_det.evaluation.margin import Margin, SingleModel
+from ebjr_det.evaluation.single_models import margin_numbers, margins_of, single_models
+
+ENERGY = "free_energy"
+GAP_FRACTIONS = (0.5, 0.8, 0.9, 0.95)
+TABLE_RATES = (0.1, 0.2, 0.3, 0.5)
+
+
+@dataclass(frozen=True)
+class Report:
+    """One pair on one set of images.
+
+    Attributes:
+        run: the reported images; those that calibrated the threshold are not among them.
+        curves: by score, the deciding score first.
+        decision: the analysis's threshold on these images; `chosen` is its operating point.
+        reward: [images] what the teacher's answer adds to the quality.
+        points: those in JSON: the ones asked for, or the whole sweep.
+        stats: [points, numbers] the task's numbers there, in its order.
+        metrics: the task's numbers of student, teacher and joint at the chosen point.
+        by_class: the same by class, [classes, numbers], -1 where a class has no such object; None where the
+            task has none.
+        rivals: the single models beside student and teacher that the pair is compared with.
+        margins: by kind of cost, over the hull of all single models: of the chosen point first, then of a few
+            others; a kind of which some model's cost is unknown is not there.
+    """
+
+    analysis: Analysis
+    task: Task
+    run: PairedRun
+    curves: Mapping[str, TradeoffCurve]
+    intervals: Intervals
+    decision: RouterDecision
+    chosen: OperatingPoint
+    reward: FloatArray
+    points: Sequence[OperatingPoint]
+    stats: FloatArray
+    metrics: Mapping[str, Mapping[str, float]]
+    by_class: Mapping[str, FloatArray] | None
+    rivals: Sequence[SingleModel]
+    margins: Mapping[Cost, Sequence[Margin]]
+
+    @property
+    def curve(self) -> TradeoffCurve:
+        """The deciding score's curve."""
+        return next(iter(self.curves.values()))
+
+    def table_points(self) -> list[OperatingPoint]:
+        """A readable number of points: those asked for, or eleven from nothing to everything."""
+        return [self.curve.at_rate(rate) for rate in self.analysis.rates or np.linspace(0, 1, 11)]
+
+    def further_points(self) -> list[tuple[OperatingPoint, Mapping[str, float]]]:
+        """A few points with all of the task's numbers, to stand beside the chosen one."""
+        points = [self.curve.at_rate(rate) for rate in self.analysis.rates or TABLE_RATES]
+        return [(point, self._named(self.stats[self.points.index(point)])) for point in points]
+
+    def _named(self, numbers: FloatArray) -> dict[str, float]:
+        return dict(zip(self.metrics["joint"], numbers.tolist(), strict=True))
+
+    def sides(self) -> dict[str, dict[str, Any]]:
+        """What is known of `student`, `teacher` and `joint`, as plain values."""
+        analysis, cost, point = self.analysis, self.curve.cost, self.chosen
+        small, large = (side.extras.get("ebjr_flops") for side in (analysis.student, analysis.teacher))
+        live = analysis.live_deferral_rate
+        pair = Profile(f"{analysis.student.name} + {analysis.teacher.name}", analysis.live)
+        return {
+            "student": self._side("student", analysis.student, cost.student_macs),
+            "teacher": self._side("teacher", analysis.teacher, cost.teacher_macs),
+            "joint": self._side("joint", pair, point.macs)
+            | {
+                "ebjr_flops": CostModel(small, large).macs(point.deferral_rate),
+                "threshold": point.to_dict()["threshold"],
+                "deferral_rate": point.deferral_rate,
+                "student_share": 1 - point.deferral_rate,
+                "gap_recovered": point.gap_recovered,
+                **margin_numbers({kind: found[0] for kind, found in self.margins.items()}),
+                "live_deferral_rate": live,
+                "expected_latency_ms": None if live is None else cost.latency_ms(live),
+            },
+        }
+
+    def coin_to_oracle(self) -> dict[str, float | None]:
+        """By score, what part of the way from random to oracle deferral its area gets.
+
+        (area - random) / (oracle - random); None where the oracle is no better than a coin.
+        """
+        random, oracle = area_of(self.curve.random), area_of(self.curve.oracle)
+        return {
+            name: (curve.area() - random) / (oracle - random) if oracle > random else None
+            for name, curve in self.curves.items()
+        }
+
+    def class_rows(self) -> list[dict[str, Any]]:
+        """One row a class: its name, or its index where names are unknown, and the numbers of all sides."""
+        if self.by_class is None:
+            return []
+        count = len(self.by_class["joint"])
+        names = self.analysis.class_names or tuple(map(str, range(count)))
+        return [
+            {"class": name} | {side: _known(self._named(own[index])) for side, own in self.by_class.items()}
+            for index, name in enumerate(names)
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The one JSON object of the command line, without `run_dir`."""
+        areas = {name: curve.area() for name, curve in self.curves.items()}
+        calibration = self.analysis.calibration
+        return {
+            "title": self.analysis.title,
+            "task": self.task.name,
+            "quality_name": self.task.quality_name,
+            "images": len(self.run),
+            "score": self.curve.score,
+            "score_options": dict(self.analysis.score_options),
+            **self.sides(),
+            "points": [
+                point.to_dict() | {"stats": numbers}
+                for point, numbers in zip(self.points, self.stats.tolist(), strict=True)
+            ],
+            "scores": areas,
+            "score_intervals": {name: list(self.intervals.area[name]) for name in areas},
+            "score_minus_free_energy": {name: list(self.intervals.area_difference[name]) for name in areas},
+            "score_minus_free_energy_picked": {
+                name: list(self.intervals.area_difference_picked[name]) for name in areas
+            },
+            "confidence": self.intervals.confidence,
+            "interval_method": METHOD,
+            "threshold_from": self.analysis.threshold_from or None,
+            "picked_among": self.analysis.picked_among,
+            "random_area": area_of(self.curve.random),
+            "oracle_area": area_of(self.curve.oracle),
+            "coin_to_oracle": self.coin_to_oracle(),
+            "deferral_rate_for_gap": {
+                f"{fraction:g}": self.curve.rate_for_gap(fraction) for fraction in GAP_FRACTIONS
+            },
+            "router": None if self.analysis.router is None else _router_facts(self.analysis.router),
+            "calibration": None if calibration is None else calibration.to_dict(),
+            "references": [rival.to_dict() for rival in self.rivals],
+            "margins": {kind: [asdict(margin) for margin in found] for kind, found in self.margins.items()},
+            "unreadable": list(self.analysis.unreadable),
+            "input_remarks": {file: dict(told) for file, told in self.analysis.remarks.items()},
+            "classes": self.class_rows(),
+        }
+
+    def _side(self, side: str, profile: Profile, macs: float | None) -> dict[str, Any]:
+        metrics = self.metrics[side]
+        latency = profile.latency
+        return {
+            "name": profile.name,
+            "quality": metrics[self.task.quality_name],
+            "macs": macs,
+            "latency_ms": None if latency is None else latency.mean,
+            "metrics": dict(metrics),
+            "stats": list(metrics.values()),
+            "latency": None if latency is None else latency.to_dict(),
+            **profile.extras,
+        }
+
+
+def build_report(run: PairedRun, task: Task, analysis: Analysis) -> Report:
+    """Sweep every score of the run, bootstrap the curves and judge the analysis's threshold.
+
+    Args:
+        run: all images; where some of them calibrated the threshold, the others are reported.
+
+    Raises:
+        ConfigError: the run has no such score.
+        InvalidInput: names of another number of classes than the task tells apart.
+    """
+    run, decision = decided(run, task, analysis)
+    score = analysis.score
+    names = [score, *(name for name in run.scores if name != score)]
+    curves = sweep_all(run, task, names, analysis.cost)
+    curve = curves[score]
+    points = curve.points() if analysis.rates is None else [curve.at_rate(rate) for rate in analysis.rates]
+    records = {"student": run.student, "teacher": run.teacher, "joint": mixture(run, task, decision.defer)}
+    by_class = {side: numbers for side, own in records.items() if (numbers := task.by_class(own)) is not None}
+    if by_class and analysis.class_names and len(analysis.class_names) != len(by_class["joint"]):
+        raise InvalidInput(
+            f"Expected names of {len(by_class['joint'])} classes, got {len(analysis.class_names)}."
+        )
+    chosen, rivals = curve.of_decision(decision), single_models(run, task, analysis)
+    return Report(
+        analysis,
+        task,
+        run,
+        curves,
+        intervals=bootstrap(
+            run,
+            task,
+            names,
+            reference=ENERGY if ENERGY in run.scores else score,
+            replicates=analysis.replicates,
+            seed=analysis.seed,
+        ),
+        decision=decision,
+        chosen=chosen,
+        reward=task.mixtures(run.student, run.teacher).reward(),
+        points=points,
+        stats=_stats(run, task, score, points),
+        metrics={side: task.metrics(own) for side, own in records.items()},
+        by_class=by_class or None,
+        rivals=rivals,
+        margins=margins_of(run, task, analysis, curve, rivals, [chosen, *_others(curve, analysis, chosen)]),
+    )
+
+
+def unseen(run: PairedRun, task: Task, analysis: Analysis) -> PairedRun:
+    """The images of a run that its router was not fitted on."""
+    if analysis.router is None or not analysis.router.left_out:
+        return run
+    known = set(analysis.router.left_out)
+    return select(run, task, np.flatnonzero([image not in known for image in run.image_ids]))
+
+
+def decided(run: PairedRun, task: Task, analysis: Analysis) -> tuple[PairedRun, RouterDecision]:
+    """The reported images of a run, which neither router nor threshold saw, and the decision on them."""
+    run = unseen(run, task, analysis)
+    chosen_on = analysis.calibration
+    if chosen_on is not None:
+        run = select(run, task, split(run, chosen_on.fraction, chosen_on.seed)[1])
+    return run, decide(score_of(run, analysis.score), analysis.threshold)
+
+
+def _stats(run: PairedRun, task: Task, score: str, points: Sequence[OperatingPoint]) -> FloatArray:
+    """[points, numbers] all of the task's numbers at operating points of a score."""
+    order = np.argsort(-score_of(run, score), kind="stable")
+    rates = np.array([point.deferral_rate for point in points])
+    deferred, place = np.unique(np.rint(rates * len(run)).astype(np.intp), return_inverse=True)
+    numbers = task.mixtures(run.student, run.teacher).metrics(order, deferred)
+    return np.stack(list(numbers.values()), axis=1)[place]
+
+
+def _others(curve: TradeoffCurve, analysis: Analysis, chosen: OperatingPoint) -> list[OperatingPoint]:
+    """A few points beside the chosen one, each once."""
+    points = [curve.at_rate(rate) for rate in analysis.rates or TABLE_RATES]
+    return list({p.deferral_rate: p for p in points if p.deferral_rate != chosen.deferral_rate}.values())
+
+
+def _router_facts(use: FittedUse) -> dict[str, Any]:
+    drift = None if use.drift is None else {**use.drift.__dict__, "moved": use.drift.moved}
+    return {**use.__dict__, "left_out": list(use.left_out), "drift": drift}
+
+
+def _known(numbers: Mapping[str, float]) -> dict[str, float | None]:
+    return {name: None if value < 0 else value for name, value in numbers.items()}
+
+
+def area_of(line: FloatArray) -> float:
+    """Area under a line over deferral rates from 0 to 1."""
+    return float((line[:-1] + line[1:]).mean() / 2)

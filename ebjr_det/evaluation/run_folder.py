@@ -1,0 +1,256 @@
+"""The run folder: opened for a run, taken up again, and trusted as the source of a calibration.
+
+A folder holds one run of one pair. Whatever is in it stays until something whole can take its place; its
+summary is there only beside the records that it sums up.
+"""
+
+from collections.abc import Callable, Mapping
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pydantic_core
+
+from ebjr_det.config import (
+    BaseSection,
+    EvaluateConfig,
+    LearnConfig,
+    dump_config,
+    identity,
+    load_config,
+    training_identity,
+)
+from ebjr_det.core.errors import ConfigError, EbjrError, InvalidInput, first_line
+from ebjr_det.core.tradeoff import score_of
+from ebjr_det.core.types import PairedRun
+from ebjr_det.evaluation.analysis import Analysis, Profile
+from ebjr_det.evaluation.single_models import single_models
+from ebjr_det.inference.weights import WEIGHTS
+from ebjr_det.io.files import check_writable, existing_file, to_json, writable_folder, write_text
+from ebjr_det.io.loader import Images
+from ebjr_det.io.records import PartStore, load_run, save_run
+from ebjr_det.runtimes import AUTO
+from ebjr_det.tasks import build_task
+
+Settings = TypeVar("Settings", bound=LearnConfig)
+
+SUMMARY = "summary.json"
+RUN = "run.npz"
+ANALYSIS = "analysis.json"
+CONFIG = "config.yaml"
+ENVIRONMENT = "environment.json"
+PARTS = "parts"
+JUDGED = "judged.json"
+"""File of a run: how it read pictures and classes, and a digest of what it was judged by."""
+READING = 2
+"""Counts the changes of how pictures are read and classes found, after which records cannot be mixed."""
+
+
+def open_folder(out: Path, config: EvaluateConfig, resume: bool) -> None:
+    """A new run folder, or with `resume` one whose records another such run would repeat."""
+    if not _begun(out, config, resume):
+        path = out / CONFIG
+        _check_same(identity(load_config(path)), identity(config), f"run that `{out}` holds")
+
+
+def _check_same(before: Mapping[str, Any], now: Mapping[str, Any], what: str) -> None:
+    """Raises ConfigError, which names the first setting that is another than it was."""
+    other = next((key for key in {**before, **now} if before.get(key) != now.get(key)), None)
+    if other is not None:
+        raise ConfigError(
+            f"Expected `{other}` as in the {what}, {before.get(other)}, got {now.get(other)}. Choose "
+            "another --out."
+        )
+
+
+def as_begun(config: EvaluateConfig, out: Path) -> EvaluateConfig:
+    """The configuration with the runtimes that the run in a folder has chosen, where it leaves them open."""
+    if not (out / CONFIG).is_file():
+        return config
+    before = load_config(out / CONFIG)
+    taken = {
+        side: section.model_copy(update={"runtime": getattr(before, side).runtime})
+        for side in ("student", "teacher")
+        if (section := getattr(config, side)).runtime == AUTO
+    }
+    return config.model_copy(update=taken)
+
+
+def open_training(out: Path, config: Settings, resume: bool, load: Callable[[Path], Settings]) -> None:
+    """A new folder for a training, or with `resume` that of one to the same weights; it tells these settings.
+
+    Args:
+        load: reads the settings that the folder holds.
+    """
+    if not _begun(out, config, resume):
+        before = training_identity(load(out / CONFIG))
+        _check_same(before, training_identity(config), f"training that `{out}` holds")
+        write_text(out / CONFIG, dump_config(config))
+
+
+def _begun(out: Path, config: BaseSection, resume: bool) -> bool:
+    """Whether the folder was empty, and now has the settings; False where it holds a run to go on with."""
+    check_folder(out, resume)
+    path = writable_folder(out) / CONFIG
+    if path.is_file():
+        return False
+    write_text(path, dump_config(config))
+    return True
+
+
+def check_folder(out: Path, resume: bool) -> None:
+    """Raises EbjrError where no run can go to a folder, or go on in it; leaves nothing behind."""
+    check_writable(out)
+    if (out / CONFIG).is_file():
+        if not resume:
+            raise ConfigError(
+                f"Expected an empty --out, got a run in `{out}`. Add --resume to go on with it."
+            )
+    elif out.is_dir() and any(not entry.name.startswith(".") for entry in out.iterdir()):
+        raise ConfigError(f"Expected an empty --out, got files in `{out}`.")
+
+
+def finished_run(out: Path, images: Images, score: str, start: Callable[[PartStore], PairedRun]) -> PairedRun:
+    """The folder's run: loaded where it is complete, else gone on with by `start` and saved.
+
+    Pictures that could not be read are not in it; where that is an error, all are.
+
+    Args:
+        score: the one that decides.
+
+    Raises:
+        InvalidInput: the folder holds a run of other images or annotations, or of an earlier version.
+        ConfigError: it holds one without that score.
+    """
+    parts, whole = PartStore(out / PARTS), (out / RUN).is_file()
+    done = [load_run(out / RUN)] if whole else parts.load()
+    for part in done[:1]:
+        score_of(part, score)
+    seen = tuple(image for part in done for image in part.image_ids)
+    expected = tuple(images.image_ids) if whole else tuple(images.image_ids)[: len(seen)]
+    if images.skip_unreadable:
+        there = set(seen)
+        expected = tuple(image for image in images.image_ids if image in there)
+    if seen != expected:
+        raise InvalidInput(
+            f"Expected the images that the run in `{out}` has seen, got others. Choose another --out."
+        )
+    _check_judged(out, images, begun=bool(done))
+    run = done[0] if whole else start(parts)
+    if not whole:
+        save_run(run, out / RUN)
+    parts.clear()
+    return run
+
+
+def _check_judged(out: Path, images: Images, begun: bool) -> None:
+    """What the records were judged by must be what it is now; a run that begins writes it down."""
+    path, now = out / JUDGED, {"reading": READING, "targets": digest_of(images)}
+    if not begun:
+        write_text(path, to_json(now))
+        return
+    try:
+        before = pydantic_core.from_json(path.read_bytes())
+    except (OSError, ValueError):
+        before = {}
+    if before.get("reading") != READING:
+        raise InvalidInput(
+            f"Expected a run of this version in `{out}`, got one of an earlier version, which read some "
+            "pictures and classes otherwise; `report` still draws it. Choose another --out."
+        )
+    if before != now:
+        raise InvalidInput(
+            f"Expected the annotations by which the run in `{out}` was judged, got others. "
+            "Choose another --out."
+        )
+
+
+def digest_of(images: Images) -> str:
+    """A digest of what every picture is judged by, and of the classes' names."""
+    digest = sha256(to_json(list(getattr(images, "class_names", ()))).encode())
+    for index in range(len(images)):
+        digest.update(pydantic_core.to_json(images.target(index), fallback=_plain))
+    return digest.hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    return value.tolist() if hasattr(value, "tolist") else type(value).__name__
+
+
+def clear_replay_folder(out: Path) -> None:
+    """A replay replaces an earlier replay, which its inputs can make again, and nothing else."""
+    check_replay_folder(out)
+    writable_folder(out)
+    for name in (SUMMARY, ANALYSIS):
+        (out / name).unlink(missing_ok=True)
+
+
+def check_replay_folder(out: Path) -> None:
+    """Raises EbjrError where a replay may not be written: a folder of other files, or no folder at all."""
+    if out.exists():
+        writable_folder(out)
+        replayed = (out / CONFIG).is_file() and (out / CONFIG).read_bytes().startswith(b"replay:")
+        if any(out.iterdir()) and not replayed:
+            raise ConfigError(f"Expected an empty --out or an earlier replay, got other files in `{out}`.")
+    check_writable(out)
+
+
+def save_analysis(out: Path, analysis: Analysis, settings: str, environment: Mapping[str, Any]) -> None:
+    """Replace an earlier analysis as a whole: it is there only beside the settings that it comes from."""
+    for name in (SUMMARY, ANALYSIS):
+        (out / name).unlink(missing_ok=True)
+    write_text(out / CONFIG, settings)
+    write_text(out / ENVIRONMENT, to_json(environment))
+    write_text(out / ANALYSIS, analysis.to_json())
+
+
+def load_folder(folder: Path) -> tuple[PairedRun, Analysis]:
+    """A finished run with its analysis, tried out before anything relies on it."""
+    analysis = load_analysis(folder)
+    run = load_run(folder / RUN)
+    try:
+        score = score_of(run, analysis.score)
+        task = build_task(run.task)
+        if len(task.mixtures(run.student, run.teacher).reward()) != len(score):
+            raise ValueError("records of another number of images")
+        single_models(run, task, analysis)
+    except EbjrError:
+        raise
+    except Exception as error:  # an edited or damaged file can raise anything
+        raise InvalidInput(f"Expected a whole run in `{folder}`, got: {first_line(error)}.") from error
+    return run, analysis
+
+
+def load_analysis(folder: Path) -> Analysis:
+    """How a finished run is looked at. Raises InvalidInput where there is none, or a damaged one."""
+    path = existing_file(folder / ANALYSIS, "a finished run folder with its analysis")
+    try:
+        return Analysis.from_json(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise InvalidInput(f"Expected an analysis in `{path}`, got: {first_line(error)}.") from error
+
+
+def check_same_pair(first: Analysis, second: Analysis) -> None:
+    """Raises InvalidInput where two runs are of different models or score options."""
+    for what, one, two in (
+        ("score options", first.score_options, second.score_options),
+        ("router", _router_of(first), _router_of(second)),
+        ("student", first.student.name, second.student.name),
+        ("teacher", first.teacher.name, second.teacher.name),
+        ("student's weights", *_weights(first.student, second.student)),
+        ("teacher's weights", *_weights(first.teacher, second.teacher)),
+        ("student's MACs", first.cost.student_macs, second.cost.student_macs),
+        ("teacher's MACs", first.cost.teacher_macs, second.cost.teacher_macs),
+    ):
+        if one != two:
+            raise InvalidInput(f"Expected two runs of one pair, got {one} and {two} as their {what}.")
+
+
+def _weights(first: Profile, second: Profile) -> tuple[str, str]:
+    """The digests of both, where both are known."""
+    one, two = (str(profile.extras.get(WEIGHTS, ""))[:12] for profile in (first, second))
+    return (one, two) if one and two else ("", "")
+
+
+def _router_of(analysis: Analysis) -> str:
+    return "none" if analysis.router is None else f"the one with sha256 {analysis.router.sha256[:12]}"

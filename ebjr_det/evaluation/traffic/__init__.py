@@ -1,0 +1,1 @@
+"""Runs under a stated mix of classes."""

@@ -1,0 +1,266 @@
+"""A pair in a folder of its own: two ONNX graphs and one JSON, read and served without torch.
+
+`pair.json` has everything that is not in the graphs: the router and its threshold, what is done before and
+after each network, the classes, and the sha256 of every other file and of itself. Any program can follow it.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import Field, ValidationError, model_validator
+
+from ebjr_det.config import CONFIGS, BaseSection, RouterSection, apply_changes, parse_section
+from ebjr_det.config.sections import RunSection
+from ebjr_det.core.errors import ConfigError, InvalidInput, first_fault, first_line, install_hint
+from ebjr_det.io.files import checksum, existing_file, write_text
+from ebjr_det.runtimes.onnx import INPUT, PROVIDERS, Session
+from ebjr_det.runtimes.onnx_check import check_whole
+from ebjr_det.tasks import room
+from ebjr_det.tasks.adapted import Changed
+from ebjr_det.tasks.popular import Popular
+
+PAIR, ROUTER = "pair.json", "router.safetensors"
+VERSION: Literal[1] = 1
+SHA256 = r"^[0-9a-f]{64}$"
+CHANGEABLE = ("run",)
+TOLD = {"version", "task", "router", "threshold", "student", "teacher", "sha256"}
+"""What every `pair.json` has, by which one is known."""
+LARGEST = 2**24
+"""Bytes of a `pair.json` at most; one of ten thousand classes has less than one million."""
+LARGEST_SIDE = 8192
+
+
+class ExportedModel(BaseSection):
+    """One network and what surrounds it.
+
+    Attributes:
+        file: the ONNX graph, in the same folder; `sha256`: of it.
+        inputs: name, type and shape of its input; the first number is the batch, of any size.
+        outputs: names of its outputs, in order; see the task's `around` for their shapes.
+        around: what is done before and after it, as plain numbers; see `around.Surroundings`.
+        macs: multiply-adds an image.
+        popular: the classes that a specialised student tells apart, and `other_at` of a detector.
+    """
+
+    name: str
+    file: str = Field(pattern=r"^[\w-]+\.onnx$")
+    sha256: str = Field(pattern=SHA256)
+    inputs: dict[str, Any]
+    outputs: list[str]
+    around: dict[str, Any]
+    macs: float
+    popular: list[int | str] | None = None
+    other_at: float | None = None
+
+
+class ExportedPair(BaseSection):
+    """The content of `pair.json`, but for its own checksum.
+
+    Attributes:
+        classes: category id (detection) or class index -> name, in the order of class indices.
+        threshold: defer where score > threshold.
+    """
+
+    version: Literal[1]
+    title: str
+    task: Literal["classification", "detection"]
+    classes: dict[Annotated[str, Field(pattern=r"^-?[0-9]{1,4000}$")], str] = Field(min_length=1)
+    router: RouterSection
+    threshold: float
+    student: ExportedModel
+    teacher: ExportedModel
+    run: dict[str, Any]
+    made_with: dict[str, Any]
+
+    @model_validator(mode="after")
+    def _teacher_knows_all(self) -> "ExportedPair":
+        if self.teacher.popular is not None:
+            raise ValueError("a teacher of all classes, got one with `popular` classes")
+        return self
+
+
+class _Graph:
+    """A session that is asked for what its graph takes only."""
+
+    invariant = Session.invariant
+
+    def __init__(self, session: Session, told: ExportedModel, path: Path) -> None:
+        self.session, self.path = session, path
+        (given,), outputs = session.session.get_inputs(), session.session.get_outputs()
+        names = [given.name, *(one.name for one in outputs)]
+        self.shape, self.dtype = tuple(given.shape[1:]), np.dtype(told.inputs["type"])
+        fits = all(type(side) is int and 0 < side <= LARGEST_SIDE for side in self.shape)
+        if not fits or names != [INPUT, *told.outputs] or list(self.shape) != told.inputs["shape"][1:]:
+            raise InvalidInput("Expected inputs and outputs as they are told, got other ones")
+
+    def __call__(self, batch: Any) -> tuple[Any, ...]:
+        """Raises InvalidInput for pictures of another size than the graph's."""
+        if batch.shape[1:] != self.shape:
+            raise InvalidInput(
+                f"Expected pictures of {_size(self.shape)} for `{self.path}`, got {_size(batch.shape[1:])}. "
+                "Its preprocessing resizes none; resize them first."
+            )
+        return self.session(batch)
+
+    def blank(self) -> tuple[Any, ...]:
+        """The outputs for one empty input."""
+        return self.session(np.zeros((1, *self.shape), self.dtype))
+
+
+def _size(shape: Sequence[int]) -> str:
+    return " x ".join(str(side) for side in reversed(shape[1:])) + f" in {shape[0]} channels"
+
+
+@dataclass(frozen=True)
+class Exported:
+    """An exported folder whose files are as they were written; has the settings that live verbs ask for."""
+
+    folder: Path
+    told: ExportedPair
+    run: RunSection
+
+    @property
+    def task(self) -> str:
+        """The task's name."""
+        return self.told.task
+
+    @property
+    def router(self) -> RouterSection:
+        """How scores come about and decide; a fitted router is looked for in the folder."""
+        section = self.told.router
+        here = None if section.file is None else str(self.folder / ROUTER)
+        return section.model_copy(update={"file": here, "threshold": self.told.threshold})
+
+    @property
+    def student(self) -> ExportedModel:
+        """The student."""
+        return self.told.student
+
+    @property
+    def teacher(self) -> ExportedModel:
+        """The teacher."""
+        return self.told.teacher
+
+    def build(self) -> tuple[Any, Any, Any]:
+        """The classes for answers, the student and the teacher, in ONNX Runtime on the configured device."""
+        if find_spec("onnxruntime") is None:
+            raise ConfigError(
+                "Expected onnxruntime to serve an exported pair, got none. Install it: "
+                f"{install_hint('onnx')}."
+            )
+        if self._device.split(":")[0] not in PROVIDERS:
+            raise ConfigError(f"Expected device {' or '.join(PROVIDERS)}, got `{self._device}`.")
+        around = room(self.task, "around")
+        classes = {int(key): name for key, name in self.told.classes.items()}
+        named = around.name_classes(classes)
+        return named, self._served(self.student, named), self._served(self.teacher, named)
+
+    @property
+    def _device(self) -> str:
+        return "cpu" if self.run.device == "auto" else self.run.device
+
+    def _served(self, told: ExportedModel, named: Any) -> Any:
+        path, around = self.folder / told.file, room(self.task, "around")
+        check_whole(path)
+        session = Session(path, self._device)
+        classes = len(named.class_names) if told.popular is None else len(told.popular) + 1
+        try:
+            graph = _Graph(session, told, path)
+            model = around.build_served(told.name, told.around, graph)
+            around.check_served(model, graph.shape, graph.blank(), classes)
+        except Exception as error:  # whatever wrong numbers, or a graph that fails, can raise
+            raise InvalidInput(
+                f"Expected `around` of `{told.name}` in `{self.folder}` as this version writes it, got "
+                f"{first_line(error)}. Export again."
+            ) from error
+        if told.popular is None:
+            return model
+        popular, widen = Popular.of(told.popular, named.class_names), room(self.task, "popular").widen
+        return Changed(model, partial(widen, popular=popular, other_at=told.other_at))
+
+
+def is_exported(path: Path) -> bool:
+    """Whether a folder holds an exported pair."""
+    return (path / PAIR).is_file()
+
+
+def tells_pair(path: Path) -> bool:
+    """Whether a file is the `pair.json` of an export, of whatever version and with whatever changes."""
+    try:
+        if path.stat().st_size > LARGEST:
+            return False
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(content, dict) and content.keys() >= TOLD
+
+
+def write_pair(told: ExportedPair, folder: Path) -> None:
+    """Write `pair.json`, its own checksum last; the other files are there already."""
+    content = told.model_dump()
+    write_text(
+        folder / PAIR, json.dumps(content | {"sha256": _digest(content)}, indent=2, allow_nan=False) + "\n"
+    )
+
+
+def load_exported(folder: Path, changes: Sequence[str] = ()) -> Exported:
+    """An exported pair, every file of it checked.
+
+    Args:
+        changes: `run.a=b` settings of how it runs; what it answers cannot be changed.
+
+    Raises:
+        InvalidInput: a file that is missing, damaged, or not as it was exported.
+        ConfigError: a change of anything else.
+    """
+    path = folder / PAIR
+    if existing_file(path, "an exported pair").stat().st_size > LARGEST:
+        raise InvalidInput(f"Expected an exported pair in `{path}`, got more than {LARGEST} bytes.")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict) or content.get("version") != VERSION:
+            raise ValueError(f"no JSON object of version {VERSION}")
+        digest = content.pop("sha256", None)
+        told = ExportedPair.model_validate(content)
+        same = _digest(content) == digest
+    except ValidationError as error:
+        raise InvalidInput(f"Expected an exported pair in `{path}`, got {first_fault(error)}.") from error
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput(
+            f"Expected an exported pair in `{path}`, got: {first_line(error)}. Export again."
+        ) from error
+    if not same:
+        raise InvalidInput(
+            f"Expected `{path}` as it was exported, got a changed file. Export again; a threshold can be "
+            "given as --threshold."
+        )
+    wanted = {told.student.file: told.student.sha256, told.teacher.file: told.teacher.sha256}
+    if told.router.file is not None:
+        wanted[ROUTER] = str(told.router.sha256)
+    for name, sha256 in wanted.items():
+        if checksum(folder / name) != sha256:
+            raise InvalidInput(
+                f"Expected `{folder / name}` as it was exported, got a changed file. Export again."
+            )
+    return Exported(folder, told, _run_section(told, changes))
+
+
+def _run_section(told: ExportedPair, changes: Sequence[str]) -> RunSection:
+    kind: type[RunSection] = type(CONFIGS[told.task].model_fields["run"].default)
+    content: dict[str, Any] = {"run": dict(told.run)}
+    apply_changes(content, changes)
+    other = next((key for key in content if key not in CHANGEABLE), None)
+    if other is not None:
+        raise ConfigError(f"Expected changes of `run` only for an exported pair, got one of `{other}`.")
+    return parse_section(kind, content["run"])
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True, allow_nan=False).encode()).hexdigest()

@@ -1,0 +1,298 @@
+"""A configured pair at work: data, student and teacher built, run, costed and timed.
+
+Task-specific parts come from the task's rooms by name, so this file serves every task.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ebjr_det.config import EvaluateConfig, ModelSection
+from ebjr_det.config.sections import RunSection
+from ebjr_det.core.cost import Latency
+from ebjr_det.core.errors import ConfigError, InvalidInput
+from ebjr_det.core.joint import JointModel, JointOutput, ScoreFunction
+from ebjr_det.core.load import Load, Meter
+from ebjr_det.core.router import decide
+from ebjr_det.core.tradeoff import score_of
+from ebjr_det.core.types import Output, PairedRun, RouterDecision, Task
+from ebjr_det.inference.latency import measure_latency
+from ebjr_det.inference.offline import Batch, ScoresFunction, run_pair
+from ebjr_det.io.checkpoints import find_checkpoint
+from ebjr_det.io.environment import device_name
+from ebjr_det.io.files import checksum
+from ebjr_det.io.loader import batches_from, readable
+from ebjr_det.io.records import PartStore
+from ebjr_det.runtimes import EAGER, choose_runtime
+from ebjr_det.tasks import build_task, has_room, room
+from ebjr_det.tasks.adapted import Changed, plain
+from ebjr_det.tasks.popular import Popular
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Student, teacher and the images they are judged on.
+
+    Attributes:
+        data: the task's data set; has `image_ids`, `load(index)` and a length.
+        student, teacher: `types.Model`s; those of this package also tell their exact `facts(image)`.
+    """
+
+    config: EvaluateConfig
+    task: Task
+    data: Any
+    student: Any
+    teacher: Any
+    device: str
+
+    @classmethod
+    def build(cls, config: EvaluateConfig) -> "Pair":
+        """Everything that a configuration names. Raises EbjrError for whatever is wrong in it."""
+        device = resolve_device(config.run.device)
+        data = room(config.task, "data").build_data(**dict(config.data))
+        config = with_checksums(config)
+        student, teacher = build_models(config, data, device)
+        few = sorted({0, len(data) // 3, 2 * len(data) // 3, len(data) - 1})
+        config = make_ready(config, (student, teacher), lambda: readable(data, few), device)
+        return cls(config, build_task(config.task), data, student, teacher, device)
+
+    @property
+    def popular(self) -> Popular | None:
+        """The classes that a specialised student tells apart."""
+        return popular_of(self.config.student, self.data)
+
+    def run(self, scores: ScoresFunction, parts: PartStore) -> PairedRun:
+        """Both models on all images; continues from `parts`."""
+        return run_pair(
+            self.student,
+            self.teacher,
+            self._batches_after,
+            len(self.data),
+            task=self.task,
+            scores=scores,
+            parts=parts,
+            features=room(self.config.task, "router").features_of,
+            flush_seconds=self.config.run.flush_seconds,
+        )
+
+    def _batches_after(self, last: str | None) -> Iterator[Batch]:
+        """Batches begin at multiples of the batch size, whether or not a picture before was left out."""
+        settings = self.config.run
+        done = 0 if last is None else self.data.image_ids.index(last) + 1
+        start = -(-done // settings.batch_size) * settings.batch_size
+        stream = batches_from(
+            start,
+            self.data,
+            (self.student.preprocess, self.teacher.preprocess),
+            settings.batch_size,
+            settings.workers,
+            collate=room(self.config.task, "data").collate,
+        )
+        return (Batch(*columns) for columns in stream)
+
+    def first_answers(self, student: Any, count: int) -> list[Output]:
+        """A student's answers to so many of the images, at most, drawn at random with the seed."""
+        return sample_answers(student, self.data, count, self.config.run)
+
+    def write_artifacts(
+        self, folder: Path, run: PairedRun, reported: PairedRun, decision: RouterDecision, score: str
+    ) -> None:
+        """What the task leaves beside a report, where it leaves anything.
+
+        Args:
+            run: all images; `reported`: those that the report is about; `decision`: on these.
+        """
+        if has_room(self.config.task, "artifacts"):
+            artifacts = room(self.config.task, "artifacts")
+            defer = decide(score_of(run, score), decision.threshold).defer
+            artifacts.write_results_of(folder, self.data, run, defer)
+            artifacts.write_gallery(folder, self.data, reported, decision)
+
+    def measure(
+        self, run: PairedRun, score: ScoreFunction, decision: RouterDecision
+    ) -> tuple[Mapping[str, Latency], float]:
+        """Latency of student, teacher and the live pair on the same images, side by side.
+
+        The sample is seeded and holds deferred and kept images in the proportion of `decision`, so that the
+        pair is timed at its own deferral rate. Preprocessing is timed, decoding is not.
+
+        Returns:
+            latency of `student`, `teacher` and `joint`, and the deferral rate in the timed calls.
+        """
+        settings = self.config.latency
+        joint = JointModel(self.student, self.teacher, score, decision.threshold)
+        outputs: list[JointOutput] = []
+        positions = {image: index for index, image in enumerate(self.data.image_ids)}
+        sample = _stratified(
+            decision, settings.batch_size * settings.batches, np.random.default_rng(self.config.run.seed)
+        )
+        chosen = [positions[run.image_ids[index]] for index in sample]
+        size = settings.batch_size
+        times = measure_latency(
+            {
+                **self.alone(),
+                "joint": lambda images: outputs.append(joint(images)),
+            },
+            ([self.data.load(i) for i in chosen[at : at + size]] for at in range(0, len(chosen), size)),
+            batch_size=size,
+            device=device_name(self.device),
+            warmup=settings.warmup,
+        )
+        timed = outputs[settings.warmup :]
+        return times, float(np.mean([output.decision.deferral_rate for output in timed]))
+
+    def measure_batches(self, run: PairedRun) -> tuple[dict[int, tuple[float, float]], Load | None]:
+        """Mean ms an image of student and teacher alone at the further batch sizes; on seeded images.
+
+        As many images as `measure` sees are timed, at least three batches.
+
+        Returns:
+            them by batch size, and the load beside them all.
+        """
+        settings, found, meter = self.config.latency, {}, Meter()
+        places = [self.data.image_ids.index(image) for image in run.image_ids]
+        for size in settings.batch_sizes:
+            count = max(3, settings.batch_size * settings.batches // size)
+            drawn = np.random.default_rng(self.config.run.seed).permutation(places)
+            chosen = np.resize(drawn, count * size).reshape(count, size)
+            times = measure_latency(
+                self.alone(),
+                ([self.data.load(int(index)) for index in lot] for lot in chosen),
+                batch_size=size,
+                device=device_name(self.device),
+                warmup=settings.warmup,
+            )
+            found[size] = times["student"].mean, times["teacher"].mean
+        return found, meter.lap() if found else None
+
+    def alone(self) -> dict[str, Callable[[Sequence[Any]], Any]]:
+        """Each model on pictures, preprocessing and all."""
+        return {"student": _on_pictures(self.student), "teacher": _on_pictures(self.teacher)}
+
+
+def sample_answers(student: Any, data: Any, count: int, run: RunSection) -> list[Output]:
+    """A student's answers to so many images of a set, at most, drawn at random with the seed."""
+    drawn = np.random.default_rng(run.seed).permutation(len(data))[:count]
+    return answers_to(student, data, drawn.tolist(), run.batch_size)[1]
+
+
+def answers_to(
+    student: Any, data: Any, places: Sequence[int], batch_size: int
+) -> tuple[list[int], list[Output]]:
+    """Which of some images of a set can be read, and a student's answers to these, in batches."""
+    images = {}
+    for index in places:
+        with suppress(InvalidInput):  # one that cannot be read is named when its turn comes
+            images[index] = data.load(index)
+    answer, shown = _on_pictures(student), list(images.values())
+    return list(images), [answer(shown[at : at + batch_size]) for at in range(0, len(shown), batch_size)]
+
+
+def _on_pictures(model: Any) -> Callable[[Sequence[Any]], Any]:
+    return lambda images: model([model.preprocess(image) for image in images])
+
+
+def build_models(config: EvaluateConfig, data: Any, device: str) -> tuple[Any, Any]:
+    """Student and teacher for the classes of the data; random weights, where meant, follow the seed."""
+    import torch
+
+    torch.manual_seed(config.run.seed)
+    student = _build_model(config.task, config.student, data, device)
+    return student, _build_model(config.task, config.teacher, data, device)
+
+
+def make_ready(
+    config: EvaluateConfig, models: tuple[Any, Any], samples: Callable[[], Sequence[Any]], device: str
+) -> EvaluateConfig:
+    """Give student and teacher the runtimes that the configuration names.
+
+    Args:
+        samples: pictures on which a runtime is tried; not asked for where both stay in eager torch.
+
+    Returns:
+        the configuration with the runtimes that were taken, where it says `auto`.
+
+    Raises:
+        ConfigError: see `runtimes.choose_runtime`; also a model whose network no runtime can take.
+    """
+    taken = {}
+    for side, model in zip(("student", "teacher"), models, strict=True):
+        section = getattr(config, side)
+        if section.runtime == EAGER:
+            continue
+        inner = plain(model)
+        if not hasattr(getattr(inner, "graph", None), "state_dict"):
+            raise ConfigError(
+                f"Expected runtime `{EAGER}` for `{model.name}`, whose network no other one can take, got "
+                f"`{section.runtime}`. Set `{side}.runtime`."
+            )
+        pictures = inner.batch([inner.preprocess(picture) for picture in samples()])
+        tolerance = config.run.tolerance
+        name, inner.run = choose_runtime(
+            section.runtime, inner.graph, pictures, device, who=f"{side} {model.name}", tolerance=tolerance
+        )
+        taken[side] = section.model_copy(update={"runtime": name})
+    return config.model_copy(update=taken)
+
+
+def _build_model(task: str, section: ModelSection, data: Any, device: str) -> Any:
+    """A model whose answers are of all classes of the data, also where it tells only some apart."""
+    build, popular = room(task, "model").build_model, popular_of(section, data)
+    specialist = room(task, "popular")
+    own = data if popular is None else specialist.narrow_classes(data, popular)
+    model = build(own, device=device, **section.built())
+    if popular is None:
+        return model
+    other_at = getattr(section, "other_at", None)
+    return Changed(model, partial(specialist.widen, popular=popular, other_at=other_at))
+
+
+def popular_of(section: ModelSection, data: Any) -> Popular | None:
+    """The classes of the data that a specialised student tells apart; None of a model of all classes.
+
+    Raises:
+        ConfigError: see `popular.Popular`.
+    """
+    return None if section.popular is None else Popular.of(section.popular, data.class_names)
+
+
+def with_checksums(config: EvaluateConfig) -> EvaluateConfig:
+    """The configuration with the sha256 of the weights that it names, so that it tells exactly which."""
+    known = {
+        side: section.model_copy(update={"sha256": checksum(find_checkpoint(section.checkpoint))})
+        for side in ("student", "teacher")
+        if (section := getattr(config, side)).checkpoint is not None and section.sha256 is None
+    }
+    return config.model_copy(update=known)
+
+
+def resolve_device(name: str) -> str:
+    """`auto` -> `cuda` where there is a GPU, else `cpu`. Raises ConfigError for a device not here."""
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.zeros(1, device=name).item()
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"Expected a device of this machine, got `{name}`: {reason}.") from error
+    return name
+
+
+def _stratified(decision: RouterDecision, count: int, generator: np.random.Generator) -> list[int]:
+    """`count` images, deferred ones in the share of `decision`, in random order, repeated if too few."""
+    deferred = np.flatnonzero(decision.defer)
+    kept = np.flatnonzero(~decision.defer)
+    wanted = round(count * decision.deferral_rate)
+    parts = [
+        np.resize(generator.permutation(group), number)
+        for group, number in ((deferred, wanted), (kept, count - wanted))
+        if len(group)
+    ]
+    return [int(index) for index in generator.permutation(np.concatenate(parts))]

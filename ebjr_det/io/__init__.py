@@ -1,0 +1,1 @@
+"""The outside world: files, records, checkpoints, pictures, videos, downloads, the machine."""

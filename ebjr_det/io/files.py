@@ -1,0 +1,208 @@
+"""Files that are either whole or not there, folders that can be written to, and checksums."""
+
+import errno
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from secrets import token_hex
+from shutil import disk_usage, rmtree
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from ebjr_det.core.errors import ConfigError, InvalidInput, first_line
+
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Yield a temporary file beside `path`; it takes that name only when the block ends well.
+
+    After a crash, a kill or Ctrl-C `path` holds what it held before. The file has the permissions of any new
+    file of the user, those that the umask leaves: none are set, which some mounts do not allow.
+
+    Raises:
+        InvalidInput: the system refuses, for example because the disk is full.
+    """
+    temporary = path.with_name(f".{path.stem[:50]}-{token_hex(4)}{path.suffix}")
+    made = False
+    try:
+        temporary.touch(exist_ok=False)
+        made = True
+        yield temporary
+        with temporary.open("rb") as written:
+            _flush(written.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise InvalidInput(f"Expected to write `{path}`, got: {first_line(error)}.") from error
+    finally:
+        if made:
+            temporary.unlink(missing_ok=True)
+
+
+def _flush(handle: int) -> None:
+    """To the disk, where the file system can do that."""
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS):
+            raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a whole UTF-8 text file, or nothing."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace", newline="")
+
+
+def writable_folder(path: Path) -> Path:
+    """Make the folder if it is not there and prove that a file can be written in it.
+
+    Raises:
+        InvalidInput: it is a file, or the system refuses.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            return path
+    except (OSError, ValueError) as error:
+        raise InvalidInput(
+            f"Expected a folder that can be written to, got `{path}`: {first_line(error)}."
+        ) from error
+
+
+@contextmanager
+def replaced_folder(
+    out: Path, names: Sequence[str], what: str, ours: Callable[[Path], bool]
+) -> Iterator[Path]:
+    """Yield a folder to write to; when the block ends well, its entries replace all that `out` holds.
+
+    Until then, and where the block fails or is killed, `out` keeps what it held. Entries that begin with a
+    dot do not count.
+
+    Args:
+        names: of the entries, the first of which tells that all are there: it goes first and comes last; the
+            others go in this order and come in the reverse. See `coming` for where it is meanwhile.
+        what: the entries are, one word.
+        ours: whether an entry, which has one of the names, is of an earlier such folder and may go.
+
+    Raises:
+        ConfigError: `out` holds other files. InvalidInput: the system refuses.
+    """
+    new = not out.exists()
+    check_replaceable(out, names, what, ours)
+    folder = writable_folder(out)
+    _clear_dead(folder, what)
+    try:
+        with TemporaryDirectory(dir=folder, prefix=f".{what}-{os.getpid()}-") as temporary:
+            yield Path(temporary)
+            _swap(Path(temporary), folder, names, what)
+    finally:
+        if new and folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+
+
+def coming(folder: Path, what: str, name: str) -> Path:
+    """Where the first entry of a `replaced_folder` is from before the others go until they have come."""
+    return folder / f".{what}.{name}"
+
+
+def check_replaceable(out: Path, names: Sequence[str], what: str, ours: Callable[[Path], bool]) -> None:
+    """Raises EbjrError where `replaced_folder` would refuse the folder; leaves nothing behind."""
+    check_writable(out)
+    there = out.iterdir() if out.is_dir() else ()
+    shown = sorted(entry for entry in there if not entry.name.startswith("."))
+    if strange := [entry.name for entry in shown if entry.name not in names or not ours(entry)]:
+        raise ConfigError(
+            f"Expected an empty --out or an earlier {what}, got other files in `{out}`, such as "
+            f"`{strange[0]}`."
+        )
+
+
+def _swap(fresh: Path, folder: Path, names: Sequence[str], what: str) -> None:
+    first, *others = names
+    mark = coming(folder, what, first)
+    try:
+        (fresh / first).replace(mark)
+        for name in names:
+            _remove(folder / name)
+        for name in reversed(others):
+            if (fresh / name).exists():
+                (fresh / name).replace(folder / name)
+        mark.replace(folder / first)
+    except OSError as error:
+        raise InvalidInput(f"Expected to write to `{folder}`, got: {first_line(error)}.") from error
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _clear_dead(folder: Path, what: str) -> None:
+    """Remove what a killed process has left of such a folder."""
+    for entry in folder.glob(f".{what}-*-*"):
+        process = entry.name.split("-")[1]
+        if process.isdecimal() and not Path(f"/proc/{process}").exists() and Path("/proc/self").exists():
+            rmtree(entry, ignore_errors=True)
+
+
+def check_writable(path: Path) -> None:
+    """Prove that a folder is there, or can be made, and can be written to; leaves nothing behind.
+
+    Raises:
+        InvalidInput: it is a file, or the system refuses.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=path if path.is_dir() else _nearest(path)):
+            return
+    except (OSError, ValueError) as error:
+        raise InvalidInput(
+            f"Expected a folder that can be written to, got `{path}`: {first_line(error)}."
+        ) from error
+
+
+def check_space(path: Path, needed: int) -> None:
+    """Raises InvalidInput where the disk of a folder, there or to come, has less room than that."""
+    free = disk_usage(_nearest(path)).free
+    if free < needed:
+        raise InvalidInput(
+            f"Expected about {needed / 1e6:,.0f} MB of free disk for what goes to `{path}`, got "
+            f"{free / 1e6:,.0f} MB. Make room, or choose another --out."
+        )
+
+
+def _nearest(path: Path) -> Path:
+    """The path, or the nearest above it that is there."""
+    return next((place for place in (path, *path.parents) if place.exists()), path)
+
+
+def existing_file(path: Path, what: str) -> Path:
+    """`path` if it is a file that can be read. Raises InvalidInput that names `what` and the path."""
+    try:
+        with path.open("rb"):
+            return path
+    except (OSError, ValueError) as error:
+        raise InvalidInput(f"Expected {what} at `{path}`, got: {first_line(error)}.") from error
+
+
+def checksum(path: Path, algorithm: str = "sha256") -> str:
+    """Hexadecimal digest of a file's content."""
+    with existing_file(path, "a file").open("rb") as opened:
+        return hashlib.file_digest(opened, algorithm).hexdigest()
+
+
+def shipped(kind: str) -> Path:
+    """The project's own `checkpoints` or `configs`: beside the package, in a wheel inside it."""
+    package = Path(__file__).resolve().parents[1]
+    beside = package.parent / kind
+    return beside if beside.is_dir() else package / "shipped" / kind
+
+
+def to_json(content: Any, *, pretty: bool = True) -> str:
+    """JSON without infinities or NaN. Raises ValueError for them: they must have been given a name."""
+    return json.dumps(content, allow_nan=False, indent=2 if pretty else None)

@@ -1,0 +1,125 @@
+"""A data set streamed through a torch DataLoader that preprocesses each picture for several models.
+
+Knows nothing about what pictures and targets are.
+"""
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from typing import Any, NamedTuple, Protocol
+
+from tqdm.auto import tqdm
+
+from ebjr_det.core.errors import InvalidInput
+
+Transform = Callable[[Any], Any]
+
+
+class Images(Protocol):
+    """Labelled pictures by index."""
+
+    @property
+    def image_ids(self) -> Sequence[str]:
+        """One distinct name a picture."""
+
+    @property
+    def skip_unreadable(self) -> bool:
+        """Go on without a picture that cannot be loaded, after it was named."""
+
+    @property
+    def load(self) -> Callable[[int], Any]:
+        """The picture at an index. Raises InvalidInput, which names it, where it cannot be loaded."""
+
+    def target(self, index: int) -> Any:
+        """What the answer to a picture is judged by."""
+
+    def __len__(self) -> int: ...
+
+
+def batches_from(
+    start: int,
+    images: Images,
+    transforms: Sequence[Transform],
+    batch_size: int,
+    workers: int,
+    *,
+    collate: Callable[[Sequence[Any]], Any] = list,
+) -> Iterator[tuple[Any, ...]]:
+    """Batches (ids, inputs of each transform, targets) from picture `start` on, in the order of the set.
+
+    A picture that cannot be loaded is named on stderr and left out of its batch, or is an error.
+
+    Args:
+        collate: the inputs of a batch -> what a model is called with.
+    """
+    from torch.utils.data import DataLoader, Subset
+
+    data: Any = Subset(_Pictures(images, transforms, collate), range(start, len(images)))  # type: ignore[arg-type]
+    for lot in DataLoader(data, batch_size, num_workers=workers, collate_fn=data.dataset.columns):
+        for fault in lot.faults:
+            if not images.skip_unreadable:
+                raise fault
+            tqdm.write(f"Left out: {fault}", file=sys.stderr)
+        if lot.columns:
+            yield lot.columns
+
+
+def first_readable(images: Images) -> Any:
+    """The first picture that can be loaded, on which a model's numbers are counted.
+
+    Raises:
+        InvalidInput: there is none; or one cannot be loaded, where that is an error.
+    """
+    fault = None
+    for index in range(len(images)):
+        try:
+            return images.load(index)
+        except InvalidInput as error:
+            if not images.skip_unreadable:
+                raise
+            fault = fault or error
+    raise InvalidInput(f"Expected a picture that can be read, got none among {len(images)}. First: {fault}")
+
+
+def readable(images: Images, places: Sequence[int]) -> list[Any]:
+    """The pictures at some places that can be loaded; where none of them can, the first that can."""
+    loaded = []
+    for index in places:
+        with suppress(InvalidInput):
+            loaded.append(images.load(index))
+    return loaded or [first_readable(images)]
+
+
+class _Lot(NamedTuple):
+    columns: tuple[Any, ...]
+    faults: list[InvalidInput]
+
+
+class _Pictures:
+    """A torch data set: image id, every model's input, target. Holds the transforms, not the models."""
+
+    def __init__(self, images: Images, transforms: Sequence[Transform], collate: Callable[..., Any]) -> None:
+        self.images, self.transforms, self.collate = images, transforms, collate
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Any, ...] | InvalidInput:
+        try:
+            image = self.images.load(index)
+        except InvalidInput as error:
+            return error  # a loader process would wrap it in its own traceback
+        inputs = [transform(image) for transform in self.transforms]
+        return self.images.image_ids[index], *inputs, self.images.target(index)
+
+    def columns(self, rows: list[Any]) -> _Lot:
+        """Rows to columns; a tensor made here costs a loader process one open file, not one a picture."""
+        faults = [row for row in rows if isinstance(row, InvalidInput)]
+        whole = [row for row in rows if not isinstance(row, InvalidInput)]
+        if not whole:
+            return _Lot((), faults)
+        ids, *inputs, targets = zip(*whole, strict=True)
+        try:
+            return _Lot((ids, *(self.collate(column) for column in inputs), targets), faults)
+        except InvalidInput as error:
+            return _Lot((), [InvalidInput(f"{error} (In the batch of images `{ids[0]}` to `{ids[-1]}`.)")])

@@ -1,0 +1,279 @@
+"""Pictures on disk: found by name, folder or pattern, opened as RGB.
+
+Knows nothing about what is in them. Nothing else in this package decodes a user's picture.
+"""
+
+import glob
+import os
+import sys
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tqdm.auto import tqdm
+
+from ebjr_det.core.errors import InvalidInput, first_line
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+# What Pillow opens, or claims to, and yet is no picture of light: drawings that it gives to other programs,
+# films, containers, and measurements whose levels have no black and white.
+NO_PICTURES = {
+    "EPS", "WMF", "MPEG", "FLI", "BUFR", "GRIB", "HDF5", "IPTC", "FITS", "MCIDAS", "SPIDER",
+}  # fmt: skip
+SCALED_TO_16_BITS = {"PNG", "PPM"}  # formats whose grey Pillow gives as mode I, in levels to 65535
+SIDEWAYS = {5, 6, 7, 8}  # orientations that exchange width and height
+WIDTH, HEIGHT, BITS_PER_SAMPLE, PHOTOMETRIC = 256, 257, 258, 262  # tags of TIFF
+ORIENTATION = 274  # of TIFF and EXIF
+MOVING = ("GIF", "PNG", "WEBP", "AVIF")  # formats of pictures that may move; pages of others are no film
+
+
+def picture_formats() -> tuple[str, ...]:
+    """Pillow's names of the formats that are opened, in the order in which they are tried."""
+    from PIL import Image
+
+    Image.preinit()  # the common ones first
+    Image.init()
+    return tuple(name for name in Image.ID if name in Image.OPEN and name not in NO_PICTURES)
+
+
+def picture_suffixes() -> frozenset[str]:
+    """The endings of pictures' names, in lower case: Pillow's of the formats that are opened."""
+    from PIL import Image
+
+    formats = {*picture_formats(), "MPO"}  # which opens as a JPEG
+    return frozenset(end for end, name in Image.registered_extensions().items() if name in formats)
+
+
+def find_pictures(names: Sequence[str]) -> list[Path]:
+    """The files behind names, folders (all pictures below them) and patterns such as `*.jpg`, each file once.
+
+    What a folder holds besides (see `pictures_below`) is said on stderr.
+
+    Raises:
+        InvalidInput: a name behind which there is no picture.
+    """
+    found: dict[str, Path] = {}
+    for name in names:
+        try:
+            here = _pictures_at(name)
+        except (OSError, ValueError):  # a name that no file can have
+            here = []
+        if not here:
+            raise InvalidInput(f"Expected pictures at `{name}`, a file, a folder or a pattern, got none.")
+        for path in here:
+            found.setdefault(os.path.abspath(path), path)
+    return list(found.values())
+
+
+def _pictures_at(name: str) -> list[Path]:
+    path = Path(name)
+    if path.is_file():
+        return [path]
+    if name and path.is_dir():
+        pictures, left_out = pictures_below(path)
+        say_left_out(path, left_out)
+        return sorted(pictures)
+    return sorted(p for p in map(Path, glob.glob(name, recursive=True)) if p.is_file())
+
+
+def pictures_below(folder: Path) -> tuple[list[Path], Counter[str]]:
+    """The pictures in a folder and in those below it, in no order, and how many of what was left out.
+
+    Links are followed, but not into a folder that the link is in. Left out are files without a picture's
+    suffix, and files and folders whose names begin with a dot (`.ipynb_checkpoints`, the `._` files that
+    macOS leaves). A link to nothing is kept, to be named when it is opened.
+
+    Raises:
+        InvalidInput: a folder that cannot be read.
+    """
+    suffixes, left_out = picture_suffixes(), Counter[str]()
+    pictures: list[Path] = []
+    nested: dict[str, frozenset[tuple[int, int]]] = {}  # folder -> itself and all that it is in
+    for place, folders, files in os.walk(folder, onerror=_unreadable_folder, followlinks=True):
+        nested[place] = nested.get(os.path.dirname(place), frozenset()) | {_identity(place)}
+        visible = [name for name in folders if not name.startswith(".")]
+        shown = [name for name in files if not name.startswith(".")]
+        left_out["hidden files and folders"] += len(folders) + len(files) - len(visible) - len(shown)
+        folders[:] = [name for name in visible if _identity(os.path.join(place, name)) not in nested[place]]
+        chosen = [name for name in shown if os.path.splitext(name)[1].lower() in suffixes]
+        left_out["files that are no pictures"] += len(shown) - len(chosen)
+        pictures += [Path(place, name) for name in chosen]
+    return pictures, left_out
+
+
+def _identity(folder: str) -> tuple[int, int]:
+    status = os.stat(folder)
+    return status.st_dev, status.st_ino
+
+
+def _unreadable_folder(error: OSError) -> None:
+    raise InvalidInput(f"Expected a folder that can be read, got `{error.filename}`: {first_line(error)}.")
+
+
+def say_left_out(source: Path, left_out: Mapping[str, int]) -> None:
+    """One line on stderr of what was left out of a file or folder, where something was."""
+    parts = [f"{what} ({count:,})" for what, count in left_out.items() if count]
+    if parts:
+        tqdm.write(f"Left out of `{source}`: {', '.join(parts)}.", file=sys.stderr)
+
+
+def open_picture(path: Path, size: tuple[int, int] = (0, 0), *, as_stored: bool = False) -> "Image.Image":
+    """A picture as RGB in 8 bits, whatever its mode, turned as its camera says.
+
+    Of several frames or pages the first is taken. Alpha and transparency are dropped, not blended with a
+    background, and colour profiles are not applied, as torchvision, OpenCV and Pillow's `convert` do it.
+
+    Args:
+        size: width and height of the annotated picture, 0 where unknown. Annotation tools show a picture
+            turned, so its boxes are taken to be drawn on the turned one, also where both have the same size
+            (half turns, mirrors, squares). Only one that has the annotated size as it is stored, and not
+            when turned, stays as it is stored: its boxes cannot have been drawn otherwise.
+        as_stored: never turn it; of sets that say that their boxes were drawn so.
+
+    Raises:
+        InvalidInput: it cannot be decoded, is suspiciously large, has levels without a known black and
+            white, or another size than the annotated one either way.
+    """
+    from PIL import Image, ImageOps
+
+    try:
+        with picture_warnings(), Image.open(_regular(path), formats=picture_formats()) as opened:
+            _check_pixels(opened)
+            if as_stored:
+                opened.getexif().pop(ORIENTATION, None)
+            opened.load()  # of a TIFF, Pillow turns it here and forgets its orientation
+            sideways = opened.getexif().get(ORIENTATION) in SIDEWAYS
+            fits_as_stored = opened.size == size and sideways and size != size[::-1]
+            if not (as_stored or fits_as_stored):
+                ImageOps.exif_transpose(opened, in_place=True)
+            picture = to_rgb(opened)
+    except InvalidInput as error:
+        raise InvalidInput(f"Expected a readable picture, got `{path}`: {error}") from error
+    except Exception as error:  # a damaged picture can raise anything
+        raise InvalidInput(f"Expected a readable picture, got `{path}`: {first_line(error)}.") from error
+    if all(size) and picture.size != size:
+        raise InvalidInput(
+            f"Expected `{path}` to have the annotated size {size[0]} x {size[1]}, got {picture.width} x "
+            f"{picture.height}."
+        )
+    return picture
+
+
+def stored_size(path: Path) -> tuple[int, int]:
+    """Width and height of a picture as stored, from its header; 0, 0 where that cannot be read."""
+    from PIL import Image
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what is odd is said when the picture is opened
+            with Image.open(_regular(path), formats=picture_formats()) as opened:
+                tags: Any = getattr(opened, "tag_v2", {})  # of a TIFF, whose size Pillow turns
+                return tags.get(WIDTH, opened.width), tags.get(HEIGHT, opened.height)
+    except Exception:  # a damaged picture can raise anything
+        return 0, 0
+
+
+def count_frames(path: Path) -> int:
+    """The number of frames of a picture that may move, 0 of anything else.
+
+    Raises:
+        InvalidInput: a picture that is damaged behind its first frame.
+    """
+    from PIL import Image
+
+    try:
+        with picture_warnings():
+            opened = Image.open(path, formats=MOVING)
+    except Exception:  # another kind of file, or one that its own reader will refuse
+        return 0
+    with opened, _whole(path):
+        return int(getattr(opened, "n_frames", 1))
+
+
+def frames_of(path: Path) -> Iterator[tuple["Image.Image", float]]:
+    """The frames of a picture that moves as RGB, turned as it says, and their milliseconds (0: unstated).
+
+    Raises:
+        InvalidInput: a damaged picture.
+    """
+    from PIL import Image, ImageOps, ImageSequence
+
+    with _whole(path), Image.open(path, formats=MOVING) as opened:
+        for frame in ImageSequence.Iterator(opened):
+            yield to_rgb(ImageOps.exif_transpose(frame)), frame.info.get("duration", 0)
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[None]:
+    """Whatever a damaged picture raises is said with its name."""
+    try:
+        yield
+    except Exception as error:
+        raise InvalidInput(f"Expected a whole picture at `{path}`, got: {first_line(error)}.") from error
+
+
+@contextmanager
+def picture_warnings() -> Iterator[None]:
+    """What Pillow warns of: too many pixels are an error, odd metadata is none.
+
+    Set it around threads that open pictures, too: they share filters, and each restores what it found.
+    """
+    from PIL import Image
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
+        yield
+
+
+def _regular(path: Path) -> Path:
+    """Not a pipe, which would be waited for without end."""
+    if path.exists() and not path.is_file():
+        raise InvalidInput("it is no regular file.")
+    return path
+
+
+def _check_pixels(opened: "Image.Image") -> None:
+    """Pillow's own check, which is a warning that other threads may have silenced."""
+    from PIL import Image
+
+    most = Image.MAX_IMAGE_PIXELS
+    if most is not None and opened.width * opened.height > most:
+        raise InvalidInput(
+            f"Image size ({opened.width * opened.height} pixels) exceeds limit of {most} pixels, could be "
+            "decompression bomb DOS attack."
+        )
+
+
+def to_rgb(opened: "Image.Image") -> "Image.Image":
+    """A loaded picture as RGB in 8 bits.
+
+    Of 16 bits the higher 8 are taken: so Pillow reads 16 bits of colour, so do OpenCV and torchvision with
+    either, and it inverts both ways in which 8 bits are widened, level * 256 and level * 257. Pillow's own
+    `convert` would make white of all from 256 on. Integers of 32 bits and floats do not say what is white (1,
+    255, 65535 and the largest are all in use) and are refused: guessed by their values, each picture of a
+    set could be taken otherwise.
+
+    Raises:
+        InvalidInput: levels without a known white.
+    """
+    from PIL import Image
+
+    grey16 = opened.mode.startswith("I;16") or (opened.mode == "I" and opened.format in SCALED_TO_16_BITS)
+    if not grey16:
+        if opened.mode in ("I", "F"):
+            kind = "floats" if opened.mode == "F" else "integers of more than 16 bits or with a sign"
+            raise InvalidInput(f"its levels are {kind}, of which none is known as white. Save it in 8 bits.")
+        return opened.convert("RGB")
+    import numpy as np
+
+    tags: Any = getattr(opened, "tag_v2", {})  # of a TIFF, two of which Pillow does not heed at this depth
+    bits = tags.get(BITS_PER_SAMPLE, (16,))[0]
+    levels = (np.asarray(opened).astype(np.uint16) >> (bits - 8)).astype(np.uint8)
+    white_is_zero = tags.get(PHOTOMETRIC) == 0
+    return Image.fromarray(255 - levels if white_is_zero else levels).convert("RGB")

@@ -1,0 +1,133 @@
+"""A PairedRun on disk: one `.npz` without pickles, or the parts of a run that is still going.
+
+Knows nothing about what the match columns mean. Every file appears whole or not at all, so a run that is
+killed at any moment continues from its last part.
+"""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ebjr_det.core.errors import InvalidInput, first_line
+from ebjr_det.core.types import PairedRun, concatenate
+from ebjr_det.io.files import atomic_write, writable_folder
+
+VERSION = 1
+GROUPS = ("scores", "student", "teacher")
+OTHERS, FEATURES, ABSTAINS = "others", "features", "abstains"
+
+
+def save_run(run: PairedRun, path: Path) -> None:
+    """Write the run as `path` (.npz): `task`, `image_ids` and the columns as `group/column`.
+
+    Columns of further models are `others/model/column`; the student's features, where there are any,
+    `features`, and where it abstains `abstains`.
+    """
+    arrays: dict[str, NDArray[Any]] = {
+        "version": np.array(VERSION),
+        "task": np.array(run.task),
+        "image_ids": np.array(run.image_ids, dtype=np.str_),
+    }
+    for group in GROUPS:
+        arrays |= {f"{group}/{name}": column for name, column in getattr(run, group).items()}
+    for model, records in run.others.items():
+        arrays |= {f"{OTHERS}/{model}/{name}": column for name, column in records.items()}
+    if run.features is not None:
+        arrays[FEATURES] = run.features
+    if run.abstains is not None:
+        arrays[ABSTAINS] = run.abstains
+    with atomic_write(path) as temporary, temporary.open("wb") as opened:
+        np.savez_compressed(opened, **arrays)  # type: ignore[arg-type]
+
+
+def load_run(path: Path) -> PairedRun:
+    """Read what `save_run` wrote. Raises InvalidInput for a missing, foreign or damaged file."""
+    arrays = read_npz(path, "a saved run")
+    try:
+        if int(arrays["version"]) != VERSION:
+            raise InvalidInput(
+                f"Expected version {VERSION} in `{path}`, got {arrays['version']}. "
+                "Evaluate again with this version."
+            )
+        groups: dict[str, dict[str, NDArray[Any]]] = {group: {} for group in GROUPS}
+        others: dict[str, dict[str, NDArray[Any]]] = {}
+        for key, column in arrays.items():
+            group, _, name = key.partition("/")
+            if group == OTHERS:
+                model, _, name = name.partition("/")
+                if not name:
+                    raise ValueError(f"`{key}`, the column of no model")
+                others.setdefault(model, {})[name] = column
+            elif name:
+                groups[group][name] = column
+        ids = tuple(str(i) for i in arrays["image_ids"])
+        optional = {name: arrays.get(name) for name in (FEATURES, ABSTAINS)}
+        return PairedRun(str(arrays["task"]), ids, **groups, others=others, **optional)  # type: ignore[arg-type]
+    except KeyError as error:
+        raise InvalidInput(f"Expected a saved run in `{path}`, got a file without {error}.") from error
+    except (TypeError, ValueError) as error:
+        raise InvalidInput(f"Expected a saved run in `{path}`, got: {first_line(error)}.") from error
+
+
+def read_npz(path: Path, what: str) -> Mapping[str, NDArray[Any]]:
+    """All arrays of an `.npz`, never unpickling. Raises InvalidInput with the path and the reason."""
+    try:
+        archive = np.load(path, allow_pickle=False)
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise ValueError("a single array (.npy)")
+        with archive:
+            return {key: archive[key] for key in archive.files}
+    except Exception as error:  # a damaged archive can raise anything
+        raise InvalidInput(f"Expected {what} (.npz) at `{path}`, got: {first_line(error)}.") from error
+
+
+def join_runs(parts: Sequence[PairedRun]) -> PairedRun:
+    """Several lots of images of one pair as one run, in order."""
+    ids = tuple(image for part in parts for image in part.image_ids)
+    columns = {group: concatenate([getattr(p, group) for p in parts]) for group in GROUPS}
+    models = parts[0].others.keys()
+    if any(part.others.keys() != models for part in parts):
+        raise InvalidInput("Expected the same further models in all parts of a run, got others.")
+    others = {model: concatenate([part.others[model] for part in parts]) for model in models}
+    features = _optional([part.features for part in parts], "features")
+    abstains = _optional([part.abstains for part in parts], "abstentions")
+    return PairedRun(parts[0].task, ids, **columns, others=others, features=features, abstains=abstains)
+
+
+def _optional(parts: Sequence[NDArray[Any] | None], what: str) -> NDArray[Any] | None:
+    known = [part for part in parts if part is not None]
+    if not known:
+        return None
+    if len(known) != len(parts) or len({part.shape[1:] for part in known}) > 1:
+        raise InvalidInput(
+            f"Expected the same {what} of the student in all parts of a run, got others. Evaluate again."
+        )
+    return np.concatenate(known)
+
+
+class PartStore:
+    """The finished parts of a run in progress, as numbered files in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        """`folder` is made when the first part is added."""
+        self.folder = folder
+
+    def load(self) -> list[PairedRun]:
+        """The parts so far, in order."""
+        return [load_run(path) for path in self._paths()]
+
+    def add(self, part: PairedRun) -> None:
+        """Append a part."""
+        writable_folder(self.folder)
+        save_run(part, self.folder / f"{len(self._paths()):06d}.npz")
+
+    def clear(self) -> None:
+        """Remove the parts once the joined run is saved."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _paths(self) -> list[Path]:
+        return sorted(self.folder.glob("[0-9]*.npz"))

@@ -1,0 +1,233 @@
+"""What a report's numbers say, in sentences: does the pair pay, at which cost, by which score."""
+
+from ebjr_det.core.tradeoff import Cost
+from ebjr_det.evaluation.margin import Margin
+from ebjr_det.evaluation.report import ENERGY, GAP_FRACTIONS, Report
+from ebjr_det.reporting.choices import choice_findings
+from ebjr_det.reporting.notation import Shown, interval_text, milliseconds, number, percent, plural, share
+from ebjr_det.reporting.rivals import hull_names, latency_name
+
+CURRENCIES: dict[Cost, str] = {"macs": "multiply-adds", "latency_ms": "time"}
+
+
+def findings(report: Report) -> list[str]:
+    """The sentences, the most important one first."""
+    return [verdict(report), *main_findings(report), *further_findings(report)]
+
+
+def main_findings(report: Report) -> list[str]:
+    """What stands behind the verdict: the pair against mixed single models, how it was chosen, the scores."""
+    return [
+        *margin_findings(report),
+        *_noise_finding(report),
+        *_router_finding(report),
+        *choice_findings(report),
+        _score_finding(report),
+    ]
+
+
+def further_findings(report: Report) -> list[str]:
+    """What only a long report tells."""
+    return [_pair_finding(report), _gap_finding(report), *_flops_finding(report)]
+
+
+def verdict(report: Report) -> str:
+    """One sentence: whether the pair pays, what it costs beside the teacher and what it keeps of its quality.
+
+    A pair pays in a currency where the interval of its margin over single models that are mixed at random
+    lies above 0, and does not where it lies below.
+    """
+    sides, name = report.sides(), report.task.quality_name
+    joint, teacher, student = (sides[side]["quality"] for side in ("joint", "teacher", "student"))
+    if min(joint, teacher, student) < 0:
+        return f"Nothing is known of the pair's {name}: these images show nothing to judge by."
+    pays, not_shown, loses = (_currencies(report, side) for side in (1, 0, -1))
+    show = Shown.of(name)
+    if teacher <= student and not pays:
+        return (
+            f"There is nothing to gain here: the teacher's {name}, {show.text(teacher)}, is no better than "
+            f"the student's, {show.text(student)}; the pair's is {show.text(joint)}."
+        )
+    lead, tail = _lead(pays, not_shown, loses)
+    return f"{lead}: {_cost_words(report)} it {_kept_words(joint, teacher, name)}{tail}."
+
+
+def _currencies(report: Report, side: int) -> list[str]:
+    """Those of which the margin's interval is above 0 (1), includes it (0) or is below (-1)."""
+    return [CURRENCIES[kind] for kind, (margin, *_) in report.margins.items() if side_of(margin) == side]
+
+
+def side_of(margin: Margin) -> int:
+    """1 where the interval lies above 0, -1 where it lies below, 0 where it includes 0."""
+    return (margin.low > 0) - (margin.high < 0)
+
+
+def _lead(pays: list[str], not_shown: list[str], loses: list[str]) -> tuple[str, str]:
+    """How the verdict begins, and how it ends."""
+    mixed = "single models mixed at random"
+    if not (pays or not_shown or loses):
+        return "Whether the pair pays is not known without its models' costs", ""
+    if not (not_shown or loses):
+        return "The pair pays", f", more than {mixed} would at that cost"
+    if not (pays or not_shown):
+        return "The pair does not pay", f", less than {mixed} would at that cost"
+    if not (pays or loses):
+        return "It is not shown that the pair pays", f"; {mixed} may do as well at that cost"
+    parts = [f"pays in {name}" for name in pays] + [f"does not pay in {name}" for name in loses]
+    parts += [f"in {name} that is not shown" for name in not_shown]
+    return f"The pair {'; '.join(parts)}", ""
+
+
+def _cost_words(report: Report) -> str:
+    sides = report.sides()
+    parts: list[str] = []
+    for kind, name in CURRENCIES.items():
+        joint, teacher = (sides[side][kind] for side in ("joint", "teacher"))
+        if joint is not None and teacher:
+            whose = "its" if parts else "the teacher's"
+            parts.append(f"{share(joint / teacher)} % of {whose} {name}")
+    sent = f"with {percent(report.chosen.deferral_rate)} of the images sent to the teacher"
+    return f"at {' and '.join(parts)}" if parts else sent
+
+
+def _kept_words(joint: float, teacher: float, name: str) -> str:
+    show = Shown.of(name)
+    both = f"{show.value(joint)} of {show.text(teacher)}"
+    if not teacher:
+        return f"has an {name} of {show.text(joint)}, the teacher {show.text(teacher)}"
+    verb = "keeps" if joint <= teacher else "reaches"
+    return f"{verb} {share(joint / teacher)} % of its {name} ({both})"
+
+
+def _pair_finding(report: Report) -> str:
+    """The pair at its chosen point: quality, multiply-adds and latency."""
+    sides = report.sides()
+    joint, teacher, student = sides["joint"], sides["teacher"], sides["student"]
+    name, show = report.task.quality_name, Shown.of(report.task.quality_name)
+    text = (
+        f"At a deferral rate of {percent(joint['deferral_rate'])} the pair's {name} is "
+        f"{show.text(joint['quality'])} (student {show.text(student['quality'])}, "
+        f"teacher {show.text(teacher['quality'])})"
+    )
+    if joint["latency_ms"] is not None and joint["expected_latency_ms"] is not None:
+        text += (
+            f"; its latency was measured as {milliseconds(joint['latency_ms'])} ms, expected were "
+            f"{milliseconds(joint['expected_latency_ms'])} ms"
+        )
+    return text + "."
+
+
+def _noise_finding(report: Report) -> list[str]:
+    """That latencies are doubtful, where other processes took too much of the CPUs."""
+    live, batches = report.analysis.live, report.analysis.batch_load
+    loads = [load for load in (live.load if live else None, batches) if load is not None and load.noisy]
+    if not loads:
+        return []
+    most = max(loads, key=lambda load: load.others or 0)
+    return [f"Latencies were measured {most.in_words}. Measure them again on a quiet machine."]
+
+
+def margin_findings(report: Report) -> list[str]:
+    """The deciding number at equal multiply-adds and at equal latency, or why it is not known."""
+    costs: dict[Cost, str] = {"macs": "multiply-adds", "latency_ms": latency_name(report.analysis)}
+    found = [_margin_finding(report, costs[kind], margin) for kind, (margin, *_) in report.margins.items()]
+    if found:
+        found[0] += " (This is the margin over the hull of single models.)"
+    unknown = [rival.name for rival in report.rivals if rival.latency_ms is None]
+    if unknown and report.curve.cost.alone("latency_ms"):
+        found.append(f"The margin at equal latency is not known, for want of that of {', '.join(unknown)}.")
+    return found
+
+
+def _margin_finding(report: Report, cost: str, margin: Margin) -> str:
+    """Both qualities, how far apart, and how sure."""
+    name = report.task.quality_name
+    show = Shown.of(name)
+    more = "more" if margin.value >= 0 else "less"
+    return (
+        f"At equal {cost} the pair's {name} is {show.text(margin.quality)}, that of single models "
+        f"({hull_names(report.rivals)}) mixed at random {show.text(margin.quality - margin.value)}: "
+        f"{show.points(margin.value)} {more}. {interval_words(report, show.interval(margin.interval))} "
+        f"{zero_words(*margin.interval)}."
+    )
+
+
+def interval_words(report: Report, interval: str) -> str:
+    """The interval of a difference and where it is from, at the start of a sentence."""
+    level, resamples = 100 * report.intervals.confidence, plural(report.analysis.replicates, "resample")
+    return f"The {level:g} % interval of the difference, {interval} from {resamples} of the images,"
+
+
+def zero_words(low: float, high: float) -> str:
+    """Whether an interval of a difference includes none.
+
+    >>> zero_words(0.1, 0.2), zero_words(-0.1, 0.2)
+    ('excludes 0', 'includes 0: it may be chance')
+    """
+    return "excludes 0" if low > 0 or high < 0 else "includes 0: it may be chance"
+
+
+def _flops_finding(report: Report) -> list[str]:
+    flops = [side.get("ebjr_flops") for side in report.sides().values()]
+    if None in flops:
+        return []
+    student, teacher, joint = (f"{count:.8g}" for count in flops)
+    return [f"FLOPs as EBJR's code counts them: student {student}, teacher {teacher}, pair {joint}."]
+
+
+def _router_finding(report: Report) -> list[str]:
+    use = report.analysis.router
+    if use is None:
+        return []
+    text = f"The router was fitted on {plural(use.fitted_on, 'other picture')} (rescaling: {use.rescaling})"
+    if use.left_out:
+        text += f"; {len(use.left_out):,} of these here were among them and are left out"
+    if use.drift is not None:
+        drift = use.drift
+        pairs = zip(drift.asked, drift.got, strict=True)
+        shares = ", ".join(f"{share(asked, 0)} -> {share(got)} %" for asked, got in pairs)
+        moved = "has" if drift.moved else "has not visibly"
+        text += (
+            f". Its score {moved} moved: its values there and here differ by {drift.distance:.3f} "
+            f"(Kolmogorov-Smirnov), and 95 of 100 samples that did not move would stay under "
+            f"{drift.expected:.3f}. Deferral rates asked at the fit and got here: {shares}"
+        )
+    return [text + "."]
+
+
+def _gap_finding(report: Report) -> str:
+    curve = report.curve
+    if curve.gap_recovered(curve.student_quality) is None:
+        return "The teacher is no better than the student here: there is no gap to recover."
+    shares = [(f, curve.rate_for_gap(f)) for f in GAP_FRACTIONS]
+    parts = ", ".join(f"{100 * f:g} % at {percent(rate)}" for f, rate in shares)
+    return f"Share of the gap recovered by {curve.score}, at the least deferral rate: {parts}."
+
+
+def _score_finding(report: Report) -> str:
+    """The best score against energy, with the interval of one that was picked after looking at all."""
+    if ENERGY not in report.curves or len(report.curves) < 2:
+        return "Only one score was computed, so there is nothing to compare it with."
+    areas, name = {name: curve.area() for name, curve in report.curves.items()}, report.task.quality_name
+    best = max(areas, key=lambda name: areas[name])
+    of = f"of {len(areas)} scores"
+    if areas[best] <= areas[ENERGY]:
+        area = f"area ({name} over all deferral rates), {areas[ENERGY]:.4f}"
+        return f"{ENERGY} has the largest {area}, {of}."
+    return (
+        f"The best {of} here is {best}: area ({name} over all deferral rates) {areas[best]:.4f}, {ENERGY} "
+        f"{areas[ENERGY]:.4f}, that is {number(areas[best] - areas[ENERGY], digits=4)} more. "
+        f"{difference_words(report, best, len(areas))}"
+    )
+
+
+def difference_words(report: Report, score: str, picked_among: int) -> str:
+    """How sure a score's lead over energy is, be it picked on these images or named beforehand (0)."""
+    if not picked_among:
+        ends = report.intervals.area_difference[score]
+        return f"{interval_words(report, interval_text(ends))} {zero_words(*ends)}."
+    ends = report.intervals.area_difference_picked[score]
+    return (
+        f"{interval_words(report, interval_text(ends))} {zero_words(*ends)}; it is widened for a score that "
+        f"was picked as the best of {picked_among} on these very images."
+    )

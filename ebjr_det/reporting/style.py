@@ -1,0 +1,164 @@
+"""What every figure shares: its style, its file formats, and labels that find their own place.
+
+Convention: a figure is written as PNG (200 dpi) and as SVG with its text as text; the same input gives
+the same bytes. Colours are Okabe and Ito's, told apart by colour-blind readers. No `pyplot`: each figure
+is an object of its own, and the user's matplotlib settings do not matter.
+"""
+
+import re
+import sys
+import textwrap
+import warnings
+from collections.abc import Sequence
+from functools import cache
+from itertools import product
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from ebjr_det.core.types import FloatArray
+from ebjr_det.io.files import atomic_write
+
+BLUE, VERMILLION, INK, GREY = "#0072B2", "#D55E00", "#222222", "#707070"
+STYLE: Any = {
+    "figure.dpi": 100, "savefig.dpi": 200, "svg.fonttype": "none", "svg.hashsalt": "ebjr_det",
+    "font.size": 8, "axes.labelsize": 9, "text.parse_math": False, "text.color": INK,
+    "axes.edgecolor": GREY, "axes.labelcolor": INK, "xtick.color": GREY, "ytick.color": GREY,
+    "xtick.labelcolor": INK, "ytick.labelcolor": INK, "axes.formatter.useoffset": False,
+    "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True, "axes.grid": True,
+    "grid.color": "#eeeeee", "grid.linewidth": 0.6,
+}  # fmt: skip
+MISSING = r"Glyph (\d+) .* missing from font"
+warnings.filterwarnings("ignore", MISSING)  # `save_figure` tells it once, in one line
+FORMATS = ("png", "svg")
+LEADER = 12  # points; a label further from its anchor has a line to it
+
+
+class Label(NamedTuple):
+    """A text, and the points [A, 2] in data units beside any of which it may stand."""
+
+    text: str
+    anchors: FloatArray
+    color: str = INK
+    weight: str = "normal"
+
+
+def new_figure(title: str, height: float) -> tuple[Figure, Axes]:
+    """An empty figure of a page's width and `height` inches, under its title; use within `STYLE`."""
+    figure = Figure(figsize=(7.2, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    title = textwrap.fill(title, 75)
+    figure.suptitle(title, x=0.012, ha="left", fontsize=10, weight="bold")
+    return figure, figure.add_subplot()
+
+
+def along(x: FloatArray, y: FloatArray) -> FloatArray:
+    """Points [12, 2] along the middle of a line, where its name may stand."""
+    at = np.linspace(0.85 * x[0] + 0.15 * x[-1], 0.15 * x[0] + 0.85 * x[-1], 12)
+    return np.column_stack([at, np.interp(at, x, y)])
+
+
+def place_labels(figure: Figure, axes: Axes, labels: Sequence[Label]) -> None:
+    """Write each label near its anchor, inside the axes, off lines, marks, other labels and their leaders."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    ink = np.concatenate([_ink(artist) for artist in (*axes.lines, *axes.patches)])
+    ink = np.unique((ink / 3).round(), axis=0) * 3
+    marks = axes.transData.transform([a.anchors[0] for a in labels if len(a.anchors) == 1] or [(0, 0)])
+    spots = [_spots(figure, axes, label, ink, marks) for label in labels]
+    turns = range(len(spots))
+    _, picked = min(_settle(spots, [*turns[first:], *turns[:first]]) for first in turns)
+    for label, (_, boxes, leaders, anchors), pick in zip(labels, spots, picked, strict=True):
+        center = (boxes[pick, :2] + boxes[pick, 2:]) / 2 - axes.transData.transform(anchors[pick])
+        width = 0.6 * np.ptp(leaders[pick], axis=0).any()
+        axes.annotate(
+            label.text, anchors[pick], center * 72 / figure.dpi, textcoords="offset points",
+            color=label.color, weight=label.weight, ha="center", va="center", zorder=7,
+            multialignment="right" if center[0] < -10 else "left" if center[0] > 10 else "center",
+            arrowprops={"arrowstyle": "-", "lw": width, "color": GREY, "shrinkB": 4}, annotation_clip=False,
+        )  # fmt: skip
+
+
+def _spots(figure: Figure, axes: Axes, label: Label, ink: FloatArray, marks: FloatArray) -> tuple[Any, ...]:
+    """All places for a label: cost [C], box [C, 4] and leader [C, 12, 2] in pixels, and how to get there."""
+    probe = figure.text(0, 0, label.text, weight=label.weight)
+    size = np.array(probe.get_window_extent().size)
+    probe.remove()
+    turn, far = (a.ravel() for a in np.meshgrid(np.arange(16) * np.pi / 8, (6, 9, 14, 22, 32, 48, 70)))
+    anchors, far = np.repeat(label.anchors, len(far), axis=0), np.tile(far, len(label.anchors))
+    side = np.tile(np.column_stack([np.cos(turn), np.sin(turn)]), (len(label.anchors), 1))
+    pixels = axes.transData.transform(anchors)
+    center = pixels + far[:, None] * side * figure.dpi / 72 + np.clip(1.5 * side, -1, 1) * size / 2
+    boxes = np.hstack([center - size / 2 - (5, 2), center + size / 2 + (5, 2)])
+    frame = np.array(axes.bbox.extents)
+    outside = np.maximum(frame[:2] - boxes[:, :2], 0) + np.maximum(boxes[:, 2:] - frame[2:], 0)
+    cost = 1e3 * outside.sum(axis=1) + 12.0 * _inside(ink, boxes) + 0.4 * far
+    reach = (far > LEADER)[:, None, None] * np.linspace(0, 1, 12)[:, None]
+    leaders = pixels[:, None] + reach * (center - pixels)[:, None]
+    for mark in marks[np.hypot(*(marks - pixels[0]).T) > 3] if len(label.anchors) == 1 else ():
+        cost += 100 * _inside(leaders, np.hstack([mark - 7, mark + 7]))
+    return cost, boxes, leaders, anchors
+
+
+def _settle(spots: Sequence[tuple[Any, ...]], order: Sequence[int]) -> tuple[float, list[int]]:
+    """Start every label at its own best place, then let each in turn move to the best given the others."""
+    picked = [int(np.argmin(cost)) for cost, *_ in spots]
+    for _ in range(4):
+        total = 0.0
+        for mine in order:
+            cost, boxes, leaders, _ = spots[mine]
+            cost = cost.copy()
+            for box, leader in ((spots[i][1][picked[i]], spots[i][2][picked[i]]) for i in order if i != mine):
+                overlap = np.minimum(boxes[:, 2:], box[2:]) - np.maximum(boxes[:, :2], box[:2])
+                cost += 1e3 * (overlap > 0).all(axis=1) + np.maximum(overlap, 0).prod(axis=1)
+                cost += 100.0 * (_inside(leaders, box) + _inside(leader, boxes))
+            picked[mine] = int(np.argmin(cost))
+            total += cost[picked[mine]]
+    return total, picked
+
+
+def _ink(artist: Any) -> FloatArray:
+    """Pixels [D, 2] that a line, mark or patch covers: one every 3 along its path, a square for a mark."""
+    path = artist.get_transform().transform(artist.get_path().vertices)
+    path = path[np.isfinite(path).all(axis=1)]
+    if len(path) == 1:
+        return np.asarray(path + list(product(range(-6, 7, 3), repeat=2)))
+    length = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(path, axis=0).T))])
+    at = np.arange(0.0, length[-1] + 1, 3)
+    return np.column_stack([np.interp(at, length, path[:, 0]), np.interp(at, length, path[:, 1])])
+
+
+def _inside(dots: FloatArray, boxes: FloatArray) -> Any:
+    """How many of the dots [..., D, 2] lie in each box [..., 4]."""
+    boxes = boxes[..., None, :]
+    return ((dots > boxes[..., :2]) & (dots < boxes[..., 2:])).all(axis=-1).sum(axis=-1)
+
+
+def save_figure(figure: Figure, stem: Path, title: str) -> list[Path]:
+    """Write `<stem>.png` and `<stem>.svg`, each whole; returns their paths."""
+    files = [stem.with_name(f"{stem.name}.{kind}") for kind in FORMATS]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.filterwarnings("always", MISSING)
+        for file, metadata in zip(files, ({"Title": title}, {"Title": title, "Date": None}), strict=True):
+            with atomic_write(file) as temporary:
+                figure.savefig(temporary, format=file.suffix[1:], metadata=metadata)
+    missing = ""
+    for warning in caught:
+        if code := re.match(MISSING, str(warning.message)):
+            missing += chr(int(code[1]))
+        else:
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+    if missing:
+        _tell_missing("".join(sorted(set(missing))))
+    return files
+
+
+@cache
+def _tell_missing(characters: str) -> None:
+    """One line, however many figures lack the same characters."""
+    shown = "".join(one if one.isprintable() else "?" for one in characters)
+    print(f"Note: the figures' font lacks {shown}; boxes stand for them.", file=sys.stderr)

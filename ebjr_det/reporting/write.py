@@ -1,0 +1,183 @@
+"""The run folder's report: curves, routes, tables, figures, page and summary, each file whole."""
+
+import csv
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+
+from ebjr_det.core.tradeoff import Budget, TradeoffCurve, score_of
+from ebjr_det.evaluation.report import ENERGY, Report
+from ebjr_det.evaluation.run_folder import CONFIG, ENVIRONMENT, SUMMARY
+from ebjr_det.io.files import atomic_write, to_json, write_text
+from ebjr_det.reporting.histogram_figure import Groups, write_histogram_figure
+from ebjr_det.reporting.page import Origin, draw_page
+from ebjr_det.reporting.sentences import findings
+from ebjr_det.reporting.style import FORMATS
+from ebjr_det.reporting.table import markdown_text
+from ebjr_det.reporting.tables import tables
+from ebjr_det.reporting.tradeoff_figure import write_tradeoff_figure
+
+PAGE = "report.html"
+CURVE = "curve.json"
+EARLIER = re.compile(rb'\{"score": "[^"]+", "quality_name": "(\w+)", "images": \d+, "cost": ')
+"""How a curve begins, which is written before all that hangs on it; and the quality in its figures' names."""
+MOST_HEAD = 1000
+MOST_CURVES = 8
+
+
+def write_report(report: Report, run_dir: Path, out: Path) -> dict[str, Any]:
+    """Write everything that follows from records and analysis; the summary last.
+
+    Args:
+        run_dir: the run's folder, which also tells the page how the run was made.
+        out: where to write, usually `run_dir`.
+
+    Returns:
+        the summary, the JSON object of the command line.
+    """
+    summary = report.to_dict() | {"run_dir": str(run_dir)}
+    _clear_optional(out)
+    origin = Origin.of(run_dir, CONFIG, ENVIRONMENT)
+    write_text(out / CURVE, to_json(_curves(report), pretty=False))
+    _write_csv(out / "routes.csv", _routes(report))
+    if report.by_class is not None:
+        _write_csv(out / "per_class.csv", _classes(report))
+    write_text(out / "table.md", _markdown(report))
+    figures = write_figures(report, out)
+    write_text(out / PAGE, draw_page(report, figures, run_dir, origin))
+    write_text(out / SUMMARY, to_json(summary))
+    return summary
+
+
+def _clear_optional(out: Path) -> None:
+    """Files that not every report has: one of an earlier report would be taken for this one's.
+
+    Where no curve tells of an earlier report, files of such names are somebody else's.
+    """
+    curve = out / CURVE
+    head = curve.read_bytes()[:MOST_HEAD] if curve.is_file() else b""
+    if earlier := EARLIER.match(head):
+        name = earlier[1].decode()
+        figures = (f"{name}_by_{kind}.{suffix}" for kind in get_args(Budget) for suffix in FORMATS)
+        for file in ("per_class.csv", *figures):
+            (out / file).unlink(missing_ok=True)
+
+
+def _curves(report: Report) -> dict[str, Any]:
+    """Every operating point of every score as columns, with the lines to compare with."""
+    main = report.curve
+    return {
+        "score": main.score,
+        "quality_name": report.task.quality_name,
+        "images": main.images,
+        "cost": main.cost.__dict__,
+        "curves": {name: _columns(curve) for name, curve in report.curves.items()},
+        "random": main.random.tolist(),
+        "oracle": main.oracle.tolist(),
+        "band": {
+            "confidence": report.intervals.confidence,
+            "deferral_rate": report.intervals.rate.tolist(),
+            "low": report.intervals.low[main.score].tolist(),
+            "high": report.intervals.high[main.score].tolist(),
+        },
+    }
+
+
+def _columns(curve: TradeoffCurve) -> dict[str, Any]:
+    points = [point.to_dict() for point in curve.points()]
+    columns = {key: [point[key] for point in points] for key in points[0]}
+    return {"area": curve.area(), **columns}
+
+
+def _routes(report: Report) -> Iterable[Iterable[Any]]:
+    """Every reported image: its scores, who answered, and what the teacher's answer adds."""
+    run = report.run
+    columns: dict[str, Any] = {"image_id": run.image_ids}
+    columns |= {name: score_of(run, name).tolist() for name in run.scores}
+    columns["deferred"] = report.decision.defer.astype(int).tolist()
+    for side in ("student", "teacher"):
+        right = report.task.right(getattr(run, side))
+        if right is not None:
+            columns[f"{side}_correct"] = right.astype(int).tolist()
+    columns["reward"] = report.reward.tolist()
+    return [list(columns), *zip(*columns.values(), strict=True)]
+
+
+def _classes(report: Report) -> Iterable[Iterable[Any]]:
+    """Every class with all numbers of student, teacher and joint; empty where there is no such object."""
+    heads = [f"{side}_{name}" for side, numbers in report.metrics.items() for name in numbers]
+    rows = report.class_rows()
+    numbers = ([value for side in report.metrics for value in row[side].values()] for row in rows)
+    return [["class", *heads], *([row["class"], *own] for row, own in zip(rows, numbers, strict=True))]
+
+
+def _write_csv(path: Path, rows: Iterable[Iterable[Any]]) -> None:
+    with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as opened:
+        csv.writer(opened).writerows(rows)
+
+
+def _markdown(report: Report) -> str:
+    first, *others = map(markdown_text, findings(report))
+    lines = [f"# {markdown_text(report.analysis.title)}", "", first, ""]
+    for table in tables(report):
+        lines += [f"## {markdown_text(table.title)}", "", table.markdown(), ""]
+    return "\n".join([*lines, *(f"- {sentence}" for sentence in others), ""])
+
+
+def write_figures(report: Report, out: Path) -> dict[str, Path]:
+    """The figures by what they show: a cost that is known, or `histogram`; the path of each SVG."""
+    analysis, name = report.analysis, report.task.quality_name
+    curves = shown_curves(report)
+    known: dict[Budget, bool] = {"macs": curves[0].cost.macs(0.0) is not None}
+    known["latency_ms"] = curves[0].cost.latency_ms(0.0) is not None
+    known["deferral_rate"] = True
+    figures = {}
+    for kind in (kind for kind, available in known.items() if available):
+        _, figures[str(kind)] = write_tradeoff_figure(
+            out / f"{name}_by_{kind}",
+            curves,
+            report.intervals,
+            kind=kind,
+            chosen=report.chosen,
+            measured_ms=analysis.live.mean if analysis.live and kind == "latency_ms" else None,
+            quality_name=name,
+            names=(analysis.student.name, analysis.teacher.name),
+            title=analysis.title,
+            references=report.rivals,
+        )
+    _, figures["histogram"] = write_histogram_figure(
+        out / "score_histogram",
+        report.decision.scores,
+        groups_of(report),
+        report.decision.threshold,
+        score=report.curve.score,
+        formula=analysis.formula,
+        title=analysis.title,
+        handed_on=report.run.abstains,
+    )
+    return figures
+
+
+def shown_curves(report: Report) -> list[TradeoffCurve]:
+    """The deciding score, the paper's energy and the best others that differ: as many as a figure bears.
+
+    The random score is drawn only where it decides: the random line is its expectation.
+    """
+    first = [report.curve, *(report.curves[name] for name in (ENERGY,) if name in report.curves)]
+    others = (curve for name, curve in report.curves.items() if name != "random")
+    shown: list[TradeoffCurve] = []
+    for curve in [*first, *sorted(others, key=lambda curve: -curve.area())]:
+        if len(shown) < MOST_CURVES and not any(np.array_equal(curve.quality, s.quality) for s in shown):
+            shown.append(curve)
+    return shown
+
+
+def groups_of(report: Report) -> Groups:
+    """The images that need the teacher: those with a wrong answer, else those where its answer helps."""
+    right = report.task.right(report.run.student)
+    if right is not None:
+        return Groups(~right, "student wrong", "student right")
+    return Groups(report.reward > 0, "teacher helps", "teacher does not help")

@@ -1,0 +1,41 @@
+"""A model whose answers pass through a function: a rescaled or specialised student is one like any other."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ebjr_det.core.types import Model, Output
+
+
+@dataclass(frozen=True)
+class Changed:
+    """`model`, every answer of which goes through `change`; everything else is the model's own."""
+
+    model: Model
+    change: Callable[[Output], Output]
+
+    @property
+    def name(self) -> str:
+        """The model's."""
+        return self.model.name
+
+    def preprocess(self, image: Any) -> Any:
+        """The model's."""
+        return self.model.preprocess(image)
+
+    def __call__(self, inputs: Sequence[Any]) -> Output:
+        """The model's answers, changed."""
+        return self.change(self.model(inputs))
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "model":  # while a copy is being made
+            raise AttributeError(name)
+        own = getattr(self.model, name)
+        if name == "decode":  # the second half of the model's call, where it has two
+            return lambda raw, inputs: self.change(own(raw, inputs))
+        return own
+
+
+def plain(model: Any) -> Any:
+    """A model without what changes its answers."""
+    return plain(model.model) if isinstance(model, Changed) else model
