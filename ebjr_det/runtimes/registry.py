@@ -117,13 +117,13 @@ _ALL = (
         "fp16", "torch in float16, channels innermost", "eager:build", devices=("cuda",),
         settings={"channels_last": True, "precision": "float16"},
     ),
-    Runtime("compile", "compiled by torch Inductor (CUDA graphs on a GPU)", "compiled:build"),
+    Runtime("compile", "compiled by torch Inductor (CUDA graphs on a GPU)", "inductor:build"),
     Runtime(
-        "compile_bf16", f"compiled, in bfloat16 ({SLOW})", "compiled:build",
+        "compile_bf16", f"compiled, in bfloat16 ({SLOW})", "inductor:build",
         settings={"precision": "bfloat16"},
     ),
     Runtime(
-        "compile_fp16", "compiled, in float16", "compiled:build", devices=("cuda",),
+        "compile_fp16", "compiled, in float16", "inductor:build", devices=("cuda",),
         settings={"precision": "float16"},
     ),
     Runtime("onnxruntime", "ONNX Runtime", "onnx:build", **ONNX),  # type: ignore[arg-type]
