@@ -1,6 +1,7 @@
 """Imports go down only, the core meets no model, no data and no metric, and the front door stays light."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -88,6 +89,14 @@ def own_rooms(path: Path) -> set[str]:
 def test_the_house_is_a_door_and_twelve_rooms():
     assert {room(path) for path in modules()} == {*FLOORS, *DOOR}
     assert len(FLOORS) == 12
+
+
+def test_the_map_in_contributing_is_this_one():
+    text = (PACKAGE.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    floors = {
+        int(number): name for number, name in re.findall(r"^\| (\d+) \| `(\w+)` \|", text, re.MULTILINE)
+    }
+    assert [floors[number] for number in sorted(floors)] == FLOORS
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: path.relative_to(PACKAGE).as_posix())
