@@ -1,5 +1,6 @@
 """OpenVINO: reads the network's ONNX file, in float32 or bfloat16."""
 
+from functools import cache
 from typing import Any
 
 from ebjr_det.core.errors import ConfigError
@@ -31,10 +32,9 @@ class OpenVino:
 
 def build(graph: Any, example: Any, device: str, *, precision: str = "f32") -> OpenVino:
     """The network compiled for this processor. Raises ConfigError where it has no such precision."""
-    import openvino
     import torch
 
-    core = openvino.Core()
+    core = _core()
     if precision.upper() not in {"F32", *core.get_property(CPU, "OPTIMIZATION_CAPABILITIES")}:
         raise ConfigError(f"Expected a processor with {precision} for OpenVINO, got one without.")
     how = {
@@ -46,3 +46,16 @@ def build(graph: Any, example: Any, device: str, *, precision: str = "f32") -> O
     }
     read = through_onnx(graph, example, core.read_model)
     return OpenVino(core.compile_model(read, CPU, how))
+
+
+@cache
+def _core() -> Any:
+    """One for the whole process, never let go of.
+
+    Its processor plugin gives the thread another stack for signals, and takes that away when it goes. Of two
+    plugins the one that goes last puts back the stack of the first, which is gone: the next Ctrl-C, or the end
+    of a loader's process, is then a crash.
+    """
+    import openvino
+
+    return openvino.Core()

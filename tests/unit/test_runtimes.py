@@ -1,7 +1,10 @@
 """Which runtime is taken and what is said of it; what is kept on disk; the errors, each in one line."""
 
+import subprocess
+import sys
 import threading
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -267,6 +270,30 @@ def test_pictures_of_another_size_are_one_line(name):
     with pytest.raises(InvalidInput) as error:
         network(SAMPLES[..., :7])
     assert "got [3, 8, 7]" in one_line(error)
+
+
+SIGNALS = """
+import faulthandler, os, signal
+from test_runtimes import SAMPLES, build_network, small
+
+faulthandler.enable()  # brings a stack for signals, which OpenVINO replaces
+pair = [build_network("openvino", small(factor=factor), SAMPLES, "cpu") for factor in (1.0, 2.0)]
+for network in pair:
+    network(SAMPLES)
+while pair:
+    del pair[0], network
+    network = None
+signal.signal(signal.SIGUSR1, lambda *_: print("heard"))
+os.kill(os.getpid(), signal.SIGUSR1)
+"""
+
+
+def test_a_signal_is_heard_after_two_models_of_openvino_are_gone(cache):
+    pytest.importorskip("openvino")
+    done = subprocess.run(
+        [sys.executable, "-c", SIGNALS], cwd=Path(__file__).parent, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (0, "heard\n"), done.stderr
 
 
 def test_compiling_without_a_compiler_is_one_line(monkeypatch):
