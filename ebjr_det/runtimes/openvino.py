@@ -52,9 +52,9 @@ def build(graph: Any, example: Any, device: str, *, precision: str = "f32") -> O
 def _core() -> Any:
     """One for the whole process, never let go of.
 
-    Its processor plugin gives the thread another stack for signals, and takes that away when it goes. Of two
-    plugins the one that goes last puts back the stack of the first, which is gone: the next Ctrl-C, or the end
-    of a loader's process, is then a crash.
+    Its processor plugin gives the thread another stack for signals, and takes that away when it goes. Of
+    two plugins the one that goes last puts back the stack of the first, which is gone: the next Ctrl-C, or
+    the end of a loader's process, is then a crash.
     """
     import openvino
 
