@@ -661,7 +661,7 @@ def test_a_place_that_is_no_folder_for_an_export_is_refused(refused, tmp_path):
 def test_a_package_that_is_missing_is_told_with_its_extra(
     package, exported_digits, digit_pictures, refused, tmp_path, monkeypatch
 ):
-    real = {name: sys.modules[f"ebjr_det.{name}"].find_spec for name in ("api.export", "exported")}
+    real = {name: sys.modules[f"ebjr_det.{name}"].find_spec for name in ("api.export", "inference.exported")}
     for name, find in real.items():
         monkeypatch.setattr(sys.modules[f"ebjr_det.{name}"], "find_spec",
                             lambda asked, find=find: None if asked == package else find(asked))  # fmt: skip
