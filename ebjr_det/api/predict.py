@@ -4,7 +4,7 @@ import json
 import os
 import sys
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -50,7 +50,7 @@ def predict(
     `images.json` tells of each picture its file, size, deferral score and who answered. One that cannot be
     decoded is named and left out. With `run.workers`, pictures are decoded, resized, drawn and written in so
     many threads beside the models. However many pictures there are, at most `Plan.window` are held between
-    decoding and answer (see `pipeline.answers`) and two a worker wait to be drawn.
+    decoding and answer (see `inference.answers`) and two a worker wait to be drawn.
 
     Args:
         pictures: files, folders and patterns.
@@ -68,7 +68,7 @@ def predict(
     files = find_pictures(pictures)
     _check_apart(files, Path(out))
     check_space(Path(out), bytes_of_copies(_spread(files, FEW), len(files)))
-    with replaced_folder(Path(out), (RESULTS, PICTURES, IMAGES), "predict", _is_earlier) as folder:
+    with replaced_folder(Path(out), (RESULTS, PICTURES, IMAGES), "predict", _earlier_in(Path(out))) as folder:
         live = build_live(config, scoring, chosen, lambda: _samples(files), partial(_spread, files))
         look = _Look(room(config.task, "answers"), live.named, least_score, scoring.name, chosen)
         start, meter = perf_counter(), Meter()
@@ -88,12 +88,16 @@ def predict(
     }
 
 
-def _is_earlier(entry: Path) -> bool:
-    """Whether an entry of a folder is of an earlier `predict`, and no user's own; `images.json` tells."""
-    drawn = _drawn(entry.parent / IMAGES)
-    if entry.name == PICTURES:
-        return entry.is_dir() and drawn.issuperset(picture.name for picture in entry.iterdir())
-    return entry.is_file() and bool(drawn)
+def _earlier_in(folder: Path) -> Callable[[Path], bool]:
+    """Whether an entry of the folder is of an earlier `predict`, and no user's own; `images.json` tells."""
+    drawn = _drawn(folder / IMAGES)
+
+    def is_earlier(entry: Path) -> bool:
+        if entry.name == PICTURES:
+            return entry.is_dir() and drawn.issuperset(picture.name for picture in entry.iterdir())
+        return entry.is_file() and bool(drawn)
+
+    return is_earlier
 
 
 def _drawn(images: Path) -> set[str]:

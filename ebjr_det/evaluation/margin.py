@@ -57,7 +57,7 @@ class Margin:
         cost: of the pair, and so of the hull, in MACs or ms per image.
         quality: of the pair.
         value: the margin on all images.
-        low, high: interval of the margin; see `intervals`.
+        low, high: interval of the margin; see `bootstrap`.
     """
 
     deferral_rate: float
@@ -88,7 +88,7 @@ def margins(
 
     A kind is there where its cost is known of the points and of *every* single model: a hull without one of
     them would flatter the pair. In a resample thresholds move with the images, so an interval belongs to a
-    deferral rate, and the cost at it stays; the resamples are those of `intervals.bootstrap`.
+    deferral rate, and the cost at it stays; the resamples are those of `bootstrap.bootstrap`.
 
     Args:
         curve: of one of the run's scores.

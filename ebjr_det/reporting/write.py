@@ -58,7 +58,10 @@ def _clear_optional(out: Path) -> None:
     Where no curve tells of an earlier report, files of such names are somebody else's.
     """
     curve = out / CURVE
-    head = curve.read_bytes()[:MOST_HEAD] if curve.is_file() else b""
+    if not curve.is_file():
+        return
+    with curve.open("rb") as opened:
+        head = opened.read(MOST_HEAD)
     if earlier := EARLIER.match(head):
         name = earlier[1].decode()
         figures = (f"{name}_by_{kind}.{suffix}" for kind in get_args(Budget) for suffix in FORMATS)

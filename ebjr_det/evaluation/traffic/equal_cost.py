@@ -26,7 +26,7 @@ class EqualCost:
     Attributes:
         macs: of the pair; `other_macs`: those at which the other one is read, the nearest that it can cost.
         quality, other_quality: overall, of both.
-        low, high: interval of the `margin`, see `intervals`; None where none was asked for.
+        low, high: interval of the `margin`, see `bootstrap`; None where none was asked for.
     """
 
     macs: float
@@ -78,7 +78,7 @@ def margins_at_equal_cost(
     """`at_equal_cost` under each mix with intervals, by a paired bootstrap over images.
 
     In a resample all pairs are judged on the same images, at the deferral rates that they have on all of
-    them: as in `intervals`, thresholds move with the images and cost stays.
+    them: as in `bootstrap`, thresholds move with the images and cost stays.
 
     Raises:
         ConfigError: replicates outside 2..100,000, a seed below 0.

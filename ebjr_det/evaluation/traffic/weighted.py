@@ -1,6 +1,6 @@
 """A pair under a mix of classes: its chosen point and its curve, on weighted images.
 
-Convention: every number is that of weighted images (`mix.Composition.weights`): a deferral rate is the
+Convention: every number is that of weighted images (`Composition.weights`): a deferral rate is the
 weighted share that is deferred, and a pair costs student + that share * teacher. Where the quality is a mean
 over classes (AP), classes weigh in it what they have of the mix. Numbers only, as in `tradeoff`.
 """

@@ -1,4 +1,4 @@
-"""Colours and numbers of the overlay. Colours are Okabe and Ito's, as in every figure here."""
+"""Colours and numbers of the film. Colours are Okabe and Ito's, as in every figure here."""
 
 STUDENT, TEACHER = "#0072B2", "#D55E00"
 INK, GREY, RULE, PAPER, EMPTY = "#222222", "#6b6b6b", "#dddddd", "#ffffff", "#ececec"
