@@ -159,7 +159,8 @@ class RunSection(BaseSection):
     """How the run goes, none of which changes what is measured but the batch size in its last bits.
 
     The live pair gathers deferred pictures over batches: `teacher_batch` at most, for `patience_ms` at most;
-    see `inference.stream_plan`. `tolerance`: how far a runtime's outputs may lie from eager's; see `runtimes.drift`.
+    see `inference.stream_plan`. `tolerance`: how far a runtime's outputs may lie from eager's; see
+    `runtimes.drift`.
     `threads`: of torch and the runtimes, by default one a CPU; see `threads.limited_threads`.
     """
 
