@@ -6,7 +6,7 @@ This is the public door. Names are imported when they are first used, so `import
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from ebjr_det.core.threads import prepare as _prepare
+from ebjr_det.io.threads import prepare as _prepare
 
 if TYPE_CHECKING:
     from ebjr_det.api import calibrate as calibrate

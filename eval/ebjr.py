@@ -30,7 +30,7 @@ from ebjr_det.io.loader import batches_from
 from ebjr_det.tasks.classification.data import build_data, collate
 from ebjr_det.tasks.classification.metric import Accuracy
 from ebjr_det.tasks.classification.model import TorchClassifier, build_model
-from ebjr_det.tasks.classification.preprocessing import IMAGENET_STATISTICS
+from ebjr_det.tasks.classification.networks.preprocessing import IMAGENET_STATISTICS
 
 IMAGENET_BLOCKS = {121: [6, 12, 24, 16], 169: [6, 12, 32, 32], 201: [6, 12, 48, 32]}
 DATASETS = {

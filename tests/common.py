@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ebjr_det.tasks.detection.annotations import Annotations, Truth
+from ebjr_det.tasks.detection.coco.annotations import Annotations, Truth
 from ebjr_det.tasks.detection.data import DetectionSet
 
 T = Image.Transpose

@@ -15,7 +15,7 @@ from hypothesis import settings
 from ebjr_det.core.scores import SCORES, deferral_scores
 from ebjr_det.core.types import Detections, Logits, Output, PairedRun
 from ebjr_det.tasks.classification.metric import Accuracy
-from ebjr_det.tasks.detection.annotations import Truth
+from ebjr_det.tasks.detection.coco.annotations import Truth
 from ebjr_det.tasks.detection.metric import AveragePrecision, Target
 
 settings.register_profile("suite", max_examples=25, deadline=None, derandomize=True)
@@ -165,7 +165,7 @@ def _export(name, threshold, tmp_path_factory, *changes):
 @pytest.fixture(scope="session")
 def scene_pictures(tmp_path_factory):
     """A folder of six scenes as PNG files."""
-    from ebjr_det.tasks.detection.scenes import draw_scene
+    from ebjr_det.tasks.detection.datasets.digit_scenes import draw_scene
 
     folder = tmp_path_factory.mktemp("scenes")
     for index in range(6):

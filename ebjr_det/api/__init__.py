@@ -11,10 +11,10 @@ from ebjr_det.api.demo import demo
 from ebjr_det.api.evaluate import evaluate
 from ebjr_det.api.export import export
 from ebjr_det.api.fit_router import fit_router, fit_router_on_run
-from ebjr_det.api.live import load_settings, to_config
 from ebjr_det.api.predict import predict
 from ebjr_det.api.replay import replay
 from ebjr_det.api.report import report
+from ebjr_det.api.settings import load_settings, to_config
 from ebjr_det.api.specialize import specialize
 from ebjr_det.api.traffic import traffic
 from ebjr_det.api.train import train

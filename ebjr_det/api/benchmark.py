@@ -11,14 +11,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ebjr_det.api.scoring import Scoring
-from ebjr_det.api.student import check_answers
 from ebjr_det.config import EvaluateConfig
 from ebjr_det.core.errors import ConfigError
 from ebjr_det.core.joint import ScoreFunction
-from ebjr_det.core.load import Meter
 from ebjr_det.core.router import check_rate
-from ebjr_det.core.threads import on_threads
 from ebjr_det.core.types import Model
 from ebjr_det.evaluation.benchmark.machine import gpu_state, progress
 from ebjr_det.evaluation.benchmark.result import (
@@ -53,10 +49,13 @@ from ebjr_det.evaluation.benchmark.subjects import (
     scores_of,
     subjects_of,
 )
-from ebjr_det.inference.weights import weights_of
+from ebjr_det.inference.scoring import Scoring
+from ebjr_det.inference.student import check_answers, weights_of
 from ebjr_det.io.environment import describe_environment
 from ebjr_det.io.files import check_writable, writable_folder, write_text
-from ebjr_det.reporting.benchmark_against import Against, check_subjects
+from ebjr_det.io.load import Meter
+from ebjr_det.io.threads import on_threads
+from ebjr_det.reporting.benchmark.against import Against, check_subjects
 
 RATES, BATCH_SIZES = (0.1, 0.3, 0.5), (1, 8)
 LOAD, BOUND, QUERIES = 0.7, 3.0, 3
@@ -175,8 +174,8 @@ def benchmark(
 
 
 def _write(result: Benchmark, against: Against | None, folder: Path) -> Measured:
-    from ebjr_det.reporting.benchmark_figures import write_benchmark_figure
-    from ebjr_det.reporting.benchmark_tables import markdown
+    from ebjr_det.reporting.benchmark.figures import write_benchmark_figure
+    from ebjr_det.reporting.benchmark.tables import markdown
 
     writable_folder(folder)
     summary = result.summary()

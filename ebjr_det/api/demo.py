@@ -15,18 +15,18 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm.auto import tqdm
 
-from ebjr_det.api.live import Live, Settings, build_live, choose_threshold
 from ebjr_det.api.space import bytes_of_film
 from ebjr_det.core.cost import CostModel
 from ebjr_det.core.errors import ConfigError, InvalidInput
 from ebjr_det.core.joint import JointModel
-from ebjr_det.core.load import Meter
 from ebjr_det.core.router import ABSTAINED
-from ebjr_det.core.threads import on_threads
 from ebjr_det.core.types import Model, Output
+from ebjr_det.inference.live import Live, Settings, build_live, choose_threshold
 from ebjr_det.io.files import check_space
 from ebjr_det.io.lettering import check_letters
+from ebjr_det.io.load import Meter
 from ebjr_det.io.source import PICTURES_FPS, Source, place_of
+from ebjr_det.io.threads import on_threads
 from ebjr_det.reporting.film import Board, Moment, Standing, view_for
 from ebjr_det.runtimes.macs import macs_of
 from ebjr_det.tasks import room
@@ -235,7 +235,7 @@ class _Scene:
     def __init__(
         self, config: Settings, live: Live, least_score: float, side_by_side: bool, first: Any
     ) -> None:
-        self.answers, self.named, self.least_score = room(config.task, "answers"), live.named, least_score
+        self.answers, self.named, self.least_score = room(config.task, "show"), live.named, least_score
         self.pictures, self.tally = 1 + side_by_side, _Tally()
         student, teacher = live.joint.student, live.joint.teacher
         for _ in range(WARMUP):

@@ -7,19 +7,19 @@ from shutil import rmtree
 
 from ebjr_det.api.preflight import check_ahead, check_settings
 from ebjr_det.api.report import Result, report
-from ebjr_det.api.scoring import at_rate, default_rate
 from ebjr_det.api.traffic import traffic
 from ebjr_det.config import EvaluateConfig, dump_config
 from ebjr_det.core.calibration import Target, choose, split
 from ebjr_det.core.cost import CostModel, Latency
 from ebjr_det.core.router import decide
-from ebjr_det.core.threads import on_threads
+from ebjr_det.core.scores import ENERGY
 from ebjr_det.core.tradeoff import score_of, select, sweep
 from ebjr_det.core.types import PairedRun, RouterDecision, Task
 from ebjr_det.evaluation.analysis import Analysis, Calibration, Profile, Reference
-from ebjr_det.evaluation.report import ENERGY
 from ebjr_det.evaluation.run_folder import as_begun, check_folder, finished_run, open_folder, save_analysis
+from ebjr_det.inference.scoring import at_rate, default_rate
 from ebjr_det.io.environment import describe_environment
+from ebjr_det.io.threads import on_threads
 
 
 @on_threads("run")

@@ -8,13 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from ebjr_det.api.live import choose_threshold
-from ebjr_det.api.scoring import Scoring
 from ebjr_det.api.space import bytes_of_graphs
-from ebjr_det.api.student import answers_to_data, check_answers
 from ebjr_det.config import EvaluateConfig, parse_section
 from ebjr_det.core.errors import ConfigError, install_hint
-from ebjr_det.core.threads import on_threads
 from ebjr_det.inference.exported import (
     PAIR,
     ROUTER,
@@ -24,9 +20,12 @@ from ebjr_det.inference.exported import (
     tells_pair,
     write_pair,
 )
-from ebjr_det.inference.weights import weights_of
+from ebjr_det.inference.live import choose_threshold
+from ebjr_det.inference.scoring import Scoring
+from ebjr_det.inference.student import answers_to_data, check_answers, weights_of
 from ebjr_det.io.environment import describe_environment
 from ebjr_det.io.files import check_replaceable, check_space, checksum, coming, replaced_folder
+from ebjr_det.io.threads import on_threads
 from ebjr_det.runtimes.macs import macs_of
 from ebjr_det.tasks import room
 from ebjr_det.tasks.adapted import plain

@@ -23,7 +23,6 @@ from ebjr_det.api.fit_settings import FitSettings as FitSettings
 from ebjr_det.api.references import check_costs
 from ebjr_det.api.replay import name_of
 from ebjr_det.api.report import report as write_report_of
-from ebjr_det.api.scoring import Scoring, at_rate, default_rate, say
 from ebjr_det.config import RouterSection, load_score_settings
 from ebjr_det.core.cost import CostModel
 from ebjr_det.core.errors import InvalidInput
@@ -33,10 +32,13 @@ from ebjr_det.core.types import FloatArray, Output, PairedRun, Task
 from ebjr_det.evaluation.analysis import Analysis, Profile, Reference
 from ebjr_det.evaluation.report import build_report
 from ebjr_det.evaluation.run_folder import CONFIG, RUN, clear_replay_folder, load_folder, save_analysis
-from ebjr_det.inference.weights import WEIGHTS
+from ebjr_det.inference.scoring import Scoring, at_rate, default_rate
+from ebjr_det.inference.student import WEIGHTS
 from ebjr_det.io.environment import describe_environment
 from ebjr_det.io.files import writable_folder, write_text
+from ebjr_det.io.notes import say
 from ebjr_det.io.records import save_run
+from ebjr_det.io.threads import thread_count
 from ebjr_det.reporting.routers import RouterTrial, settings_text
 from ebjr_det.routing.crossfit import cross_fit, folds
 from ebjr_det.routing.file import RouterFile, RouterHeader
@@ -199,7 +201,7 @@ def _ends(run: PairedRun, task: Task) -> tuple[float, float]:
 
 def _areas(run: PairedRun, task: Task, names: Sequence[str]) -> dict[str, float]:
     """Area under the curve of each score."""
-    return {name: curve.area() for name, curve in sweep_all(run, task, names).items()}
+    return {name: curve.area() for name, curve in sweep_all(run, task, names, threads=thread_count()).items()}
 
 
 def _chosen(wanted: str, areas: Mapping[str, float], router: Any, live: bool) -> str:

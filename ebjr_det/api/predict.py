@@ -15,15 +15,16 @@ from typing import IO, Any
 
 from tqdm.auto import tqdm
 
-from ebjr_det.api.live import Live, Settings, build_live, choose_threshold
 from ebjr_det.api.space import QUALITY, bytes_of_copies
 from ebjr_det.core.errors import ConfigError, InvalidInput
-from ebjr_det.core.load import Meter
-from ebjr_det.core.threads import on_threads
-from ebjr_det.inference.answers import Answer, Plan, answers
+from ebjr_det.inference.live import Live, Settings, build_live, choose_threshold
+from ebjr_det.inference.stream import answers
+from ebjr_det.inference.stream_plan import Answer, Plan
 from ebjr_det.io.files import atomic_write, check_space, replaced_folder, writable_folder
 from ebjr_det.io.lettering import check_letters, with_strip
+from ebjr_det.io.load import Meter
 from ebjr_det.io.pictures import find_pictures, open_picture, picture_warnings
+from ebjr_det.io.threads import on_threads
 from ebjr_det.reporting.film import STUDENT, TEACHER
 from ebjr_det.tasks import room
 
@@ -70,7 +71,7 @@ def predict(
     check_space(Path(out), bytes_of_copies(_spread(files, FEW), len(files)))
     with replaced_folder(Path(out), (RESULTS, PICTURES, IMAGES), "predict", _earlier_in(Path(out))) as folder:
         live = build_live(config, scoring, chosen, lambda: _samples(files), partial(_spread, files))
-        look = _Look(room(config.task, "answers"), live.named, least_score, scoring.name, chosen)
+        look = _Look(room(config.task, "show"), live.named, least_score, scoring.name, chosen)
         start, meter = perf_counter(), Meter()
         count, deferred = _answer_all(live, files, look, _plan(config), folder)
         seconds, load = perf_counter() - start, meter.lap()

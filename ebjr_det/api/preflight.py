@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 import numpy as np
 from pydantic_core import PydanticSerializationError, to_json
 
-from ebjr_det.api.scoring import Scoring
 from ebjr_det.api.seen import count_unseen
-from ebjr_det.api.student import check_answers
 from ebjr_det.api.traffic import popular_of_mix
 from ebjr_det.config import EvaluateConfig
 from ebjr_det.core.calibration import Target, check_reachable, check_target
@@ -19,7 +17,8 @@ from ebjr_det.core.errors import ConfigError, InvalidInput, first_line
 from ebjr_det.evaluation.run_folder import RUN
 from ebjr_det.evaluation.traffic.mix import Composition, Mix
 from ebjr_det.evaluation.traffic.stated import AskedMix
-from ebjr_det.inference.weights import WEIGHTS, weights_of
+from ebjr_det.inference.scoring import Scoring
+from ebjr_det.inference.student import WEIGHTS, check_answers, weights_of
 from ebjr_det.io.files import check_space
 from ebjr_det.io.lettering import check_letters
 from ebjr_det.io.loader import first_readable

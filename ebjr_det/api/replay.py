@@ -8,7 +8,6 @@ import yaml
 
 from ebjr_det.api.references import ReferenceFile, check_costs
 from ebjr_det.api.report import Result, report
-from ebjr_det.api.scoring import Scoring, at_rate, default_rate
 from ebjr_det.config import RouterSection, parse_section
 from ebjr_det.core.cost import CostModel
 from ebjr_det.core.errors import ConfigError
@@ -22,6 +21,7 @@ from ebjr_det.evaluation.run_folder import (
     clear_replay_folder,
     save_analysis,
 )
+from ebjr_det.inference.scoring import Scoring, at_rate, default_rate
 from ebjr_det.io.environment import describe_environment
 from ebjr_det.io.files import write_text
 from ebjr_det.io.records import save_run

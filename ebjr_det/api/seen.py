@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ebjr_det.api.scoring import Scoring
-from ebjr_det.api.student import SAMPLE
 from ebjr_det.core.types import FloatArray
+from ebjr_det.inference.scoring import Scoring
+from ebjr_det.inference.student import SAMPLE
 from ebjr_det.routing.drift import check_unseen, shared_images
 from ebjr_det.tasks import room
 

@@ -19,8 +19,8 @@ from ebjr_det.evaluation.traffic.stated import AskedMix
 from ebjr_det.io.environment import describe_environment
 from ebjr_det.io.files import to_json, writable_folder, write_text
 from ebjr_det.reporting.table import markdown_text
-from ebjr_det.reporting.traffic_figures import write_cost_figure, write_share_figure
-from ebjr_det.reporting.traffic_tables import traffic_findings, traffic_tables
+from ebjr_det.reporting.traffic.figures import write_cost_figure, write_share_figure
+from ebjr_det.reporting.traffic.tables import traffic_findings, traffic_tables
 from ebjr_det.tasks import build_task
 from ebjr_det.tasks.popular import Popular
 

@@ -13,12 +13,12 @@ import yaml
 from ebjr_det.api.space import bytes_of_training
 from ebjr_det.config import ScheduleSection, TrainConfig, load_train_config
 from ebjr_det.core.errors import CheckpointError, ConfigError
-from ebjr_det.core.threads import on_threads
 from ebjr_det.evaluation.run_folder import ENVIRONMENT, SUMMARY, check_folder, open_training
 from ebjr_det.io.checkpoints import find_checkpoint, load_fitting, read_state
 from ebjr_det.io.environment import describe_environment
 from ebjr_det.io.files import check_space, checksum, to_json, write_text
 from ebjr_det.io.loader import first_readable
+from ebjr_det.io.threads import on_threads
 from ebjr_det.io.yaml import FlatDumper
 from ebjr_det.reporting.training import write_training_figure
 from ebjr_det.runtimes.macs import macs_of

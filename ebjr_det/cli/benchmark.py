@@ -87,7 +87,7 @@ def benchmark(
     if as_json:
         print_json(measured.summary)
         return
-    from ebjr_det.reporting.benchmark_tables import benchmark_tables, sentences, single_table, verdict
+    from ebjr_det.reporting.benchmark.tables import benchmark_tables, sentences, single_table, verdict
     from ebjr_det.reporting.screen import print_screen
 
     result, summary, beside = measured.result, measured.summary, measured.against

@@ -85,7 +85,7 @@ def show(result: Any, *, as_json: bool, verbose: bool) -> None:
 def show_traffic(report: Any, *, verbose: bool) -> None:
     """Runs under a mix of classes: who is ahead, a table, and with `verbose` all tables."""
     from ebjr_det.reporting.screen import print_screen
-    from ebjr_det.reporting.traffic_tables import summary_table, traffic_findings, traffic_tables
+    from ebjr_det.reporting.traffic.tables import summary_table, traffic_findings, traffic_tables
 
     alone = f"{report.runs[0].name} under the mix of classes; name further runs to compare it with."
     first, *others = traffic_findings(report) or [alone]

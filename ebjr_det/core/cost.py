@@ -11,7 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ebjr_det.core.errors import ConfigError
-from ebjr_det.core.load import Load
+
+NOISY = 0.2
+"""CPUs that others take, on average, from which a measurement is called noisy."""
 
 
 class Unit(NamedTuple):
@@ -48,6 +50,46 @@ def cost_text(kind: str, value: float, unit: Unit) -> str:
     if kind == "macs":
         return unit.text(value)
     return f"{value:.4g} ms" if kind == "latency_ms" else f"{100 * value:.4g} %"
+
+
+@dataclass(frozen=True)
+class Load:
+    """Mean load of the CPUs over a measurement, in CPUs.
+
+    Attributes:
+        others: what other processes took; None where the system does not tell, or after too short a time.
+        own: what this process took.
+        cpus: on how many CPUs it may run.
+    """
+
+    others: float | None
+    own: float
+    cpus: int
+    seconds: float
+
+    @property
+    def noisy(self) -> bool:
+        """Whether others took so much that times are doubtful: more than `NOISY` CPUs.
+
+        >>> Load(1.3, 0.7, 2, 60.0).noisy
+        True
+        """
+        return self.others is not None and self.others > NOISY
+
+    @property
+    def in_words(self) -> str:
+        """To stand behind "measured".
+
+        >>> Load(1.3, 0.7, 2, 60.0).in_words
+        'beside a load of 1.30 of 2 CPUs: noisy'
+        """
+        if self.others is None:
+            return "beside an unknown load"
+        return f"beside a load of {self.others:.2f} of {self.cpus} CPUs" + ": noisy" * self.noisy
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, the verdict among them."""
+        return asdict(self) | {"noisy": self.noisy}
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from ebjr_det.core.cost import CostModel, Unit, cost_text
 from ebjr_det.core.errors import ConfigError, Infeasible, did_you_mean
 from ebjr_det.core.router import abstaining_last, index_for_rate, operating_points
-from ebjr_det.core.threads import thread_count
 from ebjr_det.core.types import FloatArray, Matches, Mixtures, PairedRun, RouterDecision, Task, concatenate
 
 Cost = Literal["macs", "latency_ms"]
@@ -108,21 +107,6 @@ class TradeoffCurve:
         """G at a deferral rate, linear between the two neighbouring operating points."""
         return self.gap_recovered(float(np.interp(rate, self.deferral_rate, self.quality)))
 
-    def margin_over_hull(
-        self, point: OperatingPoint, others: Sequence[tuple[float, float]] = (), kind: Cost = "macs"
-    ) -> float | None:
-        """Quality of a point minus the hull of single models at equal cost; None where that is unknown.
-
-        Args:
-            others: cost and quality of further models beside student and teacher.
-            kind: MACs or ms per image.
-        """
-        alone, cost = self.cost.alone(kind), getattr(point, kind)
-        if alone is None or cost is None:
-            return None
-        pair = zip(alone, (self.student_quality, self.teacher_quality), strict=True)
-        return point.quality - Hull.of([*pair, *others]).at(cost)
-
     def rate_for_gap(self, fraction: float) -> float | None:
         """Smallest deferral rate at which G reaches `fraction`; None where the gap is undefined."""
         if self.gap_recovered(0.0) is None:
@@ -192,41 +176,6 @@ class TradeoffCurve:
         return np.asarray(known[kind])
 
 
-@dataclass(frozen=True)
-class Hull:
-    """What mixing single models at random reaches: the upper-left convex hull of quality against cost.
-
-    Attributes:
-        cost, quality: [H] both ascending, from the cheapest model to the best one.
-    """
-
-    cost: FloatArray
-    quality: FloatArray
-
-    @classmethod
-    def of(cls, models: Sequence[tuple[float, float]]) -> "Hull":
-        """The hull of models, each with its cost and its quality.
-
-        >>> Hull.of([(1, 0.2), (2, 0.3), (3, 0.6), (4, 0.5)]).cost.tolist()
-        [1.0, 3.0]
-        """
-        kept: list[tuple[float, float]] = []
-        for cost, quality in sorted(models, key=lambda model: (model[0], -model[1])):
-            if kept and quality <= kept[-1][1]:
-                continue
-            while len(kept) > 1:
-                (first, low), (middle, between) = kept[-2:]
-                if (between - low) * (cost - first) > (quality - low) * (middle - first):
-                    break
-                kept.pop()
-            kept.append((cost, quality))
-        return cls(*np.array(kept).T)
-
-    def at(self, cost: float) -> float:
-        """Quality at a cost not below the cheapest model's; the best model's beyond its cost."""
-        return float(np.interp(cost, self.cost, self.quality))
-
-
 def sweep(run: PairedRun, task: Task, score: str, cost: CostModel | None = None) -> TradeoffCurve:
     """The exact curve of one deferral score over all its operating points.
 
@@ -237,7 +186,7 @@ def sweep(run: PairedRun, task: Task, score: str, cost: CostModel | None = None)
 
 
 def sweep_all(
-    run: PairedRun, task: Task, scores: Sequence[str], cost: CostModel | None = None
+    run: PairedRun, task: Task, scores: Sequence[str], cost: CostModel | None = None, *, threads: int = 1
 ) -> dict[str, TradeoffCurve]:
     """The curves of several scores by name; what they share is computed once."""
     mixtures = task.mixtures(run.student, run.teacher)
@@ -247,7 +196,7 @@ def sweep_all(
     orders = {score: np.argsort(-own, kind="stable") for score, own in values.items()}
     twins = {score: orders[score].tobytes() + points[score][1].tobytes() for score in scores}
     distinct = {twin: score for score, twin in twins.items()}
-    with ThreadPoolExecutor(thread_count()) as pool:  # pays where a task's own code lets go of Python's lock
+    with ThreadPoolExecutor(threads) as pool:  # pays where a task's own code lets go of Python's lock
         paths = pool.map(lambda s: mixtures.path(orders[s], points[s][1]), distinct.values())
         quality = dict(zip(distinct, paths, strict=True))
     return {

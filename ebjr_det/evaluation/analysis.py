@@ -10,13 +10,12 @@ from typing import Any, ClassVar, Literal
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from ebjr_det.core.calibration import Target
-from ebjr_det.core.cost import CostModel, Latency
+from ebjr_det.core.cost import CostModel, Latency, Load
 from ebjr_det.core.errors import InvalidInput, check_seed, first_fault
-from ebjr_det.core.load import Load
 from ebjr_det.core.router import check_rate
 from ebjr_det.core.tradeoff import OperatingPoint
 from ebjr_det.evaluation.bootstrap import check_replicates
-from ebjr_det.routing.drift import Drift
+from ebjr_det.routing.drift import FittedUse
 
 
 @dataclass(frozen=True)
@@ -58,26 +57,6 @@ class Calibration:
         """Plain values, those of the point among them."""
         own = {"target": self.target.__dict__, "fraction": self.fraction, "images": self.images}
         return own | {"seed": self.seed} | self.point.to_dict()
-
-
-@dataclass(frozen=True)
-class FittedUse:
-    """A fitted router at work on other pictures.
-
-    Attributes:
-        score, rescaling: what it chose at its fit.
-        fitted_on: number of pictures of the fit; `left_out`: ids of those that are among these here.
-        drift: of its score between the fit and here, or None where another score decides.
-        teacher: name of the teacher of its fit; `sha256`: of its file.
-    """
-
-    score: str
-    rescaling: str
-    fitted_on: int
-    left_out: tuple[str, ...]
-    drift: Drift | None
-    teacher: str
-    sha256: str
 
 
 @dataclass(frozen=True)

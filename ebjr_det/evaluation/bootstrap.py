@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from ebjr_det.core.errors import ConfigError, check_seed
 from ebjr_det.core.router import operating_points
-from ebjr_det.core.threads import thread_count
 from ebjr_det.core.tradeoff import score_of
 from ebjr_det.core.types import Copies, FloatArray, Mixtures, PairedRun, Task
+from ebjr_det.io.threads import thread_count
 
 MOST_REPLICATES = 100_000
 ROUGH_GRID = 21

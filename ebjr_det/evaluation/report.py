@@ -10,15 +10,17 @@ from ebjr_det.core.calibration import split
 from ebjr_det.core.cost import CostModel
 from ebjr_det.core.errors import InvalidInput
 from ebjr_det.core.router import decide
+from ebjr_det.core.scores import ENERGY
 from ebjr_det.core.tradeoff import Cost, OperatingPoint, TradeoffCurve, mixture, score_of, select, sweep_all
 from ebjr_det.core.types import FloatArray, PairedRun, RouterDecision, Task
-from ebjr_det.evaluation.analysis import Analysis, FittedUse
+from ebjr_det.evaluation.analysis import Analysis
 from ebjr_det.evaluation.analysis import Profile as Profile
 from ebjr_det.evaluation.bootstrap import METHOD, Intervals, bootstrap
-from ebjr_det.evaluation.margin import Margin, SingleModel
+from ebjr_det.evaluation.hull import Margin, SingleModel
 from ebjr_det.evaluation.single_models import margin_numbers, margins_of, single_models
+from ebjr_det.io.threads import thread_count
+from ebjr_det.routing.drift import FittedUse
 
-ENERGY = "free_energy"
 GAP_FRACTIONS = (0.5, 0.8, 0.9, 0.95)
 TABLE_RATES = (0.1, 0.2, 0.3, 0.5)
 
@@ -187,7 +189,7 @@ def build_report(run: PairedRun, task: Task, analysis: Analysis) -> Report:
     run, decision = decided(run, task, analysis)
     score = analysis.score
     names = [score, *(name for name in run.scores if name != score)]
-    curves = sweep_all(run, task, names, analysis.cost)
+    curves = sweep_all(run, task, names, analysis.cost, threads=thread_count())
     curve = curves[score]
     points = curve.points() if analysis.rates is None else [curve.at_rate(rate) for rate in analysis.rates]
     records = {"student": run.student, "teacher": run.teacher, "joint": mixture(run, task, decision.defer)}

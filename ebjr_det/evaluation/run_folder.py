@@ -25,7 +25,7 @@ from ebjr_det.core.tradeoff import score_of
 from ebjr_det.core.types import PairedRun
 from ebjr_det.evaluation.analysis import Analysis, Profile
 from ebjr_det.evaluation.single_models import single_models
-from ebjr_det.inference.weights import WEIGHTS
+from ebjr_det.inference.student import WEIGHTS
 from ebjr_det.io.files import check_writable, existing_file, to_json, writable_folder, write_text
 from ebjr_det.io.loader import Images
 from ebjr_det.io.records import PartStore, load_run, save_run

@@ -8,7 +8,7 @@ from ebjr_det.core.errors import InvalidInput
 from ebjr_det.core.tradeoff import Cost, OperatingPoint, TradeoffCurve
 from ebjr_det.core.types import PairedRun, Task
 from ebjr_det.evaluation.analysis import Analysis, Reference
-from ebjr_det.evaluation.margin import Margin, SingleModel, margins
+from ebjr_det.evaluation.hull import Margin, SingleModel, margins
 
 
 def single_models(run: PairedRun, task: Task, analysis: Analysis) -> list[SingleModel]:

@@ -157,7 +157,7 @@ class Exported:
             )
         if self._device.split(":")[0] not in PROVIDERS:
             raise ConfigError(f"Expected device {' or '.join(PROVIDERS)}, got `{self._device}`.")
-        around = room(self.task, "around")
+        around = room(self.task, "served")
         classes = {int(key): name for key, name in self.told.classes.items()}
         named = around.name_classes(classes)
         return named, self._served(self.student, named), self._served(self.teacher, named)
@@ -167,7 +167,7 @@ class Exported:
         return "cpu" if self.run.device == "auto" else self.run.device
 
     def _served(self, told: ExportedModel, named: Any) -> Any:
-        path, around = self.folder / told.file, room(self.task, "around")
+        path, around = self.folder / told.file, room(self.task, "served")
         check_whole(path)
         session = Session(path, self._device)
         classes = len(named.class_names) if told.popular is None else len(told.popular) + 1

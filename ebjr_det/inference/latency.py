@@ -6,7 +6,7 @@ from typing import Any
 
 from ebjr_det.core.cost import Latency
 from ebjr_det.core.errors import InvalidInput
-from ebjr_det.core.load import Meter, Reading, read_cpus
+from ebjr_det.io.load import Meter, Reading, read_cpus
 
 
 def measure_latency(

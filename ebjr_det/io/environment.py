@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from ebjr_det.core.threads import WAITING, usable_cpus
+from ebjr_det.io.threads import WAITING, usable_cpus
 
 DISTRIBUTION = "ebjr-det"
 REPORTED = (

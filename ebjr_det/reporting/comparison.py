@@ -13,12 +13,12 @@ from ebjr_det.core.tradeoff import Budget, Cost, OperatingPoint, TradeoffCurve, 
 from ebjr_det.core.types import PairedRun, Task
 from ebjr_det.evaluation.analysis import Analysis
 from ebjr_det.evaluation.bootstrap import METHOD
-from ebjr_det.evaluation.margin import CONFIDENCE, Margin, SingleModel
+from ebjr_det.evaluation.hull import CONFIDENCE, Margin, SingleModel
 from ebjr_det.evaluation.report import decided
 from ebjr_det.evaluation.single_models import margin_numbers, margins_of, single_models
 from ebjr_det.reporting.notation import Shown, Unit, milliseconds, number, plural, share
-from ebjr_det.reporting.rivals import HULL, hull_names, margin_cells, margin_columns
 from ebjr_det.reporting.sentences import CURRENCIES, side_of
+from ebjr_det.reporting.single_models import HULL, hull_names, margin_cells, margin_columns
 from ebjr_det.reporting.style import BLUE, STYLE, VERMILLION, new_figure, save_figure
 from ebjr_det.reporting.table import Table
 

@@ -1,11 +1,12 @@
 """What a report's numbers say, in sentences: does the pair pay, at which cost, by which score."""
 
+from ebjr_det.core.scores import ENERGY
 from ebjr_det.core.tradeoff import Cost
-from ebjr_det.evaluation.margin import Margin
-from ebjr_det.evaluation.report import ENERGY, GAP_FRACTIONS, Report
+from ebjr_det.evaluation.hull import Margin
+from ebjr_det.evaluation.report import GAP_FRACTIONS, Report
 from ebjr_det.reporting.choices import choice_findings
 from ebjr_det.reporting.notation import Shown, interval_text, milliseconds, number, percent, plural, share
-from ebjr_det.reporting.rivals import hull_names, latency_name
+from ebjr_det.reporting.single_models import hull_names, latency_name
 
 CURRENCIES: dict[Cost, str] = {"macs": "multiply-adds", "latency_ms": "time"}
 

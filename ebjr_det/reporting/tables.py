@@ -16,7 +16,7 @@ from ebjr_det.reporting.notation import (
     share,
     threshold_text,
 )
-from ebjr_det.reporting.rivals import HULL, margin_cells, margin_columns
+from ebjr_det.reporting.single_models import HULL, margin_cells, margin_columns
 from ebjr_det.reporting.table import Table
 
 COIN_TO_ORACLE = "coin to oracle %"

@@ -12,9 +12,9 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from ebjr_det.core.errors import ConfigError, did_you_mean
-from ebjr_det.core.tradeoff import Budget, Hull, OperatingPoint, TradeoffCurve
+from ebjr_det.core.tradeoff import Budget, OperatingPoint, TradeoffCurve
 from ebjr_det.evaluation.bootstrap import Intervals
-from ebjr_det.evaluation.margin import SingleModel
+from ebjr_det.evaluation.hull import Hull, SingleModel
 from ebjr_det.reporting.notation import Shown
 from ebjr_det.reporting.style import (
     BLUE,

@@ -48,6 +48,26 @@ class Drift:
         return self.distance > self.expected
 
 
+@dataclass(frozen=True)
+class FittedUse:
+    """A fitted router at work on other pictures.
+
+    Attributes:
+        score, rescaling: what it chose at its fit.
+        fitted_on: number of pictures of the fit; `left_out`: ids of those that are among these here.
+        drift: of its score between the fit and here, or None where another score decides.
+        teacher: name of the teacher of its fit; `sha256`: of its file.
+    """
+
+    score: str
+    rescaling: str
+    fitted_on: int
+    left_out: tuple[str, ...]
+    drift: Drift | None
+    teacher: str
+    sha256: str
+
+
 def distance(first: FloatArray, second: FloatArray) -> float:
     """Kolmogorov and Smirnov's distance of two samples."""
     from scipy.stats import ks_2samp

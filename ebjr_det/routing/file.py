@@ -172,3 +172,22 @@ def check_classes(
 def _told(popular: Sequence[str]) -> str:
     few = ", ".join(popular[:4]) + ", ..." * (len(popular) > 4)
     return f"{len(popular)} popular classes ({few})" if popular else "all classes"
+
+
+def check_student_of(header: RouterHeader, name: str, weights: str, where: str) -> None:
+    """Raises InvalidInput where a router was fitted for a student of another name or of other weights.
+
+    Args:
+        weights: a digest as `RouterHeader.student_weights`; nothing is compared where either is empty.
+    """
+    if header.student and header.student != name:
+        raise InvalidInput(
+            f"Expected a router made for student `{name}`, got `{where}` for `{header.student}`. "
+            "Fit a router for this one."
+        )
+    if header.student_weights and weights and header.student_weights != weights:
+        raise InvalidInput(
+            f"Expected a router made for this student, got `{where}` for one of the same name with other "
+            f"weights (sha256 {header.student_weights[:12]}..., here {weights[:12]}...). "
+            "Fit a router for this one."
+        )

@@ -15,7 +15,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from ebjr_det.core.errors import EbjrError
-from ebjr_det.core.load import Meter
+from ebjr_det.io.load import Meter
 from ebjr_det.runtimes.registry import RUNTIMES, Network, build_network, check_runtime, host, installed
 
 AUTO, EAGER = "auto", "eager"

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ebjr_det.core.errors import ConfigError, EbjrError, InvalidInput, first_line, install_hint
-from ebjr_det.core.threads import thread_count
 from ebjr_det.io.files import atomic_write
+from ebjr_det.io.threads import thread_count
 from ebjr_det.runtimes.registry import of_shape, quiet
 
 if TYPE_CHECKING:

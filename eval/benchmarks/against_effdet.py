@@ -49,8 +49,9 @@ from ebjr_det.cli.exits import run_safely
 from ebjr_det.core.errors import InvalidInput
 from ebjr_det.core.joint import JointModel
 from ebjr_det.core.router import threshold_for_rate
-from ebjr_det.inference.answers import Plan, answers
 from ebjr_det.inference.pair import resolve_device
+from ebjr_det.inference.stream import answers
+from ebjr_det.inference.stream_plan import Plan
 from ebjr_det.io.environment import keep_freed_memory
 from ebjr_det.io.files import to_json
 from ebjr_det.io.pictures import open_picture

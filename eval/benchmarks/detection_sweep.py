@@ -29,8 +29,8 @@ from tqdm import tqdm
 from ebjr_det.core.types import FloatArray
 from ebjr_det.io.environment import describe_environment
 from ebjr_det.io.files import to_json
-from ebjr_det.tasks.detection.accumulate import STATS
-from ebjr_det.tasks.detection.annotations import Results, Truth
+from ebjr_det.tasks.detection.coco.accumulate import STATS
+from ebjr_det.tasks.detection.coco.annotations import Results, Truth
 from ebjr_det.tasks.detection.metric import AveragePrecision, match_records
 
 OBJECTS = 7.3  # a picture, as in COCO

@@ -28,14 +28,15 @@ from typing import Any
 import numpy as np
 from rounds import ran_with, ratio, summary, turns
 
-from ebjr_det.api.scoring import Scoring
 from ebjr_det.cli.exits import run_safely
 from ebjr_det.config import load_config
 from ebjr_det.core.joint import JointModel
 from ebjr_det.core.router import decide, threshold_for_rate
-from ebjr_det.inference.answers import Plan, answers
 from ebjr_det.inference.pair import Pair
-from ebjr_det.inference.weights import weights_of
+from ebjr_det.inference.scoring import Scoring
+from ebjr_det.inference.stream import answers
+from ebjr_det.inference.stream_plan import Plan
+from ebjr_det.inference.student import weights_of
 from ebjr_det.io.environment import keep_freed_memory
 from ebjr_det.io.files import to_json
 

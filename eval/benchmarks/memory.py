@@ -30,10 +30,11 @@ from PIL import Image
 from rounds import ran_with
 from tqdm import tqdm
 
-from ebjr_det.api.live import build_live, choose_threshold, load_settings
+from ebjr_det.api.settings import load_settings
 from ebjr_det.cli.exits import run_safely
 from ebjr_det.core.errors import InvalidInput
 from ebjr_det.core.router import threshold_for_rate
+from ebjr_det.inference.live import build_live, choose_threshold
 from ebjr_det.io.files import to_json
 from ebjr_det.io.pictures import find_pictures, open_picture, stored_size
 

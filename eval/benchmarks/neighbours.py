@@ -34,10 +34,10 @@ import numpy as np
 from rounds import Other, questions, ran_with, ratio, reply, summary, turns
 
 from ebjr_det.cli.exits import run_safely
-from ebjr_det.core.load import Meter
-from ebjr_det.core.threads import limited_threads, usable_cpus
 from ebjr_det.io.environment import keep_freed_memory
 from ebjr_det.io.files import to_json
+from ebjr_det.io.load import Meter
+from ebjr_det.io.threads import limited_threads, usable_cpus
 
 ROOT = Path(__file__).resolve().parents[2]
 PAIR, STUDENT = ROOT / "configs" / "quickstart.yaml", ROOT / "eval" / "quickstart" / "student.yaml"
@@ -62,11 +62,11 @@ SETTLING = 0.3
 def verbs_in(folder: Path) -> dict[str, Callable[[], float]]:
     """By name, a call that does a verb's least part and returns pictures a second."""
     from ebjr_det import api
-    from ebjr_det.api.scoring import Scoring
     from ebjr_det.config import load_config, load_train_config
     from ebjr_det.inference.pair import Pair
+    from ebjr_det.inference.scoring import Scoring
     from ebjr_det.io.records import PartStore
-    from ebjr_det.tasks.detection.scenes import draw_scene
+    from ebjr_det.tasks.detection.datasets.digit_scenes import draw_scene
 
     pictures = folder / "pictures"
     pictures.mkdir()

@@ -18,7 +18,7 @@ from ebjr_det.core.router import decide
 from ebjr_det.core.types import PairedRun
 from ebjr_det.io.environment import describe_environment
 from ebjr_det.io.files import to_json
-from ebjr_det.tasks.detection.accumulate import Rows, random_contexts
+from ebjr_det.tasks.detection.coco.accumulate import Rows, random_contexts
 from ebjr_det.tasks.detection.metric import match_records
 from ebjr_det.tasks.detection.replay import output_of
 from ebjr_det.tasks.detection.router import fit_router

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from ebjr_det.io.video import write_video
-from ebjr_det.tasks.detection.scenes import SIDE, draw_scene
+from ebjr_det.tasks.detection.datasets.digit_scenes import SIDE, draw_scene
 
 SCENES, FPS, SHOT = 10, 25, 25  # frames a shot
 WIDTH = 512

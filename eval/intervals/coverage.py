@@ -25,10 +25,10 @@ from ebjr_det.core.types import Detections, FloatArray, Logits, PairedRun
 from ebjr_det.evaluation.bootstrap import Resampled, bootstrap, resamples
 from ebjr_det.tasks import build_task
 from ebjr_det.tasks.classification.metric import Accuracy
-from ebjr_det.tasks.detection.annotations import Truth
 from ebjr_det.tasks.detection.boxes import Boxes
-from ebjr_det.tasks.detection.doubt import box_scores
+from ebjr_det.tasks.detection.coco.annotations import Truth
 from ebjr_det.tasks.detection.metric import AveragePrecision, Target
+from ebjr_det.tasks.detection.routing.box_scores import box_scores
 
 CONFIDENCE, RATE, STUDENT_COST, TEACHER_COST = 0.95, 0.3, 1.0, 8.0
 QUANTITIES = ("student", "pair at 30 %", "teacher", "margin at 30 %", "area", "area difference")

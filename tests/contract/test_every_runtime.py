@@ -11,8 +11,9 @@ from torch import nn
 from ebjr_det.config import load_config
 from ebjr_det.core.joint import JointModel
 from ebjr_det.core.scores import deferral_scores
-from ebjr_det.inference.answers import Plan, answers
 from ebjr_det.inference.pair import Pair, build_models
+from ebjr_det.inference.stream import answers
+from ebjr_det.inference.stream_plan import Plan
 from ebjr_det.runtimes import RUNTIMES, build_network, drift, installed, stacked
 from ebjr_det.runtimes.macs import macs_of
 from ebjr_det.tasks import room

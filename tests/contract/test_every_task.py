@@ -10,7 +10,7 @@ from ebjr_det.core.errors import ConfigError, InvalidInput
 from ebjr_det.core.tradeoff import mixture
 from ebjr_det.core.types import Detections, PairedRun, Task, concatenate
 from ebjr_det.tasks import TASKS, build_task, room
-from ebjr_det.tasks.detection.annotations import Truth
+from ebjr_det.tasks.detection.coco.annotations import Truth
 from ebjr_det.tasks.detection.metric import Target
 
 IMAGES = 24

@@ -21,9 +21,9 @@ from ebjr_det.core.errors import InvalidInput
 from ebjr_det.inference.exported import load_exported
 from ebjr_det.io.pictures import open_picture, picture_formats
 from ebjr_det.tasks.classification.data import build_data as labelled
-from ebjr_det.tasks.classification.preprocessing import Preprocessing
+from ebjr_det.tasks.classification.networks.preprocessing import Preprocessing
 from ebjr_det.tasks.detection.data import build_data as annotated
-from ebjr_det.tasks.detection.letterbox import Letterbox
+from ebjr_det.tasks.detection.networks.letterbox import Letterbox
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 SIDE, CLASSES = 8, 10  # the side of the exported digits' inputs

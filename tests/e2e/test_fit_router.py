@@ -12,7 +12,7 @@ import yaml
 from ebjr_det.core.scores import SCORES
 from ebjr_det.io.records import load_run, save_run
 from ebjr_det.routing.file import RouterFile
-from ebjr_det.tasks.detection.doubt import BOX_SCORES
+from ebjr_det.tasks.detection.routing.box_scores import BOX_SCORES
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = ["--folds", 2, "--bootstrap", 5]

@@ -14,7 +14,7 @@ from ebjr_det.core.errors import InvalidInput
 from ebjr_det.core.router import threshold_for_rate
 from ebjr_det.io.records import load_run
 from ebjr_det.routing.file import RouterFile
-from ebjr_det.tasks.detection.scenes import draw_scene
+from ebjr_det.tasks.detection.datasets.digit_scenes import draw_scene
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICKSTART = ROOT / "configs" / "quickstart.yaml"

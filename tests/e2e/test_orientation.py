@@ -19,9 +19,9 @@ from ebjr_det.core.tradeoff import select
 from ebjr_det.io.records import load_run
 from ebjr_det.tasks.detection.augmentation import TrainingSet
 from ebjr_det.tasks.detection.data import build_data
+from ebjr_det.tasks.detection.datasets.digit_scenes import describe, draw_scene
 from ebjr_det.tasks.detection.metric import AveragePrecision
 from ebjr_det.tasks.detection.model import build_model
-from ebjr_det.tasks.detection.scenes import describe, draw_scene
 from ebjr_det.tasks.detection.train import judge
 
 QUICKSTART = Path(__file__).resolve().parents[2] / "configs" / "quickstart.yaml"

@@ -21,10 +21,10 @@ from ebjr_det.core.errors import ConfigError, InvalidInput
 from ebjr_det.core.joint import JointModel
 from ebjr_det.core.scores import deferral_scores
 from ebjr_det.inference.pair import build_models
-from ebjr_det.tasks.detection.answers import to_entries
 from ebjr_det.tasks.detection.data import build_named
+from ebjr_det.tasks.detection.datasets.digit_scenes import describe, draw_scene
 from ebjr_det.tasks.detection.model import build_model
-from ebjr_det.tasks.detection.scenes import describe, draw_scene
+from ebjr_det.tasks.detection.show import to_entries
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICKSTART = str(ROOT / "configs" / "quickstart.yaml")

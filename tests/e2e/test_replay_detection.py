@@ -15,7 +15,7 @@ from pycocotools.cocoeval import COCOeval
 from ebjr_det.cli import cli
 from ebjr_det.cli.exits import run_safely
 from ebjr_det.core.scores import SCORES
-from ebjr_det.tasks.detection.doubt import BOX_SCORES
+from ebjr_det.tasks.detection.routing.box_scores import BOX_SCORES
 
 STATS = ["AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"]
 OF_ONE_LOGIT = {name for name, score in SCORES.items() if not score.all_classes}

@@ -9,7 +9,7 @@ import yaml
 from ebjr_det.io.checkpoints import shipped_folder
 from ebjr_det.reporting import write as reports
 from ebjr_det.tasks.classification.data import build_data
-from ebjr_det.tasks.detection.scenes import describe, draw_scene
+from ebjr_det.tasks.detection.datasets.digit_scenes import describe, draw_scene
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 DIGITS, SCENES = 60, 24

@@ -11,7 +11,7 @@ import pytest
 from ebjr_det.core.types import PairedRun
 from ebjr_det.io.records import load_run, save_run
 from ebjr_det.routing.file import RouterFile
-from ebjr_det.tasks.detection.scenes import draw_scene
+from ebjr_det.tasks.detection.datasets.digit_scenes import draw_scene
 
 QUICKSTART = Path(__file__).resolve().parents[2] / "configs" / "quickstart.yaml"
 QUICK = ["--folds", 2, "--bootstrap", 5]

@@ -11,7 +11,7 @@ import pytest
 
 from ebjr_det import api
 from ebjr_det.config import load_config
-from ebjr_det.core import threads
+from ebjr_det.io import threads
 
 ROOT = Path(__file__).resolve().parents[2]
 DIGITS = ROOT / "configs" / "digits.yaml"

@@ -14,7 +14,7 @@ from ebjr_det.core.errors import ConfigError
 from ebjr_det.core.tradeoff import score_of, select
 from ebjr_det.evaluation.run_folder import load_folder
 from ebjr_det.io.records import load_run, save_run
-from ebjr_det.reporting.traffic_tables import traffic_findings, traffic_tables
+from ebjr_det.reporting.traffic.tables import traffic_findings, traffic_tables
 from ebjr_det.tasks import build_task
 from ebjr_det.tasks.detection.metric import AveragePrecision
 

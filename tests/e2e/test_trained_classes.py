@@ -110,7 +110,7 @@ def test_a_class_that_was_never_right_is_named(command, tmp_path, capsys):
 
 
 def test_a_teacher_of_other_classes_is_refused_in_a_training_too(command, tmp_path, capsys):
-    from ebjr_det.tasks.classification.networks import NETWORKS
+    from ebjr_det.tasks.classification.networks.cifar import NETWORKS
 
     state = NETWORKS["resnet"](num_classes=10, depth=8, width=2).state_dict()
     save_file(state, tmp_path / "w.safetensors", {"classes": json.dumps([*"1234567890"])})
@@ -153,9 +153,9 @@ def write_squares(folder, categories):
 def judged_by_pycocotools(folder, weights):
     """Category id -> AP50 of the weights, read by `predict`'s path."""
     from ebjr_det.config import load_train_config
+    from ebjr_det.tasks.detection.coco.results import entries
     from ebjr_det.tasks.detection.data import build_data
     from ebjr_det.tasks.detection.model import build_model
-    from ebjr_det.tasks.detection.results import entries
 
     settings = load_train_config(folder / "train.yaml").model.built()
     data = build_data("coco", annotations=str(folder / "val.json"), images=str(folder / "pictures"))

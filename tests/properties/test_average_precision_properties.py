@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ebjr_det.core.types import concatenate
-from ebjr_det.tasks.detection.annotations import Results, Truth
+from ebjr_det.tasks.detection.coco.annotations import Results, Truth
 from ebjr_det.tasks.detection.metric import AveragePrecision, match_records
 
 TASK = AveragePrecision()

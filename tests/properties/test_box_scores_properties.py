@@ -8,12 +8,18 @@ from scipy.stats import poisson
 
 from ebjr_det.core.errors import ConfigError
 from ebjr_det.core.types import Detections
-from ebjr_det.tasks.detection.annotations import Truth
 from ebjr_det.tasks.detection.boxes import Boxes
-from ebjr_det.tasks.detection.classes import UNUSED, coco_names
-from ebjr_det.tasks.detection.coco_counts import TRAIN2017, published_counts
-from ebjr_det.tasks.detection.doubt import BOX_SCORES, ClassCounts, box_score_of, box_scores, check_worth
+from ebjr_det.tasks.detection.coco.annotations import Truth
+from ebjr_det.tasks.detection.coco.counts import TRAIN2017, published_counts
 from ebjr_det.tasks.detection.metric import AveragePrecision, Target
+from ebjr_det.tasks.detection.networks.classes import UNUSED, coco_names
+from ebjr_det.tasks.detection.routing.box_scores import (
+    BOX_SCORES,
+    ClassCounts,
+    box_score_of,
+    box_scores,
+    check_worth,
+)
 
 CLASSES = 3
 COUNTS = ClassCounts(np.array([900.0, 30.0, 0.0]), 100, np.array([1.0, 2.0, 0.5]))

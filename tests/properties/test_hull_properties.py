@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ebjr_det.core.tradeoff import Hull
+from ebjr_det.evaluation.hull import Hull
 
 number = st.floats(0, 100, allow_nan=False)
 models = st.lists(st.tuples(number, number), min_size=1, max_size=8)

@@ -7,7 +7,7 @@ from ebjr_det.core.tradeoff import select, sweep, sweep_all
 from ebjr_det.core.types import PairedRun, concatenate
 from ebjr_det.evaluation import bootstrap as intervals
 from ebjr_det.evaluation.bootstrap import bootstrap
-from ebjr_det.evaluation.margin import margins
+from ebjr_det.evaluation.hull import margins
 from ebjr_det.tasks.classification.metric import Accuracy
 from ebjr_det.tasks.detection.metric import AveragePrecision
 

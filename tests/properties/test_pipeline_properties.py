@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from ebjr_det.core.errors import InvalidInput
 from ebjr_det.core.joint import JointModel
 from ebjr_det.core.types import Logits, Output
-from ebjr_det.inference.answers import Plan, answers
+from ebjr_det.inference.stream import answers
+from ebjr_det.inference.stream_plan import Plan
 
 SCORES = st.lists(st.integers(0, 9).map(float), max_size=60)
 PLANS = st.builds(

@@ -11,7 +11,7 @@ from scipy.special import expit, logit
 from ebjr_det.core.errors import ConfigError, InvalidInput
 from ebjr_det.tasks.detection.boxes import LEAST
 from ebjr_det.tasks.detection.metric import AveragePrecision
-from ebjr_det.tasks.detection.rescaling import KNOTS, RESCALINGS, Rescaling, fit_rescaling
+from ebjr_det.tasks.detection.routing.rescaling import KNOTS, RESCALINGS, Rescaling, fit_rescaling
 
 TASK = AveragePrecision()
 MAPS = [name for name, fit in RESCALINGS.items() if fit is not None]

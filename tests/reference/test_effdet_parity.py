@@ -11,9 +11,9 @@ from torch import nn
 
 from ebjr_det.core.errors import ConfigError
 from ebjr_det.runtimes.macs import count_macs
-from ebjr_det.tasks.detection.classes import coco_names
-from ebjr_det.tasks.detection.efficientdet import EfficientDetector, statistics
 from ebjr_det.tasks.detection.model import build_model
+from ebjr_det.tasks.detection.networks.classes import coco_names
+from ebjr_det.tasks.detection.networks.efficientdet import EfficientDetector, statistics
 
 NEVER_USED = (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)  # ids that COCO's annotations never had
 COCO = {key: name for key, name in coco_names().items() if key not in (0, *NEVER_USED)}

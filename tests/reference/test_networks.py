@@ -10,8 +10,8 @@ from torch import nn
 from torch.nn import functional
 
 from ebjr_det.core.errors import ConfigError, InvalidInput
-from ebjr_det.tasks.classification.flops import count_ebjr_flops
-from ebjr_det.tasks.classification.networks import NETWORKS, densenet, preresnet, resnet, wrn
+from ebjr_det.tasks.classification.networks.cifar import NETWORKS, densenet, preresnet, resnet, wrn
+from ebjr_det.tasks.classification.networks.ebjr_flops import count_ebjr_flops
 
 # EBJR's four networks: data set, classes, depth, growth, parameters, FLOPs as the authors' runs print them.
 PUBLISHED = [

@@ -8,7 +8,7 @@ import pytest
 from common import pycocotools_judge
 
 from ebjr_det.core.errors import InvalidInput
-from ebjr_det.tasks.detection.annotations import load_annotations, load_results
+from ebjr_det.tasks.detection.coco.annotations import load_annotations, load_results
 from ebjr_det.tasks.detection.data import build_data
 from ebjr_det.tasks.detection.metric import AveragePrecision, match_records
 from ebjr_det.tasks.detection.replay import load_pair
@@ -255,7 +255,7 @@ def test_a_pair_tells_what_was_odd_by_file_and_on_stderr(tmp_path, capsys):
 
 
 def test_a_data_set_with_texts_as_ids_is_read_and_written_back(tmp_path):
-    from ebjr_det.tasks.detection.results import write_annotations
+    from ebjr_det.tasks.detection.coco.results import write_annotations
 
     truth, _ = with_ids(*made_up(), image=lambda n: f"p{n}")
     (tmp_path / "truth.json").write_text(json.dumps(truth))

@@ -14,11 +14,11 @@ from PIL import Image
 from torchvision.ops import batched_nms
 
 from ebjr_det.core.errors import InvalidInput
-from ebjr_det.tasks.detection.anchors import Anchors, clip_boxes, decode_boxes
-from ebjr_det.tasks.detection.efficientdet import build_network
-from ebjr_det.tasks.detection.letterbox import Letterbox
-from ebjr_det.tasks.detection.selection import best_pairs
-from ebjr_det.tasks.detection.suppression import Suppression, sigmoid, suppress, suppress_softly
+from ebjr_det.tasks.detection.networks.anchors import Anchors, clip_boxes, decode_boxes
+from ebjr_det.tasks.detection.networks.efficientdet import build_network
+from ebjr_det.tasks.detection.networks.letterbox import Letterbox
+from ebjr_det.tasks.detection.networks.selection import best_pairs
+from ebjr_det.tasks.detection.networks.suppression import Suppression, sigmoid, suppress, suppress_softly
 
 assert build_network  # its module silences effdet's import
 import effdet.anchors  # noqa: E402

@@ -10,7 +10,7 @@ from pycocotools.cocoeval import COCOeval
 
 from ebjr_det.core.tradeoff import mixture
 from ebjr_det.core.types import PairedRun
-from ebjr_det.tasks.detection.accumulate import Rows, extreme_contexts, over_classes, random_contexts
+from ebjr_det.tasks.detection.coco.accumulate import Rows, extreme_contexts, over_classes, random_contexts
 from ebjr_det.tasks.detection.metric import AveragePrecision
 
 TASK = AveragePrecision()

@@ -14,9 +14,9 @@ from torchvision.transforms.functional import to_tensor
 from ebjr_det.core.errors import ConfigError
 from ebjr_det.core.joint import JointModel
 from ebjr_det.core.scores import deferral_scores
-from ebjr_det.tasks.detection import torchvision_detectors
-from ebjr_det.tasks.detection.classes import coco_names
 from ebjr_det.tasks.detection.model import build_model
+from ebjr_det.tasks.detection.networks import torchvision_detectors
+from ebjr_det.tasks.detection.networks.classes import coco_names
 
 SMALL = {"min_size": 96, "max_size": 128}
 DETECTORS = {

@@ -10,7 +10,7 @@ import pytest
 from ebjr_det.core.errors import ConfigError, InvalidInput
 from ebjr_det.core.scores import EMPTY_LOGIT, SCORES, deferral_scores
 from ebjr_det.core.types import Logits, Output
-from ebjr_det.tasks.detection.annotations import load_annotations, load_results
+from ebjr_det.tasks.detection.coco.annotations import load_annotations, load_results
 from ebjr_det.tasks.detection.data import build_data
 from ebjr_det.tasks.detection.replay import load_pair, logits_of
 

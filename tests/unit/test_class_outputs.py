@@ -15,9 +15,9 @@ from torchvision.models.detection import SSDLite320_MobileNet_V3_Large_Weights
 
 from ebjr_det.core.errors import CheckpointError, ConfigError, InvalidInput
 from ebjr_det.core.types import Detections, Logits, Output
-from ebjr_det.tasks.detection.classes import UNUSED, ClassMap, coco_names
 from ebjr_det.tasks.detection.data import Named
 from ebjr_det.tasks.detection.model import build_model
+from ebjr_det.tasks.detection.networks.classes import UNUSED, ClassMap, coco_names
 from ebjr_det.tasks.detection.train import build_learner
 from ebjr_det.training.state import write_weights
 

@@ -13,9 +13,9 @@ from torchvision.datasets import ImageFolder
 
 from ebjr_det.core.errors import ConfigError, InvalidInput
 from ebjr_det.io.loader import batches_from
-from ebjr_det.tasks.classification.cifar import FILES as CIFAR_FILES
 from ebjr_det.tasks.classification.data import build_data, collate
-from ebjr_det.tasks.classification.preprocessing import CIFAR_STATISTICS, Preprocessing
+from ebjr_det.tasks.classification.datasets.cifar import FILES as CIFAR_FILES
+from ebjr_det.tasks.classification.networks.preprocessing import CIFAR_STATISTICS, Preprocessing
 
 IMAGENET_STATISTICS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 

@@ -123,7 +123,7 @@ def test_a_folder_of_anything_is_told_what_is_expected(tmp_path):
 
 
 def test_files_of_a_run_are_found_where_it_was_made(tmp_path, monkeypatch, capsys):
-    from ebjr_det.api.live import from_run
+    from ebjr_det.api.settings import from_run
 
     project, elsewhere = tmp_path / "project", tmp_path / "elsewhere"
     for folder in (project / "weights", project / "data", project / "runs/one", elsewhere):

@@ -8,8 +8,8 @@ from PIL import Image
 
 from ebjr_det.core.errors import ConfigError, InvalidInput
 from ebjr_det.io.loader import batches_from
-from ebjr_det.tasks.detection.classes import coco_names
 from ebjr_det.tasks.detection.data import build_data, build_named
+from ebjr_det.tasks.detection.networks.classes import coco_names
 
 CATEGORIES = [{"id": 7, "name": "cup"}, {"id": 3, "name": "cat"}]
 IDS = (30, 4, 12, 9)  # as in the file, not in order

@@ -12,8 +12,8 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from ebjr_det.core.errors import CheckpointError, ConfigError
-from ebjr_det.tasks.detection.classes import ClassMap, are_coco, coco_names
 from ebjr_det.tasks.detection.model import build_model
+from ebjr_det.tasks.detection.networks.classes import ClassMap, are_coco, coco_names
 
 SMALL = {"arch": "effdet/efficientdet_d0", "image_size": 128, "options": SMALL_EFFICIENTDET}
 

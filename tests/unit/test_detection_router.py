@@ -13,8 +13,6 @@ from ebjr_det.core.errors import InvalidInput
 from ebjr_det.core.types import Detections, PairedRun
 from ebjr_det.routing.file import RouterFile, RouterHeader
 from ebjr_det.tasks.detection.boxes import Boxes
-from ebjr_det.tasks.detection.doubt import BOX_SCORES
-from ebjr_det.tasks.detection.features import KNOTS, NAMES, ClassHistory, class_rows
 from ebjr_det.tasks.detection.metric import AveragePrecision
 from ebjr_det.tasks.detection.router import (
     CANDIDATES,
@@ -27,6 +25,8 @@ from ebjr_det.tasks.detection.router import (
     plain_scores_of_set,
     student_numbers,
 )
+from ebjr_det.tasks.detection.routing.box_scores import BOX_SCORES
+from ebjr_det.tasks.detection.routing.features import KNOTS, NAMES, ClassHistory, class_rows
 
 TASK = AveragePrecision()
 IMAGES, CLASSES = 60, 4

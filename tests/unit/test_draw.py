@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ebjr_det.io import lettering
 from ebjr_det.io.lettering import drawable, letters, shortened, with_strip
-from ebjr_det.tasks.classification.answers import annotate
+from ebjr_det.tasks.classification.show import annotate
 from ebjr_det.tasks.detection.draw import draw_boxes, label
 
 BLUE, YELLOW = "#0072B2", "#E69F00"

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from ebjr_det.core.errors import InvalidInput
-from ebjr_det.tasks.detection.efficientdet import build_network  # silences effdet's import
-from ebjr_det.tasks.detection.letterbox import Input, Letterbox
+from ebjr_det.tasks.detection.networks.efficientdet import build_network  # silences effdet's import
+from ebjr_det.tasks.detection.networks.letterbox import Input, Letterbox
 
 assert build_network
 from effdet.data.transforms import transforms_coco_eval  # noqa: E402

@@ -5,8 +5,8 @@ import pytest
 
 from ebjr_det.core.errors import InvalidInput
 from ebjr_det.core.types import Detections, concatenate
-from ebjr_det.tasks.detection.annotations import Results, Truth
-from ebjr_det.tasks.detection.matching import AREAS, IOU_THRESHOLDS, match_images
+from ebjr_det.tasks.detection.coco.annotations import Results, Truth
+from ebjr_det.tasks.detection.coco.matching import AREAS, IOU_THRESHOLDS, match_images
 from ebjr_det.tasks.detection.metric import AveragePrecision, Target, match_records
 
 TASK = AveragePrecision()

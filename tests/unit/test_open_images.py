@@ -10,10 +10,10 @@ from PIL import Image
 from ebjr_det.core.errors import ConfigError, InvalidInput
 from ebjr_det.core.types import Detections
 from ebjr_det.io.loader import batches_from
-from ebjr_det.tasks.detection import open_images, open_images_tables
+from ebjr_det.tasks.detection.coco.results import write_annotations
 from ebjr_det.tasks.detection.data import build_data, build_named
+from ebjr_det.tasks.detection.datasets import open_images, open_images_tables
 from ebjr_det.tasks.detection.metric import AveragePrecision
-from ebjr_det.tasks.detection.results import write_annotations
 
 V4 = (
     "ImageID,Source,LabelName,Confidence,XMin,XMax,YMin,YMax,"

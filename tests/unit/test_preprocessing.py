@@ -24,7 +24,7 @@ from torchvision.transforms import (
 )
 
 from ebjr_det.core.errors import ConfigError, InvalidInput
-from ebjr_det.tasks.classification.preprocessing import (
+from ebjr_det.tasks.classification.networks.preprocessing import (
     IMAGENET_STATISTICS,
     INTERPOLATIONS,
     OnPil,

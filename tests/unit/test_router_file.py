@@ -12,8 +12,8 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from ebjr_det.core.errors import InvalidInput
-from ebjr_det.inference.weights import check_student_of, weights_of
-from ebjr_det.routing.file import HEADER, VERSION, RouterFile, RouterHeader, check_classes
+from ebjr_det.inference.student import weights_of
+from ebjr_det.routing.file import HEADER, VERSION, RouterFile, RouterHeader, check_classes, check_student_of
 
 NAMES = ("ant", "cat", "cow")
 WORDS = RouterHeader(

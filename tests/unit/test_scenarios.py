@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from ebjr_det.core.cost import Load
 from ebjr_det.core.errors import ConfigError, InvalidInput
-from ebjr_det.core.load import Load
 from ebjr_det.core.router import decide
 from ebjr_det.core.types import Logits, Output
 from ebjr_det.evaluation.benchmark.machine import gpu_state
@@ -34,8 +34,8 @@ from ebjr_det.evaluation.benchmark.subjects import (
     sample_of,
     subjects_of,
 )
-from ebjr_det.reporting.benchmark_against import Against
-from ebjr_det.reporting.benchmark_tables import markdown, sentences
+from ebjr_det.reporting.benchmark.against import Against
+from ebjr_det.reporting.benchmark.tables import markdown, sentences
 from ebjr_det.tasks.adapted import Changed
 
 

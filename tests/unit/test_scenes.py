@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from ebjr_det.tasks.detection import scenes
 from ebjr_det.tasks.detection.data import build_data
-from ebjr_det.tasks.detection.scenes import SIDE, SPLITS, describe, draw_scene, lay_out
+from ebjr_det.tasks.detection.datasets import digit_scenes as scenes
+from ebjr_det.tasks.detection.datasets.digit_scenes import SIDE, SPLITS, describe, draw_scene, lay_out
 
 SOME = range(60)
 

@@ -20,10 +20,10 @@ from ebjr_det.io.records import PartStore, join_runs, load_run, save_run
 from ebjr_det.tasks import TASKS, room
 from ebjr_det.tasks.classification.metric import Accuracy
 from ebjr_det.tasks.detection import router as detection
-from ebjr_det.tasks.detection.features import NAMES, QUANTILES, energy_quantiles, features_of
 from ebjr_det.tasks.detection.metric import AveragePrecision
 from ebjr_det.tasks.detection.model import build_model
 from ebjr_det.tasks.detection.router import LEARNED, LEARNED_FEATURES, fit_router, load_router
+from ebjr_det.tasks.detection.routing.features import NAMES, QUANTILES, energy_quantiles, features_of
 
 IMAGES, CLASSES, WIDTH = 60, 4, 13  # five quantiles of two energies, and three numbers of the student
 ONES = np.ones(CLASSES)

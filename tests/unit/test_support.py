@@ -9,19 +9,19 @@ from common import SMALL_EFFICIENTDET
 from PIL import Image
 
 from ebjr_det.api.scores import list_scores
-from ebjr_det.api.scoring import Scoring
 from ebjr_det.config import RouterSection
 from ebjr_det.core.errors import ConfigError, InvalidInput
 from ebjr_det.core.scores import SCORES
 from ebjr_det.core.types import Detections, Logits, Output, PairedRun
+from ebjr_det.inference.scoring import Scoring
 from ebjr_det.tasks.detection.boxes import Boxes
-from ebjr_det.tasks.detection.classes import ClassMap
-from ebjr_det.tasks.detection.doubt import BOX_SCORES, ClassCounts, box_score_of, box_scores
-from ebjr_det.tasks.detection.features import ClassHistory
 from ebjr_det.tasks.detection.model import build_model
-from ebjr_det.tasks.detection.rescaling import KNOTS, Rescaling
+from ebjr_det.tasks.detection.networks.classes import ClassMap
+from ebjr_det.tasks.detection.networks.support import support_of
 from ebjr_det.tasks.detection.router import CANDIDATES, DetectionRouter, plain_scores
-from ebjr_det.tasks.detection.support import support_of
+from ebjr_det.tasks.detection.routing.box_scores import BOX_SCORES, ClassCounts, box_score_of, box_scores
+from ebjr_det.tasks.detection.routing.features import ClassHistory
+from ebjr_det.tasks.detection.routing.rescaling import KNOTS, Rescaling
 
 NAME = "nms_disagreement"
 
@@ -143,7 +143,7 @@ def answers(model):
 
 
 def test_an_efficientdet_tells_support_that_its_kept_boxes_do_not_explain(monkeypatch):
-    from ebjr_det.tasks.detection import suppression
+    from ebjr_det.tasks.detection.networks import suppression
 
     seen = []
     monkeypatch.setattr(suppression, "support_of", lambda *parts: seen.append(parts) or support_of(*parts))
@@ -157,7 +157,7 @@ def test_an_efficientdet_tells_support_that_its_kept_boxes_do_not_explain(monkey
 
 
 def test_soft_nms_tells_support_of_scores_before_softening():
-    from ebjr_det.tasks.detection import suppression
+    from ebjr_det.tasks.detection.networks import suppression
 
     model, seen = small(soft=True), []
     with pytest.MonkeyPatch.context() as patch:

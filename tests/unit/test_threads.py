@@ -12,9 +12,9 @@ import torch
 from threadpoolctl import threadpool_info
 from torch import nn
 
-from ebjr_det.core import threads
 from ebjr_det.core.errors import ConfigError
-from ebjr_det.core.threads import limited_threads, on_threads, prepare, thread_count, usable_cpus
+from ebjr_det.io import threads
+from ebjr_det.io.threads import limited_threads, on_threads, prepare, thread_count, usable_cpus
 from ebjr_det.runtimes import RUNTIMES, build_network, installed
 
 NAMES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "OPENBLAS_THREAD_TIMEOUT", "OMP_NUM_THREADS")

@@ -15,8 +15,10 @@ from ebjr_det.core.errors import ConfigError, did_you_mean, first_line
 from ebjr_det.core.scores.classwise import SCORES, Score
 from ebjr_det.core.types import FloatArray, Logits
 
-__all__ = ["AGGREGATES", "SCORES", "Score", "deferral_scores", "get_score", "rows_of"]
+__all__ = ["AGGREGATES", "ENERGY", "SCORES", "Score", "deferral_scores", "get_score", "rows_of"]
 
+ENERGY = "free_energy"
+"""The score that EBJR publishes; it decides where no other is named."""
 EMPTY_LOGIT = -20.0
 """Every logit of the one row that stands for an image in which the student found nothing: the most doubtful
 row there is, so such images go to the teacher first."""

@@ -15,7 +15,8 @@ from ebjr_det.core.router import threshold_for_rate
 from ebjr_det.core.types import FloatArray, Model, Output
 from ebjr_det.evaluation.benchmark.result import SIDES, STAGES, Point
 from ebjr_det.evaluation.benchmark.scenarios import Subject
-from ebjr_det.inference.answers import Plan, answers
+from ebjr_det.inference.stream import answers
+from ebjr_det.inference.stream_plan import Plan
 
 DECODE, PREPROCESS, _, _, POST, ROUTING = STAGES
 

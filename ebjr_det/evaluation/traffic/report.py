@@ -15,7 +15,7 @@ from ebjr_det.core.tradeoff import score_of
 from ebjr_det.core.types import PairedRun, Task
 from ebjr_det.evaluation.analysis import Analysis
 from ebjr_det.evaluation.bootstrap import METHOD
-from ebjr_det.evaluation.margin import CONFIDENCE
+from ebjr_det.evaluation.hull import CONFIDENCE
 from ebjr_det.evaluation.traffic.equal_cost import EqualCost, ahead_from, at_equal_cost, margins_at_equal_cost
 from ebjr_det.evaluation.traffic.mix import Composition, Mix, OtherFound
 from ebjr_det.evaluation.traffic.weighted import AtThreshold, Pair, Qualities, Traffic, TrafficCurve

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ebjr_det.core.errors import SHOWN, ConfigError, InvalidInput, did_you_mean
 from ebjr_det.io.pictures import open_picture, pictures_below, say_left_out
 from ebjr_det.io.subset import part_of
-from ebjr_det.tasks.classification.cifar import load_cifar
+from ebjr_det.tasks.classification.datasets.cifar import load_cifar
 
 DIGITS_TRAINING = 597
 

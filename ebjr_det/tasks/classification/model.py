@@ -22,11 +22,11 @@ from ebjr_det.io.checkpoints import (
 from ebjr_det.io.third_party import foreign_errors, import_callable
 from ebjr_det.runtimes import Network
 from ebjr_det.runtimes.eager import TorchNetwork
-from ebjr_det.tasks.classification.around import Classifier, Surroundings
 from ebjr_det.tasks.classification.data import ImageSet
-from ebjr_det.tasks.classification.flops import count_ebjr_flops
-from ebjr_det.tasks.classification.networks import NETWORKS
-from ebjr_det.tasks.classification.preprocessing import (
+from ebjr_det.tasks.classification.networks.cifar import NETWORKS
+from ebjr_det.tasks.classification.networks.classifier import Classifier, Surroundings
+from ebjr_det.tasks.classification.networks.ebjr_flops import count_ebjr_flops
+from ebjr_det.tasks.classification.networks.preprocessing import (
     CIFAR_STATISTICS,
     OnPil,
     Preprocessing,
@@ -34,7 +34,7 @@ from ebjr_det.tasks.classification.preprocessing import (
     described,
     parse_preprocessing,
 )
-from ebjr_det.tasks.classification.published import compare_classes, published_names
+from ebjr_det.tasks.classification.networks.published import compare_classes, published_names
 
 
 class TorchClassifier(Classifier):

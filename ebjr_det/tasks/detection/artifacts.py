@@ -17,11 +17,11 @@ from ebjr_det.core.errors import InvalidInput
 from ebjr_det.core.types import FloatArray, Matches, PairedRun, RouterDecision
 from ebjr_det.io.files import atomic_write, writable_folder, write_text
 from ebjr_det.io.lettering import with_strip
-from ebjr_det.tasks.detection.annotations import Truth
+from ebjr_det.tasks.detection.coco.annotations import Truth
+from ebjr_det.tasks.detection.coco.results import detections_of, write_annotations, write_results
 from ebjr_det.tasks.detection.data import DetectionSet
 from ebjr_det.tasks.detection.draw import draw_boxes, label
 from ebjr_det.tasks.detection.metric import AveragePrecision
-from ebjr_det.tasks.detection.results import detections_of, write_annotations, write_results
 
 GALLERY = "gallery"
 EACH = 4  # pictures of a group

@@ -17,12 +17,12 @@ from ebjr_det.core.errors import ConfigError, InvalidInput, did_you_mean
 from ebjr_det.io.files import existing_file
 from ebjr_det.io.pictures import open_picture
 from ebjr_det.io.subset import part_of
-from ebjr_det.tasks.detection import scenes
-from ebjr_det.tasks.detection.annotations import Annotations, check_file_names, load_annotations
-from ebjr_det.tasks.detection.classes import UNUSED, coco_names
-from ebjr_det.tasks.detection.entries import say_remarks
+from ebjr_det.tasks.detection.coco.annotations import Annotations, check_file_names, load_annotations
+from ebjr_det.tasks.detection.coco.validate import say_remarks
+from ebjr_det.tasks.detection.datasets import digit_scenes as scenes
+from ebjr_det.tasks.detection.datasets.open_images import load_classes, load_open_images
 from ebjr_det.tasks.detection.metric import Target
-from ebjr_det.tasks.detection.open_images import load_classes, load_open_images
+from ebjr_det.tasks.detection.networks.classes import UNUSED, coco_names
 
 COCO_SPLIT = re.compile(r"(train|val|test|unlabeled)20\d\d")
 COCO_SOURCE = "https://cocodataset.org/#download, or run `ebjr-det download coco-val2017`"

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from ebjr_det.core.errors import InvalidInput
 from ebjr_det.core.types import Copies, Detections, FloatArray, Matches
-from ebjr_det.tasks.detection.accumulate import STATS, Rows, extreme_contexts, over_classes
-from ebjr_det.tasks.detection.annotations import Results, Truth
-from ebjr_det.tasks.detection.matching import match_images
+from ebjr_det.tasks.detection.coco.accumulate import STATS, Rows, extreme_contexts, over_classes
+from ebjr_det.tasks.detection.coco.annotations import Results, Truth
+from ebjr_det.tasks.detection.coco.matching import match_images
 
 LARGEST = np.iinfo(np.uint16).max
 LEAST = 1e-300  # a divisor where nothing weighs anything

@@ -26,7 +26,7 @@ from ebjr_det.io.checkpoints import (
 )
 from ebjr_det.io.third_party import foreign_errors, import_callable
 from ebjr_det.tasks.adapted import Changed
-from ebjr_det.tasks.detection.classes import COCO_IDS, ClassMap, are_coco, coco_names
+from ebjr_det.tasks.detection.networks.classes import COCO_IDS, ClassMap, are_coco, coco_names
 from ebjr_det.tasks.popular import OTHER, known_as
 
 FAMILIES = ("effdet/NAME", "torchvision/NAME", "package.module:function")
@@ -99,7 +99,7 @@ def build_model(
     weights = _Weights.of(checkpoint, sha256, class_names)
     counts = [num_classes] if num_classes else weights.counts(data.categories)
     if library == "effdet":
-        from ebjr_det.tasks.detection import efficientdet
+        from ebjr_det.tasks.detection.networks import efficientdet
 
         network: Any = weights.network(
             lambda count: efficientdet.build_network(
@@ -114,7 +114,7 @@ def build_model(
         return efficientdet.EfficientDetector(label, network, classes, device)
     if image_size is not None or soft_nms:
         raise ConfigError(f"Expected `image_size` and `soft_nms` with effdet, got them with `{arch}`.")
-    from ebjr_det.tasks.detection import torchvision_detectors
+    from ebjr_det.tasks.detection.networks import torchvision_detectors
 
     its_own = pretrained and checkpoint is None
     network = weights.network(

@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ebjr_det.core.types import Output
-from ebjr_det.tasks.detection.annotations import Annotations, Results
-from ebjr_det.tasks.detection.classes import padded
+from ebjr_det.tasks.detection.coco.annotations import Annotations, Results
 from ebjr_det.tasks.detection.data import DetectionSet, Named
+from ebjr_det.tasks.detection.networks.classes import padded
 from ebjr_det.tasks.popular import Popular
 
 OTHER_AT = 0.3

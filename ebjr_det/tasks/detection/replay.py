@@ -8,12 +8,17 @@ import numpy as np
 
 from ebjr_det.core.errors import InvalidInput
 from ebjr_det.core.types import Detections, FloatArray, Logits, Output, PairedRun
-from ebjr_det.tasks.detection.annotations import UNKNOWN_CATEGORIES, Results, load_annotations, load_results
-from ebjr_det.tasks.detection.classes import padded
-from ebjr_det.tasks.detection.entries import say_remarks
-from ebjr_det.tasks.detection.features import features_of
+from ebjr_det.tasks.detection.coco.annotations import (
+    UNKNOWN_CATEGORIES,
+    Results,
+    load_annotations,
+    load_results,
+)
+from ebjr_det.tasks.detection.coco.validate import say_remarks
 from ebjr_det.tasks.detection.metric import AveragePrecision, match_records
+from ebjr_det.tasks.detection.networks.classes import padded
 from ebjr_det.tasks.detection.popular import OTHER_AT, narrow_annotations, widen_results
+from ebjr_det.tasks.detection.routing.features import features_of
 from ebjr_det.tasks.popular import Popular
 
 ROWS = 100  # boxes of an image that a score sees

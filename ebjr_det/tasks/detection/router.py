@@ -15,27 +15,37 @@ from numpy.typing import NDArray
 from ebjr_det.core.errors import InvalidInput, first_line
 from ebjr_det.core.types import FloatArray, Matches, Output, PairedRun
 from ebjr_det.routing.forest import Forest
-from ebjr_det.tasks.detection.accumulate import Rows, random_contexts
 from ebjr_det.tasks.detection.boxes import Boxes
-from ebjr_det.tasks.detection.coco_counts import TRAIN2017_IMAGES, published_counts
-from ebjr_det.tasks.detection.doubt import BOX_SCORES, ClassCounts, box_score_of, box_scores, check_worth
-from ebjr_det.tasks.detection.features import KNOTS, NAMES, ClassHistory, ClassRows, class_rows, features_of
-from ebjr_det.tasks.detection.identity import answer_numbers, fingerprints, prints_ahead, student_numbers
+from ebjr_det.tasks.detection.coco.accumulate import Rows, random_contexts
+from ebjr_det.tasks.detection.coco.counts import TRAIN2017_IMAGES, published_counts
 from ebjr_det.tasks.detection.metric import AveragePrecision
-from ebjr_det.tasks.detection.rescaling import RESCALINGS, Rescaling, fit_rescaling
+from ebjr_det.tasks.detection.routing.box_scores import (
+    BOX_SCORES,
+    ClassCounts,
+    box_score_of,
+    box_scores,
+    check_worth,
+)
+from ebjr_det.tasks.detection.routing.features import (
+    KNOTS,
+    NAMES,
+    ClassHistory,
+    ClassRows,
+    class_rows,
+    features_of,
+)
+from ebjr_det.tasks.detection.routing.fingerprints import (
+    answer_numbers,
+    fingerprints,
+    prints_ahead,
+    student_numbers,
+)
+from ebjr_det.tasks.detection.routing.rescaling import RESCALINGS, Rescaling, fit_rescaling
 
-__all__ = [
-    "answer_numbers",
-    "check_worth",
-    "features_of",
-    "fingerprints",
-    "fit_router",
-    "load_router",
-    "plain_scores",
-    "prints_ahead",
-    "published",
-    "student_numbers",
-]
+__all__ = [  # what the plugin of the task takes from here
+    "answer_numbers", "check_worth", "features_of", "fingerprints", "fit_router", "load_router",
+    "plain_scores", "prints_ahead", "published", "student_numbers",
+]  # fmt: skip
 
 LEARNED, LEARNED_FEATURES, SET_LEARNED = "learned", "learned_features", "set_learned"
 FORMULAS = {name: (score.formula, score.source) for name, score in BOX_SCORES.items()} | {

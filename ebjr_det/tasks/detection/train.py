@@ -12,11 +12,11 @@ from tqdm.auto import tqdm
 
 from ebjr_det.core.errors import ConfigError, InvalidInput
 from ebjr_det.core.types import Matches, Model
-from ebjr_det.tasks.detection.around import Detector
 from ebjr_det.tasks.detection.augmentation import TrainingSet, build_augmentation
 from ebjr_det.tasks.detection.data import DetectionSet
-from ebjr_det.tasks.detection.efficientdet import EfficientDetector, statistics
 from ebjr_det.tasks.detection.metric import AveragePrecision, Target
+from ebjr_det.tasks.detection.networks.detector import Detector
+from ebjr_det.tasks.detection.networks.efficientdet import EfficientDetector, statistics
 from ebjr_det.tasks.popular import Popular
 from ebjr_det.training.loop import Judged, Learner
 from ebjr_det.training.order import Order

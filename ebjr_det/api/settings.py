@@ -1,0 +1,107 @@
+"""Where the live verbs get their settings: a configuration, the folder of a finished run, or an export."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ebjr_det.config import EvaluateConfig, identity, load_config
+from ebjr_det.core.errors import ConfigError, InvalidInput
+from ebjr_det.evaluation.run_folder import ANALYSIS, CONFIG, load_analysis
+from ebjr_det.inference.exported import PAIR, Exported, is_exported, load_exported
+from ebjr_det.inference.live import Settings
+from ebjr_det.io.checkpoints import manifest
+from ebjr_det.io.notes import say
+
+
+def to_config(settings: Settings) -> EvaluateConfig:
+    """The settings where they are a configuration. Raises ConfigError for an exported pair."""
+    if isinstance(settings, Exported):
+        raise ConfigError(
+            f"Expected a configuration or the folder of a run, got the exported pair `{settings.folder}`, "
+            "which only `predict` and `demo` take."
+        )
+    return settings
+
+
+PATHS = (
+    ("student", "checkpoint"), ("teacher", "checkpoint"), ("router", "file"),
+    ("data", "root"), ("data", "annotations"), ("data", "images"),
+)  # fmt: skip
+"""Settings that name a file or a folder."""
+
+
+def _config_of(run: Path) -> Path:
+    """The settings in the folder of a run."""
+    path = run / CONFIG
+    if not path.is_file():
+        raise InvalidInput(
+            f"Expected a configuration, the folder of a finished run or an export, got `{run}` without "
+            f"{CONFIG} or {PAIR}."
+        )
+    return path
+
+
+def from_run(config: EvaluateConfig, run: Path) -> EvaluateConfig:
+    """A run's configuration at work in another folder than the one where it was made.
+
+    A relative path that is not here is looked for from the folders above the run, the nearest first, and
+    taken as it is where none has it.
+    """
+    for section, key in PATHS:
+        named = getattr(getattr(config, section), key, None)
+        if named is None or named in manifest() or os.path.exists(named) or os.path.isabs(named):
+            continue
+        above = next((folder for folder in run.resolve().parents if os.path.exists(folder / named)), None)
+        if above is not None:
+            found = str(above / named)
+            say(f"`{section}.{key}` of the run, `{named}`, is not here; taking {found}.")
+            changed = getattr(config, section).model_copy(update={key: found})
+            config = config.model_copy(update={section: changed})
+    return config
+
+
+def load_settings(source: str | Path, changes: Sequence[str] = ()) -> tuple[Settings, float | None]:
+    """A configuration; from the folder of a finished run also the threshold that the run chose.
+
+    The folder of an exported pair is read too; its threshold is among its settings.
+
+    Raises:
+        EbjrError: no configuration, or no finished run there.
+    """
+    path = Path(source)
+    if not path.is_dir():
+        return load_config(path, changes), None
+    if is_exported(path):
+        return load_exported(path, changes), None
+    asked = load_config(_config_of(path), changes)
+    config = from_run(asked, path)
+    if not (path / ANALYSIS).is_file():
+        raise InvalidInput(
+            f"Expected a finished run in `{path}`, got one that is not. Go on with it: ebjr-det evaluate "
+            f"{path / CONFIG} --out {path} --resume."
+        )
+    analysis = load_analysis(path)
+    before = load_config(path / CONFIG)
+    if config.student.runtime != before.student.runtime:
+        say(
+            f"Note: the run's threshold was chosen with runtime `{before.student.runtime}` of the student. "
+            f"With `{config.student.runtime}` scores may differ, in bfloat16 visibly; to choose anew, "
+            "evaluate."
+        )
+    fitted = None if analysis.router is None else analysis.router.sha256
+    if config.router.score != analysis.score or identity(config)["router.file"] != fitted:
+        return config, None
+    if _scored_by(asked) != _scored_by(before):
+        say(
+            "Note: the run's threshold belongs to its own student and settings of the score; it is not taken."
+        )
+        return config, None
+    return config, analysis.threshold
+
+
+def _scored_by(config: EvaluateConfig) -> tuple[Any, ...]:
+    """The settings that deferral scores depend on; a runtime changes their last bits."""
+    student = config.student.model_dump(exclude={"runtime", "macs", "name", "sha256"})
+    router = {key: value for key, value in identity(config).items() if key.startswith("router.")}
+    return student, router

@@ -1,0 +1,130 @@
+"""What the live verbs share: where their settings come from, the threshold, and the pair itself."""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from typing import Any, TypeAlias
+
+from ebjr_det.config import EvaluateConfig
+from ebjr_det.core.errors import ConfigError, InvalidInput
+from ebjr_det.core.joint import JointModel
+from ebjr_det.core.types import FloatArray, Output
+from ebjr_det.inference.exported import Exported
+from ebjr_det.inference.scoring import Scoring
+from ebjr_det.inference.student import answers_to_data, check_at_work, watched, weights_of
+from ebjr_det.io.notes import say
+from ebjr_det.tasks import room
+from ebjr_det.tasks.popular import Popular
+
+Settings: TypeAlias = EvaluateConfig | Exported
+"""What a live pair is built from."""
+TIED = 0.02
+"""By how much a deferral rate may fall short of the one that was asked for without a word."""
+
+
+@dataclass(frozen=True)
+class Live:
+    """The pair at a threshold, ready to answer.
+
+    Attributes:
+        named: the task's class names, for `answers`.
+        scoring: the deciding score.
+    """
+
+    named: Any
+    scoring: Scoring
+    joint: JointModel
+
+
+def choose_threshold(config: Settings, threshold: float | None, rate: float | None) -> tuple[Scoring, float]:
+    """The score that decides and its threshold, before any model is built.
+
+    Args:
+        threshold: instead of `router.threshold`.
+        rate: instead of both, the deferral rate that a fitted router's threshold had at its fit.
+
+    Raises:
+        ConfigError: no threshold, or a score that one picture does not have on its own.
+    """
+    scoring = Scoring.of(config.task, config.router).live()
+    chosen = scoring.threshold_for(rate) if rate is not None else threshold
+    if rate is not None and scoring.file is not None:
+        _say_ties(scoring.file.reference, scoring.name, rate, float(chosen or 0.0))
+    chosen = scoring.section.threshold if chosen is None else chosen
+    if chosen is None:
+        raise ConfigError(
+            "Expected a threshold, got none. Give --threshold, set `router.threshold`, name the folder of "
+            "a finished run instead of a configuration, or give a fitted --router and a --rate."
+        )
+    if math.isnan(chosen):
+        raise ConfigError("Expected a threshold, finite or infinite, got NaN.")
+    return scoring, chosen
+
+
+def _say_ties(reference: FloatArray, score: str, rate: float, threshold: float) -> None:
+    """Where pictures of the fit have equal scores, a threshold may defer far less than was asked for."""
+    share = float((reference > threshold).mean())
+    if rate - share > max(TIED, 1 / len(reference)):
+        say(
+            f"Note: many pictures of the router's fit have the same `{score}`, so the threshold for at most "
+            f"{100 * rate:.1f} % deferred {100 * share:.1f} % of them."
+        )
+
+
+def build_live(
+    config: Settings,
+    scoring: Scoring,
+    threshold: float,
+    samples: Callable[[], Sequence[Any]],
+    traffic: Callable[[int], Iterable[Any]] = lambda count: (),
+) -> Live:
+    """Both models, on their runtimes, and their classes.
+
+    Args:
+        samples: pictures on which runtimes are tried, where the configuration names any.
+        traffic: so many, at most, of the pictures to be answered, on which a router that does not tell its
+            student's weights is tried.
+
+    Raises:
+        EbjrError: for whatever is wrong in the configuration.
+    """
+    if isinstance(config, Exported):
+        named, student, teacher = config.build()
+        weights = ""  # an export has compared them, and its files are as it wrote them
+    else:
+        named, student, teacher = _built(config, samples)
+        weights = weights_of(student)
+    popular = (
+        None if config.student.popular is None else Popular.of(config.student.popular, named.class_names)
+    )
+    told = () if popular is None else popular.names
+    scoring = scoring.of_classes(getattr(named, "class_names", ()), told)
+    scoring = scoring.of_student(student.name, weights)
+    if not isinstance(config, Exported):
+        here = partial(_answers_to, student, config.run.batch_size, traffic)
+        check_at_work(scoring, here, partial(answers_to_data, config, student), weights)
+    student = scoring.student(student)
+    return Live(named, scoring, JointModel(student, teacher, watched(scoring, threshold), threshold))
+
+
+def _answers_to(student: Any, size: int, traffic: Callable[[int], Iterable[Any]], count: int) -> list[Output]:
+    """A student's answers to some pictures; none where it cannot take them, which is told in their turn."""
+    pictures, found = iter(traffic(count)), list[Output]()
+    with suppress(InvalidInput):
+        while lot := [student.preprocess(picture) for picture in islice(pictures, size)]:
+            found.append(student(lot))
+    return found
+
+
+def _built(config: EvaluateConfig, samples: Callable[[], Sequence[Any]]) -> tuple[Any, Any, Any]:
+    """Classes, student and teacher, these on their runtimes."""
+    from ebjr_det.inference.pair import build_models, make_ready, resolve_device
+
+    device = resolve_device(config.run.device)
+    named = room(config.task, "data").build_named(**dict(config.data))
+    models = build_models(config, named, device)
+    make_ready(config, models, samples, device)
+    return named, *models

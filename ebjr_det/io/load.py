@@ -1,0 +1,73 @@
+"""What other processes took of the CPUs during a measurement, so that a doubtful time is known as one.
+
+CPU time that the CPUs of this process spent at work, less its own and that of children that have ended; time
+that a hypervisor gave to other machines (steal) counts as work of others. Source: proc_stat(5).
+"""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import perf_counter
+from typing import NamedTuple
+
+from ebjr_det.core.cost import Load
+from ebjr_det.io.threads import allowed_cpus
+
+SHORTEST = 0.5
+"""Seconds below which the system's clock ticks of 10 ms tell nothing about the load."""
+
+
+class Reading(NamedTuple):
+    """Seconds: a clock's, those that CPUs spent at work (None where unknown), and this process's of them."""
+
+    clock: float
+    busy: float | None
+    own: float
+
+
+def read_cpus(root: Path = Path("/")) -> Reading:
+    """The counters now, of the CPUs on which this process may run.
+
+    Args:
+        root: where `proc` is.
+    """
+    return Reading(perf_counter(), _busy_seconds(root), sum(os.times()[:4]))
+
+
+def _busy_seconds(root: Path) -> float | None:
+    try:
+        lines = (root / "proc/stat").read_text(encoding="ascii").splitlines()
+    except OSError:  # not Linux
+        return None
+    names = {f"cpu{number}" for number in os.sched_getaffinity(0)}
+    # user, nice, system, idle, iowait, irq, softirq, steal; guests' time behind them is in user already
+    rows = [list(map(int, line.split()[1:9])) for line in lines if line.split(" ", 1)[0] in names]
+    return sum(sum(row) - sum(row[3:5]) for row in rows) / os.sysconf("SC_CLK_TCK") if rows else None
+
+
+@dataclass
+class Meter:
+    """Tells the load since it was made or last asked.
+
+    >>> times = iter([Reading(0.0, 5.0, 1.0), Reading(10.0, 20.0, 3.0)])
+    >>> Meter(lambda: next(times)).lap().others
+    1.3
+    """
+
+    read: Callable[[], Reading] = read_cpus
+    last: Reading = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.last = self.read()
+
+    def lap(self) -> Load:
+        """The load since the last time."""
+        before, self.last = self.last, self.read()
+        seconds = self.last.clock - before.clock
+        own, others = self.last.own - before.own, None
+        if before.busy is not None and self.last.busy is not None and seconds >= SHORTEST:
+            busy = self.last.busy - before.busy
+            if busy >= own / 2:  # a sandbox may count nothing, not even this process
+                others = max(0.0, busy - own) / seconds
+        return Load(others, own / max(seconds, 1e-9), allowed_cpus(), seconds)

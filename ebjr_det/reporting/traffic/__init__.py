@@ -1,0 +1,1 @@
+"""A pair under a stated mix of classes, drawn."""

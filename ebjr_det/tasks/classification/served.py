@@ -1,0 +1,39 @@
+"""A classifier from an exported folder: a network that runs, and what was told of what surrounds it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ebjr_det.core.errors import InvalidInput
+from ebjr_det.runtimes import Network
+from ebjr_det.tasks.classification.data import ImageSet
+from ebjr_det.tasks.classification.networks.classifier import Classifier, Surroundings
+
+
+def build_served(name: str, told: Mapping[str, Any], run: Network) -> Classifier:
+    """A classifier from what `Surroundings.to_dict` told of it and a network that runs."""
+    return Classifier(name, Surroundings.from_dict(told).preprocessing, run)
+
+
+def check_served(model: Classifier, shape: tuple[int, ...], raw: Sequence[Any], classes: int) -> None:
+    """Raises InvalidInput for a network whose outputs are not logits of so many classes.
+
+    Args:
+        shape: of its input, [3, h, w]; raw: its outputs for one image.
+    """
+    if len(raw) != 1 or raw[0].shape != (1, classes):
+        raise InvalidInput(f"Expected logits of {classes} classes, got {[list(one.shape) for one in raw]}.")
+    model.decode(tuple(raw), [None])
+
+
+def name_classes(classes: Mapping[int, str]) -> ImageSet:
+    """The classes of the data, index -> name, as answers want them: a set without images."""
+    if sorted(classes) != list(range(len(classes))):
+        raise InvalidInput(f"Expected classes 0 to {len(classes) - 1}, got others.")
+    names = tuple(classes[index] for index in range(len(classes)))
+    return ImageSet((), np.zeros(0, dtype=np.intp), names, _no_image)
+
+
+def _no_image(index: int) -> Any:
+    raise IndexError(index)

@@ -1,0 +1,149 @@
+"""Average precision of any mixture of two models' records, at every wanted number of deferred images.
+
+Rows of both models are sorted by class and score once. A mixture is then a rule that says which rows are
+there: a row of the student while its image is kept, one of the teacher's once it is deferred. Deferring one
+more image moves its few rows in and out of a tally of their class, and a walk over the tally gives precision
+and recall. Only classes of which a newly deferred image has a row are walked again, so every operating point
+is exact and cheap. The numbers are those of pycocotools' `accumulate` and `summarize`.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ebjr_det.core.types import Copies, FloatArray, Matches
+from ebjr_det.tasks.detection.coco.precision import least_hits, single_moves, walk_classes
+
+STATS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
+"""COCO's twelve numbers in pycocotools' order."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Both models' match records on N images as rows sorted by class, then score, then image.
+
+    Attributes:
+        starts: [classes + 1] first row of each class.
+        image, rank, matched, ignored: [rows] of the records; `teacher`: [rows] whose row it is.
+        truths: [N, classes, 4] objects that count.
+    """
+
+    starts: NDArray[np.intp]
+    image: NDArray[np.int32]
+    teacher: NDArray[np.bool_]
+    rank: NDArray[np.uint8]
+    matched: NDArray[np.uint64]
+    ignored: NDArray[np.uint64]
+    truths: NDArray[np.uint16]
+
+    @classmethod
+    def of(cls, student: Matches, teacher: Matches) -> "Rows":
+        """Sort the records of two models on the same images."""
+        both = [student, teacher]
+        image = np.concatenate([np.repeat(np.arange(len(m["counts"])), m["counts"]) for m in both])
+        columns = {
+            name: np.concatenate([m[name] for m in both])
+            for name in ("score", "label", "rank", "matched", "ignored")
+        }
+        order = np.lexsort((columns["rank"], image, -columns["score"], columns["label"]))
+        classes = student["truths"].shape[1]
+        return cls(
+            np.searchsorted(columns["label"][order], np.arange(classes + 1)),
+            image[order].astype(np.int32),
+            (np.arange(len(order)) >= student["counts"].sum())[order],
+            columns["rank"][order],
+            columns["matched"][order],
+            columns["ignored"][order],
+            student["truths"],
+        )
+
+    @property
+    def images(self) -> int:
+        """N."""
+        return len(self.truths)
+
+    def stats(
+        self,
+        order: NDArray[np.intp],
+        deferred: NDArray[np.intp] | None = None,
+        copies: Copies | None = None,
+        *,
+        full: bool = True,
+    ) -> FloatArray:
+        """The twelve numbers by class, [classes, mixtures, 12]; -1 where a class has no such object.
+
+        Args:
+            order: [N] images in the order of deferral.
+            deferred: ascending, how many of them are the teacher's in each mixture; by default 0..N.
+            copies: [N] how often each image counts, by default once, or its weight, of which about ten digits
+                count; see `_exact`.
+            full: False leaves everything but AP, AP50 and AP75 at -1 and is about four times as fast.
+        """
+        counts = np.arange(self.images + 1) if deferred is None else np.asarray(deferred)
+        turn = np.empty(self.images, dtype=np.int32)  # the first mixture in which an image is the teacher's
+        turn[order] = np.searchsorted(counts, np.arange(self.images), side="right")
+        times = np.ones(self.images, dtype=np.int32) if copies is None else self._exact(copies)
+        real = np.issubdtype(times.dtype, np.floating)
+        truths = np.einsum("i,ika->ka", times, self.truths, dtype=np.float64 if real else np.int64)
+        out = np.full((len(truths), len(counts), len(STATS)), -1.0)
+        areas = truths.shape[1] if full else 1
+        walk_classes(*self._columns, turn, times, truths, least_hits(truths), areas, out)
+        return out
+
+    def _exact(self, copies: Copies) -> NDArray[Any]:
+        """Whole numbers as they are; weights to a power of two, so fine that no class's sum is ever rounded.
+
+        So what has moved in and out of a tally leaves nothing behind, and weights that are whole numbers give
+        to the last bit what whole numbers give.
+        """
+        if np.issubdtype(copies.dtype, np.integer):
+            return copies.astype(np.int32)
+        classes = np.repeat(np.arange(len(self.starts) - 1), np.diff(self.starts))
+        rows = np.bincount(classes, copies[self.image], len(self.starts) - 1)
+        truths = np.einsum("i,ik->k", copies, self.truths[:, :, 0], dtype=np.float64)
+        largest = max(float((rows + truths).max()), 1.0)
+        digit = 2.0 ** (np.ceil(np.log2(largest)) - 52)
+        return np.asarray(np.rint(copies / digit) * digit)
+
+    def rewards(self, contexts: NDArray[np.bool_]) -> FloatArray:
+        """[classes, N] change of each class's AP when an image alone moves from student to teacher.
+
+        Args:
+            contexts: [contexts, N] whose answers all other images have meanwhile, True for the teacher's; the
+                change is averaged over them.
+        """
+        truths = self.truths.sum(axis=0, dtype=np.int64)
+        gains = np.zeros((len(truths), self.images))
+        single_moves(*self._columns, truths, least_hits(truths), contexts, gains)
+        return gains
+
+    @property
+    def _columns(self) -> tuple[NDArray[Any], ...]:
+        return self.starts, self.image, self.teacher, self.rank, self.matched, self.ignored
+
+
+def extreme_contexts(images: int) -> NDArray[np.bool_]:
+    """[2, images] all others are the student's, and all others are the teacher's."""
+    return np.repeat([[False], [True]], images, axis=1)
+
+
+def random_contexts(images: int, seed: int = 0) -> NDArray[np.bool_]:
+    """[5, images] none, a quarter, a half, three quarters and all of the images, in one random order."""
+    place = np.random.default_rng(seed).permutation(images)
+    return np.asarray(place < np.linspace(0, images, 5)[:, None])
+
+
+def over_classes(stats: FloatArray, worth: FloatArray | None = None) -> FloatArray:
+    """[classes, ...] -> [...] the mean over the classes that have such objects, -1 where none has.
+
+    Args:
+        worth: [classes] weights of the mean; without, all classes weigh alike, as COCO has it.
+    """
+    there = stats > -1
+    weights = np.ones(len(stats)) if worth is None else worth
+    each = np.where(there, weights.reshape(-1, *[1] * (stats.ndim - 1)), 0.0)
+    weight, total = each.sum(axis=0), (each * np.where(there, stats, 0.0)).sum(axis=0)
+    known = weight > 0
+    return np.asarray(np.where(known, total / np.where(known, weight, 1.0), -1.0))

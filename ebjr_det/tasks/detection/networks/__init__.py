@@ -1,0 +1,1 @@
+"""Detectors: their networks, and what turns raw outputs into boxes."""

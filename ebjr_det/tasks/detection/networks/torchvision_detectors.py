@@ -1,0 +1,153 @@
+"""torchvision's detectors as `types.Model`: RetinaNet, FCOS, SSD, SSDlite and Faster R-CNN.
+
+They return boxes without logits. While their own code runs, the outputs of the classification head are kept,
+and every box gets back the row of the head whose score it bears.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from inspect import signature
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ebjr_det.core.errors import ConfigError, did_you_mean
+from ebjr_det.core.types import Output
+from ebjr_det.io.pictures import to_rgb
+from ebjr_det.io.third_party import foreign_errors
+from ebjr_det.tasks.detection.networks.classes import ClassMap, Found
+
+SCORES: dict[str, Callable[[Mapping[str, Tensor]], Tensor]] = {
+    # the model's class -> scores [rows, outputs] from the head's outputs, as the model itself computes them
+    "RetinaNet": lambda head: head["cls_logits"].sigmoid(),
+    "FCOS": lambda head: (head["cls_logits"].sigmoid() * head["bbox_ctrness"].sigmoid()).sqrt(),
+    "SSD": lambda head: head["cls_logits"].softmax(dim=-1),
+    "FasterRCNN": lambda head: head["cls_logits"].softmax(dim=-1),
+}
+LIMIT = {"FasterRCNN": "box_detections_per_img"}  # what the most boxes an image are called; elsewhere:
+USUAL_LIMIT = "detections_per_img"
+
+
+def build_network(
+    name: str, num_classes: int, max_detections: int, pretrained: bool, options: Mapping[str, Any]
+) -> nn.Module:
+    """A detector of torchvision by name.
+
+    Args:
+        num_classes: with the background, which torchvision counts; `pretrained` ones have their own.
+        options: further arguments of torchvision's builder, for example `score_thresh`.
+
+    Raises:
+        ConfigError: an unknown name, a detector of another family, arguments that the builder does not take.
+    """
+    from torchvision import models
+
+    known = models.list_models(module=models.detection, exclude=["mask*", "keypoint*"])
+    if name not in known:
+        raise ConfigError(f"Expected a torchvision detector, got `{name}`. {did_you_mean(name, known)}")
+    limit = LIMIT["FasterRCNN"] if name.startswith("faster") else USUAL_LIMIT
+    given = {limit: max_detections} | dict(options)
+    with foreign_errors(f"arguments from which `torchvision/{name}` can be built"):
+        if pretrained:
+            network: nn.Module = models.get_model(name, weights="DEFAULT", **given)
+        else:
+            network = models.get_model(
+                name, weights=None, weights_backbone=None, num_classes=num_classes, **given
+            )
+    _check_taken(options, [models.get_model_builder(name), type(network)], name)
+    return network
+
+
+def published_names(name: str) -> list[str]:
+    """What the outputs of torchvision's own weights are called."""
+    from torchvision import models
+
+    return list(models.get_model_weights(name).DEFAULT.meta["categories"])
+
+
+def count_outputs(network: nn.Module) -> int:
+    """How many classes a detector's head really tells apart, the background included."""
+    whole: Any = network
+    if hasattr(whole, "roi_heads"):
+        return int(whole.roi_heads.box_predictor.cls_score.out_features)
+    head = whole.head.classification_head
+    return int(getattr(head, "num_classes", None) or head.num_columns)
+
+
+def _check_taken(options: Mapping[str, Any], takers: Sequence[Callable[..., Any]], name: str) -> None:
+    """The classes of torchvision swallow unknown arguments: a misspelt one would change nothing, silently."""
+    known = {key for taker in takers for key in signature(taker).parameters}
+    for key in options:
+        if key not in known:
+            raise ConfigError(
+                f"Expected an option of `torchvision/{name}`, got `{key}`. {did_you_mean(key, known)}"
+            )
+
+
+class TorchvisionDetector:
+    """A torchvision detector as the core sees it; it resizes and normalises inside.
+
+    Args:
+        name: shown in tables.
+        network: of `build_network`.
+        classes: which outputs are which classes of the data.
+        device: where the network runs.
+    """
+
+    def __init__(self, name: str, network: nn.Module, classes: ClassMap, device: str = "cpu") -> None:
+        self.name, self.classes, self.device = name, classes, torch.device(device)
+        self.network = network.eval().to(self.device)
+        self.family = type(network).__name__
+        self._heads: list[Mapping[str, Tensor]] = []
+        self._watch()
+
+    def preprocess(self, image: Any) -> Tensor:
+        """A PIL image -> uint8 [3, h, w]."""
+        return torch.from_numpy(np.array(to_rgb(image))).permute(2, 0, 1)
+
+    def __call__(self, inputs: Sequence[Tensor]) -> Output:
+        """Detections, best first, and their rows of logits."""
+        self._heads.clear()
+        with torch.inference_mode():
+            found = self.network([one.to(self.device).float() / 255 for one in inputs])
+        return self.classes.output([self._with_logits(*row) for row in zip(found, self._heads, strict=True)])
+
+    def _with_logits(self, found: Mapping[str, Tensor], head: Mapping[str, Tensor]) -> Found:
+        scores, labels = found["scores"], found["labels"]
+        candidates = SCORES[self.family](head)[:, labels]
+        rows = (candidates - scores).abs().argmin(dim=0) if len(scores) else labels
+        parts = (found["boxes"], scores, labels, head["cls_logits"][rows].float())
+        boxes, *rest = (part.cpu().numpy() for part in parts)
+        return boxes, *rest  # type: ignore[return-value]
+
+    def _watch(self) -> None:
+        """Keep what the classification head gives, image by image, until the boxes are there."""
+        network: Any = self.network
+        if self.family != "FasterRCNN":
+            network.head.register_forward_hook(lambda *call: self._heads.extend(_by_image(call[2])))
+            return
+        counts: list[int] = []
+
+        def count(*call: Any) -> None:
+            counts[:] = map(len, call[2][0])
+
+        def split(*call: Any) -> None:
+            self._heads.extend({"cls_logits": part} for part in call[2][0].split(counts))
+
+        network.rpn.register_forward_hook(count)
+        network.roi_heads.box_predictor.register_forward_hook(split)
+
+    def facts(self, image: Any) -> dict[str, Any]:
+        """Exact numbers beside the MACs."""
+        return {"parameters": sum(parameter.numel() for parameter in self.network.parameters())}
+
+
+def _by_image(head: Mapping[str, Any]) -> list[Mapping[str, Tensor]]:
+    """A head's outputs [images, rows, width], or one such tensor a level, image by image."""
+    whole = {
+        name: value if isinstance(value, Tensor) else torch.cat(value, dim=1) for name, value in head.items()
+    }
+    return [
+        {name: value[index] for name, value in whole.items()} for index in range(len(whole["cls_logits"]))
+    ]

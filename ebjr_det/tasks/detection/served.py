@@ -1,0 +1,35 @@
+"""A detector from an exported folder: a network that runs, and what was told of what surrounds it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ebjr_det.core.errors import InvalidInput
+from ebjr_det.runtimes import Network
+from ebjr_det.tasks.detection.data import Named
+from ebjr_det.tasks.detection.networks.detector import Detector, Surroundings
+
+
+def build_served(name: str, told: Mapping[str, Any], run: Network) -> Detector:
+    """A detector from what `Surroundings.to_dict` told of it and a network that runs."""
+    return Detector(name, Surroundings.from_dict(told), run)
+
+
+def check_served(model: Detector, shape: tuple[int, ...], raw: Sequence[Any], classes: int) -> None:
+    """Raises InvalidInput for a network whose outputs are not those of its surroundings.
+
+    Args:
+        shape: of its input, [3, h, w]; raw: its outputs for one image; classes: that it tells apart.
+    """
+    around = model.around
+    anchors, found = len(around.anchors.boxes), [one.shape for one in raw]
+    features = [(1, *shape[1:2]) for shape in found[2:3]]
+    wanted = [(1, anchors, around.classes.outputs), (1, anchors, 4), *features, (1, anchors)]
+    if found != wanted or shape != (3, *around.letterbox.size) or len(around.classes.columns) != classes:
+        raise InvalidInput(
+            f"Expected {classes} classes and outputs of {anchors} anchors, got {list(map(list, found))}."
+        )
+
+
+def name_classes(classes: Mapping[int, str]) -> Named:
+    """The classes of the data, category id -> name, as answers want them."""
+    return Named(dict(sorted(classes.items())))
