@@ -10,13 +10,14 @@ from ebjr_det.api.report import Result, report
 from ebjr_det.api.traffic import traffic
 from ebjr_det.config import EvaluateConfig, dump_config
 from ebjr_det.core.calibration import Target, choose, split
-from ebjr_det.core.cost import CostModel, Latency
+from ebjr_det.core.cost import CostModel
 from ebjr_det.core.router import decide
 from ebjr_det.core.scores import ENERGY
 from ebjr_det.core.tradeoff import score_of, select, sweep
 from ebjr_det.core.types import PairedRun, RouterDecision, Task
 from ebjr_det.evaluation.analysis import Analysis, Calibration, Profile, Reference
 from ebjr_det.evaluation.run_folder import as_begun, check_folder, finished_run, open_folder, save_analysis
+from ebjr_det.inference.latency import Latency, with_latency
 from ebjr_det.inference.scoring import at_rate, default_rate
 from ebjr_det.io.environment import describe_environment
 from ebjr_det.io.threads import on_threads
@@ -55,7 +56,7 @@ def evaluate(config: EvaluateConfig, out: str | Path, *, resume: bool = False) -
     live_rate = None
     if target is not None and target.kind == "latency_ms":
         times, live_rate = pair.measure(unseen, score, at_rate(unseen, scoring.name, default_rate(unseen)))
-        cost = cost.with_latency(times)
+        cost = with_latency(cost, times)
     reported, decision, calibration = _decide(unseen, pair.task, config, target, cost)
     by_batch: Mapping[int, tuple[float, float]] = {}
     batch_load = None
@@ -69,7 +70,7 @@ def evaluate(config: EvaluateConfig, out: str | Path, *, resume: bool = False) -
         threshold=decision.threshold,
         student=Profile(pair.student.name, times.get("student"), facts["student"]),
         teacher=Profile(pair.teacher.name, times.get("teacher"), facts["teacher"]),
-        cost=cost.with_latency(times, by_batch),
+        cost=with_latency(cost, times, by_batch),
         replicates=config.run.bootstrap,
         seed=config.run.seed,
         live=times.get("joint"),

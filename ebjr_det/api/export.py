@@ -10,7 +10,7 @@ import numpy as np
 
 from ebjr_det.api.space import bytes_of_graphs
 from ebjr_det.config import EvaluateConfig, parse_section
-from ebjr_det.core.errors import ConfigError, install_hint
+from ebjr_det.core.errors import ConfigError
 from ebjr_det.inference.exported import (
     PAIR,
     ROUTER,
@@ -25,6 +25,7 @@ from ebjr_det.inference.scoring import Scoring
 from ebjr_det.inference.student import answers_to_data, check_answers, weights_of
 from ebjr_det.io.environment import describe_environment
 from ebjr_det.io.files import check_replaceable, check_space, checksum, coming, replaced_folder
+from ebjr_det.io.third_party import install_hint
 from ebjr_det.io.threads import on_threads
 from ebjr_det.runtimes.macs import macs_of
 from ebjr_det.tasks import room

@@ -7,7 +7,6 @@ and keeps its traceback.
 
 from collections.abc import Iterable
 from difflib import get_close_matches
-from typing import Any
 
 SHOWN = 12
 
@@ -46,41 +45,10 @@ def check_seed(seed: int) -> None:
         raise ConfigError(f"Expected a seed of at least 0, got {seed}.")
 
 
-def plural(count: int, noun: str) -> str:
-    """A count with its noun.
-
-    >>> plural(1, "image"), plural(1200, "image")
-    ('1 image', '1,200 images')
-    """
-    return f"{count:,} {noun}{'s' * (count != 1)}"
-
-
 def first_line(error: BaseException) -> str:
     """What another library says of a file, in one line without its final stop."""
     text = str(getattr(error, "strerror", None) or error).strip() or type(error).__name__
     return text.splitlines()[0].rstrip(".")
-
-
-def first_fault(error: Any) -> str:
-    """The first fault of a pydantic `ValidationError`: where it is and what is wrong."""
-    fault = error.errors()[0]
-    where = ".".join(str(part) for part in fault["loc"])
-    return f"`{where}`: {fault['msg']}"
-
-
-def install_hint(extra: str) -> str:
-    """The command that brings the packages of one of this project's extras, from wherever it was installed.
-
-    >>> install_hint("tensorboard")
-    "pip install 'tensorboard>=2.16'"
-    """
-    from importlib.metadata import requires
-
-    from packaging.requirements import Requirement
-
-    needs = [Requirement(line) for line in requires("ebjr-det") or ()]
-    wanted = [need for need in needs if need.marker is not None and need.marker.evaluate({"extra": extra})]
-    return " ".join(["pip install", *(f"'{need.name}{need.specifier}'" for need in wanted)])
 
 
 def did_you_mean(name: str, valid: Iterable[str]) -> str:
@@ -100,5 +68,5 @@ def did_you_mean(name: str, valid: Iterable[str]) -> str:
     question = f"Did you mean `{near[0]}`?" if near else ""
     if len(names) > SHOWN and near:
         return question
-    rest = ", ..." if len(names) > SHOWN else "."
-    return f"{question} Valid: {', '.join(names[:SHOWN])}{rest}".lstrip()
+    end = ", ..." if len(names) > SHOWN else "."
+    return f"{question} Valid: {', '.join(names[:SHOWN])}{end}".lstrip()

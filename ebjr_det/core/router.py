@@ -14,8 +14,9 @@ from ebjr_det.core.errors import ConfigError, InvalidInput
 from ebjr_det.core.types import FloatArray, RouterDecision
 
 ABSTAINED = 1e6
-"""What is added to the deferral score of a picture that a specialised student hands on: more than scores of
-logits differ by, so that every such picture goes to the teacher before any other, most doubtful first."""
+"""What is added to the deferral score of an image that a specialised student hands on: more than scores of
+logits differ by, so that every such image goes to the teacher before any other, most doubtful first, and one
+number can still be the threshold of each operating point."""
 
 
 def decide(scores: ArrayLike, threshold: float) -> RouterDecision:
@@ -38,9 +39,7 @@ def decide(scores: ArrayLike, threshold: float) -> RouterDecision:
 
 
 def abstaining_last(scores: FloatArray, abstains: NDArray[np.bool_] | None) -> FloatArray:
-    """Scores in which the pictures that the student hands on lie above all others.
-
-    One rule decides then as before: a threshold among the scores of the others defers all of them.
+    """Scores in which the images that the student hands on lie above all others, so one rule decides both.
 
     Args:
         abstains: [images], or None where the student answers everything.
@@ -78,6 +77,7 @@ def operating_points(scores: ArrayLike) -> tuple[FloatArray, NDArray[np.intp]]:
     values, counts = values[::-1], counts[::-1]
     upper, lower = values[:-1], values[1:]
     middle = lower / 2 + upper / 2
+    # of two neighbouring floats the middle rounds to one of them; the lower one still tells them apart
     between = np.where((middle >= lower) & (middle < upper), middle, lower)
     thresholds = np.concatenate([[np.inf], between, [-np.inf]])
     return thresholds, np.concatenate([[0], np.cumsum(counts)])

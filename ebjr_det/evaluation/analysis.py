@@ -10,11 +10,14 @@ from typing import Any, ClassVar, Literal
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from ebjr_det.core.calibration import Target
-from ebjr_det.core.cost import CostModel, Latency, Load
-from ebjr_det.core.errors import InvalidInput, check_seed, first_fault
+from ebjr_det.core.cost import CostModel
+from ebjr_det.core.errors import InvalidInput, check_seed
 from ebjr_det.core.router import check_rate
 from ebjr_det.core.tradeoff import OperatingPoint
 from ebjr_det.evaluation.bootstrap import check_replicates
+from ebjr_det.inference.latency import Latency
+from ebjr_det.io.load import Load
+from ebjr_det.io.third_party import first_fault
 from ebjr_det.routing.drift import FittedUse
 
 

@@ -18,8 +18,9 @@ from pydantic import Field, ValidationError, model_validator
 
 from ebjr_det.config import CONFIGS, BaseSection, RouterSection, apply_changes, parse_section
 from ebjr_det.config.sections import RunSection
-from ebjr_det.core.errors import ConfigError, InvalidInput, first_fault, first_line, install_hint
+from ebjr_det.core.errors import ConfigError, InvalidInput, first_line
 from ebjr_det.io.files import checksum, existing_file, write_text
+from ebjr_det.io.third_party import first_fault, install_hint
 from ebjr_det.runtimes.onnx import INPUT, PROVIDERS, Session
 from ebjr_det.runtimes.onnx_check import check_whole
 from ebjr_det.tasks import room

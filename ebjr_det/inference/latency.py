@@ -1,12 +1,43 @@
 """Latency measured: several callables side by side on the same batches, and the load beside them."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from time import perf_counter
 from typing import Any
 
-from ebjr_det.core.cost import Latency
+import numpy as np
+
+from ebjr_det.core.cost import CostModel
 from ebjr_det.core.errors import InvalidInput
-from ebjr_det.io.load import Meter, Reading, read_cpus
+from ebjr_det.io.load import Load, Meter, Reading, read_cpus
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Wall time per image in ms over batches of one size; the mean is what adds up in a mixture."""
+
+    mean: float
+    p50: float
+    p90: float
+    p99: float
+    batch_size: int
+    images: int
+    device: str
+    load: Load | None = None
+
+    @classmethod
+    def of(
+        cls, batch_ms: Sequence[float], batch_size: int, device: str, load: Load | None = None
+    ) -> "Latency":
+        """Summary of measured batch times, each divided by the batch size."""
+        per_image = np.asarray(batch_ms) / batch_size
+        p50, p90, p99 = (float(q) for q in np.percentile(per_image, [50, 90, 99]))
+        mean = float(per_image.mean())
+        return cls(mean, p50, p90, p99, batch_size, batch_size * len(per_image), device, load)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self) | {"load": None if self.load is None else self.load.to_dict()}
 
 
 def measure_latency(
@@ -47,3 +78,20 @@ def measure_latency(
         raise InvalidInput("Expected at least one batch to time, got none.")
     load = meter.lap()
     return {name: Latency.of(ms, batch_size, device, load) for name, ms in times.items()}
+
+
+def with_latency(
+    cost: CostModel, times: Mapping[str, Latency], by_batch: Mapping[int, tuple[float, float]] | None = None
+) -> CostModel:
+    """The costs with the measured latencies of `student` and `teacher`, where there are any.
+
+    Args:
+        by_batch: those of further batch sizes.
+    """
+    if not times:
+        return cost
+    student, teacher = times["student"], times["teacher"]
+    sizes = {**(by_batch or {}), student.batch_size: (student.mean, teacher.mean)}
+    return replace(
+        cost, student_ms=student.mean, teacher_ms=teacher.mean, by_batch=dict(sorted(sizes.items()))
+    )

@@ -14,18 +14,17 @@ import numpy as np
 
 from ebjr_det.config import EvaluateConfig, ModelSection
 from ebjr_det.config.sections import RunSection
-from ebjr_det.core.cost import Latency, Load
 from ebjr_det.core.errors import ConfigError, InvalidInput
 from ebjr_det.core.joint import JointModel, JointOutput, ScoreFunction
 from ebjr_det.core.router import decide
 from ebjr_det.core.tradeoff import score_of
 from ebjr_det.core.types import Output, PairedRun, RouterDecision, Task
-from ebjr_det.inference.latency import measure_latency
+from ebjr_det.inference.latency import Latency, measure_latency
 from ebjr_det.inference.offline import Batch, ScoresFunction, run_pair
 from ebjr_det.io.checkpoints import find_checkpoint
 from ebjr_det.io.environment import device_name
 from ebjr_det.io.files import checksum
-from ebjr_det.io.load import Meter
+from ebjr_det.io.load import Load, Meter
 from ebjr_det.io.loader import batches_from, readable
 from ebjr_det.io.records import PartStore
 from ebjr_det.runtimes import EAGER, choose_runtime

@@ -6,16 +6,59 @@ that a hypervisor gave to other machines (steal) counts as work of others. Sourc
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from time import perf_counter
 from typing import NamedTuple
 
-from ebjr_det.core.cost import Load
 from ebjr_det.io.threads import allowed_cpus
 
 SHORTEST = 0.5
 """Seconds below which the system's clock ticks of 10 ms tell nothing about the load."""
+
+
+NOISY = 0.2
+"""CPUs that others take, on average, from which a measurement is called noisy."""
+
+
+@dataclass(frozen=True)
+class Load:
+    """Mean load of the CPUs over a measurement, in CPUs.
+
+    Attributes:
+        others: what other processes took; None where the system does not tell, or after too short a time.
+        own: what this process took.
+        cpus: on how many CPUs it may run.
+    """
+
+    others: float | None
+    own: float
+    cpus: int
+    seconds: float
+
+    @property
+    def noisy(self) -> bool:
+        """Whether others took so much that times are doubtful: more than `NOISY` CPUs.
+
+        >>> Load(1.3, 0.7, 2, 60.0).noisy
+        True
+        """
+        return self.others is not None and self.others > NOISY
+
+    @property
+    def in_words(self) -> str:
+        """To stand behind "measured".
+
+        >>> Load(1.3, 0.7, 2, 60.0).in_words
+        'beside a load of 1.30 of 2 CPUs: noisy'
+        """
+        if self.others is None:
+            return "beside an unknown load"
+        return f"beside a load of {self.others:.2f} of {self.cpus} CPUs" + ": noisy" * self.noisy
+
+    def to_dict(self) -> dict[str, float | int | bool | None]:
+        """Plain values, the verdict among them."""
+        return asdict(self) | {"noisy": self.noisy}
 
 
 class Reading(NamedTuple):

@@ -5,9 +5,12 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ebjr_det.core.errors import ConfigError, EbjrError, first_line
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 WEIGHTS_ONLY = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"  # torch's own switch, over whatever a library asks for
 
@@ -48,3 +51,24 @@ def import_callable(reference: str) -> Callable[..., Any]:
         raise ConfigError(
             f"Expected `package.module:function`, got `{reference}`: {first_line(error)}."
         ) from error
+
+
+def first_fault(error: "ValidationError") -> str:
+    """The first fault of a pydantic `ValidationError`: where it is and what is wrong."""
+    fault = error.errors()[0]
+    return f"`{'.'.join(map(str, fault['loc']))}`: {fault['msg']}"
+
+
+def install_hint(extra: str) -> str:
+    """The command that brings the packages of one of this project's extras, from wherever it was installed.
+
+    >>> install_hint("tensorboard")
+    "pip install 'tensorboard>=2.16'"
+    """
+    from importlib.metadata import requires
+
+    from packaging.requirements import Requirement
+
+    needs = [Requirement(line) for line in requires("ebjr-det") or ()]
+    chosen = [need for need in needs if need.marker is not None and need.marker.evaluate({"extra": extra})]
+    return " ".join(["pip install", *(f"'{need.name}{need.specifier}'" for need in chosen)])

@@ -4,7 +4,6 @@ import math
 from typing import NamedTuple, TypeGuard
 
 from ebjr_det.core.cost import Unit as Unit
-from ebjr_det.core.errors import plural as plural
 
 NONE = "-"
 
@@ -120,3 +119,12 @@ def interval_text(ends: tuple[float, float], scale: float = 1, digits: int = 4) 
     while digits < most and any(end and not float(f"{end * scale:.{digits}f}") for end in ends):
         digits += 1
     return f"[{', '.join(number(end, scale, digits) for end in ends)}]"
+
+
+def plural(count: int, noun: str) -> str:
+    """A count with its noun.
+
+    >>> plural(1, "image"), plural(1200, "image")
+    ('1 image', '1,200 images')
+    """
+    return f"{count:,} {noun}{'s' * (count != 1)}"

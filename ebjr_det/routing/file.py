@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from ebjr_det.core.errors import InvalidInput, first_fault, first_line
+from ebjr_det.core.errors import InvalidInput, first_line
 from ebjr_det.core.types import FloatArray
 from ebjr_det.io.files import atomic_write, existing_file
+from ebjr_det.io.third_party import first_fault
 
 VERSION = 1
 HEADER = "ebjr_det_router"

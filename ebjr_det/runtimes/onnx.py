@@ -9,8 +9,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ebjr_det.core.errors import ConfigError, EbjrError, InvalidInput, first_line, install_hint
+from ebjr_det.core.errors import ConfigError, EbjrError, InvalidInput, first_line
 from ebjr_det.io.files import atomic_write
+from ebjr_det.io.third_party import install_hint
 from ebjr_det.io.threads import thread_count
 from ebjr_det.runtimes.registry import of_shape, quiet
 

@@ -12,7 +12,8 @@ from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
-from ebjr_det.core.errors import ConfigError, EbjrError, InvalidInput, did_you_mean, first_line, install_hint
+from ebjr_det.core.errors import ConfigError, EbjrError, InvalidInput, did_you_mean, first_line
+from ebjr_det.io.third_party import install_hint
 
 Column: TypeAlias = Sequence[Any]
 """One output of a network: one array an image, on the host or, from a GPU, a tensor that still lies there."""

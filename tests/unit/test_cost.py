@@ -5,10 +5,10 @@ import pytest
 import torch
 from torch import nn
 
-from ebjr_det.core.cost import CostModel, Latency
+from ebjr_det.core.cost import CostModel
 from ebjr_det.core.errors import ConfigError, InvalidInput
 from ebjr_det.inference import latency
-from ebjr_det.inference.latency import measure_latency
+from ebjr_det.inference.latency import Latency, measure_latency, with_latency
 from ebjr_det.runtimes.macs import count_macs
 
 # --- Multiply-adds ---
@@ -202,7 +202,7 @@ def test_without_measurements_no_batch_size_is_known():
 
 def test_measured_latencies_are_kept_by_their_batch_size():
     times = {side: Latency.of([ms] * 3, 2, "cpu") for side, ms in (("student", 4.0), ("teacher", 20.0))}
-    cost = CostModel(1.0, 2.0).with_latency(times, {8: (1.5, 9.0)})
+    cost = with_latency(CostModel(1.0, 2.0), times, {8: (1.5, 9.0)})
     assert dict(cost.by_batch) == {2: (2.0, 10.0), 8: (1.5, 9.0)}
     assert (cost.student_ms, cost.teacher_ms) == (2.0, 10.0)
-    assert CostModel(1.0, 2.0).with_latency({}) == CostModel(1.0, 2.0)
+    assert with_latency(CostModel(1.0, 2.0), {}) == CostModel(1.0, 2.0)

@@ -4,9 +4,8 @@ import os
 
 import pytest
 
-from ebjr_det.core.cost import Load
 from ebjr_det.inference.latency import measure_latency
-from ebjr_det.io.load import Meter, Reading, read_cpus
+from ebjr_det.io.load import Load, Meter, Reading, read_cpus
 
 
 def load_of(*, seconds, busy, own):

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-from ebjr_det.core.cost import Load
 from ebjr_det.core.errors import ConfigError, InvalidInput
 from ebjr_det.core.router import decide
 from ebjr_det.core.types import Logits, Output
@@ -34,6 +33,7 @@ from ebjr_det.evaluation.benchmark.subjects import (
     sample_of,
     subjects_of,
 )
+from ebjr_det.io.load import Load
 from ebjr_det.reporting.benchmark.against import Against
 from ebjr_det.reporting.benchmark.tables import markdown, sentences
 from ebjr_det.tasks.adapted import Changed

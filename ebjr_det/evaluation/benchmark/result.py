@@ -10,11 +10,12 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from ebjr_det.core.cost import Load
-from ebjr_det.core.errors import EbjrError, InvalidInput, first_fault, first_line
+from ebjr_det.core.errors import EbjrError, InvalidInput, first_line
 from ebjr_det.evaluation.benchmark.ratios import Ratio, joint_ratio
 from ebjr_det.evaluation.benchmark.scenarios import QUANTILES, Calls, Requests
 from ebjr_det.io.files import existing_file
+from ebjr_det.io.load import Load
+from ebjr_det.io.third_party import first_fault
 
 RESULT = "benchmark.json"
 KIND = "ebjr-det benchmark 1"

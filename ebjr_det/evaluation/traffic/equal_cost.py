@@ -61,7 +61,7 @@ def at_equal_cost(first: Pair, others: Sequence[Pair], traffic: Traffic) -> list
     for other in others:
         rate = rate_at(other.cost, own.macs or 0.0)
         quality = other.resampled(traffic.mix).at(np.array([rate]), traffic.weights)
-        found.append(EqualCost(own.macs or 0.0, other.cost.macs(rate), own.joint, float(quality[0])))
+        found.append(EqualCost(own.macs or 0.0, other.cost.macs(rate) or 0.0, own.joint, float(quality[0])))
     return found
 
 

@@ -38,7 +38,8 @@ class _Scale(NamedTuple):
 
     def x(self, run: JudgedRun, rate: Any) -> Any:
         """Of a pair at a deferral rate."""
-        return (run.pair.cost.macs(rate) if self.macs else rate) / self.unit
+        cost = run.pair.cost.macs(rate) if self.macs else rate
+        return rate if cost is None else cost / self.unit
 
     def alone(self, run: JudgedRun, side: int) -> float:
         """Of the student, 0, or the teacher, 1, alone."""

@@ -1,0 +1,261 @@
+"""Deferral scores: how doubtful is the student about an image? Higher = send to the teacher.
+
+One score = one small function of a row of logits f [..., classes] -> [...], computed in float64 whatever the
+precision of the logits. f are raw logits, p = softmax(f); a single logit f (a box of which only its score is
+known) has p = sigmoid(f), 1 - sigmoid(f). A function becomes a score by its `@score(formula, source)`; its
+keyword arguments are the score's options. `deferral_scores` computes a score for each row (a
+classification, or a kept box) and aggregates it over an image's first `top_k` rows.
+"""
+
+import hashlib
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+from scipy.special import entr, expit, logsumexp, softmax
+
+from ebjr_det.core.errors import ConfigError, did_you_mean, first_line
+from ebjr_det.core.types import FloatArray, Logits
+
+ENERGY = "free_energy"
+"""The score that EBJR publishes; it decides where no other is named."""
+EMPTY_LOGIT = -20.0
+"""Every logit of the one row that stands for an image in which the student found nothing: the most doubtful
+row there is, so such images go to the teacher first."""
+
+Floats: TypeAlias = NDArray[np.floating]
+RowFunction: TypeAlias = Callable[..., FloatArray]
+
+
+@dataclass(frozen=True)
+class Score:
+    """A registered score: `function` maps logits [..., classes] to scores [...].
+
+    `all_classes` scores say nothing of a box of which only its own score is known.
+    """
+
+    name: str
+    function: RowFunction
+    formula: str
+    source: str
+    options: tuple[str, ...]
+    all_classes: bool = False
+
+
+SCORES: dict[str, Score] = {}
+"""Every score by name, in the order of this file."""
+
+
+def score(formula: str, source: str, *, all_classes: bool = False) -> Callable[[RowFunction], RowFunction]:
+    """Register a function under its own name."""
+
+    def register(function: RowFunction) -> RowFunction:
+        _, *options = inspect.signature(function).parameters
+        name = function.__name__
+        SCORES[name] = Score(name, function, formula, source, tuple(options), all_classes)
+        return function
+
+    return register
+
+
+@score("-T logsumexp(f / T)", "Liu et al. 2020, arXiv 2010.03759, eq. 4; EBJR, arXiv 2110.10343")
+def free_energy(logits: Floats, temperature: float = 1.0) -> FloatArray:
+    """Free energy of the input under the student.
+
+    Args:
+        temperature: T, from 1e-6 to 1e6. As T falls to 0 the score approaches `max_logit`.
+
+    Raises:
+        ConfigError: another temperature.
+
+    >>> round(free_energy(np.array([0.0, 0.0])).item(), 6)
+    -0.693147
+    """
+    if not 1e-6 <= temperature <= 1e6:
+        raise ConfigError(f"Expected `temperature` from 1e-6 to 1e6, got {temperature}.")
+    return np.asarray(-temperature * logsumexp(_f64(logits) / temperature, axis=-1))
+
+
+@score("-logsumexp(softmax(f))", "EBJR's released code, github.com/vbdi/ebjr, ebjr.py")
+def probability_logsumexp(logits: Floats, dtype: DTypeLike = np.float64) -> FloatArray:
+    """What the released EBJR code thresholds; not the energy of the logits.
+
+    Its negative lies in [log K + 1/K, log(K - 1 + e)] for K classes and is close to max-softmax.
+
+    Args:
+        dtype: float32 reproduces the published tables to the picture; float64 everywhere else.
+
+    Raises:
+        ConfigError: another dtype.
+    """
+    if dtype not in ("float32", "float64", np.float32, np.float64):
+        raise ConfigError(f"Expected `dtype` to be float32 or float64, got {dtype}.")
+    probabilities = _probabilities(np.asarray(logits, dtype=dtype))
+    return np.asarray(-logsumexp(probabilities, axis=-1))
+
+
+@score("-max softmax(f)", "Hendrycks & Gimpel 2017, arXiv 1610.02136")
+def max_softmax(logits: Floats) -> FloatArray:
+    """Negative probability of the predicted class, in [-1, -1/K]."""
+    return np.asarray(-_probabilities(_f64(logits)).max(axis=-1))
+
+
+@score("-max f", "Hendrycks et al. 2022, arXiv 1911.11132")
+def max_logit(logits: Floats) -> FloatArray:
+    """Negative largest logit."""
+    return np.asarray(-_f64(logits).max(axis=-1))
+
+
+@score("-sum p log p, p = softmax(f)", "BranchyNet, Teerapittayanon et al. 2016, arXiv 1709.01686")
+def entropy(logits: Floats) -> FloatArray:
+    """Shannon entropy of the predicted probabilities in nats, in [0, log K]."""
+    return np.asarray(entr(_probabilities(_f64(logits))).sum(axis=-1))
+
+
+@score("p2 - p1, the two largest of softmax(f)", "Scheffer et al. 2001, doi 10.1007/3-540-44816-0_31")
+def margin(logits: Floats) -> FloatArray:
+    """Runner-up minus winner, in [-1, 0]."""
+    top = np.partition(_probabilities(_f64(logits)), -2, axis=-1)[..., -2:]
+    return np.asarray(top[..., 0] - top[..., 1])
+
+
+@score("-sum softplus(f)", "Wang et al. 2021, arXiv 2109.14162, eq. 6")
+def joint_energy(logits: Floats) -> FloatArray:
+    """Joint energy of independent sigmoid outputs, each class on its own."""
+    return np.asarray(-np.logaddexp(0.0, _f64(logits)).sum(axis=-1))
+
+
+@score("sigmoid of the second largest f", "ambiguity of names: the rival class", all_classes=True)
+def rival_class(logits: Floats) -> FloatArray:
+    """How likely the next best class is by itself, in [0, 1]; for heads with one sigmoid a class.
+
+    A picture without boxes has no rival: near 0, the least doubtful.
+
+    Raises:
+        ConfigError: logits of one class, as a result file gives them.
+    """
+    if logits.shape[-1] < 2:
+        raise ConfigError(
+            "Expected the logits of all classes for score `rival_class`, got one a box: a result file "
+            "holds no more. Evaluate the models themselves, or choose another score."
+        )
+    return np.asarray(expit(np.partition(_f64(logits), -2, axis=-1)[..., -2]))
+
+
+@score("uniform in [0, 1), a hash of f", "the control: a coin")
+def random(logits: Floats, seed: int = 0) -> FloatArray:
+    """A coin that depends on nothing but the row, rounded to hundredths, and the seed.
+
+    Hashing the logits gives an image the same number in any order or process, and in any batch unless a
+    logit's last bits, which a network changes with the batch size, move it over a hundredth.
+    """
+    if not isinstance(seed, int) or abs(seed) >= 2**63:
+        raise ConfigError(f"Expected `seed` to be a whole number of 64 bits, got {seed}.")
+    values = np.ascontiguousarray(_f64(logits).round(2) + 0.0)
+    key = seed.to_bytes(8, "little", signed=True)
+    digests = b"".join(
+        hashlib.blake2b(row.tobytes(), digest_size=8, key=key).digest()
+        for row in values.reshape(-1, values.shape[-1])
+    )
+    bits = np.frombuffer(digests, dtype=np.uint64) >> np.uint64(11)  # 53 of them, as many as a float64 holds
+    return np.asarray((bits * 2.0**-53).reshape(values.shape[:-1]))
+
+
+def _probabilities(logits: Floats) -> Floats:
+    """softmax(f); a single sigmoid output is two classes, the second of which has the logit 0."""
+    if logits.shape[-1] == 1:
+        logits = np.concatenate([logits, np.zeros_like(logits)], axis=-1)
+    return np.asarray(softmax(logits, axis=-1))
+
+
+def _f64(logits: Floats) -> FloatArray:
+    return np.asarray(logits, dtype=np.float64)
+
+
+def _logsumexp(by_row: FloatArray, starts: NDArray[np.intp]) -> FloatArray:
+    largest = np.maximum.reduceat(by_row, starts)
+    lengths = np.diff(starts, append=len(by_row))
+    return np.asarray(largest + np.log(np.add.reduceat(np.exp(by_row - np.repeat(largest, lengths)), starts)))
+
+
+AGGREGATES: dict[str, Callable[[FloatArray, NDArray[np.intp]], FloatArray]] = {
+    # scores of all rows, first row of each image -> scores of the images
+    "mean": lambda by_row, starts: np.add.reduceat(by_row, starts) / np.diff(starts, append=len(by_row)),
+    "sum": np.add.reduceat,
+    "min": np.minimum.reduceat,
+    "logsumexp": _logsumexp,
+}
+"""How the scores of an image's rows become one."""
+
+
+def get_score(name: str) -> Score:
+    """The registered score of that name. Raises ConfigError that offers the nearest match."""
+    if name not in SCORES:
+        raise ConfigError(f"Expected a known score, got `{name}`. {did_you_mean(name, SCORES)}")
+    return SCORES[name]
+
+
+def deferral_scores(
+    logits: Logits, name: str, *, top_k: int | None = None, aggregate: str = "mean", **options: object
+) -> FloatArray:
+    """Score a batch: float64 [images], higher = send to the teacher.
+
+    Args:
+        logits: [images, rows, classes], the rows of an image in descending order of detection score. An
+            image without a valid row counts as one row of logits of -20, the most doubtful there is.
+        name: a key of `SCORES`.
+        top_k: only the first so many valid rows of an image, by default all.
+        aggregate: how its rows' scores become one: a key of `AGGREGATES`.
+        options: what that score takes (`Score.options`), for example `temperature`.
+
+    Raises:
+        ConfigError: unknown score, aggregate or option.
+
+    >>> pair = Logits.one_row(np.array([[4.0, 0.0], [0.1, 0.0]]))
+    >>> deferral_scores(pair, "margin").round(3).tolist()
+    [-0.964, -0.05]
+    """
+    score = get_score(name)
+    for option in options:
+        if option not in score.options:
+            hint = did_you_mean(option, score.options)
+            raise ConfigError(f"Expected an option of score `{name}`, got `{option}`. {hint}")
+    if aggregate not in AGGREGATES:
+        hint = did_you_mean(aggregate, AGGREGATES)
+        raise ConfigError(f"Expected a known aggregate, got `{aggregate}`. {hint}")
+    rows, starts = rows_of(logits, top_k)
+    try:
+        by_row = score.function(rows, **options).astype(np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ConfigError(
+            f"Expected options that score `{name}` can use, got {options}: {first_line(error)}."
+        ) from error
+    return np.asarray(AGGREGATES[aggregate](by_row, starts))
+
+
+def rows_of(logits: Logits, top_k: int | None = None) -> tuple[Floats, NDArray[np.intp]]:
+    """The rows that count, image after image [total, classes], and the first of each image [images].
+
+    Args:
+        top_k: only the first so many valid rows of an image, by default all. An image without any has one of
+            `EMPTY_LOGIT`.
+
+    Raises:
+        ConfigError: `top_k` below 1.
+    """
+    if top_k is not None and top_k < 1:
+        raise ConfigError(f"Expected `top_k` of at least 1, got {top_k}.")
+    values, chosen = logits.values, logits.valid
+    if top_k is not None:
+        chosen = chosen & (np.cumsum(chosen, axis=1) <= top_k)
+    counts = chosen.sum(axis=1)
+    empty = np.flatnonzero(counts == 0)
+    rows = values[chosen]
+    if len(empty):
+        at = (np.cumsum(counts) - counts)[empty]
+        rows = np.insert(rows, at, EMPTY_LOGIT, axis=0)
+        counts = np.maximum(counts, 1)
+    return rows, np.cumsum(counts) - counts
