@@ -1,7 +1,4 @@
-"""What arrays must be to be columns of a run: one entry an image, plain numbers, finite where they are used.
-
-Knows nothing about what the numbers mean.
-"""
+"""What arrays must be to be columns of a run: one entry an image, plain numbers, finite."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,27 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ebjr_det.core.errors import InvalidInput
-
-LARGEST_LOGIT = 1e100
-
-
-def check_logits(values: NDArray[Any], valid: NDArray[Any]) -> None:
-    """Raises InvalidInput where arrays are no logits of images; see `types.Logits`."""
-    shape = values.shape
-    if len(shape) != 3 or shape[2] < 1:
-        raise InvalidInput(f"Expected logits of shape [images, rows, classes], got {list(shape)}.")
-    if valid.shape != shape[:2]:
-        raise InvalidInput(f"Expected `valid` of shape {list(shape[:2])}, got {list(valid.shape)}.")
-    with np.errstate(over="ignore"):
-        magnitude = np.abs(values.astype(np.float64))
-    finite = (magnitude <= LARGEST_LOGIT).all(axis=2) | ~valid
-    if not finite.all():
-        image = int(np.flatnonzero(~finite.all(axis=1))[0])
-        bad = int((~finite.all(axis=1)).sum())
-        raise InvalidInput(
-            f"Expected finite logits, got NaN or infinity for {bad} of {shape[0]} images, "
-            f"the first at index {image}."
-        )
 
 
 def check_detections(
@@ -60,62 +36,46 @@ def check_ids(image_ids: Sequence[str]) -> None:
         raise InvalidInput("Expected at least one image, got none.")
     if len(set(image_ids)) != len(image_ids):
         seen: set[str] = set()
-        twice = next(i for i in image_ids if i in seen or seen.add(i))  # type: ignore[func-returns-value]
+        twice = next(image for image in image_ids if image in seen or seen.add(image))  # type: ignore
         raise InvalidInput(f"Expected distinct image ids, got `{twice}` more than once.")
     if any("\ud800" <= letter <= "\udfff" for letter in "".join(image_ids)):
         raise InvalidInput("Expected image ids that UTF-8 can write, got one with half a character.")
 
 
-def check_score(values: NDArray[Any], name: str, images: int) -> None:
-    """Raises InvalidInput where a deferral score is no finite float64 number an image."""
-    if values.dtype != np.float64 or values.shape != (images,) or not np.isfinite(values).all():
-        raise InvalidInput(
-            f"Expected score `{name}` to be {images} finite float64 numbers, "
-            f"got {values.dtype} of shape {list(values.shape)}."
-        )
-
-
 def check_records(records: Mapping[str, NDArray[Any]], side: str, images: int) -> None:
-    """Raises InvalidInput where match records are no plain numbers, or of another number of images."""
-    allowed = {images}
-    counts = records.get("counts")
-    if counts is not None and np.issubdtype(counts.dtype, np.integer):
-        allowed.add(int(counts.sum()))
+    """Raises InvalidInput where match records are no numbers, one an image or as many as `counts` says."""
+    lengths = {images}
+    if "counts" in records and np.issubdtype(records["counts"].dtype, np.integer):
+        lengths.add(int(records["counts"].sum()))
     for name, column in records.items():
-        whole = allowed if name != "counts" else {images}
-        if column.dtype.hasobject or not column.ndim or len(column) not in whole:
-            raise InvalidInput(
-                f"Expected `{side}/{name}` to hold numbers for {images} images, "
-                f"got {column.dtype} of shape {list(column.shape)}."
-            )
+        sound = not column.dtype.hasobject and column.ndim > 0
+        sound = sound and len(column) in (lengths if name != "counts" else {images})
+        check(sound, f"`{side}/{name}` to hold numbers for {images} images", column)
 
 
-def check_abstains(abstains: NDArray[Any] | None, images: int) -> None:
-    """Raises InvalidInput where what a student hands on is no truth value an image."""
-    if abstains is not None and (abstains.dtype != np.bool_ or abstains.shape != (images,)):
-        raise InvalidInput(
-            f"Expected `abstains` to be {images} truth values, "
-            f"got {abstains.dtype} of shape {list(abstains.shape)}."
-        )
+def check_student_columns(features: NDArray[Any] | None, abstains: NDArray[Any] | None, images: int) -> None:
+    """Raises InvalidInput where there is not one an image, or features are not finite in float32, as kept."""
+    if features is not None:
+        sound = np.issubdtype(features.dtype, np.floating) and features.ndim == 2 and len(features) == images
+        check(sound, f"`features` to be floats of shape [{images}, columns]", features)
+        with np.errstate(over="ignore"):
+            check_finite(np.isfinite(features.astype(np.float32)), "`features`")
+    if abstains is not None:
+        sound = abstains.dtype == np.bool_ and abstains.shape == (images,)
+        check(sound, f"`abstains` to be {images} truth values", abstains)
 
 
-def check_features(features: NDArray[Any] | None, images: int) -> None:
-    """Raises InvalidInput where a student's features are not [images, columns] of finite floats.
+def check(sound: bool | np.bool_, expected: str, column: NDArray[Any]) -> None:
+    """Raises InvalidInput that shows the column where it is not sound."""
+    if not sound:
+        raise InvalidInput(f"Expected {expected}, got {column.dtype} of shape {list(column.shape)}.")
 
-    Finite in float32, the precision in which runs keep them and forests see them.
-    """
-    if features is None:
-        return
-    if not np.issubdtype(features.dtype, np.floating) or features.ndim != 2 or len(features) != images:
-        raise InvalidInput(
-            f"Expected `features` to be floats of shape [{images}, columns], "
-            f"got {features.dtype} of shape {list(features.shape)}."
-        )
-    with np.errstate(over="ignore"):
-        finite = np.isfinite(features.astype(np.float32)).all(axis=1)
+
+def check_finite(entries: NDArray[np.bool_], noun: str) -> None:
+    """Raises InvalidInput that counts the images for which an entry, [images, ...], is not finite."""
+    finite = np.asarray(entries.all(axis=tuple(range(1, entries.ndim))))
     if not finite.all():
-        first = int(np.flatnonzero(~finite)[0])
         raise InvalidInput(
-            f"Expected finite `features`, got NaN or infinity for {int((~finite).sum())} of {images} images, "
-            f"the first at index {first}."
+            f"Expected finite {noun}, got NaN or infinity for {(~finite).sum()} of {len(finite)} images, "
+            f"the first at index {finite.argmin()}."
         )

@@ -6,11 +6,10 @@ it into numbers, the router turns numbers into a decision.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from ebjr_det.core.errors import InvalidInput
 from ebjr_det.core.router import decide
-from ebjr_det.core.types import FloatArray, Model, Output, RouterDecision
+from ebjr_det.core.types import FloatArray, Model, Opaque, Output, RouterDecision
 
 ScoreFunction = Callable[[Output], FloatArray]
 
@@ -19,7 +18,7 @@ ScoreFunction = Callable[[Output], FloatArray]
 class JointOutput:
     """The pair's answers for a batch, in its order, and who gave them."""
 
-    predictions: Sequence[Any]
+    predictions: Sequence[Opaque]
     decision: RouterDecision
 
 
@@ -38,12 +37,11 @@ class JointModel:
         self.score = score
         self.threshold = threshold
 
-    def __call__(self, images: Sequence[Any]) -> JointOutput:
+    def __call__(self, images: Sequence[Opaque]) -> JointOutput:
         """Answer a batch of images of any size above zero.
 
         The answers do not depend on how images are batched, but for the last bits that a network's logits
-        change with the batch size. The teacher is not called when nothing is
-        deferred, and sees the deferred images as one smaller batch.
+        change with the batch size. The teacher sees the deferred images, if any, as one smaller batch.
 
         Raises:
             InvalidInput: an empty batch, or logits that are not finite.
@@ -51,8 +49,8 @@ class JointModel:
         inputs = [self.student.preprocess(image) for image in images]
         return self.answer(inputs, lambda index: self.teacher.preprocess(images[index]))
 
-    def answer(self, student_inputs: Sequence[Any], teacher_input: Callable[[int], Any]) -> JointOutput:
-        """The same for inputs that a loader has preprocessed.
+    def answer(self, student_inputs: Sequence[Opaque], teacher_input: Callable[[int], Opaque]) -> JointOutput:
+        """Answer a batch that a loader has preprocessed.
 
         Args:
             student_inputs: the batch, preprocessed for the student.
@@ -60,15 +58,14 @@ class JointModel:
         """
         output, decision = self.judge(student_inputs)
         predictions = list(output.predictions)
-        deferred = decision.defer.nonzero()[0]
-        if len(deferred):
-            better = self.teach([teacher_input(int(index)) for index in deferred])
-            for index, prediction in zip(deferred, better, strict=True):
+        if deferred := decision.defer.nonzero()[0].tolist():
+            taught = self.teach([teacher_input(index) for index in deferred])
+            for index, prediction in zip(deferred, taught, strict=True):
                 predictions[index] = prediction
         return JointOutput(predictions, decision)
 
-    def judge(self, student_inputs: Sequence[Any]) -> tuple[Output, RouterDecision]:
-        """The first step alone: the student's answers to a batch, and which of them to send to the teacher.
+    def judge(self, student_inputs: Sequence[Opaque]) -> tuple[Output, RouterDecision]:
+        """The first step: the student's answers to a batch, and which of them to send to the teacher.
 
         Raises:
             InvalidInput: an empty batch, logits that are not finite, or another number of answers.
@@ -78,8 +75,8 @@ class JointModel:
         output = answers_of(self.student, student_inputs)
         return output, decide(self.score(output), self.threshold)
 
-    def teach(self, teacher_inputs: Sequence[Any]) -> Sequence[Any]:
-        """The second step alone: the teacher's prediction of every input, at least one.
+    def teach(self, teacher_inputs: Sequence[Opaque]) -> Sequence[Opaque]:
+        """The second step: the teacher's prediction of every input, at least one.
 
         Raises:
             InvalidInput: another number of answers, or logits that are not finite.
@@ -87,7 +84,7 @@ class JointModel:
         return answers_of(self.teacher, teacher_inputs).predictions
 
 
-def answers_of(model: Model, inputs: Sequence[Any]) -> Output:
+def answers_of(model: Model, inputs: Sequence[Opaque]) -> Output:
     """A model's answers to a batch. Raises InvalidInput where they are not one an input."""
     output = model(inputs)
     if len(output.predictions) != len(inputs):
