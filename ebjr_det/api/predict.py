@@ -197,7 +197,7 @@ class _Look:
     score: str
     threshold: float
 
-    def write(self, answer: Answer, path: Path) -> None:
+    def write(self, answer: Answer[int, Any], path: Path) -> None:
         who, sign, color = ("teacher", ">", TEACHER) if answer.deferred else ("student", "\u2264", STUDENT)
         text = f"{who}   {self.score} {answer.score:.3f} {sign} {self.threshold:.3f}"
         drawn = self.answers.annotate(answer.image, answer.prediction, self.named, self.least_score)
@@ -241,7 +241,7 @@ class _Writer:
         self.results.close()
         self.images.close()
 
-    def add(self, answer: Answer) -> None:
+    def add(self, answer: Answer[int, Any]) -> None:
         place, look = answer.item, self.look
         name = f"{PICTURES}/{place + 1:06d}_{_shortened(self.files[place].stem)}.jpg"
         if self.pool:

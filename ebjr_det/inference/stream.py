@@ -1,6 +1,6 @@
 """The live pair on a stream: pictures loaded ahead in threads, deferred ones gathered for the teacher.
 
-Convention: a place counts the items from 0; student batches are cut at multiples of the batch size, so the
+Convention: an index counts the items from 0; student batches are cut at multiples of the batch size, so the
 same pictures meet in a batch whatever else is set. Every decision is `JointModel`'s. Knows nothing about what
 pictures and predictions are; threads must be allowed to load and preprocess at the same time.
 """
@@ -13,21 +13,28 @@ from dataclasses import dataclass, field
 from itertools import islice
 from threading import TIMEOUT_MAX
 from time import monotonic
-from typing import Any
+from typing import Any, Generic
 
 from ebjr_det.core.errors import InvalidInput
 from ebjr_det.core.joint import JointModel
-from ebjr_det.inference.stream_plan import Answer, Plan
-from ebjr_det.inference.threads import Crew
+from ebjr_det.inference.stream_plan import Answer, Image, Item, Plan
+from ebjr_det.inference.threads import WorkerPool
 
-_END = object()
+_END: Any = object()
 
 
 @dataclass(eq=False)
 class _Picture:
-    """One place of the stream; what is no longer needed is dropped."""
+    """One item of the stream on its way; what is no longer needed is dropped.
 
-    place: int
+    Attributes:
+        item: what to load, or `_END` behind the last one.
+        loaded: done when `image` and `student_input`, or `fault`, are there.
+        due: when the teacher has to be called for it at the latest, by the clock `monotonic`.
+        settled: there is nothing left to do but to hand out the answer, or nothing where it is `left_out`.
+    """
+
+    index: int
     item: Any = None
     image: Any = None
     student_input: Any = None
@@ -39,185 +46,195 @@ class _Picture:
     due: float = math.inf
     settled: bool = False
     left_out: bool = False
-    loaded: "Future[Any]" = field(default_factory=Future)
+    loaded: "Future[None]" = field(default_factory=Future)
+
+    def answer(self) -> Answer[Any, Any]:
+        return Answer(self.item, self.image, self.prediction, self.score, self.deferred)
 
 
 @dataclass(eq=False)
-class Line:
+class StreamState(Generic[Item, Image]):
     """Pictures by where they are: before the student, before the teacher, at the teacher.
 
     `held` has all of these and those whose answer waits for one before it, in the stream's order.
     """
 
     joint: JointModel
-    items: Iterator[Any]
-    load: Callable[[Any], Any]
+    items: Iterator[Item]
+    load: Callable[[Item], Image]
     plan: Plan
-    on_fault: Callable[[Any, InvalidInput], None]
-    source: "Crew"
-    workers: "Crew"
-    teacher: "Crew"
-    failed: "Future[Any]"
+    on_fault: Callable[[Item, InvalidInput], None]
+    reader: WorkerPool
+    workers: WorkerPool
+    teacher: WorkerPool
+    failure: "Future[None]"
 
     def __post_init__(self) -> None:
-        regroup, kind = self.plan.regroup, self.joint.teacher
-        self.gathers = bool(getattr(kind, "invariant", False)) if regroup is None else regroup
+        invariant = bool(getattr(self.joint.teacher, "invariant", False))
+        self.gathers = invariant if self.plan.regroup is None else self.plan.regroup
         self.held: deque[_Picture] = deque()
-        self.unjudged: deque[_Picture] = deque()
-        self.gathered: deque[_Picture] = deque()
-        self.taught: deque[tuple[list[_Picture], Future[Any]]] = deque()
-        self.asked = self.judged = 0
-        self.dry = self.ended = False
+        self.before_student: deque[_Picture] = deque()
+        self.before_teacher: deque[_Picture] = deque()
+        self.at_teacher: deque[tuple[list[_Picture], Future[Sequence[Any]]]] = deque()
+        self.pulled = self.judged = 0
+        self.exhausted = self.ended = False  # the source has no further item; the student has come to its end
 
-    def run(self) -> Iterator[Answer]:
-        """One step at a time, the most urgent first."""
+    def run(self) -> Iterator[Answer[Item, Image]]:
+        """Take one step at a time, the most urgent one that is possible, until every answer is handed out."""
         size = self.plan.batch_size
         while True:
             self._collect()
-            late = next((p.loaded for p in islice(self.unjudged, size) if not p.loaded.done()), None)
+            unloaded = next(
+                (p.loaded for p in islice(self.before_student, size) if not p.loaded.done()), None
+            )
             if self.held and self.held[0].settled:
+                # An answer goes out before anything is begun: whoever reads the stream waits for it.
                 if self.held[0].left_out:
                     self.held.popleft()
-                else:
-                    yield self._next_answer()
-            elif self._is_due():
-                self._teach(len(self.gathered))
+                else:  # no name here: while the caller works on an answer, nothing else holds its picture
+                    yield self.held.popleft().answer()
+            elif self._is_overdue():
+                # Before the student goes on: its next batch would come on top of the wait.
+                self._start_teacher(len(self.before_teacher))
             elif self._has_room():
-                self._ask()
-            elif len(self.unjudged) >= size and late is None:
-                self._judge([self.unjudged.popleft() for _ in range(size)])
+                # Before the student's batch, so that workers load the next one while it runs.
+                self._pull()
+            elif len(self.before_student) >= size and unloaded is None:
+                # Batches are always whole: behind the last item `_pull` adds ends, which fill the last one.
+                self._judge([self.before_student.popleft() for _ in range(size)])
             elif self.held:
-                self._rest(late)
+                # All that is held is with a worker or the teacher, or waits until it is due.
+                self._wait(unloaded)
             else:
                 return
 
-    def _next_answer(self) -> Answer:
-        one = self.held.popleft()
-        return Answer(one.item, one.image, one.prediction, one.score, one.deferred)
+    def _collect(self) -> None:
+        """Raise what a thread raised, and take what the teacher has answered; batches end in their order."""
+        if self.failure.done():
+            self.failure.result()
+        while self.at_teacher and self.at_teacher[0][1].done():
+            batch, future = self.at_teacher.popleft()
+            for picture, prediction in zip(batch, future.result(), strict=True):
+                picture.prediction, picture.settled = prediction, True
 
     def _has_room(self) -> bool:
-        plan = self.plan
-        return (
-            not self.ended
-            and len(self.held) < plan.window
-            and len(self.unjudged) < plan.batch_size + plan.ahead
-        )
+        room = len(self.before_student) < self.plan.batch_size + self.plan.ahead
+        return room and not self.ended and len(self.held) < self.plan.window
 
-    def _ask(self) -> None:
-        one = _Picture(self.asked)
-        self.asked += 1
-        self.held.append(one)
-        self.unjudged.append(one)
-        self.source.do(self._pull, one)
+    def _pull(self) -> None:
+        picture = _Picture(self.pulled)
+        self.pulled += 1
+        self.held.append(picture)
+        self.before_student.append(picture)
+        self.reader.submit(self._read, picture)
 
-    def _pull(self, one: _Picture) -> None:
-        """Runs where the source is pulled."""
-        one.item = _END if self.dry else next(self.items, _END)
-        if one.item is _END:
-            self.dry = True
-            one.loaded.set_result(None)
+    def _read(self, picture: _Picture) -> None:
+        """Runs in the one thread that pulls the source, so that items keep their order."""
+        picture.item = _END if self.exhausted else next(self.items, _END)
+        if picture.item is _END:
+            self.exhausted = True
+            picture.loaded.set_result(None)
         else:
-            self.workers.do(self._load, one, done=one.loaded)
+            self.workers.submit(self._load, picture, future=picture.loaded)
 
-    def _load(self, one: _Picture) -> None:
+    def _load(self, picture: _Picture) -> None:
         """Runs in a worker."""
         try:
-            one.image = self.load(one.item)
+            picture.image = self.load(picture.item)
         except InvalidInput as error:
-            one.fault = error
+            picture.fault = error
         else:
-            one.student_input = self.joint.student.preprocess(one.image)
+            picture.student_input = self.joint.student.preprocess(picture.image)
 
     def _judge(self, batch: Sequence[_Picture]) -> None:
+        """The student's answers to a batch, without the pictures that could not be loaded and the ends."""
         self.judged += len(batch)
-        for one in batch:
-            if one.item is _END:
-                self.ended = one.settled = one.left_out = True
-            elif one.fault is not None:
-                fault, one.fault = one.fault, None
-                one.settled = one.left_out = True
-                self.on_fault(one.item, fault)
-        whole = [one for one in batch if not one.left_out]
-        if whole:
-            self._decide(whole)
+        for picture in batch:
+            if picture.item is _END:
+                self.ended = picture.settled = picture.left_out = True
+            elif picture.fault is not None:
+                fault, picture.fault = picture.fault, None
+                picture.settled = picture.left_out = True
+                self.on_fault(picture.item, fault)
+        if readable := [picture for picture in batch if not picture.left_out]:
+            self._decide(readable)
         if self.ended:  # so is everything behind
-            for one in self.unjudged:
-                one.settled = one.left_out = True
-            self.unjudged.clear()
+            for picture in self.before_student:
+                picture.settled = picture.left_out = True
+            self.before_student.clear()
 
     def _decide(self, batch: Sequence[_Picture]) -> None:
-        inputs = [one.student_input for one in batch]
-        for one in batch:
-            one.student_input = None
+        inputs = [picture.student_input for picture in batch]
+        for picture in batch:
+            picture.student_input = None
         output, decision = self.joint.judge(inputs)
-        now, patience = monotonic(), self.plan.patience_ms
-        for index, one in enumerate(batch):
-            one.score, one.deferred = float(decision.scores[index]), bool(decision.defer[index])
-            if one.deferred:
-                one.due = math.inf if patience is None else now + patience / 1000
-                one.teacher_input = self.workers.do(self.joint.teacher.preprocess, one.image, urgent=True)
-                self.gathered.append(one)
+        patience = self.plan.patience_ms
+        due = math.inf if patience is None else monotonic() + patience / 1000
+        for index, picture in enumerate(batch):
+            picture.score, picture.deferred = float(decision.scores[index]), bool(decision.defer[index])
+            if picture.deferred:
+                # Urgent: the teacher waits for this input, but nobody yet for the pictures loaded ahead.
+                preprocess = self.joint.teacher.preprocess
+                picture.teacher_input = self.workers.submit(preprocess, picture.image, urgent=True)
+                picture.due = due
+                self.before_teacher.append(picture)
             else:
-                one.prediction, one.settled = output.predictions[index], True
-        most = self.plan.teacher_batch if self.gathers else len(self.gathered)
-        while self.gathered and len(self.gathered) >= most:
-            self._teach(most)
+                picture.prediction, picture.settled = output.predictions[index], True
+        # Without gathering, the teacher sees the deferred pictures of this batch as `JointModel` would.
+        size = self.plan.teacher_batch if self.gathers else len(self.before_teacher)
+        while self.before_teacher and len(self.before_teacher) >= size:
+            self._start_teacher(size)
 
-    def _is_due(self) -> bool:
-        if not self.gathered:
+    def _is_overdue(self) -> bool:
+        """The oldest deferred picture must not wait for others: none come, or answers or it wait too long."""
+        if not self.before_teacher:
             return False
-        oldest = self.gathered[0]
-        return self.ended or self.judged - oldest.place > self.plan.span or monotonic() >= oldest.due
+        oldest = self.before_teacher[0]
+        return self.ended or self.judged - oldest.index > self.plan.span or monotonic() >= oldest.due
 
-    def _teach(self, size: int) -> None:
-        lot = [self.gathered.popleft() for _ in range(size)]
-        inputs = [one.teacher_input for one in lot]
-        for one in lot:
-            one.teacher_input = None
-        self.taught.append((lot, self.teacher.do(self._answered, inputs)))
+    def _start_teacher(self, size: int) -> None:
+        batch = [self.before_teacher.popleft() for _ in range(size)]
+        inputs = [picture.teacher_input for picture in batch]
+        for picture in batch:
+            picture.teacher_input = None
+        self.at_teacher.append((batch, self.teacher.submit(self._teach, inputs)))
 
-    def _answered(self, inputs: "list[Future[Any]]") -> Sequence[Any]:
+    def _teach(self, inputs: "Sequence[Future[Any] | None]") -> Sequence[Any]:
         """Runs where the teacher works."""
-        return self.joint.teach([one.result() for one in inputs])
+        return self.joint.teach([future.result() for future in inputs if future is not None])
 
-    def _collect(self) -> None:
-        if self.failed.done():
-            self.failed.result()
-        while self.taught and self.taught[0][1].done():
-            lot, done = self.taught.popleft()
-            for one, prediction in zip(lot, done.result(), strict=True):
-                one.prediction, one.settled = prediction, True
-
-    def _rest(self, late: "Future[Any] | None") -> None:
+    def _wait(self, unloaded: "Future[None] | None") -> None:
         """Until a picture is loaded, the teacher has answered, something failed or a picture is due."""
-        due = self.gathered[0].due - monotonic() if self.gathered else math.inf
-        awaited = {self.failed, *([late] if late else []), *(done for _, done in islice(self.taught, 1))}
-        wait(awaited, min(max(due, 0.0), TIMEOUT_MAX), FIRST_COMPLETED)
+        remaining = self.before_teacher[0].due - monotonic() if self.before_teacher else math.inf
+        futures: set[Future[Any]] = {self.failure, *(future for _, future in islice(self.at_teacher, 1))}
+        if unloaded is not None:
+            futures.add(unloaded)
+        wait(futures, min(max(remaining, 0.0), TIMEOUT_MAX), FIRST_COMPLETED)
 
 
-def _refuse(item: Any, error: InvalidInput) -> None:
+def _refuse(item: object, error: InvalidInput) -> None:
     """A picture that cannot be loaded is an error."""
     raise error
 
 
 def answers(
     joint: JointModel,
-    items: Iterable[Any],
-    load: Callable[[Any], Any],
+    items: Iterable[Item],
+    load: Callable[[Item], Image],
     plan: Plan,
-    on_fault: Callable[[Any, InvalidInput], None] = _refuse,
-) -> Generator[Answer, None, None]:
+    on_fault: Callable[[Item, InvalidInput], None] = _refuse,
+) -> Generator[Answer[Item, Image], None, None]:
     """The answers of `joint` to a stream of pictures, in its order.
 
     Answers, decisions and scores are, bit for bit, those of `JointModel` called with one batch of
-    `plan.batch_size` places after the other. Each picture is loaded once and preprocessed once by the
+    `plan.batch_size` pictures after the other. Each picture is loaded once and preprocessed once by the
     student and, where it is deferred, once by the teacher. At most `plan.window` pictures are held: a picture
     counts from before it is asked for until its answer is handed out.
 
     A deferred picture goes to the teacher when the teacher's batch is full, when it has waited for
-    `patience_ms`, when the student is `plan.span` places on, or when the stream ends. Its patience is looked
-    at whenever the stream is asked for an answer and no model works in the calling thread, so that a batch
-    of the student may come on top. With workers the wait for a slow source ends when a picture is due;
+    `patience_ms`, when the student is `plan.span` pictures on, or when the stream ends. Its patience is
+    looked at whenever the stream is asked for an answer and no model works in the calling thread, so that a
+    batch of the student may come on top. With workers the wait for a slow source ends when a picture is due;
     without, it is looked at between two pictures. Pictures wait for their batch of the student without a
     bound: for a camera, let `batch_size` be 1.
 
@@ -231,10 +248,11 @@ def answers(
         on_fault: called with the item and the error, in the stream's order and the calling thread; the
             picture is then left out of its batch. By default the error is raised.
     """
-    failed: Future[Any] = Future()
+    failure: Future[None] = Future()
     with (
-        Crew(int(plan.overlap), failed) as teacher,
-        Crew(plan.workers, failed) as workers,
-        Crew(min(plan.workers, 1), failed, waits=False) as source,
+        WorkerPool(int(plan.overlap), failure) as teacher,
+        WorkerPool(plan.workers, failure) as workers,
+        WorkerPool(min(plan.workers, 1), failure, waits=False) as reader,
     ):
-        yield from Line(joint, iter(items), load, plan, on_fault, source, workers, teacher, failed).run()
+        state = StreamState(joint, iter(items), load, plan, on_fault, reader, workers, teacher, failure)
+        yield from state.run()

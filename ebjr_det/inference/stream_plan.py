@@ -2,10 +2,12 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from ebjr_det.core.errors import ConfigError
 
+Item = TypeVar("Item")
+Image = TypeVar("Image")
 SPAN = 4
 """Batches, the larger of student's and teacher's, for which a deferred picture may hold up the answers."""
 
@@ -15,7 +17,7 @@ class Plan:
     """How a stream goes through the pair. None of it changes an answer, but `regroup=True` its last bits.
 
     Attributes:
-        batch_size: places in a batch of the student.
+        batch_size: pictures in a batch of the student.
         teacher_batch: most pictures in a batch of the teacher, where they are gathered.
         workers: threads that load and preprocess; 0 does both in the calling thread, one by one.
         patience_ms: how long a deferred picture waits for others at most, from the decision on; None for no
@@ -45,12 +47,12 @@ class Plan:
 
     @property
     def span(self) -> int:
-        """How many places the student goes on at most behind a deferred picture that waits for others."""
+        """How many pictures the student goes on at most behind a deferred one that waits for others."""
         return SPAN * max(self.batch_size, self.teacher_batch)
 
     @property
     def ahead(self) -> int:
-        """How many places behind the student's next batch are loaded at most."""
+        """How many pictures behind the student's next batch are loaded at most."""
         return max(self.batch_size, 2 * self.workers) if self.workers else 0
 
     @property
@@ -59,11 +61,11 @@ class Plan:
         return self.span + self.batch_size + self.ahead
 
 
-class Answer(NamedTuple):
+class Answer(NamedTuple, Generic[Item, Image]):
     """What the pair says to one picture."""
 
-    item: Any
-    image: Any
+    item: Item
+    image: Image
     prediction: Any
     score: float
     deferred: bool

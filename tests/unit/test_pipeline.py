@@ -17,7 +17,7 @@ from ebjr_det.core.joint import JointModel
 from ebjr_det.core.types import Logits, Output
 from ebjr_det.inference.stream import answers
 from ebjr_det.inference.stream_plan import Answer, Plan
-from ebjr_det.inference.threads import Crew
+from ebjr_det.inference.threads import WorkerPool
 
 GUARD = 30.0
 """Seconds after which a wait that should have ended is a failure; no test needs them."""
@@ -249,10 +249,10 @@ def test_pictures_are_loaded_ahead_of_the_student():
 
 def test_what_is_urgent_goes_first():
     go, order = threading.Event(), []
-    with Crew(1, Future()) as crew:
-        crew.do(waits, go)
-        usual = crew.do(order.append, "usual")
-        crew.do(order.append, "urgent", urgent=True)
+    with WorkerPool(1, Future()) as pool:
+        pool.submit(waits, go)
+        usual = pool.submit(order.append, "usual")
+        pool.submit(order.append, "urgent", urgent=True)
         go.set()
         usual.result(GUARD)
     assert order == ["urgent", "usual"]
@@ -283,16 +283,16 @@ def test_what_the_teacher_waits_for_goes_before_what_is_read_ahead():
     assert order == [7, 0, "teacher's", 1, 2]
 
 
-def test_when_a_call_is_over_its_crew_holds_nothing_of_it():
+def test_when_a_call_is_over_its_pool_holds_nothing_of_it():
     class Thing:
         pass
 
     go, held = threading.Event(), []
-    with Crew(1, Future()) as crew:
-        crew.do(waits, go)
+    with WorkerPool(1, Future()) as pool:
+        pool.submit(waits, go)
         thing = Thing()
         seen = weakref.ref(thing)
-        done = crew.do(lambda one: None, thing)
+        done = pool.submit(lambda one: None, thing)
         del thing
         done.add_done_callback(lambda future: held.append(seen()))
         go.set()
@@ -300,29 +300,29 @@ def test_when_a_call_is_over_its_crew_holds_nothing_of_it():
     assert held == [None]
 
 
-def test_a_crew_waits_for_what_has_begun_and_cancels_the_rest():
+def test_a_pool_waits_for_what_has_begun_and_cancels_the_rest():
     begun, go = threading.Event(), threading.Event()
-    with Crew(1, Future()) as crew:
-        first = crew.do(lambda event: begun.set() or waits(event), go)
-        second = crew.do(waits, go)
+    with WorkerPool(1, Future()) as pool:
+        first = pool.submit(lambda event: begun.set() or waits(event), go)
+        second = pool.submit(waits, go)
         waits(begun)
         threading.Timer(0.05, go.set).start()
     assert first.done()
     assert second.cancelled()
-    assert not any(thread.is_alive() for thread in crew.threads)
+    assert not any(thread.is_alive() for thread in pool.threads)
 
 
-def test_a_crew_that_does_not_wait_leaves_a_call_to_itself():
+def test_a_pool_that_does_not_wait_leaves_a_call_to_itself():
     begun, go = threading.Event(), threading.Event()
     with no_thread_left():
-        with Crew(1, Future(), waits=False) as crew:
-            first = crew.do(lambda event: begun.set() or waits(event), go)
+        with WorkerPool(1, Future(), waits=False) as pool:
+            first = pool.submit(lambda event: begun.set() or waits(event), go)
             waits(begun)
         assert not first.done()
         go.set()
-    with Crew(1, Future(), waits=False) as idle:
-        idle.do(str, 1).result(GUARD)
-        idle.do(str, 2).result(GUARD)
+    with WorkerPool(1, Future(), waits=False) as idle:
+        idle.submit(str, 1).result(GUARD)
+        idle.submit(str, 2).result(GUARD)
     idle.threads[0].join(GUARD)
     assert not idle.threads[0].is_alive()
 
