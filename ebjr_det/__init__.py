@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from ebjr_det.api import calibrate as calibrate
     from ebjr_det.api import evaluate as evaluate
     from ebjr_det.api import replay as replay
-    from ebjr_det.config import load_config as load_config
     from ebjr_det.core.calibration import Target as Target
     from ebjr_det.core.cost import CostModel as CostModel
     from ebjr_det.core.errors import EbjrError as EbjrError
@@ -24,12 +23,13 @@ if TYPE_CHECKING:
     from ebjr_det.core.types import Model as Model
     from ebjr_det.core.types import Output as Output
     from ebjr_det.core.types import PairedRun as PairedRun
+    from ebjr_det.tasks.settings import load_config as load_config
 
 _HOMES = {
     "calibrate": "api",
     "evaluate": "api",
     "replay": "api",
-    "load_config": "config",
+    "load_config": "tasks.settings",
     "Target": "core.calibration",
     "CostModel": "core.cost",
     "EbjrError": "core.errors",

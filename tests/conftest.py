@@ -154,7 +154,7 @@ def exported_digits(tmp_path_factory):
 
 def _export(name, threshold, tmp_path_factory, *changes):
     from ebjr_det import api
-    from ebjr_det.config import load_config
+    from ebjr_det.tasks.settings import load_config
 
     folder = tmp_path_factory.mktemp("exported") / name
     config = load_config(Path(__file__).resolve().parents[1] / "configs" / f"{name}.yaml", changes)

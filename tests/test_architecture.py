@@ -26,8 +26,8 @@ FLOORS = [
     "cli",
 ]
 DOOR = {"__init__", "__main__"}
-SHARED = {"popular", "adapted"}  # files of `tasks` that every task may use
-TASK_MAY_IMPORT = {"core", "io", "runtimes", "routing", "training"}
+SHARED = {"popular", "adapted", "contract", "routing"}  # files of `tasks` that every task may use
+TASK_MAY_IMPORT = {"core", "io", "config", "runtimes", "routing", "training"}
 HEAVY = {"torch", "torchvision", "timm", "sklearn", "matplotlib"}
 HEAVY |= {"onnxruntime", "openvino"}
 HEAVY |= {"av", "effdet", "pycocotools", "albumentations", "cv2", "numba"}

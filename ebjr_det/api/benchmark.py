@@ -112,16 +112,15 @@ def benchmark(
     _check(shares, threshold, images, batch_sizes, arrival_rate, bound_ms, seconds)
     sizes = tuple(sorted(set(batch_sizes)))
     earlier = None if against is None else Benchmark.load(Path(against))
-    scoring = Scoring.of(config.task, config.router).live()
+    scoring = Scoring.load(config.task, config.router, live=True)
     folder = Path(out)
     check_writable(folder)
     pair = Pair.build(config.model_copy(update={"router": scoring.section}))
     told = () if pair.popular is None else pair.popular.names
-    scoring = scoring.of_classes(getattr(pair.data, "class_names", ()), told)
     weights = weights_of(pair.student)
-    scoring = scoring.of_student(pair.student.name, weights)
+    scoring = scoring.bind(pair.data.class_names, told, pair.student.name, weights)
     check_answers(scoring, partial(pair.first_answers, pair.student), weights)
-    models = {"student": scoring.student(pair.student), "teacher": pair.teacher}
+    models = {"student": scoring.adapted(pair.student), "teacher": pair.teacher}
     places, pictures = sample_of(pair.data, images, config.run.seed)
     scores = scores_of(models["student"], scoring.score, pictures, sizes[-1])
     known = scoring.section.threshold if known_threshold is None else known_threshold

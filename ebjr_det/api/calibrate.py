@@ -8,7 +8,7 @@ from ebjr_det.core.router import decide
 from ebjr_det.core.tradeoff import score_of, select, sweep
 from ebjr_det.evaluation.report import unseen
 from ebjr_det.evaluation.run_folder import check_same_pair, load_folder
-from ebjr_det.tasks import build_task
+from ebjr_det.tasks import load_task
 
 
 def calibrate(
@@ -34,7 +34,7 @@ def calibrate(
         InvalidInput: the two sets share an image, or come from different pairs.
     """
     run, analysis = load_folder(Path(run_dir))
-    task, cost = build_task(run.task), analysis.cost
+    task, cost = load_task(run.task).judge(), analysis.cost
     cost = cost if batch_size is None else cost.at_batch(batch_size)
     run = unseen(run, task, analysis)
     name = score or analysis.score

@@ -9,7 +9,7 @@ from ebjr_det.evaluation.run_folder import load_folder
 from ebjr_det.io.files import to_json, writable_folder, write_text
 from ebjr_det.reporting.comparison import ComparedRun, Comparison
 from ebjr_det.reporting.table import markdown_text
-from ebjr_det.tasks import build_task
+from ebjr_det.tasks import load_task
 
 
 class Compared(NamedTuple):
@@ -32,7 +32,7 @@ def compare(run_dirs: Sequence[str | Path], out: str | Path) -> Compared:
     tasks = list(dict.fromkeys(run.task for _, run, _ in loaded))
     if len(tasks) > 1:
         raise ConfigError(f"Expected runs of one task, got {' and '.join(tasks)}.")
-    judges = [build_task(task) for task in tasks]
+    judges = [load_task(task).judge() for task in tasks]
     comparison = Comparison(
         judges[0].quality_name if judges else "",
         [ComparedRun.of(name, run, judges[0], analysis) for name, run, analysis in loaded],

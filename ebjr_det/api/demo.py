@@ -29,7 +29,7 @@ from ebjr_det.io.source import PICTURES_FPS, Source, place_of
 from ebjr_det.io.threads import on_threads
 from ebjr_det.reporting.film import Board, Moment, Standing, view_for
 from ebjr_det.runtimes.macs import macs_of
-from ebjr_det.tasks import room
+from ebjr_det.tasks import load_task
 
 if TYPE_CHECKING:
     from ebjr_det.io.video import Footage
@@ -235,7 +235,7 @@ class _Scene:
     def __init__(
         self, config: Settings, live: Live, least_score: float, side_by_side: bool, first: Any
     ) -> None:
-        self.answers, self.named, self.least_score = room(config.task, "show"), live.named, least_score
+        self.answers, self.named, self.least_score = load_task(config.task).show, live.named, least_score
         self.pictures, self.tally = 1 + side_by_side, _Tally()
         student, teacher = live.joint.student, live.joint.teacher
         for _ in range(WARMUP):

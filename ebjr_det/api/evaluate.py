@@ -47,7 +47,7 @@ def evaluate(config: EvaluateConfig, out: str | Path, *, resume: bool = False) -
     pair = Pair.build(config.model_copy(update={"router": scoring.section}))
     config, router = pair.config, scoring.section
     scoring, target, asked, cost, facts = check_ahead(pair, settings, out)
-    pair = replace(pair, student=scoring.student(pair.student))
+    pair = replace(pair, student=scoring.adapted(pair.student))
     open_folder(out, config, resume)
     run = finished_run(out, pair.data, scoring.name, lambda parts: pair.run(scoring.scores, parts))
     unseen, use = scoring.unseen(run, pair.task)

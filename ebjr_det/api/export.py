@@ -28,7 +28,7 @@ from ebjr_det.io.files import check_replaceable, check_space, checksum, coming, 
 from ebjr_det.io.third_party import install_hint
 from ebjr_det.io.threads import on_threads
 from ebjr_det.runtimes.macs import macs_of
-from ebjr_det.tasks import room
+from ebjr_det.tasks import load_task
 from ebjr_det.tasks.adapted import plain
 
 SAMPLES = 4
@@ -69,14 +69,14 @@ def export(
     if not np.isfinite(chosen):
         raise ConfigError(f"Expected a finite threshold to export, got {chosen}. Give --threshold.")
     check_replaceable(Path(out), FILES, "export", _is_earlier)
-    named = room(config.task, "data").build_named(**dict(config.data))
+    named = load_task(config.task).data.build_named(**dict(config.data))
     popular = popular_of(config.student, named)
-    scoring = scoring.of_classes(named.class_names, () if popular is None else popular.names)
+    names = () if popular is None else popular.names
+    scoring = scoring.bind(named.class_names, names)
     models = build_models(config, named, "cpu")
     weights = weights_of(models[0])
-    check_answers(
-        scoring.of_student(models[0].name, weights), partial(answers_to_data, config, models[0]), weights
-    )
+    scoring = scoring.bind(named.class_names, names, models[0].name, weights)
+    check_answers(scoring, partial(answers_to_data, config, models[0]), weights)
     pictures = _pictures(named)
     sides = tuple(zip(("student", "teacher"), models, strict=True))
     for side, model in sides:

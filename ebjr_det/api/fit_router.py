@@ -12,7 +12,6 @@ from tqdm.auto import tqdm
 from ebjr_det.api.fit_settings import (
     AUTO,
     DEFAULTS,
-    VARIANTS,
     check_places,
     check_run,
     check_settings,
@@ -42,7 +41,8 @@ from ebjr_det.io.threads import thread_count
 from ebjr_det.reporting.routers import RouterTrial, settings_text
 from ebjr_det.routing.crossfit import cross_fit, folds
 from ebjr_det.routing.file import RouterFile, RouterHeader
-from ebjr_det.tasks import room
+from ebjr_det.tasks import load_task
+from ebjr_det.tasks.routing import Routing
 
 
 class FittedResult(NamedTuple):
@@ -90,18 +90,18 @@ def fit_router(
     check_costs(settings.cost, settings.references)
     check_places(Path(out), report_dir)
     paths = {name: Path(file) for name, file in files.items()}
-    files_of = room(task, "replay")
-    names = files_of.class_names(**paths) if hasattr(files_of, "class_names") else ()
+    plugin = load_task(task)
+    files_of = plugin.replay
+    names = files_of.class_names(**paths)
     section = RouterSection()
-    scoring = Scoring.of(task, section).of_classes(names)
+    scoring = Scoring.load(task, section).bind(names)
     seen: list[int] = []
 
     def scores(output: Output) -> dict[str, FloatArray]:
         seen.append(output.logits.values.shape[2])
         found = scoring.scores(output)
-        if task == "detection":
-            found |= {name: deferral_scores(output.logits, s, **how) for name, (s, how) in VARIANTS.items()}
-        return found
+        variants = plugin.routing.VARIANTS.items()
+        return found | {name: deferral_scores(output.logits, base, **how) for name, (base, how) in variants}
 
     others = {one.name: one.file for one in settings.references}
     remarks: dict[str, Mapping[str, int]] = {}
@@ -138,7 +138,7 @@ def fit_router_on_run(
             f"Expected a run without a fitted router, got one in `{run_dir}`. Its scores are "
             "rescaled already."
         )
-    check_run(settings, analysis, room(run.task, "router"))
+    check_run(settings, analysis, load_task(run.task).routing)
     names, cost = analysis.class_names, analysis.cost
     own = settings._replace(cost=cost) if settings.cost == CostModel() else settings
     replayed = (Path(run_dir) / CONFIG).read_bytes().startswith(b"replay:")
@@ -151,7 +151,7 @@ def fit_router_on_run(
 
 
 def _fit(source: _Source, out: Path, settings: FitSettings, report_dir: str | Path | None) -> FittedResult:
-    run, router = source.run, room(source.run.task, "router")
+    run, router = source.run, load_task(source.run.task).routing
     worth = router.check_worth(settings.class_weights or {}, source.class_names)
     task = router.judge(worth)
     check_settings(settings, run, router)
@@ -168,7 +168,7 @@ def _fit(source: _Source, out: Path, settings: FitSettings, report_dir: str | Pa
 
         quick = {name: crossed(name, False) for name in names}
         by_rescaling = {
-            name: _areas(own, task, [router.CHOOSES])[router.CHOOSES] for name, own in quick.items()
+            name: _areas(own, task, [router.SELECTS_BY])[router.SELECTS_BY] for name, own in quick.items()
         }
         ends = _ends(run, task)
         rescaling = _simplest(by_rescaling, ends[1] - ends[0])
@@ -204,7 +204,7 @@ def _areas(run: PairedRun, task: Task, names: Sequence[str]) -> dict[str, float]
     return {name: curve.area() for name, curve in sweep_all(run, task, names, threads=thread_count()).items()}
 
 
-def _chosen(wanted: str, areas: Mapping[str, float], router: Any, live: bool) -> str:
+def _chosen(wanted: str, areas: Mapping[str, float], routing: Routing, live: bool) -> str:
     """The score to save: the wanted one, or the best that works on one picture.
 
     Result files tell other features than the student itself, so a router that needs them would serve no live
@@ -212,13 +212,13 @@ def _chosen(wanted: str, areas: Mapping[str, float], router: Any, live: bool) ->
     """
     if wanted != AUTO:
         return wanted
-    return max(_candidates(areas, router, live), key=lambda name: areas[name])
+    return max(_candidates(areas, routing, live), key=lambda name: areas[name])
 
 
-def _candidates(areas: Mapping[str, float], router: Any, live: bool) -> list[str]:
+def _candidates(areas: Mapping[str, float], routing: Routing, live: bool) -> list[str]:
     """The scores that may be picked."""
-    never = {"random", *router.WHOLE_SET, *(() if live else router.FEATURES)}
-    return [name for name in areas if name not in never]
+    offline = {n for n, s in routing.SCORES.items() if s.whole_set or (s.features and not live)}
+    return [name for name in areas if name not in {"random", *offline}]
 
 
 def _trial(
@@ -233,7 +233,7 @@ def _trial(
     settings: FitSettings,
 ) -> RouterTrial:
     run = whole[rescaling]
-    candidates = _candidates(areas[rescaling], room(run.task, "router"), live=bool(source.student))
+    candidates = _candidates(areas[rescaling], load_task(run.task).routing, live=bool(source.student))
     analysis = Analysis(
         title=f"Out of fold: {source.title}" + " (classes weighted)" * bool(settings.class_weights),
         score=score,
@@ -257,13 +257,16 @@ def _trial(
 
 
 def _formula(score: str, task: str) -> str:
-    base = VARIANTS[score][0] if score in VARIANTS else score
-    return SCORES[base].formula if base in SCORES else str(room(task, "router").FORMULAS[score][0])
+    routing = load_task(task).routing
+    base, _ = routing.VARIANTS.get(score, (score, {}))
+    return SCORES[base].formula if base in SCORES else routing.SCORES[score].formula
 
 
-def _file(source: _Source, trial: RouterTrial, final: Any, crossed: PairedRun, router: Any) -> RouterFile:
+def _file(
+    source: _Source, trial: RouterTrial, final: Any, crossed: PairedRun, routing: Routing
+) -> RouterFile:
     score = trial.report.analysis.score
-    base, how = settings_of(score, source.section, source.decided)
+    base, how = settings_of(score, source.section, source.decided, routing)
     rescaled = replace(source.run, student=final.rescale_records(source.run.student))
     header = RouterHeader(
         task=source.run.task,
@@ -274,13 +277,13 @@ def _file(source: _Source, trial: RouterTrial, final: Any, crossed: PairedRun, r
         student=source.student,
         teacher=source.teacher,
         image_ids=source.run.image_ids,
-        fingerprints=tuple(router.fingerprints(source.run).tolist()),
+        fingerprints=tuple(routing.fingerprints(source.run).tolist()),
         settings=how,
         evidence=trial.evidence(),
         popular=source.popular,
         student_weights=source.student_weights,
     )
-    return RouterFile(header, score_of(crossed, score), router.student_numbers(rescaled), final.to_arrays())
+    return RouterFile(header, score_of(crossed, score), routing.student_numbers(rescaled), final.to_arrays())
 
 
 def _write_report(folder: Path, run: PairedRun, trial: RouterTrial, settings: FitSettings) -> None:

@@ -15,19 +15,9 @@ from ebjr_det.evaluation.analysis import Analysis
 from ebjr_det.evaluation.bootstrap import check_replicates
 from ebjr_det.evaluation.run_folder import check_replay_folder
 from ebjr_det.io.files import check_writable
+from ebjr_det.tasks.routing import Routing, TaskScore
 
 AUTO = "auto"
-VARIANTS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
-    f"{energy}_{label}": (energy, settings)
-    for energy in ("free_energy", "joint_energy")
-    for label, settings in (
-        ("top1", {"top_k": 1, "aggregate": "mean"}),
-        ("min", {"top_k": 10, "aggregate": "min"}),
-        ("logsumexp", {"top_k": 10, "aggregate": "logsumexp"}),
-        ("top100", {"top_k": 100, "aggregate": "mean"}),
-    )
-}
-"""Other ways from the energies of boxes to that of a picture: name -> score and settings."""
 
 
 class FitSettings(NamedTuple):
@@ -57,20 +47,22 @@ class FitSettings(NamedTuple):
 DEFAULTS = FitSettings()
 
 
-def check_settings(settings: FitSettings, run: PairedRun, router: Any) -> None:
+def check_settings(settings: FitSettings, run: PairedRun, routing: Routing) -> None:
     """Raises ConfigError for what no fit on this run could give: a score, a rescaling, a rate."""
     check_replicates(settings.replicates)
     for rate in settings.rates:
         check_rate(rate)
-    rescalings_of(settings, router)
+    rescalings_of(settings, routing)
     name = settings.score
-    blind = router.FEATURES if run.features is None else frozenset()
-    there = {*run.scores, *(router.FORMULAS.keys() - router.CANDIDATES - blind)}
+    blind = run.features is None
+    allowed = {n for n, s in routing.SCORES.items() if not (s.candidates or (blind and s.features))}
+    there = {*run.scores, *allowed}
     if name == AUTO or name in there:
         return
-    if name in SCORES or name in router.FORMULAS:
-        lacks = "raw candidates" if name in router.CANDIDATES else "the logits of all classes"
-        lacks = "the student's features" if name in router.FEATURES else lacks
+    if name in SCORES or name in routing.SCORES:
+        score = routing.SCORES.get(name, TaskScore("", ""))
+        lacks = "raw candidates" if score.candidates else "the logits of all classes"
+        lacks = "the student's features" if score.features else lacks
         raise ConfigError(
             f"Expected a score that these answers allow, got `{name}`, for which they lack {lacks}. "
             "Fit on an evaluated run of the models themselves, or choose another score."
@@ -78,14 +70,14 @@ def check_settings(settings: FitSettings, run: PairedRun, router: Any) -> None:
     raise ConfigError(f"Expected a known score, got `{name}`. {did_you_mean(name, sorted(there))}")
 
 
-def check_run(settings: FitSettings, analysis: Analysis, router: Any) -> None:
+def check_run(settings: FitSettings, analysis: Analysis, routing: Routing) -> None:
     """Raises EbjrError where a finished run cannot be fitted on as asked."""
     if settings.references:
         raise ConfigError(
             "Expected references beside result files, got one beside a run, which keeps its own. "
             "Give them when the run is made."
         )
-    bent = [name for name in analysis.score_options if name in router.COLUMNS_OF_SCORES]
+    bent = [name for name in analysis.score_options if name in routing.INPUT_SCORES]
     if bent:
         raise InvalidInput(
             f"Expected a run whose `{bent[0]}` has no options, which a learned router would not see, got "
@@ -102,9 +94,9 @@ def check_places(out: Path, report_dir: str | Path | None) -> None:
     check_writable(out.parent)
 
 
-def rescalings_of(settings: FitSettings, router: Any) -> list[str]:
+def rescalings_of(settings: FitSettings, routing: Routing) -> list[str]:
     """Those to be tried."""
-    valid = list(router.RESCALING_NAMES)
+    valid = list(routing.RESCALINGS)
     if settings.rescaling == AUTO:
         return valid
     if settings.rescaling not in valid:
@@ -115,14 +107,16 @@ def rescalings_of(settings: FitSettings, router: Any) -> list[str]:
     return [settings.rescaling]
 
 
-def settings_of(score: str, section: RouterSection, decided: str) -> tuple[str, dict[str, Any]]:
+def settings_of(
+    score: str, section: RouterSection, decided: str, routing: Routing
+) -> tuple[str, dict[str, Any]]:
     """A registered score and all that turns logits into it, so that other settings cannot change it.
 
     Args:
-        score: of a run; a name of `VARIANTS` has settings of its own.
+        score: of a run; one of `Routing.VARIANTS` has settings of its own.
         section: the run's settings, the options of which are those of `decided` alone.
     """
-    base, own = VARIANTS.get(score, (score, {}))
+    base, own = routing.VARIANTS.get(score, (score, {}))
     options = section.options if base == decided else {}
     how = {"top_k": section.top_k, "aggregate": section.aggregate, "options": options, **own}
     return base, how if section.other_logit else how | {"other_logit": False}

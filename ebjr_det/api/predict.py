@@ -26,7 +26,7 @@ from ebjr_det.io.load import Meter
 from ebjr_det.io.pictures import find_pictures, open_picture, picture_warnings
 from ebjr_det.io.threads import on_threads
 from ebjr_det.reporting.film import STUDENT, TEACHER
-from ebjr_det.tasks import room
+from ebjr_det.tasks import load_task
 
 RESULTS, IMAGES, PICTURES = "predictions.json", "images.json", "pictures"
 TOLD = {"file_name", "answered_by", "deferral_score", "drawn"}
@@ -71,7 +71,7 @@ def predict(
     check_space(Path(out), bytes_of_copies(_spread(files, FEW), len(files)))
     with replaced_folder(Path(out), (RESULTS, PICTURES, IMAGES), "predict", _earlier_in(Path(out))) as folder:
         live = build_live(config, scoring, chosen, lambda: _samples(files), partial(_spread, files))
-        look = _Look(room(config.task, "show"), live.named, least_score, scoring.name, chosen)
+        look = _Look(load_task(config.task).show, live.named, least_score, scoring.name, chosen)
         start, meter = perf_counter(), Meter()
         count, deferred = _answer_all(live, files, look, _plan(config), folder)
         seconds, load = perf_counter() - start, meter.lap()

@@ -20,10 +20,10 @@ from ebjr_det.evaluation.traffic.stated import AskedMix
 from ebjr_det.inference.scoring import Scoring
 from ebjr_det.inference.student import WEIGHTS, check_answers, weights_of
 from ebjr_det.io.files import check_space
-from ebjr_det.io.lettering import check_letters
 from ebjr_det.io.loader import first_readable
 from ebjr_det.runtimes.macs import macs_of
-from ebjr_det.tasks import build_task, has_room, room
+from ebjr_det.tasks import load_task
+from ebjr_det.tasks.contract import facts_of
 
 if TYPE_CHECKING:
     from ebjr_det.inference.pair import Pair
@@ -56,13 +56,13 @@ def check_settings(config: EvaluateConfig) -> Settings:
     """What needs neither data nor models: the router's file, names of scores, target and mix.
 
     Raises:
-        EbjrError: see `Scoring.of`, `Target` and `AskedMix`.
+        EbjrError: see `Scoring.load`, `Target` and `AskedMix`.
     """
-    scoring = Scoring.of(config.task, config.router).live()
+    scoring = Scoring.load(config.task, config.router, live=True)
     section = config.router.target
     target = None if section is None else Target(section.kind, section.value, section.confidence)
     if target is not None:
-        check_target(target, build_task(config.task))
+        check_target(target, load_task(config.task).judge())
     return scoring, target, None if config.traffic is None else AskedMix(**dict(config.traffic))
 
 
@@ -82,22 +82,21 @@ def check_ahead(pair: "Pair", settings: Settings, out: Path | None = None) -> Re
     """
     config, data = pair.config, pair.data
     scoring, target, asked = settings
-    class_names, popular = tuple(getattr(data, "class_names", ())), pair.popular
+    class_names, popular = data.class_names, () if pair.popular is None else pair.popular.names
     if asked is not None:
         _check_mix(asked, pair, class_names)
-    scoring = scoring.of_classes(class_names, () if popular is None else popular.names)
-    counts = room(config.task, "popular").class_counts(data)
-    if not counts.any():
+    scoring = scoring.bind(class_names, popular)
+    counts = pair.plugin.class_counts(data)
+    if counts is not None and not counts.any():
         raise InvalidInput("Expected an annotated object that is no crowd in the images, got none.")
     image = first_readable(data)
     cost, facts = _counted(pair, image)
     _check_batches(pair, image)
-    if has_room(config.task, "artifacts"):
-        check_letters()
+    pair.plugin.check_artifacts()
     anew = out is not None and not (out / RUN).is_file()
     if out is not None:
         weights = weights_of(pair.student)
-        scoring = scoring.of_student(pair.student.name, weights)
+        scoring = scoring.bind(class_names, popular, pair.student.name, weights)
         if anew:
             check_answers(scoring, partial(pair.first_answers, pair.student), weights)
         check_space(out, REPORT_BYTES + len(data) * _bytes_per_image(config))
@@ -112,7 +111,9 @@ def _check_mix(asked: AskedMix, pair: "Pair", class_names: tuple[str, ...]) -> N
     """Raises EbjrError for a mix of unknown classes, or of one that no image shows."""
     asked.check_classes(class_names)
     popular = popular_of_mix(asked, pair.popular, class_names)
-    counts = room(pair.config.task, "popular").class_counts(pair.data)
+    counts = pair.plugin.class_counts(pair.data)
+    if counts is None:
+        raise ConfigError("Expected `traffic` of a task whose pictures show classes, got one without.")
     mask = np.isin(np.arange(len(class_names)), popular.classes)
     composition = Composition(counts[None], class_names, mask)
     ranks = [*popular.classes, *np.flatnonzero(~mask)]
@@ -129,7 +130,7 @@ def _counted(pair: "Pair", image: Any) -> tuple[CostModel, Mapping[str, Mapping[
     macs, facts = {}, {}
     for side, model in (("student", pair.student), ("teacher", pair.teacher)):
         macs[side] = macs_of(model, image, getattr(pair.config, side).macs, f"{side}.macs")
-        facts[side] = model.facts(image) if hasattr(model, "facts") else {}
+        facts[side] = facts_of(model, image)
         if weights := weights_of(model):
             facts[side] = {**facts[side], WEIGHTS: weights}
         _check_facts(facts[side], side)

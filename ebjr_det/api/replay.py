@@ -25,7 +25,7 @@ from ebjr_det.inference.scoring import Scoring, at_rate, default_rate
 from ebjr_det.io.environment import describe_environment
 from ebjr_det.io.files import write_text
 from ebjr_det.io.records import save_run
-from ebjr_det.tasks import build_task, room
+from ebjr_det.tasks import load_task
 from ebjr_det.tasks.popular import Popular
 
 
@@ -78,21 +78,20 @@ def replay(
     how = {"top_k": top_k, "aggregate": aggregate, "other_logit": other_logit} | {
         k: v for k, v in given.items() if v is not None
     }
-    scoring = Scoring.of(task, parse_section(RouterSection, how))
+    scoring = Scoring.load(task, parse_section(RouterSection, how))
     check_replay_folder(Path(out))
     out, paths = Path(out), {name: Path(file) for name, file in files.items()}
-    files_of = room(task, "replay")
+    files_of = load_task(task).replay
     others = {one.name: one.file for one in references}
     names = files_of.class_names(**paths)
     apart = None if popular is None else Popular.of(popular, names)
     special_names = () if apart is None else apart.names
-    scoring, score = scoring.of_classes(names, special_names), scoring.name
+    scoring, score = scoring.bind(names, special_names), scoring.name
     special = {"popular": popular} | ({"other_at": other_at} if other_at is not None else {})
     remarks: dict[str, Mapping[str, int]] = {}
     how = {"remarks": remarks} | ({"lenient": True} if lenient else {})
     run = files_of.load_pair(**paths, scores=scoring.scores_of_raw, others=others, **special, **how)
-    run, use = scoring.unseen(scoring.rescaled(run), build_task(task))
-    run = scoring.with_set(run)
+    run, use = scoring.of_records(run, load_task(task).judge())
     rate = rates[0] if rates else default_rate(run)
     values = score_of(run, score)
     decision = at_rate(run, score, rate) if threshold is None else decide(values, threshold)

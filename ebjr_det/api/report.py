@@ -9,7 +9,7 @@ from ebjr_det.evaluation.run_folder import RUN, SUMMARY, load_folder
 from ebjr_det.evaluation.traffic.report import TrafficReport
 from ebjr_det.io.files import writable_folder
 from ebjr_det.reporting.write import write_report
-from ebjr_det.tasks import build_task
+from ebjr_det.tasks import load_task
 
 
 class Result(NamedTuple):
@@ -36,7 +36,7 @@ def report(run_dir: str | Path, out: str | Path | None = None) -> Result:
     """
     folder = Path(run_dir)
     run, analysis = load_folder(folder)
-    built = build_report(run, build_task(run.task), analysis)
+    built = build_report(run, load_task(run.task).judge(), analysis)
     place = folder if out is None else writable_folder(Path(out))
     if place.resolve() != folder.resolve() and (place / RUN).exists():
         raise ConfigError(f"Expected an --out without a run, got one in `{place}`.")

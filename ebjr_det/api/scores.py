@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from ebjr_det.core.scores import SCORES
-from ebjr_det.tasks import TASKS, room
+from ebjr_det.tasks import TASKS, load_task
 
 
 class ListedScore(NamedTuple):
@@ -41,8 +41,7 @@ def list_scores() -> list[ListedScore]:
 
 
 def _of_task(task: str) -> Iterator[ListedScore]:
-    router = room(task, "router")
-    for name, (formula, source) in router.FORMULAS.items():
-        needs = [router.NEEDS_ROUTER[name]] if name in router.NEEDS_ROUTER else []
-        needs += ["whole set"] * (name in router.WHOLE_SET) + ["candidates"] * (name in router.CANDIDATES)
-        yield ListedScore(name, task, formula, source, (), tuple(needs))
+    for name, score in load_task(task).routing.SCORES.items():
+        needs = [score.needs] * bool(score.needs) + ["whole set"] * score.whole_set
+        needs += ["candidates"] * score.candidates
+        yield ListedScore(name, task, score.formula, score.source, (), tuple(needs))

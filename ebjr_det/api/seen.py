@@ -9,7 +9,6 @@ from ebjr_det.core.types import FloatArray
 from ebjr_det.inference.scoring import Scoring
 from ebjr_det.inference.student import SAMPLE
 from ebjr_det.routing.drift import check_unseen, shared_images
-from ebjr_det.tasks import room
 
 if TYPE_CHECKING:
     from ebjr_det.inference.pair import Pair
@@ -27,9 +26,8 @@ def count_unseen(scoring: Scoring, pair: "Pair", *, answered: bool) -> int:
     if scoring.file is None:
         return len(pair.data)
     header, ids = scoring.file.header, tuple(pair.data.image_ids)
-    told = room(scoring.task, "router")
-    if hasattr(told, "prints_ahead"):
-        prints = told.prints_ahead(pair.data)
+    prints = pair.plugin.routing.fingerprints_ahead(pair.data)
+    if prints is not None:
         known = shared_images(header.image_ids, header.fingerprints, ids, prints)
     elif answered:
         known = _known_by_answers(scoring, pair, ids)
@@ -49,7 +47,7 @@ def _known_by_answers(scoring: Scoring, pair: "Pair", ids: tuple[str, ...]) -> N
     same_id = np.array([image in fitted for image in ids], dtype=bool)
     drawn = np.random.default_rng(pair.config.run.seed).permutation(np.flatnonzero(same_id))[:SAMPLE]
     places, outputs = answers_to(
-        scoring.student(pair.student), pair.data, drawn.tolist(), pair.config.run.batch_size
+        scoring.adapted(pair.student), pair.data, drawn.tolist(), pair.config.run.batch_size
     )
     prints: FloatArray = np.concatenate(
         [np.zeros(0), *(scoring.scores(output)["random"] for output in outputs)]

@@ -5,13 +5,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ebjr_det.config import EvaluateConfig, identity, load_config
+from ebjr_det.config import EvaluateConfig, identity
 from ebjr_det.core.errors import ConfigError, InvalidInput
 from ebjr_det.evaluation.run_folder import ANALYSIS, CONFIG, load_analysis
 from ebjr_det.inference.exported import PAIR, Exported, is_exported, load_exported
 from ebjr_det.inference.live import Settings
 from ebjr_det.io.checkpoints import manifest
 from ebjr_det.io.notes import say
+from ebjr_det.tasks.settings import load_config
 
 
 def to_config(settings: Settings) -> EvaluateConfig:

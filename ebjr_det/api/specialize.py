@@ -9,22 +9,16 @@ import yaml
 
 from ebjr_det.api.preflight import check_ahead, check_settings
 from ebjr_det.api.train import train
-from ebjr_det.config import (
-    EvaluateConfig,
-    SpecializeConfig,
-    TrainConfig,
-    load_specialize_config,
-    parse_config,
-    parse_train_config,
-)
+from ebjr_det.config import EvaluateConfig, SpecializeConfig, TrainConfig
 from ebjr_det.core.errors import ConfigError, did_you_mean
 from ebjr_det.core.types import FloatArray
 from ebjr_det.evaluation.run_folder import CONFIG, SUMMARY, check_folder, open_training
 from ebjr_det.evaluation.traffic.stated import load_histogram
 from ebjr_det.io.files import to_json, write_text
 from ebjr_det.io.yaml import FlatDumper
-from ebjr_det.tasks import build_task, room
+from ebjr_det.tasks import load_task
 from ebjr_det.tasks.popular import Popular
+from ebjr_det.tasks.settings import load_specialize_config, parse_config, parse_train_config
 
 POPULAR, STUDENT, PAIR = "popular.yaml", "student", "pair.yaml"
 
@@ -44,7 +38,7 @@ def specialize(config: SpecializeConfig, out: str | Path, *, resume: bool = Fals
     out = Path(out)
     if first_of_ranks():  # which others, later here, find begun
         check_folder(out, resume)
-    data = room(config.task, "data").build_data(**dict(config.data))
+    data = load_task(config.task).data.build_data(**dict(config.data))
     chosen = _Chosen.of(config, data)
     popular = chosen.popular
     _check_pair(pair_of(config, popular, None), data, popular)  # before hours of training
@@ -98,14 +92,14 @@ def _check_pair(pair: EvaluateConfig, data: Any, popular: Popular) -> None:
     from ebjr_det.inference.pair import Pair, build_models
 
     settings = check_settings(pair)
-    judged_on = room(pair.task, "data").build_data(**dict(pair.data))
+    judged_on = load_task(pair.task).data.build_data(**dict(pair.data))
     if judged_on.class_names != data.class_names:
         raise ConfigError(
             f"Expected `pair.data` to have the {len(data.class_names)} classes of `data`, got "
             f"{len(judged_on.class_names)}, such as {', '.join(judged_on.class_names[:3])}."
         )
     models = build_models(pair, data, "cpu")
-    check_ahead(Pair(pair, build_task(pair.task), judged_on, *models, "cpu"), settings)
+    check_ahead(Pair(pair, load_task(pair.task).judge(), judged_on, *models, "cpu"), settings)
 
 
 class _Chosen(NamedTuple):
@@ -118,7 +112,10 @@ class _Chosen(NamedTuple):
     @classmethod
     def of(cls, config: SpecializeConfig, data: Any) -> "_Chosen":
         choose, names = config.choose, data.class_names
-        counts = there = room(config.task, "popular").class_counts(data).astype(np.float64)
+        there = load_task(config.task).class_counts(data)
+        if there is None:
+            raise ConfigError(f"Expected pictures that show classes, got a task without, `{config.task}`.")
+        counts = there.astype(np.float64)
         where = "in the training data"
         if choose.histogram is not None:
             counts, where = _recorded(Path(choose.histogram), names), "in the recorded traffic"

@@ -21,7 +21,7 @@ from ebjr_det.io.files import to_json, writable_folder, write_text
 from ebjr_det.reporting.table import markdown_text
 from ebjr_det.reporting.traffic.figures import write_cost_figure, write_share_figure
 from ebjr_det.reporting.traffic.tables import traffic_findings, traffic_tables
-from ebjr_det.tasks import build_task
+from ebjr_det.tasks import load_task
 from ebjr_det.tasks.popular import Popular
 
 
@@ -88,7 +88,7 @@ class _Ready(NamedTuple):
         tasks = list(dict.fromkeys(run.task for _, run, _ in loaded))
         if len(tasks) > 1:
             raise ConfigError(f"Expected runs of one task, got {' and '.join(tasks)}.")
-        task = build_task(tasks[0])
+        task = load_task(tasks[0]).judge()
         runs = _common(loaded, task)
         names = _class_names(runs)
         counts = [task.composition(run.student, len(names) or None) for _, run, _ in runs]

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from ebjr_det.api.space import bytes_of_training
-from ebjr_det.config import ScheduleSection, TrainConfig, load_train_config
+from ebjr_det.config import ScheduleSection, TrainConfig
 from ebjr_det.core.errors import CheckpointError, ConfigError
 from ebjr_det.evaluation.run_folder import ENVIRONMENT, SUMMARY, check_folder, open_training
 from ebjr_det.io.checkpoints import find_checkpoint, load_fitting, read_state
@@ -22,8 +22,10 @@ from ebjr_det.io.threads import on_threads
 from ebjr_det.io.yaml import FlatDumper
 from ebjr_det.reporting.training import write_training_figure
 from ebjr_det.runtimes.macs import macs_of
-from ebjr_det.tasks import room
+from ebjr_det.tasks import load_task
+from ebjr_det.tasks.contract import facts_of
 from ebjr_det.tasks.popular import Popular
+from ebjr_det.tasks.settings import load_train_config
 
 ENTRY = "manifest_entry.yaml"
 ROUNDING = {False: 0.01, True: 0.02}
@@ -117,9 +119,9 @@ class _Training:
     def build(cls, config: TrainConfig, device: str, data: Any) -> "_Training":
         from ebjr_det.inference.pair import popular_of
 
-        rooms = {name: room(config.task, name) for name in ("data", "model", "train", "popular")}
-        data = data or rooms["data"].build_data(**dict(config.data))
-        watched = None if config.validation is None else rooms["data"].build_data(**dict(config.validation))
+        task = load_task(config.task)
+        data = data or task.data.build_data(**dict(config.data))
+        watched = None if config.validation is None else task.data.build_data(**dict(config.validation))
         if watched is not None and watched.class_names != data.class_names:
             raise ConfigError(
                 f"Expected `validation` to have the {len(data.class_names)} classes of `data`, got "
@@ -130,20 +132,20 @@ class _Training:
             raise ConfigError("Expected `model.popular` classes beside `popular_share`, got none.")
         own = data
         if popular is not None:
-            own, watched = (one and rooms["popular"].narrow(one, popular) for one in (data, watched))
+            own, watched = (one and task.popular.narrow(one, popular) for one in (data, watched))
         import torch
 
         torch.manual_seed(config.schedule.seed)  # fresh weights follow from it
         settings = config.model.built() | {"random_weights": True}
-        model = rooms["model"].build_model(own, device=device, **settings)
+        model = task.models.build_model(own, device=device, **settings)
         image = first_readable(own)
-        macs, facts = macs_of(model, image, config.model.macs, "model.macs"), model.facts(image)
+        macs, facts = macs_of(model, image, config.model.macs, "model.macs"), facts_of(model, image)
         teacher = (
             None
             if config.teacher is None
-            else rooms["model"].build_model(data, device=device, **config.teacher.built())
+            else task.models.build_model(data, device=device, **config.teacher.built())
         )
-        learner = rooms["train"].build_learner(
+        learner = task.training.build_learner(
             model,
             own,
             watched,
@@ -177,7 +179,7 @@ class _Training:
         """
         shown = self.data if self.watched is None else self.watched
         settings = {**self.settings, "checkpoint": str(weights), "sha256": None, "random_weights": False}
-        trained = room(self.task, "model").build_model(shown, device=self.device, **settings)
+        trained = load_task(self.task).models.build_model(shown, device=self.device, **settings)
         judge, quality = self.learner.judge_model, self.learner.quality
         judged = None if judge is None else judge(trained)
         if judged is not None:

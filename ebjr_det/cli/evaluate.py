@@ -45,7 +45,8 @@ def evaluate(
     **chosen: Any,
 ) -> None:
     """Run a pair on labelled images: quality, cost, latency and the whole trade-off curve."""
-    from ebjr_det.config import dump_config, load_config
+    from ebjr_det.config import dump_config
+    from ebjr_det.tasks.settings import load_config
 
     short = {"device": device, "batch_size": batch_size, "workers": workers}
     overrides = [f"run.{key}={value}" for key, value in short.items() if value is not None]

@@ -11,7 +11,7 @@ from ebjr_det.cli.training import run_training, training_options
 @training_options
 def specialize(**options: Any) -> None:
     """Train a student for the popular classes and "other", and write the pair with its teacher."""
-    from ebjr_det.config import load_specialize_config
+    from ebjr_det.tasks.settings import load_specialize_config
 
     def tell(summary: Any) -> str:
         return f"{len(summary['popular'])} popular classes and other"

@@ -14,6 +14,6 @@ def train(**options: Any) -> None:
 
     Started by torchrun, several processes train one network.
     """
-    from ebjr_det.config import load_train_config
+    from ebjr_det.tasks.settings import load_train_config
 
     run_training(load_train_config, "train", lambda s: f"{s['parameters']:,} parameters", **options)

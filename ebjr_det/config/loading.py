@@ -13,40 +13,12 @@ from typing import Any, TypeVar, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from ebjr_det.config.sections import CONFIGS, BaseSection, EvaluateConfig, RouterSection
-from ebjr_det.config.specialize import SPECIALIZE_CONFIGS, SpecializeConfig
-from ebjr_det.config.training import TRAIN_CONFIGS, TrainConfig
+from ebjr_det.config.sections import BaseSection, RouterSection
 from ebjr_det.core.errors import ConfigError, EbjrError, InvalidInput, did_you_mean
 from ebjr_det.io.files import existing_file, shipped
 from ebjr_det.io.yaml import FlatDumper, FlatLoader
 
 Section = TypeVar("Section", bound=BaseSection)
-
-
-def load_config(path: str | Path, changes: Iterable[str] = ()) -> EvaluateConfig:
-    """Read the YAML file of an evaluation, apply `a.b=value` changes in order, check everything.
-
-    Raises:
-        InvalidInput: no such file, here or among the shipped ones.
-        ConfigError: not YAML, the settings of another command, an unknown key (with the nearest), a value of
-            another type or out of range.
-    """
-    return parse_config(_settings(path, changes, "evaluate"))
-
-
-def load_train_config(path: str | Path, changes: Iterable[str] = ()) -> TrainConfig:
-    """The same of a training."""
-    return parse_train_config(_settings(path, changes, "train"))
-
-
-def parse_train_config(content: dict[str, Any]) -> TrainConfig:
-    """Check the settings of a training. Raises ConfigError with the first fault in one line."""
-    return _of_task(TRAIN_CONFIGS, content)
-
-
-def load_specialize_config(path: str | Path, changes: Iterable[str] = ()) -> SpecializeConfig:
-    """The same of a specialisation."""
-    return _of_task(SPECIALIZE_CONFIGS, _settings(path, changes, "specialize"))
 
 
 def load_weights(path: str | Path) -> dict[str, float]:
@@ -77,8 +49,13 @@ def load_score_settings(path: str | Path) -> RouterSection | None:
     return parse_section(RouterSection, {name: section[name] for name in names if name in section})
 
 
-def _settings(path: str | Path, changes: Iterable[str], verb: str) -> dict[str, Any]:
-    """The settings of a command. Raises ConfigError for those of another one, and names it."""
+def load_settings(path: str | Path, changes: Iterable[str], verb: str) -> dict[str, Any]:
+    """Read the settings of a command and apply `a.b=value` changes in order.
+
+    Raises:
+        InvalidInput: no such file, here or among the shipped ones.
+        ConfigError: not YAML, or the settings of another command, which is named.
+    """
     path = _find(Path(path))
     content = _read(path, ())
     other = verb_of(content)
@@ -147,20 +124,7 @@ def apply_changes(content: dict[str, Any], changes: Iterable[str]) -> None:
         _apply(content, change)
 
 
-def parse_config(content: dict[str, Any]) -> EvaluateConfig:
-    """Check a mapping of settings. Raises ConfigError with the first fault in one line."""
-    return _of_task(CONFIGS, content)
-
-
-def _of_task(kinds: Mapping[str, type[Section]], content: dict[str, Any]) -> Section:
-    task = content.get("task", next(iter(kinds)))
-    model = kinds.get(task) if isinstance(task, str) else None
-    if model is None:
-        raise ConfigError(f"Expected a known `task`, got `{task}`. {did_you_mean(str(task), kinds)}")
-    return parse_section(model, content)
-
-
-def parse_section(model: type[Section], content: dict[str, Any]) -> Section:
+def parse_section(model: type[Section], content: Mapping[str, Any]) -> Section:
     """Check the settings of one section. Raises ConfigError with the first fault in one line."""
     try:
         return model.model_validate(content)

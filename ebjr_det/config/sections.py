@@ -49,54 +49,6 @@ class ModelSection(BaseSection):
         return {key: value for key, value in self if key not in NOT_BUILT}
 
 
-class ClassifierSection(ModelSection):
-    """A classifier; see `tasks.classification.model.build_model` for every field."""
-
-    depth: int | None = None
-    growth: int | None = None
-    width: int | None = None
-    block: str | None = None
-    preprocessing: dict[str, Any] = {}
-
-
-class ImagesSection(BaseSection):
-    """A set of labelled images; see `tasks.classification.data.build_data` for every field."""
-
-    dataset: str
-    root: str | None = None
-    split: str | None = None
-    verify: bool = True
-    part: list[float] | None = Field(None, min_length=2, max_length=2)
-    limit: int | None = Field(None, ge=1)
-
-
-class DetectorSection(ModelSection):
-    """A detector; see `tasks.detection.model.build_model` for every field.
-
-    A specialised one hands a picture on where a box of "other" has a score of at least `other_at`.
-    """
-
-    image_size: int | None = Field(None, ge=32, le=8192)
-    num_classes: int | None = Field(None, ge=1)
-    max_detections: int = Field(100, ge=1, le=10_000)
-    soft_nms: bool = False
-    other_at: float = Field(0.3, ge=0, le=1)
-
-
-class AnnotatedSection(BaseSection):
-    """A set of images with annotated objects; see `tasks.detection.data.build_data` for every field."""
-
-    dataset: str
-    root: str | None = None
-    split: str | None = None
-    annotations: str | None = None
-    images: str | None = None
-    ids: list[int] | None = None
-    part: list[float] | None = Field(None, min_length=2, max_length=2)
-    limit: int | None = Field(None, ge=1)
-    skip_unreadable: bool = True
-
-
 class TargetSection(BaseSection):
     """A target from which the threshold is calibrated; see `calibration.Target`."""
 
@@ -178,13 +130,6 @@ class RunSection(BaseSection):
     bootstrap: int = Field(1000, ge=2, le=100_000)
 
 
-class DetectionRunSection(RunSection):
-    """The same with defaults for large pictures and a dear metric."""
-
-    batch_size: int = Field(8, ge=1, le=1_000_000)
-    bootstrap: int = Field(200, ge=2, le=100_000)
-
-
 class ReferenceSection(BaseSection):
     """A single model to compare with, by its published figures; see `reporting.analysis.Reference`."""
 
@@ -205,7 +150,7 @@ class TrafficSection(BaseSection):
 
 
 class EvaluateConfig(BaseSection):
-    """`ebjr-det evaluate`: a pair on labelled images. `CONFIGS` has what each task puts in."""
+    """`ebjr-det evaluate`: a pair on labelled images. Each task says what its `data` and models are."""
 
     task: str
     title: Words = ""
@@ -223,29 +168,3 @@ class EvaluateConfig(BaseSection):
         if self.teacher.popular is not None:
             raise ValueError("a teacher of all classes, got one with `popular` classes")
         return self
-
-
-class ClassificationConfig(EvaluateConfig):
-    """A pair of classifiers on labelled images."""
-
-    task: Literal["classification"] = "classification"
-    data: ImagesSection
-    student: ClassifierSection
-    teacher: ClassifierSection
-
-
-class DetectionConfig(EvaluateConfig):
-    """A pair of detectors on images with annotated objects."""
-
-    task: Literal["detection"]
-    data: AnnotatedSection
-    student: DetectorSection
-    teacher: DetectorSection
-    run: DetectionRunSection = DetectionRunSection()
-
-
-CONFIGS: dict[str, type[EvaluateConfig]] = {
-    "classification": ClassificationConfig,
-    "detection": DetectionConfig,
-}
-"""What a configuration of each task looks like; without `task` it is of the first."""

@@ -4,8 +4,8 @@ from typing import Any
 
 from pydantic import model_validator
 
-from ebjr_det.config.sections import BaseSection, ClassifierSection, DetectorSection, ModelSection
-from ebjr_det.config.training import LearnConfig, LossSection, OnBoxes, OnImages, ScheduleSection
+from ebjr_det.config.sections import BaseSection, ModelSection
+from ebjr_det.config.training import LearnConfig, LossSection, ScheduleSection
 
 
 class ChooseSection(BaseSection):
@@ -50,24 +50,3 @@ class SpecializeConfig(LearnConfig):
         if self.student.popular is not None or self.student.checkpoint is not None:
             raise ValueError("a student without `popular` and `checkpoint`, which this command makes")
         return self
-
-
-class SpecializeClassifierConfig(OnImages, SpecializeConfig):
-    """A specialised classifier."""
-
-    student: ClassifierSection
-    teacher: ClassifierSection
-
-
-class SpecializeDetectorConfig(OnBoxes, SpecializeConfig):
-    """A specialised detector."""
-
-    student: DetectorSection
-    teacher: DetectorSection
-
-
-SPECIALIZE_CONFIGS: dict[str, type[SpecializeConfig]] = {
-    "classification": SpecializeClassifierConfig,
-    "detection": SpecializeDetectorConfig,
-}
-"""What a specialisation of each task looks like."""

@@ -4,15 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from ebjr_det.config.sections import (
-    AnnotatedSection,
-    BaseSection,
-    ClassifierSection,
-    DetectorSection,
-    ImagesSection,
-    ModelSection,
-    Words,
-)
+from ebjr_det.config.sections import BaseSection, ModelSection, Words
 
 
 class ScheduleSection(BaseSection):
@@ -67,34 +59,11 @@ class ScheduleSection(BaseSection):
         return self.steps or max(1, (self.epochs or 1) * images // self.batch_size)
 
 
-class BoxAugmentSection(BaseSection):
-    """How training pictures are changed; see `tasks.detection.augmentation.build_augmentation`."""
-
-    scale: list[float] = Field([0.8, 1.25], min_length=2, max_length=2)
-    flip: float = Field(0.5, ge=0, le=1)
-    color: float = Field(0.5, ge=0, le=1)
-
-
-class AugmentSection(BaseSection):
-    """How training pictures are changed; see `tasks.classification.augmentation.build_augmentation`."""
-
-    padding: int = Field(0, ge=0, le=1000)
-    border: float = Field(0.0, ge=0, lt=0.5)
-    flip: float = Field(0.5, ge=0, le=1)
-    color: float = Field(0.0, ge=0, le=1)
-
-
 class LossSection(BaseSection):
     """What a network learns where a `teacher` is given: the share of the teacher's logits, softened."""
 
     distillation: float = Field(0.5, gt=0, le=1)
     temperature: float = Field(4.0, gt=0)
-
-
-class ClassifierLossSection(LossSection):
-    """The same, and the share of every label that is spread over all classes."""
-
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
 
 
 class LearnConfig(BaseSection):
@@ -106,25 +75,6 @@ class LearnConfig(BaseSection):
     validation: BaseSection | None = None
     popular_share: float | None = Field(None, gt=0, lt=1)
     initial: str | None = None
-
-
-class OnImages(BaseSection):
-    """A training of classifiers."""
-
-    task: Literal["classification"] = "classification"
-    data: ImagesSection
-    validation: ImagesSection | None = None
-    loss: ClassifierLossSection = ClassifierLossSection()
-    augment: AugmentSection = AugmentSection()
-
-
-class OnBoxes(BaseSection):
-    """A training of detectors."""
-
-    task: Literal["detection"]
-    data: AnnotatedSection
-    validation: AnnotatedSection | None = None
-    augment: BoxAugmentSection = BoxAugmentSection()
 
 
 class TrainConfig(LearnConfig):
@@ -148,20 +98,6 @@ class TrainConfig(LearnConfig):
         return self
 
 
-class ClassificationTrainConfig(OnImages, TrainConfig):
-    """A classifier on labelled images."""
-
-    model: ClassifierSection
-    teacher: ClassifierSection | None = None
-
-
-class DetectionTrainConfig(OnBoxes, TrainConfig):
-    """A detector on annotated images."""
-
-    model: DetectorSection
-    teacher: DetectorSection | None = None
-
-
 BESIDE_WEIGHTS = (
     "title",
     *(f"{model}.{key}" for model in ("model", "student", "teacher") for key in ("name", "macs")),
@@ -182,10 +118,3 @@ def training_identity(config: LearnConfig) -> dict[str, Any]:
         inner = value.items() if isinstance(value, dict) else ()
         settings |= {f"{key}.{name}": own for name, own in inner} or {key: value}
     return {name: value for name, value in settings.items() if name not in BESIDE_WEIGHTS}
-
-
-TRAIN_CONFIGS: dict[str, type[TrainConfig]] = {
-    "classification": ClassificationTrainConfig,
-    "detection": DetectionTrainConfig,
-}
-"""What a training of each task looks like."""

@@ -11,15 +11,7 @@ from typing import Any, TypeVar
 
 import pydantic_core
 
-from ebjr_det.config import (
-    BaseSection,
-    EvaluateConfig,
-    LearnConfig,
-    dump_config,
-    identity,
-    load_config,
-    training_identity,
-)
+from ebjr_det.config import BaseSection, EvaluateConfig, LearnConfig, dump_config, identity, training_identity
 from ebjr_det.core.errors import ConfigError, EbjrError, InvalidInput, first_line
 from ebjr_det.core.tradeoff import score_of
 from ebjr_det.core.types import PairedRun
@@ -30,7 +22,8 @@ from ebjr_det.io.files import check_writable, existing_file, to_json, writable_f
 from ebjr_det.io.loader import Images
 from ebjr_det.io.records import PartStore, load_run, save_run
 from ebjr_det.runtimes import AUTO
-from ebjr_det.tasks import build_task
+from ebjr_det.tasks import load_task
+from ebjr_det.tasks.settings import load_config
 
 Settings = TypeVar("Settings", bound=LearnConfig)
 
@@ -210,7 +203,7 @@ def load_folder(folder: Path) -> tuple[PairedRun, Analysis]:
     run = load_run(folder / RUN)
     try:
         score = score_of(run, analysis.score)
-        task = build_task(run.task)
+        task = load_task(run.task).judge()
         if len(task.mixtures(run.student, run.teacher).reward()) != len(score):
             raise ValueError("records of another number of images")
         single_models(run, task, analysis)

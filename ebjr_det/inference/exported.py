@@ -16,14 +16,14 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import Field, ValidationError, model_validator
 
-from ebjr_det.config import CONFIGS, BaseSection, RouterSection, apply_changes, parse_section
+from ebjr_det.config import BaseSection, RouterSection, apply_changes, parse_section
 from ebjr_det.config.sections import RunSection
 from ebjr_det.core.errors import ConfigError, InvalidInput, first_line
 from ebjr_det.io.files import checksum, existing_file, write_text
 from ebjr_det.io.third_party import first_fault, install_hint
 from ebjr_det.runtimes.onnx import INPUT, PROVIDERS, Session
 from ebjr_det.runtimes.onnx_check import check_whole
-from ebjr_det.tasks import room
+from ebjr_det.tasks import load_task
 from ebjr_det.tasks.adapted import Changed
 from ebjr_det.tasks.popular import Popular
 
@@ -158,7 +158,7 @@ class Exported:
             )
         if self._device.split(":")[0] not in PROVIDERS:
             raise ConfigError(f"Expected device {' or '.join(PROVIDERS)}, got `{self._device}`.")
-        around = room(self.task, "served")
+        around = load_task(self.task).served
         classes = {int(key): name for key, name in self.told.classes.items()}
         named = around.name_classes(classes)
         return named, self._served(self.student, named), self._served(self.teacher, named)
@@ -168,7 +168,7 @@ class Exported:
         return "cpu" if self.run.device == "auto" else self.run.device
 
     def _served(self, told: ExportedModel, named: Any) -> Any:
-        path, around = self.folder / told.file, room(self.task, "served")
+        path, around = self.folder / told.file, load_task(self.task).served
         check_whole(path)
         session = Session(path, self._device)
         classes = len(named.class_names) if told.popular is None else len(told.popular) + 1
@@ -183,7 +183,7 @@ class Exported:
             ) from error
         if told.popular is None:
             return model
-        popular, widen = Popular.of(told.popular, named.class_names), room(self.task, "popular").widen
+        popular, widen = Popular.of(told.popular, named.class_names), load_task(self.task).popular.widen
         return Changed(model, partial(widen, popular=popular, other_at=told.other_at))
 
 
@@ -254,7 +254,7 @@ def load_exported(folder: Path, changes: Sequence[str] = ()) -> Exported:
 
 
 def _run_section(told: ExportedPair, changes: Sequence[str]) -> RunSection:
-    kind: type[RunSection] = type(CONFIGS[told.task].model_fields["run"].default)
+    kind: type[RunSection] = type(load_task(told.task).evaluate_config.model_fields["run"].default)
     content: dict[str, Any] = {"run": dict(told.run)}
     apply_changes(content, changes)
     other = next((key for key in content if key not in CHANGEABLE), None)

@@ -16,7 +16,7 @@ from ebjr_det.inference.exported import Exported
 from ebjr_det.inference.scoring import Scoring
 from ebjr_det.inference.student import answers_to_data, check_at_work, watched, weights_of
 from ebjr_det.io.notes import say
-from ebjr_det.tasks import room
+from ebjr_det.tasks import load_task
 from ebjr_det.tasks.popular import Popular
 
 Settings: TypeAlias = EvaluateConfig | Exported
@@ -49,7 +49,7 @@ def choose_threshold(config: Settings, threshold: float | None, rate: float | No
     Raises:
         ConfigError: no threshold, or a score that one picture does not have on its own.
     """
-    scoring = Scoring.of(config.task, config.router).live()
+    scoring = Scoring.load(config.task, config.router, live=True)
     chosen = scoring.threshold_for(rate) if rate is not None else threshold
     if rate is not None and scoring.file is not None:
         _say_ties(scoring.file.reference, scoring.name, rate, float(chosen or 0.0))
@@ -101,12 +101,11 @@ def build_live(
         None if config.student.popular is None else Popular.of(config.student.popular, named.class_names)
     )
     told = () if popular is None else popular.names
-    scoring = scoring.of_classes(getattr(named, "class_names", ()), told)
-    scoring = scoring.of_student(student.name, weights)
+    scoring = scoring.bind(named.class_names, told, student.name, weights)
     if not isinstance(config, Exported):
         here = partial(_answers_to, student, config.run.batch_size, traffic)
         check_at_work(scoring, here, partial(answers_to_data, config, student), weights)
-    student = scoring.student(student)
+    student = scoring.adapted(student)
     return Live(named, scoring, JointModel(student, teacher, watched(scoring, threshold), threshold))
 
 
@@ -124,7 +123,7 @@ def _built(config: EvaluateConfig, samples: Callable[[], Sequence[Any]]) -> tupl
     from ebjr_det.inference.pair import build_models, make_ready, resolve_device
 
     device = resolve_device(config.run.device)
-    named = room(config.task, "data").build_named(**dict(config.data))
+    named = load_task(config.task).data.build_named(**dict(config.data))
     models = build_models(config, named, device)
     make_ready(config, models, samples, device)
     return named, *models

@@ -1,7 +1,4 @@
-"""A configured pair at work: data, student and teacher built, run, costed and timed.
-
-Task-specific parts come from the task's rooms by name, so this file serves every task.
-"""
+"""A configured pair at work: data, student and teacher built, run, costed and timed."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -28,8 +25,9 @@ from ebjr_det.io.load import Load, Meter
 from ebjr_det.io.loader import batches_from, readable
 from ebjr_det.io.records import PartStore
 from ebjr_det.runtimes import EAGER, choose_runtime
-from ebjr_det.tasks import build_task, has_room, room
+from ebjr_det.tasks import load_task
 from ebjr_det.tasks.adapted import Changed, plain
+from ebjr_det.tasks.contract import TaskPlugin
 from ebjr_det.tasks.popular import Popular
 
 
@@ -53,12 +51,17 @@ class Pair:
     def build(cls, config: EvaluateConfig) -> "Pair":
         """Everything that a configuration names. Raises EbjrError for whatever is wrong in it."""
         device = resolve_device(config.run.device)
-        data = room(config.task, "data").build_data(**dict(config.data))
+        data = load_task(config.task).data.build_data(**dict(config.data))
         config = with_checksums(config)
         student, teacher = build_models(config, data, device)
         few = sorted({0, len(data) // 3, 2 * len(data) // 3, len(data) - 1})
         config = make_ready(config, (student, teacher), lambda: readable(data, few), device)
-        return cls(config, build_task(config.task), data, student, teacher, device)
+        return cls(config, load_task(config.task).judge(), data, student, teacher, device)
+
+    @property
+    def plugin(self) -> TaskPlugin:
+        """What the task's own parts are."""
+        return load_task(self.config.task)
 
     @property
     def popular(self) -> Popular | None:
@@ -75,7 +78,7 @@ class Pair:
             task=self.task,
             scores=scores,
             parts=parts,
-            features=room(self.config.task, "router").features_of,
+            features=load_task(self.config.task).routing.features_of,
             flush_seconds=self.config.run.flush_seconds,
         )
 
@@ -90,7 +93,7 @@ class Pair:
             (self.student.preprocess, self.teacher.preprocess),
             settings.batch_size,
             settings.workers,
-            collate=room(self.config.task, "data").collate,
+            collate=load_task(self.config.task).data.collate,
         )
         return (Batch(*columns) for columns in stream)
 
@@ -106,11 +109,8 @@ class Pair:
         Args:
             run: all images; `reported`: those that the report is about; `decision`: on these.
         """
-        if has_room(self.config.task, "artifacts"):
-            artifacts = room(self.config.task, "artifacts")
-            defer = decide(score_of(run, score), decision.threshold).defer
-            artifacts.write_results_of(folder, self.data, run, defer)
-            artifacts.write_gallery(folder, self.data, reported, decision)
+        defer = decide(score_of(run, score), decision.threshold).defer
+        self.plugin.write_artifacts(folder, self.data, run, reported, decision, defer)
 
     def measure(
         self, run: PairedRun, score: ScoreFunction, decision: RouterDecision
@@ -241,8 +241,8 @@ def make_ready(
 
 def _build_model(task: str, section: ModelSection, data: Any, device: str) -> Any:
     """A model whose answers are of all classes of the data, also where it tells only some apart."""
-    build, popular = room(task, "model").build_model, popular_of(section, data)
-    specialist = room(task, "popular")
+    build, popular = load_task(task).models.build_model, popular_of(section, data)
+    specialist = load_task(task).popular
     own = data if popular is None else specialist.narrow_classes(data, popular)
     model = build(own, device=device, **section.built())
     if popular is None:

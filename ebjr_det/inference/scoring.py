@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 import numpy as np
 
@@ -18,8 +16,9 @@ from ebjr_det.io.files import checksum
 from ebjr_det.io.notes import say
 from ebjr_det.routing.drift import Drift, FittedUse, check_student, check_unseen, shared_images
 from ebjr_det.routing.file import RouterFile, check_classes, check_student_of
-from ebjr_det.tasks import room
+from ebjr_det.tasks import load_task
 from ebjr_det.tasks.adapted import Changed
+from ebjr_det.tasks.routing import A_FITTED_ROUTER, FittedRouter, Routing, TaskScore
 
 DEFAULT_RATE = 0.3
 """Deferral rate of the chosen point when neither a threshold nor a target is given; needs no label."""
@@ -29,9 +28,11 @@ DEFAULT_RATE = 0.3
 class Scoring:
     """All deferral scores of a task, and the one that decides.
 
+    `load` reads and checks what needs neither data nor models, `bind` what needs their classes and weights.
+
     Attributes:
         name: of the deciding score.
-        section: the settings; their `score` is the same.
+        section: the settings; their `score` is this name.
         class_names: of the data, where they are known.
         file, fitted: the router that was fitted, where there is one.
     """
@@ -41,98 +42,89 @@ class Scoring:
     section: RouterSection
     class_names: tuple[str, ...] = ()
     file: RouterFile | None = None
-    fitted: Any = None
+    fitted: FittedRouter | None = None
 
     @classmethod
-    def of(cls, task: str, section: RouterSection) -> "Scoring":
+    def load(cls, task: str, section: RouterSection, *, live: bool = False) -> "Scoring":
         """Read the router that the settings name, and check the names and options of scores.
 
+        Args:
+            live: pictures come one at a time, so that a score of the whole set cannot decide.
+
         Raises:
-            ConfigError: a score, option or aggregate that is unknown, or one that needs a fitted router.
+            ConfigError: a score, option or aggregate that is unknown, one that needs a fitted router, or one
+                of the whole set where pictures come one at a time.
             InvalidInput: a router that is damaged or of another task.
         """
-        file = fitted = None
+        file, fitted, name = None, None, section.score or ENERGY
         if section.file is not None:
-            file, digest = RouterFile.load(Path(section.file)), checksum(Path(section.file))
-            if section.sha256 not in (None, digest):
-                raise InvalidInput(
-                    f"Expected the router with sha256 {section.sha256[:12]}... at `{section.file}`, got "
-                    "another. Name the one that was meant, or evaluate anew."
-                )
-            section = section.model_copy(update={"sha256": digest})
-            if file.header.task != task:
-                raise InvalidInput(
-                    f"Expected a router for {task}, got `{section.file}` for {file.header.task}."
-                )
-            fitted = room(task, "router").load_router(file.arrays) if file.arrays else None
-        name = section.score or (ENERGY if file is None else file.header.score)
-        if file is not None:
-            told = {"other_logit": True} | dict(file.header.settings)
-            told = told if name == file.header.score else {"other_logit": told["other_logit"]}
-            section = parse_section(RouterSection, {**section.model_dump(), **told})
+            file, digest = _router_for(task, section)
+            fitted = load_task(task).routing.load_router(file.arrays) if file.arrays else None
+            name = section.score or file.header.score
+            settings = {"other_logit": True} | dict(file.header.settings)
+            if name != file.header.score:  # its settings are of its own score
+                settings = {"other_logit": settings["other_logit"]}
+            section = parse_section(RouterSection, {**section.model_dump(), "sha256": digest, **settings})
         scoring = cls(task, name, section.model_copy(update={"score": name}), (), file, fitted)
-        scoring._check_names()
+        scoring._check_name(live)
         if file is not None and name == file.header.score:
             for warning in file.header.warnings:
                 say(f"Warning: router `{section.file}`: {warning}.")
         return scoring
 
-    def _check_names(self) -> None:
-        name, box = self.name, self._room.FORMULAS
-        if name not in SCORES and name not in box:
-            hint = did_you_mean(name, [*SCORES, *box])
+    def _check_name(self, live: bool) -> None:
+        name, section, routing = self.name, self.section, self._routing
+        if name not in SCORES and name not in routing.SCORES:
+            hint = did_you_mean(name, [*SCORES, *routing.SCORES])
             raise ConfigError(f"Expected a known score, got `{name}`. {hint}")
-        if name in box and self.section.options:
-            option = next(iter(self.section.options))
+        if name in routing.SCORES and section.options:
+            option = next(iter(section.options))
             raise ConfigError(f"Expected an option of score `{name}`, got `{option}`. There is none.")
-        needs = self._room.NEEDS_ROUTER.get(name)
-        if self.fitted is None and needs == "a fitted router":
+        if self.fitted is None and self._score.needs == A_FITTED_ROUTER:
             raise ConfigError(
                 f"Expected a fitted router for score `{name}`, got none. Make one: ebjr-det fit-router."
             )
-        if self.fitted is not None and name in self._room.FEATURES and not self.fitted.features:
+        if self.fitted is not None and self._score.features and not self.fitted.features:
             raise ConfigError(
                 f"Expected a router that was fitted with the student's features for score `{name}`, got "
-                f"`{self.section.file}`. Fit one on a new run, or choose another score."
+                f"`{section.file}`. Fit one on a new run, or choose another score."
             )
-        for known in SCORES:
-            self._of_logits(known, Output([None], Logits.one_row(np.zeros((1, 2)))))
+        for registered in SCORES:  # options and aggregate, on a made-up picture
+            self._of_logits(registered, Output([None], Logits.one_row(np.zeros((1, 2)))))
+        if live and self._score.whole_set:
+            raise ConfigError(
+                f"Expected a score that one picture has on its own, got `{name}`, which looks at the "
+                "whole set. It works in replay; choose another one here."
+            )
 
-    def of_classes(self, class_names: Sequence[str], popular: Sequence[str] = ()) -> "Scoring":
-        """The same for data of these classes, and a student that tells only the `popular` ones apart.
+    def bind(
+        self, class_names: Sequence[str], popular: Sequence[str] = (), student: str = "", weights: str = ""
+    ) -> "Scoring":
+        """The scoring of data of these classes by this student.
+
+        Args:
+            popular: the classes that a specialised student tells apart.
+            student: its name, or empty where it is not to be compared; `weights`: a digest of its weights,
+                empty where it shows none.
 
         Raises:
-            ConfigError: the deciding score needs class counts, and nobody knows any for these.
-            InvalidInput: a router that was made for others.
+            ConfigError: the deciding score needs class counts, and nobody knows any for these classes.
+            InvalidInput: a router that was made for other classes, or for another student.
         """
         if self.file is not None:
             check_classes(self.file.header, class_names, str(self.section.file), popular)
-        scoring = replace(self, class_names=tuple(class_names))
-        known = self.fitted is not None or not class_names or room_knows_counts(self._room, class_names)
-        if self.name in self._room.NEEDS_ROUTER and not known:
+            if student:
+                check_student_of(self.file.header, student, weights, str(self.section.file))
+        counted = self.fitted is not None or not class_names or self._routing.has_class_counts(class_names)
+        if self._score.needs and not counted:
             raise ConfigError(
                 f"Expected class counts for score `{self.name}`, got none: they are published for COCO's "
                 "classes only. Make them from pictures of these classes: ebjr-det fit-router."
             )
-        return scoring
-
-    def live(self) -> "Scoring":
-        """The same. Raises ConfigError where the score needs the whole set, not one picture at a time."""
-        if self.name in self._room.WHOLE_SET:
-            raise ConfigError(
-                f"Expected a score that one picture has on its own, got `{self.name}`, which looks at the "
-                "whole set. It works in replay; choose another one here."
-            )
-        return self
-
-    def of_student(self, name: str, weights: str = "") -> "Scoring":
-        """The same. Raises InvalidInput where the router was fitted for another student."""
-        if self.file is not None:
-            check_student_of(self.file.header, name, weights, str(self.section.file))
-        return self
+        return replace(self, class_names=tuple(class_names))
 
     def scores(self, output: Output) -> dict[str, FloatArray]:
-        """Every score of a batch of the student's answers, each image on its own.
+        """Every score of a batch of answers of `adapted(student)`, each image on its own.
 
         Raises:
             ConfigError: the deciding score looks at raw candidates, and the answers come without.
@@ -140,69 +132,71 @@ class Scoring:
         """
         classes = output.logits.values.shape[2]
         single = classes == 1
-        known = 0 if self.file is None or output.abstains is not None else self.file.header.classes
-        if not single and known not in (0, classes):
+        fitted_for = 0 if self.file is None or output.abstains is not None else self.file.header.classes
+        if not single and fitted_for not in (0, classes):
             raise InvalidInput(
                 f"Expected a router made for the student's {classes} classes, got `{self.section.file}` for "
-                f"{known}. Fit a router on these classes."
+                f"{fitted_for}. Fit a router on these classes."
             )
-        named = [name for name, score in SCORES.items() if not (single and score.all_classes)]
+        names = [name for name, score in SCORES.items() if not (single and score.all_classes)]
         if self.name in SCORES:
-            named = list(dict.fromkeys([*named, self.name]))
-        rows = {name: self._of_logits(name, output) for name in named}
-        boxes: dict[str, FloatArray] = (
+            names = list(dict.fromkeys([*names, self.name]))
+        of_logits = {name: self._of_logits(name, output) for name in names}
+        of_task: dict[str, FloatArray] = (
             self.fitted.scores(output)
             if self.fitted is not None
-            else self._room.plain_scores(output, self.class_names)
+            else self._routing.plain_scores(output, self.class_names)
         )
-        if self.name in self._room.CANDIDATES | self._room.FEATURES:
-            boxes |= {self.name: self._raw(output)}
-        return rows | boxes
+        if self._score.candidates or self._score.features:
+            of_task |= {self.name: self._deciding(output)}
+        return of_logits | of_task
 
     def scores_of_raw(self, output: Output) -> dict[str, FloatArray]:
-        """The same of answers that `student` has not changed."""
-        return self.scores(self._changed(output))
+        """`scores` of answers that the student itself has given."""
+        return self.scores(self._change(output))
 
     def score(self, output: Output) -> FloatArray:
         """The deciding score alone, pictures that the student hands on above all others."""
-        return abstaining_last(self._raw(output), output.abstains)
+        return abstaining_last(self._deciding(output), output.abstains)
 
-    def _raw(self, output: Output) -> FloatArray:
-        name = self.name
-        if name in SCORES:
-            return self._of_logits(name, output)
+    def _deciding(self, output: Output) -> FloatArray:
+        if self.name in SCORES:
+            return self._of_logits(self.name, output)
         if self.fitted is not None:
-            return np.asarray(self.fitted.score(name, output))
-        return np.asarray(self._room.plain_score(name, output, self.class_names))
+            return np.asarray(self.fitted.score(self.name, output))
+        return np.asarray(self._routing.plain_score(self.name, output, self.class_names))
 
-    def student(self, model: Model) -> Model:
+    def adapted(self, student: Model) -> Model:
         """The student as scores look at it: its scores comparable with the teacher's, its logit of "other"
         left out where the settings say so.
         """
-        unchanged = self.fitted is None and self.section.other_logit
-        return model if unchanged else Changed(model, self._changed)
+        return student if self.fitted is None and self.section.other_logit else Changed(student, self._change)
 
-    def _changed(self, output: Output) -> Output:
+    def _change(self, output: Output) -> Output:
         logits = output.logits
         if output.abstains is not None and not self.section.other_logit and logits.values.shape[2] > 1:
             output = replace(output, logits=Logits(logits.values[:, :, :-1], logits.valid))
         return output if self.fitted is None else self.fitted.rescale(output)
 
-    def rescaled(self, run: PairedRun) -> PairedRun:
-        """A run of answers that `student` has not changed, rescaled."""
-        if self.fitted is None:
-            return run
-        return replace(run, student=self.fitted.rescale_records(run.student))
+    def of_records(self, run: PairedRun, task: Task) -> tuple[PairedRun, FittedUse | None]:
+        """A run of saved answers as the router sees it: rescaled, on unseen pictures, with scores of the set.
 
-    def with_set(self, run: PairedRun) -> PairedRun:
-        """The run with the scores that look at the whole set, which is its images."""
-        found = (
+        Raises:
+            InvalidInput: see `unseen`.
+        """
+        if self.fitted is not None:
+            run = replace(run, student=self.fitted.rescale_records(run.student))
+        run, use = self.unseen(run, task)
+        return self._with_set(run), use
+
+    def _with_set(self, run: PairedRun) -> PairedRun:
+        scores = (
             self.fitted.scores_of_set(run)
             if self.fitted is not None
-            else self._room.plain_scores_of_set(run, self.class_names)
+            else self._routing.plain_scores_of_set(run, self.class_names)
         )
-        whole = {name: values for name, values in found.items() if name in self._room.WHOLE_SET}
-        return replace(run, scores={**run.scores, **whole})
+        of_set = {name: values for name, values in scores.items() if self._routing.SCORES[name].whole_set}
+        return replace(run, scores={**run.scores, **of_set})
 
     def unseen(self, run: PairedRun, task: Task) -> tuple[PairedRun, FittedUse | None]:
         """The pictures that the router was not fitted on, and how its score has moved on them.
@@ -212,26 +206,26 @@ class Scoring:
         """
         if self.file is None:
             return run, None
-        header = self.file.header
-        sizes, numbers = (len(header.image_ids), len(run)), self._room.student_numbers(run)
-        check_student(self.file.student_scores, numbers, str(self.section.file), sizes)
-        prints = self._room.fingerprints(run)
-        known = shared_images(header.image_ids, header.fingerprints, run.image_ids, prints)
-        check_unseen(known, str(self.section.file))
-        kept = select(run, task, np.flatnonzero(~known)) if known.any() else run
+        header, routing, path = self.file.header, self._routing, str(self.section.file)
+        images = len(header.image_ids), len(run)
+        check_student(self.file.student_scores, routing.student_numbers(run), path, images)
+        fingerprints = routing.fingerprints(run)
+        fitted_on = shared_images(header.image_ids, header.fingerprints, run.image_ids, fingerprints)
+        check_unseen(fitted_on, path)
+        unseen = select(run, task, np.flatnonzero(~fitted_on)) if fitted_on.any() else run
         drift = None
         if self.name == header.score:
-            drift = Drift.of(self.file.reference, score_of(self.with_set(kept), self.name))
+            drift = Drift.of(self.file.reference, score_of(self._with_set(unseen), self.name))
         use = FittedUse(
             header.score,
             header.rescaling,
             len(header.image_ids),
-            tuple(image for image, left in zip(run.image_ids, known, strict=True) if left),
+            tuple(np.array(run.image_ids, dtype=object)[fitted_on].tolist()),
             drift,
             header.teacher,
             str(self.section.sha256),
         )
-        return kept, use
+        return unseen, use
 
     def threshold_for(self, rate: float) -> float:
         """The threshold of the deciding score that defers at most this share of the fit's pictures.
@@ -249,23 +243,38 @@ class Scoring:
     @property
     def formula(self) -> str:
         """What the deciding score computes."""
-        name = self.name
-        return SCORES[name].formula if name in SCORES else str(self._room.FORMULAS[name][0])
+        return SCORES[self.name].formula if self.name in SCORES else self._score.formula
 
     @property
-    def _room(self) -> ModuleType:
-        return room(self.task, "router")
+    def _routing(self) -> Routing:
+        return load_task(self.task).routing
+
+    @property
+    def _score(self) -> TaskScore:
+        """What is known of the deciding score; of one of logits, that it needs nothing."""
+        return self._routing.SCORES.get(self.name, TaskScore("", ""))
 
     def _of_logits(self, name: str, output: Output) -> FloatArray:
         """A registered score of logits; the options go to the deciding score alone."""
-        section, logits = self.section, output.logits
+        section = self.section
         options = section.options if name == self.name else {}
-        return deferral_scores(logits, name, top_k=section.top_k, aggregate=section.aggregate, **options)
+        return deferral_scores(
+            output.logits, name, top_k=section.top_k, aggregate=section.aggregate, **options
+        )
 
 
-def room_knows_counts(router: ModuleType, class_names: Sequence[str]) -> bool:
-    """Whether class counts of these classes were published."""
-    return hasattr(router, "published") and router.published(class_names) is not None
+def _router_for(task: str, section: RouterSection) -> tuple[RouterFile, str]:
+    """The router's file and its checksum. Raises InvalidInput for another file, or one of another task."""
+    path = Path(str(section.file))
+    file, digest = RouterFile.load(path), checksum(path)
+    if section.sha256 not in (None, digest):
+        raise InvalidInput(
+            f"Expected the router with sha256 {str(section.sha256)[:12]}... at `{section.file}`, got "
+            "another. Name the one that was meant, or evaluate anew."
+        )
+    if file.header.task != task:
+        raise InvalidInput(f"Expected a router for {task}, got `{section.file}` for {file.header.task}.")
+    return file, digest
 
 
 def default_rate(run: PairedRun) -> float:

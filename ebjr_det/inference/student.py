@@ -14,7 +14,7 @@ from ebjr_det.inference.scoring import Scoring
 from ebjr_det.io.checkpoints.fitting import UNUSED, is_dense
 from ebjr_det.io.notes import say
 from ebjr_det.routing.drift import ShareWatch, check_student, far_apart
-from ebjr_det.tasks import room
+from ebjr_det.tasks import load_task
 from ebjr_det.tasks.adapted import plain
 
 SAMPLE = 64
@@ -66,7 +66,7 @@ def answers_to_data(config: EvaluateConfig, student: Model, count: int) -> list[
     from ebjr_det.inference.pair import sample_answers
 
     try:
-        data = room(config.task, "data").build_data(**dict(config.data))
+        data = load_task(config.task).data.build_data(**dict(config.data))
     except EbjrError:
         return []
     return sample_answers(student, data, count, config.run)
@@ -84,7 +84,7 @@ def _numbers(scoring: Scoring, answers: Answers, weights: str) -> _Numbers | Non
     file = scoring.file
     if file is None or (weights and file.header.student_weights):
         return None
-    some, numbers_of = answers(SAMPLE), room(scoring.task, "router").answer_numbers
+    some, numbers_of = answers(SAMPLE), load_task(scoring.task).routing.answer_numbers
     values = np.concatenate([np.zeros(0), *map(numbers_of, some)])
     sizes = len(file.header.image_ids), sum(len(output.logits) for output in some)
     return _Numbers(values, sizes) if len(values) else None

@@ -1,34 +1,31 @@
-"""The tasks by name. A task is a folder with the same files as the others and one entry here.
+"""The tasks by name. A task is a folder, or anybody's class, with a plugin as `contract` asks for."""
 
-Every task folder has the rooms `metric` (a `types.Task`), `data` (`build_data`, `collate`) and `model`
-(`build_model`); they are imported when they are first used.
-"""
-
-from collections.abc import Callable
-from importlib import import_module
-from importlib.util import find_spec
-from types import ModuleType
+from functools import cache
 
 from ebjr_det.core.errors import ConfigError, did_you_mean
-from ebjr_det.core.types import Task
+from ebjr_det.io.third_party import import_callable
+from ebjr_det.tasks.contract import TaskPlugin
 
-TASKS: dict[str, str] = {"classification": "Accuracy", "detection": "AveragePrecision"}
-"""Task name, which is its folder's, -> the class in its `metric` that judges."""
-
-
-def room(task: str, name: str) -> ModuleType:
-    """The module `name` of a task. Raises ConfigError for an unknown task, with the nearest name."""
-    if task not in TASKS:
-        raise ConfigError(f"Expected a known task, got `{task}`. {did_you_mean(task, TASKS)}")
-    return import_module(f"ebjr_det.tasks.{task}.{name}")
+TASKS = {
+    "classification": "ebjr_det.tasks.classification.plugin:Classification",
+    "detection": "ebjr_det.tasks.detection.plugin:Detection",
+}
+"""Name -> class of the plugin. A configuration may name a class of one's own in the same way."""
 
 
-def has_room(task: str, name: str) -> bool:
-    """Whether a task has a room that not every task needs."""
-    return find_spec(f"ebjr_det.tasks.{task}.{name}") is not None
+@cache
+def load_task(name: str) -> TaskPlugin:
+    """The plugin of a task, loaded once.
 
+    Args:
+        name: a key of `TASKS`, or `package.module:Class`.
 
-def build_task(name: str) -> Task:
-    """The judge of a task."""
-    judge: Callable[[], Task] = getattr(room(name, "metric"), TASKS[name])
-    return judge()
+    Raises:
+        ConfigError: an unknown task, with the nearest name; or a class that is no plugin of that name.
+    """
+    if name not in TASKS and ":" not in name:
+        raise ConfigError(f"Expected a known task, got `{name}`. {did_you_mean(name, TASKS)}")
+    plugin = import_callable(TASKS.get(name, name))()
+    if not isinstance(plugin, TaskPlugin) or plugin.name != name:
+        raise ConfigError(f"Expected a `TaskPlugin` whose `name` is `{name}`, got {plugin!r}.")
+    return plugin

@@ -29,7 +29,6 @@ import numpy as np
 from rounds import ran_with, ratio, summary, turns
 
 from ebjr_det.cli.exits import run_safely
-from ebjr_det.config import load_config
 from ebjr_det.core.joint import JointModel
 from ebjr_det.core.router import decide, threshold_for_rate
 from ebjr_det.inference.pair import Pair
@@ -39,6 +38,7 @@ from ebjr_det.inference.stream_plan import Plan
 from ebjr_det.inference.student import weights_of
 from ebjr_det.io.environment import keep_freed_memory
 from ebjr_det.io.files import to_json
+from ebjr_det.tasks.settings import load_config
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "quickstart.yaml"
 SIZES = {"detection": (1, 8), "classification": (64, 256)}
@@ -71,9 +71,9 @@ def streamed(joint: JointModel, images: Sequence[Any], size: int) -> int:
 def measure(pair: Pair, images: Sequence[Any], size: int, args: argparse.Namespace) -> dict[str, Any]:
     """All four at one batch size."""
     names = getattr(pair.data, "class_names", ())
-    scoring = Scoring.of(pair.config.task, pair.config.router).live().of_classes(names)
-    scoring = scoring.of_student(pair.student.name, weights_of(pair.student))
-    student, teacher, lots = scoring.student(pair.student), pair.teacher, cut(images, size)
+    scoring = Scoring.load(pair.config.task, pair.config.router, live=True)
+    scoring = scoring.bind(names, (), pair.student.name, weights_of(pair.student))
+    student, teacher, lots = scoring.adapted(pair.student), pair.teacher, cut(images, size)
     scores = np.concatenate(
         [scoring.score(student([student.preprocess(image) for image in lot])) for lot in lots]
     )

@@ -62,18 +62,18 @@ SETTLING = 0.3
 def verbs_in(folder: Path) -> dict[str, Callable[[], float]]:
     """By name, a call that does a verb's least part and returns pictures a second."""
     from ebjr_det import api
-    from ebjr_det.config import load_config, load_train_config
     from ebjr_det.inference.pair import Pair
     from ebjr_det.inference.scoring import Scoring
     from ebjr_det.io.records import PartStore
     from ebjr_det.tasks.detection.datasets.digit_scenes import draw_scene
+    from ebjr_det.tasks.settings import load_config, load_train_config
 
     pictures = folder / "pictures"
     pictures.mkdir()
     for index in range(UNIT):
         draw_scene("test", index).save(pictures / f"{index}.png")
     config = load_config(PAIR, [f"run.batch_size={UNIT}", f"data.limit={UNIT}"])
-    pair, scores = Pair.build(config), Scoring.of(config.task, config.router).live().scores
+    pair, scores = Pair.build(config), Scoring.load(config.task, config.router, live=True).scores
     short = [f"steps={STEPS}", f"batch_size={UNIT}", "workers=0", "warmup_steps=0"]
     student = load_train_config(STUDENT, ["validation=null", *(f"schedule.{one}" for one in short)])
     count = iter(range(10**9))
@@ -108,11 +108,11 @@ THRESHOLD = -0.6
 
 def networks(runtimes: list[str]) -> dict[str, Callable[[], Any]]:
     """By name and runtime, a call of a network with one picture."""
-    from ebjr_det.config import load_config
     from ebjr_det.inference.pair import build_models
     from ebjr_det.runtimes import build_network
     from ebjr_det.tasks.detection.data import build_data, build_named
     from ebjr_det.tasks.detection.model import build_model
+    from ebjr_det.tasks.settings import load_config
 
     data = build_data("digit_scenes", split="test", limit=1)
     models = {

@@ -21,7 +21,7 @@ from ebjr_det.io.files import to_json
 from ebjr_det.tasks.detection.coco.accumulate import Rows, random_contexts
 from ebjr_det.tasks.detection.metric import match_records
 from ebjr_det.tasks.detection.replay import output_of
-from ebjr_det.tasks.detection.router import fit_router
+from ebjr_det.tasks.detection.router import DetectionRouting
 
 sys.path.insert(0, str(Path(__file__).parent))
 from detection_sweep import made_up
@@ -46,13 +46,13 @@ def main() -> None:
     size = parser.parse_args()
     worth = np.ones(size.classes)
     small = made_up_run(64, size.boxes, size.classes, 1)
-    fit_router(small, rescaling="affine", worth=worth)  # compiles
+    DetectionRouting().fit_router(small, rescaling="affine", worth=worth)  # compiles
     run = made_up_run(size.images, size.boxes, size.classes, 0)
     start = perf_counter()
     Rows.of(run.student, run.teacher).rewards(random_contexts(size.images))
     rewards = perf_counter() - start
     start = perf_counter()
-    router = fit_router(run, rescaling="affine", worth=worth)
+    router = DetectionRouting().fit_router(run, rescaling="affine", worth=worth)
     whole = perf_counter() - start
     _, student, _ = made_up(DECISIONS, size.boxes, size.classes, 2)
     outputs = [router.rescale(output_of([own])) for own in student]

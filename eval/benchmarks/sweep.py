@@ -18,7 +18,7 @@ from ebjr_det.core.tradeoff import mixture, sweep
 from ebjr_det.core.types import Logits, PairedRun
 from ebjr_det.io.environment import describe_environment
 from ebjr_det.io.files import to_json
-from ebjr_det.tasks import build_task
+from ebjr_det.tasks import load_task
 
 NAIVE_POINTS = 300
 
@@ -33,7 +33,7 @@ def main() -> None:
     labels = generator.integers(args.classes, size=args.images)
     student = generator.normal(size=(args.images, args.classes)) + 2.5 * np.eye(args.classes)[labels]
     teacher = student + generator.normal(size=student.shape) + 2.0 * np.eye(args.classes)[labels]
-    task = build_task("classification")
+    task = load_task("classification").judge()
 
     start = perf_counter()
     logits = Logits.one_row(student)

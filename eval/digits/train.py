@@ -16,10 +16,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ebjr_det.config import load_config
 from ebjr_det.io.files import atomic_write, checksum, writable_folder
 from ebjr_det.tasks.classification.data import build_data
 from ebjr_det.tasks.classification.model import build_model
+from ebjr_det.tasks.settings import load_config
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "digits.yaml"
 EPOCHS, BATCH, SEED = 60, 32, 0

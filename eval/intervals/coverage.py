@@ -23,7 +23,7 @@ from ebjr_det.core.scores import SCORES, deferral_scores
 from ebjr_det.core.tradeoff import score_of, select, sweep_all
 from ebjr_det.core.types import Detections, FloatArray, Logits, PairedRun
 from ebjr_det.evaluation.bootstrap import Resampled, bootstrap, resamples
-from ebjr_det.tasks import build_task
+from ebjr_det.tasks import load_task
 from ebjr_det.tasks.classification.metric import Accuracy
 from ebjr_det.tasks.detection.boxes import Boxes
 from ebjr_det.tasks.detection.coco.annotations import Truth
@@ -104,7 +104,7 @@ def measure(pair: Resampled, other: Resampled, copies: NDArray[np.intp]) -> Floa
 
 def curves(run: PairedRun, names: tuple[str, str]) -> tuple[Resampled, Resampled]:
     """Those of the first score and of the one that it is compared with."""
-    task = build_task(run.task)
+    task = load_task(run.task).judge()
     mixtures = task.mixtures(run.student, run.teacher)
     grid = 21 if task.right(run.student) is None else None
     first, second = (Resampled(mixtures, score_of(run, name), grid) for name in names)
@@ -174,7 +174,7 @@ def parts(run: PairedRun, images: int, samples: int) -> Iterator[tuple[PairedRun
     """Disjoint samples of a large population, in random order, and their share of it that matters: none."""
     order = np.random.default_rng(1).permutation(len(run))
     for part in order[: samples * images].reshape(samples, images):
-        yield select(run, build_task(run.task), np.sort(part)), 0.0
+        yield select(run, load_task(run.task).judge(), np.sort(part)), 0.0
 
 
 def draws(run: PairedRun, images: int, samples: int) -> Iterator[tuple[PairedRun, float]]:
@@ -182,7 +182,7 @@ def draws(run: PairedRun, images: int, samples: int) -> Iterator[tuple[PairedRun
     generator = np.random.default_rng(1)
     for _ in range(samples):
         part = generator.choice(len(run), images, replace=False)
-        yield select(run, build_task(run.task), np.sort(part)), images / len(run)
+        yield select(run, load_task(run.task).judge(), np.sort(part)), images / len(run)
 
 
 def made_up(make: Callable[[int, int, int], PairedRun], classes: int, images: int, samples: int) -> Plan:
@@ -259,7 +259,7 @@ def picked(samples: int, replicates: int, coins: int = 20, images: int = 200) ->
         scores["other"] = generator.random(images)
         first, second = ({"correct": side, "top5_correct": side} for side in sides)
         run = PairedRun(Accuracy.name, tuple(map(str, range(images))), scores, first, second)
-        task = build_task(run.task)
+        task = load_task(run.task).judge()
         areas = {name: curve.area() for name, curve in sweep_all(run, task, list(scores)[:-1]).items()}
         best = max(areas, key=lambda name: areas[name])
         found = bootstrap(run, task, list(areas), reference="other", replicates=replicates, seed=seed, grid=2)

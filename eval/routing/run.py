@@ -27,7 +27,7 @@ from ebjr_det.io.files import to_json
 from ebjr_det.reporting.routers import PUBLISHED
 from ebjr_det.reporting.style import BLUE, GREY, INK, STYLE, VERMILLION, new_figure, save_figure
 from ebjr_det.reporting.tables import further_tables
-from ebjr_det.tasks import build_task
+from ebjr_det.tasks import load_task
 
 MACS = {"fastestdet_352": 0.25e9, "yolov5n_640": 2.25e9, "yolo11n_640": 3.25e9}
 PAIRS = (
@@ -118,7 +118,7 @@ def against_max_softmax(run_dir: Path) -> dict[str, Any]:
     """Out-of-fold area of every score minus that of max-softmax, with paired intervals over images."""
     run, _ = load_folder(run_dir)
     names = list(run.scores)
-    found = bootstrap(run, build_task(run.task), names, reference="max_softmax", replicates=1000)
+    found = bootstrap(run, load_task(run.task).judge(), names, reference="max_softmax", replicates=1000)
     return {name: list(ends) for name, ends in found.area_difference.items()}
 
 

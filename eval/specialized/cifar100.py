@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ebjr_det import api
-from ebjr_det.config import EvaluateConfig, load_config
+from ebjr_det.config import EvaluateConfig
 from ebjr_det.core.cost import CostModel
 from ebjr_det.evaluation.traffic.stated import AskedMix
 from ebjr_det.inference.pair import build_models, popular_of
@@ -26,6 +26,7 @@ from ebjr_det.io.files import writable_folder, write_text
 from ebjr_det.reporting.table import Table
 from ebjr_det.runtimes.macs import macs_of
 from ebjr_det.tasks.classification.data import ImageSet, build_data
+from ebjr_det.tasks.settings import load_config
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARE, BATCH = 0.7, 500

@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import nn
 
-from ebjr_det.config import load_config
 from ebjr_det.core.joint import JointModel
 from ebjr_det.core.scores import deferral_scores
 from ebjr_det.inference.pair import Pair, build_models
@@ -16,7 +15,8 @@ from ebjr_det.inference.stream import answers
 from ebjr_det.inference.stream_plan import Plan
 from ebjr_det.runtimes import RUNTIMES, build_network, drift, installed, stacked
 from ebjr_det.runtimes.macs import macs_of
-from ebjr_det.tasks import room
+from ebjr_det.tasks import load_task
+from ebjr_det.tasks.settings import load_config
 
 IMAGES = 9
 HERE = [r for r in RUNTIMES.values() if "cpu" in r.devices and installed(r)]
@@ -59,7 +59,7 @@ def models():
     found = {}
     for name, sides in (("digits", 2), ("quickstart", 1)):
         config = load_config(f"configs/{name}.yaml")
-        data = room(config.task, "data").build_data(**dict(config.data))
+        data = load_task(config.task).data.build_data(**dict(config.data))
         pictures = [data.load(index) for index in range(IMAGES)]
         for model in build_models(config, data, "cpu")[:sides]:
             batch = np.asarray(model.batch([model.preprocess(picture) for picture in pictures]))

@@ -3,13 +3,16 @@
 A new task adds its made-up answers to `MADE_UP`.
 """
 
+from typing import get_type_hints
+
 import numpy as np
 import pytest
 
 from ebjr_det.core.errors import ConfigError, InvalidInput
 from ebjr_det.core.tradeoff import mixture
 from ebjr_det.core.types import Detections, PairedRun, Task, concatenate
-from ebjr_det.tasks import TASKS, build_task, room
+from ebjr_det.tasks import TASKS, contract, load_task
+from ebjr_det.tasks.contract import TaskPlugin
 from ebjr_det.tasks.detection.coco.annotations import Truth
 from ebjr_det.tasks.detection.metric import Target
 
@@ -59,7 +62,7 @@ def answers(name, seed=0):
 def matched(name, seed=0):
     """The task, and the student's and the teacher's records."""
     student, teacher, targets = answers(name, seed)
-    task = build_task(name)
+    task = load_task(name).judge()
     return task, task.match(student, targets), task.match(teacher, targets)
 
 
@@ -90,30 +93,41 @@ def test_made_up_answers_exist(name):
 
 @every_task
 def test_it_has_every_member_of_the_protocol_and_its_own_name(name):
-    task = build_task(name)
+    task = load_task(name).judge()
     members = {m for m in vars(Task) if not m.startswith("_")} | set(Task.__annotations__)
     assert len(members) >= 7
     assert [member for member in members if not hasattr(task, member)] == []
     assert task.name == name
 
 
+PARTS = ("data", "models", "routing", "replay", "show", "served", "popular", "training")
+
+
 @every_task
-@pytest.mark.parametrize("file", ["metric", "data", "model", "router"])
-def test_it_has_the_rooms_of_a_task(name, file):
-    assert room(name, file).__name__ == f"ebjr_det.tasks.{name}.{file}"
+@pytest.mark.parametrize("part", PARTS)
+def test_each_part_of_a_task_has_all_that_the_contract_asks_for(name, part):
+    protocol = get_type_hints(getattr(TaskPlugin, part).fget, vars(contract))["return"]
+    members = [member for member in vars(protocol) if not member.startswith("_")]
+    assert members
+    assert [m for m in members if not hasattr(getattr(load_task(name), part), m)] == []
+
+
+@every_task
+def test_its_plugin_is_loaded_once(name):
+    assert load_task(name) is load_task(name)
 
 
 @every_task
 def test_it_is_found_by_a_misspelt_name(name):
     with pytest.raises(ConfigError, match=f"Did you mean `{name}`"):
-        build_task(name[:-1])
+        load_task(name[:-1]).judge()
 
 
 @every_task
 @pytest.mark.parametrize("at", [1, IMAGES // 2, IMAGES - 1])
 def test_matching_is_per_image(name, at):
     student, _, targets = answers(name)
-    task = build_task(name)
+    task = load_task(name).judge()
     halves = [task.match(student[:at], targets[:at]), task.match(student[at:], targets[at:])]
     assert_same_records(concatenate(halves), task.match(student, targets))
 
@@ -122,7 +136,7 @@ def test_matching_is_per_image(name, at):
 def test_matching_does_not_depend_on_the_order_of_images(name):
     student, _, targets = answers(name)
     order = np.random.default_rng(1).permutation(IMAGES)
-    task = build_task(name)
+    task = load_task(name).judge()
     shuffled = task.match([student[i] for i in order], [targets[i] for i in order])
     assert_same_records(shuffled, task.take(task.match(student, targets), order))
 
@@ -130,7 +144,7 @@ def test_matching_does_not_depend_on_the_order_of_images(name):
 @every_task
 def test_taking_repeats_and_reorders_images(name):
     student, _, targets = answers(name)
-    task = build_task(name)
+    task = load_task(name).judge()
     images = np.array([5, 0, 5, IMAGES - 1, 2])
     expected = task.match([student[i] for i in images], [targets[i] for i in images])
     assert_same_records(task.take(task.match(student, targets), images), expected)

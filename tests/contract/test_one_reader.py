@@ -7,6 +7,7 @@ import struct
 import sys
 import zlib
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,6 @@ from common import STORED, stored_as
 from PIL import Image
 
 from ebjr_det import api
-from ebjr_det.config import load_config, load_train_config
 from ebjr_det.core.errors import InvalidInput
 from ebjr_det.inference.exported import load_exported
 from ebjr_det.io.pictures import open_picture, picture_formats
@@ -24,6 +24,7 @@ from ebjr_det.tasks.classification.data import build_data as labelled
 from ebjr_det.tasks.classification.networks.preprocessing import Preprocessing
 from ebjr_det.tasks.detection.data import build_data as annotated
 from ebjr_det.tasks.detection.networks.letterbox import Letterbox
+from ebjr_det.tasks.settings import load_config, load_train_config
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 SIDE, CLASSES = 8, 10  # the side of the exported digits' inputs
@@ -477,11 +478,10 @@ def training(task: str, root: Path) -> dict:
 @pytest.mark.parametrize("task", ["classification", "detection"])
 def test_train_sees_them(task, folder, expected, seen, tmp_path, capsys, monkeypatch):
     """Before they are changed at random, and where the network is judged."""
-    from ebjr_det.tasks import room
 
     root = folder / ("readable" if task == "classification" else "all")
     taught: set[str] = set()
-    kind = room(task, "augmentation").TrainingSet
+    kind = import_module(f"ebjr_det.tasks.{task}.augmentation").TrainingSet
     plain = kind.__getitem__
 
     def watched(self, k):

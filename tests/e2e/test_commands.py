@@ -16,11 +16,12 @@ from safetensors.torch import load_file, save_file
 
 from ebjr_det.cli import cli
 from ebjr_det.cli.exits import run_safely
-from ebjr_det.config import dump_config, load_config
+from ebjr_det.config import dump_config
 from ebjr_det.core.tradeoff import select
 from ebjr_det.inference.pair import with_checksums
 from ebjr_det.io.records import load_run, save_run
 from ebjr_det.tasks.classification.metric import Accuracy
+from ebjr_det.tasks.settings import load_config
 
 ROOT = Path(__file__).resolve().parents[2]
 DIGITS = str(ROOT / "configs" / "digits.yaml")

@@ -15,9 +15,9 @@ import torch
 from onnx import TensorProto, helper
 
 from ebjr_det import api
-from ebjr_det.config import load_config
 from ebjr_det.inference.exported import ROUTER, load_exported
 from ebjr_det.inference.pair import build_models
+from ebjr_det.tasks.settings import load_config
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICKSTART, DIGITS = (ROOT / "configs" / f"{name}.yaml" for name in ("quickstart", "digits"))
@@ -736,9 +736,10 @@ def test_graphs_of_the_users_own_are_no_earlier_export(told, refused, tmp_path):
 def test_the_graphs_hold_the_configured_weights(exported_digits):
     """Not those of an earlier process or another seed: raw outputs are eager torch's."""
     config = load_config(DIGITS)
-    from ebjr_det.tasks import room
 
-    models = build_models(config, room("classification", "data").build_named(dataset="digits"), "cpu")
+    from ebjr_det.tasks import load_task
+
+    models = build_models(config, load_task("classification").data.build_named(dataset="digits"), "cpu")
     batch = np.random.default_rng(1).normal(size=(3, 3, 8, 8)).astype(np.float32)
     for side, model in zip(("student", "teacher"), models, strict=True):
         session = onnxruntime.InferenceSession(

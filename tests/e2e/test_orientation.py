@@ -14,7 +14,6 @@ from common import SMALL_EFFICIENTDET, STORED, stored_as
 from PIL import Image
 
 from ebjr_det import api
-from ebjr_det.config import load_config, load_train_config
 from ebjr_det.core.tradeoff import select
 from ebjr_det.io.records import load_run
 from ebjr_det.tasks.detection.augmentation import TrainingSet
@@ -23,6 +22,7 @@ from ebjr_det.tasks.detection.datasets.digit_scenes import describe, draw_scene
 from ebjr_det.tasks.detection.metric import AveragePrecision
 from ebjr_det.tasks.detection.model import build_model
 from ebjr_det.tasks.detection.train import judge
+from ebjr_det.tasks.settings import load_config, load_train_config
 
 QUICKSTART = Path(__file__).resolve().parents[2] / "configs" / "quickstart.yaml"
 COUNT = 3

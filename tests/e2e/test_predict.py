@@ -16,7 +16,6 @@ from sklearn.datasets import load_digits
 from ebjr_det import api
 from ebjr_det.cli import cli
 from ebjr_det.cli.exits import run_safely
-from ebjr_det.config import load_config
 from ebjr_det.core.errors import ConfigError, InvalidInput
 from ebjr_det.core.joint import JointModel
 from ebjr_det.core.scores import deferral_scores
@@ -25,6 +24,7 @@ from ebjr_det.tasks.detection.data import build_named
 from ebjr_det.tasks.detection.datasets.digit_scenes import describe, draw_scene
 from ebjr_det.tasks.detection.model import build_model
 from ebjr_det.tasks.detection.show import to_entries
+from ebjr_det.tasks.settings import load_config
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICKSTART = str(ROOT / "configs" / "quickstart.yaml")

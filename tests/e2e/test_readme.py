@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ebjr_det.config import parse_config
+from ebjr_det.tasks.settings import parse_config
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

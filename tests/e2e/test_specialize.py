@@ -17,7 +17,6 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from ebjr_det.config import load_config
 from ebjr_det.core.router import ABSTAINED
 from ebjr_det.core.scores import deferral_scores
 from ebjr_det.core.tradeoff import score_of
@@ -25,6 +24,7 @@ from ebjr_det.core.types import Logits
 from ebjr_det.evaluation.run_folder import load_analysis
 from ebjr_det.inference.pair import Pair
 from ebjr_det.io.records import load_run
+from ebjr_det.tasks.settings import load_config
 
 ROOT = Path(__file__).parent.parent.parent
 CONFIG = ROOT / "configs" / "specialize_digits.yaml"

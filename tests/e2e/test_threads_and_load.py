@@ -10,8 +10,8 @@ from shutil import copytree
 import pytest
 
 from ebjr_det import api
-from ebjr_det.config import load_config
 from ebjr_det.io import threads
+from ebjr_det.tasks.settings import load_config
 
 ROOT = Path(__file__).resolve().parents[2]
 DIGITS = ROOT / "configs" / "digits.yaml"

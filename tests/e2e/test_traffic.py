@@ -15,7 +15,7 @@ from ebjr_det.core.tradeoff import score_of, select
 from ebjr_det.evaluation.run_folder import load_folder
 from ebjr_det.io.records import load_run, save_run
 from ebjr_det.reporting.traffic.tables import traffic_findings, traffic_tables
-from ebjr_det.tasks import build_task
+from ebjr_det.tasks import load_task
 from ebjr_det.tasks.detection.metric import AveragePrecision
 
 IMAGES, CLASSES = 150, 6
@@ -354,7 +354,7 @@ def test_a_report_of_a_run_alone_holds_the_same_numbers(task, runs, found):
 
 def test_the_order_of_images_does_not_matter_and_those_of_one_run_only_are_left_out(runs, found, tmp_path):
     (run, _), (first, _) = (load_folder(runs[name]) for name in ("general", "special"))
-    task = build_task("classification")
+    task = load_task("classification").judge()
     order = np.random.default_rng(0).permutation(IMAGES)
     change(tmp_path / "general", runs["general"], select(run, task, order))
     given = api.AskedMix(["4", "1"], share=0.7)

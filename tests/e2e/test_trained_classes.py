@@ -152,10 +152,10 @@ def write_squares(folder, categories):
 
 def judged_by_pycocotools(folder, weights):
     """Category id -> AP50 of the weights, read by `predict`'s path."""
-    from ebjr_det.config import load_train_config
     from ebjr_det.tasks.detection.coco.results import entries
     from ebjr_det.tasks.detection.data import build_data
     from ebjr_det.tasks.detection.model import build_model
+    from ebjr_det.tasks.settings import load_train_config
 
     settings = load_train_config(folder / "train.yaml").model.built()
     data = build_data("coco", annotations=str(folder / "val.json"), images=str(folder / "pictures"))

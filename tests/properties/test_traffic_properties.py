@@ -25,7 +25,7 @@ from ebjr_det.evaluation.traffic.equal_cost import (
 )
 from ebjr_det.evaluation.traffic.mix import Composition, Mix
 from ebjr_det.evaluation.traffic.weighted import SIDES, Pair, Traffic
-from ebjr_det.tasks import build_task
+from ebjr_det.tasks import load_task
 from ebjr_det.tasks.detection.metric import AveragePrecision
 
 CLASSES = 4
@@ -41,7 +41,7 @@ def made(pair, detectors):
     def make(name, seed=0, abstaining=False, images=60):
         run = (pair if name == "classification" else detectors)(images, CLASSES, seed)
         score = "margin" if name == "classification" else "random"
-        task = build_task(name)
+        task = load_task(name).judge()
         counts = task.composition(run.student, CLASSES)
         names = tuple("abcd")
         shown = Composition(counts, names, np.array([True, False, True, False]))

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from ebjr_det.config import load_config
 from ebjr_det.core.cost import CostModel
 from ebjr_det.core.router import decide
 from ebjr_det.core.scores import SCORES, deferral_scores
@@ -12,6 +11,7 @@ from ebjr_det.core.tradeoff import mixture, sweep
 from ebjr_det.core.types import Output
 from ebjr_det.inference.pair import Pair
 from ebjr_det.io.records import PartStore
+from ebjr_det.tasks.settings import load_config
 
 ROOT = Path(__file__).resolve().parents[2]
 # name: threshold, kept in float32 as released and in float64, then in % as published

@@ -11,21 +11,11 @@ from ebjr_det.core.scores import deferral_scores
 from ebjr_det.core.types import Logits, Output, PairedRun
 from ebjr_det.routing.file import RouterFile, RouterHeader
 from ebjr_det.tasks.classification.metric import Accuracy
-from ebjr_det.tasks.classification.router import (
-    COLUMNS,
-    LEAF,
-    LEARNED,
-    TREES,
-    check_worth,
-    fit_router,
-    load_router,
-    plain_scores,
-    plain_scores_of_set,
-    student_numbers,
-)
+from ebjr_det.tasks.classification.router import COLUMNS, LEAF, LEARNED, TREES, ClassificationRouting
 
 IMAGES, CLASSES = 400, 7
 ONE = np.ones(1)
+ROUTING = ClassificationRouting()
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +25,7 @@ def run(pair):
 
 @pytest.fixture(scope="module")
 def router(run):
-    return fit_router(run, rescaling="none", worth=ONE)
+    return ROUTING.fit_router(run, rescaling="none", worth=ONE)
 
 
 @pytest.fixture(scope="module")
@@ -92,14 +82,14 @@ def test_answers_and_records_are_never_rescaled(router, run, logits):
 
 
 def test_without_learning_there_is_no_score_and_no_array(run, logits):
-    nothing = fit_router(run, rescaling="none", worth=ONE, learn=False)
+    nothing = ROUTING.fit_router(run, rescaling="none", worth=ONE, learn=False)
     assert nothing.scores(output_of(logits)) == nothing.scores_of_set(run) == nothing.to_arrays() == {}
 
 
 def test_a_router_from_a_file_scores_to_the_bit(router, run, logits, tmp_path):
     header = RouterHeader("classification", LEARNED, "none", CLASSES, (), "", "", (), ())
     RouterFile(header, np.zeros(3), np.zeros(3), router.to_arrays()).save(tmp_path / "r.safetensors")
-    again = load_router(RouterFile.load(tmp_path / "r.safetensors").arrays)
+    again = ROUTING.load_router(RouterFile.load(tmp_path / "r.safetensors").arrays)
     np.testing.assert_array_equal(
         again.scores(output_of(logits))[LEARNED], router.scores(output_of(logits))[LEARNED]
     )
@@ -118,7 +108,7 @@ def test_a_router_from_a_file_scores_to_the_bit(router, run, logits, tmp_path):
 def test_damaged_arrays_are_refused(router, change, message):
     arrays = {name: own for name, own in (router.to_arrays() | change).items() if own is not None}
     with pytest.raises(InvalidInput, match=message) as caught:
-        load_router(arrays)
+        ROUTING.load_router(arrays)
     assert "\n" not in str(caught.value)
 
 
@@ -129,20 +119,20 @@ def test_a_run_without_one_of_its_scores_is_refused_by_name(router, run, name):
     with pytest.raises(InvalidInput, match=f"the score `{name}`"):
         router.scores_of_set(less)
     with pytest.raises(InvalidInput, match=f"the score `{name}`"):
-        fit_router(less, rescaling="none", worth=ONE)
+        ROUTING.fit_router(less, rescaling="none", worth=ONE)
 
 
 def test_class_weights_are_refused():
-    assert check_worth({}, ("cat",)).tolist() == [1.0]
-    with pytest.raises(ConfigError, match="no class weights for classification"):
-        check_worth({"cat": 2.0}, ("cat",))
+    assert ROUTING.check_worth({}, ("cat",)).tolist() == [1.0]
+    with pytest.raises(ConfigError, match="no class weights for a mean over images"):
+        ROUTING.check_worth({"cat": 2.0}, ("cat",))
 
 
 def test_there_are_no_scores_of_boxes(run, logits):
-    assert plain_scores(output_of(logits), ()) == plain_scores_of_set(run, ()) == {}
+    assert ROUTING.plain_scores(output_of(logits), ()) == ROUTING.plain_scores_of_set(run, ()) == {}
 
 
 def test_a_student_is_told_by_the_quantiles_of_its_energies(run):
-    numbers, energies = student_numbers(run), np.sort(run.scores["free_energy"])
+    numbers, energies = ROUTING.student_numbers(run), np.sort(run.scores["free_energy"])
     assert numbers.shape == (1001,)
     assert (numbers[0], numbers[500], numbers[-1]) == (energies[0], np.median(energies), energies[-1])

@@ -7,8 +7,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ebjr_det.config import dump_config, load_config, load_specialize_config, load_train_config, parse_config
+from ebjr_det.config import dump_config
 from ebjr_det.core.errors import ConfigError, InvalidInput
+from ebjr_det.tasks.settings import load_config, load_specialize_config, load_train_config, parse_config
 
 CONFIGS = sorted((Path(__file__).resolve().parents[2] / "configs").glob("*.yaml"))
 LOADERS = {"train": load_train_config, "specialize": load_specialize_config}

@@ -7,10 +7,10 @@ import pytest
 import yaml
 
 from ebjr_det.api import load_settings
-from ebjr_det.config import load_config, load_specialize_config, load_train_config
 from ebjr_det.core.errors import ConfigError, EbjrError, InvalidInput
 from ebjr_det.io.checkpoints import shipped_folder
 from ebjr_det.runtimes.cache import cache_folder
+from ebjr_det.tasks.settings import load_config, load_specialize_config, load_train_config
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 

@@ -14,24 +14,20 @@ from ebjr_det.core.types import Detections, PairedRun
 from ebjr_det.routing.file import RouterFile, RouterHeader
 from ebjr_det.tasks.detection.boxes import Boxes
 from ebjr_det.tasks.detection.metric import AveragePrecision
-from ebjr_det.tasks.detection.router import (
-    CANDIDATES,
-    LEARNED,
-    WHOLE_SET,
-    fit_router,
-    load_router,
-    plain_score,
-    plain_scores,
-    plain_scores_of_set,
-    student_numbers,
-)
+from ebjr_det.tasks.detection.router import LEARNED, DetectionRouting
 from ebjr_det.tasks.detection.routing.box_scores import BOX_SCORES
 from ebjr_det.tasks.detection.routing.features import KNOTS, NAMES, ClassHistory, class_rows
 
 TASK = AveragePrecision()
+ROUTING = DetectionRouting()
 IMAGES, CLASSES = 60, 4
 ONES = np.ones(CLASSES)
 COUNTED = {name for name, score in BOX_SCORES.items() if score.counts}
+
+
+def named(kind):
+    """Names of the scores of a kind."""
+    return {name for name, score in ROUTING.SCORES.items() if getattr(score, kind)}
 
 
 def detections(*found):
@@ -138,7 +134,7 @@ def run(detectors):
 
 @pytest.fixture(scope="module")
 def router(run):
-    return fit_router(run, rescaling="affine", worth=np.array([1.0, 1.0, 2.0, 0.5]))
+    return ROUTING.fit_router(run, rescaling="affine", worth=np.array([1.0, 1.0, 2.0, 0.5]))
 
 
 @pytest.fixture(scope="module")
@@ -160,7 +156,7 @@ def assert_same(first, second, within=0.0):
 
 def test_every_score_of_a_batch_is_a_finite_number_an_image(router, others, answered):
     scores = router.scores(router.rescale(answered(others[0])))
-    assert set(scores) == set(BOX_SCORES) - WHOLE_SET - CANDIDATES | {LEARNED}
+    assert set(scores) == set(BOX_SCORES) - named("whole_set") - named("candidates") | {LEARNED}
     for values in scores.values():
         assert (values.shape, values.dtype) == ((40,), np.float64)
         assert np.isfinite(values).all()
@@ -177,7 +173,7 @@ def test_records_score_as_the_live_answers(router, others, answered):
     run = run_of(*others)
     run = replace(run, student=router.rescale_records(run.student))
     of_set, live = router.scores_of_set(run), router.scores(router.rescale(answered(others[0])))
-    assert set(of_set) == set(live) | WHOLE_SET
+    assert set(of_set) == set(live) | named("whole_set")
     assert_same(live, {name: of_set[name] for name in live}, 1e-9)
 
 
@@ -206,7 +202,7 @@ def test_pictures_without_boxes_gain_nothing(router, answered):
 
 
 def test_a_class_that_is_worth_nothing_gains_nothing(run, answered):
-    router = fit_router(run, rescaling="none", worth=np.array([1.0, 0.0, 1.0, 1.0]))
+    router = ROUTING.fit_router(run, rescaling="none", worth=np.array([1.0, 0.0, 1.0, 1.0]))
     own, other = (detections((0, 0, 50, 50, 0.5, label)) for label in (1, 2))
     scores = router.scores(answered([own, other]))
     assert scores[LEARNED][0] == 0 != scores[LEARNED][1]
@@ -214,7 +210,7 @@ def test_a_class_that_is_worth_nothing_gains_nothing(run, answered):
 
 
 def test_what_was_learned_orders_other_pictures_better_than_chance(detectors):
-    router = fit_router(detectors(400, CLASSES, 0), rescaling="none", worth=ONES)
+    router = ROUTING.fit_router(detectors(400, CLASSES, 0), rescaling="none", worth=ONES)
     test = detectors(200, CLASSES, 1)
     reward = TASK.mixtures(test.student, test.teacher).reward()
     assert spearmanr(router.scores_of_set(test)[LEARNED], reward).statistic > 0.2
@@ -231,7 +227,7 @@ def test_counts_and_history_are_those_of_the_run(run, router):
 
 def test_the_seed_decides_the_trees(run):
     first, again, other = (
-        fit_router(run, rescaling="none", worth=ONES, seed=seed).to_arrays() for seed in (0, 0, 1)
+        ROUTING.fit_router(run, rescaling="none", worth=ONES, seed=seed).to_arrays() for seed in (0, 0, 1)
     )
     assert_same(first, again)
     assert (
@@ -241,7 +237,7 @@ def test_the_seed_decides_the_trees(run):
 
 
 def test_without_learning_there_is_all_but_the_learned_score(run, router, others, answered):
-    quick = fit_router(run, rescaling="affine", worth=router.counts.worth, learn=False)
+    quick = ROUTING.fit_router(run, rescaling="affine", worth=router.counts.worth, learn=False)
     output = answered(others[0])
     expected = router.scores(output)
     del expected[LEARNED]
@@ -249,7 +245,7 @@ def test_without_learning_there_is_all_but_the_learned_score(run, router, others
 
 
 def test_without_a_rescaling_answers_stay_as_they_are(run, others, answered):
-    plain = fit_router(run, rescaling="none", worth=ONES, learn=False)
+    plain = ROUTING.fit_router(run, rescaling="none", worth=ONES, learn=False)
     output = answered(others[0])
     assert plain.rescale(output) is output
     assert plain.rescale_records(run.student) is run.student
@@ -260,7 +256,7 @@ def test_nothing_annotated_that_the_student_finds_cannot_be_learned_from(run):
     for own in nothing.values():
         own["truths"] = np.zeros_like(own["truths"])
     with pytest.raises(InvalidInput, match="got none to learn from"):
-        fit_router(replace(run, **nothing), rescaling="none", worth=ONES)
+        ROUTING.fit_router(replace(run, **nothing), rescaling="none", worth=ONES)
 
 
 # --- There and back ---
@@ -268,10 +264,10 @@ def test_nothing_annotated_that_the_student_finds_cannot_be_learned_from(run):
 
 @pytest.mark.parametrize("rescaling", ["none", "affine_by_class"])
 def test_a_router_from_a_file_scores_to_the_bit(run, others, answered, tmp_path, rescaling):
-    router = fit_router(run, rescaling=rescaling, worth=ONES)
+    router = ROUTING.fit_router(run, rescaling=rescaling, worth=ONES)
     header = RouterHeader("detection", LEARNED, rescaling, CLASSES, (), "", "", (), ())
     RouterFile(header, np.zeros(3), np.zeros(3), router.to_arrays()).save(tmp_path / "r.safetensors")
-    again = load_router(RouterFile.load(tmp_path / "r.safetensors").arrays)
+    again = ROUTING.load_router(RouterFile.load(tmp_path / "r.safetensors").arrays)
     output = answered(others[0])
     assert_same(again.scores(again.rescale(output)), router.scores(router.rescale(output)))
     assert_same(again.scores_of_set(run), router.scores_of_set(run))
@@ -295,7 +291,7 @@ def test_a_missing_array_is_refused(router, name):
     arrays = router.to_arrays()
     del arrays[name]
     with pytest.raises(InvalidInput, match="numbers of a detection router") as caught:
-        load_router(arrays)
+        ROUTING.load_router(arrays)
     assert "\n" not in str(caught.value)
 
 
@@ -324,7 +320,7 @@ def test_a_missing_array_is_refused(router, name):
 def test_damaged_arrays_are_refused(router, name, damage):
     arrays = router.to_arrays()
     with pytest.raises(InvalidInput, match="Expected"):
-        load_router({**arrays, name: damage(arrays.get(name))})
+        ROUTING.load_router({**arrays, name: damage(arrays.get(name))})
 
 
 # --- Without a fit ---
@@ -332,23 +328,23 @@ def test_damaged_arrays_are_refused(router, name, damage):
 
 def test_scores_without_a_fit_weigh_classes_where_they_are_cocos(others, answered):
     output, coco = answered(others[0]), ("person", "car", "toaster", "dog")
-    known, unknown = plain_scores(output, coco), plain_scores(output, ("a", "b", "c", "d"))
-    assert set(known) - set(unknown) == COUNTED - WHOLE_SET
+    known, unknown = ROUTING.plain_scores(output, coco), ROUTING.plain_scores(output, ("a", "b", "c", "d"))
+    assert set(known) - set(unknown) == COUNTED - named("whole_set")
     assert_same(unknown, {name: known[name] for name in unknown})
-    assert_same({name: plain_score(name, output, coco) for name in known}, known)
-    of_set = plain_scores_of_set(run_of(*others), coco)
-    assert set(of_set) == set(known) | WHOLE_SET - {"set_learned"}  # which needs a fit
+    assert_same({name: ROUTING.plain_score(name, output, coco) for name in known}, known)
+    of_set = ROUTING.plain_scores_of_set(run_of(*others), coco)
+    assert set(of_set) == set(known) | named("whole_set") - {"set_learned"}  # which needs a fit
     assert_same(known, {name: of_set[name] for name in known}, 1e-9)
 
 
 def test_a_student_is_told_by_the_quantiles_of_its_scores(run):
-    numbers = student_numbers(run)
+    numbers = ROUTING.student_numbers(run)
     scores = np.sort(run.student["score"])
     assert numbers.shape == (1001,)
     assert (numbers[0], numbers[500], numbers[-1]) == (scores[0], np.median(scores), scores[-1])
     none = {name: column[:0] for name, column in run.student.items()}
     none |= {"counts": run.student["counts"] * 0, "truths": run.student["truths"]}
-    assert student_numbers(replace(run, student=none)).tolist() == [0.0]
+    assert ROUTING.student_numbers(replace(run, student=none)).tolist() == [0.0]
 
 
 def test_the_learned_score_of_a_set_weighs_classes_by_what_the_set_should_hold(router, others):

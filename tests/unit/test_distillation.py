@@ -10,7 +10,6 @@ from safetensors.torch import save_file
 from torch import nn
 
 from ebjr_det import api
-from ebjr_det.config import load_train_config
 from ebjr_det.core.errors import ConfigError
 from ebjr_det.tasks.classification.data import ImageSet
 from ebjr_det.tasks.classification.model import TorchClassifier
@@ -20,6 +19,7 @@ from ebjr_det.tasks.detection.data import Named, build_data
 from ebjr_det.tasks.detection.model import build_model
 from ebjr_det.tasks.detection.popular import narrow, narrow_classes
 from ebjr_det.tasks.popular import Popular
+from ebjr_det.tasks.settings import load_train_config
 
 STILL = {"padding": 0, "border": 0.0, "flip": 0.0, "color": 0.0}
 NAMES = ("ant", "bee", "cat", "dog")

@@ -17,9 +17,9 @@ from ebjr_det.core.types import Logits, PairedRun
 from ebjr_det.evaluation.bootstrap import bootstrap as intervals_of
 from ebjr_det.reporting.histogram_figure import Groups, write_histogram_figure
 from ebjr_det.reporting.tradeoff_figure import write_tradeoff_figure
-from ebjr_det.tasks import build_task
+from ebjr_det.tasks import load_task
 
-TASK = build_task("classification")
+TASK = load_task("classification").judge()
 COST = CostModel(46.2e6, 281.3e6, 0.31, 1.42)
 SCORES = ["free_energy", "entropy"]
 

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from ebjr_det import api
-from ebjr_det.config import load_config, load_specialize_config, load_train_config
 from ebjr_det.core.calibration import Target, shortfall_bound
 from ebjr_det.core.errors import ConfigError, Infeasible, InvalidInput
 from ebjr_det.core.types import PairedRun
 from ebjr_det.io import files
 from ebjr_det.tasks.classification.metric import Accuracy
+from ebjr_det.tasks.settings import load_config, load_specialize_config, load_train_config
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 QUICK = ("data.limit=8", "run.bootstrap=2", "latency.measure=false")
@@ -357,10 +357,10 @@ def test_a_full_disk_is_told_before_anything_is_trained_or_exported(tmp_path, li
 def test_graphs_take_the_room_that_is_asked_for(folder, request):
     from ebjr_det.api.space import bytes_of_graphs
     from ebjr_det.inference.pair import build_models
-    from ebjr_det.tasks import room
+    from ebjr_det.tasks import load_task
 
     config = load_config(CONFIGS / ("quickstart.yaml" if folder.endswith("scenes") else "digits.yaml"))
-    named = room(config.task, "data").build_named(**dict(config.data))
+    named = load_task(config.task).data.build_named(**dict(config.data))
     asked = bytes_of_graphs(build_models(config, named, "cpu"))
     written = sum(path.stat().st_size for path in request.getfixturevalue(folder).glob("*.onnx"))
     assert 0.7 * written < asked <= written

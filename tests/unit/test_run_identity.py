@@ -8,20 +8,14 @@ from shutil import copy, copytree
 import numpy as np
 import pytest
 
-from ebjr_det.config import (
-    identity,
-    load_config,
-    load_specialize_config,
-    load_train_config,
-    parse_config,
-    training_identity,
-)
+from ebjr_det.config import identity, training_identity
 from ebjr_det.config.identity import BESIDE_RECORDS
 from ebjr_det.config.training import BESIDE_WEIGHTS
 from ebjr_det.core.errors import ConfigError, InvalidInput
 from ebjr_det.evaluation.run_folder import JUDGED, RUN, digest_of, finished_run, open_folder
 from ebjr_det.io.records import PartStore, load_run
 from ebjr_det.tasks.classification.data import ImageSet
+from ebjr_det.tasks.settings import load_config, load_specialize_config, load_train_config, parse_config
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 DIGITS, SCENES = CONFIGS / "digits.yaml", CONFIGS / "quickstart.yaml"

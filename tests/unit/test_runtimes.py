@@ -11,7 +11,6 @@ import pytest
 import torch
 from torch import nn
 
-from ebjr_det.config import load_config
 from ebjr_det.core.errors import ConfigError, EbjrError, InvalidInput
 from ebjr_det.inference.pair import make_ready
 from ebjr_det.runtimes import RUNTIMES, Runtime, build_network, choose_runtime, drift, registry
@@ -19,6 +18,7 @@ from ebjr_det.runtimes import choose as trial
 from ebjr_det.runtimes.cache import digest_of
 from ebjr_det.runtimes.eager import TorchNetwork
 from ebjr_det.tasks.classification.model import TorchClassifier
+from ebjr_det.tasks.settings import load_config
 
 SAMPLES = np.random.default_rng(0).normal(size=(4, 3, 8, 8)).astype(np.float32)
 

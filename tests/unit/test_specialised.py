@@ -149,7 +149,7 @@ def test_annotations_of_all_other_classes_become_other():
 def test_scores_see_the_logit_of_other_or_not(name, seen):
     own = answers()
     wide = classifier.widen(Output(list(own), Logits.one_row(own)), POPULAR)
-    scoring = Scoring.of("classification", RouterSection(score=name, other_logit=seen))
+    scoring = Scoring.load("classification", RouterSection(score=name, other_logit=seen))
     expected = deferral_scores(Logits.one_row(own if seen else own[:, :3]), name)
     np.testing.assert_array_equal(scoring.scores_of_raw(wide)[name], expected)
 
@@ -159,14 +159,14 @@ def test_scores_see_the_logit_of_other_or_not(name, seen):
         def __call__(self, inputs):
             return wide
 
-    decides = scoring.score(scoring.student(Student())([0]))
+    decides = scoring.score(scoring.adapted(Student())([0]))
     np.testing.assert_array_equal(decides, expected + ABSTAINED * wide.abstains)
 
 
 def test_one_popular_class_alone_is_a_lone_logit():
     own, popular = answers()[:, :2], Popular((2,), NAMES)
     wide = classifier.widen(Output(list(own), Logits.one_row(own)), popular)
-    scoring = Scoring.of("classification", RouterSection(other_logit=False))
+    scoring = Scoring.load("classification", RouterSection(other_logit=False))
     found = scoring.scores_of_raw(wide)
     assert set(found) == {name for name, score in SCORES.items() if not score.all_classes}
     np.testing.assert_allclose(found["free_energy"], -own[:, 0].astype(float))

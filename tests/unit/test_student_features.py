@@ -17,14 +17,14 @@ from ebjr_det.core.tradeoff import select
 from ebjr_det.core.types import Logits, Output, PairedRun
 from ebjr_det.inference.offline import Batch, run_pair
 from ebjr_det.io.records import PartStore, join_runs, load_run, save_run
-from ebjr_det.tasks import TASKS, room
+from ebjr_det.tasks import TASKS, load_task
 from ebjr_det.tasks.classification.metric import Accuracy
-from ebjr_det.tasks.detection import router as detection
 from ebjr_det.tasks.detection.metric import AveragePrecision
 from ebjr_det.tasks.detection.model import build_model
-from ebjr_det.tasks.detection.router import LEARNED, LEARNED_FEATURES, fit_router, load_router
+from ebjr_det.tasks.detection.router import LEARNED, LEARNED_FEATURES, DetectionRouting
 from ebjr_det.tasks.detection.routing.features import NAMES, QUANTILES, energy_quantiles, features_of
 
+ROUTING = DetectionRouting()
 IMAGES, CLASSES, WIDTH = 60, 4, 13  # five quantiles of two energies, and three numbers of the student
 ONES = np.ones(CLASSES)
 
@@ -81,11 +81,11 @@ def test_logits_beyond_float32_have_finite_features():
 
 @pytest.mark.parametrize("task", TASKS)
 def test_every_task_says_what_its_student_tells(task):
-    router = room(task, "router")
+    router = load_task(task).routing
     found = router.features_of(told([None] * 3))
     assert (found is None) == (task == "classification")
-    assert set(router.FEATURES) <= set(router.FORMULAS)
-    assert all(router.NEEDS_ROUTER[name] == "a fitted router" for name in router.FEATURES)
+    blind = [score for score in router.SCORES.values() if score.features]
+    assert all(score.needs == "a fitted router" for score in blind)
 
 
 # --- Values that hold them ---
@@ -212,7 +212,7 @@ def test_efficientdet_tells_the_mean_of_its_coarsest_fused_level_and_runs_nothin
 
 @pytest.fixture(scope="module")
 def fitted(detectors):
-    return fit_router(with_features(detectors(IMAGES, CLASSES, 0)), rescaling="affine", worth=ONES)
+    return ROUTING.fit_router(with_features(detectors(IMAGES, CLASSES, 0)), rescaling="affine", worth=ONES)
 
 
 @pytest.fixture
@@ -221,7 +221,7 @@ def live(scenes):
 
 
 def test_what_was_learned_without_them_stays_to_the_bit(run, fitted, live):
-    plain = fit_router(replace(run, features=None), rescaling="affine", worth=ONES)
+    plain = ROUTING.fit_router(replace(run, features=None), rescaling="affine", worth=ONES)
     assert plain.features == 0
     assert fitted.features == WIDTH
     without, beside = plain.to_arrays(), fitted.to_arrays()
@@ -250,7 +250,7 @@ def test_a_score_alone_is_that_of_all_and_of_the_records(fitted, scenes, live):
 
 def test_features_that_tell_of_the_reward_are_learned_from(detectors):
     first, second = (with_features(detectors(200, CLASSES, seed), 1) for seed in (0, 1))
-    router = fit_router(first, rescaling="none", worth=ONES)
+    router = ROUTING.fit_router(first, rescaling="none", worth=ONES)
     reward = AveragePrecision().mixtures(second.student, second.teacher).reward()
     scores = router.scores_of_set(second)
     wide, narrow = (np.corrcoef(scores[n], reward)[0, 1] for n in (LEARNED_FEATURES, LEARNED))
@@ -269,7 +269,7 @@ def test_another_number_of_features_is_another_student(fitted, scenes, width, cl
 
 
 def test_without_learning_there_is_no_such_score(run, live):
-    quick = fit_router(run, rescaling="none", worth=ONES, learn=False)
+    quick = ROUTING.fit_router(run, rescaling="none", worth=ONES, learn=False)
     assert not {LEARNED, LEARNED_FEATURES} & quick.scores(live).keys()
     with pytest.raises(InvalidInput, match="learned `learned`"):
         quick.score(LEARNED, live)
@@ -277,9 +277,9 @@ def test_without_learning_there_is_no_such_score(run, live):
 
 def test_arrays_come_back_and_an_older_file_without_them_loads(fitted, live):
     arrays = fitted.to_arrays()
-    again = load_router(arrays)
+    again = ROUTING.load_router(arrays)
     np.testing.assert_array_equal(again.score(LEARNED_FEATURES, live), fitted.score(LEARNED_FEATURES, live))
-    older = load_router({k: v for k, v in arrays.items() if not k.startswith("forest_features/")})
+    older = ROUTING.load_router({k: v for k, v in arrays.items() if not k.startswith("forest_features/")})
     assert older.features == 0
     np.testing.assert_array_equal(older.scores(live)[LEARNED], fitted.scores(live)[LEARNED])
 
@@ -297,21 +297,21 @@ def test_damaged_arrays_are_refused(fitted, name, damage):
     arrays = fitted.to_arrays()
     changed = damage(arrays.pop(f"forest_features/{name}"))
     with pytest.raises(InvalidInput, match="Expected"):
-        load_router(arrays if changed is None else {**arrays, f"forest_features/{name}": changed})
+        ROUTING.load_router(arrays if changed is None else {**arrays, f"forest_features/{name}": changed})
 
 
 def test_a_fit_for_them_on_a_run_without_is_refused(run):
     wanted = FitSettings(score=LEARNED_FEATURES)
-    check_settings(wanted, run, detection)
+    check_settings(wanted, run, ROUTING)
     with pytest.raises(ConfigError, match="lack the student's features"):
-        check_settings(wanted, replace(run, features=None), detection)
+        check_settings(wanted, replace(run, features=None), ROUTING)
 
 
 def test_unasked_they_decide_only_where_the_student_itself_told_them():
     areas = {LEARNED: 0.2, "random": 0.9, "set_doubt": 0.8, LEARNED_FEATURES: 0.3}
-    assert _chosen("auto", areas, detection, live=True) == LEARNED_FEATURES
-    assert _chosen("auto", areas, detection, live=False) == LEARNED
-    assert _chosen(LEARNED_FEATURES, areas, detection, live=False) == LEARNED_FEATURES
+    assert _chosen("auto", areas, ROUTING, live=True) == LEARNED_FEATURES
+    assert _chosen("auto", areas, ROUTING, live=False) == LEARNED
+    assert _chosen(LEARNED_FEATURES, areas, ROUTING, live=False) == LEARNED_FEATURES
 
 
 def test_the_mean_energy_is_between_the_least_and_the_largest():

@@ -18,9 +18,10 @@ from ebjr_det.tasks.detection.boxes import Boxes
 from ebjr_det.tasks.detection.model import build_model
 from ebjr_det.tasks.detection.networks.classes import ClassMap
 from ebjr_det.tasks.detection.networks.support import support_of
-from ebjr_det.tasks.detection.router import CANDIDATES, DetectionRouter, plain_scores
+from ebjr_det.tasks.detection.router import DetectionRouting
 from ebjr_det.tasks.detection.routing.box_scores import BOX_SCORES, ClassCounts, box_score_of, box_scores
 from ebjr_det.tasks.detection.routing.features import ClassHistory
+from ebjr_det.tasks.detection.routing.fitted import CANDIDATES, DetectionRouter
 from ebjr_det.tasks.detection.routing.rescaling import KNOTS, Rescaling
 
 NAME = "nms_disagreement"
@@ -174,9 +175,9 @@ def test_torchvision_returns_no_candidates():
     model = build_model(Data(), "torchvision/ssdlite320_mobilenet_v3_large", random_weights=True)
     output = answers(model)
     assert all(own.support is None for own in output.predictions)
-    assert NAME not in plain_scores(output, ())
+    assert NAME not in DetectionRouting().plain_scores(output, ())
     with pytest.raises(ConfigError, match="raw candidates"):
-        Scoring.of("detection", RouterSection(score=NAME)).scores(output)
+        Scoring.load("detection", RouterSection(score=NAME)).scores(output)
 
 
 # --- The score ---
@@ -204,9 +205,9 @@ def test_boxes_without_support_have_every_other_score_and_this_one_says_why_not(
 
 def test_scoring_has_it_beside_the_others_and_alone():
     output = output_of(detections([0.9, 0.5], backing=[8.0, 1.0]), detections([0.4], backing=[0.0]))
-    beside = Scoring.of("detection", RouterSection()).scores(output)
+    beside = Scoring.load("detection", RouterSection()).scores(output)
     assert {NAME, "doubt", "free_energy"} <= set(beside)
-    chosen = Scoring.of("detection", RouterSection(score=NAME))
+    chosen = Scoring.load("detection", RouterSection(score=NAME))
     np.testing.assert_array_equal(chosen.score(output), beside[NAME])
     np.testing.assert_array_equal(chosen.scores(output)[NAME], beside[NAME])
 
@@ -234,7 +235,7 @@ def test_a_fitted_router_scores_live_what_the_run_held_whatever_it_rescales(resc
     output = output_of(
         detections([0.9, 0.5], [0, 1], backing=[8.0, 1.0]), detections([0.4], [1], backing=[0.3])
     )
-    of_run = plain_scores(output, ())[NAME]
+    of_run = DetectionRouting().plain_scores(output, ())[NAME]
     fitted = router(rescaling)
     rescaled = fitted.rescale(output)
     np.testing.assert_allclose(fitted.scores(rescaled)[NAME], of_run, rtol=1e-9)

@@ -16,13 +16,13 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from ebjr_det import api
-from ebjr_det.config import load_train_config
 from ebjr_det.core.errors import CheckpointError, ConfigError, InvalidInput
 from ebjr_det.tasks.detection.augmentation import TrainingSet, build_augmentation
 from ebjr_det.tasks.detection.coco.annotations import Annotations, Truth
 from ebjr_det.tasks.detection.data import DetectionSet, build_data
 from ebjr_det.tasks.detection.model import build_model
 from ebjr_det.tasks.detection.train import judge
+from ebjr_det.tasks.settings import load_train_config
 from ebjr_det.training.loop import Trainer
 from ebjr_det.training.order import Order
 

@@ -9,7 +9,6 @@ import torch
 from common import DIGITS_TRAINING
 
 from ebjr_det import api
-from ebjr_det.config import load_train_config
 from ebjr_det.core.errors import ConfigError
 from ebjr_det.tasks.classification.augmentation import FILL, TrainingSet, build_augmentation, columns
 from ebjr_det.tasks.classification.data import ImageSet, build_data
@@ -17,6 +16,7 @@ from ebjr_det.tasks.classification.model import build_model
 from ebjr_det.tasks.classification.popular import narrow
 from ebjr_det.tasks.classification.train import _shift, build_learner
 from ebjr_det.tasks.popular import Popular
+from ebjr_det.tasks.settings import load_train_config
 from ebjr_det.training.loop import Trainer
 from ebjr_det.training.order import Order
 

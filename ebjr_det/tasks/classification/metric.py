@@ -18,7 +18,7 @@ class Accuracy:
 
     name = "classification"
     quality_name = "accuracy"
-    table_metrics = ("accuracy", "top5_accuracy")
+    table_metrics: tuple[str, ...] = ("accuracy", "top5_accuracy")
     mean = True
 
     def match(self, predictions: Sequence[Any], targets: Sequence[Any]) -> Matches:

@@ -4,30 +4,22 @@ It predicts what the teacher's answer adds, right minus right, in [-1, 1]. Its c
 so a saved run holds all that it needs.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ebjr_det.core.errors import ConfigError, InvalidInput, first_line
+from ebjr_det.core.errors import InvalidInput, first_line
 from ebjr_det.core.scores import deferral_scores
 from ebjr_det.core.types import FloatArray, Matches, Output, PairedRun
 from ebjr_det.routing.forest import Forest
 from ebjr_det.tasks.classification.metric import Accuracy
+from ebjr_det.tasks.routing import A_FITTED_ROUTER, Routing, TaskScore
 
 LEARNED = "learned"
-COLUMNS_OF_SCORES = COLUMNS = ("free_energy", "max_softmax", "max_logit", "entropy", "margin", "joint_energy")
-FORMULAS = {
-    LEARNED: ("predicted right answers that the teacher adds", "extremely randomised trees on scores")
-}
-NEEDS_ROUTER = {LEARNED: "a fitted router"}
-WHOLE_SET: frozenset[str] = frozenset()
-CANDIDATES: frozenset[str] = frozenset()
-FEATURES: frozenset[str] = frozenset()
-RESCALING_NAMES = ("none",)
-CHOOSES = "max_softmax"
+COLUMNS = ("free_energy", "max_softmax", "max_logit", "entropy", "margin", "joint_energy")
 TREES, LEAF = 150, 50
 
 
@@ -36,6 +28,7 @@ class ClassificationRouter:
     """The forest, or None where nothing was learned."""
 
     forest: Forest | None
+    features: ClassVar[int] = 0
 
     def scores(self, output: Output) -> dict[str, FloatArray]:
         """Predicted gain of each image, [images]."""
@@ -67,73 +60,45 @@ class ClassificationRouter:
         return {} if self.forest is None else self.forest.to_arrays()
 
 
-def load_router(arrays: Mapping[str, NDArray[Any]]) -> ClassificationRouter:
-    """What `to_arrays` gave. Raises InvalidInput for arrays that are no such router."""
-    try:
-        forest = Forest.of_arrays(arrays)
-    except (KeyError, TypeError, ValueError) as error:
-        raise InvalidInput(
-            f"Expected the numbers of a classification router, got: {first_line(error)}."
-        ) from error
-    if forest.columns != len(COLUMNS):
-        raise InvalidInput(f"Expected a forest of {len(COLUMNS)} columns, got {forest.columns}.")
-    return ClassificationRouter(forest)
+class ClassificationRouting(Routing):
+    """Scores of logits, and a forest on them that predicts what the teacher adds."""
 
-
-def fit_router(
-    run: PairedRun, *, rescaling: str, worth: FloatArray, seed: int = 0, learn: bool = True
-) -> ClassificationRouter:
-    """Fit on a run: its scores, and which of the models is right; `rescaling` and `worth` change nothing."""
-    if not learn:
-        return ClassificationRouter(None)
-    from sklearn.ensemble import ExtraTreesRegressor
-
-    reward = Accuracy().mixtures(run.student, run.teacher).reward()
-    trees = ExtraTreesRegressor(TREES, min_samples_leaf=LEAF, n_jobs=-1, random_state=seed)
-    return ClassificationRouter(Forest.of(trees.fit(_table(run.scores), reward)))
-
-
-def check_worth(worth: Mapping[str, float], class_names: Sequence[str]) -> FloatArray:
-    """Nothing: accuracy weighs images, not classes. Raises ConfigError where weights are given."""
-    if worth:
-        raise ConfigError(
-            "Expected no class weights for classification, got some: accuracy weighs every image alike."
+    SCORES: ClassVar = {
+        LEARNED: TaskScore(
+            "predicted right answers that the teacher adds",
+            "extremely randomised trees on scores",
+            needs=A_FITTED_ROUTER,
         )
-    return np.ones(1)
+    }
+    INPUT_SCORES = COLUMNS
 
+    def load_router(self, arrays: Mapping[str, NDArray[Any]]) -> ClassificationRouter:
+        """What `to_arrays` gave. Raises InvalidInput for arrays that are no such router."""
+        try:
+            forest = Forest.of_arrays(arrays)
+        except (KeyError, TypeError, ValueError) as error:
+            raise InvalidInput(
+                f"Expected the numbers of a classification router, got: {first_line(error)}."
+            ) from error
+        if forest.columns != len(COLUMNS):
+            raise InvalidInput(f"Expected a forest of {len(COLUMNS)} columns, got {forest.columns}.")
+        return ClassificationRouter(forest)
 
-def judge(worth: FloatArray) -> Accuracy:
-    """The task; accuracy weighs every image alike."""
-    return Accuracy()
+    def fit_router(
+        self, run: PairedRun, *, rescaling: str, worth: FloatArray, seed: int = 0, learn: bool = True
+    ) -> ClassificationRouter:
+        """Fit on a run: its scores, and which model is right; `rescaling` and `worth` change nothing."""
+        if not learn:
+            return ClassificationRouter(None)
+        from sklearn.ensemble import ExtraTreesRegressor
 
+        reward = Accuracy().mixtures(run.student, run.teacher).reward()
+        trees = ExtraTreesRegressor(TREES, min_samples_leaf=LEAF, n_jobs=-1, random_state=seed)
+        return ClassificationRouter(Forest.of(trees.fit(_table(run.scores), reward)))
 
-def plain_scores(output: Output, class_names: Sequence[str]) -> dict[str, FloatArray]:
-    """None: all scores of a classification that need no fit are those of its logits."""
-    return {}
-
-
-def plain_scores_of_set(run: PairedRun, class_names: Sequence[str]) -> dict[str, FloatArray]:
-    """None either."""
-    return {}
-
-
-def features_of(output: Output) -> None:
-    """None: the learned router looks at the scores alone."""
-
-
-def fingerprints(run: PairedRun) -> FloatArray:
-    """[N] of each picture: the `random` score, a hash of the student's logits."""
-    return run.scores["random"]
-
-
-def student_numbers(run: PairedRun) -> FloatArray:
-    """A sample of the student's energies, by which another student is told: 1,001 quantiles."""
-    return np.asarray(np.quantile(run.scores["free_energy"], np.linspace(0, 1, 1001)))
-
-
-def answer_numbers(output: Output) -> FloatArray:
-    """The energies of a batch of the student's answers, of which `student_numbers` is a sample."""
-    return deferral_scores(output.logits, "free_energy")
+    def judge(self, worth: FloatArray) -> Accuracy:
+        """Accuracy, which weighs every image alike."""
+        return Accuracy()
 
 
 def _table(scores: Mapping[str, FloatArray]) -> NDArray[np.float32]:

@@ -25,7 +25,7 @@ class AveragePrecision:
 
     name = "detection"
     quality_name = "AP"
-    table_metrics = STATS[:6]
+    table_metrics: tuple[str, ...] = STATS[:6]
     mean = False
 
     def __init__(self, worth: FloatArray | None = None) -> None:

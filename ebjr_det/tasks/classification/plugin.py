@@ -1,0 +1,90 @@
+"""The classification task: a picture's answer is a vector of class logits."""
+
+from typing import TYPE_CHECKING, Any
+
+from ebjr_det.tasks import contract
+from ebjr_det.tasks.classification import settings
+from ebjr_det.tasks.routing import Routing
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from ebjr_det.tasks.classification.metric import Accuracy
+
+
+class Classification(contract.TaskPlugin):
+    """Labelled pictures, judged by top-1 accuracy."""
+
+    name = "classification"
+    evaluate_config = settings.ClassificationConfig
+    train_config = settings.ClassificationTrainConfig
+    specialize_config = settings.SpecializeClassifierConfig
+
+    def judge(self) -> "Accuracy":
+        """Top-1 accuracy."""
+        from ebjr_det.tasks.classification.metric import Accuracy
+
+        return Accuracy()
+
+    @property
+    def data(self) -> contract.Data:
+        """CIFAR, image folders, digits."""
+        from ebjr_det.tasks.classification import data
+
+        return data
+
+    @property
+    def models(self) -> contract.Models:
+        """CIFAR's networks, timm, torchvision, callables."""
+        from ebjr_det.tasks.classification import model
+
+        return model
+
+    @property
+    def routing(self) -> Routing:
+        """A forest on the scores of logits."""
+        from ebjr_det.tasks.classification.router import ClassificationRouting
+
+        return ClassificationRouting()
+
+    @property
+    def replay(self) -> contract.Replay:
+        """Saved logits and labels."""
+        from ebjr_det.tasks.classification import replay
+
+        return replay
+
+    @property
+    def show(self) -> contract.Show:
+        """The class under the picture."""
+        from ebjr_det.tasks.classification import show
+
+        return show
+
+    @property
+    def served(self) -> contract.Served:
+        """A network that gives logits."""
+        from ebjr_det.tasks.classification import served
+
+        return served
+
+    @property
+    def popular(self) -> contract.PopularClasses:
+        """Logits of popular classes and "other"."""
+        from ebjr_det.tasks.classification import popular
+
+        return popular
+
+    @property
+    def training(self) -> contract.Training:
+        """Cross-entropy and distillation."""
+        from ebjr_det.tasks.classification import train
+
+        return train
+
+    def class_counts(self, data: Any) -> "NDArray[np.intp]":
+        """Images of each class."""
+        from ebjr_det.tasks.classification.popular import class_counts
+
+        return class_counts(data)

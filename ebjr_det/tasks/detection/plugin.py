@@ -1,0 +1,108 @@
+"""The detection task: a picture's answer is a set of boxes with classes and scores."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ebjr_det.io.lettering import check_letters
+from ebjr_det.tasks import contract
+from ebjr_det.tasks.detection import settings
+from ebjr_det.tasks.routing import Routing
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from ebjr_det.core.types import PairedRun, RouterDecision
+    from ebjr_det.tasks.detection.metric import AveragePrecision
+
+
+class Detection(contract.TaskPlugin):
+    """Pictures with annotated objects, judged by COCO's average precision."""
+
+    name = "detection"
+    evaluate_config = settings.DetectionConfig
+    train_config = settings.DetectionTrainConfig
+    specialize_config = settings.SpecializeDetectorConfig
+    bootstrap = 200
+
+    def judge(self) -> "AveragePrecision":
+        """COCO's average precision."""
+        from ebjr_det.tasks.detection.metric import AveragePrecision
+
+        return AveragePrecision()
+
+    @property
+    def data(self) -> contract.Data:
+        """COCO's format, Open Images, scenes of digits."""
+        from ebjr_det.tasks.detection import data
+
+        return data
+
+    @property
+    def models(self) -> contract.Models:
+        """effdet, torchvision, callables."""
+        from ebjr_det.tasks.detection import model
+
+        return model
+
+    @property
+    def routing(self) -> Routing:
+        """Scores of boxes, and a forest on classes of pictures."""
+        from ebjr_det.tasks.detection.router import DetectionRouting
+
+        return DetectionRouting()
+
+    @property
+    def replay(self) -> contract.Replay:
+        """COCO result files."""
+        from ebjr_det.tasks.detection import replay
+
+        return replay
+
+    @property
+    def show(self) -> contract.Show:
+        """Boxes on the picture."""
+        from ebjr_det.tasks.detection import show
+
+        return show
+
+    @property
+    def served(self) -> contract.Served:
+        """A network that gives logits and offsets of anchors."""
+        from ebjr_det.tasks.detection import served
+
+        return served
+
+    @property
+    def popular(self) -> contract.PopularClasses:
+        """Boxes of popular classes and of "other"."""
+        from ebjr_det.tasks.detection import popular
+
+        return popular
+
+    @property
+    def training(self) -> contract.Training:
+        """Effdet's loss and distillation."""
+        from ebjr_det.tasks.detection import train
+
+        return train
+
+    def class_counts(self, data: Any) -> "NDArray[np.intp]":
+        """Annotated objects of each class."""
+        from ebjr_det.tasks.detection.popular import class_counts
+
+        return class_counts(data)
+
+    def check_artifacts(self) -> None:
+        """A gallery is lettered."""
+        check_letters()
+
+    def write_artifacts(
+        self, folder: Path, data: Any, run: "PairedRun", reported: "PairedRun", decision: "RouterDecision",
+        defer: "NDArray[np.bool_]",
+    ) -> None:  # fmt: skip
+        """COCO result files and a gallery."""
+        from ebjr_det.tasks.detection.artifacts import write_gallery, write_results_of
+
+        write_results_of(folder, data, run, defer)
+        write_gallery(folder, data, reported, decision)

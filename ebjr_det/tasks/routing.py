@@ -1,0 +1,137 @@
+"""The part of a task that knows its own deferral scores and fits its routers."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, NoReturn, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ebjr_det.core.errors import ConfigError
+from ebjr_det.core.scores import deferral_scores
+from ebjr_det.core.types import FloatArray, Matches, Output, PairedRun, Task
+
+A_FITTED_ROUTER, CLASS_COUNTS = "a fitted router", "class counts"
+
+
+@dataclass(frozen=True)
+class TaskScore:
+    """A deferral score that belongs to one task, beside those of logits that serve every task.
+
+    Attributes:
+        formula, source: what it computes, and where that comes from.
+        needs: `A_FITTED_ROUTER`, `CLASS_COUNTS`, or empty.
+        whole_set: it changes with the other pictures at hand, so it serves offline only.
+        candidates: it looks at a model's raw candidates, which records do not keep.
+        features: it looks at the student's features; see `types.Output`.
+    """
+
+    formula: str
+    source: str
+    needs: str = ""
+    whole_set: bool = False
+    candidates: bool = False
+    features: bool = False
+
+
+class FittedRouter(Protocol):
+    """What was fitted on a run: scores, and scores of boxes that two models can be compared by."""
+
+    @property
+    def features(self) -> int:
+        """How many of the student's features it was fitted with; 0 for none."""
+
+    def scores(self, output: Output) -> dict[str, FloatArray]:
+        """Every score that a picture has on its own, [images]; `output` is rescaled."""
+
+    def scores_of_set(self, run: PairedRun) -> dict[str, FloatArray]:
+        """Every score that records allow, those of whole sets too; the student's are rescaled."""
+
+    def score(self, name: str, output: Output) -> FloatArray:
+        """One of `scores` alone, for the live pair."""
+
+    def rescale(self, output: Output) -> Output:
+        """The student's answers, comparable with the teacher's."""
+
+    def rescale_records(self, matches: Matches) -> Matches:
+        """Match records of the student, comparable with the teacher's."""
+
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """Named arrays, from which `Routing.load_router` builds it again."""
+
+
+class Routing:
+    """The part that knows the task's own deferral scores and fits its routers.
+
+    This one is of a task whose scores are those of logits alone, and of which no router can be fitted.
+    """
+
+    SCORES: ClassVar[Mapping[str, TaskScore]] = {}
+    RESCALINGS: ClassVar[tuple[str, ...]] = ("none",)
+    SELECTS_BY: ClassVar[str] = "max_softmax"
+    """The score by which rescalings are compared before anything is learned."""
+    INPUT_SCORES: ClassVar[tuple[str, ...]] = ()
+    """Scores of logits that a learned router sees."""
+    VARIANTS: ClassVar[Mapping[str, tuple[str, Mapping[str, Any]]]] = {}
+    """Further scores that a fit tries: name -> score of logits and its settings."""
+
+    def load_router(self, arrays: Mapping[str, NDArray[Any]]) -> FittedRouter:
+        """What `FittedRouter.to_arrays` gave. Raises InvalidInput for arrays that are no such router."""
+        self._refuse()
+
+    def fit_router(
+        self, run: PairedRun, *, rescaling: str, worth: FloatArray, seed: int = 0, learn: bool = True
+    ) -> FittedRouter:
+        """A router fitted on a run; without `learn` by counts alone."""
+        self._refuse()
+
+    def check_worth(self, worth: Mapping[str, float], class_names: Sequence[str]) -> FloatArray:
+        """What each class weighs in the metric. Raises ConfigError for unknown classes or useless weights."""
+        if worth:
+            raise ConfigError(
+                "Expected no class weights for a mean over images, got some: it weighs every image alike."
+            )
+        return np.ones(1)
+
+    def judge(self, worth: FloatArray) -> Task:
+        """The task, judging by what classes are worth."""
+        self._refuse()
+
+    def plain_scores(self, output: Output, class_names: Sequence[str]) -> dict[str, FloatArray]:
+        """Every one of `SCORES` that needs no fit, of each picture on its own."""
+        return {}
+
+    def plain_scores_of_set(self, run: PairedRun, class_names: Sequence[str]) -> dict[str, FloatArray]:
+        """Every one of `SCORES` that needs no fit, from records, those of whole sets too."""
+        return {}
+
+    def plain_score(self, name: str, output: Output, class_names: Sequence[str]) -> FloatArray:
+        """One of `plain_scores` alone, for the live pair."""
+        return self.plain_scores(output, class_names)[name]
+
+    def has_class_counts(self, class_names: Sequence[str]) -> bool:
+        """Whether class counts of these classes were published."""
+        return False
+
+    def features_of(self, output: Output) -> NDArray[np.float32] | None:
+        """[images, columns] what a run keeps of a student's answers for learned routers."""
+        return None
+
+    def fingerprints(self, run: PairedRun) -> FloatArray:
+        """[N] a number of each picture, by which it is known again: a hash of the student's logits."""
+        return run.scores["random"]
+
+    def fingerprints_ahead(self, data: Any) -> FloatArray | None:
+        """[N] `fingerprints` of a data set before any model has seen it; None where answers are needed."""
+        return None
+
+    def student_numbers(self, run: PairedRun) -> FloatArray:
+        """A sample of a student's energies, by which another student is told: 1,001 quantiles."""
+        return np.asarray(np.quantile(run.scores["free_energy"], np.linspace(0, 1, 1001)))
+
+    def answer_numbers(self, output: Output) -> FloatArray:
+        """The energies of a batch of answers, of which `student_numbers` is a sample."""
+        return deferral_scores(output.logits, "free_energy")
+
+    def _refuse(self) -> NoReturn:
+        raise ConfigError("Expected a task of which routers can be fitted, got one of which none can.")
