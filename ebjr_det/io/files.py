@@ -11,9 +11,20 @@ from pathlib import Path
 from secrets import token_hex
 from shutil import disk_usage, rmtree
 from tempfile import TemporaryDirectory
-from typing import Any
 
 from ebjr_det.core.errors import ConfigError, InvalidInput, first_line
+
+UNUSABLE = (OSError, ValueError)
+"""What the system raises for a path, ValueError for a name that no file can have."""
+
+
+@contextmanager
+def _system_asked(expected: str, refusals: tuple[type[Exception], ...] = (OSError,)) -> Iterator[None]:
+    """What the system refuses becomes an InvalidInput with its reason."""
+    try:
+        yield
+    except refusals as error:
+        raise InvalidInput(f"Expected {expected}: {first_line(error)}.") from error
 
 
 @contextmanager
@@ -27,18 +38,14 @@ def atomic_write(path: Path) -> Iterator[Path]:
         InvalidInput: the system refuses, for example because the disk is full.
     """
     temporary = path.with_name(f".{path.stem[:50]}-{token_hex(4)}{path.suffix}")
-    made = False
-    try:
+    with _system_asked(f"to write `{path}`, got"):
         temporary.touch(exist_ok=False)
-        made = True
-        yield temporary
-        with temporary.open("rb") as written:
-            _flush(written.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise InvalidInput(f"Expected to write `{path}`, got: {first_line(error)}.") from error
-    finally:
-        if made:
+        try:
+            yield temporary
+            with temporary.open("rb") as written:
+                _flush(written.fileno())
+            temporary.replace(path)
+        finally:
             temporary.unlink(missing_ok=True)
 
 
@@ -63,19 +70,15 @@ def writable_folder(path: Path) -> Path:
     Raises:
         InvalidInput: it is a file, or the system refuses.
     """
-    try:
+    with _system_asked(f"a folder that can be written to, got `{path}`", UNUSABLE):
         path.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path):
-            return path
-    except (OSError, ValueError) as error:
-        raise InvalidInput(
-            f"Expected a folder that can be written to, got `{path}`: {first_line(error)}."
-        ) from error
+        tempfile.TemporaryFile(dir=path).close()
+    return path
 
 
 @contextmanager
 def replaced_folder(
-    out: Path, names: Sequence[str], what: str, ours: Callable[[Path], bool]
+    out: Path, names: Sequence[str], what: str, is_earlier: Callable[[Path], bool]
 ) -> Iterator[Path]:
     """Yield a folder to write to; when the block ends well, its entries replace all that `out` holds.
 
@@ -86,13 +89,13 @@ def replaced_folder(
         names: of the entries, the first of which tells that all are there: it goes first and comes last; the
             others go in this order and come in the reverse. See `coming` for where it is meanwhile.
         what: the entries are, one word.
-        ours: whether an entry, which has one of the names, is of an earlier such folder and may go.
+        is_earlier: whether an entry, which has one of the names, is of an earlier such folder and may go.
 
     Raises:
         ConfigError: `out` holds other files. InvalidInput: the system refuses.
     """
-    new = not out.exists()
-    check_replaceable(out, names, what, ours)
+    is_new = not out.exists()
+    check_replaceable(out, names, what, is_earlier)
     folder = writable_folder(out)
     _clear_dead(folder, what)
     try:
@@ -100,7 +103,7 @@ def replaced_folder(
             yield Path(temporary)
             _swap(Path(temporary), folder, names, what)
     finally:
-        if new and folder.is_dir() and not any(folder.iterdir()):
+        if is_new and folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
 
 
@@ -109,31 +112,29 @@ def coming(folder: Path, what: str, name: str) -> Path:
     return folder / f".{what}.{name}"
 
 
-def check_replaceable(out: Path, names: Sequence[str], what: str, ours: Callable[[Path], bool]) -> None:
+def check_replaceable(out: Path, names: Sequence[str], what: str, is_earlier: Callable[[Path], bool]) -> None:
     """Raises EbjrError where `replaced_folder` would refuse the folder; leaves nothing behind."""
     check_writable(out)
-    there = out.iterdir() if out.is_dir() else ()
-    shown = sorted(entry for entry in there if not entry.name.startswith("."))
-    if strange := [entry.name for entry in shown if entry.name not in names or not ours(entry)]:
+    entries = sorted(out.iterdir()) if out.is_dir() else ()
+    shown = [entry for entry in entries if not entry.name.startswith(".")]
+    if foreign := [entry.name for entry in shown if entry.name not in names or not is_earlier(entry)]:
         raise ConfigError(
             f"Expected an empty --out or an earlier {what}, got other files in `{out}`, such as "
-            f"`{strange[0]}`."
+            f"`{foreign[0]}`."
         )
 
 
 def _swap(fresh: Path, folder: Path, names: Sequence[str], what: str) -> None:
-    first, *others = names
+    first, *later = names
     mark = coming(folder, what, first)
-    try:
+    with _system_asked(f"to write to `{folder}`, got"):
         (fresh / first).replace(mark)
         for name in names:
             _remove(folder / name)
-        for name in reversed(others):
+        for name in reversed(later):
             if (fresh / name).exists():
                 (fresh / name).replace(folder / name)
         mark.replace(folder / first)
-    except OSError as error:
-        raise InvalidInput(f"Expected to write to `{folder}`, got: {first_line(error)}.") from error
 
 
 def _remove(path: Path) -> None:
@@ -157,13 +158,8 @@ def check_writable(path: Path) -> None:
     Raises:
         InvalidInput: it is a file, or the system refuses.
     """
-    try:
-        with tempfile.TemporaryFile(dir=path if path.is_dir() else _nearest(path)):
-            return
-    except (OSError, ValueError) as error:
-        raise InvalidInput(
-            f"Expected a folder that can be written to, got `{path}`: {first_line(error)}."
-        ) from error
+    with _system_asked(f"a folder that can be written to, got `{path}`", UNUSABLE):
+        tempfile.TemporaryFile(dir=path if path.is_dir() else _nearest(path)).close()
 
 
 def check_space(path: Path, needed: int) -> None:
@@ -177,17 +173,14 @@ def check_space(path: Path, needed: int) -> None:
 
 
 def _nearest(path: Path) -> Path:
-    """The path, or the nearest above it that is there."""
-    return next((place for place in (path, *path.parents) if place.exists()), path)
+    """The path, or the nearest folder above it that exists."""
+    return next((folder for folder in (path, *path.parents) if folder.exists()), path)
 
 
 def existing_file(path: Path, what: str) -> Path:
     """`path` if it is a file that can be read. Raises InvalidInput that names `what` and the path."""
-    try:
-        with path.open("rb"):
-            return path
-    except (OSError, ValueError) as error:
-        raise InvalidInput(f"Expected {what} at `{path}`, got: {first_line(error)}.") from error
+    with _system_asked(f"{what} at `{path}`, got", UNUSABLE), path.open("rb"):
+        return path
 
 
 def checksum(path: Path, algorithm: str = "sha256") -> str:
@@ -203,6 +196,6 @@ def shipped(kind: str) -> Path:
     return beside if beside.is_dir() else package / "shipped" / kind
 
 
-def to_json(content: Any, *, pretty: bool = True) -> str:
+def to_json(content: object, *, pretty: bool = True) -> str:
     """JSON without infinities or NaN. Raises ValueError for them: they must have been given a name."""
     return json.dumps(content, allow_nan=False, indent=2 if pretty else None)

@@ -74,25 +74,25 @@ def find_checkpoint(reference: str) -> Path:
     entry = manifest().get(reference)
     if entry is None:
         return _find_path(reference)
-    tried = [folder / file for folder in folders() for file in entry.files]
-    found = next((path for path in tried if path.is_file()), None)
-    if found is None:
-        how = f"Run `ebjr-det download {reference}`, or:" if entry.url else ""
-        raise CheckpointError(
-            f"Expected checkpoint `{reference}` at one of {', '.join(map(str, dict.fromkeys(tried)))}, got "
-            f"none of them. {how} Get it from {entry.source} and put it there, or set {FOLDER_VARIABLE}."
-        )
-    check_sha256(found, entry.sha256)
-    return found
+    paths = [folder / file for folder in folders() for file in entry.files]
+    for path in paths:
+        if path.is_file():
+            check_sha256(path, entry.sha256)
+            return path
+    command = f"Run `ebjr-det download {reference}`, or:" if entry.url else ""
+    raise CheckpointError(
+        f"Expected checkpoint `{reference}` at one of {', '.join(map(str, dict.fromkeys(paths)))}, got "
+        f"none of them. {command} Get it from {entry.source} and put it there, or set {FOLDER_VARIABLE}."
+    )
 
 
 def _find_path(reference: str) -> Path:
     path = Path(reference)
     try:
-        there = path.is_file()
+        exists = path.is_file()
     except (OSError, ValueError):  # a name that no file can have
-        there = False
-    if not there:
+        exists = False
+    if not exists:
         raise CheckpointError(
             f"Expected a checkpoint file or a name from the manifest, got `{reference}`. "
             + did_you_mean(reference, manifest())
@@ -105,39 +105,40 @@ def _find_path(reference: str) -> Path:
 
 def check_sha256(path: Path, expected: str) -> None:
     """Raises CheckpointError when the file's sha256 is not `expected`, or does not begin so."""
-    got = checksum(path)
-    if len(expected) < 8 or not got.startswith(expected.lower()):
+    digest = checksum(path)
+    if len(expected) < 8 or not digest.startswith(expected.lower()):
         raise CheckpointError(
-            f"Expected sha256 {expected} for `{path}`, got {got}. "
+            f"Expected sha256 {expected} for `{path}`, got {digest}. "
             "The file is damaged or another one; fetch it again."
         )
 
 
 def read_classes(path: Path) -> list[tuple[str, int]] | None:
-    """Name and output of each class, as a file of this project's own training tells; None of any other."""
+    """Name and output of each class in weights that this project trained; None of any other file."""
     if not is_safetensors(path):
         return None
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, "np") as opened:
-            told = json.loads((opened.metadata() or {})[CLASSES])
-        pairs = zip(told, range(len(told)), strict=True) if isinstance(told, list) else told.items()
-        return [(str(name), int(output)) for name, output in pairs]
+            classes = json.loads((opened.metadata() or {})[CLASSES])
+        if isinstance(classes, list):
+            return [(str(name), output) for output, name in enumerate(classes)]
+        return [(str(name), int(output)) for name, output in classes.items()]
     except (SafetensorError, KeyError, ValueError, TypeError, AttributeError, OverflowError, RecursionError):
         return None  # `read_state` says what is wrong with it, and foreign metadata say nothing
 
 
 def check_classes(path: Path, class_names: Sequence[str]) -> None:
-    """Raises CheckpointError where a file of this project's own training tells of other outputs."""
-    told = read_classes(path)
-    if told is not None and told != [(name, at) for at, name in enumerate(class_names)]:
+    """Raises CheckpointError where weights that this project trained have other outputs."""
+    stored = read_classes(path)
+    if stored is not None and stored != [(name, output) for output, name in enumerate(class_names)]:
         raise CheckpointError(
             f"Expected weights for {_listed(class_names)} in `{path}`, got weights for "
-            f"{_listed([name for name, _ in told])}. Set `popular`, or the data, to these."
+            f"{_listed([name for name, _ in stored])}. Set `popular`, or the data, to these."
         )
 
 
 def _listed(names: Sequence[str]) -> str:
-    few = ", ".join(map(str, names[:4]))
-    return f"{len(names)} classes ({few}{', ...' if len(names) > 4 else ''})"
+    first = ", ".join(map(str, names[:4]))
+    return f"{len(names)} classes ({first}{', ...' if len(names) > 4 else ''})"

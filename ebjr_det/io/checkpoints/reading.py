@@ -20,26 +20,16 @@ from ebjr_det.core.errors import CheckpointError, first_line
 if TYPE_CHECKING:
     import torch
 
-SAFETENSORS, INDEX, TORCH = "safetensors", "index", "torch"
 WRAPPERS = {"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 """Parts of a tensor's name that torch's own wrappers leave; no network has them."""
 SETTINGS = (
-    "argparse.Namespace",
-    "types.SimpleNamespace",
-    *(
-        f"{module}.{flavour}Path"
-        for module in ("pathlib", "pathlib._local")
-        for flavour in ("Posix", "Windows")
-    ),
-    *(f"pathlib.Pure{flavour}Path" for flavour in ("Posix", "Windows")),
-    *(f"numpy.{core}.multiarray.{name}" for core in ("core", "_core") for name in ("scalar", "_reconstruct")),
-    "numpy.dtype",
-    "numpy.ndarray",
-    "datetime.datetime",
-    "datetime.timedelta",
-    "torch.torch_version.TorchVersion",
-    *(f"builtins.{name}" for name in ("bool", "dict", "float", "int", "list", "str", "tuple")),
-)
+    "argparse.Namespace", "types.SimpleNamespace", "pathlib.PosixPath", "pathlib.WindowsPath",
+    "pathlib._local.PosixPath", "pathlib._local.WindowsPath", "pathlib.PurePosixPath",
+    "pathlib.PureWindowsPath", "numpy.core.multiarray.scalar", "numpy.core.multiarray._reconstruct",
+    "numpy._core.multiarray.scalar", "numpy._core.multiarray._reconstruct", "numpy.dtype", "numpy.ndarray",
+    "datetime.datetime", "datetime.timedelta", "torch.torch_version.TorchVersion", "builtins.bool",
+    "builtins.dict", "builtins.float", "builtins.int", "builtins.list", "builtins.str", "builtins.tuple",
+)  # fmt: skip
 """Types that tell of a training and hold no tensor: what they were is not looked at."""
 MAPPINGS = (
     "collections.defaultdict",
@@ -57,16 +47,15 @@ _LOCK = Lock()  # the names that torch lets pass are the whole process's
 class _Nothing:
     """Stands for a setting while unpickling; takes whatever it is built from and keeps none of it."""
 
-    def __init__(self, *_: Any) -> None: ...
+    def __init__(self, *_: object) -> None: ...
 
-    def __setstate__(self, state: Any) -> None: ...
+    def __setstate__(self, state: object) -> None: ...
 
 
 class _Mapping:
-    """Stands for a dictionary of another type."""
+    """Stands for a dictionary of another type: building one gives a plain one."""
 
-    def __new__(cls, *_: Any) -> Any:
-        """A plain one."""
+    def __new__(cls, *_: object) -> OrderedDict[Any, Any]:  # type: ignore[misc]
         return OrderedDict()
 
 
@@ -80,8 +69,7 @@ def read_state(path: Path) -> dict[str, "torch.Tensor"]:
         CheckpointError: no file of weights, a damaged one, one that asks for code, or one without tensors.
     """
     try:
-        kind = _kind(path)
-        content = _read(path, kind)
+        content = _read(path)
         state = dict(_tensors(content))
     except CheckpointError:
         raise
@@ -92,7 +80,7 @@ def read_state(path: Path) -> dict[str, "torch.Tensor"]:
             f"Expected a readable checkpoint, got `{path}`: {_first_reason(error)}."
         ) from error
     if not state:
-        raise CheckpointError(f"Expected named tensors in `{path}`, got {_told(content)}.")
+        raise CheckpointError(f"Expected named tensors in `{path}`, got {_words_of(content)}.")
     return state
 
 
@@ -103,8 +91,8 @@ def is_safetensors(path: Path) -> bool:
     return head[8:] == b"{" and int.from_bytes(head[:8], "little") < path.stat().st_size
 
 
-def _kind(path: Path) -> str:
-    """What a file is by its first bytes. Raises CheckpointError for one that is known to hold no weights."""
+def _read(path: Path) -> Any:
+    """What a file holds, read as its first bytes say. Raises CheckpointError for one without weights."""
     with path.open("rb") as opened:
         head = opened.read(512)
     if not head:
@@ -120,26 +108,18 @@ def _kind(path: Path) -> str:
             "page that shows it."
         )
     if is_safetensors(path) or (path.suffix == ".safetensors" and head[8:9] == b"{"):
-        return SAFETENSORS
-    if head.lstrip().startswith(b"{") and b"\0" not in head:
-        return INDEX
-    return TORCH
-
-
-def _read(path: Path, kind: str) -> Any:
-    if kind == SAFETENSORS:
         from safetensors.torch import load_file
 
         return load_file(path)
-    if kind == INDEX:
+    if head.lstrip().startswith(b"{") and b"\0" not in head:
         raise CheckpointError(
             f"Expected weights in `{path}`, got JSON text, such as the index of weights in several files. "
             "Put all tensors into one file: safetensors.torch.save_file."
         )
-    return _load(path)
+    return _load_torch(path)
 
 
-def _load(path: Path) -> Any:
+def _load_torch(path: Path) -> Any:
     import torch
 
     harmless: list[Any] = [(_Nothing, name) for name in SETTINGS] + [(_Mapping, name) for name in MAPPINGS]
@@ -150,12 +130,11 @@ def _load(path: Path) -> Any:
         path.open("rb") as opened,
     ):
         warnings.simplefilter("ignore")  # of old formats, which are read or refused all the same
-        return torch.load(
-            opened, map_location="cpu", weights_only=True
-        )  # of a path it would look at the suffix
+        # an opened file: of a path torch would look at the suffix
+        return torch.load(opened, map_location="cpu", weights_only=True)
 
 
-def _tensors(content: Any) -> Iterator[tuple[str, "torch.Tensor"]]:
+def _tensors(content: object) -> Iterator[tuple[str, "torch.Tensor"]]:
     """Tensors of a dictionary, and of those in it with their keys and a slash before the names."""
     import torch
 
@@ -186,7 +165,7 @@ def _refusal(path: Path, error: Exception) -> str:
 
 
 def _first_reason(error: BaseException) -> str:
-    """The reason of torch without its advice."""
+    """What torch says, without its advice."""
     text = str(error)
     if "TorchScript" in text:
         return "a TorchScript archive, which is code. Save the network's state_dict() alone"
@@ -196,8 +175,10 @@ def _first_reason(error: BaseException) -> str:
     return first_line(ValueError(reason)) if reason.strip() else first_line(error)
 
 
-def _told(content: Any) -> str:
-    if not isinstance(content, dict) or not content:
-        return f"{type(content).__name__}" if not isinstance(content, dict) else "an empty one"
+def _words_of(content: object) -> str:
+    if not isinstance(content, dict):
+        return type(content).__name__
+    if not content:
+        return "an empty one"
     names = [str(key) for key in content]
     return f"no tensor under {', '.join(names[:SHOWN])}{', ...' if len(names) > SHOWN else ''}"
