@@ -29,7 +29,7 @@ class Archive:
     Attributes:
         url: where it lies.
         md5: of the file.
-        members: what of it is wanted: paths that begin so.
+        members: the beginning of the paths in it that are unpacked.
     """
 
     url: str
@@ -37,20 +37,17 @@ class Archive:
     members: str
 
 
+_COCO = "http://images.cocodataset.org"
 DATASETS = {
     "coco-val2017": (
         "coco",
         (
             Archive(
-                "http://images.cocodataset.org/annotations/annotations_trainval2017.zip",
+                f"{_COCO}/annotations/annotations_trainval2017.zip",
                 "f4bbac642086de4f52a3fdda2de5fa2c",
                 "annotations/instances_val2017.json",
             ),
-            Archive(
-                "http://images.cocodataset.org/zips/val2017.zip",
-                "442b8da7639aecaf257c1dceb8ba8c80",
-                "val2017/",
-            ),
+            Archive(f"{_COCO}/zips/val2017.zip", "442b8da7639aecaf257c1dceb8ba8c80", "val2017/"),
         ),
     ),
 }
@@ -75,9 +72,9 @@ def download(name: str, data: Path = Path("data")) -> list[Path]:
         folder, archives = DATASETS[name]
         return [_fetch_dataset(data / folder, archives)]
     entry = manifest().get(name)
-    known = [*DATASETS, *(key for key, other in manifest().items() if other.url)]
     if entry is None:
-        raise ConfigError(f"Expected a known file, got `{name}`. {did_you_mean(name, known)}")
+        names = [*DATASETS, *(key for key, listed in manifest().items() if listed.url)]
+        raise ConfigError(f"Expected a known file, got `{name}`. {did_you_mean(name, names)}")
     if not entry.url:
         raise ConfigError(f"Expected a file that can be fetched, got `{name}`: get it from {entry.source}.")
     path = folders()[0] / entry.files[0]
@@ -101,21 +98,24 @@ def fetch(url: str, path: Path, algorithm: str, digest: str) -> None:
     try:
         _transfer(url, part)
     except (OSError, HTTPException, ValueError) as error:
-        kept = part.stat().st_size if part.is_file() else 0
         raise InvalidInput(
-            f"Expected `{url}` to send the file, got: {first_line(error)}. {kept:,} bytes are kept; run it "
-            "again."
+            f"Expected `{url}` to send the file, got: {first_line(error)}. {_size(part):,} bytes are kept; "
+            "run it again."
         ) from error
-    got = checksum(part, algorithm)
-    if not got.startswith(digest):
+    received = checksum(part, algorithm)
+    if not received.startswith(digest):
         part.unlink()
-        raise InvalidInput(f"Expected {algorithm} {digest} from `{url}`, got {got}. Nothing was kept.")
+        raise InvalidInput(f"Expected {algorithm} {digest} from `{url}`, got {received}. Nothing was kept.")
     part.replace(path)
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0
 
 
 def _transfer(url: str, part: Path) -> None:
     """Append to `part` what it lacks; a server that does not resume sends all again."""
-    start = part.stat().st_size if part.is_file() else 0
+    start = _size(part)
     request = Request(url, headers={"Range": f"bytes={start}-"} if start else {})  # noqa: S310
     try:
         response = urlopen(request, timeout=TIMEOUT)  # noqa: S310, addresses are the project's own
@@ -124,7 +124,7 @@ def _transfer(url: str, part: Path) -> None:
             return
         raise
     with response, part.open("ab") as opened:
-        if response.status != 206:
+        if response.status != 206:  # the file from its beginning, not from where we are
             start = 0
             opened.truncate(0)
         length = int(response.headers.get("Content-Length") or 0)
@@ -152,11 +152,11 @@ def _fetch_dataset(folder: Path, archives: Iterable[Archive]) -> Path:
 
 
 def _unpack(path: Path, folder: Path, members: str) -> None:
-    """Unpack the wanted members below `folder`, none outside it."""
+    """Unpack what begins with `members` below `folder`, none outside it."""
     try:
         with zipfile.ZipFile(path) as opened:
-            wanted = [name for name in opened.namelist() if name.startswith(members)]
-            for name in tqdm(wanted, desc=f"unpacking {path.name}", unit="file"):
+            names = [name for name in opened.namelist() if name.startswith(members)]
+            for name in tqdm(names, desc=f"unpacking {path.name}", unit="file"):
                 opened.extract(name, folder)  # zipfile itself takes off leading slashes and `..`
     except (OSError, zipfile.BadZipFile) as error:
         raise InvalidInput(f"Expected to unpack `{path}` in `{folder}`, got: {first_line(error)}.") from error

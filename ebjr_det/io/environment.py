@@ -36,7 +36,7 @@ def describe_environment(device: str, seed: int) -> dict[str, Any]:
     return {
         "ebjr_det": version(DISTRIBUTION),
         "python": platform.python_version(),
-        "versions": {name: found for name in REPORTED if (found := version_of(name))},
+        "versions": {name: number for name in REPORTED if (number := version_of(name))},
         "platform": platform.platform(),
         "device": device_name(device),
         "cpus": usable_cpus(),
@@ -72,16 +72,15 @@ def version_of(name: str) -> str | None:
 
 def _git_revision() -> str | None:
     """Revision of the checkout that holds this package, `+` behind it when files were changed."""
-    here = Path(__file__).resolve().parent
-    git = ["git", "-C", str(here)]
+    git = ["git", "-C", str(Path(__file__).resolve().parent)]
     try:
-        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
-        status = subprocess.run(
-            [*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True
+        head, status = (
+            subprocess.run([*git, *command], capture_output=True, text=True, check=True).stdout.strip()
+            for command in (("rev-parse", "HEAD"), ("status", "--porcelain", "-uno"))
         )
     except (OSError, subprocess.CalledProcessError):
         return None
-    return head.stdout.strip() + ("+" if status.stdout.strip() else "")
+    return head + ("+" if status else "")
 
 
 def explain_torchvision(error: BaseException) -> str:

@@ -5,12 +5,14 @@ import unicodedata
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
+
+from ebjr_det.core.errors import ConfigError, first_line
 
 if TYPE_CHECKING:
     from PIL import Image
+    from PIL.ImageFont import FreeTypeFont
 
-from ebjr_det.core.errors import ConfigError, first_line
 
 ELLIPSIS = "\u2026"
 SPELLED = {ELLIPSIS: "...", "\u2264": "<=", "\u2212": "-", "\u2013": "-", "\u221e": "inf"}
@@ -22,23 +24,8 @@ NO_SIGN = "\uffff"
 
 
 @cache
-def letters(size: int, bold: bool = False) -> Any:
+def letters(size: int, bold: bool = False) -> "FreeTypeFont":
     """DejaVu Sans, which comes with matplotlib; its digits are all of one width. Pillow's own without it."""
-    return _font(size, bold)
-
-
-def check_letters() -> None:
-    """Raises ConfigError where Pillow cannot write on pictures."""
-    try:
-        _font(12, bold=False)
-    except (ImportError, OSError) as error:
-        raise ConfigError(
-            f"Expected Pillow with FreeType, which writes on pictures, got: {first_line(error)}. "
-            "Run: pip install --force-reinstall pillow."
-        ) from error
-
-
-def _font(size: int, bold: bool) -> Any:
     from PIL import ImageFont
 
     package = find_spec("matplotlib")
@@ -47,7 +34,18 @@ def _font(size: int, bold: bool) -> Any:
         path = Path(package.origin).parent / "mpl-data" / "fonts" / "ttf" / name
         if path.is_file():
             return ImageFont.truetype(str(path), size)
-    return ImageFont.load_default(size)
+    return cast("FreeTypeFont", ImageFont.load_default(size))  # of a given size it is no other kind
+
+
+def check_letters() -> None:
+    """Raises ConfigError where Pillow cannot write on pictures."""
+    try:
+        letters.__wrapped__(12)
+    except (ImportError, OSError) as error:
+        raise ConfigError(
+            f"Expected Pillow with FreeType, which writes on pictures, got: {first_line(error)}. "
+            "Run: pip install --force-reinstall pillow."
+        ) from error
 
 
 def drawable(text: str) -> str:
@@ -69,12 +67,12 @@ def _drawable(sign: str) -> str:
     return number
 
 
-def _look(sign: str) -> tuple[Any, bytes]:
+def _look(sign: str) -> tuple[tuple[int, int], bytes]:
     mask = letters(16).getmask(sign)
     return mask.size, bytes(mask)
 
 
-def shortened(text: str, font: Any, width: float) -> str:
+def shortened(text: str, font: "FreeTypeFont", width: float) -> str:
     """The text, cut to a width in pixels."""
     while text and font.getlength(text) > width:
         text = text[:-2].rstrip() + drawable(ELLIPSIS) if len(text) > 2 else ""
@@ -97,7 +95,7 @@ def with_strip(picture: "Image.Image", text: str, color: str) -> "Image.Image":
     size = max(11, round(picture.width / 45))
     font, height = letters(size), size + 2 * PADDING
     text = shortened(drawable(text), font, picture.width - 2 * PADDING)
-    whole = Image.new("RGB", (picture.width, picture.height + height), color)
-    whole.paste(picture, (0, height))
-    ImageDraw.Draw(whole).text((PADDING, height / 2), text, "white", font, anchor="lm")
-    return whole
+    titled = Image.new("RGB", (picture.width, picture.height + height), color)
+    titled.paste(picture, (0, height))
+    ImageDraw.Draw(titled).text((PADDING, height / 2), text, "white", font, anchor="lm")
+    return titled

@@ -3,16 +3,15 @@
 Knows nothing about what pictures and targets are.
 """
 
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from typing import Any, NamedTuple, Protocol
-
-from tqdm.auto import tqdm
+from typing import Any, Protocol
 
 from ebjr_det.core.errors import InvalidInput
+from ebjr_det.core.types import Opaque
+from ebjr_det.io.notes import say
 
-Transform = Callable[[Any], Any]
+Transform = Callable[[Opaque], Opaque]
 
 
 class Images(Protocol):
@@ -27,10 +26,10 @@ class Images(Protocol):
         """Go on without a picture that cannot be loaded, after it was named."""
 
     @property
-    def load(self) -> Callable[[int], Any]:
+    def load(self) -> Callable[[int], Opaque]:
         """The picture at an index. Raises InvalidInput, which names it, where it cannot be loaded."""
 
-    def target(self, index: int) -> Any:
+    def target(self, index: int) -> Opaque:
         """What the answer to a picture is judged by."""
 
     def __len__(self) -> int: ...
@@ -43,7 +42,7 @@ def batches_from(
     batch_size: int,
     workers: int,
     *,
-    collate: Callable[[Sequence[Any]], Any] = list,
+    collate: Callable[[Sequence[Opaque]], Opaque] = list,
 ) -> Iterator[tuple[Any, ...]]:
     """Batches (ids, inputs of each transform, targets) from picture `start` on, in the order of the set.
 
@@ -55,16 +54,16 @@ def batches_from(
     from torch.utils.data import DataLoader, Subset
 
     data: Any = Subset(_Pictures(images, transforms, collate), range(start, len(images)))  # type: ignore[arg-type]
-    for lot in DataLoader(data, batch_size, num_workers=workers, collate_fn=data.dataset.columns):
-        for fault in lot.faults:
+    for columns, faults in DataLoader(data, batch_size, num_workers=workers, collate_fn=data.dataset.columns):
+        for fault in faults:
             if not images.skip_unreadable:
                 raise fault
-            tqdm.write(f"Left out: {fault}", file=sys.stderr)
-        if lot.columns:
-            yield lot.columns
+            say(f"Left out: {fault}")
+        if columns:
+            yield columns
 
 
-def first_readable(images: Images) -> Any:
+def first_readable(images: Images) -> Opaque:
     """The first picture that can be loaded, on which a model's numbers are counted.
 
     Raises:
@@ -81,30 +80,27 @@ def first_readable(images: Images) -> Any:
     raise InvalidInput(f"Expected a picture that can be read, got none among {len(images)}. First: {fault}")
 
 
-def readable(images: Images, places: Sequence[int]) -> list[Any]:
-    """The pictures at some places that can be loaded; where none of them can, the first that can."""
+def readable(images: Images, indices: Sequence[int]) -> list[Opaque]:
+    """The pictures at some indices that can be loaded; where none of them can, the first that can."""
     loaded = []
-    for index in places:
+    for index in indices:
         with suppress(InvalidInput):
             loaded.append(images.load(index))
     return loaded or [first_readable(images)]
 
 
-class _Lot(NamedTuple):
-    columns: tuple[Any, ...]
-    faults: list[InvalidInput]
-
-
 class _Pictures:
     """A torch data set: image id, every model's input, target. Holds the transforms, not the models."""
 
-    def __init__(self, images: Images, transforms: Sequence[Transform], collate: Callable[..., Any]) -> None:
+    def __init__(
+        self, images: Images, transforms: Sequence[Transform], collate: Callable[..., Opaque]
+    ) -> None:
         self.images, self.transforms, self.collate = images, transforms, collate
 
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, index: int) -> tuple[Any, ...] | InvalidInput:
+    def __getitem__(self, index: int) -> tuple[Opaque, ...] | InvalidInput:
         try:
             image = self.images.load(index)
         except InvalidInput as error:
@@ -112,14 +108,19 @@ class _Pictures:
         inputs = [transform(image) for transform in self.transforms]
         return self.images.image_ids[index], *inputs, self.images.target(index)
 
-    def columns(self, rows: list[Any]) -> _Lot:
-        """Rows to columns; a tensor made here costs a loader process one open file, not one a picture."""
+    def columns(
+        self, rows: list[tuple[Opaque, ...] | InvalidInput]
+    ) -> tuple[tuple[Opaque, ...], list[InvalidInput]]:
+        """Rows to columns, and the faults among them.
+
+        A tensor made here costs a loader process one open file, not one a picture.
+        """
         faults = [row for row in rows if isinstance(row, InvalidInput)]
-        whole = [row for row in rows if not isinstance(row, InvalidInput)]
-        if not whole:
-            return _Lot((), faults)
-        ids, *inputs, targets = zip(*whole, strict=True)
+        loaded = [row for row in rows if not isinstance(row, InvalidInput)]
+        if not loaded:
+            return (), faults
+        ids, *inputs, targets = zip(*loaded, strict=True)
         try:
-            return _Lot((ids, *(self.collate(column) for column in inputs), targets), faults)
+            return (ids, *(self.collate(column) for column in inputs), targets), faults
         except InvalidInput as error:
-            return _Lot((), [InvalidInput(f"{error} (In the batch of images `{ids[0]}` to `{ids[-1]}`.)")])
+            return (), [InvalidInput(f"{error} (In the batch of images `{ids[0]}` to `{ids[-1]}`.)")]
