@@ -5,7 +5,6 @@ Knows nothing about what is in them. Nothing else in this package decodes a user
 
 import glob
 import os
-import sys
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,9 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tqdm.auto import tqdm
-
 from ebjr_det.core.errors import InvalidInput, first_line
+from ebjr_det.io.notes import say
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -57,17 +55,17 @@ def find_pictures(names: Sequence[str]) -> list[Path]:
     Raises:
         InvalidInput: a name behind which there is no picture.
     """
-    found: dict[str, Path] = {}
+    pictures: dict[str, Path] = {}
     for name in names:
         try:
-            here = _pictures_at(name)
+            paths = _pictures_at(name)
         except (OSError, ValueError):  # a name that no file can have
-            here = []
-        if not here:
+            paths = []
+        if not paths:
             raise InvalidInput(f"Expected pictures at `{name}`, a file, a folder or a pattern, got none.")
-        for path in here:
-            found.setdefault(os.path.abspath(path), path)
-    return list(found.values())
+        for path in paths:
+            pictures.setdefault(os.path.abspath(path), path)
+    return list(pictures.values())
 
 
 def _pictures_at(name: str) -> list[Path]:
@@ -94,15 +92,16 @@ def pictures_below(folder: Path) -> tuple[list[Path], Counter[str]]:
     suffixes, left_out = picture_suffixes(), Counter[str]()
     pictures: list[Path] = []
     nested: dict[str, frozenset[tuple[int, int]]] = {}  # folder -> itself and all that it is in
-    for place, folders, files in os.walk(folder, onerror=_unreadable_folder, followlinks=True):
-        nested[place] = nested.get(os.path.dirname(place), frozenset()) | {_identity(place)}
+    for inner, folders, files in os.walk(folder, onerror=_unreadable_folder, followlinks=True):
+        nested[inner] = nested.get(os.path.dirname(inner), frozenset()) | {_identity(inner)}
         visible = [name for name in folders if not name.startswith(".")]
         shown = [name for name in files if not name.startswith(".")]
         left_out["hidden files and folders"] += len(folders) + len(files) - len(visible) - len(shown)
-        folders[:] = [name for name in visible if _identity(os.path.join(place, name)) not in nested[place]]
+        # what `os.walk` goes into next: no folder, by a link, that this one is in
+        folders[:] = [name for name in visible if _identity(os.path.join(inner, name)) not in nested[inner]]
         chosen = [name for name in shown if os.path.splitext(name)[1].lower() in suffixes]
         left_out["files that are no pictures"] += len(shown) - len(chosen)
-        pictures += [Path(place, name) for name in chosen]
+        pictures += [Path(inner, name) for name in chosen]
     return pictures, left_out
 
 
@@ -119,7 +118,7 @@ def say_left_out(source: Path, left_out: Mapping[str, int]) -> None:
     """One line on stderr of what was left out of a file or folder, where something was."""
     parts = [f"{what} ({count:,})" for what, count in left_out.items() if count]
     if parts:
-        tqdm.write(f"Left out of `{source}`: {', '.join(parts)}.", file=sys.stderr)
+        say(f"Left out of `{source}`: {', '.join(parts)}.")
 
 
 def open_picture(path: Path, size: tuple[int, int] = (0, 0), *, as_stored: bool = False) -> "Image.Image":
@@ -172,10 +171,15 @@ def stored_size(path: Path) -> tuple[int, int]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what is odd is said when the picture is opened
             with Image.open(_regular(path), formats=picture_formats()) as opened:
-                tags: Any = getattr(opened, "tag_v2", {})  # of a TIFF, whose size Pillow turns
+                tags = _tags(opened)  # of a TIFF, whose size Pillow turns
                 return tags.get(WIDTH, opened.width), tags.get(HEIGHT, opened.height)
     except Exception:  # a damaged picture can raise anything
         return 0, 0
+
+
+def _tags(opened: "Image.Image") -> Mapping[int, Any]:
+    """The tags of a TIFF by their numbers."""
+    return getattr(opened, "tag_v2", {})
 
 
 def count_frames(path: Path) -> int:
@@ -210,7 +214,7 @@ def frames_of(path: Path) -> Iterator[tuple["Image.Image", float]]:
 
 @contextmanager
 def _whole(path: Path) -> Iterator[None]:
-    """Whatever a damaged picture raises is said with its name."""
+    """Raises InvalidInput with the picture's name, whatever a damaged one raises."""
     try:
         yield
     except Exception as error:
@@ -219,7 +223,7 @@ def _whole(path: Path) -> Iterator[None]:
 
 @contextmanager
 def picture_warnings() -> Iterator[None]:
-    """What Pillow warns of: too many pixels are an error, odd metadata is none.
+    """Within, what Pillow warns of is an error for too many pixels, and nothing for odd metadata.
 
     Set it around threads that open pictures, too: they share filters, and each restores what it found.
     """
@@ -232,7 +236,7 @@ def picture_warnings() -> Iterator[None]:
 
 
 def _regular(path: Path) -> Path:
-    """Not a pipe, which would be waited for without end."""
+    """The path itself. Raises InvalidInput for a pipe, which would be waited for without end."""
     if path.exists() and not path.is_file():
         raise InvalidInput("it is no regular file.")
     return path
@@ -242,11 +246,11 @@ def _check_pixels(opened: "Image.Image") -> None:
     """Pillow's own check, which is a warning that other threads may have silenced."""
     from PIL import Image
 
-    most = Image.MAX_IMAGE_PIXELS
-    if most is not None and opened.width * opened.height > most:
+    limit, pixels = Image.MAX_IMAGE_PIXELS, opened.width * opened.height
+    if limit is not None and pixels > limit:
         raise InvalidInput(
-            f"Image size ({opened.width * opened.height} pixels) exceeds limit of {most} pixels, could be "
-            "decompression bomb DOS attack."
+            f"Image size ({pixels} pixels) exceeds limit of {limit} pixels, could be decompression bomb DOS "
+            "attack."
         )
 
 
@@ -272,7 +276,7 @@ def to_rgb(opened: "Image.Image") -> "Image.Image":
         return opened.convert("RGB")
     import numpy as np
 
-    tags: Any = getattr(opened, "tag_v2", {})  # of a TIFF, two of which Pillow does not heed at this depth
+    tags = _tags(opened)  # two of which Pillow does not heed at this depth
     bits = tags.get(BITS_PER_SAMPLE, (16,))[0]
     levels = (np.asarray(opened).astype(np.uint16) >> (bits - 8)).astype(np.uint8)
     white_is_zero = tags.get(PHOTOMETRIC) == 0

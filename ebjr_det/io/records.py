@@ -7,18 +7,18 @@ killed at any moment continues from its last part.
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ebjr_det.core.errors import InvalidInput, first_line
-from ebjr_det.core.types import PairedRun, concatenate
+from ebjr_det.core.types import Array, PairedRun, concatenate
 from ebjr_det.io.files import atomic_write, writable_folder
 
 VERSION = 1
 GROUPS = ("scores", "student", "teacher")
-OTHERS, FEATURES, ABSTAINS = "others", "features", "abstains"
+OTHERS = "others"
+OPTIONAL = {"features": "features", "abstains": "abstentions"}
+"""Columns that a run may lack, and what messages call them."""
 
 
 def save_run(run: PairedRun, path: Path) -> None:
@@ -27,19 +27,17 @@ def save_run(run: PairedRun, path: Path) -> None:
     Columns of further models are `others/model/column`; the student's features, where there are any,
     `features`, and where it abstains `abstains`.
     """
-    arrays: dict[str, NDArray[Any]] = {
+    arrays: dict[str, Array] = {
         "version": np.array(VERSION),
         "task": np.array(run.task),
         "image_ids": np.array(run.image_ids, dtype=np.str_),
     }
-    for group in GROUPS:
-        arrays |= {f"{group}/{name}": column for name, column in getattr(run, group).items()}
-    for model, records in run.others.items():
-        arrays |= {f"{OTHERS}/{model}/{name}": column for name, column in records.items()}
-    if run.features is not None:
-        arrays[FEATURES] = run.features
-    if run.abstains is not None:
-        arrays[ABSTAINS] = run.abstains
+    groups = {group: getattr(run, group) for group in GROUPS}
+    groups |= {f"{OTHERS}/{model}": records for model, records in run.others.items()}
+    arrays |= {
+        f"{group}/{name}": column for group, columns in groups.items() for name, column in columns.items()
+    }
+    arrays |= {name: column for name in OPTIONAL if (column := getattr(run, name)) is not None}
     with atomic_write(path) as temporary, temporary.open("wb") as opened:
         np.savez_compressed(opened, **arrays)  # type: ignore[arg-type]
 
@@ -53,8 +51,8 @@ def load_run(path: Path) -> PairedRun:
                 f"Expected version {VERSION} in `{path}`, got {arrays['version']}. "
                 "Evaluate again with this version."
             )
-        groups: dict[str, dict[str, NDArray[Any]]] = {group: {} for group in GROUPS}
-        others: dict[str, dict[str, NDArray[Any]]] = {}
+        groups: dict[str, dict[str, Array]] = {group: {} for group in GROUPS}
+        others: dict[str, dict[str, Array]] = {}
         for key, column in arrays.items():
             group, _, name = key.partition("/")
             if group == OTHERS:
@@ -65,7 +63,7 @@ def load_run(path: Path) -> PairedRun:
             elif name:
                 groups[group][name] = column
         ids = tuple(str(i) for i in arrays["image_ids"])
-        optional = {name: arrays.get(name) for name in (FEATURES, ABSTAINS)}
+        optional = {name: arrays.get(name) for name in OPTIONAL}
         return PairedRun(str(arrays["task"]), ids, **groups, others=others, **optional)  # type: ignore[arg-type]
     except KeyError as error:
         raise InvalidInput(f"Expected a saved run in `{path}`, got a file without {error}.") from error
@@ -73,7 +71,7 @@ def load_run(path: Path) -> PairedRun:
         raise InvalidInput(f"Expected a saved run in `{path}`, got: {first_line(error)}.") from error
 
 
-def read_npz(path: Path, what: str) -> Mapping[str, NDArray[Any]]:
+def read_npz(path: Path, what: str) -> Mapping[str, Array]:
     """All arrays of an `.npz`, never unpickling. Raises InvalidInput with the path and the reason."""
     try:
         archive = np.load(path, allow_pickle=False)
@@ -86,34 +84,34 @@ def read_npz(path: Path, what: str) -> Mapping[str, NDArray[Any]]:
 
 
 def join_runs(parts: Sequence[PairedRun]) -> PairedRun:
-    """Several lots of images of one pair as one run, in order."""
+    """Several runs of one pair as one, in order. Raises InvalidInput where they hold other columns."""
     ids = tuple(image for part in parts for image in part.image_ids)
     columns = {group: concatenate([getattr(p, group) for p in parts]) for group in GROUPS}
     models = parts[0].others.keys()
     if any(part.others.keys() != models for part in parts):
         raise InvalidInput("Expected the same further models in all parts of a run, got others.")
     others = {model: concatenate([part.others[model] for part in parts]) for model in models}
-    features = _optional([part.features for part in parts], "features")
-    abstains = _optional([part.abstains for part in parts], "abstentions")
-    return PairedRun(parts[0].task, ids, **columns, others=others, features=features, abstains=abstains)
+    optional = {name: _optional([getattr(part, name) for part in parts], name) for name in OPTIONAL}
+    return PairedRun(parts[0].task, ids, **columns, others=others, **optional)  # type: ignore[arg-type]
 
 
-def _optional(parts: Sequence[NDArray[Any] | None], what: str) -> NDArray[Any] | None:
-    known = [part for part in parts if part is not None]
-    if not known:
+def _optional(columns: Sequence[Array | None], name: str) -> Array | None:
+    present = [column for column in columns if column is not None]
+    if not present:
         return None
-    if len(known) != len(parts) or len({part.shape[1:] for part in known}) > 1:
+    if len(present) != len(columns) or len({column.shape[1:] for column in present}) > 1:
         raise InvalidInput(
-            f"Expected the same {what} of the student in all parts of a run, got others. Evaluate again."
+            f"Expected the same {OPTIONAL[name]} of the student in all parts of a run, got others. "
+            "Evaluate again."
         )
-    return np.concatenate(known)
+    return np.concatenate(present)
 
 
 class PartStore:
     """The finished parts of a run in progress, as numbered files in a folder."""
 
     def __init__(self, folder: Path) -> None:
-        """`folder` is made when the first part is added."""
+        """The parts in a folder, which is made when the first one is added."""
         self.folder = folder
 
     def load(self) -> list[PairedRun]:

@@ -2,22 +2,22 @@
 
 import os
 import re
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from tqdm.auto import tqdm
+from typing import TYPE_CHECKING
 
 from ebjr_det.core.errors import InvalidInput
 from ebjr_det.io.files import writable_folder
+from ebjr_det.io.notes import say
 from ebjr_det.io.pictures import count_frames, find_pictures, frames_of, open_picture, picture_suffixes
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from ebjr_det.io.video import Footage, Shot
 
 PICTURES_FPS = Fraction(10)
@@ -41,7 +41,7 @@ class Source:
 
     @classmethod
     def of(cls, name: str) -> "Source":
-        """What a name means. Raises InvalidInput for nothing."""
+        """The source that a name means. Raises InvalidInput where it means nothing."""
         from ebjr_det.io.video import is_camera
 
         path = Path(name)
@@ -79,13 +79,13 @@ class Source:
         else:
             yield Footage(self._pictures(fps), fps, len(self.files), steady=True)
 
-    def look(self, fps: Fraction = PICTURES_FPS) -> tuple[Any, "Footage"]:
+    def look(self, fps: Fraction = PICTURES_FPS) -> tuple["Image.Image", "Footage"]:
         """The first frame, and what is known of them all: the frame rate, and how many there are."""
         with self.open(fps) as footage:
             return next(footage.frames).picture, footage
 
-    def first(self, count: int) -> Iterator[Any]:
-        """So many frames from the start, or all; of a camera none, which gives each but once."""
+    def first(self, count: int) -> Iterator["Image.Image"]:
+        """The frames from the start, at most `count`; of a camera none, which gives each but once."""
         if self.files:
             with self.open() as footage:
                 yield from (shot.picture for shot in islice(footage.frames, count))
@@ -100,7 +100,7 @@ class Source:
             except InvalidInput as error:
                 if path not in self.left_out:
                     self.left_out.add(path)
-                    tqdm.write(f"Left out: {error}", file=sys.stderr)
+                    say(f"Left out: {error}")
                 continue
             yield Shot(shown / fps, (shown + 1) / fps, picture)
             shown += 1

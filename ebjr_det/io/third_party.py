@@ -42,9 +42,9 @@ def foreign_errors(expected: str) -> Iterator[None]:
 def import_callable(reference: str) -> Callable[..., Any]:
     """What `package.module:function` names. Raises ConfigError where that is nothing."""
     module, _, function = reference.partition(":")
-    here = os.getcwd()
-    if here not in sys.path:
-        sys.path.append(here)  # `python -m` has it, an installed command has not
+    folder = os.getcwd()
+    if folder not in sys.path:
+        sys.path.append(folder)  # `python -m` has it, an installed command has not
     try:
         return getattr(import_module(module), function)  # type: ignore[no-any-return]
     except Exception as error:  # importing runs the module, which can raise anything

@@ -74,11 +74,11 @@ def _quotas(root: Path) -> Iterator[float]:
         inner = mount / path.lstrip("/")
         for folder in (inner, *(outer for outer in inner.parents if outer.is_relative_to(mount))):
             if controllers:  # version 1
-                told = [*_lines(folder / "cpu.cfs_quota_us"), *_lines(folder / "cpu.cfs_period_us")]
+                words = [*_lines(folder / "cpu.cfs_quota_us"), *_lines(folder / "cpu.cfs_period_us")]
             else:
-                told = [word for line in _lines(folder / "cpu.max") for word in line.split()]
-            if len(told) == 2 and all(map(str.isdecimal, told)):  # else `max` or -1: no quota
-                yield int(told[0]) / int(told[1])
+                words = [word for line in _lines(folder / "cpu.max") for word in line.split()]
+            if len(words) == 2 and all(map(str.isdecimal, words)):  # else `max` or -1: no quota
+                yield int(words[0]) / int(words[1])
 
 
 def _lines(path: Path) -> list[str]:
@@ -95,28 +95,28 @@ def thread_count() -> int:
 
 
 @contextmanager
-def limited_threads(asked: int | None) -> Iterator[None]:
+def limited_threads(threads: int | None) -> Iterator[None]:
     """So many threads for torch, BLAS and the runtimes that are built within; None changes nothing.
 
     Set before torch is loaded, which then makes no more; a torch that is loaded is told. More than the usable
     CPUs are not taken, with a note on stderr. What was before is there again afterwards.
     """
-    if asked is None:
+    if threads is None:
         yield
         return
     from threadpoolctl import threadpool_limits
 
-    count = min(asked, usable_cpus())
-    wanted = {COUNT: str(count), "MKL_DYNAMIC": "FALSE"}  # else torch's MKL takes one a physical core at most
-    before = {name: os.environ.get(name) for name in wanted}
-    if count < asked:
+    count = min(threads, usable_cpus())
+    variables = {COUNT: str(count), "MKL_DYNAMIC": "FALSE"}  # else MKL takes one a physical core at most
+    before = {name: os.environ.get(name) for name in variables}
+    if count < threads:
         print(
-            f"Note: {asked} threads were asked for, {count} are taken: this process may use no more CPUs.",
+            f"Note: {threads} threads were asked for, {count} are taken: this process may use no more CPUs.",
             file=sys.stderr,
         )
     torch = sys.modules.get("torch")
     earlier = torch.get_num_threads() if torch else None
-    os.environ.update(wanted)
+    os.environ.update(variables)
     try:
         with threadpool_limits(count):
             if torch:

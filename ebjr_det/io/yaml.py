@@ -26,9 +26,11 @@ class FlatLoader(yaml.SafeLoader):
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
         """A mapping; a key that comes twice is refused."""
         keys = [self.construct_object(key, deep=deep) for key, _ in node.value]
-        twice = next((key for i, key in enumerate(keys) if key in keys[:i]), None)
-        if twice is not None:
-            raise yaml.constructor.ConstructorError(None, None, f"the key `{twice}` twice", node.start_mark)
+        repeated = next((key for i, key in enumerate(keys) if key in keys[:i]), None)
+        if repeated is not None:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"the key `{repeated}` twice", node.start_mark
+            )
         return super().construct_mapping(node, deep)
 
 
