@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ebjr_det.core.errors import ConfigError
 from ebjr_det.evaluation.run_folder import load_folder
@@ -17,6 +17,10 @@ class Compared(NamedTuple):
 
     comparison: Comparison
     folder: Path
+
+    def to_dict(self) -> dict[str, Any]:
+        """The one JSON object of the command line."""
+        return self.comparison.to_dict() | {"out": str(self.folder)}
 
 
 def compare(run_dirs: Sequence[str | Path], out: str | Path) -> Compared:

@@ -23,6 +23,10 @@ class Result(NamedTuple):
     folder: Path
     traffic: TrafficReport | None = None
 
+    def to_dict(self) -> dict[str, Any]:
+        """The one JSON object of the command line."""
+        return self.summary | ({} if self.traffic is None else {"traffic": self.traffic.to_dict()})
+
 
 def report(run_dir: str | Path, out: str | Path | None = None) -> Result:
     """Draw the whole report of a finished run anew, from its records and its analysis alone.
@@ -37,8 +41,8 @@ def report(run_dir: str | Path, out: str | Path | None = None) -> Result:
     folder = Path(run_dir)
     run, analysis = load_folder(folder)
     built = build_report(run, load_task(run.task).judge(), analysis)
-    place = folder if out is None else writable_folder(Path(out))
-    if place.resolve() != folder.resolve() and (place / RUN).exists():
-        raise ConfigError(f"Expected an --out without a run, got one in `{place}`.")
-    (place / SUMMARY).unlink(missing_ok=True)
-    return Result(built, write_report(built, folder, place), place)
+    target = folder if out is None else writable_folder(Path(out))
+    if target.resolve() != folder.resolve() and (target / RUN).exists():
+        raise ConfigError(f"Expected an --out without a run, got one in `{target}`.")
+    (target / SUMMARY).unlink(missing_ok=True)
+    return Result(built, write_report(built, folder, target), target)

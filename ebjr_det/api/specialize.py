@@ -1,6 +1,7 @@
 """`specialize`: popular classes chosen, a student trained for them, and the configuration of its pair."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -8,7 +9,7 @@ import numpy as np
 import yaml
 
 from ebjr_det.api.preflight import check_ahead, check_settings
-from ebjr_det.api.train import train
+from ebjr_det.api.train import Trained, train
 from ebjr_det.config import EvaluateConfig, SpecializeConfig, TrainConfig
 from ebjr_det.core.errors import ConfigError, did_you_mean
 from ebjr_det.core.types import FloatArray
@@ -23,12 +24,12 @@ from ebjr_det.tasks.settings import load_specialize_config, parse_config, parse_
 POPULAR, STUDENT, PAIR = "popular.yaml", "student", "pair.yaml"
 
 
-def specialize(config: SpecializeConfig, out: str | Path, *, resume: bool = False) -> dict[str, Any]:
+def specialize(config: SpecializeConfig, out: str | Path, *, resume: bool = False) -> Trained | None:
     """Choose the popular classes, train the student on them and "other", write the pair's configuration.
 
     The folder then holds `popular.yaml`, the classes with their counts; `student`, the folder of the
     training; and `pair.yaml`, ready for `evaluate`, `predict` and `demo`. Killed at any moment, it goes on
-    with `resume` to the same result.
+    with `resume` to the same result. Of several processes all but the first return None.
 
     Raises:
         EbjrError: settings, data, weights and `out` are checked before anything is computed.
@@ -36,26 +37,27 @@ def specialize(config: SpecializeConfig, out: str | Path, *, resume: bool = Fals
     from ebjr_det.training.ranks import first_of_ranks
 
     out = Path(out)
-    if first_of_ranks():  # which others, later here, find begun
+    if first_of_ranks():  # before it begins a folder that later processes would find begun
         check_folder(out, resume)
     data = load_task(config.task).data.build_data(**dict(config.data))
-    chosen = _Chosen.of(config, data)
-    popular = chosen.popular
-    _check_pair(pair_of(config, popular, None), data, popular)  # before hours of training
-    folder = out / STUDENT
+    choice = _Choice.of(config, data)
+    popular, folder = choice.popular, out / STUDENT
+    _check_pair(pair_of(config, popular, None), data)  # before hours of training
 
     def prepare() -> None:
         open_training(out, config, resume, load_specialize_config)
-        write_text(out / POPULAR, chosen.describe())
+        write_text(out / POPULAR, choice.describe())
 
-    again = (folder / CONFIG).is_file()
-    trained = train(training_of(config, popular), folder, resume=again, prepare=prepare, data=data)
-    if not trained:  # of several processes the first one writes
-        return {}
-    write_text(out / PAIR, _short(pair_of(config, popular, trained)))
-    summary = {**trained, "pair": str(out / PAIR), "run_dir": str(out)}
-    write_text(out / SUMMARY, to_json(summary))
-    return summary
+    begun = (folder / CONFIG).is_file()
+    trained = train(training_of(config, popular), folder, resume=begun, prepare=prepare, data=data)
+    if trained is None:
+        return None
+    pair = pair_of(config, popular, trained)
+    content = {"task": pair.task} | pair.model_dump(exclude_defaults=True)
+    write_text(out / PAIR, yaml.dump(content, Dumper=FlatDumper, sort_keys=False))
+    trained = replace(trained, pair=str(out / PAIR), run_dir=str(out))
+    write_text(out / SUMMARY, to_json(trained.to_dict()))
+    return trained
 
 
 def training_of(config: SpecializeConfig, popular: Popular) -> TrainConfig:
@@ -67,7 +69,7 @@ def training_of(config: SpecializeConfig, popular: Popular) -> TrainConfig:
     return parse_train_config(content)
 
 
-def pair_of(config: SpecializeConfig, popular: Popular, trained: dict[str, Any] | None) -> EvaluateConfig:
+def pair_of(config: SpecializeConfig, popular: Popular, trained: Trained | None) -> EvaluateConfig:
     """The pair, with the trained student's weights where there are any.
 
     Raises:
@@ -77,17 +79,17 @@ def pair_of(config: SpecializeConfig, popular: Popular, trained: dict[str, Any] 
     student |= (
         {"random_weights": True}
         if trained is None
-        else {"checkpoint": trained["weights"], "sha256": trained["sha256"], "random_weights": False}
+        else {"checkpoint": trained.weights, "sha256": trained.sha256, "random_weights": False}
     )
     teacher = config.teacher.model_dump(exclude_defaults=True)
-    own = {"task": config.task, "title": config.title, "student": student, "teacher": teacher}
-    twice = sorted(own.keys() & config.pair.keys() - {"title"})
-    if twice:
-        raise ConfigError(f"Expected `pair` without `{twice[0]}`, which stands beside it, got it twice.")
-    return parse_config({**own, **config.pair})
+    content = {"task": config.task, "title": config.title, "student": student, "teacher": teacher}
+    repeated = sorted(content.keys() & config.pair.keys() - {"title"})
+    if repeated:
+        raise ConfigError(f"Expected `pair` without `{repeated[0]}`, which stands beside it, got it twice.")
+    return parse_config({**content, **config.pair})
 
 
-def _check_pair(pair: EvaluateConfig, data: Any, popular: Popular) -> None:
+def _check_pair(pair: EvaluateConfig, data: Any) -> None:
     """What `evaluate` would refuse only after the training."""
     from ebjr_det.inference.pair import Pair, build_models
 
@@ -102,7 +104,7 @@ def _check_pair(pair: EvaluateConfig, data: Any, popular: Popular) -> None:
     check_ahead(Pair(pair, load_task(pair.task).judge(), judged_on, *models, "cpu"), settings)
 
 
-class _Chosen(NamedTuple):
+class _Choice(NamedTuple):
     """The popular classes, how often each class was seen, [classes], and where."""
 
     popular: Popular
@@ -110,20 +112,19 @@ class _Chosen(NamedTuple):
     where: str
 
     @classmethod
-    def of(cls, config: SpecializeConfig, data: Any) -> "_Chosen":
+    def of(cls, config: SpecializeConfig, data: Any) -> "_Choice":
         choose, names = config.choose, data.class_names
-        there = load_task(config.task).class_counts(data)
-        if there is None:
+        training_counts = load_task(config.task).class_counts(data)
+        if training_counts is None:
             raise ConfigError(f"Expected pictures that show classes, got a task without, `{config.task}`.")
-        counts = there.astype(np.float64)
-        where = "in the training data"
+        counts, where = training_counts.astype(np.float64), "in the training data"
         if choose.histogram is not None:
             counts, where = _recorded(Path(choose.histogram), names), "in the recorded traffic"
         if choose.top is not None:
             popular = Popular.top(choose.top, counts, names)
         else:
             popular = Popular.of(choose.classes or (), names)
-        empty = next((index for index in popular.classes if not there[index]), None)
+        empty = next((index for index in popular.classes if not training_counts[index]), None)
         if empty is not None:
             raise ConfigError(f"Expected training data of every popular class, got none of `{names[empty]}`.")
         return cls(popular, counts, where)
@@ -142,17 +143,11 @@ class _Chosen(NamedTuple):
 
 def _recorded(path: Path, class_names: Sequence[str]) -> FloatArray:
     """[classes] of a histogram file, 0 of those that it leaves out."""
-    told = load_histogram(path)
-    for name, value in told.items():
+    histogram = load_histogram(path)
+    for name, value in histogram.items():
         if name not in class_names:
             hint = did_you_mean(name, class_names)
             raise ConfigError(f"Expected classes of the data in `{path}`, got `{name}`. {hint}")
         if not 0 <= value < float("inf"):
             raise ConfigError(f"Expected counts or shares from 0 in `{path}`, got {value} of `{name}`.")
-    return np.array([told.get(name, 0.0) for name in class_names])
-
-
-def _short(pair: EvaluateConfig) -> str:
-    """The configuration without what is as by default."""
-    content = {"task": pair.task} | pair.model_dump(exclude_defaults=True)
-    return yaml.dump(content, Dumper=FlatDumper, sort_keys=False)
+    return np.array([histogram.get(name, 0.0) for name in class_names])

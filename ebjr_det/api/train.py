@@ -1,17 +1,17 @@
 """`train`: a network trained on labelled images, for all classes or for the popular ones."""
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from ebjr_det.api.space import bytes_of_training
-from ebjr_det.config import ScheduleSection, TrainConfig
+from ebjr_det.config import TrainConfig
 from ebjr_det.core.errors import CheckpointError, ConfigError
 from ebjr_det.evaluation.run_folder import ENVIRONMENT, SUMMARY, check_folder, open_training
 from ebjr_det.io.checkpoints import find_checkpoint, load_fitting, read_state
@@ -27,10 +27,53 @@ from ebjr_det.tasks.contract import facts_of
 from ebjr_det.tasks.popular import Popular
 from ebjr_det.tasks.settings import load_train_config
 
+if TYPE_CHECKING:
+    from ebjr_det.training.loop import Learner, Trainer
+
 ENTRY = "manifest_entry.yaml"
 ROUNDING = {False: 0.01, True: 0.02}
 """How far a file's quality may lie from the training's, beside one picture's share; True: half precision."""
-SHOWN = 4
+MOST_NAMES = 4
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training made: its network as inference reads it, and how it went.
+
+    Attributes:
+        popular: the classes of a specialised network, None for one of all classes.
+        weights: the file, of so many `bytes`; `macs`: multiply-adds an image; `facts`: further exact numbers.
+        validation: numbers on the validation images, that called `quality` among them; None without any.
+        kept_step: the step whose weights were kept; `pictures`: seen in all `steps`.
+        pair: the configuration of the pair that `specialize` writes.
+    """
+
+    title: str
+    model: str
+    popular: Sequence[str] | None
+    weights: str
+    sha256: str
+    bytes: int
+    macs: float
+    facts: Mapping[str, int]
+    validation: Mapping[str, float] | None
+    validation_by_class: Mapping[str, float] | None
+    quality: str
+    steps: int
+    kept_step: float
+    pictures: int
+    seconds: float
+    run_dir: str
+    pair: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The one JSON object of the command line."""
+        values: dict[str, Any] = {}
+        for name, value in vars(self).items():
+            values |= value if name == "facts" else {name: value}
+        if self.pair is None:
+            del values["pair"]
+        return values
 
 
 @on_threads("schedule")
@@ -41,11 +84,11 @@ def train(
     resume: bool = False,
     prepare: Callable[[], None] = lambda: None,
     data: Any = None,
-) -> dict[str, Any]:
+) -> Trained | None:
     """Train to the end of the schedule; the folder then holds weights, log, its plot and a summary.
 
     Killed at any moment, it goes on with `resume` to the same weights. Several processes that `torchrun`
-    starts train one network; the first writes.
+    starts train one network; the first writes, and the others return None.
 
     Args:
         prepare: called in the first process when all is checked, before anything is written.
@@ -57,16 +100,19 @@ def train(
     from ebjr_det.inference.pair import resolve_device
     from ebjr_det.training.loop import Trainer
     from ebjr_det.training.ranks import Ranks
-    from ebjr_det.training.state import WEIGHTS
 
-    _check_board(config)
+    if config.schedule.tensorboard and find_spec("tensorboard") is None:
+        raise ConfigError(
+            "Expected the package tensorboard for `schedule.tensorboard`, got none. "
+            "Run: pip install tensorboard."
+        )
     ranks, folder = Ranks.join(resolve_device(config.schedule.device)), Path(out)
-    if ranks.first:  # which others, later here, find begun
+    if ranks.first:  # before it begins a folder that later processes would find begun
         check_folder(folder, resume)
     training = _Training.build(config, ranks.device, data)
     trainer = Trainer(training.learner, config.schedule, folder, ranks)
     if ranks.first:
-        check_space(folder, training.needed(config.schedule, folder))
+        check_space(folder, training.least_bytes(folder))
         prepare()
         open_training(folder, config, resume, load_train_config)
     ranks.wait()
@@ -75,23 +121,14 @@ def train(
     seconds = monotonic() - started
     ranks.leave()
     if not ranks.first:
-        return {}
+        return None
     learner, title = trainer.learner, config.title or trainer.learner.name
     write_training_figure(folder / "log", trainer.log, title=title, quality=learner.quality)
-    summary = {
-        "title": config.title,
-        **training.describe(folder / WEIGHTS, trainer.kept, half=config.schedule.weights == "float16"),
-        "quality": learner.quality,
-        "steps": trainer.steps,
-        "kept_step": trainer.kept["step"],
-        "pictures": trainer.steps * config.schedule.batch_size,
-        "seconds": seconds,
-        "run_dir": str(folder),
-    }
+    trained = training.result(trainer, seconds)
     write_text(folder / ENVIRONMENT, to_json(describe_environment(ranks.device, config.schedule.seed)))
-    write_text(folder / ENTRY, manifest_entry(config, summary))
-    write_text(folder / SUMMARY, to_json(summary))
-    return summary
+    write_text(folder / ENTRY, manifest_entry(config, trained))
+    write_text(folder / SUMMARY, to_json(trained.to_dict()))
+    return trained
 
 
 @dataclass(frozen=True)
@@ -105,49 +142,35 @@ class _Training:
         macs, facts: of the model, which learning does not change.
     """
 
-    task: str
+    config: TrainConfig
     data: Any
     watched: Any
-    learner: Any
+    learner: "Learner"
     settings: Mapping[str, Any]
     device: str
     popular: Popular | None
     macs: float
-    facts: Mapping[str, Any]
+    facts: Mapping[str, int]
 
     @classmethod
     def build(cls, config: TrainConfig, device: str, data: Any) -> "_Training":
-        from ebjr_det.inference.pair import popular_of
-
-        task = load_task(config.task)
-        data = data or task.data.build_data(**dict(config.data))
-        watched = None if config.validation is None else task.data.build_data(**dict(config.validation))
-        if watched is not None and watched.class_names != data.class_names:
-            raise ConfigError(
-                f"Expected `validation` to have the {len(data.class_names)} classes of `data`, got "
-                f"{len(watched.class_names)}, such as {', '.join(watched.class_names[:3])}."
-            )
-        popular = popular_of(config.model, data)
-        if popular is None and config.popular_share is not None:
-            raise ConfigError("Expected `model.popular` classes beside `popular_share`, got none.")
-        own = data
-        if popular is not None:
-            own, watched = (one and task.popular.narrow(one, popular) for one in (data, watched))
         import torch
 
+        data, watched, popular = _data_of(config, data)
+        task, taught = load_task(config.task), data
+        if popular is not None:
+            taught, watched = (images and task.popular.narrow(images, popular) for images in (data, watched))
         torch.manual_seed(config.schedule.seed)  # fresh weights follow from it
         settings = config.model.built() | {"random_weights": True}
-        model = task.models.build_model(own, device=device, **settings)
-        image = first_readable(own)
+        model = task.models.build_model(taught, device=device, **settings)
+        image = first_readable(taught)
         macs, facts = macs_of(model, image, config.model.macs, "model.macs"), facts_of(model, image)
-        teacher = (
-            None
-            if config.teacher is None
-            else task.models.build_model(data, device=device, **config.teacher.built())
-        )
+        teacher = None
+        if config.teacher is not None:
+            teacher = task.models.build_model(data, device=device, **config.teacher.built())
         learner = task.training.build_learner(
             model,
-            own,
+            taught,
             watched,
             seed=config.schedule.seed,
             augment=dict(config.augment),
@@ -158,45 +181,71 @@ class _Training:
         )
         if config.initial is not None:
             load_fitting(learner.network, read_state(find_checkpoint(config.initial)), config.initial)
-        return cls(config.task, own, watched, learner, settings, device, popular, macs, facts)
+        return cls(config, taught, watched, learner, settings, device, popular, macs, facts)
 
-    def needed(self, plan: ScheduleSection, folder: Path) -> int:
+    def least_bytes(self, folder: Path) -> int:
         """Bytes that go to the folder, at least."""
         from ebjr_det.training.state import STATE
 
-        learner, begun = self.learner, (folder / STATE).is_file()
+        learner, plan, begun = self.learner, self.config.schedule, (folder / STATE).is_file()
         steps, judged = plan.steps_of(learner.count), learner.judge is not None
         return bytes_of_training(learner.network, plan, steps, judged=judged, begun=begun)
 
-    def describe(self, weights: Path, kept: Mapping[str, float], *, half: bool) -> dict[str, Any]:
+    def result(self, trainer: "Trainer", seconds: float) -> Trained:
         """The trained model as inference reads its file: what it is, what it costs, how it does.
-
-        Args:
-            kept: the row of the log of these weights; half: whether the file holds half precision.
 
         Raises:
             CheckpointError: it does not do on the validation images as it did in the training.
         """
-        shown = self.data if self.watched is None else self.watched
+        from ebjr_det.training.state import WEIGHTS
+
+        config, folder = self.config, trainer.folder
+        weights = folder / WEIGHTS
         settings = {**self.settings, "checkpoint": str(weights), "sha256": None, "random_weights": False}
-        trained = load_task(self.task).models.build_model(shown, device=self.device, **settings)
+        shown = self.data if self.watched is None else self.watched
+        model = load_task(config.task).models.build_model(shown, device=self.device, **settings)
         judge, quality = self.learner.judge_model, self.learner.quality
-        judged = None if judge is None else judge(trained)
+        judged = None if judge is None else judge(model)
         if judged is not None:
-            allowed = ROUNDING[half] + 1 / len(self.watched)
-            _check_reproduced(weights, quality, kept, judged.numbers[quality], allowed)
+            allowed = ROUNDING[config.schedule.weights == "float16"] + 1 / len(self.watched)
+            _check_reproduced(weights, quality, trainer.kept, judged.numbers[quality], allowed)
             _warn_of_unlearned(judged.by_class)
-        return {
-            "model": trained.name,
-            "popular": None if self.popular is None else list(self.popular.names),
-            "weights": str(weights),
-            "sha256": checksum(weights),
-            "bytes": weights.stat().st_size,
-            "macs": self.macs,
-            **self.facts,
-            "validation": None if judged is None else dict(judged.numbers),
-            "validation_by_class": None if judged is None else dict(judged.by_class),
-        }
+        return Trained(
+            title=config.title,
+            model=model.name,
+            popular=None if self.popular is None else list(self.popular.names),
+            weights=str(weights),
+            sha256=checksum(weights),
+            bytes=weights.stat().st_size,
+            macs=self.macs,
+            facts=self.facts,
+            validation=None if judged is None else dict(judged.numbers),
+            validation_by_class=None if judged is None else dict(judged.by_class),
+            quality=quality,
+            steps=trainer.steps,
+            kept_step=trainer.kept["step"],
+            pictures=trainer.steps * config.schedule.batch_size,
+            seconds=seconds,
+            run_dir=str(folder),
+        )
+
+
+def _data_of(config: TrainConfig, data: Any) -> tuple[Any, Any, Popular | None]:
+    """The training images, the validation images, and the popular classes if the model has only those."""
+    from ebjr_det.inference.pair import popular_of
+
+    build_data = load_task(config.task).data.build_data
+    data = data or build_data(**dict(config.data))
+    watched = None if config.validation is None else build_data(**dict(config.validation))
+    if watched is not None and watched.class_names != data.class_names:
+        raise ConfigError(
+            f"Expected `validation` to have the {len(data.class_names)} classes of `data`, got "
+            f"{len(watched.class_names)}, such as {', '.join(watched.class_names[:3])}."
+        )
+    popular = popular_of(config.model, data)
+    if popular is None and config.popular_share is not None:
+        raise ConfigError("Expected `model.popular` classes beside `popular_share`, got none.")
+    return data, watched, popular
 
 
 def _check_reproduced(
@@ -212,34 +261,24 @@ def _check_reproduced(
 
 
 def _warn_of_unlearned(by_class: Mapping[str, float]) -> None:
-    nothing = [name for name, value in by_class.items() if value == 0]
-    if nothing:
-        few = ", ".join(nothing[:SHOWN]) + ", ..." * (len(nothing) > SHOWN)
-        print(
-            f"{len(nothing)} of {len(by_class)} classes were never right on the validation images: {few}.",
-            file=sys.stderr,
-        )
+    unlearned = [name for name, value in by_class.items() if value == 0]
+    names = ", ".join(unlearned[:MOST_NAMES]) + ", ..." * (len(unlearned) > MOST_NAMES)
+    count = f"{len(unlearned)} of {len(by_class)} classes"
+    if unlearned:
+        print(f"{count} were never right on the validation images: {names}.", file=sys.stderr)
 
 
-def manifest_entry(config: TrainConfig, summary: Mapping[str, Any]) -> str:
-    """An entry for `checkpoints/manifest.yaml`; its source and its licence are left to be told."""
-    judged, quality = summary["validation"], summary["quality"]
-    told = "" if judged is None else f" {quality} {judged[quality]:.4f} on the validation images."
-    classes = "" if summary["popular"] is None else f" of {len(summary['popular'])} popular classes and other"
+def manifest_entry(config: TrainConfig, trained: Trained) -> str:
+    """An entry for `checkpoints/manifest.yaml`; its source and its licence are left to be filled in."""
+    quality, popular = trained.quality, trained.popular
+    judged = ""
+    if trained.validation is not None:
+        judged = f" {quality} {trained.validation[quality]:.4f} on the validation images."
+    classes = "" if popular is None else f" of {len(popular)} popular classes and other"
     note = (
-        f"{summary['model']}{classes}, {summary.get('parameters', 0):,} parameters, trained for "
-        f"{summary['steps']:,} steps of {config.schedule.batch_size}, seed {config.schedule.seed}; "
-        f"step {summary['kept_step']:,} was kept.{told}"
+        f"{trained.model}{classes}, {trained.facts.get('parameters', 0):,} parameters, trained for "
+        f"{trained.steps:,} steps of {config.schedule.batch_size}, seed {config.schedule.seed}; "
+        f"step {trained.kept_step:,} was kept.{judged}"
     )
-    entry = {"files": [summary["weights"]], "sha256": summary["sha256"], "source": "", "licence": ""}
-    return yaml.dump(
-        {Path(summary["run_dir"]).name: entry | {"note": note}}, Dumper=FlatDumper, sort_keys=False
-    )
-
-
-def _check_board(config: TrainConfig) -> None:
-    if config.schedule.tensorboard and find_spec("tensorboard") is None:
-        raise ConfigError(
-            "Expected the package tensorboard for `schedule.tensorboard`, got none. "
-            "Run: pip install tensorboard."
-        )
+    entry = {"files": [trained.weights], "sha256": trained.sha256, "source": "", "licence": "", "note": note}
+    return yaml.dump({Path(trained.run_dir).name: entry}, Dumper=FlatDumper, sort_keys=False)

@@ -1,45 +1,22 @@
 """The command line: parse, call a verb of `api`, print. Nothing is decided here.
 
-Progress and messages go to stderr, results to stdout; exit codes are in `exits`. A command is a module here
-and one entry in `COMMANDS`.
+Progress and messages go to stderr, results to stdout; exit codes are in `exits`. A command is a function in a
+module here and one entry below.
 """
 
 import rich_click as click
 
 from ebjr_det.cli.benchmark import benchmark
 from ebjr_det.cli.calibrate import calibrate
-from ebjr_det.cli.compare import compare
-from ebjr_det.cli.conventions import Group
-from ebjr_det.cli.demo import demo
 from ebjr_det.cli.evaluate import evaluate
-from ebjr_det.cli.export import export
 from ebjr_det.cli.fit_router import fit_router
 from ebjr_det.cli.installation import doctor, download, scores
-from ebjr_det.cli.predict import predict
+from ebjr_det.cli.live import demo, export, predict
+from ebjr_det.cli.options import Group
 from ebjr_det.cli.replay import replay
-from ebjr_det.cli.report import report
-from ebjr_det.cli.specialize import specialize
+from ebjr_det.cli.reports import compare, report
 from ebjr_det.cli.traffic import traffic
-from ebjr_det.cli.train import train
-
-COMMANDS = (
-    evaluate,
-    predict,
-    demo,
-    export,
-    benchmark,
-    replay,
-    fit_router,
-    report,
-    compare,
-    calibrate,
-    traffic,
-    train,
-    specialize,
-    download,
-    scores,
-    doctor,
-)
+from ebjr_det.cli.training import specialize, train
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -48,5 +25,11 @@ def cli() -> None:
     """Joint inference of two models: a student sees all images, a teacher the doubtful ones."""
 
 
-for command in COMMANDS:
-    cli.add_command(command)
+for commands in (
+    (evaluate, predict, demo, export, benchmark),
+    (replay, fit_router, report, compare, calibrate, traffic),
+    (train, specialize),
+    (download, scores, doctor),
+):
+    for command in commands:
+        cli.add_command(command)

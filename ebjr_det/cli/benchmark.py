@@ -1,29 +1,32 @@
 """`ebjr-det benchmark`."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import rich_click as click
 
-from ebjr_det.cli.conventions import (
+from ebjr_det.cli.live import load_live
+from ebjr_det.cli.options import (
     AS_JSON,
+    CONFIG,
     PATH,
+    ROUTER,
     RUNTIMES,
+    SET,
     VERBOSE,
-    fitted_router,
-    print_json,
-    print_places,
-    runtimes,
+    device,
+    numbers,
+    settings_from,
 )
+from ebjr_det.cli.printing import print_json, print_places
 
 
 @click.command()
-@click.argument("config", type=PATH)
+@CONFIG
 @click.option("--out", type=PATH, required=True, help="Folder to write to; replaces a benchmark there.")
 @click.option("--rates", metavar="P,P...", help="Deferral rates of the pair, by default 0.1,0.3,0.5.")
 @click.option("--threshold", type=float, help="A threshold of the pair, instead of or beside --rates.")
-@click.option("--router", type=PATH, help="A router that fit-router made. [router.file]")
+@ROUTER
 @click.option("--images", type=int, default=64, show_default=True, help="Size of the sample of the data.")
 @click.option("--batch-sizes", metavar="B,B...", default="1,8", show_default=True, help="Of offline.")
 @click.option(
@@ -35,27 +38,21 @@ from ebjr_det.cli.conventions import (
 @click.option("--seconds", type=float, default=10.0, show_default=True, help="For each scenario and subject.")
 @click.option("--against", type=PATH, help="An earlier benchmark.json, or its folder, to compare with.")
 @RUNTIMES
-@click.option("--set", "changes", multiple=True, metavar="A.B=C", help="Change a setting; repeatable.")
-@click.option("--device", help="auto, cpu, cuda, cuda:1 ... [run.device]")
+@SET
+@device("run")
 @VERBOSE
 @AS_JSON
+@settings_from("run")
 def benchmark(
     config: Path,
     out: Path,
     rates: str | None,
-    threshold: float | None,
-    router: Path | None,
-    images: int,
     batch_sizes: str,
-    arrival_rate: float | None,
     latency_bound_ms: float | None,
-    seconds: float,
-    against: Path | None,
-    changes: tuple[str, ...],
-    device: str | None,
+    changes: list[str],
     verbose: bool,
     as_json: bool,
-    **chosen: Any,
+    **options: Any,
 ) -> None:
     """How fast student, teacher and the pair are on this machine: single stream, offline, server, stages.
 
@@ -63,26 +60,18 @@ def benchmark(
     thresholds of the rates are those on the sample itself: nothing is said about quality.
     """
     from ebjr_det import api
-    from ebjr_det.io.environment import keep_freed_memory
 
-    fitted = [] if router is None else fitted_router(router)
-    here = [] if device is None else [f"run.device={device}"]
-    shares = None if rates is None else _numbers(rates, "--rates", float)
-    sizes = _numbers(batch_sizes, "--batch-sizes", int)
-    settings, known = api.load_settings(config, [*fitted, *runtimes(**chosen), *changes, *here])
-    keep_freed_memory()
+    shares = None if rates is None else numbers(rates, purpose=" for --rates")
+    sizes = numbers(batch_sizes, int, " for --batch-sizes")
+    settings, known = load_live(config, changes, None, None)
     measured = api.benchmark(
         api.to_config(settings),
         out,
         rates=shares,
-        threshold=threshold,
         known_threshold=known,
-        images=images,
         batch_sizes=sizes,
-        arrival_rate=arrival_rate,
         bound_ms=latency_bound_ms,
-        seconds=seconds,
-        against=against,
+        **options,
     )
     if as_json:
         print_json(measured.summary)
@@ -95,12 +84,3 @@ def benchmark(
     tables = benchmark_tables(result, summary, beside) if verbose else short
     print_screen(verdict(result, summary), tables, sentences(result, beside))
     print_places("Every call, all tables, the figure", [measured.folder], verbose=verbose)
-
-
-def _numbers(text: str, option: str, kind: Callable[[str], Any]) -> list[Any]:
-    from ebjr_det.core.errors import ConfigError
-
-    try:
-        return [kind(part) for part in text.split(",")]
-    except ValueError as error:
-        raise ConfigError(f"Expected numbers with commas between them for {option}, got `{text}`.") from error

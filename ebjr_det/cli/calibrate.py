@@ -5,7 +5,17 @@ from typing import Any
 
 import rich_click as click
 
-from ebjr_det.cli.conventions import AS_JSON, PATH, infeasible_as_json, print_json
+from ebjr_det.cli.options import AS_JSON, PATH, seed
+from ebjr_det.cli.printing import infeasible_as_json, print_json
+
+TARGETS: dict[str, tuple[Any, float]] = {
+    "deferral_rate": ("deferral_rate", 1),
+    "max_gmacs": ("macs", 1e9),
+    "max_latency_ms": ("latency_ms", 1),
+    "min_quality": ("min_quality", 1),
+    "max_drop": ("max_drop", 1),
+}
+"""Option -> the kind of target and its unit."""
 
 
 @click.command()
@@ -20,50 +30,28 @@ from ebjr_det.cli.conventions import AS_JSON, PATH, infeasible_as_json, print_js
 @click.option("--score", help="Deferral score; by default the run's.")
 @click.option("--report-on", type=PATH, help="Another run folder to report on; else the rest of RUN.")
 @click.option("--fraction", type=float, default=0.5, show_default=True, help="Share of RUN that calibrates.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the split.")
+@seed("Of the split.")
 @AS_JSON
-def calibrate(
-    run: Path,
-    deferral_rate: float | None,
-    max_gmacs: float | None,
-    max_latency_ms: float | None,
-    batch_size: int | None,
-    min_quality: float | None,
-    max_drop: float | None,
-    confidence: float | None,
-    score: str | None,
-    report_on: Path | None,
-    fraction: float,
-    seed: int,
-    as_json: bool,
-) -> None:
+def calibrate(run: Path, confidence: float | None, as_json: bool, **options: Any) -> None:
     """A threshold for a target, chosen on one part of the images and reported on another."""
     from ebjr_det import api
     from ebjr_det.core.calibration import Target
     from ebjr_det.core.errors import ConfigError
 
-    asked: dict[Any, float | None] = {
-        "deferral_rate": deferral_rate,
-        "macs": None if max_gmacs is None else max_gmacs * 1e9,
-        "latency_ms": max_latency_ms,
-        "min_quality": min_quality,
-        "max_drop": max_drop,
-    }
-    given = [(kind, value) for kind, value in asked.items() if value is not None]
-    if len(given) != 1:
+    values = {name: options.pop(name) for name in TARGETS}
+    stated = [name for name, value in values.items() if value is not None]
+    if len(stated) != 1:
         raise ConfigError(
             "Expected exactly one of --deferral-rate, --max-gmacs, --max-latency-ms, --min-quality and "
-            f"--max-drop, got {len(given)}."
+            f"--max-drop, got {len(stated)}."
         )
-    target = Target(*given[0], confidence)
+    kind, unit = TARGETS[stated[0]]
     with infeasible_as_json(as_json):
-        answer = api.calibrate(
-            run, target, report_on=report_on, score=score, fraction=fraction, seed=seed, batch_size=batch_size
-        )
+        answer = api.calibrate(run, Target(kind, values[stated[0]] * unit, confidence), **options)
     if as_json:
         print_json(answer)
-    else:
-        from ebjr_det.reporting.calibrated import table, threshold_line, verdict
-        from ebjr_det.reporting.screen import print_screen
+        return
+    from ebjr_det.reporting.calibrated import table, threshold_line, verdict
+    from ebjr_det.reporting.screen import print_screen
 
-        print_screen(verdict(answer), [table(answer)], [threshold_line(answer)])
+    print_screen(verdict(answer), [table(answer)], [threshold_line(answer)])

@@ -1,13 +1,24 @@
 """`ebjr-det fit-router TASK`: one command a task, and one for a finished run."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import rich_click as click
 
-from ebjr_det.cli.conventions import AS_JSON, PATH, VERBOSE, Group, print_json, print_places, together
-from ebjr_det.cli.replay import CLASSIFIERS, DETECTORS, LENIENT, REFERENCE, numbers
+from ebjr_det.cli.options import (
+    AS_JSON,
+    MACS,
+    PATH,
+    REFERENCES,
+    VERBOSE,
+    Group,
+    bootstrap,
+    numbers,
+    seed,
+    together,
+)
+from ebjr_det.cli.printing import print_json, print_places
+from ebjr_det.cli.replay import CLASSIFIERS, DETECTORS, LENIENT
 
 
 @click.group("fit-router", cls=Group)
@@ -15,36 +26,27 @@ def fit_router() -> None:
     """Compare all deferral scores and a learned router out of fold, and save the best as one file."""
 
 
-def _fitting(command: Any) -> Any:
-    """The options that every fit has."""
-    options: list[Callable[[Any], Any]] = [
-        click.option("--score", default="auto", show_default=True, help="To be saved; auto: the best."),
-        click.option("--rescaling", default="auto", show_default=True, help="Of the student's scores."),
-        click.option("--class-weights", type=PATH, help="YAML or JSON: class name -> weight in the metric."),
-        click.option("--folds", type=int, default=5, show_default=True, help="Of the cross-validation."),
-        click.option("--seed", type=int, default=0, show_default=True, help="Of folds, contexts and trees."),
-        click.option("--bootstrap", type=int, default=100, show_default=True, help="Resamples."),
-        click.option("--student-macs", type=float, help="Multiply-adds an image."),
-        click.option("--teacher-macs", type=float, help="Multiply-adds an image."),
-        click.option("--rates", metavar="R,R,...", help="Deferral rates of the report; the first is chosen."),
-        click.option("--report", "report_dir", type=PATH, help="Folder for the whole out-of-fold report."),
-        click.option("--out", type=PATH, required=True, help="Router file, .safetensors."),
-        VERBOSE,
-        AS_JSON,
-    ]
-    return together(*options)(command)
-
-
-BESIDE = click.option(
-    "--reference", "references", multiple=True, metavar="NAME=FILE:MACS[:MS]", help=REFERENCE
+FITTING = together(
+    click.option("--score", default="auto", show_default=True, help="To be saved; auto: the best."),
+    click.option("--rescaling", default="auto", show_default=True, help="Of the student's scores."),
+    click.option("--class-weights", type=PATH, help="YAML or JSON: class name -> weight in the metric."),
+    click.option("--folds", type=int, default=5, show_default=True, help="Of the cross-validation."),
+    seed("Of folds, contexts and trees."),
+    bootstrap(100),
+    MACS,
+    click.option("--rates", metavar="R,R,...", help="Deferral rates of the report; the first is chosen."),
+    click.option("--report", "report_dir", type=PATH, help="Folder for the whole out-of-fold report."),
+    click.option("--out", type=PATH, required=True, help="Router file, .safetensors."),
+    VERBOSE,
+    AS_JSON,
 )
-"""Of result files alone: a run keeps its own references."""
+"""The options that every fit has; references are those of result files alone, since a run keeps its own."""
 
 
 @fit_router.command("classification")
 @CLASSIFIERS
-@BESIDE
-@_fitting
+@REFERENCES
+@FITTING
 def on_classifiers(student_logits: Path, teacher_logits: Path, labels: Path, **how: Any) -> None:
     """On two classifiers' logits and the labels."""
     files = {"student": student_logits, "teacher": teacher_logits, "labels": labels}
@@ -54,8 +56,8 @@ def on_classifiers(student_logits: Path, teacher_logits: Path, labels: Path, **h
 @fit_router.command("detection")
 @DETECTORS
 @LENIENT
-@BESIDE
-@_fitting
+@REFERENCES
+@FITTING
 def on_detectors(annotations: Path, student: Path, teacher: Path, **how: Any) -> None:
     """On two detectors' result files and the ground truth."""
     _fit("detection", {"student": student, "teacher": teacher, "annotations": annotations}, **how)
@@ -63,7 +65,7 @@ def on_detectors(annotations: Path, student: Path, teacher: Path, **how: Any) ->
 
 @fit_router.command("run")
 @click.argument("run_dir", metavar="RUN", type=PATH)
-@_fitting
+@FITTING
 def on_run(run_dir: Path, **how: Any) -> None:
     """On the records of a finished run; RUN is its folder."""
     _fit(None, run_dir, **how)

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import rich_click as click
 
-from ebjr_det.cli.conventions import AS_JSON, PATH, print_json
+from ebjr_det.cli.options import AS_JSON, PATH
+from ebjr_det.cli.printing import print_json
 from ebjr_det.core.errors import InvalidInput
 from ebjr_det.reporting.notation import plural
 

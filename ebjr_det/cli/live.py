@@ -1,38 +1,146 @@
-"""What the commands of the live pair share: options, and the settings behind them."""
+"""`ebjr-det predict`, `demo` and `export`: the live pair."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from ebjr_det.cli.conventions import PATH, RUNTIMES, fitted_router, runtimes, together
-
-DEFER = "Defer where score > threshold; by default the configured one."
-live_options = together(
-    click.option("--threshold", type=float, help=DEFER),
-    click.option("--router", type=PATH, help="A router that fit-router made. [router.file]"),
-    click.option("--rate", type=float, help="Its threshold for this deferral rate, instead of a threshold."),
-    click.option("--min-score", default=0.3, show_default=True, help="Least score of a drawn box."),
-    click.option("--set", "changes", multiple=True, metavar="A.B=C", help="Change a setting; repeatable."),
+from ebjr_det.cli.options import (
+    AS_JSON,
+    CONFIG,
+    DECISION,
+    PATH,
     RUNTIMES,
-    click.option("--device", help="auto, cpu, cuda, cuda:1 ... [run.device]"),
+    SET,
+    device,
+    settings_from,
+    together,
+)
+from ebjr_det.cli.printing import file_size, print_json
+
+if TYPE_CHECKING:
+    from ebjr_det.inference.live import Settings
+
+LIVE = together(
+    DECISION,
+    click.option("--min-score", default=0.3, show_default=True, help="Least score of a drawn box."),
+    SET,
+    RUNTIMES,
+    device("run"),
+    AS_JSON,
+    settings_from("run"),
+)
+PICTURES = (
+    "Folder to write to. Earlier predictions there are replaced; one that holds other files is refused."
 )
 
 
-def live_settings(
+@click.command()
+@CONFIG
+@click.argument("pictures", metavar="IMAGE...", nargs=-1, required=True)
+@click.option("--out", type=PATH, default=Path("runs/predict"), show_default=True, help=PICTURES)
+@LIVE
+def predict(
     config: Path,
+    pictures: tuple[str, ...],
+    out: Path,
     threshold: float | None,
-    router: Path | None,
     rate: float | None,
-    changes: Sequence[str],
-    device: str | None,
-    **chosen: Any,
-) -> tuple[Any, float | None]:
-    """The settings, and the threshold where the options or a finished run give one.
+    min_score: float,
+    changes: list[str],
+    as_json: bool,
+) -> None:
+    """Answer pictures with the live pair: annotated copies and COCO-format JSON.
 
-    Args:
-        chosen: the options of `RUNTIMES`.
+    CONFIG is a configuration, or the folder of a finished run, whose threshold then holds. IMAGE is a file, a
+    folder or a pattern.
+    """
+    from ebjr_det import api
+
+    settings, threshold = load_live(config, changes, threshold, rate)
+    answer = api.predict(settings, pictures, out, threshold=threshold, rate=rate, least_score=min_score)
+    if as_json:
+        print_json(answer)
+    else:
+        click.echo(_answered(answer, "images"))
+        click.echo(f"{out}/predictions.json, images.json and pictures/")
+
+
+@click.command()
+@CONFIG
+@click.argument("source", metavar="VIDEO|FOLDER|CAMERA")
+@click.option("--out", type=PATH, required=True, help="The film, an mp4 file.")
+@click.option("--side-by-side", is_flag=True, help="The teacher's answer to every frame beside the pair's.")
+@click.option("--fps", type=float, help="Frames a second; by default the source's own times, 10 of pictures.")
+@click.option("--seconds", type=float, help="End after so many seconds of the source.")
+@click.option("--limit", type=int, help="End after so many frames.")
+@LIVE
+def demo(
+    config: Path,
+    source: str,
+    out: Path,
+    threshold: float | None,
+    rate: float | None,
+    min_score: float,
+    changes: list[str],
+    as_json: bool,
+    **film: Any,
+) -> None:
+    """Film the live pair: each frame with its answer, who gave it, the deferral score and the cost so far.
+
+    CONFIG is a configuration, or the folder of a finished run, whose threshold then holds. The source is a
+    video file, a folder or pattern of pictures, or a camera: camera:0, camera:NAME or /dev/video0.
+    Ctrl-C ends a camera's film.
+    """
+    from ebjr_det import api
+
+    settings, threshold = load_live(config, changes, threshold, rate)
+    answer = api.demo(settings, source, out, threshold=threshold, rate=rate, least_score=min_score, **film)
+    if as_json:
+        print_json(answer)
+        return
+    click.echo(_answered(answer, "frames"))
+    load = answer["load"]
+    if load["noisy"]:
+        click.echo(
+            f"The film's times were measured beside a load of {load['others']:.2f} of {load['cpus']} CPUs: "
+            "noisy."
+        )
+    click.echo(out)
+
+
+@click.command()
+@CONFIG
+@click.option("--out", type=PATH, required=True, help="Folder to write to; an earlier export is replaced.")
+@DECISION
+@SET
+@AS_JSON
+@settings_from("run")
+def export(
+    config: Path, out: Path, threshold: float | None, rate: float | None, changes: list[str], as_json: bool
+) -> None:
+    """Write the pair as a folder that `predict` serves without torch: two ONNX graphs and one JSON.
+
+    CONFIG is a configuration, or the folder of a finished run, whose threshold then holds.
+    """
+    from ebjr_det import api
+
+    settings, threshold = load_live(config, changes, threshold, rate)
+    answer = api.export(api.to_config(settings), out, threshold=threshold, rate=rate)
+    if as_json:
+        print_json(answer)
+        return
+    click.echo(f"Exported: defers where {answer['score']} > {answer['threshold']:.8g}.")
+    for name, size in answer["files"].items():
+        click.echo(f"{out}/{name}  {file_size(size)}")
+    click.echo(f"Serve it: ebjr-det predict {out} IMAGE...")
+
+
+def load_live(
+    config: Path, changes: list[str], threshold: float | None, rate: float | None
+) -> tuple["Settings", float | None]:
+    """The settings, and the threshold where the options or a finished run give one.
 
     Raises:
         EbjrError: both a threshold and a rate, or settings that are wrong.
@@ -43,23 +151,15 @@ def live_settings(
 
     if threshold is not None and rate is not None:
         raise ConfigError("Expected either a threshold or a rate, got both.")
-    fitted = [] if router is None else fitted_router(router)
-    here = [] if device is None else [f"run.device={device}"]
-    settings, known = api.load_settings(
-        config, [*fitted, *(runtimes(**chosen) if chosen else []), *changes, *here]
-    )
+    settings, chosen = api.load_settings(config, changes)
     keep_freed_memory()
-    return settings, known if threshold is None else threshold
+    return settings, chosen if threshold is None else threshold
 
 
-def answered(answer: Mapping[str, Any], what: str) -> str:
-    """How many pictures were answered, and by whom.
-
-    Args:
-        what: their key in the answer, `images` or `frames`.
-    """
+def _answered(answer: Mapping[str, Any], key: str) -> str:
+    """How many pictures, `images` or `frames`, were answered, and by whom."""
     from ebjr_det.reporting.notation import plural, share
 
     sent = f"{answer['deferred']:,} ({share(answer['deferral_rate'])} %) answered by the teacher"
-    count = plural(answer[what], {"images": "picture", "frames": "frame"}[what])
+    count = plural(answer[key], {"images": "picture", "frames": "frame"}[key])
     return f"{count}, {sent}, {answer['unreadable']:,} unreadable."

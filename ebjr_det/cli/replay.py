@@ -1,16 +1,24 @@
 """`ebjr-det replay TASK`: one command a task, the same analysis for all."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import rich_click as click
 
-from ebjr_det.cli.conventions import AS_JSON, PATH, VERBOSE, Group, show, together
-
-REFERENCE = (
-    "A further single model to compare with; FILE holds its answers as the teacher's does. Repeatable."
+from ebjr_det.cli.options import (
+    AS_JSON,
+    MACS,
+    PATH,
+    REFERENCES,
+    VERBOSE,
+    Decorator,
+    Group,
+    bootstrap,
+    numbers,
+    seed,
+    together,
 )
+from ebjr_det.cli.printing import show
 
 
 @click.group(cls=Group)
@@ -18,9 +26,9 @@ def replay() -> None:
     """The whole analysis from saved outputs of any two models; no model is run."""
 
 
-def _analysis(replicates: int) -> Callable[[Any], Any]:
+def _analysis(replicates: int) -> Decorator:
     """The options that every replay has, whatever its files."""
-    options = [
+    return together(
         click.option("--score", help="Deferral score; by default the router's, else free_energy."),
         click.option("--router", type=PATH, help="A router that fit-router made on other pictures."),
         click.option("--top-k", type=int, default=10, show_default=True, help="Boxes that are scored."),
@@ -31,21 +39,16 @@ def _analysis(replicates: int) -> Callable[[Any], Any]:
         ),
         click.option("--threshold", type=float, help="Defer where score > threshold."),
         click.option("--rates", metavar="R,R,...", help="Deferral rates to print; the first is chosen."),
-        click.option("--student-macs", type=float, help="Multiply-adds an image."),
-        click.option("--teacher-macs", type=float, help="Multiply-adds an image."),
+        MACS,
         click.option("--student-ms", type=float, help="Latency that you measured, ms an image."),
         click.option("--teacher-ms", type=float, help="Latency that you measured, ms an image."),
-        click.option(
-            "--reference", "references", multiple=True, metavar="NAME=FILE:MACS[:MS]", help=REFERENCE
-        ),
-        click.option("--seed", type=int, default=0, show_default=True, help="Of the bootstrap."),
-        click.option("--bootstrap", type=int, default=replicates, show_default=True, help="Resamples."),
+        REFERENCES,
+        seed("Of the bootstrap."),
+        bootstrap(replicates),
         click.option("--out", type=PATH, required=True, help="Run folder."),
         VERBOSE,
         AS_JSON,
-    ]
-
-    return together(*options)
+    )
 
 
 LENIENT = click.option(
@@ -117,13 +120,3 @@ def _replay(
         **how,
     )
     show(result, as_json=as_json, verbose=verbose)
-
-
-def numbers(text: str) -> list[float]:
-    """Numbers with commas between them."""
-    from ebjr_det.core.errors import ConfigError
-
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError as error:
-        raise ConfigError(f"Expected numbers with commas between them, got `{text}`.") from error

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import rich_click as click
 
-from ebjr_det.cli.conventions import AS_JSON, PATH, VERBOSE, print_json, print_places, show_traffic
+from ebjr_det.cli.options import AS_JSON, PATH, VERBOSE, bootstrap, seed
+from ebjr_det.cli.printing import print_json, print_places, show_traffic
 
 
 @click.command()
@@ -16,8 +17,8 @@ from ebjr_det.cli.conventions import AS_JSON, PATH, VERBOSE, print_json, print_p
 @click.option("--histogram", type=PATH, help="A .yaml or .json file of `class: share`, sum 1.")
 @click.option("--zipf", type=float, help="Exponent of Zipf's law, popular classes first.")
 @click.option("--out", type=PATH, required=True, help="An empty folder to write to.")
-@click.option("--bootstrap", type=int, default=1000, show_default=True, help="Resamples for the intervals.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the resamples.")
+@bootstrap(1000, "Resamples for the intervals.")
+@seed("Of the resamples.")
 @VERBOSE
 @AS_JSON
 def traffic(

@@ -1,49 +1,65 @@
-"""What the commands that train share: options, how they go on, and what they print."""
+"""`ebjr-det train` and `specialize`."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from ebjr_det.cli.conventions import AS_JSON, PATH, file_size, print_json, together
+from ebjr_det.cli.options import AS_JSON, CONFIG, PATH, PRINT_CONFIG, SET, device, settings_from, together
+from ebjr_det.cli.printing import file_size, print_json
 
-training_options = together(
-    click.argument("config", type=PATH),
-    click.option("--set", "changes", multiple=True, metavar="A.B=C", help="Change a setting; repeatable."),
-    click.option("--device", help="auto, cpu, cuda, cuda:1 ... [schedule.device]"),
+if TYPE_CHECKING:
+    from ebjr_det.api.train import Trained
+
+OPTIONS = together(
+    CONFIG,
+    SET,
+    device("schedule"),
     click.option("--threads", type=int, help="Of each process; by default one a CPU. [schedule.threads]"),
     click.option("--out", type=PATH, help="Folder; by default runs/<name of the config>."),
     click.option("--resume", is_flag=True, help="Go on with the training that --out holds."),
-    click.option("--print-config", is_flag=True, help="Print the resolved configuration and stop."),
+    PRINT_CONFIG,
     AS_JSON,
+    settings_from("schedule"),
 )
 
 
-def run_training(
+@click.command()
+@OPTIONS
+def train(**options: Any) -> None:
+    """Train a network on labelled images: the best weights, the log, its plot.
+
+    Started by torchrun, several processes train one network.
+    """
+    from ebjr_det.tasks.settings import load_train_config
+
+    _run(load_train_config, "train", **options)
+
+
+@click.command()
+@OPTIONS
+def specialize(**options: Any) -> None:
+    """Train a student for the popular classes and "other", and write the pair with its teacher."""
+    from ebjr_det.tasks.settings import load_specialize_config
+
+    _run(load_specialize_config, "specialize", **options)
+
+
+def _run(
     load: Callable[[Path, list[str]], Any],
     verb: str,
-    tell: Callable[[Mapping[str, Any]], str],
-    *,
     config: Path,
-    changes: tuple[str, ...],
-    device: str | None,
-    threads: int | None,
+    changes: list[str],
     out: Path | None,
     resume: bool,
     print_config: bool,
     as_json: bool,
 ) -> None:
-    """Load the settings, train, print.
-
-    Args:
-        load: path and changes -> settings; `verb`: of `api`, settings and folder -> the summary.
-        tell: the summary -> what was trained, in words.
-    """
+    """Load the settings, run the verb of `api`, print."""
     from ebjr_det.config import dump_config
 
-    short = {"device": device, "threads": threads}
-    settings = load(config, [*changes, *(f"schedule.{key}={value}" for key, value in short.items() if value)])
+    settings = load(config, changes)
     if print_config:
         click.echo(dump_config(settings), nl=False)
         return
@@ -51,17 +67,20 @@ def run_training(
     from ebjr_det.io.environment import keep_freed_memory
 
     keep_freed_memory()
-    summary = getattr(api, verb)(settings, out or Path("runs") / config.stem, resume=resume)
-    if not summary:  # of several processes the first one talks
+    trained: Trained | None = getattr(api, verb)(settings, out or Path("runs") / config.stem, resume=resume)
+    if trained is None:  # of several processes the first one prints
         return
     if as_json:
-        print_json(summary)
+        print_json(trained.to_dict())
         return
     from ebjr_det.reporting.screen import print_screen
 
-    judged, quality = summary["validation"], summary["quality"]
-    text = "" if judged is None else f", validation {quality} {judged[quality]:.4f}"
-    print_screen(f"{summary['model']}: {tell(summary)}{text}, {file_size(summary['bytes'])}.", [])
-    click.echo(summary["weights"])
-    if "pair" in summary:
-        click.echo(f"ebjr-det evaluate {summary['pair']}")
+    text = f"{trained.facts['parameters']:,} parameters"
+    if trained.pair is not None:
+        text = f"{len(trained.popular or ())} popular classes and other"
+    if trained.validation is not None:
+        text += f", validation {trained.quality} {trained.validation[trained.quality]:.4f}"
+    print_screen(f"{trained.model}: {text}, {file_size(trained.bytes)}.", [])
+    click.echo(trained.weights)
+    if trained.pair is not None:
+        click.echo(f"ebjr-det evaluate {trained.pair}")

@@ -327,11 +327,11 @@ def test_weights_in_half_precision_load_and_judge_nearly_the_same(config, tmp_pa
     judged = []
     for kind in ("float32", "float16"):
         summary = api.train(config(f"schedule.weights={kind}", "schedule.steps=2"), tmp_path / kind)
-        state = load_file(summary["weights"])
+        state = load_file(summary.weights)
         assert {v.dtype for v in state.values() if v.ndim > 1} == {getattr(torch, kind)}
         assert {v.dtype for v in state.values() if v.ndim == 1} == {torch.float32}
         settings = config().model.built()
-        detector = build_model(data, **settings | {"checkpoint": summary["weights"]})
+        detector = build_model(data, **settings | {"checkpoint": summary.weights})
         inputs = [detector.preprocess(data.load(0))]
         judged.append((judge(detector, data)["AP"], detector(inputs).predictions[0].scores))
     (first, full), (second, half) = judged
@@ -344,13 +344,13 @@ def test_weights_in_half_precision_load_and_judge_nearly_the_same(config, tmp_pa
 def test_the_summary_and_the_log_tell_what_was_trained(config, tmp_path):
     watched = "validation={dataset: digit_scenes, split: test, limit: 2}"
     summary = api.train(config(watched), tmp_path / "out")
-    assert json.loads((tmp_path / "out" / "summary.json").read_text())["sha256"] == summary["sha256"]
-    assert summary["sha256"] == digest(tmp_path / "out" / "weights.safetensors")
-    assert summary["bytes"] == (tmp_path / "out" / "weights.safetensors").stat().st_size
-    assert (summary["steps"], summary["pictures"]) == (6, 18)
+    assert json.loads((tmp_path / "out" / "summary.json").read_text()) == summary.to_dict()
+    assert summary.sha256 == digest(tmp_path / "out" / "weights.safetensors")
+    assert summary.bytes == (tmp_path / "out" / "weights.safetensors").stat().st_size
+    assert (summary.steps, summary.pictures) == (6, 18)
     rows = list(csv.DictReader((tmp_path / "out" / "log.csv").open()))
     assert [row["step"] for row in rows] == ["3", "6"]
-    assert float(rows[-1]["AP"]) == pytest.approx(summary["validation"]["AP"], abs=1e-9)
+    assert float(rows[-1]["AP"]) == pytest.approx(summary.validation["AP"], abs=1e-9)
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         "config.yaml", "environment.json", "log.csv", "log.png", "log.svg", "manifest_entry.yaml", "state.pt",
         "summary.json", "weights.safetensors",

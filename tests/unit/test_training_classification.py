@@ -121,14 +121,14 @@ def test_picture_k_is_the_same_whatever_was_shown_before():
 
 def test_training_learns_digits(config, tmp_path):
     summary = api.train(config(), tmp_path / "out")
-    assert summary["validation"]["accuracy"] > 0.85
+    assert summary.validation["accuracy"] > 0.85
     rows = rows_of(tmp_path / "out")
     assert float(rows[-1]["loss"]) < 0.5
     best = max(rows, key=lambda row: float(row["accuracy"]))
-    assert summary["validation"]["accuracy"] == pytest.approx(float(best["accuracy"]))
-    assert summary["kept_step"] == int(best["step"])
+    assert summary.validation["accuracy"] == pytest.approx(float(best["accuracy"]))
+    assert summary.kept_step == int(best["step"])
     whole = build_data("digits", split="test")
-    settings = config().model.built() | {"checkpoint": summary["weights"]}
+    settings = config().model.built() | {"checkpoint": summary.weights}
     model = build_model(whole, **settings)
     logits = model([model.preprocess(whole.load(index)) for index in range(len(whole))]).logits.values[:, 0]
     assert (logits.argmax(axis=1) == whole.labels).mean() > 0.8, "on digits that nothing looked at"
@@ -155,7 +155,7 @@ def test_cut_off_it_goes_on_to_the_same_weights_and_log(config, tmp_path, monkey
 
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(config, tmp_path):
     sums = [
-        api.train(config(*QUICK, f"schedule.seed={seed}"), tmp_path / str(turn))["sha256"]
+        api.train(config(*QUICK, f"schedule.seed={seed}"), tmp_path / str(turn)).sha256
         for turn, seed in enumerate((0, 0, 1))
     ]
     assert sums[0] == sums[1] != sums[2]
@@ -165,7 +165,7 @@ def test_mixed_precision_learns_and_keeps_whole_weights(config, tmp_path):
     summary = api.train(config("schedule.amp=true", "schedule.steps=60"), tmp_path / "out")
     rows = rows_of(tmp_path / "out")
     assert float(rows[-1]["loss"]) < 2.0
-    assert summary["validation"]["accuracy"] > 0.3
+    assert summary.validation["accuracy"] > 0.3
     state = torch.load(tmp_path / "out" / "state.pt", weights_only=True)
     assert {value.dtype for value in state["network"].values() if value.is_floating_point()} == {
         torch.float32
@@ -175,7 +175,7 @@ def test_mixed_precision_learns_and_keeps_whole_weights(config, tmp_path):
 def test_epochs_are_rounds_over_the_images(config, tmp_path):
     length = ("schedule.steps=null", "schedule.epochs=2", "data.part=null", "data.limit=20")
     summary = api.train(config("schedule.batch_size=8", *length), tmp_path / "out")
-    assert (summary["steps"], summary["pictures"]) == (5, 40)
+    assert (summary.steps, summary.pictures) == (5, 40)
 
 
 def test_smoothed_labels_cost_what_torch_says(config):
@@ -240,12 +240,12 @@ def test_a_validation_without_one_side_is_refused_before_anything_is_trained(con
 
 def test_a_specialised_student_has_its_own_classes_and_can_begin_at_a_general_one(config, tmp_path, capsys):
     general = api.train(config(*QUICK), tmp_path / "general")
-    begun = f"initial={general['weights']}"
+    begun = f"initial={general.weights}"
     special = ("model.popular=[3, 7]", "popular_share=0.7", "schedule.steps=20", "schedule.validate_every=10")
     summary = api.train(config(*QUICK, *special, begun), tmp_path / "special")
     assert "lacks 2 tensors, which start anew" in capsys.readouterr().err
-    assert summary["popular"] == ["3", "7"]
-    judged = summary["validation"]
+    assert summary.popular == ["3", "7"]
+    judged = summary.validation
     expected = 0.7 * judged["popular"] + 0.3 * judged["other"]
     assert judged["accuracy"] == pytest.approx(expected)
     assert {"popular", "other"} < rows_of(tmp_path / "special")[0].keys()

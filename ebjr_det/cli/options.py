@@ -1,0 +1,123 @@
+"""The options that commands share, each declared once, and the settings that they stand for."""
+
+from collections.abc import Callable, Sequence
+from functools import reduce, wraps
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import rich_click as click
+
+from ebjr_det.core.errors import ConfigError, did_you_mean
+
+Decorator: TypeAlias = Callable[[Callable[..., Any]], Callable[..., Any]]
+PATH = click.Path(path_type=Path)
+
+
+def together(*options: Decorator) -> Decorator:
+    """Several options as one decorator."""
+    return lambda command: reduce(lambda wrapped, option: option(wrapped), reversed(options), command)
+
+
+def device(section: str) -> Decorator:
+    """Where networks run, a setting of `section`."""
+    return click.option("--device", help=f"auto, cpu, cuda, cuda:1 ... [{section}.device]")
+
+
+def seed(purpose: str) -> Decorator:
+    """The seed of what `purpose` names."""
+    return click.option("--seed", type=int, default=0, show_default=True, help=purpose)
+
+
+def bootstrap(replicates: int, purpose: str = "Resamples.") -> Decorator:
+    """The number of resamples."""
+    return click.option("--bootstrap", type=int, default=replicates, show_default=True, help=purpose)
+
+
+CONFIG = click.argument("config", type=PATH)
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
+VERBOSE = click.option("--verbose", "-v", is_flag=True, help="Print all tables, not the short answer alone.")
+SET = click.option("--set", "changes", multiple=True, metavar="A.B=C", help="Change a setting; repeatable.")
+ROUTER = click.option("--router", type=PATH, help="A router that fit-router made. [router.file]")
+RUNTIMES = together(
+    click.option("--threads", type=int, help="Of torch and runtimes, by default one a CPU. [run.threads]"),
+    click.option(
+        "--runtime", metavar="NAME", help="Of student and teacher: a runtime, or auto for the fastest."
+    ),
+    click.option("--student-runtime", metavar="NAME", help="Of the student alone. [student.runtime]"),
+    click.option("--teacher-runtime", metavar="NAME", help="Of the teacher alone. [teacher.runtime]"),
+)
+PRINT_CONFIG = click.option("--print-config", is_flag=True, help="Print the resolved configuration and stop.")
+DECISION = together(
+    click.option(
+        "--threshold", type=float, help="Defer where score > threshold; by default the configured one."
+    ),
+    ROUTER,
+    click.option("--rate", type=float, help="Its threshold for this deferral rate, instead of a threshold."),
+)
+"""How a live pair decides."""
+MACS = together(
+    click.option("--student-macs", type=float, help="Multiply-adds an image."),
+    click.option("--teacher-macs", type=float, help="Multiply-adds an image."),
+)
+REFERENCES = click.option(
+    "--reference",
+    "references",
+    multiple=True,
+    metavar="NAME=FILE:MACS[:MS]",
+    help="A further single model to compare with; FILE holds its answers as the teacher's does. Repeatable.",
+)
+
+
+def settings_from(section: str) -> Decorator:
+    """Give a command one list `changes` in place of its options that stand for settings.
+
+    Later ones win: a fitted router and runtimes, then `--set`, then the settings of `section`. With a fitted
+    router goes what belongs to another one: checksum, score, options and threshold.
+    """
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(command)
+        def call(*, changes: Sequence[str], **values: Any) -> Any:
+            option = {name: values.pop(name, None) for name in SETTINGS}
+            weak = {
+                "router.file": option["router"],
+                "student.runtime": option["student_runtime"] or option["runtime"],
+                "teacher.runtime": option["teacher_runtime"] or option["runtime"],
+            }
+            strong = {f"{section}.{name}": option[name] for name in ("device", "batch_size", "workers")}
+            (weak if section == "run" else strong)[f"{section}.threads"] = option["threads"]
+            fitted = () if option["router"] is None else UNFITTED
+            return command(changes=[*_stated(weak), *fitted, *changes, *_stated(strong)], **values)
+
+        return call
+
+    return decorate
+
+
+SETTINGS = (
+    "router", "runtime", "student_runtime", "teacher_runtime", "threads", "device", "batch_size", "workers",
+)  # fmt: skip
+UNFITTED = ("router.sha256=null", "router.score=null", "router.options={}", "router.threshold=null")
+
+
+def _stated(values: dict[str, Any]) -> list[str]:
+    return [f"{key}={value}" for key, value in values.items() if value is not None]
+
+
+def numbers(text: str, kind: Callable[[str], Any] = float, purpose: str = "") -> list[Any]:
+    """Numbers with commas between them; `purpose` names the option in the error."""
+    try:
+        return [kind(part) for part in text.split(",")]
+    except ValueError as error:
+        raise ConfigError(f"Expected numbers with commas between them{purpose}, got `{text}`.") from error
+
+
+class Group(click.RichGroup):
+    """A group that offers the nearest command for an unknown one."""
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        """As click does it, with another error."""
+        if args and not args[0].startswith("-") and args[0] not in self.commands:
+            hint = did_you_mean(args[0], self.commands)
+            raise click.UsageError(f"Expected a known command, got `{args[0]}`. {hint}")
+        return super().resolve_command(ctx, args)

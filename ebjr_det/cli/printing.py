@@ -1,0 +1,81 @@
+"""How commands print what a verb found: tables and sentences for people, one JSON object for programs."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import rich_click as click
+
+from ebjr_det.core.errors import Infeasible
+
+if TYPE_CHECKING:
+    from ebjr_det.api.report import Result
+    from ebjr_det.evaluation.traffic.report import TrafficReport
+
+
+def show(result: "Result", *, as_json: bool, verbose: bool) -> None:
+    """A report: the verdict, a table and findings for people, its summary for programs."""
+    if as_json:
+        print_json(result.to_dict())
+        return
+    from ebjr_det.reporting.screen import print_screen
+    from ebjr_det.reporting.sentences import further_findings, main_findings, verdict
+    from ebjr_det.reporting.summary import summary_table
+    from ebjr_det.reporting.tables import tables
+
+    report, traffic = result.report, result.traffic
+    more = (tables(report), further_findings(report)) if verbose else ([], [])
+    print_screen(verdict(report), [summary_table(report), *more[0]], [*main_findings(report), *more[1]])
+    page, heading = result.folder / "report.html", "Everything on one page"
+    if traffic is None:
+        print_places(heading, [page], verbose=verbose)
+        return
+    show_traffic(traffic, verbose=verbose)
+    print_places("Everything", [page, result.folder / "traffic"], verbose=verbose)
+
+
+def show_traffic(report: "TrafficReport", *, verbose: bool) -> None:
+    """Runs under a mix of classes: who is ahead, a table, and with `verbose` all tables."""
+    from ebjr_det.reporting.screen import print_screen
+    from ebjr_det.reporting.traffic.tables import summary_table, traffic_findings, traffic_tables
+
+    alone = f"{report.runs[0].name} under the mix of classes; name further runs to compare it with."
+    first, *others = traffic_findings(report) or [alone]
+    print_screen(first, traffic_tables(report) if verbose else [summary_table(report)], others)
+
+
+def print_places(heading: str, places: Iterable[Path], *, verbose: bool = True) -> None:
+    """Where everything was written. A path is never broken, so that it can be copied."""
+    click.echo(f"\n{heading}{'' if verbose else ' (the long tables here: --verbose)'}:")
+    for path in places:
+        click.echo(path)
+
+
+def print_json(content: Any) -> None:
+    """One JSON object on stdout."""
+    from ebjr_det.io.files import to_json
+
+    click.echo(to_json(content))
+
+
+@contextmanager
+def infeasible_as_json(as_json: bool) -> Iterator[None]:
+    """An infeasible target is an answer of its own: an object on stdout, a line on stderr, exit code 3."""
+    try:
+        yield
+    except Infeasible as error:
+        if as_json:
+            print_json({"feasible": False, "reason": str(error), "nearest": error.nearest})
+        raise
+
+
+def file_size(count: int) -> str:
+    """A number of bytes, readable.
+
+    >>> file_size(1), file_size(4321), file_size(77_700_000)
+    ('1 byte', '4.3 kB', '77.7 MB')
+    """
+    from rich.filesize import decimal
+
+    return "1 byte" if count == 1 else decimal(count)
