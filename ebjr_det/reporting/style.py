@@ -108,7 +108,7 @@ def _settle(spots: Sequence[tuple[Any, ...]], order: Sequence[int]) -> tuple[flo
     """Start every label at its own best place, then let each in turn move to the best given the others."""
     picked = [int(np.argmin(cost)) for cost, *_ in spots]
     for _ in range(4):
-        total = 0.0
+        earlier, total = list(picked), 0.0
         for mine in order:
             cost, boxes, leaders, _ = spots[mine]
             cost = cost.copy()
@@ -118,6 +118,8 @@ def _settle(spots: Sequence[tuple[Any, ...]], order: Sequence[int]) -> tuple[flo
                 cost += 100.0 * (_inside(leaders, box) + _inside(leader, boxes))
             picked[mine] = int(np.argmin(cost))
             total += cost[picked[mine]]
+        if picked == earlier:
+            break
     return total, picked
 
 
@@ -134,8 +136,9 @@ def _ink(artist: Any) -> FloatArray:
 
 def _inside(dots: FloatArray, boxes: FloatArray) -> Any:
     """How many of the dots [..., D, 2] lie in each box [..., 4]."""
-    boxes = boxes[..., None, :]
-    return ((dots > boxes[..., :2]) & (dots < boxes[..., 2:])).all(axis=-1).sum(axis=-1)
+    x, y = dots[..., 0], dots[..., 1]
+    left, low, right, high = np.moveaxis(boxes[..., None], -2, 0)
+    return ((x > left) & (x < right) & (y > low) & (y < high)).sum(axis=-1)
 
 
 def save_figure(figure: Figure, stem: Path, title: str) -> list[Path]:
