@@ -4,6 +4,7 @@
 """
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,8 @@ from hypothesis import settings
 
 from ebjr_det.core.scores import SCORES, deferral_scores
 from ebjr_det.core.types import Detections, Logits, Output, PairedRun
+from ebjr_det.io.files import atomic_write
+from ebjr_det.runtimes import onnx
 from ebjr_det.tasks.classification.metric import Accuracy
 from ebjr_det.tasks.detection.coco.annotations import Truth
 from ebjr_det.tasks.detection.metric import AveragePrecision, Target
@@ -131,10 +134,33 @@ def pair():
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory):
-    """What runtimes keep goes to a folder of this session, not to the user's."""
+    """What runtimes keep goes to a folder of this run and all its processes, not to the user's."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cache"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("EBJR_DET_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("EBJR_DET_CACHE", str(folder))
+        patch.setattr(onnx, "write_onnx", written_once(folder))
         yield
+
+
+def written_once(folder):
+    """`write_onnx`, whose seconds a network takes once: the next time its graph is copied."""
+    write = onnx.write_onnx
+
+    def write_onnx(graph, example, path):
+        from ebjr_det.runtimes.cache import digest_of
+
+        graphs = folder / "graphs"
+        kept = graphs / digest_of(graph, example, "written")
+        if not kept.is_file():
+            write(graph, example, path)
+            graphs.mkdir(parents=True, exist_ok=True)
+            with atomic_write(kept) as temporary:
+                shutil.copyfile(path, temporary)
+        else:
+            shutil.copyfile(kept, path)
+
+    return write_onnx
 
 
 @pytest.fixture(scope="session")

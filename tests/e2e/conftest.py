@@ -1,6 +1,7 @@
 """Made-up result files for the commands that fit routers, and one router that was fitted on them."""
 
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from ebjr_det.cli import cli
 from ebjr_det.cli.exits import run_safely
+from ebjr_det.reporting import write
 
 CLASSES = ("ant", "bee", "cow", "dog")
 QUICK = ("--folds", 2, "--bootstrap", 5)
@@ -73,6 +75,30 @@ def write_detectors(
 
 def run_command(*args: object) -> int:
     return run_safely(lambda: cli([str(arg) for arg in args], standalone_mode=False))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _drawn_once(tmp_path_factory: pytest.TempPathFactory):
+    """Figures of reports that differ in numbers alone are drawn for the first and copied for the next."""
+    draw, drawn = write.write_figures, {}
+
+    def write_figures(report, out: Path) -> dict[str, Path]:
+        cost, single = report.curve.cost, report.rivals
+        kind = (
+            report.task.name, len(report.curves) > 1, report.run.abstains is None, report.analysis.live is None,
+            cost.macs(0.0) is None, cost.latency_ms(0.0) is None,
+            *((model.name, model.published, model.macs is None, model.latency_ms is None) for model in single),
+        )  # fmt: skip
+        if kind not in drawn:
+            folder = tmp_path_factory.mktemp("figures")
+            drawn[kind] = draw(report, folder)
+        for path in {path.parent for path in drawn[kind].values()}:
+            shutil.copytree(path, out, dirs_exist_ok=True)
+        return {name: out / path.name for name, path in drawn[kind].items()}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(write, "write_figures", write_figures)
+        yield
 
 
 @pytest.fixture(scope="session")
