@@ -83,11 +83,11 @@ def _drawn_once(tmp_path_factory: pytest.TempPathFactory):
     draw, drawn = write.write_figures, {}
 
     def write_figures(report, out: Path) -> dict[str, Path]:
-        cost, single = report.curve.cost, report.rivals
+        cost, facts = report.curve.cost, (report.run.abstains, report.analysis.live)
         kind = (
-            report.task.name, len(report.curves) > 1, report.run.abstains is None, report.analysis.live is None,
+            report.task.name, len(report.curves) > 1, *(fact is None for fact in facts),
             cost.macs(0.0) is None, cost.latency_ms(0.0) is None,
-            *((model.name, model.published, model.macs is None, model.latency_ms is None) for model in single),
+            *((one.name, one.published, one.macs is None, one.latency_ms is None) for one in report.rivals),
         )  # fmt: skip
         if kind not in drawn:
             folder = tmp_path_factory.mktemp("figures")
