@@ -2,14 +2,13 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from time import perf_counter
 from typing import Any
 
 import numpy as np
 
 from ebjr_det.core.cost import CostModel
 from ebjr_det.core.errors import InvalidInput
-from ebjr_det.io.load import Load, Meter, Reading, read_cpus
+from ebjr_det.io.load import Load, Meter, Reading, Stopwatch, read_cpus
 
 
 @dataclass(frozen=True)
@@ -65,15 +64,14 @@ def measure_latency(
         InvalidInput: no batches.
     """
     times: dict[str, list[float]] = {name: [] for name in calls}
-    meter = Meter(read)
+    meter, watch = Meter(read), Stopwatch()
     for index, batch in enumerate(batches):
         turn = index % len(calls)
         for name, call in [*calls.items()][turn:] + [*calls.items()][:turn]:
             for _ in range(warmup if index == 0 else 0):
                 call(batch)
-            start = perf_counter()
-            call(batch)
-            times[name].append((perf_counter() - start) * 1e3)
+            watch.time(name, call, batch)
+            times[name].append(watch.read()[name] * 1e3)
     if not all(times.values()):
         raise InvalidInput("Expected at least one batch to time, got none.")
     load = meter.lap()

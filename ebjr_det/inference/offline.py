@@ -5,7 +5,7 @@ Knows nothing about pictures, labels, boxes or metrics; see `joint` for the live
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from time import monotonic, perf_counter
+from time import monotonic
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 from ebjr_det.core.errors import InvalidInput
 from ebjr_det.core.joint import answers_of
 from ebjr_det.core.types import FloatArray, Model, Output, PairedRun, Task
+from ebjr_det.io.load import Stopwatch
 from ebjr_det.io.records import PartStore, join_runs
 
 ScoresFunction = Callable[[Output], Mapping[str, FloatArray]]
@@ -61,13 +62,14 @@ def run_pair(
     done = parts.load()
     count = sum(len(part) for part in done)
     fresh: list[PairedRun] = []
-    clocks = {"student": _Clock(), "teacher": _Clock()}
-    flushed = monotonic()
+    watch, flushed = Stopwatch(), monotonic()
     with tqdm(total=total, initial=count, unit="img", desc="evaluating", dynamic_ncols=True) as bar:
         last = done[-1].image_ids[-1] if done else None
         for batch in batches_after(last):
-            fresh.append(_record(student, teacher, batch, task, scores, features, clocks))
-            bar.set_postfix_str(", ".join(f"{k} {c.rate:.0f}/s" for k, c in clocks.items()), False)
+            fresh.append(_record(student, teacher, batch, task, scores, features, watch))
+            images = bar.n - count + len(batch.image_ids)
+            rates = (f"{side} {images / (1e-9 + spent):.0f}/s" for side, spent in watch.seconds.items())
+            bar.set_postfix_str(", ".join(rates), False)
             bar.update(len(batch.image_ids))
             if monotonic() - flushed > flush_seconds:
                 done, fresh, flushed = [*done, _flush(fresh, parts)], [], monotonic()
@@ -85,11 +87,11 @@ def _record(
     task: Task,
     scores: ScoresFunction,
     features: FeaturesFunction,
-    clocks: Mapping[str, "_Clock"],
+    watch: Stopwatch,
 ) -> PairedRun:
     try:
-        seen_by_student = clocks["student"].time(student, batch.student_inputs)
-        seen_by_teacher = clocks["teacher"].time(teacher, batch.teacher_inputs)
+        seen_by_student = watch.time("student", answers_of, student, batch.student_inputs)
+        seen_by_teacher = watch.time("teacher", answers_of, teacher, batch.teacher_inputs)
         return PairedRun(
             task.name,
             tuple(batch.image_ids),
@@ -108,22 +110,3 @@ def _flush(fresh: Sequence[PairedRun], parts: PartStore) -> PairedRun:
     part = join_runs(fresh)
     parts.add(part)
     return part
-
-
-class _Clock:
-    """Images per second of one model."""
-
-    def __init__(self) -> None:
-        self.images = 0
-        self.seconds = 1e-9
-
-    def time(self, model: Model, inputs: Sequence[Any]) -> Output:
-        start = perf_counter()
-        output = answers_of(model, inputs)
-        self.seconds += perf_counter() - start
-        self.images += len(inputs)
-        return output
-
-    @property
-    def rate(self) -> float:
-        return self.images / self.seconds

@@ -9,10 +9,12 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from time import perf_counter
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar, TypeVarTuple
 
 from ebjr_det.io.threads import allowed_cpus
 
+Arguments = TypeVarTuple("Arguments")
+Result = TypeVar("Result")
 SHORTEST = 0.5
 """Seconds below which the system's clock ticks of 10 ms tell nothing about the load."""
 
@@ -114,3 +116,29 @@ class Meter:
             if busy >= own / 2:  # a sandbox may count nothing, not even this process
                 others = max(0.0, busy - own) / seconds
         return Load(others, own / max(seconds, 1e-9), allowed_cpus(), seconds)
+
+
+@dataclass
+class Stopwatch:
+    """Wall time of calls by name, in seconds, summed until it is read.
+
+    >>> times = iter([1.0, 3.5])
+    >>> watch = Stopwatch(lambda: next(times))
+    >>> watch.time("halving", lambda value: value / 2, 3.0), watch.read(), watch.read()
+    (1.5, {'halving': 2.5}, {})
+    """
+
+    clock: Callable[[], float] = perf_counter
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def time(self, name: str, call: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:
+        """What the call returns; its time goes to the name."""
+        start = self.clock()
+        result = call(*arguments)
+        self.seconds[name] = self.seconds.get(name, 0.0) + (self.clock() - start)
+        return result
+
+    def read(self) -> dict[str, float]:
+        """The times so far, which begin anew."""
+        seconds, self.seconds = self.seconds, {}
+        return seconds

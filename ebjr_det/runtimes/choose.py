@@ -15,7 +15,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from ebjr_det.core.errors import EbjrError
-from ebjr_det.io.load import Meter
+from ebjr_det.io.load import Meter, Stopwatch
 from ebjr_det.runtimes.registry import RUNTIMES, Network, build_network, check_runtime, host, installed
 
 AUTO, EAGER = "auto", "eager"
@@ -133,15 +133,14 @@ def _reference(network: Network, ones: Sequence[Any]) -> list[list[Any]]:
 def _measure_ms(networks: Mapping[str, Network], ones: Sequence[Any]) -> dict[str, float]:
     """Median ms of each on single images, in turn, so that a machine that slows down does so for all."""
     times: dict[str, list[float]] = {name: [] for name in networks}
-    begun = perf_counter()
+    watch, begun = Stopwatch(perf_counter), perf_counter()
     for at in range(MOST):
         if at >= LEAST and perf_counter() - begun > ENOUGH_SECONDS:
             break
         for name, network in networks.items():
             network(ones[at % len(ones)])  # threads of the one before may still wait for work
-            start = perf_counter()
-            network(ones[at % len(ones)])
-            times[name].append(1e3 * (perf_counter() - start))
+            watch.time(name, network, ones[at % len(ones)])
+            times[name].append(1e3 * watch.read()[name])
     return {name: float(np.median(own)) for name, own in times.items()}
 
 

@@ -9,6 +9,7 @@ from ebjr_det.core.cost import CostModel
 from ebjr_det.core.errors import ConfigError, InvalidInput
 from ebjr_det.inference import latency
 from ebjr_det.inference.latency import Latency, measure_latency, with_latency
+from ebjr_det.io.load import Stopwatch
 from ebjr_det.runtimes.macs import count_macs
 
 # --- Multiply-adds ---
@@ -123,7 +124,7 @@ class Clock:
 def clock(monkeypatch):
     """The clock that `measure_latency` reads."""
     clock = Clock()
-    monkeypatch.setattr(latency, "perf_counter", clock)
+    monkeypatch.setattr(latency, "Stopwatch", lambda: Stopwatch(clock))
     return clock
 
 
