@@ -4,7 +4,7 @@ Every verb checks what it can before it computes, and returns the JSON object th
 a module here.
 """
 
-from ebjr_det.api.benchmark import benchmark
+from ebjr_det.api.benchmark import BenchmarkSettings, benchmark
 from ebjr_det.api.calibrate import calibrate
 from ebjr_det.api.compare import compare
 from ebjr_det.api.demo import demo
@@ -22,6 +22,7 @@ from ebjr_det.evaluation.traffic.stated import AskedMix
 
 __all__ = [
     "AskedMix",
+    "BenchmarkSettings",
     "benchmark",
     "calibrate",
     "compare",

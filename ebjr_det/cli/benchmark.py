@@ -49,6 +49,7 @@ def benchmark(
     rates: str | None,
     batch_sizes: str,
     latency_bound_ms: float | None,
+    against: Path | None,
     changes: list[str],
     verbose: bool,
     as_json: bool,
@@ -67,20 +68,17 @@ def benchmark(
     measured = api.benchmark(
         api.to_config(settings),
         out,
-        rates=shares,
+        api.BenchmarkSettings(shares, batch_sizes=sizes, bound_ms=latency_bound_ms, **options),
         known_threshold=known,
-        batch_sizes=sizes,
-        bound_ms=latency_bound_ms,
-        **options,
+        against=against,
     )
     if as_json:
-        print_json(measured.summary)
+        print_json(measured.to_dict())
         return
-    from ebjr_det.reporting.benchmark.tables import benchmark_tables, sentences, single_table, verdict
+    from ebjr_det.reporting.benchmark.tables import benchmark_tables, sentences, short_tables, verdict
     from ebjr_det.reporting.screen import print_screen
 
-    result, summary, beside = measured.result, measured.summary, measured.against
-    short = [single_table(result, summary), *([] if beside is None else [beside.table()])]
-    tables = benchmark_tables(result, summary, beside) if verbose else short
-    print_screen(verdict(result, summary), tables, sentences(result, beside))
+    result, summary, earlier = measured.benchmark, measured.summary, measured.against
+    tables = (benchmark_tables if verbose else short_tables)(result, summary, earlier)
+    print_screen(verdict(result, summary), tables, sentences(result, earlier))
     print_places("Every call, all tables, the figure", [measured.folder], verbose=verbose)

@@ -91,7 +91,7 @@ def test_deferred_shares_follow_the_rates(digits):
 
 def test_against_itself_nothing_differs_and_speedups_are_one(digits, command, capsys, tmp_path):
     """The earlier result is read before the new one replaces it; here the new one is read as both."""
-    from ebjr_det.reporting.benchmark.against import Against
+    from ebjr_det.evaluation.benchmark.against import Against
 
     result = Benchmark.load(digits)
     itself = Against.of(result, result)

@@ -12,9 +12,18 @@ import torch
 from ebjr_det.core.errors import ConfigError, InvalidInput
 from ebjr_det.core.router import decide
 from ebjr_det.core.types import Logits, Output
+from ebjr_det.evaluation.benchmark.against import Against
 from ebjr_det.evaluation.benchmark.machine import gpu_state
 from ebjr_det.evaluation.benchmark.ratios import Ratio, joint_ratio, speedup
-from ebjr_det.evaluation.benchmark.result import Benchmark, Machine, Offline, Point, Served, Staged, Used
+from ebjr_det.evaluation.benchmark.result import (
+    Benchmark,
+    Machine,
+    OfflineQueries,
+    Point,
+    ServerLoad,
+    StageTimes,
+    UsedModel,
+)
 from ebjr_det.evaluation.benchmark.scenarios import (
     Calls,
     Pace,
@@ -26,15 +35,14 @@ from ebjr_det.evaluation.benchmark.scenarios import (
 )
 from ebjr_det.evaluation.benchmark.subjects import (
     AT_THRESHOLD,
-    Watch,
-    Watched,
+    TimedModel,
     halves,
     points_at,
     sample_of,
     subjects_of,
 )
-from ebjr_det.io.load import Load
-from ebjr_det.reporting.benchmark.against import Against
+from ebjr_det.evaluation.benchmark.summary import summarize
+from ebjr_det.io.load import Load, Stopwatch
 from ebjr_det.reporting.benchmark.tables import markdown, sentences
 from ebjr_det.tasks.adapted import Changed
 
@@ -60,6 +68,7 @@ def worker(clock, name, seconds_an_image, seen=None):
         clock.spend(seconds_an_image * len(images))
         if seen is not None:
             seen.append((name, list(images)))
+        return 0
 
     return Subject(name, call)
 
@@ -147,7 +156,7 @@ def test_who_is_too_slow_leaves_requests_without_an_answer():
 
 def test_what_a_server_defers_is_counted_without_its_warm_up():
     clock, sent = Clock(), []
-    subject = Subject("a", lambda images: sent.extend(images), lambda: len(sent))
+    subject = Subject("a", lambda images: sent.extend(images) or len(images))
     found = server([subject], [1], np.array([1.0, 2.0]), 4, clock.pace(2))["a"]
     assert (len(sent), found.deferred, found.deferral_rate) == (7, 2, 1.0)
 
@@ -237,11 +246,11 @@ def test_halves_of_a_changed_model_are_the_whole_with_its_change():
 
 
 def test_a_watched_model_answers_the_same_and_tells_its_stages():
-    watch = Watch()
-    model = Watched(Changed(Doubling(), tripled), "student", watch)
+    watch = Stopwatch()
+    model = TimedModel(Changed(Doubling(), tripled), "student", watch)
     assert model([model.preprocess(1)]).predictions == [12]
     assert set(watch.read()) == {"preprocess", "student network", "post-processing"}
-    whole = Watched(lambda_model(), "teacher", watch)
+    whole = TimedModel(lambda_model(), "teacher", watch)
     assert whole([1]).predictions == [2]
     assert set(watch.read()) == {"teacher network"}
     assert watch.read() == {}
@@ -270,11 +279,9 @@ def test_subjects_answer_in_batches_and_count_what_they_defer():
     assert points == {"joint 50 %": Point(7.0, 0.5), AT_THRESHOLD: Point(-np.inf)}
     models = {"student": Counting(), "teacher": Counting()}
     student, _, half, every = subjects_of(models, lambda o: o.logits.values[:, 0, 0], points, 3)
-    student.call([1, 2, 3, 4])
+    assert student.call([1, 2, 3, 4]) == 0
     assert sizes == [3, 1]
-    for subject in (half, every):
-        subject.call([1, 2, 3, 4])
-    assert (student.deferred(), half.deferred(), every.deferred()) == (0, 2, 4)
+    assert [subject.call([1, 2, 3, 4]) for subject in (half, every)] == [2, 4]
     assert decide([4.0, 6.0, 8.0, 10.0], 7.0).defer.sum() == 2
 
 
@@ -340,15 +347,15 @@ def made_up(scale=1.0, load=0.1, slow_end=1.0, **changes):
     whole = {
         "title": "Made up",
         "score": "entropy",
-        "models": {"student": Used("s", "eager", True), "teacher": Used("t", "eager", False)},
+        "models": {"student": UsedModel("s", "eager", True), "teacher": UsedModel("t", "eager", False)},
         "points": {"joint 30 %": Point(np.inf, 0.3)},
         "image_ids": ("a", "b"),
         "seed": 0,
         "seconds": 1.0,
         "single": calls,
-        "offline": (Offline(8, calls),),
-        "server": Served(20.0, True, 30.0, False, 8, (0.1, 0.2), requests),
-        "stages": (Staged(1, stages),),
+        "offline": (OfflineQueries(8, calls),),
+        "server": ServerLoad(20.0, True, 30.0, False, 8, (0.1, 0.2), requests),
+        "stages": (StageTimes(1, stages),),
         "machine": Machine(2, ((load, 0.1, 0.1), (2.0, 1.0, 1.0))),
         "environment": {"device": "A machine", "cpus": 2, "versions": {"torch": "2.0"}},
         "config": {},
@@ -358,14 +365,14 @@ def made_up(scale=1.0, load=0.1, slow_end=1.0, **changes):
 
 def test_a_result_survives_its_file(tmp_path):
     result = made_up()
-    text = result.to_json(result.summary())
+    text = result.to_json(summarize(result))
     assert "NaN" not in text
     (tmp_path / "benchmark.json").write_text(text)
     assert Benchmark.load(tmp_path) == Benchmark.load(tmp_path / "benchmark.json") == result
 
 
 def test_the_summary_tells_what_was_measured():
-    summary = made_up().summary()
+    summary = summarize(made_up())
     joint = summary["single_stream"]["joint 30 %"]
     assert joint["deferral_rate"] == 0.25
     assert joint["over_student_plus_p_teacher"]["value"] == pytest.approx(5.5 / (2 + 0.25 * 10))
@@ -385,7 +392,7 @@ def test_the_summary_tells_what_was_measured():
 def test_noise_is_told_in_words(changes, says):
     result = made_up(**changes)
     said = " ".join(sentences(result, None))
-    assert result.summary()["noise"]["noisy"] == (says is not None)
+    assert summarize(result)["noise"]["noisy"] == (says is not None)
     assert (says or "No sign of noise") in said
     assert "teacher's network and post-processing are timed together" in said
 
@@ -399,10 +406,10 @@ def test_against_tells_faster_and_what_differs_and_marks_noise():
     assert {row.speedup.verdict() for row in closed} == {"faster"}
     assert {row.statistic for row in closed if row.subject == "joint 30 %"} == {"mean"}
     assert against.differences == ["CPUs 4 then, 2 now", "images 1 then, 2 now"]
-    assert "(noisy)" not in markdown(new, new.summary(), against)
+    assert "(noisy)" not in markdown(new, summarize(new), against)
     noisy = Against.of(new, made_up(scale=2.0, load=1.5))
     assert noisy.to_dict()["noisy"]
-    assert "faster (noisy)" in markdown(new, new.summary(), noisy)
+    assert "faster (noisy)" in markdown(new, summarize(new), noisy)
 
 
 BESIDE = {
@@ -425,9 +432,9 @@ def test_the_load_in_each_scenario_decides_before_the_load_average(case, tmp_pat
     result = made_up(machine=Machine(2, ((average, 0.1, 0.1), (2.0, 1.0, 1.0)), beside=beside))
     assert len(result.noise()) == len(said)
     assert all(start in words for start, words in zip(said, result.noise(), strict=True))
-    (tmp_path / "benchmark.json").write_text(result.to_json(result.summary()))
+    (tmp_path / "benchmark.json").write_text(result.to_json(summarize(result)))
     assert Benchmark.load(tmp_path) == result
-    told = result.summary()["noise"]
+    told = summarize(result)["noise"]
     assert [told["beside"][name]["others"] for name in names] == list(others)
     assert told["noisy"] == bool(said)
     quiet = made_up(scale=2.0)
@@ -467,11 +474,11 @@ def test_against_another_load_does_not_compare_the_server():
     ("changes", "says"),
     [
         (
-            {"models": {"student": Used("x", "eager", True), "teacher": Used("t", "eager", True)}},
+            {"models": {"student": UsedModel("x", "eager", True), "teacher": UsedModel("t", "eager", True)}},
             "student `s`",
         ),
         (
-            {"models": {"student": Used("s", "eager", True), "teacher": Used("x", "eager", True)}},
+            {"models": {"student": UsedModel("s", "eager", True), "teacher": UsedModel("x", "eager", True)}},
             "teacher `t`",
         ),
     ],

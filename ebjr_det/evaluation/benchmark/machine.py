@@ -12,26 +12,26 @@ from tqdm.auto import tqdm
 from ebjr_det.evaluation.benchmark.scenarios import Pace
 
 SCENARIOS = 4
-SPIN = 2e-3
+AWAKE = 2e-3
 """Seconds before a request's arrival from which it is waited for awake: sleeping ends late."""
 
 
 @contextmanager
 def progress(seconds: float, subjects: int) -> Iterator[tuple[Callable[[str], None], Pace]]:
     """A function that begins a scenario by its name, and the pace, on a bar with the time left."""
-    each, begun = seconds * subjects, 0
-    total = round(SCENARIOS * each, 1)
+    share, begun = seconds * subjects, 0
+    total = round(SCENARIOS * share, 1)
     with tqdm(total=total, bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}") as bar:
 
         def begin(name: str) -> None:
             nonlocal begun
             bar.set_description_str(name)
-            bar.n = min(begun * each, total)
+            bar.n = min(begun * share, total)
             bar.refresh()
             begun += 1
 
-        def tick(gone: float) -> None:
-            bar.update(max(min(gone, min(begun * each, total) - bar.n), 0.0))
+        def tick(passed: float) -> None:
+            bar.update(max(min(passed, min(begun * share, total) - bar.n), 0.0))
 
         yield begin, Pace(seconds, sleep=wait, tick=tick)
         bar.n = total
@@ -40,8 +40,8 @@ def progress(seconds: float, subjects: int) -> Iterator[tuple[Callable[[str], No
 def wait(seconds: float) -> None:
     """Wait so many seconds, the last of them awake."""
     end = perf_counter() + seconds
-    if seconds > SPIN:
-        time.sleep(seconds - SPIN)
+    if seconds > AWAKE:
+        time.sleep(seconds - AWAKE)
     while perf_counter() < end:
         pass
 
@@ -53,14 +53,14 @@ def gpu_state(device: str) -> dict[str, str] | None:
     import torch
 
     properties = torch.cuda.get_device_properties(device)
-    found = {"name": properties.name}
+    state = {"name": properties.name}
     program, unique = shutil.which("nvidia-smi"), getattr(properties, "uuid", None)
     if program is None or unique is None:
-        return found
+        return state
     query = ["--query-gpu=clocks.sm,clocks.mem,power.draw", "--format=csv,noheader", f"--id=GPU-{unique}"]
     try:
         done = subprocess.run([program, *query], capture_output=True, text=True, timeout=10, check=True)  # noqa: S603
     except (OSError, subprocess.SubprocessError):
-        return found
+        return state
     values = [value.strip() for value in done.stdout.strip().split(",")]
-    return found | dict(zip(("sm_clock", "memory_clock", "power"), values, strict=False))
+    return state | dict(zip(("sm_clock", "memory_clock", "power"), values, strict=False))

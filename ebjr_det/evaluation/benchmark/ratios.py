@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from ebjr_det.evaluation.benchmark.scenarios import Calls
 
@@ -29,7 +29,7 @@ class Ratio:
         return "faster" if self.low > 1 else "slower"
 
 
-def blocks(count: int, replicates: int, seed: int) -> Iterator[Any]:
+def blocks(count: int, replicates: int, seed: int) -> Iterator[NDArray[np.intp]]:
     """Indices of resamples of a series in time: blocks of neighbours of its square root's length.
 
     Neighbouring calls resemble each other; drawn one by one they would promise too narrow an interval.
@@ -46,15 +46,11 @@ def speedup(
     old: ArrayLike, new: ArrayLike, statistic: Statistic, *, replicates: int = 1000, seed: int = 0
 ) -> Ratio:
     """The old median (or mean) over the new one, with its 95 % bootstrap interval: above 1 is faster now."""
-    typical: Any = {"median": np.median, "mean": np.mean}[statistic]
-    before, after = np.asarray(old), np.asarray(new)
-    found = [
-        typical(before[first]) / max(typical(after[second]), 1e-12)
-        for first, second in zip(
-            blocks(len(before), replicates, seed), blocks(len(after), replicates, seed + 1), strict=True
-        )
-    ]
-    return _interval(typical(before) / max(typical(after), 1e-12), found, min(len(before), len(after)))
+    typical = np.median if statistic == "median" else np.mean
+    old, new = np.asarray(old), np.asarray(new)
+    draws = zip(blocks(len(old), replicates, seed), blocks(len(new), replicates, seed + 1), strict=True)
+    ratios = [typical(old[first]) / max(typical(new[second]), 1e-12) for first, second in draws]
+    return _interval(typical(old) / max(typical(new), 1e-12), ratios, min(len(old), len(new)))
 
 
 def joint_ratio(
@@ -62,16 +58,19 @@ def joint_ratio(
 ) -> Ratio:
     """Mean time of joint over student + p x teacher, p being the share that these calls deferred.
 
-    The rounds of a closed loop are resampled as wholes, for all three.
+    A round of a closed loop stays together when rounds are resampled: all three had the same images then.
     """
+    times = [np.asarray(calls.ms) for calls in (student, teacher, joint)]
+    deferred = np.asarray(joint.deferred)
 
-    def of(index: Any) -> float:
-        alone, better, pair = (np.asarray(calls.ms)[index].mean() for calls in (student, teacher, joint))
-        share = np.asarray(joint.deferred)[index].mean() / joint.images
-        return float(pair / max(alone + share * better, 1e-12))
+    def ratio(rounds: NDArray[np.intp]) -> float:
+        student_ms, teacher_ms, joint_ms = (ms[rounds].mean() for ms in times)
+        share = deferred[rounds].mean() / joint.images
+        return float(joint_ms / max(student_ms + share * teacher_ms, 1e-12))
 
-    rounds = len(joint.ms)
-    return _interval(of(slice(None)), [of(index) for index in blocks(rounds, replicates, seed)], rounds)
+    count = len(joint.ms)
+    ratios = [ratio(rounds) for rounds in blocks(count, replicates, seed)]
+    return _interval(ratio(np.arange(count)), ratios, count)
 
 
 def _interval(value: float, resampled: Sequence[float], count: int) -> Ratio:

@@ -9,13 +9,15 @@ changes it for all. Source: Reddi et al., MLPerf Inference Benchmark, ISCA 2020,
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from ebjr_det.core.errors import ConfigError, InvalidInput, check_seed
 from ebjr_det.core.types import FloatArray
 
+Entry = TypeVar("Entry")
+Images = Sequence[Any]
 MOST = 100_000
 """Rounds of a loop, and requests to a server, at most."""
 QUANTILES = (50, 90, 99)
@@ -26,13 +28,11 @@ class Subject:
     """What is timed.
 
     Attributes:
-        call: takes some images; returns only when all their answers are there.
-        deferred: how many images it has sent to a teacher since it was made.
+        call: takes some images and returns, when all their answers are there, how many a teacher gave.
     """
 
     name: str
-    call: Callable[[Sequence[Any]], Any]
-    deferred: Callable[[], int] = lambda: 0
+    call: Callable[[Images], int]
 
 
 @dataclass(frozen=True)
@@ -114,20 +114,16 @@ class Calls:
         return float(np.median(second) / max(np.median(first), 1e-12) - 1) if len(second) else 0.0
 
 
-def taken(images: Sequence[Any], first: int, count: int) -> list[Any]:
-    """`count` images from place `first` on, the sample over and over."""
-    return [images[index % len(images)] for index in range(first, first + count)]
+def cycled(sample: Sequence[Entry], first: int, count: int) -> list[Entry]:
+    """`count` entries of a sample that is gone through over and over, from the index `first` on.
+
+    >>> cycled("abc", 2, 3)
+    ['c', 'a', 'b']
+    """
+    return [sample[index % len(sample)] for index in range(first, first + count)]
 
 
-def turned(subjects: Sequence[Any], turn: int) -> list[Any]:
-    """All, beginning with another one each turn."""
-    turn %= len(subjects)
-    return [*subjects[turn:], *subjects[:turn]]
-
-
-def closed_loop(
-    subjects: Sequence[Subject], images: Sequence[Any], size: int, pace: Pace
-) -> dict[str, Calls]:
+def closed_loop(subjects: Sequence[Subject], images: Images, size: int, pace: Pace) -> dict[str, Calls]:
     """Queries of `size` images, each when the last is answered: single stream with 1, offline with many.
 
     In a round all subjects get the same images; the next round has the next ones.
@@ -136,19 +132,24 @@ def closed_loop(
         InvalidInput: no subjects or no images. ConfigError: a size below 1.
     """
     _check(subjects, images, size)
-    for subject in subjects:
-        for _ in range(pace.warmup):
-            subject.call(taken(images, 0, size))
+    warm_up(subjects, cycled(images, 0, size), pace.warmup)
     ms: dict[str, list[float]] = {subject.name: [] for subject in subjects}
-    sent: dict[str, list[int]] = {subject.name: [] for subject in subjects}
+    deferred: dict[str, list[int]] = {subject.name: [] for subject in subjects}
     for index in pace.rounds(len(subjects)):
-        query = taken(images, index * size, size)
-        for subject in turned(subjects, index):
-            before, start = subject.deferred(), pace.clock()
-            subject.call(query)
+        query = cycled(images, index * size, size)
+        for subject in cycled(subjects, index, len(subjects)):
+            start = pace.clock()
+            count = subject.call(query)
             ms[subject.name].append((pace.clock() - start) * 1e3)
-            sent[subject.name].append(subject.deferred() - before)
-    return {name: Calls(size, tuple(ms[name]), tuple(sent[name])) for name in ms}
+            deferred[subject.name].append(count)
+    return {name: Calls(size, tuple(ms[name]), tuple(deferred[name])) for name in ms}
+
+
+def warm_up(subjects: Sequence[Subject], query: Images, count: int) -> None:
+    """So many untimed calls of each subject, one subject after the other."""
+    for subject in subjects:
+        for _ in range(count):
+            subject.call(query)
 
 
 def poisson_arrivals(rate: float, seconds: float, seed: int, least: int = 1) -> FloatArray:
@@ -199,9 +200,9 @@ class Requests:
         """Latency that so many requests do not exceed; None where it is that of one without an answer."""
         if None not in self.latency_ms:
             return float(np.percentile(self.answered, percent))
-        every = [np.inf if ms is None else ms for ms in self.latency_ms]
-        found = float(np.percentile(every, percent, method="inverted_cdf"))
-        return found if found < np.inf else None
+        times = [np.inf if ms is None else ms for ms in self.latency_ms]
+        latency = float(np.percentile(times, percent, method="inverted_cdf"))
+        return latency if latency < np.inf else None
 
     def inside(self, bound_ms: float) -> float:
         """Share of all requests that were answered within the bound."""
@@ -214,17 +215,18 @@ class Requests:
 
 
 @dataclass
-class _Session:
+class _Queue:
     """One subject behind its queue. It can be interrupted: its own clock stands still meanwhile."""
 
     subject: Subject
-    images: Sequence[Any]
+    images: Images
     arrivals: FloatArray
     batch_size: int
     pace: Pace
     elapsed: float = 0.0
     latency: list[float] = field(default_factory=list)
     batches: list[int] = field(default_factory=list)
+    deferred: int = 0
 
     def advance(self, until: float) -> None:
         """Answer in the order of arrival until its clock shows that time or all is answered."""
@@ -233,7 +235,7 @@ class _Session:
             done = len(self.latency)
             due = float(self.arrivals[done])
             now = max(clock() - start, self.elapsed)
-            if due > now:
+            if due > now:  # nobody waits: sleep until the next one comes, or until the turn is over
                 self.pace.sleep(min(due, until) - now)
                 now = max(clock() - start, min(due, until))
             self.elapsed = now
@@ -241,15 +243,20 @@ class _Session:
                 return
             waiting = int(np.searchsorted(self.arrivals, now, side="right")) - done
             count = min(waiting, self.batch_size)
-            self.subject.call(taken(self.images, done, count))
-            self.elapsed = max(clock() - start, now)
+            self.deferred += self.subject.call(cycled(self.images, done, count))
+            self.elapsed = max(clock() - start, now)  # a call that has begun is finished beyond `until`
             self.latency += [float(self.elapsed - at) * 1e3 for at in self.arrivals[done : done + count]]
             self.batches.append(count)
+
+    def requests(self) -> Requests:
+        """What became of all requests."""
+        unanswered = [None] * (len(self.arrivals) - len(self.latency))
+        return Requests((*self.latency, *unanswered), tuple(self.batches), self.deferred)
 
 
 def server(
     subjects: Sequence[Subject],
-    images: Sequence[Any],
+    images: Images,
     arrivals: FloatArray,
     batch_size: int,
     pace: Pace,
@@ -267,30 +274,21 @@ def server(
     _check(subjects, images, batch_size)
     if not len(arrivals) or not (np.diff(arrivals, prepend=0.0) >= 0).all() or not arrivals[-1] > 0:
         raise InvalidInput("Expected times of arrival from 0 on, in order, the last one above 0.")
-    for subject in subjects:
-        for size in (batch_size, 1) if pace.warmup else ():
-            subject.call(taken(images, 0, size))
-    before = {subject.name: subject.deferred() for subject in subjects}
-    sessions = [_Session(subject, images, arrivals, batch_size, pace) for subject in subjects]
-    end = 2 * float(arrivals[-1])
-    last = pace.clock()
+    for subject in subjects if pace.warmup else ():
+        for size in (batch_size, 1):
+            subject.call(cycled(images, 0, size))
+    queues = [_Queue(subject, images, arrivals, batch_size, pace) for subject in subjects]
+    end, last = 2 * float(arrivals[-1]), pace.clock()
     for index in range(2 * slices):
-        for session in turned(sessions, index):
-            session.advance(end * (index + 1) / (2 * slices))
+        for queue in cycled(queues, index, len(queues)):
+            queue.advance(end * (index + 1) / (2 * slices))
             now = pace.clock()
             pace.tick(now - last)
             last = now
-    return {
-        own.subject.name: Requests(
-            (*own.latency, *[None] * (len(arrivals) - len(own.latency))),
-            tuple(own.batches),
-            own.subject.deferred() - before[own.subject.name],
-        )
-        for own in sessions
-    }
+    return {queue.subject.name: queue.requests() for queue in queues}
 
 
-def _check(subjects: Sequence[Subject], images: Sequence[Any], size: int) -> None:
+def _check(subjects: Sequence[Subject], images: Images, size: int) -> None:
     if not subjects or not len(images):
         raise InvalidInput("Expected at least one subject and one image, got none.")
     if size < 1:

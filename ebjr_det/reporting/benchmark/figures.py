@@ -1,16 +1,16 @@
 """The figure of a benchmark: where the time of one image goes, and how many a second there are in batches."""
 
 from pathlib import Path
-from typing import Any
 
 import matplotlib.style
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.container import BarContainer
+from matplotlib.lines import Line2D
 
-from ebjr_det.evaluation.benchmark.result import SIDES, STAGES, Benchmark
+from ebjr_det.evaluation.benchmark.result import DECODE, SIDES, STAGES, Benchmark
 from ebjr_det.reporting.style import BLUE, GREY, INK, STYLE, VERMILLION, new_figure, save_figure
 
-DECODE = STAGES[0]
 FILL = dict(
     zip(STAGES[1:], ("#E69F00", BLUE, VERMILLION, "#009E73", "#CC79A7"), strict=True)
 )  # Okabe and Ito's
@@ -33,9 +33,9 @@ def write_benchmark_figure(stem: Path, result: Benchmark) -> list[Path]:
         _throughput(right, result)
         left.set_yticks(range(rows), [_label(result, name) for name in result.subjects])
         left.set_ylim(rows - 0.45, -0.55)
-        for one in (left, right):
-            one.grid(visible=False, axis="y")
-            one.tick_params(axis="y", length=0)
+        for panel in (left, right):
+            panel.grid(visible=False, axis="y")
+            panel.tick_params(axis="y", length=0)
         return save_figure(figure, stem, title)
 
 
@@ -46,47 +46,48 @@ def _label(result: Benchmark, name: str) -> str:
 
 
 def _latency(axes: Axes, result: Benchmark) -> None:
-    lot = min(result.stages, key=lambda lot: lot.batch_size)
+    times = min(result.stages, key=lambda times: times.batch_size)
     for row, name in enumerate(result.subjects):
         start = 0.0
-        for stage, ms in list(lot.means(name).items())[1:]:
+        for stage, ms in list(times.means(name).items())[1:]:
             axes.barh(row, ms, left=start, height=0.56, color=FILL[stage], ec="white", lw=0.5, zorder=3)
             start += ms
         p50, p99 = np.percentile(result.single[name].per_image, (50, 99))
         axes.plot([p50, p99], [row, row], color=INK, lw=1.1, zorder=5)
         axes.plot(p99, row, "|", color=INK, ms=8, mew=1.1, zorder=5)
         axes.plot(p50, row, "o", color=INK, ms=4, mec="white", mew=0.7, zorder=6)
-    decoding = lot.means(SIDES[0])[DECODE]
+    decoding = times.means(SIDES[0])[DECODE]
     axes.set(
-        xlabel=f"ms an image at batch {lot.batch_size}, decoded before ({decoding:.2g} ms)", xlim=(0, None)
+        xlabel=f"ms an image at batch {times.batch_size}, decoded before ({decoding:.2g} ms)", xlim=(0, None)
     )
-    used = [stage for stage in STAGES[1:] if any(stage in lot.ms[name] for name in result.subjects)]
-    handles: list[Any] = [axes.barh(0, 0, color=FILL[stage], label=f"{stage}, mean") for stage in used]
-    handles += axes.plot(
-        [], [], "o-", color=INK, ms=4, mec="white", lw=1.1, label="p50 to p99 in single stream"
-    )
-    axes.legend(
-        handles=handles, loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=2, frameon=False, fontsize=7,
-        handlelength=1.2, columnspacing=1.2, labelspacing=0.3, borderaxespad=0.3,
-    )  # fmt: skip
+    present = [stage for stage in STAGES[1:] if any(stage in times.ms[name] for name in result.subjects)]
+    handles: list[Line2D | BarContainer] = []
+    handles += [axes.barh(0, 0, color=FILL[stage], label=f"{stage}, mean") for stage in present]
+    label = "p50 to p99 in single stream"
+    handles += axes.plot([], [], "o-", color=INK, ms=4, mec="white", lw=1.1, label=label)
+    _legend(axes, ncols=2, handles=handles, labelspacing=0.3)
 
 
 def _throughput(axes: Axes, result: Benchmark) -> None:
-    lots = result.offline
-    height = 0.74 / len(lots)
-    most = max(lot.calls[name].throughput for lot in lots for name in result.subjects)
-    for index, lot in enumerate(lots):
-        at = np.arange(len(result.subjects)) + height * (index - (len(lots) - 1) / 2)
-        rates = [lot.calls[name].throughput for name in result.subjects]
-        color = SHADES[min(index, len(SHADES) - 1)]
-        axes.barh(at, rates, height=0.92 * height, color=color, zorder=3, label=f"batch {lot.batch_size}")
-        for place, rate in zip(at, rates, strict=True):
+    sizes = len(result.offline)
+    height = 0.74 / sizes
+    rates = [[queries.calls[name].throughput for name in result.subjects] for queries in result.offline]
+    largest = max(map(max, rates))
+    for index, queries in enumerate(result.offline):
+        middles = np.arange(len(result.subjects)) + height * (index - (sizes - 1) / 2)
+        color, label = SHADES[min(index, len(SHADES) - 1)], f"batch {queries.batch_size}"
+        axes.barh(middles, rates[index], height=0.92 * height, color=color, zorder=3, label=label)
+        for y, rate in zip(middles, rates[index], strict=True):
             digits = 0 if rate >= 100 else 1
-            axes.text(rate + 0.015 * most, place, f"{rate:,.{digits}f}", va="center", fontsize=7, color=GREY)
+            axes.text(rate + 0.015 * largest, y, f"{rate:,.{digits}f}", va="center", fontsize=7, color=GREY)
     axes.xaxis.set_major_formatter("{x:,.0f}")
-    axes.set(xlabel="images a second, offline", xlim=(0, 1.18 * most))
+    axes.set(xlabel="images a second, offline", xlim=(0, 1.18 * largest))
     axes.locator_params(axis="x", nbins=5)
+    _legend(axes, ncols=3)
+
+
+def _legend(axes: Axes, **settings: object) -> None:
     axes.legend(
-        loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=3, frameon=False, fontsize=7,
-        handlelength=1.2, columnspacing=1.2, borderaxespad=0.3,
+        loc="lower left", bbox_to_anchor=(-0.02, 1.0), frameon=False, fontsize=7, handlelength=1.2,
+        columnspacing=1.2, borderaxespad=0.3, **settings,
     )  # fmt: skip

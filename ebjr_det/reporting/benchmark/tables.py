@@ -1,30 +1,33 @@
 """Tables and sentences of a benchmark: scenarios, stages, and how far the times can be trusted."""
 
-from typing import Any
-
+from ebjr_det.evaluation.benchmark.against import Against
 from ebjr_det.evaluation.benchmark.ratios import Ratio
-from ebjr_det.evaluation.benchmark.result import STAGES, Benchmark
+from ebjr_det.evaluation.benchmark.result import STAGES, Benchmark, StageTimes, Summary
 from ebjr_det.evaluation.benchmark.scenarios import QUANTILES
-from ebjr_det.reporting.benchmark.against import Against, interval_cell
 from ebjr_det.reporting.notation import NONE, milliseconds, number, percent, share
 from ebjr_det.reporting.table import Table
 
 
-def benchmark_tables(result: Benchmark, summary: dict[str, Any], against: Against | None) -> list[Table]:
+def benchmark_tables(result: Benchmark, summary: Summary, against: Against | None) -> list[Table]:
     """All tables in reading order."""
-    found = [single_table(result, summary), offline_table(result, summary), joining_table(result, summary)]
-    found += [server_table(result, summary)]
-    found += [stages_table(result, index) for index in range(len(result.stages))]
-    return [*found, *([] if against is None else [against.table()])]
+    single, *comparison = short_tables(result, summary, against)
+    tables = [single, _offline_table(result, summary), _joining_table(result, summary)]
+    tables += [_server_table(result, summary), *(_stages_table(result, times) for times in result.stages)]
+    return [*tables, *comparison]
 
 
-def verdict(result: Benchmark, summary: dict[str, Any]) -> str:
+def short_tables(result: Benchmark, summary: Summary, against: Against | None) -> list[Table]:
+    """The tables that a reader needs first."""
+    return [_single_table(result, summary), *([] if against is None else [_against_table(against)])]
+
+
+def verdict(result: Benchmark, summary: Summary) -> str:
     """One sentence: the pair against its teacher, one image after the other."""
     rows = summary["single_stream"]
-    faster = {name: rows["teacher"]["mean_ms"] / rows[name]["mean_ms"] for name in result.points}
     parts = [
-        f"{ratio:.2f} x as fast with {percent(rows[name]['deferral_rate'])} deferred"
-        for name, ratio in faster.items()
+        f"{rows['teacher']['mean_ms'] / rows[name]['mean_ms']:.2f} x as fast with "
+        f"{percent(rows[name]['deferral_rate'])} deferred"
+        for name in result.points
     ]
     noisy = "NOISY, not to be trusted: " if result.noise() else ""
     return f"{noisy}Beside its teacher, one image after the other, the pair is {', '.join(parts)}."
@@ -32,26 +35,27 @@ def verdict(result: Benchmark, summary: dict[str, Any]) -> str:
 
 def sentences(result: Benchmark, against: Against | None) -> list[str]:
     """Whether the machine was quiet, which times belong together, and what differs from earlier."""
-    noise = result.noise()
-    drift, spread = result.single["student"].drift, result.spread
-    seen = f"the student's p90 is {spread:.2f} x its p50, its median moved by {100 * drift:+.1f} %"
-    quiet = f"Noisy: {'; '.join(noise)}." if noise else f"No sign of noise: {seen} between the halves."
+    noise, drift = result.noise(), result.single["student"].drift
+    steady = f"the student's p90 is {result.spread:.2f} x its p50, its median moved by {100 * drift:+.1f} %"
+    trust = f"Noisy: {'; '.join(noise)}." if noise else f"No sign of noise: {steady} between the halves."
     if beside := result.machine.beside:
-        most = max(beside.values(), key=lambda load: -1.0 if load.others is None else load.others)
-        quiet += f" Measured {most.in_words}" + " at most" * (most.others is not None) + "."
+        largest = max(beside.values(), key=lambda load: -1.0 if load.others is None else load.others)
+        trust += f" Measured {largest.in_words}" + " at most" * (largest.others is not None) + "."
     unsplit = [side for side, model in result.models.items() if not model.split]
-    together = [
-        f"The {side}'s network and post-processing are timed together, as network." for side in unsplit
-    ]
-    return [quiet, *together, *([] if against is None else against.sentences())]
+    together = "network and post-processing are timed together, as network."
+    lines = [trust, *(f"The {side}'s {together}" for side in unsplit)]
+    if against is not None:
+        lines += [f"Differs from the earlier benchmark: {difference}." for difference in against.differences]
+        lines += [f"Noisy {reason}." for reason in against.noise]
+    return lines
 
 
-def single_table(result: Benchmark, summary: dict[str, Any]) -> Table:
+def _single_table(result: Benchmark, summary: Summary) -> Table:
     """One image at a time."""
     rows = []
     for name, row in summary["single_stream"].items():
         times = [milliseconds(row[key]) for key in ("mean_ms", *(f"p{q}_ms" for q in QUANTILES))]
-        rows.append([name, *times, number(row["images_per_s"], digits=1), _share(row)])
+        rows.append([name, *times, number(row["images_per_s"], digits=1), _deferred(row)])
     columns = ["subject", "ms mean", *(f"p{q}" for q in QUANTILES), "images/s", "deferred %"]
     models = ", ".join(f"{side} {model.name} on {model.runtime}" for side, model in result.models.items())
     caption = f"{models}; {result.device}, {result.machine.cpus} CPUs; preprocessing is in, decoding is not"
@@ -59,28 +63,28 @@ def single_table(result: Benchmark, summary: dict[str, Any]) -> Table:
     return Table(title, columns, rows, caption)
 
 
-def offline_table(result: Benchmark, summary: dict[str, Any]) -> Table:
+def _offline_table(result: Benchmark, summary: Summary) -> Table:
     """All images known at the start."""
     columns, rows = ["subject"], [[name] for name in result.subjects]
-    for lot in summary["offline"]:
-        columns += [f"images/s at batch {lot['batch_size']}", "deferred %"]
-        for row, numbers in zip(rows, lot["subjects"].values(), strict=True):
-            row += [number(numbers["images_per_s"], digits=1), _share(numbers)]
-    counts = [next(iter(lot.calls.values())).images for lot in result.offline]
+    for size in summary["offline"]:
+        columns += [f"images/s at batch {size['batch_size']}", "deferred %"]
+        for row, numbers in zip(rows, size["subjects"].values(), strict=True):
+            row += [number(numbers["images_per_s"], digits=1), _deferred(numbers)]
+    counts = [next(iter(queries.calls.values())).images for queries in result.offline]
     caption = f"images a query: {', '.join(f'{count:,}' for count in counts)}"
     return Table("Offline: throughput", columns, rows, caption)
 
 
-def joining_table(result: Benchmark, summary: dict[str, Any]) -> Table:
+def _joining_table(result: Benchmark, summary: Summary) -> Table:
     """What the pair costs beyond its parts."""
-    lots = {"single stream": summary["single_stream"]}
-    lots |= {f"offline, batch {lot['batch_size']}": lot["subjects"] for lot in summary["offline"]}
+    loops = {"single stream": summary["single_stream"]}
+    loops |= {f"offline, batch {size['batch_size']}": size["subjects"] for size in summary["offline"]}
     rows = []
-    for where, lot in lots.items():
+    for scenario, subjects in loops.items():
         for name in result.points:
-            ratio = Ratio(**lot[name]["over_student_plus_p_teacher"])
-            cells = [number(ratio.value, digits=3), interval_cell(ratio)]
-            rows.append([f"{name}, {where}", _share(lot[name]), *cells])
+            ratio = Ratio(**subjects[name]["over_student_plus_p_teacher"])
+            cells = [number(ratio.value, digits=3), _interval(ratio)]
+            rows.append([f"{name}, {scenario}", _deferred(subjects[name]), *cells])
     columns = ["subject and scenario", "deferred % (p)", "ratio", "95 % interval"]
     caption = (
         "mean times, p: the share that these calls deferred; 1 where joining costs nothing. In batches the "
@@ -89,7 +93,7 @@ def joining_table(result: Benchmark, summary: dict[str, Any]) -> Table:
     return Table("Joining: joint / (student + p x teacher)", columns, rows, caption)
 
 
-def server_table(result: Benchmark, summary: dict[str, Any]) -> Table:
+def _server_table(result: Benchmark, summary: Summary) -> Table:
     """Requests at random times."""
     served = summary["server"]
     rows = [
@@ -103,10 +107,10 @@ def server_table(result: Benchmark, summary: dict[str, Any]) -> Table:
         ]
         for name, row in served["subjects"].items()
     ]
-    how = "given" if result.server.given else "0.7 of what the pair does in single stream"
+    rate = "given" if result.server.given else "0.7 of what the pair does in single stream"
     bound = "given" if result.server.bound_given else "3 x the teacher's p50 in single stream"
     caption = (
-        f"{served['requests']:,} requests, {served['arrival_rate']:.4g} a second ({how}), answered up to "
+        f"{served['requests']:,} requests, {served['arrival_rate']:.4g} a second ({rate}), answered up to "
         f"{served['batch_size']} at once; bound {served['latency_bound_ms']:.4g} ms ({bound}); a latency "
         f"counts from the arrival, {NONE}: too slow for this load, not answered by twice the time"
     )
@@ -114,12 +118,11 @@ def server_table(result: Benchmark, summary: dict[str, Any]) -> Table:
     return Table("Server: requests at random times", [*heads, "deferred %"], rows, caption)
 
 
-def stages_table(result: Benchmark, index: int) -> Table:
+def _stages_table(result: Benchmark, times: StageTimes) -> Table:
     """Where the time of an image goes."""
-    lot = result.stages[index]
     rows = []
     for name in result.subjects:
-        means = lot.means(name)
+        means = times.means(name)
         total = sum(means.values())
         cells = [
             f"{means[stage]:.3f} ({100 * means[stage] / max(total, 1e-12):.0f} %)" if stage in means else NONE
@@ -127,11 +130,32 @@ def stages_table(result: Benchmark, index: int) -> Table:
         ]
         rows.append([name, *cells, number(total, digits=3)])
     caption = "routing: score, decision and putting the answers together; decoding: from the file to pixels"
-    title = f"Stages at batch {lot.batch_size}: mean ms an image"
+    title = f"Stages at batch {times.batch_size}: mean ms an image"
     return Table(title, ["subject", *STAGES, "sum"], rows, caption)
 
 
-def markdown(result: Benchmark, summary: dict[str, Any], against: Against | None) -> str:
+def _against_table(against: Against) -> Table:
+    """Speedups over an earlier benchmark, one row a subject and scenario."""
+    rows = [
+        [
+            f"{row.scenario}, batch {row.batch_size}: {row.subject}",
+            row.statistic,
+            number(row.speedup.value, digits=3),
+            _interval(row.speedup),
+            row.speedup.verdict() + " (noisy)" * bool(against.noise),
+        ]
+        for row in against.rows
+    ]
+    caption = (
+        "above 1 is faster now; intervals resample the calls of each measurement in blocks and do not "
+        "know that the machine itself may have had another speed then; of the pair the mean is compared: "
+        "its median does not see a teacher that answers fewer than half"
+    )
+    columns = ["scenario and subject", "of the", "speedup (old/new)", "95 % interval", "verdict"]
+    return Table("Against the earlier benchmark", columns, rows, caption)
+
+
+def markdown(result: Benchmark, summary: Summary, against: Against | None) -> str:
     """Tables and sentences as one document."""
     lines = [f"# {result.title}", ""]
     for table in benchmark_tables(result, summary, against):
@@ -139,5 +163,11 @@ def markdown(result: Benchmark, summary: dict[str, Any], against: Against | None
     return "\n".join([*lines, *(f"- {sentence}" for sentence in sentences(result, against)), ""])
 
 
-def _share(row: dict[str, Any]) -> str:
+def _deferred(row: Summary) -> str:
     return share(row.get("deferral_rate"))
+
+
+def _interval(ratio: Ratio) -> str:
+    if ratio.low is None or ratio.high is None:
+        return "-"
+    return f"[{ratio.low:.3f}, {ratio.high:.3f}]"
