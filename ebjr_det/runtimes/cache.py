@@ -12,15 +12,16 @@ import re
 import sys
 from collections.abc import Callable
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import nn
 
 from ebjr_det.core.errors import InvalidInput
+from ebjr_det.io.environment import version_of
 from ebjr_det.io.files import writable_folder
+from ebjr_det.runtimes.registry import Batch
 
 FOLDER = "EBJR_DET_CACHE"
 MADE_WITH = ("ebjr-det", "torch", "torchvision", "timm", "effdet", "numpy", "onnx", "onnxscript")
@@ -33,28 +34,28 @@ Made = TypeVar("Made")
 def cache_folder() -> Path:
     """`EBJR_DET_CACHE`, or `ebjr_det` in the user's cache. Raises InvalidInput where the user has no home."""
     chosen = os.environ.get(FOLDER)
-    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    of_user = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     try:
-        return Path(chosen) if chosen else Path(cache).expanduser() / "ebjr_det"
+        return Path(chosen) if chosen else Path(of_user).expanduser() / "ebjr_det"
     except RuntimeError as error:  # neither HOME nor an entry of the user
         raise InvalidInput(
             f"Expected a folder for what runtimes keep, got no home folder. Set {FOLDER} to one."
         ) from error
 
 
-def kept(
+def cached(
     graph: nn.Module,
-    example: Any,
+    example: Batch,
     kind: str,
     write: Callable[[Path], None],
     read: Callable[[Path], Made],
     *,
     note: str = "",
 ) -> Made:
-    """What `read(path)` makes of the file that `write(path)` makes of a network.
+    """What `read(path)` makes of the file that `write(path)` makes of a network, written once.
 
-    A file that is there is read; where that fails, because it is damaged, it is written anew. Writers replace
-    the file at once, so that several processes may write it at a time.
+    A file whose reading fails, because it is damaged, is written anew. Writers replace the file at once, so
+    that several processes may write it at a time.
 
     Args:
         kind: its suffix, `onnx` or `pt2`; `note`: whatever else it depends on.
@@ -76,18 +77,18 @@ def kept(
     return read(path)
 
 
-def digest_of(graph: nn.Module, example: Any, note: str) -> str:
-    """Of everything that a file made of the network depends on."""
+def digest_of(graph: nn.Module, example: Batch, note: str) -> str:
+    """A digest of everything that a file made of the network depends on."""
     digest = hashlib.sha256()
     layers = {kind for module in graph.modules() for kind in type(module).__mro__}
-    told = (
+    texts = (
         note, repr(graph), str(tuple(example.shape[1:])), str(example.dtype),
-        torch.__version__, *(f"{name} {_version(name)}" for name in MADE_WITH),
+        torch.__version__, *(f"{name} {version_of(name)}" for name in MADE_WITH),
         platform.python_version(), _processor(),
         *(f"{name} {_settings(module)}" for name, module in graph.named_modules()),
         *sorted(map(_source, layers)),
     )  # fmt: skip
-    for text in told:
+    for text in texts:
         digest.update(ADDRESS.sub("", text).encode() + b"\0")
     # a state_dict leaves buffers out that are not persistent
     for name, value in (*graph.named_parameters(), *graph.named_buffers()):
@@ -97,15 +98,14 @@ def digest_of(graph: nn.Module, example: Any, note: str) -> str:
 
 
 def _settings(module: nn.Module) -> str:
-    """Its plain attributes, which `repr` need not show."""
-    own = {key: value for key, value in vars(module).items() if key[0] != "_" and isinstance(value, PLAIN)}
-    return repr(sorted(own.items()))
+    """A layer's plain attributes, which `repr` need not show."""
+    shown = {key: value for key, value in vars(module).items() if key[0] != "_" and isinstance(value, PLAIN)}
+    return repr(sorted(shown.items()))
 
 
 def _source(layer: type) -> str:
-    """Of its whole module, whose functions it may call."""
-    name = f"{layer.__module__}.{layer.__qualname__}"
-    return f"{name} {_source_of_module(layer.__module__)}"
+    """A layer's name, and the source of its whole module, whose functions it may call."""
+    return f"{layer.__module__}.{layer.__qualname__} {_source_of_module(layer.__module__)}"
 
 
 @cache
@@ -116,15 +116,8 @@ def _source_of_module(name: str) -> str:
         return ""
 
 
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "none"
-
-
 def _processor() -> str:
-    """Its instructions: compiled code of a richer one dies on another."""
+    """The processor's instructions: compiled code of a richer one dies on another."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:  # not Linux

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ebjr_det.runtimes.registry import Batch, Column
+
 
 class TorchNetwork:
     """A module on a device.
@@ -36,7 +38,7 @@ class TorchNetwork:
             self.stream = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
             self.stream.wait_stream(torch.cuda.current_stream(self.device))  # weights may be on their way
 
-    def __call__(self, batch: Any) -> tuple[Any, ...]:
+    def __call__(self, batch: Batch) -> tuple[Column, ...]:
         """Outputs as arrays, or on a GPU as tensors that lie there."""
         torch.get_num_threads()  # else a thread's first convolution may not know a limit that came late
         with ExitStack() as stack:
@@ -46,24 +48,23 @@ class TorchNetwork:
             if self.precision is not None:
                 stack.enter_context(torch.autocast(self.device.type, self.precision))
             images = on_device(batch, self.device, self.layout)
-            found = tuple(output.float() for output in self.graph(images))
+            outputs = tuple(output.float() for output in self.graph(images))
         if self.stream is None:
-            return tuple(output.numpy() for output in found)
+            return tuple(output.numpy() for output in outputs)
         self.stream.synchronize()
-        return found
+        return outputs
 
 
-def on_device(batch: Any, device: torch.device, layout: Any) -> Tensor:
+def on_device(batch: Batch, device: torch.device, layout: torch.memory_format) -> Tensor:
     """A batch as a tensor on the device."""
     images = torch.as_tensor(batch)
-    return images.to(
-        device, non_blocking=True, memory_format=layout if images.ndim == 4 else torch.preserve_format
-    )
+    layout = layout if images.ndim == 4 else torch.preserve_format
+    return images.to(device, non_blocking=True, memory_format=layout)
 
 
 def build(
     graph: nn.Module,
-    example: Any,
+    example: Batch,
     device: str,
     *,
     channels_last: bool = False,

@@ -13,7 +13,7 @@ from ebjr_det.core.errors import ConfigError, EbjrError, InvalidInput, first_lin
 from ebjr_det.io.files import atomic_write
 from ebjr_det.io.third_party import install_hint
 from ebjr_det.io.threads import thread_count
-from ebjr_det.runtimes.registry import of_shape, quiet
+from ebjr_det.runtimes.registry import Batch, Column, of_shape, quiet
 
 if TYPE_CHECKING:
     from torch import nn
@@ -63,27 +63,27 @@ class Session:
                 f"Expected a graph that ONNX Runtime can run in `{path}`, got: {first_line(error)}."
             ) from error
 
-    def __call__(self, batch: Any) -> tuple[Any, ...]:
+    def __call__(self, batch: Batch) -> tuple[Column, ...]:
         """Outputs as arrays. Raises InvalidInput for images of another shape than the graph's."""
         return tuple(self.session.run(None, {INPUT: of_shape(batch, self.shape)}))
 
 
-def build(graph: "nn.Module", example: Any, device: str) -> Session:
-    """The network in ONNX Runtime; its file is kept, so that the next time is fast."""
+def build(graph: "nn.Module", example: Batch, device: str) -> Session:
+    """The network in ONNX Runtime, its file in the cache."""
     import torch
 
     threads = torch.get_num_threads() if device == "cpu" else None
     return through_onnx(graph, example, lambda path: Session(path, device, threads))
 
 
-def through_onnx(graph: "nn.Module", example: Any, read: Callable[[Path], Made]) -> Made:
+def through_onnx(graph: "nn.Module", example: Batch, read: Callable[[Path], Made]) -> Made:
     """What `read` makes of the network's ONNX file, which is written where the cache has none."""
-    from ebjr_det.runtimes.cache import kept
+    from ebjr_det.runtimes.cache import cached
 
-    return kept(graph, example, "onnx", lambda path: write_onnx(graph, example, path), read)
+    return cached(graph, example, "onnx", lambda path: write_onnx(graph, example, path), read)
 
 
-def write_onnx(graph: "nn.Module", example: Any, path: Path) -> None:
+def write_onnx(graph: "nn.Module", example: Batch, path: Path) -> None:
     """Write a network as one ONNX file with any number of images a batch.
 
     Args:

@@ -1,11 +1,14 @@
 """OpenVINO: reads the network's ONNX file, in float32 or bfloat16."""
 
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ebjr_det.core.errors import ConfigError
 from ebjr_det.runtimes.onnx import through_onnx
-from ebjr_det.runtimes.registry import of_shape
+from ebjr_det.runtimes.registry import Batch, Column, of_shape
+
+if TYPE_CHECKING:
+    from torch import nn
 
 CPU = "CPU"
 
@@ -20,7 +23,7 @@ class OpenVino:
         self.request = compiled.create_infer_request()
         self.outputs = len(compiled.outputs)
 
-    def __call__(self, batch: Any) -> tuple[Any, ...]:
+    def __call__(self, batch: Batch) -> tuple[Column, ...]:
         """Outputs as arrays that the next call writes over.
 
         Raises:
@@ -30,14 +33,14 @@ class OpenVino:
         return tuple(self.request.get_output_tensor(index).data for index in range(self.outputs))
 
 
-def build(graph: Any, example: Any, device: str, *, precision: str = "f32") -> OpenVino:
+def build(graph: "nn.Module", example: Batch, device: str, *, precision: str = "f32") -> OpenVino:
     """The network compiled for this processor. Raises ConfigError where it has no such precision."""
     import torch
 
     core = _core()
     if precision.upper() not in {"F32", *core.get_property(CPU, "OPTIMIZATION_CAPABILITIES")}:
         raise ConfigError(f"Expected a processor with {precision} for OpenVINO, got one without.")
-    how = {
+    settings = {
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_PRECISION_HINT": precision,
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
@@ -45,7 +48,7 @@ def build(graph: Any, example: Any, device: str, *, precision: str = "f32") -> O
         "ENABLE_CPU_PINNING": False,
     }
     read = through_onnx(graph, example, core.read_model)
-    return OpenVino(core.compile_model(read, CPU, how))
+    return OpenVino(core.compile_model(read, CPU, settings))
 
 
 @cache

@@ -8,14 +8,20 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
 from threading import RLock
-from typing import Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 
 from ebjr_det.core.errors import ConfigError, EbjrError, InvalidInput, did_you_mean, first_line
+from ebjr_det.core.types import Array
 from ebjr_det.io.third_party import install_hint
 
-Column: TypeAlias = Sequence[Any]
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+Batch: TypeAlias = "Array | Tensor"
+"""Preprocessed images, [images, ...]."""
+Column: TypeAlias = "Sequence[Any] | Array | Tensor"
 """One output of a network: one array an image, on the host or, from a GPU, a tensor that still lies there."""
 
 
@@ -26,7 +32,7 @@ class Network(Protocol):
     def invariant(self) -> bool:
         """Whether an image's outputs are the same bits whatever else is in its batch."""
 
-    def __call__(self, batch: Any) -> tuple[Column, ...]:
+    def __call__(self, batch: Batch) -> tuple[Column, ...]:
         """Run a batch, [images, ...], of any length above zero.
 
         Returns only when the outputs are there; they hold until the next call. Two networks may run in two
@@ -34,17 +40,17 @@ class Network(Protocol):
         """
 
 
-def host(values: Any) -> Any:
+def host(values: Any) -> Array:
     """An array of this process's memory, also of a tensor that lies on a GPU."""
-    return np.asarray(values.cpu() if hasattr(values, "cpu") else values)
+    return np.asarray(values if isinstance(values, np.ndarray | np.generic) else values.cpu())
 
 
-def stacked(column: Column) -> Any:
+def stacked(column: Column) -> Array:
     """One array [images, ...] of an output, which outlives the next call."""
-    return np.array(host(column) if hasattr(column, "shape") else [host(entry) for entry in column])
+    return np.array([host(entry) for entry in column] if isinstance(column, list) else host(column))
 
 
-def of_shape(batch: Any, shape: Sequence[int]) -> Any:
+def of_shape(batch: Batch, shape: Sequence[int]) -> Array:
     """A batch as a contiguous array. Raises InvalidInput for images of another shape than the network's."""
     if tuple(batch.shape[1:]) != tuple(shape):
         raise InvalidInput(
@@ -59,9 +65,9 @@ _QUIET = RLock()
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Exporters and compilers warn and log of what nobody can act on.
+    """Within, nothing is heard of what exporters and compilers warn and log, as nobody can act on it.
 
-    What is silenced is the whole process's, so only one thread is in here at a time.
+    What is silenced is the whole process's, so only one thread is within at a time.
     """
     with _QUIET, warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -93,17 +99,13 @@ class Runtime:
     devices: tuple[str, ...] = ("cpu", "cuda")
     settings: Mapping[str, Any] = field(default_factory=dict)
 
-    def build(self, graph: Any, example: Any, device: str) -> Network:
+    def build(self, graph: "nn.Module", example: Batch, device: str) -> Network:
         """The graph made ready; see `build_network`."""
         module, _, function = self.builder.partition(":")
         builder: Callable[..., Network] = getattr(import_module(f"ebjr_det.runtimes.{module}"), function)
         return builder(graph, example, device, **self.settings)
 
 
-ONNX, OPENVINO = (
-    {"packages": ("onnxruntime",), "extra": "onnx"},
-    {"packages": ("openvino",), "extra": "openvino"},
-)
 SLOW = "slow on a CPU without AVX512-BF16 or AMX"
 _ALL = (
     Runtime("eager", "torch, operator by operator", "eager:build"),
@@ -127,11 +129,11 @@ _ALL = (
         "compile_fp16", "compiled, in float16", "inductor:build", devices=("cuda",),
         settings={"precision": "float16"},
     ),
-    Runtime("onnxruntime", "ONNX Runtime", "onnx:build", **ONNX),  # type: ignore[arg-type]
-    Runtime("openvino", "OpenVINO", "openvino:build", devices=("cpu",), **OPENVINO),  # type: ignore[arg-type]
+    Runtime("onnxruntime", "ONNX Runtime", "onnx:build", ("onnxruntime",), "onnx"),
+    Runtime("openvino", "OpenVINO", "openvino:build", ("openvino",), "openvino", ("cpu",)),
     Runtime(
-        "openvino_bf16", "OpenVINO in bfloat16, on a CPU that has it", "openvino:build",
-        devices=("cpu",), settings={"precision": "bf16"}, **OPENVINO,  # type: ignore[arg-type]
+        "openvino_bf16", "OpenVINO in bfloat16, on a CPU that has it", "openvino:build", ("openvino",),
+        "openvino", ("cpu",), {"precision": "bf16"},
     ),
 )  # fmt: skip
 RUNTIMES = {runtime.name: runtime for runtime in _ALL}
@@ -147,7 +149,7 @@ def find_runtime(name: str) -> Runtime:
 
 
 def installed(runtime: Runtime) -> bool:
-    """Whether its libraries are here."""
+    """Whether a runtime's libraries are here."""
     return all(find_spec(package) is not None for package in runtime.packages)
 
 
@@ -171,7 +173,7 @@ def check_runtime(name: str, device: str) -> Runtime:
     return runtime
 
 
-def build_network(name: str, graph: Any, example: Any, device: str) -> Network:
+def build_network(name: str, graph: "nn.Module", example: Batch, device: str) -> Network:
     """A network made ready to run by a runtime.
 
     Args:
