@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import matplotlib.style
-
 from ebjr_det.core.cost import cost_text
 from ebjr_det.core.errors import ConfigError
 from ebjr_det.core.tradeoff import Budget, Cost, OperatingPoint, TradeoffCurve, sweep
@@ -19,7 +17,7 @@ from ebjr_det.evaluation.single_models import margin_numbers, margins_of, single
 from ebjr_det.reporting.notation import Shown, Unit, milliseconds, number, plural, share
 from ebjr_det.reporting.sentences import CURRENCIES, side_of
 from ebjr_det.reporting.single_models import HULL, hull_names, margin_cells, margin_columns
-from ebjr_det.reporting.style import BLUE, STYLE, VERMILLION, new_figure, save_figure
+from ebjr_det.reporting.style import BLUE, VERMILLION, draw_figure, figure_paths
 from ebjr_det.reporting.table import Table
 
 COLORS = (BLUE, VERMILLION, "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito
@@ -199,25 +197,22 @@ class Comparison:
 
     def write_figure(self, stem: Path) -> list[Path]:
         """Quality against `axis`: every run's curve, its chosen point and its student alone."""
-        show, title = Shown.of(self.quality_name), self.table().title
-        unit = self.unit
-        height = 100 if show.percent else 1
+        show, unit = Shown.of(self.quality_name), self.unit
         scale, label = (unit.size, f"{unit.name} per image")
         if self.axis == "deferral_rate":
             scale, label = 0.01, "deferral rate (% of the images)"
-        with matplotlib.style.context(["default", STYLE]):
-            figure, axes = new_figure(title, 4.3)
+        with draw_figure(stem, self.table().title, 4.3) as (_, axes):
             axes.set(xlabel=label, ylabel=show.heading(self.quality_name))
             for index, run in enumerate(self.runs):
                 style: Any = {"color": COLORS[index % len(COLORS)], "mec": "white"}
-                x, y = run.curve.costs(self.axis) / scale, height * run.curve.quality
+                x, y = run.curve.costs(self.axis) / scale, show.height(run.curve.quality)
                 dash = ("-", "--", ":")[index // len(COLORS) % 3]
                 axes.plot(x, y, ls=dash, lw=1.8, label=run.name, zorder=4, **style)
                 axes.plot(x[0], y[0], "o", ms=7, zorder=5, **style)
-                chosen = getattr(run.chosen, self.axis) / scale, height * run.chosen.quality
+                chosen = getattr(run.chosen, self.axis) / scale, show.height(run.chosen.quality)
                 axes.plot(*chosen, "D", ms=8, zorder=6, **style)
             axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.02, 1), borderaxespad=0)
-            return save_figure(figure, stem, title)
+        return figure_paths(stem)
 
 
 def _quality(run: ComparedRun) -> float:

@@ -1,7 +1,7 @@
 """How numbers are written in tables, figures and sentences: one way for one quantity, whatever its size."""
 
 import math
-from typing import NamedTuple, TypeGuard
+from typing import Any, NamedTuple, TypeGuard
 
 from ebjr_det.core.cost import Unit as Unit
 
@@ -32,6 +32,14 @@ class Shown(NamedTuple):
         """The number with its unit, in a sentence."""
         value = self.value(quality)
         return value + " %" * (self.percent and value != NONE)
+
+    def height(self, quality: Any) -> Any:
+        """A quality, or an array of them, along an axis of a figure."""
+        return 100 * quality if self.percent else quality
+
+    def label(self, quality: float) -> str:
+        """The number in a figure, where three digits do."""
+        return f"{100 * quality:.1f} %" if self.percent else f"{quality:.3f}"
 
     def points(self, quality: float) -> str:
         """The size of a difference of two such numbers, in a sentence."""

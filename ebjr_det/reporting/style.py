@@ -9,12 +9,14 @@ import re
 import sys
 import textwrap
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import matplotlib.style
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -45,6 +47,20 @@ class Label(NamedTuple):
     anchors: FloatArray
     color: str = INK
     weight: str = "normal"
+
+
+@contextmanager
+def draw_figure(stem: Path, title: str, height: float) -> Iterator[tuple[Figure, Axes]]:
+    """A figure in the common style; written to `figure_paths(stem)` unless drawing raises."""
+    with matplotlib.style.context(["default", STYLE]):
+        figure, axes = new_figure(title, height)
+        yield figure, axes
+        save_figure(figure, stem, title)
+
+
+def figure_paths(stem: Path) -> list[Path]:
+    """The PNG and the SVG of a figure: `stem` with their suffixes."""
+    return [stem.with_name(f"{stem.name}.{kind}") for kind in FORMATS]
 
 
 def new_figure(title: str, height: float) -> tuple[Figure, Axes]:
@@ -143,7 +159,7 @@ def _inside(dots: FloatArray, boxes: FloatArray) -> Any:
 
 def save_figure(figure: Figure, stem: Path, title: str) -> list[Path]:
     """Write `<stem>.png` and `<stem>.svg`, each whole; returns their paths."""
-    files = [stem.with_name(f"{stem.name}.{kind}") for kind in FORMATS]
+    files = figure_paths(stem)
     with warnings.catch_warnings(record=True) as caught:
         warnings.filterwarnings("always", MISSING)
         for file, metadata in zip(files, ({"Title": title}, {"Title": title, "Date": None}), strict=True):

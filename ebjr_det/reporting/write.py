@@ -13,13 +13,13 @@ from ebjr_det.core.tradeoff import Budget, TradeoffCurve, score_of
 from ebjr_det.evaluation.report import Report
 from ebjr_det.evaluation.run_folder import CONFIG, ENVIRONMENT, SUMMARY
 from ebjr_det.io.files import atomic_write, to_json, write_text
-from ebjr_det.reporting.histogram_figure import Groups, write_histogram_figure
+from ebjr_det.reporting.histogram_figure import Groups, HistogramFigure
 from ebjr_det.reporting.page import Origin, draw_page
 from ebjr_det.reporting.sentences import findings
 from ebjr_det.reporting.style import FORMATS
 from ebjr_det.reporting.table import markdown_text
 from ebjr_det.reporting.tables import tables
-from ebjr_det.reporting.tradeoff_figure import write_tradeoff_figure
+from ebjr_det.reporting.tradeoff_figure import TradeoffFigure
 
 PAGE = "report.html"
 CURVE = "curve.json"
@@ -134,34 +134,36 @@ def _markdown(report: Report) -> str:
 def write_figures(report: Report, out: Path) -> dict[str, Path]:
     """The figures by what they show: a cost that is known, or `histogram`; the path of each SVG."""
     analysis, name = report.analysis, report.task.quality_name
-    curves = shown_curves(report)
-    known: dict[Budget, bool] = {"macs": curves[0].cost.macs(0.0) is not None}
-    known["latency_ms"] = curves[0].cost.latency_ms(0.0) is not None
-    known["deferral_rate"] = True
-    figures = {}
-    for kind in (kind for kind, available in known.items() if available):
-        _, figures[str(kind)] = write_tradeoff_figure(
-            out / f"{name}_by_{kind}",
+    curves, cost = shown_curves(report), report.curve.cost
+    values: dict[Budget, float | None] = {
+        "macs": cost.macs(0.0),
+        "latency_ms": cost.latency_ms(0.0),
+        "deferral_rate": 0.0,
+    }
+    figures: dict[str, Path] = {}
+    for kind in (kind for kind, value in values.items() if value is not None):
+        tradeoff = TradeoffFigure(
             curves,
             report.intervals,
-            kind=kind,
-            chosen=report.chosen,
-            measured_ms=analysis.live.mean if analysis.live and kind == "latency_ms" else None,
-            quality_name=name,
-            names=(analysis.student.name, analysis.teacher.name),
-            title=analysis.title,
-            references=report.rivals,
+            kind,
+            report.chosen,
+            name,
+            (analysis.student.name, analysis.teacher.name),
+            analysis.title,
+            analysis.live.mean if analysis.live and kind == "latency_ms" else None,
+            report.rivals,
         )
-    _, figures["histogram"] = write_histogram_figure(
-        out / "score_histogram",
+        _, figures[kind] = tradeoff.write(out / f"{name}_by_{kind}")
+    histogram = HistogramFigure(
         report.decision.scores,
         groups_of(report),
         report.decision.threshold,
-        score=report.curve.score,
-        formula=analysis.formula,
-        title=analysis.title,
-        handed_on=report.run.abstains,
+        report.curve.score,
+        analysis.formula,
+        analysis.title,
+        report.run.abstains,
     )
+    _, figures["histogram"] = histogram.write(out / "score_histogram")
     return figures
 
 

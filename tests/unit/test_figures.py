@@ -15,8 +15,8 @@ from ebjr_det.core.errors import ConfigError, InvalidInput
 from ebjr_det.core.scores import deferral_scores
 from ebjr_det.core.types import Logits, PairedRun
 from ebjr_det.evaluation.bootstrap import bootstrap as intervals_of
-from ebjr_det.reporting.histogram_figure import Groups, write_histogram_figure
-from ebjr_det.reporting.tradeoff_figure import write_tradeoff_figure
+from ebjr_det.reporting.histogram_figure import Groups, HistogramFigure
+from ebjr_det.reporting.tradeoff_figure import TradeoffFigure
 from ebjr_det.tasks import load_task
 
 TASK = load_task("classification").judge()
@@ -48,13 +48,13 @@ def draw(stem, run, cost=COST, scores=SCORES, kind="macs", band=True, rate=0.28,
         "names": ("resnet_20", "resnet_56"),
         "title": "A pair",
     }
-    return write_tradeoff_figure(stem, curves, intervals, **(options | changes))
+    return TradeoffFigure(curves, intervals, **(options | changes)).write(stem)
 
 
 def histogram(stem, values, right, threshold, **changes):
     options = {"score": "free_energy", "formula": "-T logsumexp(f / T)", "title": "A score"}
     groups = Groups(~right, "student wrong", "student right")
-    return write_histogram_figure(stem, values, groups, threshold, **(options | changes))
+    return HistogramFigure(values, groups, threshold, **(options | changes)).write(stem)
 
 
 def texts(files):
@@ -177,9 +177,7 @@ def test_an_oracle_that_would_flatten_the_rest_is_cut_and_says_so(tmp_path: Path
 def test_tradeoff_figure_refuses_what_it_cannot_draw(tmp_path: Path):
     run = pair(images=5)
     with pytest.raises(ConfigError, match="at least one trade-off curve"):
-        write_tradeoff_figure(
-            tmp_path / "f", [], None, kind="macs", chosen=None, quality_name="AP", names=("a", "b"), title=""
-        )
+        TradeoffFigure([], None, "macs", None, "AP", ("a", "b"), "")
     with pytest.raises(ConfigError, match="measured_ms"):
         draw(tmp_path / "f", run, kind="latency_ms", chosen=None, measured_ms=1.0)
     with pytest.raises(ConfigError, match="Expected known `macs`"):
@@ -187,11 +185,9 @@ def test_tradeoff_figure_refuses_what_it_cannot_draw(tmp_path: Path):
     with pytest.raises(ConfigError, match="a known cost"):
         draw(tmp_path / "f", run, kind="mac")
     intervals = intervals_of(run, TASK, ["entropy"], reference="entropy", replicates=2)
+    curves = [tradeoff.sweep(run, TASK, "free_energy")]
     with pytest.raises(ConfigError, match=r"`free_energy`.*Valid: entropy"):
-        write_tradeoff_figure(
-            tmp_path / "f", [tradeoff.sweep(run, TASK, "free_energy")], intervals, kind="deferral_rate",
-            chosen=None, quality_name="accuracy", names=("a", "b"), title="",
-        )  # fmt: skip
+        TradeoffFigure(curves, intervals, "deferral_rate", None, "accuracy", ("a", "b"), "")
     assert not list(tmp_path.iterdir())
 
 

@@ -13,7 +13,7 @@ from ebjr_det.core.scores import SCORES, deferral_scores
 from ebjr_det.core.types import Detections, Logits, Output, PairedRun
 from ebjr_det.inference.scoring import DEFAULT_RATE, Scoring, at_rate, default_rate
 from ebjr_det.io.checkpoints import check_classes
-from ebjr_det.reporting.histogram_figure import Groups, write_histogram_figure
+from ebjr_det.reporting.histogram_figure import Groups, HistogramFigure
 from ebjr_det.routing.file import RouterHeader
 from ebjr_det.routing.file import check_classes as check_router
 from ebjr_det.tasks.classification import popular as classifier
@@ -244,7 +244,7 @@ def drawn(tmp_path: Path, threshold: float, abstains: np.ndarray) -> str:
     needy = np.arange(20) % 3 == 0
     groups = Groups(needy, "student wrong", "student right")
     words = {"score": "margin", "formula": "f", "title": "t"}
-    write_histogram_figure(tmp_path / "h", values, groups, threshold, **words, handed_on=abstains)
+    HistogramFigure(values, groups, threshold, **words, handed_on=abstains).write(tmp_path / "h")
     return (tmp_path / "h.svg").read_text(encoding="utf-8")
 
 
