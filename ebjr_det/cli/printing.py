@@ -21,8 +21,7 @@ def show(result: "Result", *, as_json: bool, verbose: bool) -> None:
         return
     from ebjr_det.reporting.screen import print_screen
     from ebjr_det.reporting.sentences import further_findings, main_findings, verdict
-    from ebjr_det.reporting.summary import summary_table
-    from ebjr_det.reporting.tables import tables
+    from ebjr_det.reporting.tables import summary_table, tables
 
     report, traffic = result.report, result.traffic
     more = (tables(report), further_findings(report)) if verbose else ([], [])

@@ -14,11 +14,11 @@ from ebjr_det.evaluation.bootstrap import METHOD
 from ebjr_det.evaluation.hull import CONFIDENCE, Margin, SingleModel
 from ebjr_det.evaluation.report import decided
 from ebjr_det.evaluation.single_models import margin_numbers, margins_of, single_models
-from ebjr_det.reporting.notation import Shown, Unit, milliseconds, number, plural, share
-from ebjr_det.reporting.sentences import CURRENCIES, side_of
-from ebjr_det.reporting.single_models import HULL, hull_names, margin_cells, margin_columns
+from ebjr_det.reporting.notation import Shown, Unit, number, plural, share
+from ebjr_det.reporting.sentences import CURRENCIES, hull_names, side_of
 from ebjr_det.reporting.style import BLUE, VERMILLION, draw_figure, figure_paths
 from ebjr_det.reporting.table import Table
+from ebjr_det.reporting.tables import HULL, Cells
 
 COLORS = (BLUE, VERMILLION, "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito
 
@@ -41,8 +41,8 @@ class ComparedRun:
         reported, decision = decided(run, task, analysis)
         curve = sweep(reported, task, analysis.score, analysis.cost)
         chosen, rivals = curve.of_decision(decision), single_models(reported, task, analysis)
-        found = margins_of(reported, task, analysis, curve, rivals, [chosen])
-        margins = {kind: margin for kind, (margin,) in found.items()}
+        margins_at = margins_of(reported, task, analysis, curve, rivals, [chosen])
+        margins = {kind: margin for kind, (margin,) in margins_at.items()}
         return cls(name, analysis, frozenset(reported.image_ids), curve, chosen, rivals, margins)
 
     def to_dict(self) -> dict[str, Any]:
@@ -86,8 +86,7 @@ class Comparison:
     @property
     def axis(self) -> Budget:
         """The cost that all runs know: `macs`, else `deferral_rate`."""
-        known = all(run.curve.cost.macs(0.0) is not None for run in self.runs)
-        return "macs" if known else "deferral_rate"
+        return "macs" if all(run.curve.cost.macs(0.0) is not None for run in self.runs) else "deferral_rate"
 
     def to_dict(self) -> dict[str, Any]:
         """The one JSON object of the command line."""
@@ -99,20 +98,24 @@ class Comparison:
             "runs": [run.to_dict() for run in self.runs],
         }
 
+    @property
+    def cells(self) -> Cells:
+        """How numbers are written; all multiply-adds in one unit."""
+        unit = Unit.of(max(run.curve.cost.teacher_macs or 0 for run in self.runs))
+        return Cells(self.quality_name, Shown.of(self.quality_name), unit)
+
     def table(self) -> Table:
         """One row a run."""
-        rows = [run.to_dict() for run in self.runs]
-        show, unit = Shown.of(self.quality_name), self.unit
+        rows, cells, show = [run.to_dict() for run in self.runs], self.cells, self.cells.show
         columns = ["run", "student", "teacher", "score", "images", *map(show.heading, ("S", "T", "joint"))]
-        columns += ["deferred %", unit.name, "ms", "G %", "over hull"]
-        cells = [
+        columns += ["deferred %", cells.unit.name, "ms", "G %", "over hull"]
+        texts = [
             [
                 *(row[key] for key in ("run", "student", "teacher", "score")),
                 f"{row['images']:,}",
                 *(show.value(row[key]) for key in ("student_quality", "teacher_quality", "quality")),
                 number(row["deferral_rate"], 100),
-                unit.value(row["macs"]),
-                milliseconds(row["latency_ms"]),
+                *cells.costs(row["macs"], row["latency_ms"]),
                 number(row["gap_recovered"], 100, 1),
                 show.difference(row["margin_over_hull"]),
             ]
@@ -122,72 +125,29 @@ class Comparison:
         caption = (
             f"{images}; S, T: student and teacher alone; over hull: above mixing single models at random"
         )
-        return Table(f"{self.quality_name} of {len(rows)} runs", columns, cells, caption)
-
-    def verdict(self) -> str:
-        """One sentence: which pair is best and which cheapest, or why that cannot be said."""
-        name, show = self.quality_name, Shown.of(self.quality_name)
-        if not self.same_images:
-            return f"The runs are judged on different images, so that their {name} cannot be compared."
-        best, cheap = (
-            max(self.runs, key=_quality),
-            min(self.runs, key=lambda run: getattr(run.chosen, self.axis)),
-        )
-
-        def words(run: ComparedRun) -> str:
-            cost = cost_text(self.axis, getattr(run.chosen, self.axis), self.unit)
-            return f"{name} {show.text(run.chosen.quality)} at {cost}{' deferred' * (self.axis != 'macs')}"
-
-        if _quality(best) == _quality(cheap):
-            return f"No run is better than {cheap.name}, which costs least: {words(cheap)}."
-        return f"{best.name} is best: {words(best)}. {cheap.name} costs least: {words(cheap)}."
-
-    def sentences(self) -> list[str]:
-        """Which pairs pay: see `findings.verdict`."""
-        found = []
-        for kind, currency in CURRENCIES.items():
-            sides = {run.name: side_of(run.margins[kind]) for run in self.runs if kind in run.margins}
-            says = {1: "pays", 0: "not shown", -1: "does not pay"}
-            parts = [
-                f"{word}: {', '.join(name for name, own in sides.items() if own == side)}"
-                for side, word in says.items()
-                if side in sides.values()
-            ]
-            if parts:
-                found.append(
-                    f"Against single models mixed at random, at equal {currency}, {100 * CONFIDENCE:g} % "
-                    f"intervals: {'; '.join(parts)}."
-                )
-        return found
-
-    @property
-    def unit(self) -> Unit:
-        """The unit in which all multiply-adds read well."""
-        return Unit.of(max(run.curve.cost.teacher_macs or 0 for run in self.runs))
+        return Table(f"{self.quality_name} of {len(rows)} runs", columns, texts, caption)
 
     def summary_table(self) -> Table:
         """The few columns to see first: one row a run."""
-        show, quality = Shown.of(self.quality_name), self.quality_name
-        rows = []
-        for run in self.runs:
-            values = run.to_dict()
-            qualities = [show.value(values[key]) for key in ("student_quality", "quality", "teacher_quality")]
-            costs = self.unit.value(values["macs"]), milliseconds(values["latency_ms"])
-            rows.append([run.name, *qualities, share(values["deferral_rate"], 2), *costs])
-        names = map(show.heading, ("student", "pair", "teacher"))
-        columns = ["run", *names, "deferred %", self.unit.name, "ms"]
-        return Table(f"{quality} of {plural(len(rows), 'run')}", columns, rows)
+        cells, rows = self.cells, []
+        for row in (run.to_dict() for run in self.runs):
+            qualities = (row[key] for key in ("student_quality", "quality", "teacher_quality"))
+            costs = cells.costs(row["macs"], row["latency_ms"])
+            rows.append(
+                [row["run"], *map(cells.show.value, qualities), share(row["deferral_rate"], 2), *costs]
+            )
+        headings = map(cells.show.heading, ("student", "pair", "teacher"))
+        columns = ["run", *headings, "deferred %", cells.unit.name, "ms"]
+        return Table(f"{self.quality_name} of {plural(len(rows), 'run')}", columns, rows)
 
     def margins_table(self) -> Table | None:
         """How far each run's pair is above the hull of its single models; None where no cost is known."""
-        show = Shown.of(self.quality_name)
-        unit = self.unit
         rows = [
-            [run.name, *margin_cells(kind, margin, show, unit), hull_names(run.rivals)]
+            [run.name, *self.cells.margin(kind, margin), hull_names(run.rivals)]
             for run in self.runs
             for kind, margin in run.margins.items()
         ]
-        columns = ["run", *margin_columns(self.quality_name, CONFIDENCE), "single models"]
+        columns = ["run", *self.cells.margin_headings(CONFIDENCE), "single models"]
         title = "Margin of each pair over its single models mixed at random, their hull"
         return Table(title, columns, rows, f"hull: {HULL}", labels=2) if rows else None
 
@@ -195,9 +155,43 @@ class Comparison:
         """All tables."""
         return [self.table(), *filter(None, [self.margins_table()])]
 
+    def verdict(self) -> str:
+        """One sentence: which pair is best and which cheapest, or why that cannot be said."""
+        if not self.same_images:
+            name = self.quality_name
+            return f"The runs are judged on different images, so that their {name} cannot be compared."
+        best = max(self.runs, key=lambda run: run.chosen.quality)
+        cheapest = min(self.runs, key=lambda run: getattr(run.chosen, self.axis))
+
+        def words(run: ComparedRun) -> str:
+            cost = cost_text(self.axis, getattr(run.chosen, self.axis), self.cells.unit)
+            quality = f"{self.quality_name} {self.cells.show.text(run.chosen.quality)}"
+            return f"{quality} at {cost}{' deferred' * (self.axis != 'macs')}"
+
+        if best.chosen.quality == cheapest.chosen.quality:
+            return f"No run is better than {cheapest.name}, which costs least: {words(cheapest)}."
+        return f"{best.name} is best: {words(best)}. {cheapest.name} costs least: {words(cheapest)}."
+
+    def sentences(self) -> list[str]:
+        """Which pairs pay: see `sentences.verdict`."""
+        sentences, claims = [], {1: "pays", 0: "not shown", -1: "does not pay"}
+        for kind, currency in CURRENCIES.items():
+            sides = {run.name: side_of(run.margins[kind]) for run in self.runs if kind in run.margins}
+            parts = [
+                f"{claim}: {', '.join(name for name in sides if sides[name] == side)}"
+                for side, claim in claims.items()
+                if side in sides.values()
+            ]
+            if parts:
+                sentences.append(
+                    f"Against single models mixed at random, at equal {currency}, {100 * CONFIDENCE:g} % "
+                    f"intervals: {'; '.join(parts)}."
+                )
+        return sentences
+
     def write_figure(self, stem: Path) -> list[Path]:
         """Quality against `axis`: every run's curve, its chosen point and its student alone."""
-        show, unit = Shown.of(self.quality_name), self.unit
+        show, unit = self.cells.show, self.cells.unit
         scale, label = (unit.size, f"{unit.name} per image")
         if self.axis == "deferral_rate":
             scale, label = 0.01, "deferral rate (% of the images)"
@@ -213,7 +207,3 @@ class Comparison:
                 axes.plot(*chosen, "D", ms=8, zorder=6, **style)
             axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.02, 1), borderaxespad=0)
         return figure_paths(stem)
-
-
-def _quality(run: ComparedRun) -> float:
-    return run.chosen.quality

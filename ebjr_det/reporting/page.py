@@ -17,8 +17,7 @@ from ebjr_det.io.files import existing_file
 from ebjr_det.reporting.calibrated import target_text
 from ebjr_det.reporting.gallery import Gallery, data_uri, load_gallery
 from ebjr_det.reporting.notation import Shown, number, plural, share, threshold_text
-from ebjr_det.reporting.sentences import findings
-from ebjr_det.reporting.single_models import latency_name
+from ebjr_det.reporting.sentences import findings, latency_name
 from ebjr_det.reporting.tables import (
     classes_table,
     further_tables,

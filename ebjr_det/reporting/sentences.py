@@ -1,14 +1,16 @@
 """What a report's numbers say, in sentences: does the pair pay, at which cost, by which score."""
 
+from collections.abc import Sequence
+
 from ebjr_det.core.scores import ENERGY
 from ebjr_det.core.tradeoff import Cost
-from ebjr_det.evaluation.hull import Margin
+from ebjr_det.evaluation.analysis import Analysis
+from ebjr_det.evaluation.hull import Margin, SingleModel
 from ebjr_det.evaluation.report import GAP_FRACTIONS, Report
-from ebjr_det.reporting.choices import choice_findings
 from ebjr_det.reporting.notation import Shown, interval_text, milliseconds, number, percent, plural, share
-from ebjr_det.reporting.single_models import hull_names, latency_name
 
 CURRENCIES: dict[Cost, str] = {"macs": "multiply-adds", "latency_ms": "time"}
+ELSEWHERE = "`ebjr-det calibrate` chooses on one part of the images and reports on the other"
 
 
 def findings(report: Report) -> list[str]:
@@ -40,10 +42,13 @@ def verdict(report: Report) -> str:
     """
     sides, name = report.sides(), report.task.quality_name
     joint, teacher, student = (sides[side]["quality"] for side in ("joint", "teacher", "student"))
+    show = Shown.of(name)
     if min(joint, teacher, student) < 0:
         return f"Nothing is known of the pair's {name}: these images show nothing to judge by."
-    pays, not_shown, loses = (_currencies(report, side) for side in (1, 0, -1))
-    show = Shown.of(name)
+    pays, not_shown, loses = (
+        [CURRENCIES[kind] for kind, (margin, *_) in report.margins.items() if side_of(margin) == side]
+        for side in (1, 0, -1)
+    )
     if teacher <= student and not pays:
         return (
             f"There is nothing to gain here: the teacher's {name}, {show.text(teacher)}, is no better than "
@@ -51,11 +56,6 @@ def verdict(report: Report) -> str:
         )
     lead, tail = _lead(pays, not_shown, loses)
     return f"{lead}: {_cost_words(report)} it {_kept_words(joint, teacher, name)}{tail}."
-
-
-def _currencies(report: Report, side: int) -> list[str]:
-    """Those of which the margin's interval is above 0 (1), includes it (0) or is below (-1)."""
-    return [CURRENCIES[kind] for kind, (margin, *_) in report.margins.items() if side_of(margin) == side]
 
 
 def side_of(margin: Margin) -> int:
@@ -83,27 +83,25 @@ def _cost_words(report: Report) -> str:
     sides = report.sides()
     parts: list[str] = []
     for kind, name in CURRENCIES.items():
-        joint, teacher = (sides[side][kind] for side in ("joint", "teacher"))
+        joint, teacher = sides["joint"][kind], sides["teacher"][kind]
         if joint is not None and teacher:
-            whose = "its" if parts else "the teacher's"
-            parts.append(f"{share(joint / teacher)} % of {whose} {name}")
+            owner = "its" if parts else "the teacher's"
+            parts.append(f"{share(joint / teacher)} % of {owner} {name}")
     sent = f"with {percent(report.chosen.deferral_rate)} of the images sent to the teacher"
     return f"at {' and '.join(parts)}" if parts else sent
 
 
 def _kept_words(joint: float, teacher: float, name: str) -> str:
     show = Shown.of(name)
-    both = f"{show.value(joint)} of {show.text(teacher)}"
     if not teacher:
         return f"has an {name} of {show.text(joint)}, the teacher {show.text(teacher)}"
-    verb = "keeps" if joint <= teacher else "reaches"
-    return f"{verb} {share(joint / teacher)} % of its {name} ({both})"
+    verb, numbers = "keeps" if joint <= teacher else "reaches", f"{show.value(joint)} of {show.text(teacher)}"
+    return f"{verb} {share(joint / teacher)} % of its {name} ({numbers})"
 
 
 def _pair_finding(report: Report) -> str:
     """The pair at its chosen point: quality, multiply-adds and latency."""
-    sides = report.sides()
-    joint, teacher, student = sides["joint"], sides["teacher"], sides["student"]
+    student, teacher, joint = report.sides().values()
     name, show = report.task.quality_name, Shown.of(report.task.quality_name)
     text = (
         f"At a deferral rate of {percent(joint['deferral_rate'])} the pair's {name} is "
@@ -124,33 +122,29 @@ def _noise_finding(report: Report) -> list[str]:
     loads = [load for load in (live.load if live else None, batches) if load is not None and load.noisy]
     if not loads:
         return []
-    most = max(loads, key=lambda load: load.others or 0)
-    return [f"Latencies were measured {most.in_words}. Measure them again on a quiet machine."]
+    largest = max(loads, key=lambda load: load.others or 0)
+    return [f"Latencies were measured {largest.in_words}. Measure them again on a quiet machine."]
 
 
 def margin_findings(report: Report) -> list[str]:
     """The deciding number at equal multiply-adds and at equal latency, or why it is not known."""
     costs: dict[Cost, str] = {"macs": "multiply-adds", "latency_ms": latency_name(report.analysis)}
-    found = [_margin_finding(report, costs[kind], margin) for kind, (margin, *_) in report.margins.items()]
-    if found:
-        found[0] += " (This is the margin over the hull of single models.)"
+    name, show = report.task.quality_name, Shown.of(report.task.quality_name)
+    sentences = [
+        f"At equal {costs[kind]} the pair's {name} is {show.text(margin.quality)}, that of single models "
+        f"({hull_names(report.rivals)}) mixed at random {show.text(margin.quality - margin.value)}: "
+        f"{show.points(margin.value)} {'more' if margin.value >= 0 else 'less'}. "
+        f"{interval_words(report, show.interval(margin.interval))} {zero_words(*margin.interval)}."
+        for kind, (margin, *_) in report.margins.items()
+    ]
+    if sentences:
+        sentences[0] += " (This is the margin over the hull of single models.)"
     unknown = [rival.name for rival in report.rivals if rival.latency_ms is None]
     if unknown and report.curve.cost.alone("latency_ms"):
-        found.append(f"The margin at equal latency is not known, for want of that of {', '.join(unknown)}.")
-    return found
-
-
-def _margin_finding(report: Report, cost: str, margin: Margin) -> str:
-    """Both qualities, how far apart, and how sure."""
-    name = report.task.quality_name
-    show = Shown.of(name)
-    more = "more" if margin.value >= 0 else "less"
-    return (
-        f"At equal {cost} the pair's {name} is {show.text(margin.quality)}, that of single models "
-        f"({hull_names(report.rivals)}) mixed at random {show.text(margin.quality - margin.value)}: "
-        f"{show.points(margin.value)} {more}. {interval_words(report, show.interval(margin.interval))} "
-        f"{zero_words(*margin.interval)}."
-    )
+        sentences.append(
+            f"The margin at equal latency is not known, for want of that of {', '.join(unknown)}."
+        )
+    return sentences
 
 
 def interval_words(report: Report, interval: str) -> str:
@@ -166,6 +160,38 @@ def zero_words(low: float, high: float) -> str:
     ('excludes 0', 'includes 0: it may be chance')
     """
     return "excludes 0" if low > 0 or high < 0 else "includes 0: it may be chance"
+
+
+def hull_names(rivals: Sequence[SingleModel]) -> str:
+    """The single models of the hull, those that were published and not measured at the end.
+
+    >>> hull_names([SingleModel("D1", 0.4), SingleModel("D2", 0.43)])
+    'student, teacher; D1, D2 published'
+    """
+    measured = ", ".join(["student", "teacher", *(model.name for model in rivals if not model.published)])
+    published = ", ".join(model.name for model in rivals if model.published)
+    return f"{measured}; {published} published" if published else measured
+
+
+def latency_name(analysis: Analysis) -> str:
+    """What the pair's latency is at its chosen point."""
+    return "expected latency" if analysis.live is None else "measured latency"
+
+
+def choice_findings(report: Report) -> list[str]:
+    """What a threshold and a picked score may claim that were chosen on the reported images."""
+    sentences = {
+        "given": "The threshold was given. If it was picked by its quality on these images, that quality "
+        f"flatters: {ELSEWHERE}.",
+        "rate": f"The threshold is the one that defers {percent(report.chosen.deferral_rate)} of these very "
+        f"images; no label chose it. On other images it defers another share: {ELSEWHERE}.",
+        "target": "The threshold was chosen on other images than these.",
+        "picked": f"{report.curve.score} was picked as the best of {report.analysis.picked_among} scores on "
+        "these images, so its numbers here flatter; those of a choice made beforehand need other images: "
+        "replay --router.",
+    }
+    keys = [report.analysis.threshold_from, "picked" * bool(report.analysis.picked_among)]
+    return [sentences[key] for key in keys if key]
 
 
 def _flops_finding(report: Report) -> list[str]:
@@ -200,8 +226,7 @@ def _gap_finding(report: Report) -> str:
     curve = report.curve
     if curve.gap_recovered(curve.student_quality) is None:
         return "The teacher is no better than the student here: there is no gap to recover."
-    shares = [(f, curve.rate_for_gap(f)) for f in GAP_FRACTIONS]
-    parts = ", ".join(f"{100 * f:g} % at {percent(rate)}" for f, rate in shares)
+    parts = ", ".join(f"{100 * f:g} % at {percent(curve.rate_for_gap(f))}" for f in GAP_FRACTIONS)
     return f"Share of the gap recovered by {curve.score}, at the least deferral rate: {parts}."
 
 
@@ -224,11 +249,12 @@ def _score_finding(report: Report) -> str:
 
 def difference_words(report: Report, score: str, picked_among: int) -> str:
     """How sure a score's lead over energy is, be it picked on these images or named beforehand (0)."""
-    if not picked_among:
-        ends = report.intervals.area_difference[score]
-        return f"{interval_words(report, interval_text(ends))} {zero_words(*ends)}."
-    ends = report.intervals.area_difference_picked[score]
-    return (
-        f"{interval_words(report, interval_text(ends))} {zero_words(*ends)}; it is widened for a score that "
-        f"was picked as the best of {picked_among} on these very images."
+    differences = (
+        report.intervals.area_difference_picked if picked_among else report.intervals.area_difference
     )
+    ends = differences[score]
+    widened = (
+        f"; it is widened for a score that was picked as the best of {picked_among} on these very images"
+    )
+    text = f"{interval_words(report, interval_text(ends))} {zero_words(*ends)}"
+    return f"{text}{widened if picked_among else ''}."

@@ -18,6 +18,11 @@ class Table(NamedTuple):
     caption: str = ""
     labels: int = 1
 
+    def select(self, columns: Sequence[int]) -> "Table":
+        """The table of some columns, by their index."""
+        rows = [[row[index] for index in columns] for row in self.rows]
+        return self._replace(columns=[self.columns[index] for index in columns], rows=rows)
+
     def markdown(self) -> str:
         r"""The table alone, with its caption below it.
 

@@ -1,12 +1,15 @@
-"""The tables of a report: models, operating points, scores, classes."""
+"""The tables of a report: summary, models, operating points, scores, classes."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import NamedTuple
 
 from ebjr_det.core.router import ABSTAINED
+from ebjr_det.core.tradeoff import Cost
 from ebjr_det.evaluation.bootstrap import METHOD
+from ebjr_det.evaluation.hull import Margin
 from ebjr_det.evaluation.report import Report, area_of
 from ebjr_det.reporting.notation import (
+    NONE,
     Shown,
     Unit,
     interval_text,
@@ -16,20 +19,57 @@ from ebjr_det.reporting.notation import (
     share,
     threshold_text,
 )
-from ebjr_det.reporting.single_models import HULL, margin_cells, margin_columns
 from ebjr_det.reporting.table import Table
 
 COIN_TO_ORACLE = "coin to oracle %"
+HULL = "what mixing single models at random reaches at that cost"
+MIXED: dict[Cost, str] = {"macs": "MACs", "latency_ms": "ms"}
 
 
-def side_name(side: str, name: str) -> str:
-    """What a single model is called in a table."""
-    return side if side == name else f"{side} {name}"
+class Cells(NamedTuple):
+    """How the numbers of one table are written: qualities by name, multiply-adds in one unit."""
+
+    name: str
+    show: Shown
+    unit: Unit
+
+    @classmethod
+    def of(cls, report: Report) -> "Cells":
+        """The unit is that in which all multiply-adds of a report read well: of its largest model."""
+        return cls(report.task.quality_name, Shown.of(report.task.quality_name), unit_of(report))
+
+    @property
+    def heading(self) -> str:
+        """The heading over qualities."""
+        return self.show.heading(self.name)
+
+    def costs(self, macs: float | None, ms: float | None) -> tuple[str, str]:
+        """What an image costs, in two cells."""
+        return self.unit.value(macs), milliseconds(ms)
+
+    def margin(self, kind: Cost, margin: Margin) -> list[str]:
+        """A margin: the cost, both qualities at it, their difference and its interval."""
+        return [
+            self.unit.text(margin.cost) if kind == "macs" else f"{milliseconds(margin.cost)} ms",
+            *map(self.show.value, (margin.quality, margin.quality - margin.value)),
+            self.show.difference(margin.value),
+            self.show.interval(margin.interval),
+        ]
+
+    def margin_headings(self, confidence: float) -> list[str]:
+        """The headings over the cells of `margin`."""
+        names = map(self.show.heading, (self.name, "hull", "margin"))
+        return ["at equal cost", *names, f"{100 * confidence:g} % interval"]
 
 
 def unit_of(report: Report) -> Unit:
     """The unit in which all multiply-adds of a report read well: that of its largest model."""
     return Unit.of(max([report.curve.cost.teacher_macs or 0, *(rival.macs or 0 for rival in report.rivals)]))
+
+
+def side_name(side: str, name: str) -> str:
+    """What a single model is called in a table."""
+    return side if side == name else f"{side} {name}"
 
 
 def tables(report: Report) -> list[Table]:
@@ -39,140 +79,133 @@ def tables(report: Report) -> list[Table]:
 
 def further_tables(report: Report) -> list[Table]:
     """What only some reports have: other single models, how a fitted router's threshold fares, batches."""
-    return [*rival_tables(report), *drift_tables(report), *batch_tables(report)]
+    makers = references_table, margins_table, drift_table, batch_table
+    return [table for table in (make(report) for make in makers) if table is not None]
 
 
-def rival_tables(report: Report) -> list[Table]:
-    """The other single models, and the pair's margin over the hull of them all, where there are such."""
-    return [table for table in (references_table(report), margins_table(report)) if table is not None]
+def summary_table(report: Report) -> Table:
+    """Single models, the pair, and what a coin or hindsight would make of the pair's deferral rate."""
+    cells, curve, rate = Cells.of(report), report.curve, report.chosen.deferral_rate
+    live, sides, index = report.analysis.live, report.sides(), round(rate * report.curve.images)
+    spent = sides["joint"]["macs"], report.chosen.latency_ms if live is None else live.mean
 
+    def row(name: str, quality: float, sent: float | None, macs: float | None, ms: float | None) -> list[str]:
+        return [name, cells.show.value(quality), share(sent, 2), *cells.costs(macs, ms)]
 
-def drift_tables(report: Report) -> list[Table]:
-    """Shares asked at the fit of a router and got on these pictures, where its own score decides."""
-    use = report.analysis.router
-    if use is None or use.drift is None:
-        return []
-    drift = use.drift
-    rows = [[share(a), share(g)] for a, g in zip(drift.asked, drift.got, strict=True)]
-    caption = (
-        f"{use.score}, fitted on {plural(use.fitted_on, 'other picture')}; its values here and there differ "
-        f"by {drift.distance:.3f} (Kolmogorov-Smirnov); 95 of 100 samples that did not move stay under "
-        f"{drift.expected:.3f}"
+    times = curve.cost.alone("latency_ms") or (None, None)
+    student, teacher = (
+        row(side_name(side, sides[side]["name"]), sides[side]["quality"], None, sides[side]["macs"], ms)
+        for side, ms in zip(("student", "teacher"), times, strict=True)
     )
-    return [
-        Table(
-            "Does the threshold survive? Deferral rates", ["asked at the fit %", "got here %"], rows, caption
-        )
-    ]
+    rows = [student, row("pair", sides["joint"]["quality"], rate, *spent), teacher]
+    for rival in report.rivals:
+        name = f"{rival.name}{' (published)' * rival.published}"
+        rows.append(row(name, rival.quality, None, rival.macs, rival.latency_ms))
+    for kind, (margin, *_) in report.margins.items():
+        name, cost = f"single models mixed, same {MIXED[kind]}", [margin.cost, None]
+        rows.append(row(name, margin.quality - margin.value, None, *(cost if kind == "macs" else cost[::-1])))
+    rows.append(row("pair, random deferral", float(curve.random[index]), rate, *spent))
+    rows.append(row("pair, oracle deferral", float(curve.oracle[index]), rate, *spent))
+    columns = ["model", cells.heading, "deferred %", cells.unit.name, "ms"]
+    used = [i for i in range(len(columns)) if i < 2 or any(row[i] != NONE for row in rows)]
+    title = f"{report.analysis.title}, on {plural(len(report.run), 'image')}"
+    return Table(title, columns, rows, _decision_caption(report)).select(used)
 
 
-def batch_tables(report: Report) -> list[Table]:
-    """Latency by the size of a batch, where more than one was measured."""
-    cost, rate = report.curve.cost, report.chosen.deferral_rate
-    if len(cost.by_batch) < 2:
-        return []
-    rows = []
-    for size in sorted(cost.by_batch):
-        here = cost.at_batch(size)
-        times = (here.student_ms, here.teacher_ms, here.latency_ms(rate))
-        rows.append([str(size), *map(milliseconds, times)])
-    columns = ["batch", "student ms", "teacher ms", "joint ms expected"]
-    caption, load = "the pair at the chosen point", report.analysis.batch_load
-    if load is not None:
-        caption += f"; further sizes measured {load.in_words}"
-    return [Table("Latency an image by the size of a batch", columns, rows, caption)]
+def _decision_caption(report: Report) -> str:
+    """How the pair decides, and where the times are from."""
+    latency = report.sides()["student"]["latency"]
+    decides = f"defers where {report.curve.score} > {threshold_text(report.decision.threshold)}"
+    if not report.curve.cost.alone("latency_ms"):
+        return decides
+    expected = "" if report.analysis.live is not None else ", of the pair student + deferral rate x teacher"
+    source = "as given" if latency is None else f"at batch {latency['batch_size']} on {latency['device']}"
+    return f"{decides}; ms: mean an image, {source}{expected}"
 
 
 def models_table(report: Report) -> Table:
     """Student, teacher and the pair, at the chosen point and at a few others."""
-    sides = report.sides()
-    latency = sides["student"]["latency"]
-    show, unit = Shown.of(report.task.quality_name), unit_of(report)
+    sides, cells = report.sides(), Cells.of(report)
+    latency, metrics = sides["student"]["latency"], report.task.table_metrics
     times = {"ms mean": "mean", "p50": "p50", "p90": "p90"} if latency else {}
 
-    def cells(metrics: Mapping[str, float], macs: float | None, ms: Mapping[str, str]) -> list[str]:
-        numbers = [show.value(metrics[metric]) for metric in report.task.table_metrics]
-        return [*numbers, unit.value(macs), *(ms.get(key, "-") for key in times.values())]
+    def row(
+        name: str, values: Mapping[str, float], macs: float | None, ms: Mapping[str, str],
+        rate: float | None, gap: float | None,
+    ) -> list[str]:  # fmt: skip
+        qualities = [cells.show.value(values[metric]) for metric in metrics]
+        costs = [cells.unit.value(macs), *(ms.get(key, NONE) for key in times.values())]
+        return [name, *qualities, *costs, share(rate, 2), number(gap, 100, 1)]
 
     rows = []
-    for side, row in sides.items():
-        name = side if side == "joint" else side_name(side, row["name"])
-        measured = {key: milliseconds(row["latency"][key]) for key in times.values() if row["latency"]}
-        shares = (share(row.get("deferral_rate"), 2), number(row.get("gap_recovered"), 100, 1))
-        rows.append([name, *cells(row["metrics"], row["macs"], measured), *shares])
-    for point, metrics in report.further_points():
-        expected = {"mean": f"~{milliseconds(point.latency_ms)}"}
-        shares = (share(point.deferral_rate, 2), number(point.gap_recovered, 100, 1))
-        name = f"joint at {share(point.deferral_rate, 0)} %"
-        rows.append([name, *cells(metrics, point.macs, expected), *shares])
+    for side, facts in sides.items():
+        name = side if side == "joint" else side_name(side, facts["name"])
+        measured = {key: milliseconds(facts["latency"][key]) for key in times.values() if facts["latency"]}
+        shares = facts.get("deferral_rate"), facts.get("gap_recovered")
+        rows.append(row(name, facts["metrics"], facts["macs"], measured, *shares))
+    for point, values in report.further_points():
+        name, expected = f"joint at {share(point.deferral_rate, 0)} %", f"~{milliseconds(point.latency_ms)}"
+        shares = point.deferral_rate, point.gap_recovered
+        rows.append(row(name, values, point.macs, {"mean": expected}, *shares))
     caption = "G: share of the gap between student and teacher that is recovered"
     if latency:
+        live = report.analysis.live
+        load = "" if live is None or live.load is None else f", {live.load.in_words}"
         caption += (
-            f"; ms an image measured at batch {latency['batch_size']} on {latency['device']}"
-            f"{_beside(report)}, "
+            f"; ms an image measured at batch {latency['batch_size']} on {latency['device']}{load}, "
             "~ expected as student + deferral rate x teacher"
         )
-    heads = [show.heading(metric.replace("_", " ")) for metric in report.task.table_metrics]
+    headings = [cells.show.heading(metric.replace("_", " ")) for metric in metrics]
     title = f"Student, teacher and pair on {plural(len(report.run), 'image')}"
-    return Table(title, ["model", *heads, unit.name, *times, "deferred %", "G %"], rows, caption)
-
-
-def _beside(report: Report) -> str:
-    """The load during the measurement, where a run knows it."""
-    live = report.analysis.live
-    return "" if live is None or live.load is None else f", {live.load.in_words}"
+    return Table(title, ["model", *headings, cells.unit.name, *times, "deferred %", "G %"], rows, caption)
 
 
 def points_table(report: Report) -> Table:
     """Operating points of the deciding score beside random and oracle deferral."""
-    show, unit = Shown.of(report.task.quality_name), unit_of(report)
-    quality, *lines = map(show.heading, (report.task.quality_name, "random", "oracle"))
-    rows = []
+    cells, curve, rows = Cells.of(report), report.curve, []
     for point in report.table_points():
-        index = round(point.deferral_rate * report.curve.images)
+        index = round(point.deferral_rate * curve.images)
         rows.append(
             [
                 share(point.deferral_rate, 2),
                 threshold_text(point.threshold),
-                show.value(point.quality),
-                unit.value(point.macs),
-                milliseconds(point.latency_ms),
+                cells.show.value(point.quality),
+                *cells.costs(point.macs, point.latency_ms),
                 number(point.gap_recovered, 100, 1),
-                show.value(report.curve.random[index]),
-                show.value(report.curve.oracle[index]),
+                *map(cells.show.value, (curve.random[index], curve.oracle[index])),
             ]
         )
-    columns = ["deferred %", "threshold", quality, unit.name, "ms expected", "G %", *lines]
+    quality, *lines = map(cells.show.heading, (cells.name, "random", "oracle"))
+    columns = ["deferred %", "threshold", quality, cells.unit.name, "ms expected", "G %", *lines]
     abstains, caption = report.run.abstains, ""
     if abstains is not None and abstains.any():
         caption = (
             f"{plural(int(abstains.sum()), 'image')} handed on as other: {ABSTAINED:,.0f} is added to their "
             "scores, so that they go to the teacher first; a threshold of that order is above all others"
         )
-    return Table(f"Operating points of {report.curve.score}", columns, rows, caption)
+    return Table(f"Operating points of {curve.score}", columns, rows, caption)
 
 
 def scores_table(report: Report) -> Table:
     """Every score by its area, with bootstrap intervals."""
-    reference = report.intervals.reference
-    interval = f"{100 * report.intervals.confidence:g} % interval"
-    areas = {name: curve.area() for name, curve in report.curves.items()}
-    way = report.coin_to_oracle()
+    intervals, curves, shares = report.intervals, report.curves, report.coin_to_oracle()
+    areas, reference = {name: curve.area() for name, curve in curves.items()}, intervals.reference
     rows = [
         [
             name,
-            f"{areas[name]:.4f}",
-            interval_text(report.intervals.area[name]),
-            number(areas[name] - areas[reference], digits=4, sign="+"),
-            interval_text(report.intervals.area_difference[name]),
-            *(number(report.curves[name].gap_recovered_at(rate), 100, 1) for rate in (0.1, 0.3)),
-            number(way[name], 100, 1),
+            f"{area:.4f}",
+            interval_text(intervals.area[name]),
+            number(area - areas[reference], digits=4, sign="+"),
+            interval_text(intervals.area_difference[name]),
+            *(number(curves[name].gap_recovered_at(rate), 100, 1) for rate in (0.1, 0.3)),
+            number(shares[name], 100, 1),
         ]
-        for name in sorted(areas, key=lambda name: -areas[name])
+        for name, area in sorted(areas.items(), key=lambda item: -item[1])
     ]
+    level = f"{100 * intervals.confidence:g} % interval"
     return Table(
         f"Deferral scores by area under {report.task.quality_name} against deferral rate",
-        ["score", "area", interval, f"minus {reference}", interval, "G % at .1", "G % at .3", COIN_TO_ORACLE],
+        ["score", "area", level, f"minus {reference}", level, "G % at .1", "G % at .3", COIN_TO_ORACLE],
         rows,
         f"random deferral {area_of(report.curve.random):.4f}, oracle {area_of(report.curve.oracle):.4f}; "
         f"intervals: {METHOD}, {plural(report.analysis.replicates, 'resample')}, of one score alone: the "
@@ -182,39 +215,66 @@ def scores_table(report: Report) -> Table:
 
 def references_table(report: Report) -> Table | None:
     """The models that the pair is compared with, and where their figures come from."""
-    if not report.rivals:
-        return None
-    show, unit = Shown.of(report.task.quality_name), unit_of(report)
+    cells = Cells.of(report)
     rows = [
         [
-            other.name,
-            show.value(other.quality),
-            unit.value(other.macs),
-            milliseconds(other.latency_ms),
-            f"published {other.source}".strip() if other.published else "measured on these images",
+            model.name,
+            cells.show.value(model.quality),
+            *cells.costs(model.macs, model.latency_ms),
+            f"published {model.source}".strip() if model.published else "measured on these images",
         ]
-        for other in report.rivals
+        for model in report.rivals
     ]
-    columns = ["model", show.heading(report.task.quality_name), unit.name, "ms", "source"]
-    published = any(other.published for other in report.rivals)
+    columns = ["model", cells.heading, cells.unit.name, "ms", "source"]
+    published = any(model.published for model in report.rivals)
     caption = "published figures were not measured here: they stay the same on every resample"
-    return Table("Single models to compare with", columns, rows, caption * published)
+    return Table("Single models to compare with", columns, rows, caption * published) if rows else None
 
 
 def margins_table(report: Report) -> Table | None:
     """The pair minus the hull of single models at equal cost, at the chosen point and at a few others."""
-    if not report.margins:
-        return None
-    show, unit = Shown.of(report.task.quality_name), unit_of(report)
+    cells = Cells.of(report)
     rows = [
-        [share(margin.deferral_rate, 2), *margin_cells(kind, margin, show, unit)]
-        for kind, found in report.margins.items()
-        for margin in found
+        [share(margin.deferral_rate, 2), *cells.margin(kind, margin)]
+        for kind, margins in report.margins.items()
+        for margin in margins
     ]
-    columns = ["deferred %", *margin_columns(report.task.quality_name, report.intervals.confidence)]
-    caption = f"hull: {HULL}; the chosen point comes first; interval: from {_resamples(report)}"
+    resamples = plural(report.analysis.replicates, "resample")
+    caption = f"hull: {HULL}; the chosen point comes first; interval: from {resamples} of the images"
+    columns = ["deferred %", *cells.margin_headings(report.intervals.confidence)]
     title = "Margin of the pair over single models mixed at random, their hull"
-    return Table(title, columns, rows, caption, labels=2)
+    return Table(title, columns, rows, caption, labels=2) if rows else None
+
+
+def drift_table(report: Report) -> Table | None:
+    """Shares asked at the fit of a router and got on these pictures, where its own score decides."""
+    use = report.analysis.router
+    if use is None or use.drift is None:
+        return None
+    drift = use.drift
+    rows = [[share(asked), share(got)] for asked, got in zip(drift.asked, drift.got, strict=True)]
+    caption = (
+        f"{use.score}, fitted on {plural(use.fitted_on, 'other picture')}; its values here and there differ "
+        f"by {drift.distance:.3f} (Kolmogorov-Smirnov); 95 of 100 samples that did not move stay under "
+        f"{drift.expected:.3f}"
+    )
+    title = "Does the threshold survive? Deferral rates"
+    return Table(title, ["asked at the fit %", "got here %"], rows, caption)
+
+
+def batch_table(report: Report) -> Table | None:
+    """Latency by the size of a batch, where more than one was measured."""
+    cost, rate, load = report.curve.cost, report.chosen.deferral_rate, report.analysis.batch_load
+    rows = []
+    for size in sorted(cost.by_batch):
+        batch = cost.at_batch(size)
+        times = batch.student_ms, batch.teacher_ms, batch.latency_ms(rate)
+        rows.append([str(size), *map(milliseconds, times)])
+    columns = ["batch", "student ms", "teacher ms", "joint ms expected"]
+    caption = "the pair at the chosen point"
+    if load is not None:
+        caption += f"; further sizes measured {load.in_words}"
+    return Table("Latency an image by the size of a batch", columns, rows, caption) if len(rows) > 1 else None
 
 
 def classes_table(report: Report) -> Table | None:
@@ -222,26 +282,15 @@ def classes_table(report: Report) -> Table | None:
     if report.by_class is None or not report.analysis.class_names:
         return None
     name, show = report.task.quality_name, Shown.of(report.task.quality_name)
-    rows = [
-        [
-            row["class"],
-            *(show.value(row[side][name]) for side in report.metrics),
-            show.difference(_gain(row, name)),
-        ]
-        for row in report.class_rows()
-    ]
+    rows = []
+    for row in report.class_rows():
+        values = {side: row[side][name] for side in report.metrics}
+        joint, student = values["joint"], values["student"]
+        gain = None if joint is None or student is None else joint - student
+        rows.append([row["class"], *map(show.value, values.values()), show.difference(gain)])
     return Table(
         f"{name} by class at the chosen point",
         ["class", *report.metrics, "joint minus student"],
         rows,
         "- : the images show no object of this class",
     )
-
-
-def _resamples(report: Report) -> str:
-    return f"{plural(report.analysis.replicates, 'resample')} of the images"
-
-
-def _gain(row: Mapping[str, Any], name: str) -> float | None:
-    joint, student = row["joint"][name], row["student"][name]
-    return None if joint is None or student is None else joint - student

@@ -9,7 +9,7 @@ from ebjr_det.core.cost import CostModel
 from ebjr_det.evaluation.analysis import Analysis, Profile
 from ebjr_det.evaluation.report import build_report
 from ebjr_det.reporting.sentences import findings, main_findings, verdict, zero_words
-from ebjr_det.reporting.summary import summary_table
+from ebjr_det.reporting.tables import summary_table
 from ebjr_det.tasks.classification.metric import Accuracy
 
 IMAGES = 200
