@@ -26,7 +26,13 @@ FLOORS = [
     "cli",
 ]
 DOOR = {"__init__", "__main__"}
-SHARED = {"popular", "adapted", "contract", "routing"}  # files of `tasks` that every task may use
+SHARED = {
+    "popular",
+    "adapted",
+    "contract",
+    "routing",
+    "image_mean",
+}  # files of `tasks` that every task may use
 TASK_MAY_IMPORT = {"core", "io", "config", "runtimes", "routing", "training"}
 HEAVY = {"torch", "torchvision", "timm", "sklearn", "matplotlib"}
 HEAVY |= {"onnxruntime", "openvino"}

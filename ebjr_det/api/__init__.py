@@ -10,10 +10,11 @@ from ebjr_det.api.compare import compare
 from ebjr_det.api.demo import demo
 from ebjr_det.api.evaluate import evaluate
 from ebjr_det.api.export import export
-from ebjr_det.api.fit_router import fit_router, fit_router_on_run
+from ebjr_det.api.fit_router import FitSettings, fit_router
 from ebjr_det.api.predict import predict
-from ebjr_det.api.replay import replay
+from ebjr_det.api.replay import ReplaySettings, replay
 from ebjr_det.api.report import report
+from ebjr_det.api.saved_outputs import SavedOutputs
 from ebjr_det.api.settings import load_settings, to_config
 from ebjr_det.api.specialize import specialize
 from ebjr_det.api.traffic import traffic
@@ -23,6 +24,9 @@ from ebjr_det.evaluation.traffic.stated import AskedMix
 __all__ = [
     "AskedMix",
     "BenchmarkSettings",
+    "FitSettings",
+    "ReplaySettings",
+    "SavedOutputs",
     "benchmark",
     "calibrate",
     "compare",
@@ -30,7 +34,6 @@ __all__ = [
     "evaluate",
     "export",
     "fit_router",
-    "fit_router_on_run",
     "load_settings",
     "predict",
     "replay",

@@ -22,6 +22,7 @@ from ebjr_det.api.fit_settings import FitSettings as FitSettings
 from ebjr_det.api.references import check_costs
 from ebjr_det.api.replay import name_of
 from ebjr_det.api.report import report as write_report_of
+from ebjr_det.api.saved_outputs import SavedOutputs
 from ebjr_det.config import RouterSection, load_score_settings
 from ebjr_det.core.cost import CostModel
 from ebjr_det.core.errors import InvalidInput
@@ -42,6 +43,7 @@ from ebjr_det.reporting.routers import RouterTrial, settings_text
 from ebjr_det.routing.crossfit import cross_fit, folds
 from ebjr_det.routing.file import RouterFile, RouterHeader
 from ebjr_det.tasks import load_task
+from ebjr_det.tasks.contract import Remarks
 from ebjr_det.tasks.routing import Routing
 
 
@@ -75,79 +77,72 @@ class _Source:
 
 
 def fit_router(
-    task: str,
-    files: Mapping[str, str | Path],
+    outputs: SavedOutputs | str | Path,
     out: str | Path,
     settings: FitSettings = DEFAULTS,
     report_dir: str | Path | None = None,
 ) -> FittedResult:
-    """Fit on saved outputs of any two models, as `replay` reads them.
-
-    Raises:
-        EbjrError: see the task's `replay` and `fit_router_on_run`; nothing is written then. Where the router
-            or its report cannot be written, nothing is read either.
-    """
-    check_costs(settings.cost, settings.references)
-    check_places(Path(out), report_dir)
-    paths = {name: Path(file) for name, file in files.items()}
-    plugin = load_task(task)
-    files_of = plugin.replay
-    names = files_of.class_names(**paths)
-    section = RouterSection()
-    scoring = Scoring.load(task, section).bind(names)
-    seen: list[int] = []
-
-    def scores(output: Output) -> dict[str, FloatArray]:
-        seen.append(output.logits.values.shape[2])
-        found = scoring.scores(output)
-        variants = plugin.routing.VARIANTS.items()
-        return found | {name: deferral_scores(output.logits, base, **how) for name, (base, how) in variants}
-
-    others = {one.name: one.file for one in settings.references}
-    remarks: dict[str, Mapping[str, int]] = {}
-    how: dict[str, Any] = {"remarks": remarks} | ({"lenient": True} if settings.lenient else {})
-    run = files_of.load_pair(**paths, scores=scores, others=others, **how)
-    first, second = (name_of(paths[side]) for side in ("student", "teacher"))
-    rivals = tuple(Reference(one.name, None, one.macs, one.latency_ms) for one in settings.references)
-    classes, title = len(names) or seen[0], f"{first} + {second}"
-    source = _Source(run, names, classes, "", second, title, section, references=rivals, remarks=remarks)
-    return _fit(source, Path(out), settings, report_dir)
-
-
-def fit_router_on_run(
-    run_dir: str | Path,
-    out: str | Path,
-    settings: FitSettings = DEFAULTS,
-    report_dir: str | Path | None = None,
-) -> FittedResult:
-    """Fit on the records of a finished run, and save the router as `out`.
+    """Compare all scores and a learned router out of fold, and save the best as one file.
 
     Args:
-        out: a file, `.safetensors`.
+        outputs: two models' saved outputs, or the folder of a finished run, whose records are fitted on.
+        out: the router's file, `.safetensors`.
         report_dir: a folder for the whole report of the out-of-fold scores, where one is wanted.
 
     Raises:
-        InvalidInput: too few pictures, or a run that was itself routed by a fitted router.
+        InvalidInput: too few pictures, a run that was itself routed by a fitted router, or files that the
+            task cannot read. Where the router or its report cannot be written, nothing is read either.
         ConfigError: an unknown score, rescaling or class.
     """
-    check_places(Path(out), report_dir)
-    run, analysis = load_folder(Path(run_dir))
-    section = load_score_settings(Path(run_dir) / CONFIG)
+    if isinstance(outputs, SavedOutputs):
+        check_costs(settings.cost, outputs.references)
+        check_places(Path(out), report_dir)
+        source = _of_files(outputs)
+    else:
+        check_places(Path(out), report_dir)
+        source, settings = _of_run(Path(outputs), settings)
+    return _fit(source, Path(out), settings, report_dir)
+
+
+def _of_files(outputs: SavedOutputs) -> _Source:
+    section, names, remarks = RouterSection(), outputs.class_names, Remarks()
+    scoring = Scoring.load(outputs.task, section).bind(names)
+    variants = load_task(outputs.task).routing.VARIANTS.items()
+    widths: list[int] = []
+
+    def scores(output: Output) -> dict[str, FloatArray]:
+        widths.append(output.logits.values.shape[2])
+        more = {name: deferral_scores(output.logits, base, **how) for name, (base, how) in variants}
+        return scoring.scores(output) | more
+
+    run = outputs.load(scores, remarks)
+    student, teacher = (name_of(outputs.paths[side]) for side in ("student", "teacher"))
+    classes, title = len(names) or widths[0], f"{student} + {teacher}"
+    return _Source(
+        run, names, classes, "", teacher, title, section, references=outputs.rivals, remarks=remarks
+    )
+
+
+def _of_run(run_dir: Path, settings: FitSettings) -> tuple[_Source, FitSettings]:
+    """A finished run, and the settings with its costs where they name none."""
+    run, analysis = load_folder(run_dir)
+    section = load_score_settings(run_dir / CONFIG)
     if analysis.router is not None or section is None:
         raise InvalidInput(
             f"Expected a run without a fitted router, got one in `{run_dir}`. Its scores are "
             "rescaled already."
         )
-    check_run(settings, analysis, load_task(run.task).routing)
-    names, cost = analysis.class_names, analysis.cost
-    own = settings._replace(cost=cost) if settings.cost == CostModel() else settings
-    replayed = (Path(run_dir) / CONFIG).read_bytes().startswith(b"replay:")
-    first, second = "" if replayed else analysis.student.name, analysis.teacher.name
+    check_run(analysis, load_task(run.task).routing)
+    if settings.cost == CostModel():
+        settings = settings._replace(cost=analysis.cost)
+    replayed = (run_dir / CONFIG).read_bytes().startswith(b"replay:")
+    student, teacher = "" if replayed else analysis.student.name, analysis.teacher.name
+    names = analysis.class_names
     source = _Source(
-        run, names, len(names), first, second, analysis.title, section, analysis.score, analysis.references,
-        analysis.popular, student_weights=str(analysis.student.extras.get(WEIGHTS, "")),
+        run, names, len(names), student, teacher, analysis.title, section, analysis.score,
+        analysis.references, analysis.popular, student_weights=str(analysis.student.extras.get(WEIGHTS, "")),
     )  # fmt: skip
-    return _fit(source, Path(out), own, report_dir)
+    return source, settings
 
 
 def _fit(source: _Source, out: Path, settings: FitSettings, report_dir: str | Path | None) -> FittedResult:

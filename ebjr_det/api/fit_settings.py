@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ebjr_det.api.references import ReferenceFile
 from ebjr_det.config import RouterSection
 from ebjr_det.core.cost import CostModel
 from ebjr_det.core.errors import ConfigError, InvalidInput, did_you_mean
@@ -27,9 +26,8 @@ class FitSettings(NamedTuple):
         score, rescaling: to be saved; `auto` takes the best out of fold.
         class_weights: what classes are worth by name, 1 where not named.
         folds, seed: of the cross-validation; `replicates`: of the bootstrap.
-        lenient: leave out detections of images that the ground truth lacks.
-        cost: of both models; `references`: further single models; `rates`: deferral rates to print; for the
-            report, which takes the first rate for its chosen point.
+        cost: of both models; `rates`: deferral rates to print; for the report, which takes the first rate for
+            its chosen point.
     """
 
     score: str = AUTO
@@ -39,9 +37,7 @@ class FitSettings(NamedTuple):
     seed: int = 0
     replicates: int = 100
     cost: CostModel = CostModel()
-    references: tuple[ReferenceFile, ...] = ()
     rates: tuple[float, ...] = ()
-    lenient: bool = False
 
 
 DEFAULTS = FitSettings()
@@ -70,13 +66,8 @@ def check_settings(settings: FitSettings, run: PairedRun, routing: Routing) -> N
     raise ConfigError(f"Expected a known score, got `{name}`. {did_you_mean(name, sorted(there))}")
 
 
-def check_run(settings: FitSettings, analysis: Analysis, routing: Routing) -> None:
+def check_run(analysis: Analysis, routing: Routing) -> None:
     """Raises EbjrError where a finished run cannot be fitted on as asked."""
-    if settings.references:
-        raise ConfigError(
-            "Expected references beside result files, got one beside a run, which keeps its own. "
-            "Give them when the run is made."
-        )
     bent = [name for name in analysis.score_options if name in routing.INPUT_SCORES]
     if bent:
         raise InvalidInput(

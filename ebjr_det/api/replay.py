@@ -1,19 +1,21 @@
 """`replay`: the whole analysis from saved outputs of any two models, no model needed."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from ebjr_det.api.references import ReferenceFile, check_costs
+from ebjr_det.api.references import check_costs
 from ebjr_det.api.report import Result, report
-from ebjr_det.config import RouterSection, parse_section
+from ebjr_det.api.saved_outputs import SavedOutputs
+from ebjr_det.config import RouterSection
 from ebjr_det.core.cost import CostModel
 from ebjr_det.core.errors import ConfigError
 from ebjr_det.core.router import decide
 from ebjr_det.core.tradeoff import score_of
-from ebjr_det.evaluation.analysis import Analysis, Profile, Reference
+from ebjr_det.evaluation.analysis import Analysis, Profile
 from ebjr_det.evaluation.run_folder import (
     CONFIG,
     RUN,
@@ -26,118 +28,107 @@ from ebjr_det.io.environment import describe_environment
 from ebjr_det.io.files import write_text
 from ebjr_det.io.records import save_run
 from ebjr_det.tasks import load_task
+from ebjr_det.tasks.contract import Remarks
 from ebjr_det.tasks.popular import Popular
 
 
-def replay(
-    task: str,
-    files: Mapping[str, str | Path],
-    out: str | Path,
-    *,
-    score: str | None = None,
-    router: str | Path | None = None,
-    top_k: int = 10,
-    aggregate: str = "mean",
-    popular: Sequence[str | int] | None = None,
-    other_at: float | None = None,
-    other_logit: bool = True,
-    threshold: float | None = None,
-    rates: Sequence[float] | None = None,
-    cost: CostModel | None = None,
-    references: Sequence[ReferenceFile] = (),
-    seed: int = 0,
-    replicates: int = 1000,
-    lenient: bool = False,
-) -> Result:
-    """The whole analysis from saved outputs of any two models, no model needed.
+@dataclass(frozen=True)
+class ReplaySettings:
+    """How saved outputs are looked at.
 
-    The chosen point is that of `threshold`, else of the first of `rates`, else that of
-    `routing.default_rate`: no label of these images chooses it, and the report says how it came about.
+    The chosen point is that of `router.threshold`, else of the first of `rates`, else that of
+    `scoring.default_rate`: no label of these images chooses it, and the report says how it came about.
 
-    Args:
-        task: a registered task; `files`: what its `replay.load_pair` reads, by name.
-        score, top_k, aggregate: which score decides, by default that of the router, else the paper's energy,
-            and how those of an image's boxes become one.
+    Attributes:
+        router: which score decides. Pictures that its fitted router saw are left out, and its rescaling is
+            applied.
         popular: classes that a specialised student tells apart, by name or index; its files are then of these
-            and "other". other_at: see `DetectorSection`; other_logit: see `RouterSection`.
-        router: a fitted one; pictures that it was fitted on are left out, and its rescaling is applied.
-        cost: MACs of both models or of neither, and ms likewise.
-        references: further single models that the pair is compared with; student and teacher need MACs then.
-        lenient: leave out detections of images that the ground truth lacks, and say how many.
+            and "other".
+        rates: deferral rates to print.
+        cost: MACs of both models or of neither, and ms likewise; references need MACs.
+        seed, replicates: of the bootstrap; by default as many as the task's `bootstrap`.
+
+    Raises:
+        ConfigError: a threshold beside rates.
+    """
+
+    router: RouterSection = field(default_factory=RouterSection)
+    popular: Sequence[str | int] | None = None
+    rates: Sequence[float] | None = None
+    cost: CostModel = field(default_factory=CostModel)
+    seed: int = 0
+    replicates: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.router.threshold is not None and self.rates:
+            raise ConfigError("Expected either a threshold or rates, got both.")
+
+
+DEFAULTS = ReplaySettings()
+
+
+def replay(outputs: SavedOutputs, out: str | Path, settings: ReplaySettings = DEFAULTS) -> Result:
+    """Analyse saved outputs of any two models as `evaluate` analyses a pair, without running a model.
 
     Raises:
         EbjrError: see the task's `replay`; nothing is written then.
     """
-    if threshold is not None and rates:
-        raise ConfigError("Expected either a threshold or rates, got both.")
-    if other_at is not None:
-        _check_other_at(task, other_at, popular)
-    cost = cost or CostModel()
-    check_costs(cost, references)
-    given = {"score": score, "file": None if router is None else str(router)}
-    how = {"top_k": top_k, "aggregate": aggregate, "other_logit": other_logit} | {
-        k: v for k, v in given.items() if v is not None
-    }
-    scoring = Scoring.load(task, parse_section(RouterSection, how))
-    check_replay_folder(Path(out))
-    out, paths = Path(out), {name: Path(file) for name, file in files.items()}
-    files_of = load_task(task).replay
-    others = {one.name: one.file for one in references}
-    names = files_of.class_names(**paths)
-    apart = None if popular is None else Popular.of(popular, names)
-    special_names = () if apart is None else apart.names
-    scoring, score = scoring.bind(names, special_names), scoring.name
-    special = {"popular": popular} | ({"other_at": other_at} if other_at is not None else {})
-    remarks: dict[str, Mapping[str, int]] = {}
-    how = {"remarks": remarks} | ({"lenient": True} if lenient else {})
-    run = files_of.load_pair(**paths, scores=scoring.scores_of_raw, others=others, **special, **how)
-    run, use = scoring.of_records(run, load_task(task).judge())
-    rate = rates[0] if rates else default_rate(run)
-    values = score_of(run, score)
-    decision = at_rate(run, score, rate) if threshold is None else decide(values, threshold)
+    out, task, paths = Path(out), load_task(outputs.task), outputs.paths
+    check_costs(settings.cost, outputs.references)
+    scoring = Scoring.load(outputs.task, settings.router.model_copy(update={"threshold": None}))
+    check_replay_folder(out)
+    names = outputs.class_names
+    popular = () if settings.popular is None else Popular.of(settings.popular, names).names
+    scoring, remarks = scoring.bind(names, popular), Remarks()
+    run = outputs.load(scoring.scores_of_raw, remarks, settings.popular)
+    run, use = scoring.of_records(run, task.judge())
+    threshold = settings.router.threshold
+    if threshold is None:
+        rate = settings.rates[0] if settings.rates else default_rate(run)
+        threshold = at_rate(run, scoring.name, rate).threshold
+    decision = decide(score_of(run, scoring.name), threshold)
     analysis = Analysis(
         title=f"Replay: {name_of(paths['student'])} + {name_of(paths['teacher'])}",
-        score=score,
+        score=scoring.name,
         formula=scoring.formula,
         threshold=decision.threshold,
         student=Profile("student"),
         teacher=Profile("teacher"),
-        cost=cost,
-        rates=tuple(rates) if rates else None,
-        replicates=replicates,
-        seed=seed,
-        references=tuple(Reference(one.name, None, one.macs, one.latency_ms) for one in references),
+        cost=settings.cost,
+        rates=tuple(settings.rates) if settings.rates else None,
+        replicates=task.bootstrap if settings.replicates is None else settings.replicates,
+        seed=settings.seed,
+        references=outputs.rivals,
         class_names=names,
-        popular=special_names,
+        popular=popular,
         remarks=remarks,
         router=use,
-        threshold_from="rate" if threshold is None else "given",
+        threshold_from="rate" if settings.router.threshold is None else "given",
     )
     clear_replay_folder(out)
-    settings: dict[str, Any] = {
-        "replay": task,
-        **{k: str(v) for k, v in paths.items()},
-        **scoring.section.model_dump(),
-    }
-    settings |= {"threshold": threshold, "rates": list(rates) if rates else None, "seed": seed}
-    if popular is not None:
-        settings |= special
-    if references:
-        settings["references"] = [one._asdict() | {"file": str(one.file)} for one in references]
-    text = yaml.safe_dump(settings, sort_keys=False)
+    text = yaml.safe_dump(_resolved(outputs, settings, scoring.section), sort_keys=False)
     write_text(out / CONFIG, text)
     save_run(run, out / RUN)
-    save_analysis(out, analysis, text, describe_environment("cpu", seed))
+    save_analysis(out, analysis, text, describe_environment("cpu", settings.seed))
     return report(out)
 
 
-def _check_other_at(task: str, other_at: float, popular: Sequence[str | int] | None) -> None:
-    if task != "detection" or popular is None:
-        raise ConfigError(
-            f"Expected --other-at beside --popular classes of a detector, got {other_at} without them."
-        )
-    if not 0 <= other_at <= 1:
-        raise ConfigError(f"Expected --other-at in [0, 1], got {other_at}.")
+def _resolved(outputs: SavedOutputs, settings: ReplaySettings, section: RouterSection) -> Mapping[str, Any]:
+    """The settings as a run folder keeps them."""
+    content: dict[str, Any] = {
+        "replay": outputs.task,
+        **{name: str(path) for name, path in outputs.files.items()},
+        **section.model_dump(),
+        "threshold": settings.router.threshold,
+        "rates": list(settings.rates) if settings.rates else None,
+        "seed": settings.seed,
+    }
+    if settings.popular is not None:
+        content["popular"] = settings.popular
+    content |= outputs.options
+    if outputs.references:
+        content["references"] = [one._asdict() | {"file": str(one.file)} for one in outputs.references]
+    return content
 
 
 def name_of(path: Path) -> str:

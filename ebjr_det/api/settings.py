@@ -51,7 +51,7 @@ def from_run(config: EvaluateConfig, run: Path) -> EvaluateConfig:
     """
     for section, key in PATHS:
         named = getattr(getattr(config, section), key, None)
-        if named is None or named in manifest() or os.path.exists(named) or os.path.isabs(named):
+        if not isinstance(named, str) or named in manifest() or os.path.exists(named) or os.path.isabs(named):
             continue
         above = next((folder for folder in run.resolve().parents if os.path.exists(folder / named)), None)
         if above is not None:

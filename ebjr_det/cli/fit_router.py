@@ -11,20 +11,13 @@ from ebjr_det.cli.options import (
     PATH,
     REFERENCES,
     VERBOSE,
-    Group,
     bootstrap,
     numbers,
     seed,
     together,
 )
 from ebjr_det.cli.printing import print_json, print_places
-from ebjr_det.cli.replay import CLASSIFIERS, DETECTORS, LENIENT
-
-
-@click.group("fit-router", cls=Group)
-def fit_router() -> None:
-    """Compare all deferral scores and a learned router out of fold, and save the best as one file."""
-
+from ebjr_det.cli.task_commands import task_group
 
 FITTING = together(
     click.option("--score", default="auto", show_default=True, help="To be saved; auto: the best."),
@@ -43,37 +36,9 @@ FITTING = together(
 """The options that every fit has; references are those of result files alone, since a run keeps its own."""
 
 
-@fit_router.command("classification")
-@CLASSIFIERS
-@REFERENCES
-@FITTING
-def on_classifiers(student_logits: Path, teacher_logits: Path, labels: Path, **how: Any) -> None:
-    """On two classifiers' logits and the labels."""
-    files = {"student": student_logits, "teacher": teacher_logits, "labels": labels}
-    _fit("classification", files, **how)
-
-
-@fit_router.command("detection")
-@DETECTORS
-@LENIENT
-@REFERENCES
-@FITTING
-def on_detectors(annotations: Path, student: Path, teacher: Path, **how: Any) -> None:
-    """On two detectors' result files and the ground truth."""
-    _fit("detection", {"student": student, "teacher": teacher, "annotations": annotations}, **how)
-
-
-@fit_router.command("run")
-@click.argument("run_dir", metavar="RUN", type=PATH)
-@FITTING
-def on_run(run_dir: Path, **how: Any) -> None:
-    """On the records of a finished run; RUN is its folder."""
-    _fit(None, run_dir, **how)
-
-
-def _fit(
-    task: str | None,
-    source: Any,
+@task_group("fit-router", lambda _: together(REFERENCES, FITTING), lambda inputs: f"On {inputs}.")
+def fit_router(
+    outputs: Any,
     *,
     class_weights: Path | None,
     bootstrap: int,
@@ -84,27 +49,22 @@ def _fit(
     out: Path,
     verbose: bool,
     as_json: bool,
-    references: tuple[str, ...] = (),
-    **how: Any,
+    **settings: Any,
 ) -> None:
+    """Compare all deferral scores and a learned router out of fold, and save the best as one file."""
     from ebjr_det import api
     from ebjr_det.api.fit_router import FitSettings
-    from ebjr_det.api.references import ReferenceFile
     from ebjr_det.config import load_weights
     from ebjr_det.core.cost import CostModel
 
-    settings = FitSettings(
+    fitting = FitSettings(
         class_weights=None if class_weights is None else load_weights(class_weights),
         replicates=bootstrap,
         cost=CostModel(student_macs, teacher_macs),
-        references=tuple(map(ReferenceFile.parse, references)),
         rates=() if rates is None else tuple(numbers(rates)),
-        **how,
+        **settings,
     )
-    if task is None:
-        result = api.fit_router_on_run(source, out, settings, report_dir)
-    else:
-        result = api.fit_router(task, source, out, settings, report_dir)
+    result = api.fit_router(outputs, out, fitting, report_dir)
     if as_json:
         print_json({**result.trial.evidence(), "router": str(result.path)})
         return
@@ -120,3 +80,11 @@ def _fit(
     places = [result.path, *([] if report_dir is None else [report_dir])]
     print_screen(trial.verdict(), tables, [*trial.sentences(), saved])
     print_places("The router", places, verbose=verbose)
+
+
+@fit_router.command("run")
+@click.argument("run_dir", metavar="RUN", type=PATH)
+@FITTING
+def on_run(run_dir: Path, **values: Any) -> None:
+    """On the records of a finished run; RUN is its folder."""
+    fit_router.run(run_dir, **values)

@@ -117,7 +117,7 @@ class Group(click.RichGroup):
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         """As click does it, with another error."""
-        if args and not args[0].startswith("-") and args[0] not in self.commands:
-            hint = did_you_mean(args[0], self.commands)
+        if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
+            hint = did_you_mean(args[0], self.list_commands(ctx))
             raise click.UsageError(f"Expected a known command, got `{args[0]}`. {hint}")
         return super().resolve_command(ctx, args)

@@ -15,7 +15,7 @@ from ebjr_det.core.errors import ConfigError, InvalidInput
 from ebjr_det.core.joint import JointModel, JointOutput, ScoreFunction
 from ebjr_det.core.router import decide
 from ebjr_det.core.tradeoff import score_of
-from ebjr_det.core.types import Output, PairedRun, RouterDecision, Task
+from ebjr_det.core.types import Model, Output, PairedRun, RouterDecision, Task
 from ebjr_det.inference.latency import Latency, measure_latency
 from ebjr_det.inference.offline import Batch, ScoresFunction, run_pair
 from ebjr_det.io.checkpoints import find_checkpoint
@@ -27,7 +27,7 @@ from ebjr_det.io.records import PartStore
 from ebjr_det.runtimes import EAGER, choose_runtime
 from ebjr_det.tasks import load_task
 from ebjr_det.tasks.adapted import Changed, plain
-from ebjr_det.tasks.contract import TaskPlugin
+from ebjr_det.tasks.contract import Classes, TaskPlugin
 from ebjr_det.tasks.popular import Popular
 
 
@@ -239,19 +239,18 @@ def make_ready(
     return config.model_copy(update=taken)
 
 
-def _build_model(task: str, section: ModelSection, data: Any, device: str) -> Any:
+def _build_model(task: str, section: ModelSection, data: Classes, device: str) -> Model:
     """A model whose answers are of all classes of the data, also where it tells only some apart."""
-    build, popular = load_task(task).models.build_model, popular_of(section, data)
-    specialist = load_task(task).popular
-    own = data if popular is None else specialist.narrow_classes(data, popular)
-    model = build(own, device=device, **section.built())
+    plugin, popular = load_task(task), popular_of(section, data)
     if popular is None:
-        return model
+        return plugin.models.build_model(data, device=device, **section.built())
+    narrow = plugin.popular.narrow_classes(data, popular)
+    model = plugin.models.build_model(narrow, device=device, **section.built())
     other_at = getattr(section, "other_at", None)
-    return Changed(model, partial(specialist.widen, popular=popular, other_at=other_at))
+    return Changed(model, partial(plugin.popular.widen, popular=popular, other_at=other_at))
 
 
-def popular_of(section: ModelSection, data: Any) -> Popular | None:
+def popular_of(section: ModelSection, data: Classes) -> Popular | None:
     """The classes of the data that a specialised student tells apart; None of a model of all classes.
 
     Raises:

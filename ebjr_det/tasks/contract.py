@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeAlias, runtime_checkable
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,6 +83,27 @@ class Models(Protocol):
     @property
     def build_model(self) -> Callable[..., Model]:
         """The data, or its classes, and `device` and the settings of a model -> a `types.Model` of these."""
+
+
+class FileOption(NamedTuple):
+    """A file of saved outputs: its flag on the command line, and what it holds."""
+
+    flag: str
+    help: str
+
+
+class TaskOption(NamedTuple):
+    """An option of one task alone.
+
+    Attributes:
+        kind: `float`, or `bool` for a switch.
+        verbs: the commands that take it.
+    """
+
+    flag: str
+    kind: type
+    help: str
+    verbs: tuple[str, ...] = ("replay", "fit-router")
 
 
 class Replay(Protocol):
@@ -161,6 +183,12 @@ class TaskPlugin:
     specialize_config: type[SpecializeConfig] | None = None
     bootstrap = 1000
     """Resamples of a replay, where none are asked for."""
+    replay_inputs: str = ""
+    """What is replayed, in words."""
+    replay_files: Mapping[str, FileOption] = MappingProxyType({})
+    """Files by the parameter of `Replay.load_pair` that takes them."""
+    replay_options: Mapping[str, TaskOption] = MappingProxyType({})
+    """Further parameters of `Replay.load_pair`."""
 
     def judge(self) -> Task:
         """How answers are judged."""

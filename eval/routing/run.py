@@ -20,6 +20,7 @@ import numpy as np
 from ebjr_det import api
 from ebjr_det.api.fit_router import FitSettings, FittedResult
 from ebjr_det.api.references import ReferenceFile
+from ebjr_det.config import RouterSection
 from ebjr_det.core.cost import CostModel
 from ebjr_det.evaluation.bootstrap import bootstrap
 from ebjr_det.evaluation.run_folder import load_folder
@@ -64,8 +65,9 @@ def fit(data: Path, student: str, teacher: str, out: Path, **how: Any) -> Fitted
     if (student, teacher) == PAIRS[1] and report is not None:
         middle = data / "detections" / "yolov5n_640_half_a.json.gz"
         references = (ReferenceFile("YOLOv5n", middle, MACS["yolov5n_640"]),)
-    settings = FitSettings(cost=cost, rates=RATES, references=references)
-    return api.fit_router("detection", own, out / f"{name}.safetensors", settings, report)
+    outputs = api.SavedOutputs("detection", own, references)
+    settings = FitSettings(cost=cost, rates=RATES)
+    return api.fit_router(outputs, out / f"{name}.safetensors", settings, report)
 
 
 def write_tables(result: FittedResult, stem: Path) -> None:
@@ -96,13 +98,14 @@ def replay_other_half(data: Path, student: str, teacher: str, out: Path) -> dict
     """A router fitted on the first half at work on the second: quality, margin and drift."""
     fitted = fit(data, student, teacher, out, half="first")
     result = api.replay(
-        "detection",
-        files(data, student, teacher, "second"),
+        api.SavedOutputs("detection", files(data, student, teacher, "second")),
         out / f"{student}_{teacher}_second",
-        router=fitted.path,
-        rates=list(PUBLISHED),
-        cost=CostModel(MACS[student], MACS[teacher]),
-        replicates=100,
+        api.ReplaySettings(
+            RouterSection(file=str(fitted.path)),
+            rates=list(PUBLISHED),
+            cost=CostModel(MACS[student], MACS[teacher]),
+            replicates=100,
+        ),
     )
     summary = result.summary
     return {
@@ -183,7 +186,7 @@ def main() -> None:
     for run in args.cifar:
         report = args.out / f"{run.name}_out_of_fold"
         settings = FitSettings(folds=2, replicates=1000)
-        result = api.fit_router_on_run(run, args.out / f"{run.name}.safetensors", settings, report)
+        result = api.fit_router(run, args.out / f"{run.name}.safetensors", settings, report)
         write_tables(result, RESULTS / run.name)
         (RESULTS / f"{run.name}_against_max_softmax.json").write_text(
             to_json(against_max_softmax(report)) + "\n"

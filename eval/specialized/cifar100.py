@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ebjr_det import api
-from ebjr_det.config import EvaluateConfig
+from ebjr_det.config import EvaluateConfig, RouterSection
 from ebjr_det.core.cost import CostModel
 from ebjr_det.evaluation.traffic.stated import AskedMix
 from ebjr_det.inference.pair import build_models, popular_of
@@ -113,15 +113,16 @@ class Saved:
         """One of `PAIRS` replayed; returns its run folder."""
         student, teacher, special = PAIRS[name]
         files = {"student": student, "teacher": teacher, "labels": "labels"}
+        saved = {side: self.folder / f"{file}.npz" for side, file in files.items()}
         api.replay(
-            "classification",
-            {side: self.folder / f"{file}.npz" for side, file in files.items()},
+            api.SavedOutputs("classification", saved),
             out,
-            score=score,
-            popular=self.popular if special else None,
-            other_logit=other_logit,
-            rates=(SPECIAL_RATE if special else GENERAL_RATE,),
-            cost=self.costs[special],
+            api.ReplaySettings(
+                RouterSection(score=score, other_logit=other_logit),
+                popular=self.popular if special else None,
+                rates=(SPECIAL_RATE if special else GENERAL_RATE,),
+                cost=self.costs[special],
+            ),
         )
         return out
 

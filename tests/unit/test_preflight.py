@@ -393,12 +393,13 @@ def test_a_place_that_cannot_be_written_to_is_told_before_a_fit_reads_its_files(
     (tmp_path / "notes.txt").write_text("mine")
     router, taken = tmp_path / "router.safetensors", tmp_path / "notes.txt"
     files = dict.fromkeys(("student", "teacher", "annotations"), tmp_path / "nope.json")
+    outputs = api.SavedOutputs("detection", files)
     with pytest.raises(InvalidInput, match=UNWRITABLE):
-        api.fit_router("detection", files, taken / "r.safetensors")
+        api.fit_router(outputs, taken / "r.safetensors")
     with pytest.raises(InvalidInput, match=UNWRITABLE):
-        api.fit_router("detection", files, router, report_dir=taken / "report")
+        api.fit_router(outputs, router, report_dir=taken / "report")
     with pytest.raises(InvalidInput, match=UNWRITABLE):
-        api.fit_router_on_run(tmp_path / "nope", taken / "r.safetensors")
+        api.fit_router(tmp_path / "nope", taken / "r.safetensors")
     with pytest.raises(InvalidInput, match=r"nope\.json"):
-        api.fit_router("detection", files, tmp_path / "deep" / "r.safetensors")
+        api.fit_router(outputs, tmp_path / "deep" / "r.safetensors")
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]

@@ -1,5 +1,6 @@
 """The classification task: a picture's answer is a vector of class logits."""
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from ebjr_det.tasks import contract
@@ -20,6 +21,15 @@ class Classification(contract.TaskPlugin):
     evaluate_config = settings.ClassificationConfig
     train_config = settings.ClassificationTrainConfig
     specialize_config = settings.SpecializeClassifierConfig
+
+    replay_inputs = "two classifiers' logits and the labels"
+    replay_files = MappingProxyType(
+        {
+            "student": contract.FileOption("--student-logits", ".npy, or .npz with key `logits`."),
+            "teacher": contract.FileOption("--teacher-logits", ".npy, or .npz with key `logits`."),
+            "labels": contract.FileOption("--labels", ".npy, or .npz with key `labels`."),
+        }
+    )
 
     def judge(self) -> "Accuracy":
         """Top-1 accuracy."""

@@ -1,6 +1,7 @@
 """The detection task: a picture's answer is a set of boxes with classes and scores."""
 
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from ebjr_det.io.lettering import check_letters
@@ -24,6 +25,25 @@ class Detection(contract.TaskPlugin):
     train_config = settings.DetectionTrainConfig
     specialize_config = settings.SpecializeDetectorConfig
     bootstrap = 200
+
+    replay_inputs = "two detectors' result files and the ground truth"
+    replay_files = MappingProxyType(
+        {
+            "annotations": contract.FileOption("--annotations", "COCO ground truth, .json or .json.gz."),
+            "student": contract.FileOption("--student", "COCO results, .json or .json.gz."),
+            "teacher": contract.FileOption("--teacher", "COCO results, .json or .json.gz."),
+        }
+    )
+    replay_options = MappingProxyType(
+        {
+            "other_at": contract.TaskOption(
+                "--other-at", float, "Score of a box of other that hands a picture on.", ("replay",)
+            ),
+            "lenient": contract.TaskOption(
+                "--lenient", bool, "Leave out detections of images that the ground truth lacks."
+            ),
+        }
+    )
 
     def judge(self) -> "AveragePrecision":
         """COCO's average precision."""

@@ -6,7 +6,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from ebjr_det.core.errors import InvalidInput
+from ebjr_det.core.errors import ConfigError, InvalidInput
 from ebjr_det.core.types import Detections, FloatArray, Logits, Output, PairedRun
 from ebjr_det.tasks.detection.coco.annotations import (
     UNKNOWN_CATEGORIES,
@@ -34,7 +34,7 @@ def load_pair(
     scores: Callable[[Output], Mapping[str, FloatArray]],
     others: Mapping[str, Path] = NO_OTHERS,
     popular: Sequence[str | int] | None = None,
-    other_at: float = OTHER_AT,
+    other_at: float | None = None,
     *,
     lenient: bool = False,
     remarks: dict[str, Mapping[str, int]] | None = None,
@@ -56,6 +56,7 @@ def load_pair(
     Raises:
         InvalidInput: see `annotations.load_annotations` and `annotations.load_results`; or no object to find.
     """
+    _check_other_at(other_at, popular)
     truth = load_annotations(annotations)
     if all(image.crowd.all() for image in truth.truths):
         raise InvalidInput(f"Expected an annotated object that is no crowd in `{annotations}`, got none.")
@@ -80,7 +81,7 @@ def load_pair(
     first, second = loaded.pop("student"), loaded.pop("teacher")
     abstains = None
     if apart is not None:
-        widened = [widen_results(own, apart, other_at) for own in first]
+        widened = [widen_results(own, apart, OTHER_AT if other_at is None else other_at) for own in first]
         first, abstains = tuple(own for own, _ in widened), np.array([handed_on for _, handed_on in widened])
     outputs = [output_of(first[at : at + CHUNK]) for at in range(0, len(first), CHUNK)]
     chunks = [scores(output) for output in outputs]
@@ -97,8 +98,17 @@ def load_pair(
     )
 
 
-def class_names(annotations: Path, **others: Path) -> tuple[str, ...]:
-    """The classes of the ground truth, by index; `others` are the result files."""
+def _check_other_at(other_at: float | None, popular: Sequence[str | int] | None) -> None:
+    if other_at is not None and popular is None:
+        raise ConfigError(
+            f"Expected --other-at beside --popular classes of a detector, got {other_at} without them."
+        )
+    if other_at is not None and not 0 <= other_at <= 1:
+        raise ConfigError(f"Expected --other-at in [0, 1], got {other_at}.")
+
+
+def class_names(annotations: Path, **outputs: Path) -> tuple[str, ...]:
+    """The classes of the ground truth, by index; `outputs` are the result files."""
     return load_annotations(annotations).class_names
 
 
