@@ -187,21 +187,12 @@ class Task(Protocol):
     teacher answers is evaluated from the records alone, without running a model again.
     """
 
-    @property
-    def name(self) -> str:
-        """The task's registered name."""
-
-    @property
-    def quality_name(self) -> str:
-        """The one of `metrics` that decides."""
-
-    @property
-    def table_metrics(self) -> tuple[str, ...]:
-        """Those of `metrics` that a table shows."""
-
-    @property
-    def mean(self) -> bool:
-        """Whether the quality is a mean over images, each right or wrong."""
+    name: str
+    quality_name: str
+    table_metrics: tuple[str, ...]
+    """Those of `metrics` that a table shows."""
+    mean: bool
+    """Whether the quality is a mean over images, each right or wrong."""
 
     def match(self, predictions: Sequence[Opaque], targets: Sequence[Opaque]) -> Matches:
         """Compare each image's prediction with its target, once an image."""

@@ -27,22 +27,18 @@ class ImageMean:
     """
 
     name: str
-    mean = True
+    mean: bool = True
+    quality_name: str
+    table_metrics: tuple[str, ...]
     columns: ClassVar[Mapping[str, str]]
+
+    def __init_subclass__(cls) -> None:
+        cls.table_metrics = tuple(cls.columns)
+        cls.quality_name = cls.table_metrics[0]
 
     def match(self, predictions: Sequence[Prediction], targets: Sequence[object]) -> Matches:
         """The columns, and `label` where every image has one class."""
         raise NotImplementedError
-
-    @property
-    def quality_name(self) -> str:
-        """The first metric."""
-        return next(iter(self.columns))
-
-    @property
-    def table_metrics(self) -> tuple[str, ...]:
-        """All metrics."""
-        return tuple(self.columns)
 
     def metrics(self, matches: Matches) -> dict[str, float]:
         """Means over the images of the records."""
