@@ -2,36 +2,38 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm.auto import tqdm
 
 from ebjr_det.core.errors import ConfigError, InvalidInput, check_seed
 from ebjr_det.core.tradeoff import select
-from ebjr_det.core.types import FloatArray, Matches, Output, PairedRun, Task, concatenate
+from ebjr_det.core.types import Array, FloatArray, Matches, Output, PairedRun, Task, concatenate
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 LEAST_IMAGES = 10
 
 
 class FittedRouter(Protocol):
-    """What a task's fitted router does; `Output`s and records are the student's."""
+    """A task's fitted router; `Output`s and records are the student's."""
 
     def scores(self, output: Output) -> Mapping[str, FloatArray]:
         """Deferral scores by name of a batch of answers that `rescale` gave, each image on its own."""
 
     def scores_of_set(self, run: PairedRun) -> Mapping[str, FloatArray]:
-        """The same from a run's records, which are a whole set: with the scores that look at all of it."""
+        """Deferral scores by name of all images of a run, with those that look at the set as one."""
 
     def rescale(self, output: Output) -> Output:
         """The student's answers with scores that are comparable with the teacher's."""
 
     def rescale_records(self, matches: Matches) -> Matches:
-        """The same for match records."""
+        """The student's match records with scores that are comparable with the teacher's."""
 
-    def to_arrays(self) -> Mapping[str, NDArray[Any]]:
-        """Everything of it as plain numbers."""
+    def to_arrays(self) -> Mapping[str, Array]:
+        """The router as plain numbers."""
 
 
 def folds(images: int, count: int, seed: int) -> list[NDArray[np.intp]]:
@@ -69,15 +71,15 @@ def cross_fit(
     scored: list[PairedRun] = []
     for part in parts:
         router = fit(select(run, task, np.setdiff1d(np.arange(len(run)), part)))
-        own = select(run, task, part)
-        own = replace(own, student=router.rescale_records(own.student))
-        scored.append(replace(own, scores={**own.scores, **router.scores_of_set(own)}))
+        fold = select(run, task, part)
+        fold = replace(fold, student=router.rescale_records(fold.student))
+        scored.append(replace(fold, scores={**fold.scores, **router.scores_of_set(fold)}))
         progress.update()
-    back = np.argsort(np.concatenate(parts))
+    back = np.argsort(np.concatenate(parts))  # from the order of the folds to that of the run
     return replace(
         run,
         scores={
-            name: np.concatenate([own.scores[name] for own in scored])[back] for name in scored[0].scores
+            name: np.concatenate([fold.scores[name] for fold in scored])[back] for name in scored[0].scores
         },
-        student=task.take(concatenate([own.student for own in scored]), back),
+        student=task.take(concatenate([fold.student for fold in scored]), back),
     )

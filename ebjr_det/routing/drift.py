@@ -1,4 +1,4 @@
-"""Does a threshold survive on other pictures? Shares asked and got, and how far a distribution has moved."""
+"""How a threshold survives on other pictures: the shares it defers, how far a distribution has moved."""
 
 import sys
 from collections.abc import Sequence
@@ -37,10 +37,10 @@ class Drift:
 
     @classmethod
     def of(cls, reference: FloatArray, scores: FloatArray, rates: Sequence[float] = RATES) -> "Drift":
-        """From the score's values at the fit [N] and here [M]."""
-        got = [decide(scores, threshold_for_rate(reference, rate)).deferral_rate for rate in rates]
+        """The drift from a score's values at the fit [N] to those on other pictures [M]."""
+        shares = [decide(scores, threshold_for_rate(reference, rate)).deferral_rate for rate in rates]
         sizes = 1 / len(reference) + 1 / len(scores)
-        return cls(distance(reference, scores), 1.358 * float(np.sqrt(sizes)), tuple(rates), tuple(got))
+        return cls(distance(reference, scores), 1.358 * float(np.sqrt(sizes)), tuple(rates), tuple(shares))
 
     @property
     def moved(self) -> bool:
@@ -78,11 +78,7 @@ def distance(first: FloatArray, second: FloatArray) -> float:
 def check_student(
     reference: FloatArray, scores: FloatArray, where: str, images: tuple[int, int] | None = None
 ) -> None:
-    """Raises InvalidInput where the student's numbers are not those of the student of the fit.
-
-    Args:
-        images: see `far_apart`.
-    """
+    """Raises InvalidInput where a student's numbers are `far_apart` from those at the fit."""
     if far := far_apart(reference, scores, images):
         raise InvalidInput(
             f"Expected a router made for this student, got `{where}` for one whose scores are distributed "
@@ -96,40 +92,40 @@ def far_apart(reference: FloatArray, scores: FloatArray, images: tuple[int, int]
     Args:
         images: how many pictures are behind both; few differ more, and 999 of 1000 such samples pass.
     """
-    found = distance(reference, scores)
+    far = distance(reference, scores)
     chance = 0.0 if images is None else 1.95 * float(np.sqrt(1 / images[0] + 1 / images[1]))
     limit = max(OTHER_STUDENT, chance)
-    return f"distance {found:.2f}, at most {limit:.2g} for one student" if found > limit else ""
+    return f"distance {far:.2f}, at most {limit:.2g} for one student" if far > limit else ""
 
 
 def shared_images(
-    fitted: Sequence[str], prints: Sequence[float], ids: Sequence[str], here: FloatArray
+    fitted: Sequence[str], fitted_prints: Sequence[float], ids: Sequence[str], prints: FloatArray
 ) -> NDArray[np.bool_]:
     """[ids] which pictures are among those of the fit.
 
     Args:
         fitted, ids: ids of the pictures of the fit and of these.
-        prints, here: the task's `fingerprints` of each. Where ids merely count the pictures of any set, few
-            of the shared ones have the same; unless nine in ten do, none is taken to be shared.
+        fitted_prints, prints: the task's `fingerprints` of each. Where ids merely count the pictures of any
+            set, few of the shared ones have the same; unless nine in ten do, none is taken to be shared.
     """
-    known = dict(zip(fitted, prints, strict=True))
-    same_id = np.array([image in known for image in ids], dtype=bool)
-    alike = [known[image] == own for image, own, same in zip(ids, here, same_id, strict=True) if same]
-    return same_id if alike and np.mean(alike) >= SAME_SET else np.zeros(len(same_id), dtype=bool)
+    seen = dict(zip(fitted, fitted_prints, strict=True))
+    shared = np.array([image in seen for image in ids], dtype=bool)
+    agree = [seen[image] == print_ for image, print_ in zip(ids, prints, strict=True) if image in seen]
+    return shared if agree and np.mean(agree) >= SAME_SET else np.zeros(len(shared), dtype=bool)
 
 
-def check_unseen(known: NDArray[np.bool_], where: str) -> None:
-    """Raises InvalidInput where all pictures are `known` from the fit of the router in a file."""
-    if known.all():
+def check_unseen(seen: NDArray[np.bool_], where: str) -> None:
+    """Raises InvalidInput where all pictures were `seen` at the fit of the router in a file."""
+    if seen.all():
         raise InvalidInput(
-            f"Expected pictures that router `{where}` has not seen, got {len(known)}, all of which it was "
+            f"Expected pictures that router `{where}` has not seen, got {len(seen)}, all of which it was "
             "fitted on. Its own table, made by cross-validation, tells about these."
         )
 
 
 @dataclass
 class ShareWatch:
-    """Is the share that a router's threshold defers on a stream compatible with that at its fit?
+    """Watches whether the share that a router's threshold defers on a stream is that at its fit.
 
     Looks after 8, 16, 32 ... pictures, each time by Fisher's exact test at `UNLIKELY`, and speaks once. Even
     over twenty looks chance alone speaks in less than 2 of 100 streams of independent pictures.

@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from ebjr_det.core.errors import InvalidInput, first_line
-from ebjr_det.core.types import FloatArray
+from ebjr_det.core.types import Array, FloatArray
 from ebjr_det.io.files import atomic_write, existing_file
 from ebjr_det.io.third_party import first_fault
 
@@ -68,7 +67,7 @@ _ADAPTER = TypeAdapter(RouterHeader)
 
 @dataclass(frozen=True)
 class RouterFile:
-    """A whole router.
+    """A router as its file holds it.
 
     Attributes:
         reference: [N] the deciding score on the pictures of the fit, each by a router that had not seen it.
@@ -79,7 +78,7 @@ class RouterFile:
     header: RouterHeader
     reference: FloatArray
     student_scores: FloatArray
-    arrays: Mapping[str, NDArray[Any]]
+    arrays: Mapping[str, Array]
 
     def save(self, path: Path) -> None:
         """Write the file, whole or not at all."""
@@ -115,11 +114,11 @@ class RouterFile:
                 f"Expected a fingerprint of each picture in router `{path}`, got {len(header.fingerprints)} "
                 f"of {len(header.image_ids)}. Fit it again."
             )
-        own = {name.removeprefix("router/"): values for name, values in arrays.items()}
-        return cls(header, reference, student_scores, own)
+        of_task = {name.removeprefix("router/"): values for name, values in arrays.items()}
+        return cls(header, reference, student_scores, of_task)
 
 
-def _read(path: Path) -> tuple[dict[str, NDArray[Any]], RouterHeader]:
+def _read(path: Path) -> tuple[dict[str, Array], RouterHeader]:
     from safetensors import safe_open
 
     try:
@@ -150,13 +149,13 @@ def check_classes(
 ) -> None:
     """Raises InvalidInput where a router was fitted on other classes, or popular classes, than these."""
     names = tuple(class_names)
-    told = [own for own in (names, header.class_names) if own != tuple(map(str, range(len(own))))]
-    if len(told) == 2 and names != header.class_names:  # indices alone are no names
-        strange = sorted(set(names) ^ set(header.class_names))
-        got = f"`{strange[0]}` in one of them only" if strange else "another order"
+    indices = [tuple(map(str, range(len(classes)))) for classes in (names, header.class_names)]
+    if names not in (header.class_names, indices[0]) and header.class_names != indices[1]:
+        different = sorted(set(names) ^ set(header.class_names))
+        fault = f"`{different[0]}` in one of them only" if different else "another order"
         raise InvalidInput(
             f"Expected a router made for the {len(names)} classes of the data, got `{where}` for "
-            f"{len(header.class_names)}, {got}. Fit a router on these classes."
+            f"{len(header.class_names)}, {fault}. Fit a router on these classes."
         )
     if names and header.classes not in (0, len(names)):
         raise InvalidInput(
@@ -165,14 +164,14 @@ def check_classes(
         )
     if [*map(names.index, popular)] != [*map(header.class_names.index, header.popular)]:
         raise InvalidInput(
-            f"Expected a router made for a student of {_told(popular)}, got `{where}` for one of "
-            f"{_told(header.popular)}. Fit a router for this student."
+            f"Expected a router made for a student of {_listed(popular)}, got `{where}` for one of "
+            f"{_listed(header.popular)}. Fit a router for this student."
         )
 
 
-def _told(popular: Sequence[str]) -> str:
-    few = ", ".join(popular[:4]) + ", ..." * (len(popular) > 4)
-    return f"{len(popular)} popular classes ({few})" if popular else "all classes"
+def _listed(popular: Sequence[str]) -> str:
+    first = ", ".join(popular[:4]) + ", ..." * (len(popular) > 4)
+    return f"{len(popular)} popular classes ({first})" if popular else "all classes"
 
 
 def check_student_of(header: RouterHeader, name: str, weights: str, where: str) -> None:

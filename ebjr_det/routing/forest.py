@@ -9,17 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ebjr_det.core.errors import InvalidInput
-from ebjr_det.core.types import FloatArray
+from ebjr_det.core.types import Array, FloatArray
 from ebjr_det.io.compiled import compiled
 
 _KINDS: Mapping[str, Any] = {
-    "roots": np.integer,
-    "feature": np.integer,
-    "limit": np.floating,
-    "low": np.integer,
-    "high": np.integer,
-    "value": np.floating,
-}
+    "roots": np.integer, "feature": np.integer, "limit": np.floating,
+    "low": np.integer, "high": np.integer, "value": np.floating,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -47,17 +43,18 @@ class Forest:
     def of(cls, ensemble: Any) -> "Forest":
         """The trees of a fitted scikit-learn ensemble of one output."""
         trees = [estimator.tree_ for estimator in ensemble.estimators_]
-        roots = np.cumsum([0, *(tree.node_count for tree in trees)])[:-1]
+        counts = [tree.node_count for tree in trees]
+        roots = np.cumsum([0, *counts])[:-1]
 
-        def joined(name: str) -> NDArray[Any]:
+        def joined(name: str) -> Array:
             return np.concatenate([getattr(tree, name).reshape(tree.node_count, -1)[:, 0] for tree in trees])
 
-        own = np.arange(sum(tree.node_count for tree in trees))
         leaf = joined("children_left") < 0
 
         def nodes(name: str) -> NDArray[np.int32]:
-            shift = np.repeat(roots, [tree.node_count for tree in trees])
-            return np.where(leaf, own, joined(name) + shift).astype(np.int32)
+            """Children counted over all trees; a leaf is its own child, so that a walk stays there."""
+            children = joined(name) + np.repeat(roots, counts)
+            return np.where(leaf, np.arange(len(leaf)), children).astype(np.int32)
 
         return cls(
             roots.astype(np.int32),
@@ -71,24 +68,24 @@ class Forest:
 
     def predict(self, rows: NDArray[np.float32]) -> FloatArray:
         """Mean over the trees, [n, columns] -> float64 [n]."""
-        own = (self.roots, self.feature, self.limit, self._children, self.value)
-        out = np.empty(len(rows))
-        _walk(*own, np.ascontiguousarray(rows), out)
-        return out
+        means = np.empty(len(rows))
+        tree = (self.roots, self.feature, self.limit, self._children, self.value)
+        _walk(*tree, np.ascontiguousarray(rows), means)
+        return means
 
     @cached_property
     def _children(self) -> NDArray[np.int32]:
         """[nodes, 2] `low` and `high` side by side, where a processor finds both at once."""
         return np.stack([self.low, self.high], axis=1)
 
-    def to_arrays(self) -> dict[str, NDArray[Any]]:
+    def to_arrays(self) -> dict[str, Array]:
         """Named arrays; `of_arrays` takes them back."""
-        own: dict[str, NDArray[Any]] = {name: getattr(self, name) for name in _KINDS}
-        return {**own, "columns": np.array(self.columns, dtype=np.int32)}
+        arrays: dict[str, Array] = {name: getattr(self, name) for name in _KINDS}
+        return {**arrays, "columns": np.array(self.columns, dtype=np.int32)}
 
     @classmethod
-    def of_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> "Forest":
-        """What `to_arrays` gave.
+    def of_arrays(cls, arrays: Mapping[str, Array]) -> "Forest":
+        """The forest that gave these arrays.
 
         Raises:
             KeyError: an array is missing.
@@ -96,44 +93,50 @@ class Forest:
                 has, a number that is not finite, another shape or type.
         """
         forest = cls(*(arrays[name] for name in _KINDS), int(arrays["columns"]))  # type: ignore
-        count = len(forest.feature)
-        place = np.arange(count)
-        leaf = (forest.low == place) & (forest.high == place) if len(forest.low) == count else place < 0
-        sound = (
-            all(np.issubdtype(arrays[name].dtype, kind) for name, kind in _KINDS.items())
-            and {arrays[name].shape for name in _KINDS if name != "roots"} == {(count,)}
-            and forest.roots.ndim == 1
-            and len(forest.roots) > 0
-            and ((forest.roots >= 0) & (forest.roots < count)).all()
-            and ((forest.feature >= 0) & (forest.feature < forest.columns)).all()
-            and all((leaf | (edge > place) & (edge < count)).all() for edge in (forest.low, forest.high))
-            and np.isfinite(forest.limit).all()
-            and np.isfinite(forest.value).all()
-        )
-        if not sound:
+        if not forest._is_sound():
             raise InvalidInput(
                 "Expected the arrays of a forest, got edges, columns or numbers that are none."
             )
         return forest
 
+    def _is_sound(self) -> bool:
+        """Whether every walk ends, within the arrays, in a finite number."""
+        count = len(self.feature)
+        if not all(np.issubdtype(getattr(self, name).dtype, kind) for name, kind in _KINDS.items()):
+            return False
+        if {getattr(self, name).shape for name in _KINDS if name != "roots"} != {(count,)}:
+            return False
+        node = np.arange(count)
+        leaf = (self.low == node) & (self.high == node)
+        return bool(
+            self.roots.ndim == 1
+            and len(self.roots) > 0
+            and ((self.roots >= 0) & (self.roots < count)).all()
+            and ((self.feature >= 0) & (self.feature < self.columns)).all()
+            and all((leaf | (edge > node) & (edge < count)).all() for edge in (self.low, self.high))
+            and np.isfinite(self.limit).all()
+            and np.isfinite(self.value).all()
+        )
+
 
 @compiled(nogil=True)
-def _walk(roots, feature, limit, children, value, rows, out):  # type: ignore[no-untyped-def]
-    """Fill `out` [n] with the mean over the trees of the leaf that each row ends in.
+def _walk(roots, feature, limit, children, value, rows, means):  # type: ignore[no-untyped-def]
+    """Fill `means` [n] with the mean over the trees of the leaf that each row ends in.
 
     All rows go down a tree side by side, a level at a time, with no branch for a processor to guess wrong.
     """
-    node = np.empty(len(rows), dtype=np.int32)
-    out[:] = 0.0
+    nodes = np.empty(len(rows), dtype=np.int32)
+    means[:] = 0.0
     for root in roots:
-        node[:] = root
+        nodes[:] = root
         moved = 1
-        while moved:
+        while moved:  # a leaf is its own child, so a level on which nobody moves is below the tree
             moved = 0
-            for n in range(len(rows)):
-                here = node[n]
-                there = children[here, int(rows[n, feature[here]] > limit[here])]
-                moved |= there - here
-                node[n] = there
-        for n in range(len(rows)):
-            out[n] += value[node[n]] / len(roots)
+            for row in range(len(rows)):
+                node = nodes[row]
+                # 0 or 1 picks the child: an index, where an `if` would be a branch
+                child = children[node, int(rows[row, feature[node]] > limit[node])]
+                moved |= child - node
+                nodes[row] = child
+        for row in range(len(rows)):
+            means[row] += value[nodes[row]] / len(roots)
