@@ -208,7 +208,7 @@ class _Training:
         judged = None if judge is None else judge(model)
         if judged is not None:
             allowed = ROUNDING[config.schedule.weights == "float16"] + 1 / len(self.watched)
-            _check_reproduced(weights, quality, trainer.kept, judged.numbers[quality], allowed)
+            _check_reproduced(weights, quality, trainer.saved_row, judged.numbers[quality], allowed)
             _warn_of_unlearned(judged.by_class)
         return Trained(
             title=config.title,
@@ -223,7 +223,7 @@ class _Training:
             validation_by_class=None if judged is None else dict(judged.by_class),
             quality=quality,
             steps=trainer.steps,
-            kept_step=trainer.kept["step"],
+            kept_step=trainer.saved_row["step"],
             pictures=trainer.steps * config.schedule.batch_size,
             seconds=seconds,
             run_dir=str(folder),

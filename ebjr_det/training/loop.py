@@ -4,12 +4,11 @@ What is judged and saved is the average of the weights. Killed at any moment, a 
 state to the same result: every picture and every random number follows from the seed and the step.
 """
 
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -18,11 +17,15 @@ from tqdm.auto import tqdm
 
 from ebjr_det.config import ScheduleSection
 from ebjr_det.core.errors import InvalidInput
+from ebjr_det.core.types import Opaque
+from ebjr_det.io.notes import say
 from ebjr_det.training.optimizer import build_optimizer, rate_setter
 from ebjr_det.training.ranks import Ranks
 from ebjr_det.training.state import LOG, STATE, WEIGHTS, load_state, save_state, write_log, write_weights
 
-Judge = Callable[[nn.Module], Mapping[str, float]]
+Judge: TypeAlias = Callable[[nn.Module], Mapping[str, float]]
+Batch: TypeAlias = tuple[Tensor | list[Tensor], ...]
+Collate: TypeAlias = Callable[[Sequence[Opaque]], Batch]
 
 
 class Judged(NamedTuple):
@@ -32,19 +35,24 @@ class Judged(NamedTuple):
     by_class: Mapping[str, float]
 
 
+class Pictures(Protocol):
+    """The pictures of a training, endless: picture k at index k, any k from 0."""
+
+    def __getitem__(self, k: int) -> Opaque: ...
+
+
 ALONE = Ranks(0, 1, "cpu")
 
 
 @dataclass
 class Learner:
-    """What a task has to train.
+    """A network of a task with all that its training needs.
 
     Attributes:
         name: shown with the progress.
         network: trained in place; `bench`: a module around it, batch -> `loss`, a scalar, and its parts by
             name.
-        pictures: picture k of the training at index k, any k from 0.
-        collate: several of these -> one batch, a tuple of tensors or of lists of tensors.
+        collate: several of the `pictures` -> one batch, a tuple of tensors or of lists of tensors.
         count: images in a round; `classes`: their names.
         judge: a network of the same kind -> numbers on the validation images, that called `quality` among
             them; None where there are no such images.
@@ -55,8 +63,8 @@ class Learner:
     name: str
     network: nn.Module
     bench: nn.Module
-    pictures: Any
-    collate: Callable[[Sequence[Any]], tuple[Any, ...]]
+    pictures: Pictures
+    collate: Collate
     count: int
     classes: Sequence[str]
     quality: str
@@ -66,18 +74,16 @@ class Learner:
 
 
 @dataclass(frozen=True)
-class _Pictures:
-    """From numbers of pictures to a batch, or to its first fault: raised in a loader process, that would be
-    wrapped in the process's own traceback.
-    """
+class _Batches:
+    """Numbers of pictures -> a batch, or its first fault."""
 
-    pictures: Any
-    collate: Callable[[Sequence[Any]], tuple[Any, ...]]
+    pictures: Pictures
+    collate: Collate
 
-    def __call__(self, numbers: Sequence[int]) -> tuple[Any, ...] | InvalidInput:
+    def __call__(self, numbers: Sequence[int]) -> Batch | InvalidInput:
         try:
             return self.collate([self.pictures[number] for number in numbers])
-        except InvalidInput as error:
+        except InvalidInput as error:  # raised in a loader process it would come with that one's traceback
             return error
 
 
@@ -104,7 +110,7 @@ class Trainer:
 
         plan, network = self.plan, self.learner.network
         self.steps = plan.steps_of(self.learner.count)
-        self.own_batch = self.ranks.own(plan.batch_size)
+        self.batch_share = self.ranks.share(plan.batch_size)
         torch.manual_seed(plan.seed)
         network.to(memory_format=torch.channels_last)
         self.bench = self.ranks.shared(self.learner.bench.to(self.ranks.device))
@@ -116,42 +122,39 @@ class Trainer:
         """Train to the end; returns the last row of the log. Goes on where the folder has a state."""
         self._restore()
         plan, first = self.plan, self.ranks.first
-        with ExitStack() as stack:
-            bar = stack.enter_context(
-                tqdm(
-                    total=self.steps, initial=self.step, unit="step", desc=f"training {self.learner.name}",
-                    disable=not first,
-                )
-            )  # fmt: skip
-            note = stack.enter_context(_Board(self.folder, self.step)).add if self._on_board else _nothing
+        bar = tqdm(
+            total=self.steps, initial=self.step, unit="step", desc=f"training {self.learner.name}",
+            disable=not first,
+        )  # fmt: skip
+        board = (
+            _board(self.folder, self.step) if plan.tensorboard and first else nullcontext(lambda row: None)
+        )
+        with bar, board as show:
             for batch in self._batches():
                 losses = self._one_step(batch)
                 self.step += 1
                 bar.update()
                 bar.set_postfix_str(f"loss {losses['loss']:.3f}", refresh=False)
                 if first and (self.step % plan.validate_every == 0 or self.step == self.steps):
-                    note(self._note(losses))
+                    show(self._log(losses))
                 if first and (self.step % plan.save_every == 0 or self.step == self.steps):
                     save_state(self.folder / STATE, self._state())
         if first:
-            kept = self.best["weights"] if self.best else self.average.module.state_dict()
+            weights = self.best["weights"] if self.best else self.average.module.state_dict()
             half, learner = plan.weights == "float16", self.learner
             path = self.folder / WEIGHTS
-            write_weights(path, kept, half=half, classes=learner.classes, outputs=learner.outputs)
+            write_weights(path, weights, half=half, classes=learner.classes, outputs=learner.outputs)
         self.ranks.wait()
         return self.log[-1] if self.log else {}
 
     @property
-    def kept(self) -> Mapping[str, float]:
-        """The row of the log of the weights that are kept: of the best ones, or the last."""
+    def saved_row(self) -> Mapping[str, float]:
+        """The row of the log of the weights that are saved: the best ones, or the last."""
         step = self.best.get("step", self.steps)
         return next((row for row in self.log if row["step"] == step), {"step": step})
 
-    @property
-    def _on_board(self) -> bool:
-        return self.plan.tensorboard and self.ranks.first
-
-    def _one_step(self, batch: tuple[Any, ...]) -> dict[str, float]:
+    def _one_step(self, batch: Batch) -> dict[str, float]:
+        """One step; returns the losses by name. Raises InvalidInput where one is not finite."""
         device, plan = torch.device(self.ranks.device), self.plan
         if self.step:  # every policy begins at its first rate
             self.set_rate(self.step)
@@ -165,37 +168,36 @@ class Trainer:
         self.optimizer.step()
         self.average.update(self.learner.network, step=self.step + 1)
         values = self.ranks.mean(torch.stack([value.detach().float() for value in losses.values()]))
-        found = dict(zip(losses, values.tolist(), strict=True))
+        numbers = dict(zip(losses, values.tolist(), strict=True))
         if not torch.isfinite(values).all():
             raise InvalidInput(
-                f"Expected a finite loss, got {found['loss']} at step {self.step}. Lower `lr`."
+                f"Expected a finite loss, got {numbers['loss']} at step {self.step}. Lower `lr`."
             )
-        return found
+        return numbers
 
-    def _batches(self) -> Iterator[tuple[Any, ...]]:
-        """This process's share of every batch that is left. Raises InvalidInput for what cannot be read."""
+    def _batches(self) -> Iterator[Batch]:
+        """This process's share of every batch to come. Raises InvalidInput for what cannot be read."""
         size, ranks = self.plan.batch_size, self.ranks
         order: Any = range(self.step * size + ranks.rank, self.steps * size, ranks.world)
         for batch in DataLoader(
             order,
-            self.own_batch,
+            self.batch_share,
             num_workers=self.plan.workers,
-            collate_fn=_Pictures(self.learner.pictures, self.learner.collate),
+            collate_fn=_Batches(self.learner.pictures, self.learner.collate),
             generator=torch.Generator(),  # else it would draw from the network's
         ):
             if isinstance(batch, InvalidInput):
                 raise batch
             yield batch
 
-    def _note(self, losses: dict[str, float]) -> dict[str, float]:
+    def _log(self, losses: dict[str, float]) -> dict[str, float]:
         """Append a row to the log, the averaged weights judged where there are validation images."""
         rate = float(self.optimizer.param_groups[0]["lr"])
         row = {"step": self.step, "pictures": self.step * self.plan.batch_size, "lr": rate, **losses}
         if self.learner.judge is not None:
             name = self.learner.quality
             row |= self.learner.judge(self.average.module)
-            told = f"step {self.step}: loss {row['loss']:.4f}, {name} {row[name]:.4f}"
-            tqdm.write(told, file=sys.stderr)  # tqdm's own choice is stdout
+            say(f"step {self.step}: loss {row['loss']:.4f}, {name} {row[name]:.4f}")
             so_far = max((earlier[name] for earlier in self.log), default=-1.0)
             if self.plan.keep == "best" and row[name] > so_far:
                 weights = {key: value.clone() for key, value in self.average.module.state_dict().items()}
@@ -205,6 +207,7 @@ class Trainer:
         return row
 
     def _state(self) -> dict[str, Any]:
+        device = self.ranks.device
         return {
             "step": self.step,
             "network": self.learner.network.state_dict(),
@@ -212,51 +215,45 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "best": self.best,
             "log": self.log,
-            "random": self._random_states(),
+            "random": [  # of the CPU, and of the GPU where this process computes; the same in all processes
+                torch.get_rng_state(),
+                *([torch.cuda.get_rng_state(device)] if device.startswith("cuda") else []),
+            ],
         }
 
-    def _random_states(self) -> list[Tensor]:
-        """Of the CPU, and of the GPU where this process computes. The same in all processes."""
-        on_gpu = self.ranks.device.startswith("cuda")
-        return [torch.get_rng_state(), *([torch.cuda.get_rng_state(self.ranks.device)] if on_gpu else [])]
-
     def _restore(self) -> None:
+        """Go on from the folder's state, where it has one."""
+
         def take(state: dict[str, Any]) -> None:
             self.learner.network.load_state_dict(state["network"])
             self.average.module.load_state_dict(state["average"])
             self.optimizer.load_state_dict(state["optimizer"])
             self.step, self.log, self.best = int(state["step"]), list(state["log"]), dict(state["best"])
-            here, *on_gpu = (own.cpu() for own in state["random"])
-            torch.set_rng_state(here)
-            for own in on_gpu:
-                torch.cuda.set_rng_state(own, self.ranks.device)
+            of_cpu, *of_gpu = (random.cpu() for random in state["random"])
+            torch.set_rng_state(of_cpu)
+            for random in of_gpu:
+                torch.cuda.set_rng_state(random, self.ranks.device)
 
         load_state(self.folder / STATE, self.ranks.device, take)
 
 
-class _Board:
-    """The log for TensorBoard, where it is installed."""
+@contextmanager
+def _board(folder: Path, step: int) -> Iterator[Callable[[Mapping[str, float]], None]]:
+    """A function that adds a row to the log for TensorBoard."""
+    from torch.utils.tensorboard import SummaryWriter
 
-    def __init__(self, folder: Path, step: int) -> None:
-        from torch.utils.tensorboard import SummaryWriter
+    writer = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
 
-        self.writer = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
-
-    def __enter__(self) -> "_Board":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.writer.close()
-
-    def add(self, row: Mapping[str, float]) -> None:
+    def add(row: Mapping[str, float]) -> None:
         for name, value in row.items():
-            self.writer.add_scalar(name, value, int(row["step"]))
-        self.writer.flush()  # a row that the next state holds is never written again
+            writer.add_scalar(name, value, int(row["step"]))
+        writer.flush()  # a row that the next state holds is never written again
+
+    try:
+        yield add
+    finally:
+        writer.close()
 
 
-def _nothing(row: Mapping[str, float]) -> None:
-    """No board."""
-
-
-def _onto(column: Any, device: torch.device) -> Any:
-    return column.to(device) if isinstance(column, Tensor) else [one.to(device) for one in column]
+def _onto(column: Tensor | list[Tensor], device: torch.device) -> Tensor | list[Tensor]:
+    return column.to(device) if isinstance(column, Tensor) else [tensor.to(device) for tensor in column]

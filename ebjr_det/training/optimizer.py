@@ -18,12 +18,11 @@ def build_optimizer(network: nn.Module, plan: ScheduleSection) -> Optimizer:
     """AdamW or SGD, by timm; weight decay spares biases and norms unless `decay_norms` asks for all."""
     from timm.optim import create_optimizer_v2
 
-    own: dict[str, Any] = {"opt": "adamw"}
+    settings: dict[str, Any] = {"opt": "adamw"}
     if plan.optimizer == "sgd":  # timm calls Nesterov's kind `sgd`
-        own = {"opt": "sgd" if plan.nesterov else "momentum", "momentum": plan.momentum}
-    optimizer: Optimizer = create_optimizer_v2(
-        network, lr=plan.lr, weight_decay=plan.weight_decay, filter_bias_and_bn=not plan.decay_norms, **own
-    )
+        settings = {"opt": "sgd" if plan.nesterov else "momentum", "momentum": plan.momentum}
+    settings |= {"lr": plan.lr, "weight_decay": plan.weight_decay, "filter_bias_and_bn": not plan.decay_norms}
+    optimizer: Optimizer = create_optimizer_v2(network, **settings)
     return optimizer
 
 
@@ -33,18 +32,14 @@ def rate_setter(optimizer: Optimizer, plan: ScheduleSection, steps: int) -> SetR
 
     if plan.policy == "one_cycle":
         return _one_cycle(optimizer, plan, steps)
-    warm_up = {"warmup_t": plan.warmup_steps, "warmup_lr_init": plan.lr * LEAST, "warmup_prefix": False}
+    least, policy = plan.lr * LEAST, CosineLRScheduler
+    settings: dict[str, Any] = {"t_initial": steps, "lr_min": least}
     if plan.policy == "step":
         # timm drops the rate one step before the one that it is given
         drops = [round(share * steps) + 1 for share in sorted(plan.milestones)]
-        policy: Any = MultiStepLRScheduler(
-            optimizer, decay_t=drops, decay_rate=plan.factor, t_in_epochs=False, **warm_up
-        )
-    else:
-        policy = CosineLRScheduler(
-            optimizer, t_initial=steps, lr_min=plan.lr * LEAST, t_in_epochs=False, **warm_up
-        )
-    setter: SetRate = policy.step_update
+        policy, settings = MultiStepLRScheduler, {"decay_t": drops, "decay_rate": plan.factor}
+    settings |= {"warmup_t": plan.warmup_steps, "warmup_lr_init": least, "warmup_prefix": False}
+    setter: SetRate = policy(optimizer, t_in_epochs=False, **settings).step_update
     return setter
 
 

@@ -28,10 +28,10 @@ class Order:
 
     def image_at(self, k: int) -> int:
         """The image of picture k."""
-        turn, place = divmod(k, self.count)
+        turn, index = divmod(k, self.count)
         if turn != self._turn:
             self._turn, self._images = turn, self._draw(turn)
-        return int(self._images[place])
+        return int(self._images[index])
 
     def _draw(self, turn: int) -> NDArray[np.intp]:
         generator = np.random.default_rng([self.seed, turn])
@@ -40,6 +40,6 @@ class Order:
         return generator.choice(self.count, self.count, p=self.weights / self.weights.sum())
 
 
-def own_seed(seed: int, k: int) -> int:
+def seed_of(seed: int, k: int) -> int:
     """A seed for the random changes of picture k."""
     return int(np.random.SeedSequence([seed, k]).generate_state(1)[0])

@@ -66,7 +66,7 @@ class Ranks:
             distributed.destroy_process_group()
 
     def shared(self, bench: nn.Module) -> nn.Module:
-        """The module with its gradients averaged over all processes."""
+        """A module with its gradients averaged over all processes."""
         if self.world == 1:
             return bench
         if self.device.startswith("cuda"):
@@ -76,13 +76,13 @@ class Ranks:
         return nn.parallel.DistributedDataParallel(bench)
 
     def mean(self, values: Tensor) -> Tensor:
-        """Their mean over all processes, the same in each."""
+        """Values averaged over all processes, the same in each."""
         if self.world > 1:
             distributed.all_reduce(values)
         return values / self.world
 
-    def own(self, batch_size: int) -> int:
-        """This process's pictures of a batch. Raises ConfigError where they cannot be dealt out evenly."""
+    def share(self, batch_size: int) -> int:
+        """How many pictures of a batch are this process's. Raises ConfigError where the shares differ."""
         if batch_size % self.world:
             raise ConfigError(
                 f"Expected `schedule.batch_size` to be a multiple of the {self.world} processes, "

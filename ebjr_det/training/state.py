@@ -26,7 +26,7 @@ def save_state(path: Path, state: Mapping[str, Any]) -> None:
 
 
 def load_state(path: Path, device: str, take: Callable[[dict[str, Any]], None]) -> None:
-    """Hand the state to `take`, where there is one. Raises CheckpointError for a damaged or foreign file."""
+    """Hand the state on disk, if any, to `take`. Raises CheckpointError for a damaged or foreign file."""
     if not path.is_file():
         return
     try:
@@ -58,10 +58,10 @@ def write_weights(
         if not name.endswith("num_batches_tracked")
     }
     with atomic_write(path) as temporary:
-        places = list(range(len(classes)) if outputs is None else outputs)
-        in_order = places == list(range(len(classes)))
-        told = list(classes) if in_order else dict(zip(classes, places, strict=True))
-        save_file(state, temporary, {CLASSES: json.dumps(told)})
+        in_order = list(range(len(classes)))
+        indices = in_order if outputs is None else list(outputs)
+        names = list(classes) if indices == in_order else dict(zip(classes, indices, strict=True))
+        save_file(state, temporary, {CLASSES: json.dumps(names)})
 
 
 def write_log(path: Path, rows: list[dict[str, float]]) -> None:

@@ -276,7 +276,7 @@ def test_processes_share_every_batch_and_leave_no_picture(tmp_path, world):
     def pictures(rank, of):
         toy = Toy()
         trainer = Trainer(toy.learner, plan, tmp_path)
-        trainer.ranks, trainer.own_batch = Ranks(rank, of, "cpu"), 6 // of
+        trainer.ranks, trainer.batch_share = Ranks(rank, of, "cpu"), 6 // of
         return [values for values, _ in trainer._batches()]
 
     whole = pictures(0, 1)
@@ -287,9 +287,9 @@ def test_processes_share_every_batch_and_leave_no_picture(tmp_path, world):
 
 
 def test_a_batch_that_cannot_be_dealt_out_is_one_line():
-    assert Ranks(1, 3, "cpu").own(6) == 2
+    assert Ranks(1, 3, "cpu").share(6) == 2
     with pytest.raises(ConfigError, match=r"`schedule\.batch_size` to be a multiple of the 3 .*, got 4"):
-        Ranks(0, 3, "cpu").own(4)
+        Ranks(0, 3, "cpu").share(4)
 
 
 def test_synchronised_norms_keep_the_activations_of_timms(monkeypatch):

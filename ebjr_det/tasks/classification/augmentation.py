@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ebjr_det.tasks.classification.data import ImageSet, collate
-from ebjr_det.training.order import Order, own_seed
+from ebjr_det.training.order import Order, seed_of
 
 FILL = (125.0, 123.0, 114.0)  # what shows beyond the border: CIFAR's mean colour
 Transform = Callable[[Any], Tensor]
@@ -55,7 +55,7 @@ class TrainingSet:
 
     def __getitem__(self, k: int) -> tuple[list[Tensor], int]:
         index = self.order.image_at(k)
-        self.augmentation.set_random_seed(own_seed(self.order.seed, k))
+        self.augmentation.set_random_seed(seed_of(self.order.seed, k))
         changed = self.augmentation(image=np.ascontiguousarray(self.data.load(index)))["image"]
         return [transform(changed) for transform in self.transforms], self.data.target(index)
 

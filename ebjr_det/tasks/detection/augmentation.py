@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 
 from ebjr_det.core.errors import ConfigError, InvalidInput
 from ebjr_det.tasks.detection.data import DetectionSet
-from ebjr_det.training.order import Order, own_seed
+from ebjr_det.training.order import Order, seed_of
 
 SIZES = 16  # steps between the smallest and the largest scale
 LEAST_SCALE, MOST_SCALE = 0.05, 20.0
@@ -81,7 +81,7 @@ class TrainingSet:
         index, picture = self._readable_from(self.order.image_at(k))
         truth = self.data.annotations.truths[index]
         real = (truth.boxes[:, 2:] > 0).all(axis=1) & ~truth.crowd
-        self.augmentation.set_random_seed(own_seed(self.order.seed, k))
+        self.augmentation.set_random_seed(seed_of(self.order.seed, k))
         changed: dict[str, Any] = self.augmentation(
             image=picture, bboxes=truth.boxes[real], labels=truth.labels[real]
         )
