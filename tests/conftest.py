@@ -14,11 +14,12 @@ import pytest
 from hypothesis import settings
 
 from ebjr_det.core.scores import SCORES, deferral_scores
-from ebjr_det.core.types import Detections, Logits, Output, PairedRun
+from ebjr_det.core.types import Logits, Output, PairedRun
 from ebjr_det.io.files import atomic_write
 from ebjr_det.runtimes import onnx
 from ebjr_det.tasks.classification.metric import Accuracy
 from ebjr_det.tasks.detection.coco.annotations import Truth
+from ebjr_det.tasks.detection.detections import Detections
 from ebjr_det.tasks.detection.metric import AveragePrecision, Target
 
 settings.register_profile("suite", max_examples=25, deadline=None, derandomize=True)

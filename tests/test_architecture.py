@@ -26,13 +26,7 @@ FLOORS = [
     "cli",
 ]
 DOOR = {"__init__", "__main__"}
-SHARED = {
-    "popular",
-    "adapted",
-    "contract",
-    "routing",
-    "image_mean",
-}  # files of `tasks` that every task may use
+SHARED = {"popular", "adapted", "contract", "routing", "image_mean", "weights"}  # of `tasks`, for every task
 TASK_MAY_IMPORT = {"core", "io", "config", "runtimes", "routing", "training"}
 HEAVY = {"torch", "torchvision", "timm", "sklearn", "matplotlib"}
 HEAVY |= {"onnxruntime", "openvino"}

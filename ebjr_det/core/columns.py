@@ -9,27 +9,6 @@ from numpy.typing import NDArray
 from ebjr_det.core.errors import InvalidInput
 
 
-def check_detections(
-    boxes: NDArray[Any], scores: NDArray[Any], labels: NDArray[Any], support: NDArray[Any] | None
-) -> None:
-    """Raises InvalidInput where arrays are no detections of an image; see `types.Detections`."""
-    count = len(scores)
-    if boxes.shape != (count, 4) or scores.ndim != 1 or labels.shape != (count,):
-        raise InvalidInput(
-            f"Expected boxes [n, 4], scores [n] and labels [n], got {list(boxes.shape)}, "
-            f"{list(scores.shape)} and {list(labels.shape)}."
-        )
-    if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
-        raise InvalidInput("Expected finite boxes and scores, got NaN or infinity.")
-    if (boxes[:, 2:] < boxes[:, :2]).any():
-        raise InvalidInput("Expected boxes with x1 <= x2 and y1 <= y2, got one of negative size.")
-    if count and labels.min() < 0:
-        raise InvalidInput(f"Expected class indices from 0, got {labels.min()}.")
-    known = support if support is not None else np.zeros(count)
-    if known.shape != (count,) or not (np.isfinite(known) & (known >= 0)).all():
-        raise InvalidInput(f"Expected {count} finite numbers from 0 as `support`, got others.")
-
-
 def check_ids(image_ids: Sequence[str]) -> None:
     """Raises InvalidInput where there are no ids, one comes twice, or no file can hold one."""
     if not image_ids:

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from ebjr_det.core.columns import (
     check,
-    check_detections,
     check_finite,
     check_ids,
     check_records,
@@ -72,32 +71,6 @@ class Logits:
 
     def __len__(self) -> int:
         return len(self.values)
-
-
-@dataclass(frozen=True)
-class Detections:
-    """One image's detected objects, any number of them.
-
-    Attributes:
-        boxes: [n, 4] x1, y1, x2, y2 in pixels of the original image, x1 <= x2 and y1 <= y2.
-        scores: [n] detection confidences, finite.
-        labels: [n] class indices from 0.
-        support: [n] how much other raw candidates agree with each box, from 0; None where nobody knows.
-
-    Raises:
-        InvalidInput: lengths that differ, NaN or infinity, boxes of negative size, other negative numbers.
-    """
-
-    boxes: FloatArray
-    scores: FloatArray
-    labels: NDArray[np.intp]
-    support: FloatArray | None = None
-
-    def __post_init__(self) -> None:
-        check_detections(self.boxes, self.scores, self.labels, self.support)
-
-    def __len__(self) -> int:
-        return len(self.scores)
 
 
 @dataclass(frozen=True)

@@ -16,26 +16,26 @@ class Changed:
 
     @property
     def name(self) -> str:
-        """The model's."""
+        """The model's name."""
         return self.model.name
 
-    def preprocess(self, image: Any) -> Any:
-        """The model's."""
+    def preprocess(self, image: object) -> Any:
+        """One input, as the model makes it."""
         return self.model.preprocess(image)
 
-    def __call__(self, inputs: Sequence[Any]) -> Output:
+    def __call__(self, inputs: Sequence[object]) -> Output:
         """The model's answers, changed."""
         return self.change(self.model(inputs))
 
     def __getattr__(self, name: str) -> Any:
         if name == "model":  # while a copy is being made
             raise AttributeError(name)
-        own = getattr(self.model, name)
+        member = getattr(self.model, name)
         if name == "decode":  # the second half of the model's call, where it has two
-            return lambda raw, inputs: self.change(own(raw, inputs))
-        return own
+            return lambda raw, inputs: self.change(member(raw, inputs))
+        return member
 
 
-def plain(model: Any) -> Any:
+def plain(model: object) -> Any:
     """A model without what changes its answers."""
     return plain(model.model) if isinstance(model, Changed) else model

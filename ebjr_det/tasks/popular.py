@@ -59,34 +59,27 @@ class Popular:
 
     @classmethod
     def of(cls, chosen: Sequence[str | int], all_names: Sequence[str]) -> "Popular":
-        """From names or indices in any order.
-
-        Raises:
-            ConfigError: an unknown class, with the nearest, or one that comes twice.
+        """From names or indices in any order. Raises ConfigError for an unknown class, or one twice.
 
         >>> Popular.of(["cat", "ant"], ["ant", "bee", "cat"]).classes
         (0, 2)
         """
-        place = {name: index for index, name in enumerate(all_names)}
-        found = []
-        for one in chosen:
-            if isinstance(one, str):
-                check_known(one, all_names)
-            found.append(place[one] if isinstance(one, str) else one)
-        if len(set(found)) != len(found):
-            twice = next(one for one, index in zip(chosen, found, strict=True) if found.count(index) > 1)
-            raise ConfigError(f"Expected each popular class once, got `{twice}` more than once.")
-        return cls(tuple(sorted(found)), tuple(all_names))
+        positions = {name: index for index, name in enumerate(all_names)}
+        classes: list[int] = []
+        for name in chosen:
+            if isinstance(name, str):
+                check_known(name, all_names)
+            classes.append(positions[name] if isinstance(name, str) else name)
+        if len(set(classes)) != len(classes):
+            repeated = next(n for n, index in zip(chosen, classes, strict=True) if classes.count(index) > 1)
+            raise ConfigError(f"Expected each popular class once, got `{repeated}` more than once.")
+        return cls(tuple(sorted(classes)), tuple(all_names))
 
     @classmethod
     def top(cls, count: int, counts: ArrayLike, all_names: Sequence[str]) -> "Popular":
-        """The classes with the largest counts, among equals the first.
+        """The classes with the largest counts [classes], in any unit; among equals the first.
 
-        Args:
-            counts: [classes] how often each class was seen; any unit.
-
-        Raises:
-            ConfigError: so many are not there, or one of them was never seen.
+        Raises ConfigError where so many are not there, or one of them was never seen.
 
         >>> Popular.top(2, [3, 9, 5], ["ant", "bee", "cat"]).classes
         (1, 2)
@@ -106,18 +99,23 @@ class Popular:
         return cls(tuple(sorted(order.tolist())), tuple(all_names))
 
     @property
+    def unpopular(self) -> list[int]:
+        """Indices of all other classes, ascending."""
+        return sorted(set(range(len(self.all_names))) - set(self.classes))
+
+    @property
     def other(self) -> int:
-        """N, the output "other"."""
+        """The output "other", which is N."""
         return len(self.classes)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of the popular classes."""
+        """The names of the popular classes."""
         return tuple(self.all_names[index] for index in self.classes)
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Of the student's N + 1 outputs."""
+        """The names of the student's N + 1 outputs."""
         return (*self.names, OTHER)
 
     def narrow(self, labels: ArrayLike) -> NDArray[np.intp]:
@@ -133,11 +131,7 @@ class Popular:
     def weights(self, share: float, labels: NDArray[np.intp]) -> NDArray[np.float64]:
         """[images] how often to draw each so that a popular class is drawn with probability `share`.
 
-        Args:
-            labels: [images] among the student's outputs.
-
-        Raises:
-            ConfigError: there are no popular images, or no others.
+        Raises ConfigError where all or none of the `labels` [images], student's outputs, are popular.
         """
         popular = labels < self.other
         if popular.all() or not popular.any():

@@ -2,16 +2,20 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ebjr_det.core.errors import ConfigError
 from ebjr_det.core.scores import deferral_scores
-from ebjr_det.core.types import FloatArray, Matches, Output, PairedRun, Task
+from ebjr_det.core.types import Array, FloatArray, Matches, Output, PairedRun, Task
+
+if TYPE_CHECKING:
+    from ebjr_det.routing.forest import Forest
 
 A_FITTED_ROUTER, CLASS_COUNTS = "a fitted router", "class counts"
+TREES = 150
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ class FittedRouter(Protocol):
     def rescale_records(self, matches: Matches) -> Matches:
         """Match records of the student, comparable with the teacher's."""
 
-    def to_arrays(self) -> dict[str, NDArray[Any]]:
+    def to_arrays(self) -> dict[str, Array]:
         """Named arrays, from which `Routing.load_router` builds it again."""
 
 
@@ -75,7 +79,7 @@ class Routing:
     VARIANTS: ClassVar[Mapping[str, tuple[str, Mapping[str, Any]]]] = {}
     """Further scores that a fit tries: name -> score of logits and its settings."""
 
-    def load_router(self, arrays: Mapping[str, NDArray[Any]]) -> FittedRouter:
+    def load_router(self, arrays: Mapping[str, Array]) -> FittedRouter:
         """What `FittedRouter.to_arrays` gave. Raises InvalidInput for arrays that are no such router."""
         self._refuse()
 
@@ -135,3 +139,21 @@ class Routing:
 
     def _refuse(self) -> NoReturn:
         raise ConfigError("Expected a task of which routers can be fitted, got one of which none can.")
+
+
+def fit_forest(
+    rows: NDArray[np.float32], targets: FloatArray, seed: int, leaf: int, share: float = 1.0
+) -> "Forest":
+    """`TREES` extremely randomised trees (Geurts et al. 2006) from rows to targets.
+
+    Args:
+        leaf: least rows of a leaf; share: of the columns that a split sees.
+    """
+    from sklearn.ensemble import ExtraTreesRegressor
+
+    from ebjr_det.routing.forest import Forest
+
+    trees = ExtraTreesRegressor(
+        TREES, min_samples_leaf=leaf, max_features=share, n_jobs=-1, random_state=seed
+    )
+    return Forest.of(trees.fit(rows, targets))

@@ -21,12 +21,13 @@ from scipy.special import ndtr, ndtri
 
 from ebjr_det.core.scores import SCORES, deferral_scores
 from ebjr_det.core.tradeoff import score_of, select, sweep_all
-from ebjr_det.core.types import Detections, FloatArray, Logits, PairedRun
+from ebjr_det.core.types import FloatArray, Logits, PairedRun
 from ebjr_det.evaluation.bootstrap import Resampled, bootstrap, resamples
 from ebjr_det.tasks import load_task
 from ebjr_det.tasks.classification.metric import Accuracy
 from ebjr_det.tasks.detection.boxes import Boxes
 from ebjr_det.tasks.detection.coco.annotations import Truth
+from ebjr_det.tasks.detection.detections import Detections
 from ebjr_det.tasks.detection.metric import AveragePrecision, Target
 from ebjr_det.tasks.detection.routing.box_scores import box_scores
 

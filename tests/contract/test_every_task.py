@@ -10,10 +10,11 @@ import pytest
 
 from ebjr_det.core.errors import ConfigError, InvalidInput
 from ebjr_det.core.tradeoff import mixture
-from ebjr_det.core.types import Detections, PairedRun, Task, concatenate
+from ebjr_det.core.types import PairedRun, Task, concatenate
 from ebjr_det.tasks import TASKS, contract, load_task
 from ebjr_det.tasks.contract import TaskPlugin
 from ebjr_det.tasks.detection.coco.annotations import Truth
+from ebjr_det.tasks.detection.detections import Detections
 from ebjr_det.tasks.detection.metric import Target
 
 IMAGES = 24

@@ -96,7 +96,7 @@ def turned(root: Path, shape: str, stored: object, sizes: bool = True, count: in
 
 def student_ap(where: dict[str, str]) -> float:
     data = build_data(**where)
-    return judge(build_model(data, **load_config(QUICKSTART).student.built()), data)["AP"]
+    return judge(build_model(data, **load_config(QUICKSTART).student.built()), data).numbers["AP"]
 
 
 @pytest.fixture(scope="module")

@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from scipy.stats import poisson
 
 from ebjr_det.core.errors import ConfigError
-from ebjr_det.core.types import Detections
 from ebjr_det.tasks.detection.boxes import Boxes
 from ebjr_det.tasks.detection.coco.annotations import Truth
 from ebjr_det.tasks.detection.coco.counts import TRAIN2017, published_counts
+from ebjr_det.tasks.detection.detections import Detections
 from ebjr_det.tasks.detection.metric import AveragePrecision, Target
 from ebjr_det.tasks.detection.networks.classes import UNUSED, coco_names
 from ebjr_det.tasks.detection.routing.box_scores import (

@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 from ebjr_det.core.cost import CostModel
 from ebjr_det.core.errors import ConfigError
 from ebjr_det.core.tradeoff import sweep
-from ebjr_det.core.types import Detections, PairedRun
+from ebjr_det.core.types import PairedRun
 from ebjr_det.evaluation.hull import SingleModel, margins
 from ebjr_det.tasks.classification.metric import Accuracy
 from ebjr_det.tasks.detection.coco.annotations import Truth
+from ebjr_det.tasks.detection.detections import Detections
 from ebjr_det.tasks.detection.metric import AveragePrecision, Target
 
 COST = CostModel(1.0, 8.0, 2.0, 10.0)

@@ -14,8 +14,9 @@ from torchvision.models import get_model
 from torchvision.models.detection import SSDLite320_MobileNet_V3_Large_Weights
 
 from ebjr_det.core.errors import CheckpointError, ConfigError, InvalidInput
-from ebjr_det.core.types import Detections, Logits, Output
+from ebjr_det.core.types import Logits, Output
 from ebjr_det.tasks.detection.data import Named
+from ebjr_det.tasks.detection.detections import Detections
 from ebjr_det.tasks.detection.model import build_model
 from ebjr_det.tasks.detection.networks.classes import UNUSED, ClassMap, coco_names
 from ebjr_det.tasks.detection.train import build_learner
@@ -105,7 +106,7 @@ def test_coco_s_classes_are_found_by_name_whatever_their_ids_and_order():
         found = [coco_names()[column + 1 - background] for column in mapped.columns]
         assert found == list(alphabetical.values())
     assert ClassMap.of({4: "Traffic_Light", 7: "person"}, 90, "x").columns.tolist() == [9, 0]
-    assert ClassMap.of({4: "b", 7: "a"}, 3, "x", told=["", "a", "b"]).columns.tolist() == [2, 1]
+    assert ClassMap.of({4: "b", 7: "a"}, 3, "x", output_names=["", "a", "b"]).columns.tolist() == [2, 1]
 
 
 @pytest.mark.parametrize(
@@ -181,10 +182,10 @@ def test_torchvision_s_weights_for_other_classes_are_one_line(categories, settin
 def test_a_class_as_it_is_written_goes_before_one_that_is_known_as_the_same(told, classes, columns):
     categories = dict(enumerate(classes))
     if isinstance(columns, list):
-        assert ClassMap.of(categories, len(told), "x", told=told).columns.tolist() == columns
+        assert ClassMap.of(categories, len(told), "x", output_names=told).columns.tolist() == columns
         return
     with pytest.raises(ConfigError, match=columns):
-        ClassMap.of(categories, len(told), "x", told=told)
+        ClassMap.of(categories, len(told), "x", output_names=told)
 
 
 def test_published_efficientdets_are_refused_for_ninety_other_classes(tmp_path):

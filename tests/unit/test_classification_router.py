@@ -11,7 +11,8 @@ from ebjr_det.core.scores import deferral_scores
 from ebjr_det.core.types import Logits, Output, PairedRun
 from ebjr_det.routing.file import RouterFile, RouterHeader
 from ebjr_det.tasks.classification.metric import Accuracy
-from ebjr_det.tasks.classification.router import COLUMNS, LEAF, LEARNED, TREES, ClassificationRouting
+from ebjr_det.tasks.classification.router import COLUMNS, LEAF, LEARNED, ClassificationRouting
+from ebjr_det.tasks.routing import TREES
 
 IMAGES, CLASSES = 400, 7
 ONE = np.ones(1)

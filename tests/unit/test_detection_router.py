@@ -10,9 +10,10 @@ from scipy.special import logit
 from scipy.stats import spearmanr
 
 from ebjr_det.core.errors import InvalidInput
-from ebjr_det.core.types import Detections, PairedRun
+from ebjr_det.core.types import PairedRun
 from ebjr_det.routing.file import RouterFile, RouterHeader
 from ebjr_det.tasks.detection.boxes import Boxes
+from ebjr_det.tasks.detection.detections import Detections
 from ebjr_det.tasks.detection.metric import AveragePrecision
 from ebjr_det.tasks.detection.router import LEARNED, DetectionRouting
 from ebjr_det.tasks.detection.routing.box_scores import BOX_SCORES

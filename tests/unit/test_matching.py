@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from ebjr_det.core.errors import InvalidInput
-from ebjr_det.core.types import Detections, concatenate
+from ebjr_det.core.types import concatenate
 from ebjr_det.tasks.detection.coco.annotations import Results, Truth
 from ebjr_det.tasks.detection.coco.matching import AREAS, IOU_THRESHOLDS, match_images
+from ebjr_det.tasks.detection.detections import Detections
 from ebjr_det.tasks.detection.metric import AveragePrecision, Target, match_records
 
 TASK = AveragePrecision()

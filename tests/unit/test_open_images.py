@@ -8,11 +8,11 @@ import pytest
 from PIL import Image
 
 from ebjr_det.core.errors import ConfigError, InvalidInput
-from ebjr_det.core.types import Detections
 from ebjr_det.io.loader import batches_from
 from ebjr_det.tasks.detection.coco.results import write_annotations
 from ebjr_det.tasks.detection.data import build_data, build_named
 from ebjr_det.tasks.detection.datasets import open_images, open_images_tables
+from ebjr_det.tasks.detection.detections import Detections
 from ebjr_det.tasks.detection.metric import AveragePrecision
 
 V4 = (

@@ -22,7 +22,8 @@ QUICK = ("data.limit=8", "run.bootstrap=2", "latency.measure=false")
 
 DETECTOR = '''
 import numpy as np
-from ebjr_det.core.types import Detections, Logits, Output
+from ebjr_det.core.types import Logits, Output
+from ebjr_det.tasks.detection.detections import Detections
 
 BATCHES = []
 

@@ -9,11 +9,12 @@ from PIL import Image
 
 from ebjr_det.core.errors import InvalidInput
 from ebjr_det.core.router import decide
-from ebjr_det.core.types import Detections, PairedRun
+from ebjr_det.core.types import PairedRun
 from ebjr_det.tasks.detection.artifacts import write_gallery, write_results_of
 from ebjr_det.tasks.detection.coco.annotations import Annotations, Truth, load_annotations, load_results
 from ebjr_det.tasks.detection.coco.results import detections_of, entries, write_annotations, write_results
 from ebjr_det.tasks.detection.data import DetectionSet
+from ebjr_det.tasks.detection.detections import Detections
 from ebjr_det.tasks.detection.metric import AveragePrecision, Target, match_records
 from ebjr_det.tasks.detection.replay import load_pair
 

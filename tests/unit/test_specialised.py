@@ -10,7 +10,7 @@ from ebjr_det.config import RouterSection
 from ebjr_det.core.errors import CheckpointError, InvalidInput
 from ebjr_det.core.router import ABSTAINED, abstaining_last, operating_points
 from ebjr_det.core.scores import SCORES, deferral_scores
-from ebjr_det.core.types import Detections, Logits, Output, PairedRun
+from ebjr_det.core.types import Logits, Output, PairedRun
 from ebjr_det.inference.scoring import DEFAULT_RATE, Scoring, at_rate, default_rate
 from ebjr_det.io.checkpoints import check_classes
 from ebjr_det.reporting.histogram_figure import Groups, HistogramFigure
@@ -20,6 +20,7 @@ from ebjr_det.tasks.classification import popular as classifier
 from ebjr_det.tasks.classification.metric import Accuracy
 from ebjr_det.tasks.detection import popular as detector
 from ebjr_det.tasks.detection.coco.annotations import Annotations, Results, Truth
+from ebjr_det.tasks.detection.detections import Detections
 from ebjr_det.tasks.popular import Popular
 
 NAMES = ("ant", "bee", "cow", "dog", "elk", "fox", "gnu")

@@ -12,9 +12,10 @@ from ebjr_det.api.scores import list_scores
 from ebjr_det.config import RouterSection
 from ebjr_det.core.errors import ConfigError, InvalidInput
 from ebjr_det.core.scores import SCORES
-from ebjr_det.core.types import Detections, Logits, Output, PairedRun
+from ebjr_det.core.types import Logits, Output, PairedRun
 from ebjr_det.inference.scoring import Scoring
 from ebjr_det.tasks.detection.boxes import Boxes
+from ebjr_det.tasks.detection.detections import Detections
 from ebjr_det.tasks.detection.model import build_model
 from ebjr_det.tasks.detection.networks.classes import ClassMap
 from ebjr_det.tasks.detection.networks.support import support_of

@@ -333,7 +333,7 @@ def test_weights_in_half_precision_load_and_judge_nearly_the_same(config, tmp_pa
         settings = config().model.built()
         detector = build_model(data, **settings | {"checkpoint": summary.weights})
         inputs = [detector.preprocess(data.load(0))]
-        judged.append((judge(detector, data)["AP"], detector(inputs).predictions[0].scores))
+        judged.append((judge(detector, data).numbers["AP"], detector(inputs).predictions[0].scores))
     (first, full), (second, half) = judged
     assert abs(first - second) < 1e-2
     np.testing.assert_allclose(full, half, atol=1e-2)

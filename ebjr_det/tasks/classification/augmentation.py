@@ -4,7 +4,7 @@ Convention: picture number k of a training is changed by a generator of its own,
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from ebjr_det.tasks.classification.data import ImageSet, collate
+from ebjr_det.tasks.classification.networks.preprocessing import Transform
 from ebjr_det.training.order import Order, seed_of
 
 FILL = (125.0, 123.0, 114.0)  # what shows beyond the border: CIFAR's mean colour
-Transform = Callable[[Any], Tensor]
 
 
 def build_augmentation(padding: int, border: float, flip: float, color: float) -> albumentations.Compose:

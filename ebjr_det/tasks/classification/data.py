@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,11 @@ from ebjr_det.core.errors import SHOWN, ConfigError, InvalidInput, did_you_mean
 from ebjr_det.io.pictures import open_picture, pictures_below, say_left_out
 from ebjr_det.io.subset import part_of
 from ebjr_det.tasks.classification.datasets.cifar import load_cifar
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from ebjr_det.tasks.classification.networks.preprocessing import Picture
 
 DIGITS_TRAINING = 597
 
@@ -31,7 +36,7 @@ class ImageSet:
     image_ids: tuple[str, ...]
     labels: NDArray[np.intp]
     class_names: tuple[str, ...]
-    load: Callable[[int], Any]
+    load: Callable[[int], "Picture"]
     skip_unreadable: ClassVar[bool] = False
 
     def __len__(self) -> int:
@@ -86,10 +91,10 @@ def build_data(
     """
     if dataset not in SETS:
         raise ConfigError(f"Expected a known `dataset`, got `{dataset}`. {did_you_mean(dataset, SETS)}")
-    whole = SETS[dataset](root, split, verify)
+    images = SETS[dataset](root, split, verify)
     if part is not None:
-        whole = whole.subset(part_of(len(whole), part))
-    return whole.head(limit)
+        images = images.subset(part_of(len(images), part))
+    return images.head(limit)
 
 
 build_named = build_data  # the classes of a data set, for pictures of one's own
@@ -97,15 +102,15 @@ build_named = build_data  # the classes of a data set, for pictures of one's own
 
 def _cifar(name: str, root: str | None, split: str | None, verify: bool) -> ImageSet:
     split = split or "test"
-    found = load_cifar(name, _root(root, name), split, verify)
-    ids = _numbered(f"{split}-", len(found.labels))
-    return ImageSet(ids, found.labels, found.class_names, found.images.__getitem__)
+    images, labels, class_names = load_cifar(name, _root(root, name), split, verify)
+    ids = tuple(f"{split}-{index:05d}" for index in range(len(labels)))
+    return ImageSet(ids, labels, class_names, images.__getitem__)
 
 
 def _image_folder(root: str | None, split: str | None, verify: bool) -> ImageSet:
     """One subfolder a class, sorted by name, as torchvision's ImageFolder counts and orders them.
 
-    Other than there no hidden folder is a class, and what is left out is said on stderr.
+    Unlike there, no hidden folder is a class, and what is left out is said on stderr.
     """
     base = _root(root, "image_folder")
     base = base / split if split else base
@@ -130,7 +135,7 @@ def _image_folder(root: str | None, split: str | None, verify: bool) -> ImageSet
     return ImageSet(ids, labels, tuple(classes), partial(_picture_at, base, files))
 
 
-def _picture_at(base: Path, files: tuple[str, ...], index: int) -> Any:
+def _picture_at(base: Path, files: tuple[str, ...], index: int) -> "Image.Image":
     return open_picture(base / files[index])
 
 
@@ -175,18 +180,14 @@ def _root(root: str | None, dataset: str) -> Path:
     return Path(root)
 
 
-def _numbered(prefix: str, count: int) -> tuple[str, ...]:
-    return tuple(f"{prefix}{index:05d}" for index in range(count))
-
-
 def collate(inputs: Sequence[Any]) -> Any:
     """Preprocessed images as one array or tensor. Raises InvalidInput where their sizes differ."""
-    other = next((image.shape for image in inputs if image.shape != inputs[0].shape), None)
-    if other is not None:
-        raise InvalidInput(
-            f"Expected preprocessed images of one size, got {list(inputs[0].shape)} and {list(other)}. Set "
-            "`preprocessing.resize` and `preprocessing.crop`."
-        )
+    for image in inputs:
+        if image.shape != inputs[0].shape:
+            raise InvalidInput(
+                f"Expected preprocessed images of one size, got {list(inputs[0].shape)} and "
+                f"{list(image.shape)}. Set `preprocessing.resize` and `preprocessing.crop`."
+            )
     if isinstance(inputs[0], np.ndarray):
         return np.stack(inputs)
     import torch

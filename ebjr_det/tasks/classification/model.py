@@ -4,21 +4,14 @@ A classifier owns its preprocessing. Heavy libraries are imported only for the f
 """
 
 import warnings
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
+from ebjr_det.config import parse_section
 from ebjr_det.core.errors import ConfigError, did_you_mean
-from ebjr_det.io.checkpoints import (
-    check_classes,
-    check_sha256,
-    find_checkpoint,
-    load_into,
-    read_classes,
-    read_state,
-)
+from ebjr_det.io.checkpoints import check_classes, load_into, read_classes, read_state
 from ebjr_det.io.third_party import foreign_errors, import_callable
 from ebjr_det.runtimes import Network
 from ebjr_det.runtimes.eager import TorchNetwork
@@ -29,12 +22,17 @@ from ebjr_det.tasks.classification.networks.ebjr_flops import count_ebjr_flops
 from ebjr_det.tasks.classification.networks.preprocessing import (
     CIFAR_STATISTICS,
     OnPil,
+    Picture,
     Preprocessing,
     Transform,
     described,
     parse_preprocessing,
 )
 from ebjr_det.tasks.classification.networks.published import compare_classes, published_names
+from ebjr_det.tasks.classification.settings import ClassifierSection
+from ebjr_det.tasks.weights import check_weights, find_weights
+
+SHAPE = {"depth", "growth", "width", "block"}  # settings of a CIFAR network
 
 
 class TorchClassifier(Classifier):
@@ -51,7 +49,7 @@ class TorchClassifier(Classifier):
         self,
         name: str,
         network: Callable[[Tensor], Tensor],
-        preprocess: Callable[[Any], Tensor],
+        preprocess: Transform,
         device: str = "cpu",
     ) -> None:
         self.device, self.network = torch.device(device), network
@@ -65,10 +63,10 @@ class TorchClassifier(Classifier):
     @property
     def around(self) -> Surroundings | None:
         """What surrounds the network as plain numbers, or None where its preprocessing is code."""
-        told = described(self.preprocess)
-        return None if told is None else Surroundings(told)
+        preprocessing = described(self.preprocess)
+        return None if preprocessing is None else Surroundings(preprocessing)
 
-    def facts(self, image: Any) -> dict[str, int]:
+    def facts(self, image: Picture) -> dict[str, int]:
         """Exact numbers of a module beside its MACs: parameters and, where defined, EBJR's own FLOPs."""
         if not isinstance(self.network, nn.Module):
             return {}
@@ -96,90 +94,74 @@ class LogitsGraph(nn.Module):
         return (self.network(images),)
 
 
-def build_model(
-    data: ImageSet,
-    arch: str,
-    *,
-    device: str = "cpu",
-    name: str | None = None,
-    depth: int | None = None,
-    growth: int | None = None,
-    width: int | None = None,
-    block: str | None = None,
-    checkpoint: str | None = None,
-    sha256: str | None = None,
-    pretrained: bool = False,
-    random_weights: bool = False,
-    options: Mapping[str, Any] | None = None,
-    preprocessing: Mapping[str, Any] | None = None,
-) -> TorchClassifier:
-    """A classifier, its weights loaded and its class count checked on one image.
+def build_model(data: ImageSet, arch: str, *, device: str = "cpu", **fields: object) -> TorchClassifier:
+    """A classifier for the classes of the data, tried on one image of it.
 
     Args:
-        arch: `densenet`, `resnet`, `preresnet` or `wrn` (CIFAR networks from `depth` and `growth`, `width`
-            or `block`); `timm/NAME`; `torchvision/NAME`; or `package.module:function`, called with
-            `num_classes` and `options`, that returns what maps [images, 3, h, w] to [images, classes].
+        arch: `densenet`, `resnet`, `preresnet` or `wrn` (`networks.cifar`); `timm/NAME`; `torchvision/NAME`;
+            or `package.module:function`, called with `num_classes` and `options`, that returns what maps
+            [images, 3, h, w] to [images, classes].
         data: gives the class count and an image to try the model on.
-        checkpoint: manifest name or path; `sha256`: its expected checksum.
-        pretrained: take the library's own weights (timm and torchvision; downloads).
-        random_weights: say that an untrained network is meant; a callable brings weights of its own.
-        options: further arguments of the network's builder.
-        preprocessing: fields of `Preprocessing`, which then replaces the family's own as a whole. Without
-            it CIFAR networks use CIFAR's statistics, timm and torchvision models their library's evaluation
-            transform, and a callable gets values in [0, 1].
+        fields: of `settings.ClassifierSection`: `depth`, `growth`, `width` and `block` shape a CIFAR network;
+            `pretrained` takes the library's own weights (timm and torchvision; downloads); `options` are
+            further arguments of the network's builder; `preprocessing`, fields of `Preprocessing`, replaces
+            the family's own as a whole: CIFAR's statistics for CIFAR networks, their library's evaluation
+            transform for timm and torchvision, values in [0, 1] for a callable.
 
     Raises:
         ConfigError: unknown names, arguments that the builder does not take, a wrong class count.
         CheckpointError: see `checkpoints`.
     """
-    shape = {"depth": depth, "growth": growth, "width": width, "block": block}
-    given = {key: value for key, value in shape.items() if value is not None} | dict(options or {})
-    network, transform = _build(arch, data.num_classes, pretrained, given)
-    if checkpoint is None and not (pretrained or random_weights or ":" in arch):
-        raise ConfigError(
-            f"Expected weights for `{arch}`, got none. Give `checkpoint` or `pretrained: true`, or say "
-            "`random_weights: true`."
-        )
-    if checkpoint is not None:
-        path = find_checkpoint(checkpoint)
-        if sha256 is not None:
-            check_sha256(path, sha256)
+    settings = parse_section(ClassifierSection, {"arch": arch, **fields})
+    shape = settings.model_dump(include=SHAPE, exclude_none=True)
+    options = shape | settings.options
+    network, transform = _build(arch, data.num_classes, settings.pretrained, options)
+    if ":" not in arch:
+        check_weights(settings)
+    path = find_weights(settings)
+    if path is not None:
         if not isinstance(network, nn.Module):
-            raise ConfigError(f"Expected a torch module to load `{checkpoint}` into, got `{arch}`.")
+            raise ConfigError(f"Expected a torch module to load `{settings.checkpoint}` into, got `{arch}`.")
         check_classes(path, data.class_names)
-        load_into(network, read_state(path), checkpoint)
-    if preprocessing:
+        load_into(network, read_state(path), str(settings.checkpoint))
+    if settings.preprocessing:
         with foreign_errors("`preprocessing` that can be built"):
-            transform = parse_preprocessing(preprocessing).build()
-    label = name or "-".join([arch.split("/")[-1], *(str(v) for v in shape.values() if v is not None)])
-    model = TorchClassifier(label, network, transform, device)
+            transform = parse_preprocessing(settings.preprocessing).build()
+    label = settings.name or "-".join([arch.split("/")[-1], *map(str, shape.values())])
+    model = _tried(TorchClassifier(label, network, transform, device), data)
+    if path is None and not settings.random_weights:
+        names = published_names(arch, network, settings.pretrained, options)
+        compare_classes(model.name, data.class_names, names, published=settings.pretrained)
+    elif path is not None and read_classes(path) is None:
+        compare_classes(model.name, data.class_names)
+    return model
+
+
+def _tried(model: TorchClassifier, data: ImageSet) -> TorchClassifier:
+    """The model, its `shape` set. Raises ConfigError where it gives other logits than one a class."""
     image = data.load(0)
-    with foreign_errors(f"`{label}` to take an image of the data, preprocessed as set"):
+    with foreign_errors(f"`{model.name}` to take an image of the data, preprocessed as set"):
         inputs = [model.preprocess(image)]
         classes = model(inputs).logits.values.shape[2]
     if classes != data.num_classes:
         raise ConfigError(
-            f"Expected `{label}` to give {data.num_classes} logits, one a class of the data, got {classes}."
+            f"Expected `{model.name}` to give {data.num_classes} logits, one a class of the data, "
+            f"got {classes}."
         )
     model.shape = tuple(inputs[0].shape)
-    if checkpoint is None and not random_weights:
-        names = published_names(arch, network, pretrained, given)
-        compare_classes(label, data.class_names, names, published=pretrained)
-    elif checkpoint is not None and read_classes(path) is None:
-        compare_classes(label, data.class_names)
     return model
 
 
 def _build(
-    arch: str, num_classes: int, pretrained: bool, options: dict[str, Any]
+    arch: str, num_classes: int, pretrained: bool, options: dict[str, object]
 ) -> tuple[Callable[[Tensor], Tensor], Transform]:
-    library, slash, rest = arch.partition("/")
+    library, slash, network_name = arch.partition("/")
     if slash and library in LIBRARIES:
-        return LIBRARIES[library](rest, num_classes, pretrained, options)
+        return LIBRARIES[library](network_name, num_classes, pretrained, options)
     if pretrained:
         raise ConfigError(f"Expected `pretrained` with timm/ or torchvision/, got it with `{arch}`.")
     if ":" in arch:
-        builder: Callable[..., Any] = import_callable(arch)
+        builder = import_callable(arch)
         transform = Preprocessing((0.0,) * 3, (1.0,) * 3).build()
     elif arch in NETWORKS:
         builder, transform = NETWORKS[arch], Preprocessing(*CIFAR_STATISTICS).build()
@@ -191,7 +173,7 @@ def _build(
 
 
 def _from_timm(
-    name: str, num_classes: int, pretrained: bool, options: dict[str, Any]
+    name: str, num_classes: int, pretrained: bool, options: dict[str, object]
 ) -> tuple[nn.Module, Transform]:
     import timm
     from timm.data import create_transform, resolve_model_data_config
@@ -207,15 +189,13 @@ def _from_timm(
 
 
 def _from_torchvision(
-    name: str, num_classes: int, pretrained: bool, options: dict[str, Any]
+    name: str, num_classes: int, pretrained: bool, options: dict[str, object]
 ) -> tuple[nn.Module, Transform]:
     from torchvision import models
 
-    if name not in models.list_models(module=models):
-        raise ConfigError(
-            f"Expected a torchvision classifier, got `{name}`. "
-            + did_you_mean(name, models.list_models(module=models))
-        )
+    names = models.list_models(module=models)
+    if name not in names:
+        raise ConfigError(f"Expected a torchvision classifier, got `{name}`. {did_you_mean(name, names)}")
     with foreign_errors(f"arguments from which `torchvision/{name}` can be built"):
         if pretrained:
             network = models.get_model(name, weights="DEFAULT", **options)

@@ -14,7 +14,7 @@ UNKNOWN = -np.inf
 
 
 def narrow(data: ImageSet, popular: Popular) -> ImageSet:
-    """The same images with the student's classes."""
+    """A set of the same images with the student's classes."""
     return replace(data, labels=popular.narrow(data.labels), class_names=popular.class_names)
 
 

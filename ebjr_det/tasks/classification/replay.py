@@ -3,13 +3,12 @@
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ebjr_det.core.errors import InvalidInput, first_line
-from ebjr_det.core.types import FloatArray, Logits, Output, PairedRun
+from ebjr_det.core.types import Array, FloatArray, Logits, Output, PairedRun
 from ebjr_det.io.records import read_npz
 from ebjr_det.tasks.classification.metric import Accuracy
 from ebjr_det.tasks.classification.popular import widen
@@ -43,30 +42,24 @@ def load_pair(
         InvalidInput: unreadable files, other shapes, NaN or infinity, labels out of range, duplicate or
             disagreeing ids, no images.
     """
-    first, student_ids = _logits(student, "student")
-    named, answers = [(student, student_ids)], {}
-    for side, path in {"teacher": teacher, **others}.items():
-        answers[side], own_ids = _logits(path, side)
-        named.append((path, own_ids))
-    apart = None if popular is None else Popular.of(popular, class_names(teacher, labels))
-    for side, path in {"teacher": teacher, **others}.items():
-        _check_shape(answers[side], first, apart, f"{side} logits in `{path}`", student)
-    targets, label_ids = _labels(labels, *answers["teacher"].shape)
-    named.append((labels, label_ids))
-    given = [(path, ids) for path, ids in named if ids]
-    for path, ids in given:
-        if ids != given[0][1]:
-            raise InvalidInput(
-                f"Expected the same `image_ids` in `{given[0][0]}` and `{path}`, in one order, got others."
-            )
-    ids = given[0][1] if given else tuple(str(index) for index in range(len(first)))
+    files = {"student": student, "teacher": teacher, **others}
+    logits, named = {}, []
+    for side, path in files.items():
+        logits[side], ids = _logits(path, side)
+        named.append((path, ids))
+    classes = None if popular is None else Popular.of(popular, class_names(teacher, labels))
+    answers = logits.pop("student")
+    for side, values in logits.items():
+        _check_shape(values, answers, classes, f"{side} logits in `{files[side]}`", student)
+    targets, label_ids = _labels(labels, *logits["teacher"].shape)
+    image_ids = _common_ids([*named, (labels, label_ids)]) or tuple(map(str, range(len(answers))))
     task = Accuracy()
-    output = Output(list(first), Logits.one_row(first))
-    output = output if apart is None else widen(output, apart)
-    records = {side: task.match(own, targets) for side, own in answers.items()}  # type: ignore[arg-type]
+    output = Output(list(answers), Logits.one_row(answers))
+    output = output if classes is None else widen(output, classes)
+    records = {side: task.match(values, targets) for side, values in logits.items()}  # type: ignore[arg-type]
     return PairedRun(
         task.name,
-        ids,
+        image_ids,
         scores(output),
         task.match(output.predictions, targets),  # type: ignore[arg-type]
         records.pop("teacher"),
@@ -75,17 +68,28 @@ def load_pair(
     )
 
 
-def class_names(teacher: Path, labels: Path, **others: Path) -> tuple[str, ...]:
+def _common_ids(named: Sequence[tuple[Path, tuple[str, ...] | None]]) -> tuple[str, ...] | None:
+    """The ids of those files that have some. Raises InvalidInput where they differ."""
+    having = [(path, ids) for path, ids in named if ids]
+    for path, ids in having:
+        if ids != having[0][1]:
+            raise InvalidInput(
+                f"Expected the same `image_ids` in `{having[0][0]}` and `{path}`, in one order, got others."
+            )
+    return having[0][1] if having else None
+
+
+def class_names(teacher: Path, labels: Path, **logits: Path) -> tuple[str, ...]:
     """The classes of the teacher's logits: as the labels' file tells, else their indices.
 
     Raises:
         InvalidInput: `class_names` of another number of classes, or one twice.
     """
     classes = _logits(teacher, "teacher")[0].shape[1]
-    told = _read(labels, "labels", "the labels").get("class_names")
-    if told is None:
+    column = _read(labels, "labels", "the labels").get("class_names")
+    if column is None:
         return tuple(map(str, range(classes)))
-    names = tuple(str(name) for name in told.ravel())
+    names = tuple(map(str, column.ravel()))
     if len(names) != classes or len(set(names)) != classes:
         raise InvalidInput(
             f"Expected {classes} distinct `class_names` in `{labels}`, as the teacher has logits, "
@@ -94,24 +98,23 @@ def class_names(teacher: Path, labels: Path, **others: Path) -> tuple[str, ...]:
     return names
 
 
-def _check_shape(
-    answers: NDArray[Any], first: NDArray[Any], popular: Popular | None, what: str, student: Path
-) -> None:
-    """Raises InvalidInput where another model's logits are not of the student's images or of all classes."""
-    wanted = first.shape if popular is None else (len(answers), popular.other + 1)
-    if popular is None and answers.shape != first.shape:
+def _check_shape(logits: Array, answers: Array, popular: Popular | None, name: str, student: Path) -> None:
+    """Raises InvalidInput where a model's logits are not of the images of the student's answers, or not of
+    all classes.
+    """
+    if popular is None and logits.shape != answers.shape:
         raise InvalidInput(
-            f"Expected student and {what} of one shape, got {list(first.shape)} in `{student}` "
-            f"and {list(answers.shape)}. Name the `popular` classes of a specialised student."
+            f"Expected student and {name} of one shape, got {list(answers.shape)} in `{student}` "
+            f"and {list(logits.shape)}. Name the `popular` classes of a specialised student."
         )
-    if first.shape != wanted:
+    if popular is not None and answers.shape != (expected := (len(logits), popular.other + 1)):
         raise InvalidInput(
-            f"Expected the student's logits in `{student}` as {list(wanted)}, one for each popular class and "
-            f'for "other" beside the {what}, got {list(first.shape)}.'
+            f"Expected the student's logits in `{student}` as {list(expected)}, one for each popular class "
+            f'and for "other" beside the {name}, got {list(answers.shape)}.'
         )
 
 
-def _logits(path: Path, side: str) -> tuple[NDArray[Any], tuple[str, ...] | None]:
+def _logits(path: Path, side: str) -> tuple[Array, tuple[str, ...] | None]:
     arrays = _read(path, "logits", f"the {side}'s logits")
     values = arrays["logits"]
     if values.ndim != 2 or not values.size:
@@ -127,7 +130,7 @@ def _logits(path: Path, side: str) -> tuple[NDArray[Any], tuple[str, ...] | None
     return values, _ids(arrays, len(values), path)
 
 
-def _ids(arrays: Mapping[str, NDArray[Any]], images: int, path: Path) -> tuple[str, ...] | None:
+def _ids(arrays: Mapping[str, Array], images: int, path: Path) -> tuple[str, ...] | None:
     ids = arrays.get("image_ids")
     if ids is None:
         return None
@@ -136,7 +139,7 @@ def _ids(arrays: Mapping[str, NDArray[Any]], images: int, path: Path) -> tuple[s
     return tuple(map(_id, ids.tolist()))
 
 
-def _id(value: Any) -> str:
+def _id(value: object) -> str:
     """An id as text; 7.0 is 7, and bytes are the text that they hold.
 
     >>> _id(7.0), _id(b"a"), _id("a")
@@ -154,8 +157,8 @@ def _labels(path: Path, images: int, classes: int) -> tuple[NDArray[np.intp], tu
         raise InvalidInput(
             f"Expected {images} labels in `{path}`, one an image, got shape {list(labels.shape)}."
         )
-    whole = np.issubdtype(labels.dtype, np.floating) and (labels == np.round(labels)).all()
-    if not (whole or np.issubdtype(labels.dtype, np.integer)):
+    rounded = np.issubdtype(labels.dtype, np.floating) and (labels == np.round(labels)).all()
+    if not (rounded or np.issubdtype(labels.dtype, np.integer)):
         raise InvalidInput(
             f"Expected integer labels, or floats of whole numbers, in `{path}`, got {labels.dtype}."
         )
@@ -166,9 +169,9 @@ def _labels(path: Path, images: int, classes: int) -> tuple[NDArray[np.intp], tu
     return labels.astype(np.intp), _ids(arrays, images, path)
 
 
-def _read(path: Path, key: str, what: str) -> Mapping[str, NDArray[Any]]:
+def _read(path: Path, key: str, content: str) -> Mapping[str, Array]:
     if path.suffix == ".npz":
-        arrays = read_npz(path, what)
+        arrays = read_npz(path, content)
         if key not in arrays:
             raise InvalidInput(f"Expected the key `{key}` in `{path}`, got {sorted(arrays)}.")
         return arrays
@@ -176,7 +179,7 @@ def _read(path: Path, key: str, what: str) -> Mapping[str, NDArray[Any]]:
         array = np.load(path, allow_pickle=False)
     except Exception as error:  # a damaged file can raise anything
         raise InvalidInput(
-            f"Expected {what} (.npy or .npz) at `{path}`, got: {first_line(error)}."
+            f"Expected {content} (.npy or .npz) at `{path}`, got: {first_line(error)}."
         ) from error
     if not isinstance(array, np.ndarray):
         raise InvalidInput(f"Expected one array at `{path}`, got an archive. Name it `.npz`.")

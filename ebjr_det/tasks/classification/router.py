@@ -6,21 +6,21 @@ so a saved run holds all that it needs.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ebjr_det.core.errors import InvalidInput, first_line
 from ebjr_det.core.scores import deferral_scores
-from ebjr_det.core.types import FloatArray, Matches, Output, PairedRun
+from ebjr_det.core.types import Array, FloatArray, Matches, Output, PairedRun
 from ebjr_det.routing.forest import Forest
 from ebjr_det.tasks.classification.metric import Accuracy
-from ebjr_det.tasks.routing import A_FITTED_ROUTER, Routing, TaskScore
+from ebjr_det.tasks.routing import A_FITTED_ROUTER, Routing, TaskScore, fit_forest
 
 LEARNED = "learned"
 COLUMNS = ("free_energy", "max_softmax", "max_logit", "entropy", "margin", "joint_energy")
-TREES, LEAF = 150, 50
+LEAF = 50  # rows at least
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class ClassificationRouter:
         return self._learned({name: deferral_scores(output.logits, name) for name in COLUMNS})
 
     def scores_of_set(self, run: PairedRun) -> dict[str, FloatArray]:
-        """The same from a run's own scores."""
+        """Predicted gains from a run's own scores."""
         return self._learned(run.scores)
 
     def score(self, name: str, output: Output) -> FloatArray:
@@ -43,11 +43,11 @@ class ClassificationRouter:
         return self.scores(output)[name]
 
     def rescale(self, output: Output) -> Output:
-        """As it is: accuracy does not rank the answers of different images."""
+        """The output as it is: accuracy does not rank the answers of different images."""
         return output
 
     def rescale_records(self, matches: Matches) -> Matches:
-        """As they are."""
+        """The records as they are."""
         return matches
 
     def _learned(self, scores: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
@@ -55,7 +55,7 @@ class ClassificationRouter:
             return {}
         return {LEARNED: self.forest.predict(_table(scores))}
 
-    def to_arrays(self) -> dict[str, NDArray[Any]]:
+    def to_arrays(self) -> dict[str, Array]:
         """Named arrays; `load_router` takes them back."""
         return {} if self.forest is None else self.forest.to_arrays()
 
@@ -72,7 +72,7 @@ class ClassificationRouting(Routing):
     }
     INPUT_SCORES = COLUMNS
 
-    def load_router(self, arrays: Mapping[str, NDArray[Any]]) -> ClassificationRouter:
+    def load_router(self, arrays: Mapping[str, Array]) -> ClassificationRouter:
         """What `to_arrays` gave. Raises InvalidInput for arrays that are no such router."""
         try:
             forest = Forest.of_arrays(arrays)
@@ -90,11 +90,8 @@ class ClassificationRouting(Routing):
         """Fit on a run: its scores, and which model is right; `rescaling` and `worth` change nothing."""
         if not learn:
             return ClassificationRouter(None)
-        from sklearn.ensemble import ExtraTreesRegressor
-
         reward = Accuracy().mixtures(run.student, run.teacher).reward()
-        trees = ExtraTreesRegressor(TREES, min_samples_leaf=LEAF, n_jobs=-1, random_state=seed)
-        return ClassificationRouter(Forest.of(trees.fit(_table(run.scores), reward)))
+        return ClassificationRouter(fit_forest(_table(run.scores), reward, seed, LEAF))
 
     def judge(self, worth: FloatArray) -> Accuracy:
         """Accuracy, which weighs every image alike."""

@@ -1,7 +1,7 @@
 """A classifier from an exported folder: a network that runs, and what was told of what surrounds it."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -11,9 +11,9 @@ from ebjr_det.tasks.classification.data import ImageSet
 from ebjr_det.tasks.classification.networks.classifier import Classifier, Surroundings
 
 
-def build_served(name: str, told: Mapping[str, Any], run: Network) -> Classifier:
-    """A classifier from what `Surroundings.to_dict` told of it and a network that runs."""
-    return Classifier(name, Surroundings.from_dict(told).preprocessing, run)
+def build_served(name: str, fields: Mapping[str, Any], run: Network) -> Classifier:
+    """A classifier from the fields that `Surroundings.to_dict` gave and a network that runs."""
+    return Classifier(name, Surroundings.from_dict(fields).preprocessing, run)
 
 
 def check_served(model: Classifier, shape: tuple[int, ...], raw: Sequence[Any], classes: int) -> None:
@@ -23,7 +23,9 @@ def check_served(model: Classifier, shape: tuple[int, ...], raw: Sequence[Any], 
         shape: of its input, [3, h, w]; raw: its outputs for one image.
     """
     if len(raw) != 1 or raw[0].shape != (1, classes):
-        raise InvalidInput(f"Expected logits of {classes} classes, got {[list(one.shape) for one in raw]}.")
+        raise InvalidInput(
+            f"Expected logits of {classes} classes, got {[list(output.shape) for output in raw]}."
+        )
     model.decode(tuple(raw), [None])
 
 
@@ -35,5 +37,5 @@ def name_classes(classes: Mapping[int, str]) -> ImageSet:
     return ImageSet((), np.zeros(0, dtype=np.intp), names, _no_image)
 
 
-def _no_image(index: int) -> Any:
+def _no_image(index: int) -> NoReturn:
     raise IndexError(index)

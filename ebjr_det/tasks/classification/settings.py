@@ -49,7 +49,7 @@ class AugmentSection(BaseSection):
 
 
 class ClassifierLossSection(LossSection):
-    """The same, and the share of every label that is spread over all classes."""
+    """Weights of the loss, and the share of every label that is spread over all classes."""
 
     label_smoothing: float = Field(0.0, ge=0, lt=1)
 

@@ -1,6 +1,7 @@
 """Training a classifier: cross-entropy with the labels, and where there is a teacher its answers too."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch.nn import functional
 from ebjr_det.core.errors import ConfigError
 from ebjr_det.tasks.classification.augmentation import TrainingSet, build_augmentation, columns
 from ebjr_det.tasks.classification.data import ImageSet, collate
+from ebjr_det.tasks.classification.metric import Accuracy
 from ebjr_det.tasks.classification.model import TorchClassifier
 from ebjr_det.tasks.popular import Popular
 from ebjr_det.training.loop import Judged, Learner
@@ -53,30 +55,21 @@ def build_learner(
     if popular is not None and popular_share is not None:
         weights = popular.weights(popular_share, data.labels)
         shift = _shift(popular, popular_share, float((data.labels < popular.other).mean()))
+    distillation = None if teacher is None else _Distillation(teacher, popular, shift, loss)
     transforms = [model.preprocess] + ([teacher.preprocess] if teacher is not None else [])
     pictures = TrainingSet(data, build_augmentation(**augment), transforms, Order(len(data), seed, weights))
-    bench = _Bench(network, loss["label_smoothing"], None)
-    if teacher is not None:
-        bench = _Bench(network, loss["label_smoothing"], _Distillation(teacher, popular, shift, **loss))
-    judge_model = None if validation is None else _judge(validation, popular, popular_share)
-
-    def judge(network: nn.Module) -> Mapping[str, float]:
-        assert judge_model is not None
-        model_of = TorchClassifier(model.name, network, model.preprocess, str(model.device))
-        return judge_model(model_of).numbers
-
-    return Learner(
-        model.name,
-        network,
-        bench,
-        pictures,
-        columns,
-        len(data),
-        data.class_names,
-        "accuracy",
-        None if judge_model is None else judge,
-        judge_model=judge_model,
+    bench = _Bench(network, loss["label_smoothing"], distillation)
+    learner = Learner(
+        model.name, network, bench, pictures, columns, len(data), data.class_names, Accuracy.quality_name
     )
+    if validation is None:
+        return learner
+    judge = _judge(validation, popular, popular_share)
+
+    def judge_network(network: nn.Module) -> Mapping[str, float]:
+        return judge(TorchClassifier(model.name, network, model.preprocess, str(model.device))).numbers
+
+    return replace(learner, judge=judge_network, judge_model=judge)
 
 
 class _Bench(nn.Module):
@@ -87,18 +80,16 @@ class _Bench(nn.Module):
         self.network, self.label_smoothing = network, label_smoothing
         self.teacher = (teacher,)  # a tuple hides its weights from the optimiser and from `train()`
 
-    def forward(self, images: Tensor, *others: Tensor) -> dict[str, Tensor]:
+    def forward(self, images: Tensor, *columns: Tensor) -> dict[str, Tensor]:
+        """`columns`: the teacher's images where there is a teacher, and the labels."""
         logits = self.network(images.contiguous(memory_format=torch.channels_last)).float()
-        labels, (teacher,) = others[-1], self.teacher
-        own = functional.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+        (teacher,) = self.teacher
+        label_loss = functional.cross_entropy(logits, columns[-1], label_smoothing=self.label_smoothing)
         if teacher is None:
-            return {"loss": own}
-        theirs = teacher(logits, others[0])
-        return {
-            "loss": (1 - teacher.share) * own + teacher.share * theirs,
-            "label_loss": own,
-            "teacher_loss": theirs,
-        }
+            return {"loss": label_loss}
+        teacher_loss = teacher(logits, columns[0])
+        loss = (1 - teacher.share) * label_loss + teacher.share * teacher_loss
+        return {"loss": loss, "label_loss": label_loss, "teacher_loss": teacher_loss}
 
 
 class _Distillation:
@@ -111,55 +102,46 @@ class _Distillation:
     """
 
     def __init__(
-        self,
-        teacher: TorchClassifier,
-        popular: Popular | None,
-        shift: Tensor,
-        distillation: float,
-        temperature: float,
-        **_: Any,
+        self, teacher: TorchClassifier, popular: Popular | None, shift: Tensor, loss: Mapping[str, Any]
     ) -> None:
         self.teacher, self.popular, self.shift = teacher, popular, shift.to(teacher.device)
-        self.share, self.temperature = distillation, temperature
+        self.share, self.temperature = loss["distillation"], loss["temperature"]
         if isinstance(teacher.network, nn.Module):
             teacher.network.to(memory_format=torch.channels_last)
 
     def __call__(self, logits: Tensor, images: Tensor) -> Tensor:
         with torch.no_grad():
-            theirs = self.teacher.network(images.contiguous(memory_format=torch.channels_last)).float()
+            targets = self.teacher.network(images.contiguous(memory_format=torch.channels_last)).float()
             if self.popular is not None:
-                theirs = _narrowed(theirs, self.popular) + self.shift
-            wanted = functional.log_softmax(theirs / self.temperature, dim=1)
-        found = functional.log_softmax(logits / self.temperature, dim=1)
-        distance = functional.kl_div(found, wanted, reduction="batchmean", log_target=True)
-        return self.temperature**2 * distance
+                other = targets[:, self.popular.unpopular].logsumexp(dim=1, keepdim=True)
+                targets = torch.cat([targets[:, list(self.popular.classes)], other], dim=1) + self.shift
+            targets = functional.log_softmax(targets / self.temperature, dim=1)
+        answers = functional.log_softmax(logits / self.temperature, dim=1)
+        distance = functional.kl_div(answers, targets, reduction="batchmean", log_target=True)
+        return torch.as_tensor(self.temperature**2 * distance)
 
 
 def _shift(popular: Popular, share: float, share_of_data: float) -> Tensor:
     """[N + 1] logarithm of how much more often each class is shown than the data has it."""
-    more = torch.full((popular.other + 1,), share / share_of_data)
-    more[popular.other] = (1 - share) / (1 - share_of_data)
-    return more.log()
-
-
-def _narrowed(logits: Tensor, popular: Popular) -> Tensor:
-    rest = sorted(set(range(logits.shape[1])) - set(popular.classes))
-    others = logits[:, rest].logsumexp(dim=1, keepdim=True)
-    return torch.cat([logits[:, list(popular.classes)], others], dim=1)
+    ratios = torch.full((popular.other + 1,), share / share_of_data)
+    ratios[popular.other] = (1 - share) / (1 - share_of_data)
+    return ratios.log()
 
 
 def _judge(data: ImageSet, popular: Popular | None, share: float | None) -> Callable[[Any], Judged]:
     """Accuracy on the images; of a specialised student weighted to the share, and its parts."""
     if popular is not None:
         is_popular = data.labels < popular.other
-        each = popular.weights(0.5 if share is None else share, data.labels)
-        weights = None if share is None else each
+        balanced = popular.weights(
+            0.5 if share is None else share, data.labels
+        )  # which checks both are there
+        weights = None if share is None else balanced
 
     def judge(model: TorchClassifier) -> Judged:
         right = _right(model, data)
         counts = np.bincount(data.labels, minlength=data.num_classes)
-        found = np.bincount(data.labels, weights=right, minlength=data.num_classes)
-        by_class = {data.class_names[at]: float(found[at] / counts[at]) for at in np.flatnonzero(counts)}
+        hits = np.bincount(data.labels, weights=right, minlength=data.num_classes)
+        by_class = {data.class_names[k]: float(hits[k] / counts[k]) for k in np.flatnonzero(counts)}
         if popular is None:
             return Judged({"accuracy": float(right.mean())}, by_class)
         numbers = {
@@ -173,9 +155,9 @@ def _judge(data: ImageSet, popular: Popular | None, share: float | None) -> Call
 
 
 def _right(model: TorchClassifier, data: ImageSet) -> NDArray[np.bool_]:
-    found = []
-    for at in range(0, len(data), JUDGED_BATCH):
-        images = range(at, min(at + JUDGED_BATCH, len(data)))
+    answers = []
+    for start in range(0, len(data), JUDGED_BATCH):
+        images = range(start, min(start + JUDGED_BATCH, len(data)))
         inputs = collate([model.preprocess(data.load(index)) for index in images])
-        found.append(model(inputs).logits.values[:, 0].argmax(axis=1))
-    return np.asarray(np.concatenate(found) == data.labels)
+        answers.append(model(inputs).logits.values[:, 0].argmax(axis=1))
+    return np.asarray(np.concatenate(answers) == data.labels)

@@ -7,26 +7,27 @@ import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from ebjr_det.core.errors import InvalidInput
-from ebjr_det.core.types import FloatArray, Matches, PairedRun, RouterDecision
+from ebjr_det.core.types import FloatArray, Matches, PairedRun, RouterDecision, concatenate
 from ebjr_det.io.files import atomic_write, writable_folder, write_text
 from ebjr_det.io.lettering import with_strip
 from ebjr_det.tasks.detection.coco.annotations import Truth
 from ebjr_det.tasks.detection.coco.results import detections_of, write_annotations, write_results
 from ebjr_det.tasks.detection.data import DetectionSet
+from ebjr_det.tasks.detection.detections import to_corners
 from ebjr_det.tasks.detection.draw import draw_boxes, label
 from ebjr_det.tasks.detection.metric import AveragePrecision
 
 GALLERY = "gallery"
-EACH = 4  # pictures of a group
+PICTURES = 4  # of a group
 PANEL, GAP = 440, 8  # pixels
-SHOWN, FEWEST = 0.3, 3  # boxes from this score on are drawn, and at least so many
+LEAST_SCORE, FEWEST = 0.3, 3  # boxes from this score on are drawn, and at least so many
 RIGHT, WRONG, CROWD, OBJECT = "#0072B2", "#D55E00", "#777777", "#3B7A57"
 LEGEND = (
     "Blue boxes match an annotated object at an IoU of 0.5, orange ones none, grey ones a crowd. An error is "
@@ -37,14 +38,14 @@ LEGEND = (
 
 def write_results_of(folder: Path, data: DetectionSet, run: PairedRun, defer: NDArray[np.bool_]) -> None:
     """`annotations.json.gz`, and the detections of student, teacher and pair, of all images of the run."""
-    task, ids = AveragePrecision(), data.annotations.category_ids
     images = np.arange(len(run))
-    both = {name: np.concatenate([run.student[name], run.teacher[name]]) for name in run.student}
-    joint = task.take(both, np.where(defer, images + len(run), images))
-    seen = data.annotations.subset(run.image_ids)
+    joint = AveragePrecision().take(
+        concatenate([run.student, run.teacher]), np.where(defer, images + len(run), images)
+    )
+    annotations = data.annotations.subset(run.image_ids)
     for name, matches in (("student", run.student), ("teacher", run.teacher), ("joint", joint)):
-        write_results(matches, seen.image_ids, ids, folder / f"{name}.json.gz")
-    write_annotations(seen, folder / "annotations.json.gz")
+        write_results(matches, annotations.image_ids, annotations.category_ids, folder / f"{name}.json.gz")
+    write_annotations(annotations, folder / "annotations.json.gz")
 
 
 class Group(NamedTuple):
@@ -65,18 +66,18 @@ def write_gallery(folder: Path, data: DetectionSet, run: PairedRun, decision: Ro
     shutil.rmtree(folder / GALLERY, ignore_errors=True)
     writable_folder(folder / GALLERY)
     reward = AveragePrecision().mixtures(run.student, run.teacher).reward()
-    show = _Show(folder, data, run, decision, _tally(run.student), _tally(run.teacher), reward)
+    strips = _Strips(folder, data, run, decision, _tally(run.student), _tally(run.teacher), reward)
     groups = [
         {
             "title": group.title,
             "note": group.note,
             "pictures": [
                 entry
-                for number, image in enumerate(group.images, start=1)
-                if (entry := show.write_strip(f"{group.name}-{number}", int(image)))
+                for number, image in enumerate(group.images[:PICTURES], start=1)
+                if (entry := strips.write(f"{group.name}-{number}", int(image)))
             ],
         }
-        for group in show.groups()
+        for group in strips.groups()
     ]
     write_text(folder / "gallery.json", json.dumps({"legend": LEGEND, "groups": groups}, indent=1))
 
@@ -99,18 +100,18 @@ def _tally(matches: Matches) -> Tally:
     images = len(matches["counts"])
     owners = np.repeat(np.arange(images), matches["counts"])
     order = np.lexsort((-matches["score"], owners))
-    places = np.arange(len(owners)) - np.searchsorted(owners, owners)
-    drawn = order[(matches["score"][order] >= SHOWN) | (places < FEWEST)]
+    ranks = np.arange(len(owners)) - np.searchsorted(owners, owners)
+    drawn = order[(matches["score"][order] >= LEAST_SCORE) | (ranks < FEWEST)]
     matched, ignored = ((matches[key][drawn] & np.uint64(1)).astype(bool) for key in ("matched", "ignored"))
-    of_all, right, wrong = (
-        np.bincount(owners[drawn][chosen], minlength=images)
-        for chosen in (slice(None), matched & ~ignored, ~matched & ~ignored)
+    drawn_boxes, right, wrong = (
+        np.bincount(owners[drawn][rows], minlength=images)
+        for rows in (slice(None), matched & ~ignored, ~matched & ~ignored)
     )
     objects = matches["truths"][:, :, 0].sum(axis=1).astype(np.intp)
-    return Tally(of_all, right, wrong, objects - right)
+    return Tally(drawn_boxes, right, wrong, objects - right)
 
 
-class _Show(NamedTuple):
+class _Strips(NamedTuple):
     """All that a gallery's strips are made of."""
 
     folder: Path
@@ -127,33 +128,30 @@ class _Show(NamedTuple):
         best, worst = np.lexsort((-self.reward, -gain)), np.lexsort((self.reward, gain))
         doubt = np.argsort(-self.decision.scores, kind="stable")
         return [
-            Group("gained", "Gained most", "The teacher makes fewer errors.", best[gain[best] > 0][:EACH]),
-            Group("lost", "Lost most", "The teacher makes more errors.", worst[gain[worst] < 0][:EACH]),
-            Group("hardest", "Hardest", "The student doubts most here.", doubt[:EACH]),
+            Group("gained", "Gained most", "The teacher makes fewer errors.", best[gain[best] > 0]),
+            Group("lost", "Lost most", "The teacher makes more errors.", worst[gain[worst] < 0]),
+            Group("hardest", "Hardest", "The student doubts most here.", doubt),
         ]  # fmt: skip
 
-    def write_strip(self, name: str, image: int) -> dict[str, Any] | None:
+    def write(self, name: str, image: int) -> dict[str, str | int] | None:
         """Annotated objects and both models' boxes side by side; nothing where the picture is gone."""
         run, decision, data = self.run, self.decision, self.data
-        place = data.image_ids.index(run.image_ids[image])
+        index = data.image_ids.index(run.image_ids[image])
         try:
-            picture = data.load(place)
+            picture = data.load(index)
         except InvalidInput:  # it was there during the run
             return None
         names = data.annotations.class_names
-        strip = _side_by_side(
-            [
-                _objects(picture, data.annotations.truths[place], names),
-                _panel(picture, run.student, image, names, "student", self.student),
-                _panel(picture, run.teacher, image, names, "teacher", self.teacher),
-            ]
-        )
+        models = ("student", run.student, self.student), ("teacher", run.teacher, self.teacher)
+        panels = [_panel(picture, image, names, *model) for model in models]
+        objects = _objects(picture, data.annotations.truths[index], names)
+        strip = _side_by_side([objects, *panels])
         file = f"{GALLERY}/{name}.jpg"
         with atomic_write(self.folder / file) as temporary:
             strip.save(temporary, "JPEG", quality=88)
-        who = "teacher" if decision.defer[image] else "student"
+        model = "teacher" if decision.defer[image] else "student"
         caption = (
-            f"{run.image_ids[image]}: answered by the {who}, deferral score {decision.scores[image]:.4g} "
+            f"{run.image_ids[image]}: answered by the {model}, deferral score {decision.scores[image]:.4g} "
             f"(threshold {decision.threshold:.4g}), errors {self.student.errors[image]} by the student and "
             f"{self.teacher.errors[image]} by the teacher, AP {1e3 * self.reward[image]:+.3f} thousandths by "
             "the teacher"
@@ -164,36 +162,35 @@ class _Show(NamedTuple):
 
 def _side_by_side(panels: Sequence[Image.Image]) -> Image.Image:
     strip = Image.new("RGB", (sum(p.width for p in panels) + 2 * GAP, max(p.height for p in panels)), "white")
-    at = 0
+    left = 0
     for panel in panels:
-        strip.paste(panel, (at, 0))
-        at += panel.width + GAP
+        strip.paste(panel, (left, 0))
+        left += panel.width + GAP
     return strip
 
 
 def _objects(picture: Image.Image, truth: Truth, names: Sequence[str]) -> Image.Image:
-    corners = np.concatenate([truth.boxes[:, :2], truth.boxes[:, :2] + truth.boxes[:, 2:]], axis=1)
     texts = [
-        label(names[place]) + " (crowd)" * bool(crowd)
-        for place, crowd in zip(truth.labels, truth.crowd, strict=True)
+        label(names[index]) + " (crowd)" * bool(crowd)
+        for index, crowd in zip(truth.labels, truth.crowd, strict=True)
     ]
     colors = [CROWD if crowd else OBJECT for crowd in truth.crowd]
-    drawn = draw_boxes(picture, corners, texts, colors, side=PANEL)
+    drawn = draw_boxes(picture, to_corners(truth.boxes), texts, colors, side=PANEL)
     return with_strip(drawn, f"{len(texts)} annotated", OBJECT)
 
 
 def _panel(
-    picture: Image.Image, matches: Matches, image: int, names: Sequence[str], who: str, tally: Tally
+    picture: Image.Image, image: int, names: Sequence[str], model: str, matches: Matches, tally: Tally
 ) -> Image.Image:
     drawn, right, wrong, missed = (int(column[image]) for column in tally)
-    found, matched = detections_of(matches, image)
+    answer, matched = detections_of(matches, image)
     _, ignored = detections_of({**matches, "matched": matches["ignored"]}, image)
-    labels = zip(found.labels[:drawn].tolist(), found.scores[:drawn].tolist(), strict=True)
-    texts = [label(names[place], score) for place, score in labels]
+    labels = zip(answer.labels[:drawn].tolist(), answer.scores[:drawn].tolist(), strict=True)
+    texts = [label(names[index], score) for index, score in labels]
     colors = [
         CROWD if crowd else RIGHT if hit else WRONG
         for hit, crowd in zip(matched[:drawn], ignored[:drawn], strict=True)
     ]
-    shown = draw_boxes(picture, found.boxes[:drawn], texts, colors, side=PANEL)
-    text = f"{who}: {drawn} of {len(found)} boxes, {right} right, {wrong} wrong, {missed} missed"
-    return with_strip(shown, text, "#444444")
+    panel = draw_boxes(picture, answer.boxes[:drawn], texts, colors, side=PANEL)
+    text = f"{model}: {drawn} of {len(answer)} boxes, {right} right, {wrong} wrong, {missed} missed"
+    return with_strip(panel, text, "#444444")

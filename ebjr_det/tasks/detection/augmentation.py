@@ -5,7 +5,6 @@ training that goes on after a break sees the same pictures as one that never sto
 """
 
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,15 +16,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from ebjr_det.core.errors import ConfigError, InvalidInput
 from ebjr_det.tasks.detection.data import DetectionSet
+from ebjr_det.tasks.detection.detections import to_corners
 from ebjr_det.training.order import Order, seed_of
 
 SIZES = 16  # steps between the smallest and the largest scale
-LEAST_SCALE, MOST_SCALE = 0.05, 20.0
-LEAST_SEEN = 0.4  # of a box's area; an object of which a crop shows less is no object of that crop
+SCALES = (0.05, 20.0)  # smallest and largest
+VISIBLE = 0.4  # of a box's area; an object of which a crop shows less is no object of that crop
 LEAST_SIDE = 3.0  # pixels
 
 
@@ -42,9 +41,10 @@ def build_augmentation(
     Raises:
         ConfigError: a scale that is no range.
     """
-    if not LEAST_SCALE <= scale[0] <= scale[1] <= MOST_SCALE:
+    smallest, largest = SCALES
+    if not smallest <= scale[0] <= scale[1] <= largest:
         raise ConfigError(
-            f"Expected `augment.scale` to be a range within {LEAST_SCALE} to {MOST_SCALE}, got {list(scale)}."
+            f"Expected `augment.scale` to be a range within {smallest} to {largest}, got {list(scale)}."
         )
     fill = tuple(float(255 * channel) for channel in mean)
     sizes = [int(size) for size in np.linspace(scale[0] * side, scale[1] * side, SIZES).round()]
@@ -57,7 +57,7 @@ def build_augmentation(
             albumentations.ColorJitter((0.7, 1.3), (0.7, 1.3), (0.7, 1.3), (-0.05, 0.05), p=color),
         ],
         bbox_params=albumentations.BboxParams(
-            "coco", label_fields=["labels"], min_visibility=LEAST_SEEN, clip=True,
+            "coco", label_fields=["labels"], min_visibility=VISIBLE, clip=True,
             min_width=LEAST_SIDE, min_height=LEAST_SIDE,
         ),
     )  # fmt: skip
@@ -86,17 +86,13 @@ class TrainingSet:
             image=picture, bboxes=truth.boxes[real], labels=truth.labels[real]
         )
         boxes = np.asarray(changed["bboxes"], dtype=np.float32).reshape(-1, 4)
-        corners = np.concatenate([boxes[:, 1::-1], boxes[:, 1::-1] + boxes[:, :1:-1]], axis=1)
+        corners = to_corners(boxes)[:, [1, 0, 3, 2]]
         labels = np.asarray(changed["labels"], dtype=np.int64)
         pixels = np.ascontiguousarray(changed["image"].transpose(2, 0, 1))
         return torch.from_numpy(pixels), torch.from_numpy(corners), torch.from_numpy(labels)
 
     def _readable_from(self, start: int) -> tuple[int, NDArray[np.uint8]]:
         for index in (*range(start, len(self.data)), *range(start)):
-            try:
-                return index, np.asarray(self.data.load(index))
-            except InvalidInput as error:
-                if not self.data.skip_unreadable:
-                    raise
-                tqdm.write(f"Left out: {error}", file=sys.stderr)
+            if (picture := self.data.load_or_say(index)) is not None:
+                return index, np.asarray(picture)
         raise InvalidInput(f"Expected a picture that can be decoded, got none among {len(self.data)}.")

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import logit
 
-from ebjr_det.core.types import Detections, FloatArray, Matches
+from ebjr_det.core.types import FloatArray, Matches
 from ebjr_det.io.compiled import compiled
+from ebjr_det.tasks.detection.detections import Detections, iou, to_corners, to_sides
 
 LEAST = 1e-9  # distance of a score from 0 and 1, which have no logit
 
@@ -48,13 +49,12 @@ class Boxes:
     @classmethod
     def of_predictions(cls, predictions: Sequence[Detections]) -> "Boxes":
         """The boxes that a detector returns."""
-        image = np.repeat(np.arange(len(predictions)), [len(own) for own in predictions])
-        corners = np.concatenate([own.boxes for own in predictions])
-        box = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
-        score = np.concatenate([own.scores for own in predictions])
-        label = np.concatenate([own.labels for own in predictions])
-        known = [own.support for own in predictions if own.support is not None]
-        support = np.concatenate(known) if len(known) == len(predictions) else None
+        image = np.repeat(np.arange(len(predictions)), [len(answer) for answer in predictions])
+        box = to_sides(np.concatenate([answer.boxes for answer in predictions]))
+        score = np.concatenate([answer.scores for answer in predictions])
+        label = np.concatenate([answer.labels for answer in predictions])
+        supports = [answer.support for answer in predictions if answer.support is not None]
+        support = np.concatenate(supports) if len(supports) == len(predictions) else None
         return cls(len(predictions), image, box, score, label, support)._sorted()
 
     @classmethod
@@ -71,16 +71,17 @@ class Boxes:
 
     def best(self, values: FloatArray, missing: float) -> FloatArray:
         """Largest of a number a box in each image, [n] -> [images]; `missing` without boxes."""
-        out = np.full(self.images, missing)
+        largest = np.full(self.images, missing)
         starts = np.flatnonzero(np.diff(self.image, prepend=-1))
         if len(starts):
-            out[self.image[starts]] = np.maximum.reduceat(values, starts)
-        return out
+            largest[self.image[starts]] = np.maximum.reduceat(values, starts)
+        return largest
 
     @property
     def area(self) -> FloatArray:
-        """[n] square pixels."""
-        return np.asarray(self.box[:, 2] * self.box[:, 3])
+        """[n] square pixels; infinity where no float holds them."""
+        with np.errstate(over="ignore"):
+            return np.asarray(self.box[:, 2] * self.box[:, 3])
 
     def crowding(self) -> tuple[FloatArray, FloatArray]:
         """For each box, the overlap (IoU) with the other boxes of its image weighted by their scores.
@@ -88,28 +89,25 @@ class Boxes:
         Returns:
             [n] the sum over boxes of its own class, and [n] the largest over boxes of other classes.
         """
-        same, other = np.zeros(len(self.score)), np.zeros(len(self.score))
         starts = np.searchsorted(self.image, np.arange(self.images + 1))
-        _overlaps(starts, self.box, self.score, self.label, same, other)
-        return same, other
+        crowds, rivals = _overlaps(starts, to_corners(self.box), self.area, self.score, self.label)
+        return crowds, rivals
 
 
 @compiled(error_model="numpy")
-def _overlaps(starts, box, score, label, same, other):  # type: ignore[no-untyped-def]
-    """Fill `same` and `other` [n]; see `Boxes.crowding`."""
-    for i in range(len(starts) - 1):
-        for a in range(starts[i], starts[i + 1]):
-            for b in range(starts[i], a):
-                w = min(box[a, 0] + box[a, 2], box[b, 0] + box[b, 2]) - max(box[a, 0], box[b, 0])
-                h = min(box[a, 1] + box[a, 3], box[b, 1] + box[b, 3]) - max(box[a, 1], box[b, 1])
-                if w <= 0 or h <= 0:
-                    continue
-                iou = w * h / (box[a, 2] * box[a, 3] + box[b, 2] * box[b, 3] - w * h)
-                if not iou > 0:  # areas too small or too large for a float
+def _overlaps(starts, corners, area, score, label):  # type: ignore[no-untyped-def]
+    """Loop of `Boxes.crowding`: each pair of boxes of an image once, for both."""
+    crowds, rivals = np.zeros(len(score)), np.zeros(len(score))
+    for image in range(len(starts) - 1):
+        for a in range(starts[image], starts[image + 1]):
+            for b in range(starts[image], a):
+                near = iou(corners[a], corners[b], area[a] + area[b])
+                if not near > 0:  # apart, or areas too small or too large for a float
                     continue
                 if label[a] == label[b]:
-                    same[a] += iou * score[b]
-                    same[b] += iou * score[a]
+                    crowds[a] += near * score[b]
+                    crowds[b] += near * score[a]
                 else:
-                    other[a] = max(other[a], iou * score[b])
-                    other[b] = max(other[b], iou * score[a])
+                    rivals[a] = max(rivals[a], near * score[b])
+                    rivals[b] = max(rivals[b], near * score[a])
+    return crowds, rivals

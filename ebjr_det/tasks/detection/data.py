@@ -15,6 +15,7 @@ from PIL import Image
 
 from ebjr_det.core.errors import ConfigError, InvalidInput, did_you_mean
 from ebjr_det.io.files import existing_file
+from ebjr_det.io.notes import say
 from ebjr_det.io.pictures import open_picture
 from ebjr_det.io.subset import part_of
 from ebjr_det.tasks.detection.coco.annotations import Annotations, check_file_names, load_annotations
@@ -60,6 +61,16 @@ class DetectionSet:
         """By class index."""
         return self.annotations.class_names
 
+    def load_or_say(self, index: int) -> Image.Image | None:
+        """A picture; None, said on stderr, where it cannot be decoded and the data allows that."""
+        try:
+            return self.load(index)
+        except InvalidInput as error:
+            if not self.skip_unreadable:
+                raise
+            say(f"Left out: {error}")
+            return None
+
     def target(self, index: int) -> Target:
         """What the detections in an image are judged by."""
         return Target(self.annotations.truths[index], len(self.annotations.category_ids))
@@ -96,14 +107,14 @@ def build_data(
     """
     if dataset not in SETS:
         raise ConfigError(f"Expected a known `dataset`, got `{dataset}`. {did_you_mean(dataset, SETS)}")
-    whole, load = SETS[dataset](root, split, annotations, images)
-    some = whole.subset(ids)
+    everything, load = SETS[dataset](root, split, annotations, images)
+    subset = everything.subset(ids)
     if part is not None:
-        some = some.subset([some.image_ids[index] for index in part_of(len(some), part)])
-    some = some.subset(limit=limit)
-    position = {image: index for index, image in enumerate(whole.image_ids)}
-    chosen = [position[image] for image in some.image_ids]
-    return DetectionSet(some, lambda index: load(chosen[index]), skip_unreadable)
+        subset = subset.subset([subset.image_ids[index] for index in part_of(len(subset), part)])
+    subset = subset.subset(limit=limit)
+    position_of = {image: index for index, image in enumerate(everything.image_ids)}
+    positions = [position_of[image] for image in subset.image_ids]
+    return DetectionSet(subset, lambda index: load(positions[index]), skip_unreadable)
 
 
 @dataclass(frozen=True)
@@ -118,26 +129,28 @@ class Named:
         return tuple(self.categories.values())
 
 
-def build_named(dataset: str, annotations: str | None = None, **where: Any) -> Named:
+def build_named(dataset: str, annotations: str | None = None, **settings: Any) -> Named:
     """The classes of a data set, for pictures of one's own.
 
     Of COCO's layout those of its annotations, or COCO's own where a split that COCO publishes is not here.
 
     Args:
-        dataset, annotations, where: as in `build_data`.
+        dataset, annotations, settings: as in `build_data`.
     """
     if dataset == "digit_scenes":
         return Named(dict(enumerate(scenes.CLASSES, start=1)))
     if dataset == "open_images":
-        return Named(dict(enumerate(load_classes(where.get("root"), annotations).values(), start=1)))
+        return Named(dict(enumerate(load_classes(settings.get("root"), annotations).values(), start=1)))
     if dataset == "coco":
-        path = Path(annotations or f"{where.get('root')}/annotations/instances_{where.get('split')}.json")
-        published = COCO_SPLIT.fullmatch(str(where.get("split")))
+        path = Path(
+            annotations or f"{settings.get('root')}/annotations/instances_{settings.get('split')}.json"
+        )
+        published = COCO_SPLIT.fullmatch(str(settings.get("split")))
         if annotations is None and published and not path.is_file():
             return Named({key: name for key, name in coco_names().items() if name not in UNUSED})
-        found = load_annotations(path)
-        return Named(dict(zip(found.category_ids, found.class_names, strict=True)))
-    return Named(build_data(dataset, annotations=annotations, **where).categories)
+        loaded = load_annotations(path)
+        return Named(dict(zip(loaded.category_ids, loaded.class_names, strict=True)))
+    return Named(build_data(dataset, annotations=annotations, **settings).categories)
 
 
 def _coco(
@@ -152,22 +165,21 @@ def _coco(
         images = images or f"{root}/{split}"
     path, folder = Path(annotations), Path(images)
     published = COCO_SPLIT.fullmatch(split or "")  # a set of one's own has another source
-    found = load_annotations(
-        existing_file(path, f"COCO annotations (from {COCO_SOURCE})" if published else "annotations")
-    )
+    content = f"COCO annotations (from {COCO_SOURCE})" if published else "annotations"
+    loaded = load_annotations(existing_file(path, content))
     if not folder.is_dir():
         hint = f"Get it from {COCO_SOURCE}." if published else "Set `data.images`."
         raise InvalidInput(f"Expected a folder of pictures at `{folder}`, got none. {hint}")
-    check_file_names(found, path)
-    say_remarks(path, found.remarks)
-    return found, partial(_annotated_picture, found, folder)
+    check_file_names(loaded, path)
+    say_remarks(path, loaded.remarks)
+    return loaded, partial(_annotated_picture, loaded, folder)
 
 
 def _open_images(
     root: str | None, split: str | None, annotations: str | None, images: str | None
 ) -> tuple[Annotations, PictureAt]:
-    found, folder = load_open_images(root, split, annotations, images)
-    return found, partial(_annotated_picture, found, folder, as_stored=True)
+    loaded, folder = load_open_images(root, split, annotations, images)
+    return loaded, partial(_annotated_picture, loaded, folder, as_stored=True)
 
 
 def _annotated_picture(

@@ -1,12 +1,13 @@
 """Boxes drawn on pictures, their labels where they can be read."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from itertools import product
 
-from PIL import Image, ImageColor, ImageDraw
+from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from ebjr_det.core.types import FloatArray
 from ebjr_det.io.lettering import ELLIPSIS, drawable, legible, letters, shortened
+from ebjr_det.tasks.detection.detections import overlap
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#B2182B", "#5E3C99")
 """Okabe and Ito's and two dark ones; classes take them in turn."""
@@ -38,63 +39,59 @@ def draw_boxes(
         texts, colors: one a box; an empty text has no label.
         side: of the result's longer side in pixels; by default that of the picture, at least 480.
     """
-    drawn = legible(picture, side)
-    drawn = picture.copy() if drawn is picture else drawn
-    size, scale = drawn.size, max(drawn.size) / max(picture.size)
-    pen: Any = ImageDraw.Draw(drawn)
-    font = letters(max(10, round(max(size) / 50)))
-    width = max(2, round(max(size) / 300))
-    scaled = (boxes * scale).tolist()
+    canvas = legible(picture, side)
+    canvas = picture.copy() if canvas is picture else canvas
+    pen, font = ImageDraw.Draw(canvas), letters(max(10, round(max(canvas.size) / 50)))
+    width = max(2, round(max(canvas.size) / 300))
+    scaled = (boxes * (max(canvas.size) / max(picture.size))).tolist()
     for box, color in [*zip(scaled, colors, strict=True)][::-1]:
         pen.rectangle(box, outline=color, width=width)
     areas: list[Area] = []
     for box, text, color in zip(scaled, texts, colors, strict=True):
         if text:
-            areas.append(_write_label(pen, size, box, text, color, font, areas))
-    return drawn
+            areas.append(_write_label(pen, canvas.size, box, text, color, font, areas))
+    return canvas
 
 
 def _write_label(
-    pen: Any, size: tuple[int, int], box: Sequence[float], text: str, color: str, font: Any, taken: list[Area]
+    pen: ImageDraw.ImageDraw,
+    size: tuple[int, int],
+    box: Sequence[float],
+    text: str,
+    color: str,
+    font: ImageFont.FreeTypeFont,
+    areas: list[Area],
 ) -> Area:
-    """Where the label of a box is drawn: at the first of its places that covers no other, or the least."""
-    room = max(2, round(font.size / 5))
-    text = shortened(drawable(text), font, size[0] - 2 * room)
-    wide, high = font.getlength(text) + 2 * room, sum(font.getmetrics()) + room
-    places = [
-        (
-            max(0.0, min(x, size[0] - wide)),
-            max(0.0, min(y, size[1] - high)),
-        )
-        for x, y in _places(box, wide, high)
+    """Where the label of a box is drawn: at its first position that covers none of `areas`, or the least."""
+    margin = max(2, round(font.size / 5))
+    text = shortened(drawable(text), font, size[0] - 2 * margin)
+    width, height = font.getlength(text) + 2 * margin, sum(font.getmetrics()) + margin
+    positions = [
+        (max(0.0, min(x, size[0] - width)), max(0.0, min(y, size[1] - height)))
+        for x, y in _corners(box, width, height)
     ]
-    areas = [(x, y, x + wide, y + high) for x, y in places]
-    area = min(areas, key=lambda each: sum(_shared(each, other) for other in taken))
+    candidates = [(x, y, x + width, y + height) for x, y in positions]
+    area = min(candidates, key=lambda candidate: sum(_shared(candidate, other) for other in areas))
     pen.rectangle(area, fill=color)
     ink = "black" if _brightness(color) >= BRIGHT else "white"
-    pen.text((area[0] + room, (area[1] + area[3]) / 2), text, ink, font, anchor="lm")
+    pen.text((area[0] + margin, (area[1] + area[3]) / 2), text, ink, font, anchor="lm")
     return area
 
 
-def _places(box: Sequence[float], wide: float, high: float) -> Iterator[tuple[float, float]]:
+def _corners(box: Sequence[float], width: float, height: float) -> Iterator[tuple[float, float]]:
     """Left upper corners of a label, the usual one first: on the upper edge, inside, below, beside."""
     left, top, right, bottom = box
-    yield left, top - high if top >= high else top
-    for x in (left, right - wide):
-        for y in (top - high, bottom, top, bottom - high):
-            yield x, y
-    for x in (right, left - wide):
-        for y in (top, bottom - high):
-            yield x, y
-    for step in range(1, 4):  # boxes of one place have theirs in a column
-        yield left, top + step * high
+    yield left, top - height if top >= height else top
+    yield from product((left, right - width), (top - height, bottom, top, bottom - height))
+    yield from product((right, left - width), (top, bottom - height))
+    for step in range(1, 4):  # boxes of one position have theirs in a column
+        yield left, top + step * height
 
 
 def _shared(first: Area, second: Area) -> float:
     """Square pixels that two areas share."""
-    wide = min(first[2], second[2]) - max(first[0], second[0])
-    high = min(first[3], second[3]) - max(first[1], second[1])
-    return max(0.0, wide) * max(0.0, high)
+    width, height = overlap(first, second)
+    return float(max(0, width) * max(0, height))
 
 
 def _brightness(color: str) -> float:

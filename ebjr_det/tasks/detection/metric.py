@@ -7,10 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ebjr_det.core.errors import InvalidInput
-from ebjr_det.core.types import Copies, Detections, FloatArray, Matches
+from ebjr_det.core.types import Copies, FloatArray, Matches
 from ebjr_det.tasks.detection.coco.accumulate import STATS, Rows, extreme_contexts, over_classes
 from ebjr_det.tasks.detection.coco.annotations import Results, Truth
 from ebjr_det.tasks.detection.coco.matching import match_images
+from ebjr_det.tasks.detection.detections import Detections, to_sides
 
 LARGEST = np.iinfo(np.uint16).max
 LEAST = 1e-300  # a divisor where nothing weighs anything
@@ -38,11 +39,7 @@ class AveragePrecision:
         Raises:
             InvalidInput: a label that is no class of the targets.
         """
-        results = []
-        for found in predictions:
-            corners = found.boxes
-            sides = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
-            results.append(Results(sides, found.scores, found.labels))
+        results = [Results(to_sides(answer.boxes), answer.scores, answer.labels) for answer in predictions]
         return match_records(results, [t.truth for t in targets], targets[0].classes)
 
     def metrics(self, matches: Matches) -> dict[str, float]:
@@ -52,15 +49,17 @@ class AveragePrecision:
 
     def by_class(self, matches: Matches) -> FloatArray:
         """[classes, 12] the numbers of each class, -1 where it has no such object."""
-        alone = Rows.of(matches, {**matches, **_nothing(len(matches["counts"]))})
+        none = {name: column[:0] for name, column in matches.items()}
+        counts = np.zeros_like(matches["counts"])
+        alone = Rows.of(matches, {**none, "counts": counts, "truths": matches["truths"]})
         return alone.stats(np.arange(alone.images), np.zeros(1, dtype=np.intp))[:, 0]
 
     def composition(self, matches: Matches, classes: int | None = None) -> NDArray[np.uint16]:
         """Objects that count: annotated ones but crowds; see `types.Task`."""
-        shown: NDArray[np.uint16] = matches["truths"][:, :, 0]
-        if classes not in (None, shown.shape[1]):
-            raise InvalidInput(f"Expected records of {classes} classes, got {shown.shape[1]}.")
-        return shown
+        objects: NDArray[np.uint16] = matches["truths"][:, :, 0]
+        if classes not in (None, objects.shape[1]):
+            raise InvalidInput(f"Expected records of {classes} classes, got {objects.shape[1]}.")
+        return objects
 
     def mixtures(self, student: Matches, teacher: Matches) -> "PooledRows":
         """Both models' rows, sorted once."""
@@ -71,12 +70,11 @@ class AveragePrecision:
 
     def take(self, matches: Matches, images: NDArray[np.intp]) -> Matches:
         """The records of some images."""
-        counts = matches["counts"]
-        ends = np.cumsum(counts)
-        own = counts[images]
-        rows = np.repeat(ends[images] - own - (np.cumsum(own) - own), own) + np.arange(own.sum())
+        counts = matches["counts"][images]
+        ends = np.cumsum(matches["counts"])[images]
+        rows = np.repeat(ends - np.cumsum(counts), counts) + np.arange(counts.sum())
         flat = {name: column[rows] for name, column in matches.items() if name not in ("counts", "truths")}
-        return {"counts": own, "truths": matches["truths"][images], **flat}
+        return {"counts": counts, "truths": matches["truths"][images], **flat}
 
 
 @dataclass(frozen=True)
@@ -110,7 +108,7 @@ class PooledRows:
         return self.rows.stats(order, deferred, copies, full=False)[..., 0]
 
     def weighing(self, worth: FloatArray) -> "PooledRows":
-        """The same rows, other weights of classes."""
+        """These rows with other weights of classes."""
         return replace(self, worth=worth)
 
     def metrics(self, order: NDArray[np.intp], deferred: NDArray[np.intp]) -> dict[str, FloatArray]:
@@ -121,30 +119,17 @@ class PooledRows:
     def reward(self) -> FloatArray:
         """What an image's move alone changes in AP, averaged over the two extreme contexts."""
         gains = self.rows.rewards(extreme_contexts(self.rows.images))
-        there = self.rows.truths[:, :, 0].sum(axis=0) > 0
-        weights = np.where(there, 1.0 if self.worth is None else self.worth, 0.0)
+        annotated = self.rows.truths[:, :, 0].sum(axis=0) > 0
+        weights = np.where(annotated, 1.0 if self.worth is None else self.worth, 0.0)
         return np.asarray((gains * weights[:, None]).sum(axis=0) / max(weights.sum(), LEAST))
 
 
 def match_records(results: Sequence[Results], truths: Sequence[Truth], classes: int) -> Matches:
     """`match_images`, checked. Raises InvalidInput for a label that is no class, or too many to count."""
-    most = max(classes, *(len(truth) for truth in truths))
-    if most > LARGEST:
-        raise InvalidInput(f"Expected at most {LARGEST:,} classes, and objects an image, got {most:,}.")
-    largest = max((int(own.labels.max()) for own in results if len(own)), default=-1)
+    count = max(classes, *(len(truth) for truth in truths))
+    if count > LARGEST:
+        raise InvalidInput(f"Expected at most {LARGEST:,} classes, and objects an image, got {count:,}.")
+    largest = max((int(image.labels.max()) for image in results if len(image)), default=-1)
     if largest >= classes:
         raise InvalidInput(f"Expected labels in 0..{classes - 1}, got {largest}.")
     return match_images(results, truths, classes)
-
-
-def _nothing(images: int) -> Matches:
-    """Records of a model that finds nothing, all but `truths`."""
-    return {
-        "counts": np.zeros(images, np.intp),
-        "score": np.zeros(0),
-        "label": np.zeros(0, np.uint16),
-        "box": np.zeros((0, 4)),
-        "rank": np.zeros(0, np.uint8),
-        "matched": np.zeros(0, np.uint64),
-        "ignored": np.zeros(0, np.uint64),
-    }

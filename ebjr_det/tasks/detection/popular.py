@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from ebjr_det.core.types import Output
 from ebjr_det.tasks.detection.coco.annotations import Annotations, Results
 from ebjr_det.tasks.detection.data import DetectionSet, Named
+from ebjr_det.tasks.detection.detections import Detections
 from ebjr_det.tasks.detection.networks.classes import padded
 from ebjr_det.tasks.popular import Popular
 
@@ -17,19 +18,19 @@ OTHER_AT = 0.3
 
 
 def narrow(data: DetectionSet, popular: Popular) -> DetectionSet:
-    """The same images with the student's classes: boxes of all other classes are "other"."""
+    """A set of the same images with the student's classes: boxes of all other classes are "other"."""
     return replace(data, annotations=narrow_annotations(data.annotations, popular))
 
 
-def narrow_annotations(whole: Annotations, popular: Popular) -> Annotations:
-    """The same of annotations. Popular categories keep their ids; "other" has the next one after all."""
-    truths = tuple(replace(truth, labels=popular.narrow(truth.labels)) for truth in whole.truths)
-    ids = _ids(whole.category_ids, popular)
-    return replace(whole, truths=truths, category_ids=ids, class_names=popular.class_names)
+def narrow_annotations(annotations: Annotations, popular: Popular) -> Annotations:
+    """Annotations with the student's classes. Popular categories keep their ids, "other" has the next one."""
+    truths = tuple(replace(truth, labels=popular.narrow(truth.labels)) for truth in annotations.truths)
+    ids = _ids(annotations.category_ids, popular)
+    return replace(annotations, truths=truths, category_ids=ids, class_names=popular.class_names)
 
 
 def narrow_classes(data: DetectionSet | Named, popular: Popular) -> Named:
-    """The student's classes alone, with the same ids."""
+    """The student's classes alone, with the ids of `narrow_annotations`."""
     ids = _ids(list(data.categories), popular)
     return Named(dict(zip(ids, popular.class_names, strict=True)))
 
@@ -40,18 +41,17 @@ def _ids(all_ids: Sequence[int], popular: Popular) -> tuple[int, ...]:
 
 def class_counts(data: DetectionSet) -> NDArray[np.intp]:
     """[classes] annotated objects of each, crowds left out."""
-    shown = [truth.labels[~truth.crowd] for truth in data.annotations.truths]
-    return np.bincount(np.concatenate(shown), minlength=len(data.class_names))
+    labels = [truth.labels[~truth.crowd] for truth in data.annotations.truths]
+    return np.bincount(np.concatenate(labels), minlength=len(data.class_names))
 
 
-def widen_results(own: Results, popular: Popular, other_at: float) -> tuple[Results, bool]:
+def widen_results(results: Results, popular: Popular, other_at: float) -> tuple[Results, bool]:
     """One image's entries of a result file of the student's classes: those of popular classes among all
     classes, and whether the student abstains, as in `widen`.
     """
-    kept = own.labels < popular.other
-    classes = np.array(popular.classes, dtype=np.intp)
-    popular_ones = Results(own.boxes[kept], own.scores[kept], classes[own.labels[kept]])
-    return popular_ones, bool((own.scores[~kept] >= other_at).any())
+    real, abstains = _split(results.labels, results.scores, popular, other_at)
+    labels = np.array(popular.classes, dtype=np.intp)[results.labels[real]]
+    return Results(results.boxes[real], results.scores[real], labels), abstains
 
 
 def widen(output: Output, popular: Popular, other_at: float) -> Output:
@@ -60,19 +60,22 @@ def widen(output: Output, popular: Popular, other_at: float) -> Output:
     It abstains where a box of "other" has a score of at least `other_at`. Boxes of "other" are no answer:
     they are left out, of logits too, so that scores look at what the student would answer.
     """
-    found, kept = [], []
+    predictions, logits = [], []
     abstains = np.zeros(len(output.predictions), dtype=bool)
     classes = np.array(popular.classes, dtype=np.intp)
-    for image, boxes in enumerate(output.predictions):
-        own = boxes.labels < popular.other
-        abstains[image] = (boxes.scores[~own] >= other_at).any()
-        support = None if boxes.support is None else boxes.support[own]
-        found.append(
-            replace(
-                boxes, boxes=boxes.boxes[own], scores=boxes.scores[own],
-                labels=classes[boxes.labels[own]], support=support,
-            )
-        )  # fmt: skip
-        kept.append(output.logits.values[image, : len(boxes)][own])
-    logits = padded(kept, popular.other + 1, output.logits.values.dtype)
-    return replace(output, predictions=found, logits=logits, abstains=abstains)
+    for image, answer in enumerate(output.predictions):
+        real, abstains[image] = _split(answer.labels, answer.scores, popular, other_at)
+        support = None if answer.support is None else answer.support[real]
+        labels = classes[answer.labels[real]]
+        predictions.append(Detections(answer.boxes[real], answer.scores[real], labels, support))
+        logits.append(output.logits.values[image, : len(answer)][real])
+    rows = padded(logits, popular.other + 1, output.logits.values.dtype)
+    return replace(output, predictions=predictions, logits=rows, abstains=abstains)
+
+
+def _split(
+    labels: NDArray[np.intp], scores: NDArray[np.float64], popular: Popular, other_at: float
+) -> tuple[NDArray[np.bool_], bool]:
+    """[n] which boxes are of popular classes, and whether one of "other" hands the picture on."""
+    real = labels < popular.other
+    return real, bool((scores[~real] >= other_at).any())

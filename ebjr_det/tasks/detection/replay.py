@@ -5,16 +5,19 @@ from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ebjr_det.core.errors import ConfigError, InvalidInput
-from ebjr_det.core.types import Detections, FloatArray, Logits, Output, PairedRun
+from ebjr_det.core.types import FloatArray, Logits, Output, PairedRun
 from ebjr_det.tasks.detection.coco.annotations import (
     UNKNOWN_CATEGORIES,
+    Annotations,
     Results,
     load_annotations,
     load_results,
 )
 from ebjr_det.tasks.detection.coco.validate import say_remarks
+from ebjr_det.tasks.detection.detections import Detections, to_corners
 from ebjr_det.tasks.detection.metric import AveragePrecision, match_records
 from ebjr_det.tasks.detection.networks.classes import padded
 from ebjr_det.tasks.detection.popular import OTHER_AT, narrow_annotations, widen_results
@@ -60,39 +63,49 @@ def load_pair(
     truth = load_annotations(annotations)
     if all(image.crowd.all() for image in truth.truths):
         raise InvalidInput(f"Expected an annotated object that is no crowd in `{annotations}`, got none.")
-    apart = None if popular is None else Popular.of(popular, truth.class_names)
-    own_truth = truth if apart is None else narrow_annotations(truth, apart)
-    files = {"annotations": annotations, "student": student, "teacher": teacher, **others}
-    odd: dict[str, dict[str, int]] = {name: {} for name in files} | {"annotations": dict(truth.remarks)}
-    loaded = {
-        name: load_results(path, own_truth if name == "student" else truth, lenient, odd[name])
-        for name, path in files.items()
-        if name != "annotations"
-    }
-    if apart is not None and UNKNOWN_CATEGORIES in odd["student"]:
+    classes = None if popular is None else Popular.of(popular, truth.class_names)
+    files = {"student": student, "teacher": teacher, **others}
+    oddities: dict[str, dict[str, int]] = {"annotations": dict(truth.remarks)}
+    results = {}
+    for name, path in files.items():
+        expected = narrow_annotations(truth, classes) if classes and name == "student" else truth
+        results[name] = load_results(path, expected, lenient, oddities.setdefault(name, {}))
+    if classes is not None and UNKNOWN_CATEGORIES in oddities["student"]:
         raise InvalidInput(
             f"Expected detections of the popular classes and of other in `{student}`, got "
-            f"{odd['student'][UNKNOWN_CATEGORIES]:,} of other categories."
+            f"{oddities['student'][UNKNOWN_CATEGORIES]:,} of other categories."
         )
-    for name, path in files.items():
-        say_remarks(path, odd[name])
+    for name, path in {"annotations": annotations, **files}.items():
+        say_remarks(path, oddities[name])
     if remarks is not None:
-        remarks |= {name: told for name, told in odd.items() if told}
-    first, second = loaded.pop("student"), loaded.pop("teacher")
+        remarks |= {name: counts for name, counts in oddities.items() if counts}
     abstains = None
-    if apart is not None:
-        widened = [widen_results(own, apart, OTHER_AT if other_at is None else other_at) for own in first]
-        first, abstains = tuple(own for own, _ in widened), np.array([handed_on for _, handed_on in widened])
-    outputs = [output_of(first[at : at + CHUNK]) for at in range(0, len(first), CHUNK)]
+    if classes is not None:
+        least = OTHER_AT if other_at is None else other_at
+        widened = [widen_results(image, classes, least) for image in results["student"]]
+        results["student"] = tuple(image for image, _ in widened)
+        abstains = np.array([abstained for _, abstained in widened])
+    return _paired(truth, results, scores, abstains)
+
+
+def _paired(
+    truth: Annotations,
+    results: Mapping[str, tuple[Results, ...]],
+    scores: Callable[[Output], Mapping[str, FloatArray]],
+    abstains: NDArray[np.bool_] | None,
+) -> PairedRun:
+    """All models' results, student and teacher among them, matched and scored."""
+    student, classes = results["student"], len(truth.category_ids)
+    outputs = [output_of(student[start : start + CHUNK]) for start in range(0, len(student), CHUNK)]
     chunks = [scores(output) for output in outputs]
-    classes = len(truth.category_ids)
+    records = {name: match_records(images, truth.truths, classes) for name, images in results.items()}
     return PairedRun(
         AveragePrecision.name,
         tuple(str(image) for image in truth.image_ids),
         {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]},
-        match_records(first, truth.truths, classes),
-        match_records(second, truth.truths, classes),
-        {name: match_records(own, truth.truths, classes) for name, own in loaded.items()},
+        records.pop("student"),
+        records.pop("teacher"),
+        records,
         np.concatenate([features_of(output) for output in outputs]),
         abstains,
     )
@@ -114,15 +127,15 @@ def class_names(annotations: Path, **outputs: Path) -> tuple[str, ...]:
 
 def output_of(results: Sequence[Results]) -> Output:
     """What a detector would have answered that knows no more than a result file."""
-    return Output([_detections(own) for own in results], logits_of(results))
-
-
-def _detections(own: Results) -> Detections:
-    corners = np.concatenate([own.boxes[:, :2], own.boxes[:, :2] + own.boxes[:, 2:]], axis=1)
-    return Detections(corners, np.clip(own.scores, 0, 1), own.labels)  # a float's noise has no logit
+    clipped = [np.clip(image.scores, 0, 1) for image in results]  # a float's noise has no logit
+    predictions = [
+        Detections(to_corners(image.boxes), scores, image.labels)
+        for image, scores in zip(results, clipped, strict=True)
+    ]
+    return Output(predictions, logits_of(results))
 
 
 def logits_of(results: Sequence[Results]) -> Logits:
     """Each image's boxes in descending score, one logit a box: [images, rows, 1]."""
-    best = [np.clip(np.sort(own.scores)[::-1][:ROWS, None], LEAST, 1 - LEAST) for own in results]
+    best = [np.clip(np.sort(image.scores)[::-1][:ROWS, None], LEAST, 1 - LEAST) for image in results]
     return padded([np.log(scores / (1 - scores)) for scores in best], 1, np.float64, 0)

@@ -7,13 +7,12 @@ what one object of it is worth. So classes learn from each other, and rare ones 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ebjr_det.core.errors import InvalidInput, first_line
-from ebjr_det.core.types import FloatArray, Output, PairedRun
+from ebjr_det.core.types import Array, FloatArray, Output, PairedRun
 from ebjr_det.routing.forest import Forest
 from ebjr_det.tasks.detection.boxes import Boxes
 from ebjr_det.tasks.detection.coco.accumulate import Rows, random_contexts
@@ -42,9 +41,9 @@ from ebjr_det.tasks.detection.routing.fingerprints import (
 )
 from ebjr_det.tasks.detection.routing.fitted import LEARNED, LEARNED_FEATURES, SET_LEARNED, DetectionRouter
 from ebjr_det.tasks.detection.routing.rescaling import RESCALINGS, Rescaling, fit_rescaling
-from ebjr_det.tasks.routing import A_FITTED_ROUTER, CLASS_COUNTS, Routing, TaskScore
+from ebjr_det.tasks.routing import A_FITTED_ROUTER, Routing, TaskScore, fit_forest
 
-VARIANTS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+VARIANTS: Mapping[str, tuple[str, Mapping[str, object]]] = {
     f"{energy}_{label}": (energy, settings)
     for energy in ("free_energy", "joint_energy")
     for label, settings in (
@@ -55,43 +54,32 @@ VARIANTS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     )
 }
 """Other ways from the energies of boxes to that of a picture: name -> score and settings."""
-TREES, LEAF, LEAVES, COLUMNS = 150, 40, 450, 0.5
-"""Of the extremely randomised trees (Geurts et al. 2006): number, least rows of a leaf, about the most
-leaves of a tree (so that a decision takes as long however much was fitted on), share of columns."""
+LEAF, LEAVES, COLUMNS = 40, 450, 0.5
+"""Of the trees: least rows of a leaf, about the most leaves of a tree (so that a decision takes as long
+however much was fitted on), share of columns that a split sees."""
 
 
 def _forests(tables: Sequence[ClassRows], run: PairedRun, history: ClassHistory, seed: int) -> list[Forest]:
     """For each table of the same rows, extremely randomised trees on what each class of each picture gains,
     in units of one object.
     """
-    from sklearn.ensemble import ExtraTreesRegressor
-
     rows, seen = tables[0], history.seen
     gains = Rows.of(run.student, run.teacher).rewards(random_contexts(len(run), seed))
     in_objects = gains[rows.label, rows.image] * (seen[rows.label] + 1)
-    known = seen[rows.label] > 0
-    if not known.any():
+    annotated = seen[rows.label] > 0
+    if not annotated.any():
         raise InvalidInput("Expected the student to find a class that is annotated, got none to learn from.")
-    leaf = max(LEAF, int(known.sum()) // LEAVES)
-    trees = ExtraTreesRegressor(
-        TREES, min_samples_leaf=leaf, max_features=COLUMNS, n_jobs=-1, random_state=seed
-    )
-    return [Forest.of(trees.fit(table.values[known], in_objects[known])) for table in tables]
+    leaf = max(LEAF, int(annotated.sum()) // LEAVES)
+    return [
+        fit_forest(table.values[annotated], in_objects[annotated], seed, leaf, COLUMNS) for table in tables
+    ]
 
 
 class DetectionRouting(Routing):
     """Scores of boxes with class counts where these are known, and forests on what the student found."""
 
     SCORES: ClassVar = {
-        name: TaskScore(
-            score.formula,
-            score.source,
-            CLASS_COUNTS if score.counts else "",
-            whole_set=score.whole_set,
-            candidates=score.candidates,
-        )
-        for name, score in BOX_SCORES.items()
-    } | {
+        **BOX_SCORES,
         LEARNED: TaskScore(
             "sum over classes of the predicted gain in AP",
             "extremely randomised trees on AP rewards",
@@ -121,7 +109,7 @@ class DetectionRouting(Routing):
     student_numbers = staticmethod(student_numbers)
     answer_numbers = staticmethod(answer_numbers)
 
-    def load_router(self, arrays: Mapping[str, NDArray[Any]]) -> DetectionRouter:
+    def load_router(self, arrays: Mapping[str, Array]) -> DetectionRouter:
         """What `to_arrays` gave.
 
         Raises:
@@ -130,26 +118,21 @@ class DetectionRouting(Routing):
         try:
             history = ClassHistory(**_group(arrays, "history"))
             forest = Forest.of_arrays(_group(arrays, "forest"))
-            further = _group(arrays, "forest_features")
-            forest_features = Forest.of_arrays(further) if further else None
+            nodes = _group(arrays, "forest_features")
+            forest_features = Forest.of_arrays(nodes) if nodes else None
             worth, images = arrays["worth"], int(arrays["images"])
         except (KeyError, TypeError, ValueError) as error:
             raise InvalidInput(
                 f"Expected the numbers of a detection router, got: {first_line(error)}."
             ) from error
-        classes, wide = history.seen.size, (history.seen.size, len(KNOTS))
+        classes = history.seen.size
         shapes = {history.seen.shape, history.student.shape, history.teacher.shape, worth.shape}
-        if shapes != {(classes,)} or {history.boxes.shape, history.objects.shape} != {wide}:
+        if shapes != {(classes,)} or {history.boxes.shape, history.objects.shape} != {(classes, len(KNOTS))}:
             raise InvalidInput(
                 f"Expected numbers of {classes} classes in a detection router, got other shapes."
             )
-        if (
-            forest.columns != len(NAMES)
-            or (history.seen < 0).any()
-            or not worth.any()
-            or (worth < 0).any()
-            or images < 1
-        ):
+        sound = (history.seen >= 0).all() and (worth >= 0).all() and worth.any() and images >= 1
+        if forest.columns != len(NAMES) or not sound:
             raise InvalidInput(f"Expected a forest of {len(NAMES)} columns and counts, got others.")
         if forest_features is not None and forest_features.columns <= len(NAMES):
             raise InvalidInput(f"Expected a forest of features beside {len(NAMES)} columns, got one of none.")
@@ -168,20 +151,18 @@ class DetectionRouting(Routing):
             seed: of the random contexts and the trees.
             learn: without, there are no forests, and no annotated object but their numbers is looked at.
         """
-        student, teacher = run.student, run.teacher
-        mapping = fit_rescaling(rescaling, student, teacher)
-        if mapping is not None:
-            student = mapping.records(student)
+        mapping = fit_rescaling(rescaling, run.student, run.teacher)
+        student = run.student if mapping is None else mapping.records(run.student)
         boxes, task = Boxes.of_records(student), AveragePrecision()
         seen = student["truths"][:, :, 0].sum(axis=0).astype(np.float64)
-        history = ClassHistory.of(boxes, seen, task.by_class(student)[:, 0], task.by_class(teacher)[:, 0])
+        history = ClassHistory.of(boxes, seen, task.by_class(student)[:, 0], task.by_class(run.teacher)[:, 0])
         counts = ClassCounts(seen, boxes.images, worth)
         if not learn:
             return DetectionRouter(counts, history, None, mapping)
         rows = class_rows(boxes, history)
-        wide = [] if run.features is None else [rows.beside(run.features)]
-        forest, *further = _forests([rows, *wide], replace(run, student=student), history, seed)
-        return DetectionRouter(counts, history, forest, mapping, *further)
+        tables = [rows] if run.features is None else [rows, rows.beside(run.features)]
+        forests = _forests(tables, replace(run, student=student), history, seed)
+        return DetectionRouter(counts, history, forests[0], mapping, *forests[1:])
 
     def judge(self, worth: FloatArray) -> AveragePrecision:
         """The task, judging by what classes are worth."""
@@ -192,7 +173,7 @@ class DetectionRouting(Routing):
         return box_scores(Boxes.of_predictions(output.predictions), self.published(class_names))
 
     def plain_scores_of_set(self, run: PairedRun, class_names: Sequence[str]) -> dict[str, FloatArray]:
-        """The same from a run's records, with the scores that look at the whole set."""
+        """Scores from a run's records, those too that look at the whole set."""
         return box_scores(Boxes.of_records(run.student), self.published(class_names), whole_set=True)
 
     def plain_score(self, name: str, output: Output, class_names: Sequence[str]) -> FloatArray:
@@ -210,5 +191,5 @@ class DetectionRouting(Routing):
         return self.published(class_names) is not None
 
 
-def _group(arrays: Mapping[str, NDArray[Any]], group: str) -> dict[str, NDArray[Any]]:
+def _group(arrays: Mapping[str, Array], group: str) -> dict[str, Array]:
     return {name.partition("/")[2]: a for name, a in arrays.items() if name.startswith(f"{group}/")}

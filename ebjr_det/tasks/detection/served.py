@@ -9,9 +9,9 @@ from ebjr_det.tasks.detection.data import Named
 from ebjr_det.tasks.detection.networks.detector import Detector, Surroundings
 
 
-def build_served(name: str, told: Mapping[str, Any], run: Network) -> Detector:
-    """A detector from what `Surroundings.to_dict` told of it and a network that runs."""
-    return Detector(name, Surroundings.from_dict(told), run)
+def build_served(name: str, fields: Mapping[str, object], run: Network) -> Detector:
+    """A detector from the fields that `Surroundings.to_dict` gave and a network that runs."""
+    return Detector(name, Surroundings.from_dict(fields), run)
 
 
 def check_served(model: Detector, shape: tuple[int, ...], raw: Sequence[Any], classes: int) -> None:
@@ -20,13 +20,13 @@ def check_served(model: Detector, shape: tuple[int, ...], raw: Sequence[Any], cl
     Args:
         shape: of its input, [3, h, w]; raw: its outputs for one image; classes: that it tells apart.
     """
-    around = model.around
-    anchors, found = len(around.anchors.boxes), [one.shape for one in raw]
-    features = [(1, *shape[1:2]) for shape in found[2:3]]
-    wanted = [(1, anchors, around.classes.outputs), (1, anchors, 4), *features, (1, anchors)]
-    if found != wanted or shape != (3, *around.letterbox.size) or len(around.classes.columns) != classes:
+    around, shapes = model.around, [output.shape for output in raw]
+    anchors = len(around.anchors.boxes)
+    features = [(1, *output[1:2]) for output in shapes[2:3]]  # of any width
+    expected = [(1, anchors, around.classes.outputs), (1, anchors, 4), *features, (1, anchors)]
+    if shapes != expected or shape != (3, *around.letterbox.size) or len(around.classes.columns) != classes:
         raise InvalidInput(
-            f"Expected {classes} classes and outputs of {anchors} anchors, got {list(map(list, found))}."
+            f"Expected {classes} classes and outputs of {anchors} anchors, got {list(map(list, shapes))}."
         )
 
 

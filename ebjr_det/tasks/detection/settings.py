@@ -36,7 +36,7 @@ class AnnotatedSection(BaseSection):
 
 
 class DetectionRunSection(RunSection):
-    """The same with defaults for large pictures and a dear metric."""
+    """How a run goes, with defaults for large pictures and a dear metric."""
 
     batch_size: int = Field(8, ge=1, le=1_000_000)
     bootstrap: int = Field(200, ge=2, le=100_000)

@@ -1,19 +1,20 @@
 """Training an EfficientDet: effdet's bench and loss, and where there is a teacher also its class logits."""
 
-import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from tqdm.auto import tqdm
 
-from ebjr_det.core.errors import ConfigError, InvalidInput
-from ebjr_det.core.types import Matches, Model
+from ebjr_det.core.errors import ConfigError
+from ebjr_det.core.types import Model
 from ebjr_det.tasks.detection.augmentation import TrainingSet, build_augmentation
+from ebjr_det.tasks.detection.coco.accumulate import STATS, over_classes
 from ebjr_det.tasks.detection.data import DetectionSet
+from ebjr_det.tasks.detection.detections import Detections
 from ebjr_det.tasks.detection.metric import AveragePrecision, Target
 from ebjr_det.tasks.detection.networks.detector import Detector
 from ebjr_det.tasks.detection.networks.efficientdet import EfficientDetector, statistics
@@ -22,14 +23,8 @@ from ebjr_det.training.loop import Judged, Learner
 from ebjr_det.training.order import Order
 
 JUDGED_BATCH = 8
-ALIKE = (  # what a teacher's configuration shares with the model's
-    "image_size",
-    "min_level",
-    "max_level",
-    "num_scales",
-    "aspect_ratios",
-    "anchor_scale",
-)
+SHARED = ("image_size", "min_level", "max_level", "num_scales", "aspect_ratios", "anchor_scale")
+"""Settings of the model's configuration that a teacher's must have too."""
 CHECKED = 16  # classes at once: each is compared with all anchors
 LEAST = 1.0  # objects that a batch's distillation is shared among at least
 
@@ -64,45 +59,41 @@ def build_learner(
         raise ConfigError("Expected `popular_share` for classification alone, got it for detection.")
     if not isinstance(model, EfficientDetector):
         raise ConfigError(f"Expected `effdet/NAME` to train, got `{model.name}`.")
-    if teacher is not None and not isinstance(teacher, EfficientDetector):
-        raise ConfigError(f"Expected `effdet/NAME` as the `teacher` of a training, got `{teacher.name}`.")
+    distillation = None
     if teacher is not None:
-        _check_teacher(teacher, model)
+        distillation = _Distillation(_checked_teacher(teacher, model), popular, model, **loss)
     side, mean = int(model.config.image_size[0]), statistics(model.config)[0]
     pictures = TrainingSet(data, build_augmentation(side, mean, **augment), Order(len(data), seed))
-    distillation = None if teacher is None else _Distillation(teacher, popular, model, **loss)
     bench = _Bench(model, distillation)
     bench.check_targets(data.class_names)
+    learner = Learner(
+        model.name, model.network, bench, pictures, _columns, len(data), data.class_names,
+        AveragePrecision.quality_name, outputs=model.classes.columns.tolist(),
+    )  # fmt: skip
+    if validation is None:
+        return learner
 
-    def judge_averaged(network: nn.Module) -> dict[str, float]:
-        assert validation is not None
-        return judge(EfficientDetector(model.name, network, model.classes, str(model.device)), validation)
+    def judge_network(network: nn.Module) -> Mapping[str, float]:
+        return judge(
+            EfficientDetector(model.name, network, model.classes, str(model.device)), validation
+        ).numbers
 
-    return Learner(
-        model.name,
-        model.network,
-        bench,
-        pictures,
-        _columns,
-        len(data),
-        data.class_names,
-        AveragePrecision.quality_name,
-        None if validation is None else judge_averaged,
-        model.classes.columns.tolist(),
-        None if validation is None else partial(judge_classes, data=validation),
-    )
+    return replace(learner, judge=judge_network, judge_model=partial(judge, data=validation))
 
 
-def _check_teacher(teacher: EfficientDetector, model: EfficientDetector) -> None:
-    for name in ALIKE:
-        own, other = model.config[name], teacher.config[name]
-        if own != other:
+def _checked_teacher(teacher: Model, model: EfficientDetector) -> EfficientDetector:
+    """The teacher. Raises ConfigError where it is no EfficientDet or sees other inputs than the model."""
+    if not isinstance(teacher, EfficientDetector):
+        raise ConfigError(f"Expected `effdet/NAME` as the `teacher` of a training, got `{teacher.name}`.")
+    for name in SHARED:
+        if model.config[name] != teacher.config[name]:
             raise ConfigError(
-                f"Expected a `teacher` with the model's `{name}`, {own}, got {other}. "
-                "Both see the same inputs."
+                f"Expected a `teacher` with the model's `{name}`, {model.config[name]}, got "
+                f"{teacher.config[name]}. Both see the same inputs."
             )
     if statistics(model.config) != statistics(teacher.config):
         raise ConfigError("Expected a `teacher` with the model's mean and standard deviation, got others.")
+    return teacher
 
 
 class _Bench(nn.Module):
@@ -131,13 +122,17 @@ class _Bench(nn.Module):
         (distillation,) = self.distillation
         if distillation is None:
             return dict(self.bench(batch, target))
-        seen: list[Any] = []
-        hook = self.bench.model.register_forward_hook(lambda module, inputs, output: seen.append(output[0]))
+        levels: list[Sequence[Tensor]] = []  # of class logits, which effdet's bench keeps to itself
+        hook = self.bench.model.register_forward_hook(lambda *call: levels.append(call[2][0]))
         losses = dict(self.bench(batch, target))
         hook.remove()
-        theirs = distillation(seen[0], batch, sum(map(len, boxes)))
-        own, share = losses.pop("loss"), distillation.share
-        return {"loss": (1 - share) * own + share * theirs, **losses, "teacher_loss": theirs}
+        teacher_loss = distillation(levels[0], batch, sum(map(len, boxes)))
+        label_loss, share = losses.pop("loss"), distillation.share
+        return {
+            "loss": (1 - share) * label_loss + share * teacher_loss,
+            **losses,
+            "teacher_loss": teacher_loss,
+        }
 
     def check_targets(self, class_names: Sequence[str]) -> None:
         """Raises ConfigError unless a box of each class trains the output from which that class is read.
@@ -148,9 +143,9 @@ class _Bench(nn.Module):
         anchors = labeler.anchors.boxes
         for first in range(0, len(class_names), CHECKED):
             labels = torch.arange(first, min(first + CHECKED, len(class_names)), device=anchors.device)
-            places = torch.linspace(0, len(anchors) - 1, len(labels)).long()
-            levels, *_ = labeler.label_anchors(anchors[places], self.taught[labels].float())
-            trained = torch.cat([level.flatten() for level in levels])[places].tolist()
+            positions = torch.linspace(0, len(anchors) - 1, len(labels)).long()
+            levels, *_ = labeler.label_anchors(anchors[positions], self.taught[labels].float())
+            trained = torch.cat([level.flatten() for level in levels])[positions].tolist()
             for label, output in zip(labels.tolist(), trained, strict=True):
                 if output < 0 or self.classes.labels[output] != label:
                     raise ConfigError(
@@ -178,22 +173,21 @@ class _Distillation:
     ) -> None:
         self.network, self.popular = teacher.network, popular
         self.columns = teacher.classes.columns.tolist()
-        self.own = model.classes.columns.tolist()
+        self.model_columns = model.classes.columns.tolist()
         self.outputs = (model.classes.outputs, teacher.classes.outputs)
         self.share, self.temperature = distillation, temperature
 
     def __call__(self, levels: Sequence[Tensor], batch: Tensor, objects: int) -> Tensor:
         with torch.no_grad():
-            wanted = self._rows(self.network(batch)[0], self.outputs[1])[..., self.columns]
+            targets = self._rows(self.network(batch)[0], self.outputs[1])[..., self.columns]
             if self.popular is not None:
-                rest = sorted(set(range(wanted.shape[-1])) - set(self.popular.classes))
-                others = wanted[..., rest].amax(dim=-1, keepdim=True)
-                wanted = torch.cat([wanted[..., list(self.popular.classes)], others], dim=-1)
-            wanted = (wanted / self.temperature).sigmoid()
-        found = self._rows(levels, self.outputs[0])[..., self.own] / self.temperature
-        apart = (wanted - found.sigmoid()).abs().square()
-        each = functional.binary_cross_entropy_with_logits(found, wanted, reduction="none")
-        return (apart * each).sum() / max(objects, LEAST)
+                other = targets[..., self.popular.unpopular].amax(dim=-1, keepdim=True)
+                targets = torch.cat([targets[..., list(self.popular.classes)], other], dim=-1)
+            targets = (targets / self.temperature).sigmoid()
+        logits = self._rows(levels, self.outputs[0])[..., self.model_columns] / self.temperature
+        weights = (targets - logits.sigmoid()).abs().square()
+        losses = functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+        return (weights * losses).sum() / max(objects, LEAST)
 
     @staticmethod
     def _rows(levels: Sequence[Tensor], outputs: int) -> Tensor:
@@ -203,37 +197,24 @@ class _Distillation:
         )
 
 
-def judge(detector: Detector, data: DetectionSet) -> dict[str, float]:
-    """COCO's twelve numbers of a detector on a whole set; pictures that cannot be decoded may be left out."""
-    return AveragePrecision().metrics(_records(detector, data))
+def judge(detector: Detector, data: DetectionSet) -> Judged:
+    """COCO's twelve numbers of a detector, and the AP of each class that the set shows.
 
-
-def judge_classes(detector: Detector, data: DetectionSet) -> Judged:
-    """COCO's twelve numbers, and the AP of each class that the set shows."""
-    task, records = AveragePrecision(), _records(detector, data)
-    each = zip(data.class_names, task.by_class(records)[:, 0].tolist(), strict=True)
-    return Judged(task.metrics(records), {name: value for name, value in each if value >= 0})
-
-
-def _records(detector: Detector, data: DetectionSet) -> Matches:
-    found: list[Any] = []
+    Pictures that cannot be decoded are left out, where the data allows that.
+    """
+    answers: list[Detections] = []
     targets: list[Target] = []
-    for at in range(0, len(data), JUDGED_BATCH):
-        shown = dict(_readable(data, range(at, min(at + JUDGED_BATCH, len(data)))))
-        targets += [data.target(index) for index in shown]
-        if shown:
-            found += detector([detector.preprocess(picture) for picture in shown.values()]).predictions
-    return AveragePrecision().match(found, targets)
-
-
-def _readable(data: DetectionSet, images: Iterable[int]) -> Iterator[tuple[int, Any]]:
-    for index in images:
-        try:
-            yield index, data.load(index)
-        except InvalidInput as error:
-            if not data.skip_unreadable:
-                raise
-            tqdm.write(f"Left out: {error}", file=sys.stderr)
+    for start in range(0, len(data), JUDGED_BATCH):
+        batch = range(start, min(start + JUDGED_BATCH, len(data)))
+        pictures = {index: picture for index in batch if (picture := data.load_or_say(index)) is not None}
+        targets += [data.target(index) for index in pictures]
+        if pictures:
+            answers += detector([detector.preprocess(picture) for picture in pictures.values()]).predictions
+    task = AveragePrecision()
+    by_class = task.by_class(task.match(answers, targets))
+    numbers = dict(zip(STATS, over_classes(by_class).tolist(), strict=True))
+    precisions = zip(data.class_names, by_class[:, 0].tolist(), strict=True)
+    return Judged(numbers, {name: precision for name, precision in precisions if precision >= 0})
 
 
 def _columns(rows: Sequence[tuple[Tensor, Tensor, Tensor]]) -> tuple[Tensor, list[Tensor], list[Tensor]]:

@@ -101,15 +101,14 @@ def _unpickle(path: Path) -> dict[bytes, Any]:
     return {key: getattr(value, "pixels", value) for key, value in batch.items()}
 
 
-def _array(data: Any, path: Path) -> NDArray[np.uint8]:
+def _array(data: object, path: Path) -> NDArray[np.uint8]:
     if not (isinstance(data, np.ndarray) and data.dtype == np.uint8 and data.shape[1:] == (3072,)):
         raise InvalidInput(f"Expected uint8 data [images, 3072] in `{path}`, got something else.")
     return data
 
 
-def _label_list(labels: Any, images: int, num_classes: int, path: Path) -> NDArray[np.intp]:
-    whole = isinstance(labels, list) and all(type(label) is int for label in labels)
-    if not whole or len(labels) != images or not images:
+def _label_list(labels: object, images: int, num_classes: int, path: Path) -> NDArray[np.intp]:
+    if not (isinstance(labels, list) and all(type(n) is int for n in labels) and len(labels) == images > 0):
         raise InvalidInput(f"Expected {images or 'some'} labels, whole numbers, in `{path}`, got others.")
     if min(labels) < 0 or max(labels) >= num_classes:
         raise InvalidInput(

@@ -24,10 +24,8 @@ def densenet(num_classes: int, depth: int, growth: int, compression: int = 2) ->
 
     Three blocks of n = (depth - 4) / 6 bottleneck layers; a layer adds `growth` channels, the stem has
     2·growth, and a transition keeps floor(channels / `compression`), the paper's theta = 1/compression.
-    Shapes: `[images, 3, 32, 32]` -> `[images, num_classes]`.
-    Raises: ConfigError for a depth other than 6n+4, a number below 1, or a compression that leaves no
-    channel; the network raises InvalidInput for images of another size (its head is AvgPool2d(8)).
-    Source: Huang et al. 2017, arXiv 1608.06993, section 3.
+    Raises ConfigError for a depth other than 6n+4 or a compression that leaves no channel; the network raises
+    InvalidInput for images of another size. Source: Huang et al. 2017, arXiv 1608.06993, section 3.
 
     >>> sum(p.numel() for p in densenet(10, depth=52, growth=6).parameters())
     68704
@@ -42,10 +40,8 @@ def resnet(num_classes: int, depth: int, width: int = 16, block: str = "basic") 
     Depth is 6n+2 for `basic` units (two 3x3) and 9n+2 for `bottleneck` units (1x1, 3x3, 1x1 to 4 times the
     channels). Stages have width, 2·width and 4·width inner channels. Where shapes change the shortcut is a
     1x1 convolution with norm (the paper's option B; its CIFAR table uses option A, zero padding: 2,752
-    parameters less at width 16). bearpaw's "resnet-110" has bottleneck units: here, depth 164.
-    Shapes: `[images, 3, height, width]` -> `[images, num_classes]`.
-    Raises: ConfigError for a wrong depth, a number below 1, or an unknown block.
-    Source: He et al. 2016, arXiv 1512.03385, section 4.2.
+    parameters less at width 16). bearpaw's "resnet-110" has bottleneck units: here, depth 164. Raises
+    ConfigError for another depth or an unknown block. Source: He et al. 2016, arXiv 1512.03385, section 4.2.
 
     >>> sum(p.numel() for p in resnet(10, depth=20).parameters())
     272474
@@ -70,9 +66,7 @@ def wrn(num_classes: int, depth: int, width: int) -> nn.Module:
     """Wide residual network WRN-depth-width: pre-activation basic units, `width` times wider, no dropout.
 
     Depth is 6n+4; stages have 16, 32 and 64 channels times `width`, the widen factor; the stem has 16.
-    Shapes: `[images, 3, height, width]` -> `[images, num_classes]`.
-    Raises: ConfigError for a wrong depth or a number below 1.
-    Source: Zagoruyko and Komodakis 2016, arXiv 1605.07146, table 1.
+    Raises ConfigError for another depth. Source: Zagoruyko and Komodakis 2016, arXiv 1605.07146, table 1.
 
     >>> sum(p.numel() for p in wrn(10, depth=16, width=4).parameters())
     2748890
@@ -111,8 +105,8 @@ def _residual(family: "_Family", num_classes: int, depth: int, width: int, block
     return _ResidualNet(family, num_classes, units, width, width, block)
 
 
-def _conv(before: int, after: int, kernel: int, stride: int = 1) -> nn.Conv2d:
-    conv = nn.Conv2d(before, after, kernel, stride, padding=kernel // 2, bias=False)
+def _conv(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv2d:
+    conv = nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False)
     nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
     return conv
 
@@ -133,10 +127,10 @@ class _DenseLayer(nn.Module):
 
 
 class _Transition(nn.Module):
-    def __init__(self, channels: int, kept: int) -> None:
+    def __init__(self, channels: int, outputs: int) -> None:
         super().__init__()
         self.bn1 = nn.BatchNorm2d(channels)
-        self.conv1 = _conv(channels, kept, 1)
+        self.conv1 = _conv(channels, outputs, 1)
         self.relu = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -196,10 +190,10 @@ class _Unit(nn.Module):
         last, out, first = len(kernels), inner * expansion, family.norm_first
         widths = (channels, *[inner] * (last - 1), out)
         for i, kernel in enumerate(kernels):
-            before, after = widths[i], widths[i + 1]
-            conv = _conv(before, after, kernel, stride if i == kernels.index(3) else 1)
+            inputs, outputs = widths[i], widths[i + 1]
+            conv = _conv(inputs, outputs, kernel, stride if i == kernels.index(3) else 1)
             self.add_module(f"conv{i + 1}", conv)
-            self.add_module(f"bn{i + 1}", nn.BatchNorm2d(before if first else after))
+            self.add_module(f"bn{i + 1}", nn.BatchNorm2d(inputs if first else outputs))
         self.relu = nn.ReLU(inplace=True)
         self.family, self.last_norm = family, f"bn{last}"
         self.between = [(f"bn{i if first else i - 1}", f"conv{i}") for i in range(2, last + 1)]

@@ -23,22 +23,20 @@ class Surroundings:
 
     preprocessing: Preprocessing
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """For JSON."""
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, told: Mapping[str, Any]) -> "Surroundings":
-        """What `to_dict` told. Raises KeyError, TypeError or ConfigError for anything else."""
-        own = Preprocessing(**told["preprocessing"])
-        sides = [side for one in (own.resize, own.crop) if one is not None for side in _sides(one)]
-        if len(own.mean) != len(own.std) or len(own.mean) not in (1, 3) or max(sides, default=1) > LARGEST:
+    def from_dict(cls, fields: Mapping[str, Any]) -> "Surroundings":
+        """What `to_dict` gave. Raises KeyError, TypeError or ConfigError for anything else."""
+        prep = Preprocessing(**fields["preprocessing"])
+        largest = max(
+            max(side) if isinstance(side, tuple) else side or 1 for side in (prep.resize, prep.crop)
+        )
+        if len(prep.mean) != len(prep.std) or len(prep.mean) not in (1, 3) or largest > LARGEST:
             raise InvalidInput(f"Expected statistics of 1 or 3 channels and sides to {LARGEST}, got others.")
-        return cls(own)
-
-
-def _sides(side: Any) -> tuple[int, ...]:
-    return side if isinstance(side, tuple) else (side,)
+        return cls(prep)
 
 
 class Classifier:
@@ -64,27 +62,27 @@ class Classifier:
         """Whether a picture's answer is the same, to the bit, in any batch."""
         return self.run.invariant
 
-    def batch(self, inputs: Sequence[Any]) -> Any:
+    def batch(self, inputs: Sequence[object]) -> Any:
         """The network's input [images, 3, h, w]. Raises InvalidInput where their sizes differ."""
         batch = inputs if hasattr(inputs, "shape") else collate(inputs)  # a loader stacks its own
         if self.shape is not None and tuple(batch.shape[1:]) != self.shape:
-            got, wanted = (" x ".join(map(str, shape)) for shape in (batch.shape[1:], self.shape))
+            got, expected = (" x ".join(map(str, shape)) for shape in (batch.shape[1:], self.shape))
             raise InvalidInput(
-                f"Expected pictures that are {wanted} (channels, height, width) after the preprocessing of "
+                f"Expected pictures that are {expected} (channels, height, width) after the preprocessing of "
                 f"`{self.name}`, as those of its data are, got {got}. Resize them, or set "
                 "`preprocessing.resize` and `preprocessing.crop`."
             )
         return batch
 
-    def __call__(self, inputs: Sequence[Any]) -> Output:
+    def __call__(self, inputs: Sequence[object]) -> Output:
         """Logits of a batch, as predictions (one vector an image) and as one-row `Logits`."""
         return self.decode(self.forward(inputs), inputs)
 
-    def forward(self, inputs: Sequence[Any]) -> tuple[Column, ...]:
+    def forward(self, inputs: Sequence[object]) -> tuple[Column, ...]:
         """The network's raw outputs."""
         return self.run(self.batch(inputs))
 
-    def decode(self, raw: tuple[Column, ...], inputs: Sequence[Any]) -> Output:
+    def decode(self, raw: tuple[Column, ...], inputs: Sequence[object]) -> Output:
         """Raw outputs as answers."""
         values = stacked(raw[0])
         return Output(list(values), Logits.one_row(values))

@@ -28,9 +28,8 @@ def count_ebjr_flops(network: nn.Module, example: Tensor) -> int:
     2 x (convolution multiply-adds + ReLU outputs + pooling window x outputs of AvgPool2d and MaxPool2d
     + AdaptiveAvgPool2d inputs + linear weights + linear biases). Batch norm, dropout, identity, flatten and
     convolution biases count 0. Every call of a module counts, also of one that is called twice.
-    `example`: `[1, channels, height, width]`; values do not matter, and device "meta" saves the work.
-    Warns with the names of other leaf modules, which it counts as 0. Leaves no hook and no mode changed.
-    Raises: InvalidInput when `example` does not hold exactly one image.
+    `example`: `[1, channels, height, width]`; values do not matter, and device "meta" saves the work. Warns
+    with the names of other leaf modules, which count 0. Raises InvalidInput for other than one image.
     Source: github.com/vbdi/ebjr, op_counter.py (there as multiply-adds, doubled by its caller).
 
     >>> count_ebjr_flops(nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU()), torch.zeros(1, 3, 4, 4))

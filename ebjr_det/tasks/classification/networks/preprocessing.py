@@ -13,8 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ebjr_det.core.errors import ConfigError, InvalidInput, did_you_mean
+from ebjr_det.core.types import Array
 
 if TYPE_CHECKING:
+    from PIL import Image
     from torch import Tensor
 
 CIFAR_STATISTICS = ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
@@ -30,7 +32,8 @@ INTERPOLATIONS = {
     "lanczos": "LANCZOS",
 }
 
-Transform: TypeAlias = "Callable[[Any], Tensor]"
+Picture: TypeAlias = "Image.Image | NDArray[np.uint8]"
+Transform: TypeAlias = "Callable[[Picture], Tensor]"
 Side: TypeAlias = int | tuple[int, int]
 
 
@@ -68,7 +71,7 @@ class Preprocessing:
         if 0 in self.std:
             raise ConfigError(f"Expected `std` above 0, got {list(self.std)}.")
 
-    def __call__(self, image: Any) -> NDArray[np.float32]:
+    def __call__(self, image: Picture) -> NDArray[np.float32]:
         """One image: resized and cropped if asked for, scaled to [0, 1], less the mean, over the deviation.
 
         To the bit what torchvision's Resize, CenterCrop, ToTensor and Normalize make of it; like there, an
@@ -77,14 +80,12 @@ class Preprocessing:
         Raises:
             InvalidInput: an image that is neither of uint8 nor of floats.
         """
-        if self.resize is not None or self.crop is not None:
-            image = to_pil(image)
         if self.resize is not None:
-            image = self._resized(image)
+            image = self._resized(to_pil(image))
         if self.crop is not None:
-            image = _centre(image, *_pair(self.crop))
+            image = _centre(to_pil(image), *_pair(self.crop))
         planes = _planes(image)
-        mean, std = (np.array(own, dtype=planes.dtype).reshape(-1, 1, 1) for own in (self.mean, self.std))
+        mean, std = (np.array(row, dtype=planes.dtype).reshape(-1, 1, 1) for row in (self.mean, self.std))
         if planes.shape[0] == len(mean):  # in place; a grey image takes on the channels of the mean
             planes -= mean
             planes /= std
@@ -92,22 +93,23 @@ class Preprocessing:
         return np.asarray((planes - mean) / std)
 
     def build(self) -> Transform:
-        """The same as a transform that gives a torch tensor."""
+        """This preprocessing as a transform that gives a torch tensor."""
         return AsTensor(self)
 
-    def _resized(self, image: Any) -> Any:
+    def _resized(self, image: "Image.Image") -> "Image.Image":
         """The image in its new size, by PIL."""
         from PIL import Image
 
         width, height = image.size
         if isinstance(self.resize, int):
             short, long = self.resize, int(self.resize * max(image.size) / min(image.size))
-            wanted = (short, long) if width <= height else (long, short)
+            size = (short, long) if width <= height else (long, short)
         else:
-            wanted = _pair(self.resize)[::-1]
-        if wanted == image.size:
+            height, width = _pair(self.resize)
+            size = (width, height)
+        if size == image.size:
             return image
-        return image.resize(wanted, Image.Resampling[INTERPOLATIONS[self.interpolation]])
+        return image.resize(size, Image.Resampling[INTERPOLATIONS[self.interpolation]])
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ class AsTensor:
 
     preprocessing: Preprocessing
 
-    def __call__(self, image: Any) -> "Tensor":
+    def __call__(self, image: Picture) -> "Tensor":
         """One image as a float tensor [3, h, w]."""
         import torch
 
@@ -126,17 +128,17 @@ class AsTensor:
 class OnPil:
     """A library's own transform, which wants PIL images, on whatever a data set gives."""
 
-    def __init__(self, transform: Callable[[Any], Any]) -> None:
+    def __init__(self, transform: Callable[["Image.Image"], object]) -> None:
         self.transform = transform
 
-    def __call__(self, image: Any) -> "Tensor":
+    def __call__(self, image: Picture) -> "Tensor":
         """The transform of one image."""
         import torch
 
         return torch.as_tensor(self.transform(to_pil(image)))
 
 
-def to_pil(image: Any) -> Any:
+def to_pil(image: Picture) -> "Image.Image":
     """A PIL image; a uint8 array [height, width, 3] is wrapped."""
     from PIL import Image
 
@@ -190,25 +192,29 @@ def _of_steps(steps: list[Any]) -> Preprocessing | None:
     from timm.data.transforms import MaybeToTensor
     from torchvision.transforms import CenterCrop, Normalize, Resize, ToTensor, v2
 
-    found: dict[str, Any] = {}
+    fields: dict[str, Any] = {}
     if steps and type(steps[0]) in (Resize, v2.Resize) and steps[0].max_size is None:
         first = steps.pop(0)
-        found |= {"resize": first.size, "interpolation": getattr(first.interpolation, "value", None)}
+        fields |= {"resize": first.size, "interpolation": getattr(first.interpolation, "value", None)}
     if steps and type(steps[0]) in (CenterCrop, v2.CenterCrop):
-        found["crop"] = steps.pop(0).size
-    rest = [type(step) for step in steps]
-    if len(rest) != 2 or rest[0] not in (ToTensor, MaybeToTensor) or rest[1] not in (Normalize, v2.Normalize):
+        fields["crop"] = steps.pop(0).size
+    kinds = [type(step) for step in steps]
+    if (
+        len(kinds) != 2
+        or kinds[0] not in (ToTensor, MaybeToTensor)
+        or kinds[1] not in (Normalize, v2.Normalize)
+    ):
         return None
-    return _numbers(steps[1], **found)
+    return _numbers(steps[1], **fields)
 
 
-def _numbers(normalize: Any, **rest: Any) -> Preprocessing:
+def _numbers(normalize: Any, **fields: Any) -> Preprocessing:
     """With the mean and the deviation of a step: float32 numbers, written as short as they can be."""
-    mean, std = (tuple(float(str(np.float32(v))) for v in own) for own in (normalize.mean, normalize.std))
-    return Preprocessing(mean, std, **rest)
+    mean, std = (tuple(float(str(np.float32(v))) for v in row) for row in (normalize.mean, normalize.std))
+    return Preprocessing(mean, std, **fields)
 
 
-def _side(name: str, value: Any) -> Side | None:
+def _side(name: str, value: object) -> Side | None:
     """A side, or height and width, as whole numbers; a list of one is one number, as for torchvision."""
     if value is None:
         return None
@@ -220,22 +226,20 @@ def _side(name: str, value: Any) -> Side | None:
 
 def _pair(side: Side | None) -> tuple[int, int]:
     """Height and width."""
-    if isinstance(side, int):
-        return side, side
     assert side is not None
-    return side
+    return (side, side) if isinstance(side, int) else side
 
 
-def _centre(image: Any, height: int, width: int) -> Any:
+def _centre(image: "Image.Image", height: int, width: int) -> "Image.Image":
     """The middle of a PIL image; what lies outside of it is black."""
     left, top = (
-        -((wanted - own) // 2) if wanted > own else round((own - wanted) / 2)
-        for wanted, own in ((width, image.width), (height, image.height))
+        -((side - length) // 2) if side > length else round((length - side) / 2)
+        for side, length in ((width, image.width), (height, image.height))
     )
     return image.crop((left, top, left + width, top + height))
 
 
-def _planes(image: Any) -> NDArray[Any]:
+def _planes(image: Picture) -> Array:
     """[channels, height, width] new floats: bytes over 255, floats as they are."""
     pixels = np.asarray(image)
     if getattr(image, "mode", "") == "1":

@@ -4,18 +4,18 @@ A library's weights come with the names of their outputs; a folder of pictures h
 Nothing else ties the two together: a network of 1,000 outputs answers any data of 1,000 classes.
 """
 
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 from ebjr_det.core.errors import ConfigError
+from ebjr_det.io.notes import say
 from ebjr_det.tasks.popular import known_as
 
 IMAGENET = 1000  # classes, by far the most usual
 SHOWN = 3  # names in a message
 
 Names: TypeAlias = Sequence[frozenset[str]]
-"""Of each output all that it may be called."""
+"""All words that each output may be called by."""
 
 
 def timm_names(outputs: int) -> Names | None:
@@ -33,16 +33,16 @@ def timm_names(outputs: int) -> Names | None:
 def torchvision_names(categories: Sequence[str]) -> Names:
     """Words as torchvision has them, and where they are ImageNet's also its WordNet ids."""
     ids = (timm_names(IMAGENET) if len(categories) == IMAGENET else None) or [frozenset()] * len(categories)
-    return [own | {known_as(name)} for own, name in zip(ids, categories, strict=True)]
+    return [words | {known_as(name)} for words, name in zip(ids, categories, strict=True)]
 
 
 def published_names(arch: str, network: Any, pretrained: bool, options: Mapping[str, Any]) -> Names | None:
     """What the library's own weights call the outputs; None of other weights, or where it does not tell."""
-    library, _, rest = arch.partition("/")
+    library, _, name = arch.partition("/")
     if library == "torchvision" and pretrained:
         from torchvision import models
 
-        return torchvision_names(models.get_model_weights(rest).DEFAULT.meta["categories"])
+        return torchvision_names(models.get_model_weights(name).DEFAULT.meta["categories"])
     if hasattr(network, "pretrained_cfg") and (pretrained or options.get("pretrained")):
         check_head(network, arch)
         return timm_names(int(network.num_classes))
@@ -58,44 +58,38 @@ def compare_classes(
         names: of the outputs, where they are known; published: whether the weights are the library's.
     """
     if names is not None:
-        strange = check_names(class_names, names, label)
-        if strange:
-            print(
+        if strange := check_names(class_names, names, label):
+            say(
                 f"{strange} classes of the data go by names that `{label}` does not have; they are taken in "
-                "its order.",
-                file=sys.stderr,
+                "its order."
             )
     elif published:
-        print(
-            f"What the outputs of `{label}` are called is not known; they are taken in the data's order.",
-            file=sys.stderr,
-        )
+        say(f"What the outputs of `{label}` are called is not known; they are taken in the data's order.")
     elif len(class_names) == IMAGENET and (elsewhere := misplaced(class_names, timm_names(IMAGENET) or [])):
-        print(
+        say(
             f"The data has ImageNet's classes in another order than ImageNet, {elsewhere} there; the weights "
-            f"of `{label}` are taken to have the data's.",
-            file=sys.stderr,
+            f"of `{label}` are taken to have the data's."
         )
 
 
 def check_head(network: Any, label: str) -> None:
     """Raises ConfigError for published weights whose last layer was replaced by an untrained one."""
-    its_own, got = (getattr(network, "pretrained_cfg", None) or {}).get("num_classes"), network.num_classes
-    if its_own is not None and its_own != got:
+    expected, got = (getattr(network, "pretrained_cfg", None) or {}).get("num_classes"), network.num_classes
+    if expected is not None and expected != got:
         raise ConfigError(
-            f"Expected the {its_own} classes of the published `{label}`, got a head of {got}, which would be "
-            "untrained. Leave `num_classes` out, give a `checkpoint`, or say `random_weights: true`."
+            f"Expected the {expected} classes of the published `{label}`, got a head of {got}, which would "
+            "be untrained. Leave `num_classes` out, give a `checkpoint`, or say `random_weights: true`."
         )
 
 
 def misplaced(class_names: Sequence[str], names: Names) -> str | None:
     """The first class of the data that another output is called by, as words; None where there is none."""
-    places: dict[str, set[int]] = {}
+    outputs_of: dict[str, set[int]] = {}
     for output, words in enumerate(names):
         for word in words:
-            places.setdefault(word, set()).add(output)
+            outputs_of.setdefault(word, set()).add(output)
     for label, name in enumerate(class_names):
-        outputs = {int(name)} if name.isdecimal() else places.get(known_as(name), {label})
+        outputs = {int(name)} if name.isdecimal() else outputs_of.get(known_as(name), {label})
         if label not in outputs:
             return f"`{name}` as number {label}, which is output {min(outputs)}"
     return None
@@ -121,9 +115,9 @@ def check_names(class_names: Sequence[str], names: Names, label: str) -> int:
         if not name.isdecimal() and known_as(name) not in words
     ]
     if 2 * len(strange) > len(class_names):
-        few = ", ".join(f"`{name}`" for name in strange[:SHOWN])
+        words = ", ".join(f"`{name}`" for name in strange[:SHOWN])
         raise ConfigError(
-            f"Expected the classes that the published `{label}` knows, got {few}, ... . Give weights for "
+            f"Expected the classes that the published `{label}` knows, got {words}, ... . Give weights for "
             "these, or name the class folders by WordNet ids (n01440764) or by the outputs' numbers (0007)."
         )
     return len(strange)

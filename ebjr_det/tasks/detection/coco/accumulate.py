@@ -7,21 +7,19 @@ and recall. Only classes of which a newly deferred image has a row are walked ag
 is exact and cheap. The numbers are those of pycocotools' `accumulate` and `summarize`.
 """
 
-from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ebjr_det.core.types import Copies, FloatArray, Matches
+from ebjr_det.core.types import Array, Copies, FloatArray, Matches
 from ebjr_det.tasks.detection.coco.precision import least_hits, single_moves, walk_classes
 
 STATS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 """COCO's twelve numbers in pycocotools' order."""
 
 
-@dataclass(frozen=True)
-class Rows:
+class Rows(NamedTuple):
     """Both models' match records on N images as rows sorted by class, then score, then image.
 
     Attributes:
@@ -41,27 +39,21 @@ class Rows:
     @classmethod
     def of(cls, student: Matches, teacher: Matches) -> "Rows":
         """Sort the records of two models on the same images."""
-        both = [student, teacher]
-        image = np.concatenate([np.repeat(np.arange(len(m["counts"])), m["counts"]) for m in both])
-        columns = {
-            name: np.concatenate([m[name] for m in both])
-            for name in ("score", "label", "rank", "matched", "ignored")
-        }
-        order = np.lexsort((columns["rank"], image, -columns["score"], columns["label"]))
-        classes = student["truths"].shape[1]
+        models = student, teacher
+        image = np.concatenate([np.repeat(np.arange(len(m["counts"])), m["counts"]) for m in models])
+        names = ("score", "label", "rank", "matched", "ignored")
+        score, label, rank, matched, ignored = (np.concatenate([m[name] for m in models]) for name in names)
+        order = np.lexsort((rank, image, -score, label))
+        starts = np.searchsorted(label[order], np.arange(student["truths"].shape[1] + 1))
+        of_teacher = np.arange(len(order)) >= student["counts"].sum()
         return cls(
-            np.searchsorted(columns["label"][order], np.arange(classes + 1)),
-            image[order].astype(np.int32),
-            (np.arange(len(order)) >= student["counts"].sum())[order],
-            columns["rank"][order],
-            columns["matched"][order],
-            columns["ignored"][order],
-            student["truths"],
-        )
+            starts, image[order].astype(np.int32), of_teacher[order], rank[order], matched[order],
+            ignored[order], student["truths"],
+        )  # fmt: skip
 
     @property
     def images(self) -> int:
-        """N."""
+        """How many images there are, N."""
         return len(self.truths)
 
     def stats(
@@ -89,10 +81,10 @@ class Rows:
         truths = np.einsum("i,ika->ka", times, self.truths, dtype=np.float64 if real else np.int64)
         out = np.full((len(truths), len(counts), len(STATS)), -1.0)
         areas = truths.shape[1] if full else 1
-        walk_classes(*self._columns, turn, times, truths, least_hits(truths), areas, out)
+        walk_classes(self, turn, times, truths, least_hits(truths), areas, out)
         return out
 
-    def _exact(self, copies: Copies) -> NDArray[Any]:
+    def _exact(self, copies: Copies) -> Array:
         """Whole numbers as they are; weights to a power of two, so fine that no class's sum is ever rounded.
 
         So what has moved in and out of a tally leaves nothing behind, and weights that are whole numbers give
@@ -116,12 +108,8 @@ class Rows:
         """
         truths = self.truths.sum(axis=0, dtype=np.int64)
         gains = np.zeros((len(truths), self.images))
-        single_moves(*self._columns, truths, least_hits(truths), contexts, gains)
+        single_moves(self, truths, least_hits(truths), contexts, gains)
         return gains
-
-    @property
-    def _columns(self) -> tuple[NDArray[Any], ...]:
-        return self.starts, self.image, self.teacher, self.rank, self.matched, self.ignored
 
 
 def extreme_contexts(images: int) -> NDArray[np.bool_]:
@@ -131,8 +119,8 @@ def extreme_contexts(images: int) -> NDArray[np.bool_]:
 
 def random_contexts(images: int, seed: int = 0) -> NDArray[np.bool_]:
     """[5, images] none, a quarter, a half, three quarters and all of the images, in one random order."""
-    place = np.random.default_rng(seed).permutation(images)
-    return np.asarray(place < np.linspace(0, images, 5)[:, None])
+    rank = np.random.default_rng(seed).permutation(images)
+    return np.asarray(rank < np.linspace(0, images, 5)[:, None])
 
 
 def over_classes(stats: FloatArray, worth: FloatArray | None = None) -> FloatArray:
@@ -141,9 +129,9 @@ def over_classes(stats: FloatArray, worth: FloatArray | None = None) -> FloatArr
     Args:
         worth: [classes] weights of the mean; without, all classes weigh alike, as COCO has it.
     """
-    there = stats > -1
+    judged = stats > -1
     weights = np.ones(len(stats)) if worth is None else worth
-    each = np.where(there, weights.reshape(-1, *[1] * (stats.ndim - 1)), 0.0)
-    weight, total = each.sum(axis=0), (each * np.where(there, stats, 0.0)).sum(axis=0)
-    known = weight > 0
-    return np.asarray(np.where(known, total / np.where(known, weight, 1.0), -1.0))
+    weights = np.where(judged, weights.reshape(-1, *[1] * (stats.ndim - 1)), 0.0)
+    weight, total = weights.sum(axis=0), (weights * np.where(judged, stats, 0.0)).sum(axis=0)
+    any_judged = weight > 0
+    return np.asarray(np.where(any_judged, total / np.where(any_judged, weight, 1.0), -1.0))

@@ -4,19 +4,21 @@ Convention: boxes are x, y, width, height in pixels of the original image, as in
 from 0, the position of a category's id among the sorted ids; the ids themselves stay in this folder.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ebjr_det.core.errors import ConfigError, InvalidInput
 from ebjr_det.core.types import FloatArray
-from ebjr_det.tasks.detection.coco.ids import MISSING, Id, distinct, numbered, positions, stranger
+from ebjr_det.tasks.detection.coco.ids import MISSING, Entry, Id, distinct, numbered, positions, stranger
 from ebjr_det.tasks.detection.coco.validate import (
+    BOX,
     NOISE,
+    SCORE,
+    SIZE,
     kind_of,
     load_json,
     numbers,
@@ -24,7 +26,7 @@ from ebjr_det.tasks.detection.coco.validate import (
     outside,
     shown,
     text,
-)
+)  # fmt: skip
 
 UNKNOWN_CATEGORIES = "detections of unknown categories left out"
 LONGEST_SIDE = 1_000_000
@@ -80,20 +82,21 @@ class Annotations:
         Raises:
             ConfigError: an id that is not there.
         """
-        places = {str(image): index for index, image in enumerate(self.image_ids)}
-        strange = [image for image in ids or () if str(image) not in places]
+        positions_of = {str(image): index for index, image in enumerate(self.image_ids)}
+        strange = [image for image in ids or () if str(image) not in positions_of]
         if strange:
             raise ConfigError(f"Expected ids of the annotated images, got {strange[0]}.")
-        chosen = sorted({places[str(image)] for image in ids}) if ids is not None else range(len(self))
-        chosen = list(chosen)[:limit]
-        if not chosen:
+        indices = (
+            list(range(len(self))) if ids is None else sorted({positions_of[str(image)] for image in ids})
+        )
+        if not (indices := indices[:limit]):
             raise ConfigError("Expected at least one image, got none.")
         return replace(
             self,
-            image_ids=tuple(self.image_ids[i] for i in chosen),
-            file_names=tuple(self.file_names[i] for i in chosen),
-            sizes=self.sizes[chosen],
-            truths=tuple(self.truths[i] for i in chosen),
+            image_ids=tuple(self.image_ids[index] for index in indices),
+            file_names=tuple(self.file_names[index] for index in indices),
+            sizes=self.sizes[indices],
+            truths=tuple(self.truths[index] for index in indices),
         )
 
 
@@ -113,18 +116,52 @@ def load_annotations(path: Path) -> Annotations:
     """Read a COCO ground truth, `.json` or `.json.gz`.
 
     As pycocotools does, objects of unknown images and categories are left out; `remarks` counts them.
-
-    Raises:
-        InvalidInput: a damaged file, no images or categories, ids that are there twice, boxes or areas that
-            are negative or no numbers, boxes in shares of the picture. Names a culprit.
+    Raises InvalidInput, and names a culprit, for a damaged file, no images or categories, ids that are there
+    twice, boxes or areas that are negative or no numbers, boxes in shares of the picture.
     """
+    images, categories, objects = _lists(path)
+    names, by_category = distinct(categories, "category", path)
+    image_ids, by_image = distinct(images, "image", path)
+    zero = distinct(objects, "annotation", path)[0][:1] == (0,)
+    owners, _ = positions(objects, "image_id", image_ids, path)
+    classes, _ = positions(objects, "category_id", names, path)
+    boxes = numbers([entry.get("bbox") for entry in objects], BOX, "bbox", objects, path)
+    sides = boxes[:, 2:].tolist()
+    areas = [entry.get("area", w * h) for entry, (w, h) in zip(objects, sides, strict=True)]
+    surfaces, crowd = numbers(areas, SIZE, "area", objects, path), _crowds(objects, path)
+    entries = [by_image[image] for image in image_ids]
+    sizes = np.array([_size(entry, path) for entry in entries], dtype=np.intp).reshape(-1, 2)
+    known = (owners != MISSING) & (classes != MISSING)
+    remarks = {
+        "annotations of unknown images left out": int((owners == MISSING).sum()),
+        "annotations of unknown categories left out": int(((owners != MISSING) & ~known).sum()),
+        "annotation with the id 0, which COCO's tools never match, taken as any other": int(zero),
+    } | outside(boxes[known], sizes[owners[known]], path)
+    category_ids = numbered(names, "category", path)
+    ascending = np.argsort(category_ids, kind="stable")  # texts ascend otherwise than the numbers they are
+    labels = np.argsort(ascending)[classes]
+    rows_of = _by_owner(owners, np.flatnonzero(known), len(image_ids))
+    class_names = [by_category[names[index]].get("name", str(names[index])) for index in ascending]
+    return Annotations(
+        image_ids,
+        tuple(_file_name(entry) for entry in entries),
+        sizes,
+        tuple(category_ids[index] for index in ascending),
+        tuple(text(name, "category names", path) for name in class_names),
+        tuple(Truth(boxes[rows], labels[rows], surfaces[rows], crowd[rows]) for rows in rows_of),
+        {remark: count for remark, count in remarks.items() if count},
+    )
+
+
+def _lists(path: Path) -> Iterator[list[Entry]]:
+    """The images, categories and annotations of a file, as lists of objects."""
     content = load_json(path, "COCO annotations")
     if not isinstance(content, dict):
         raise InvalidInput(
             f"Expected an object with `images`, `annotations` and `categories` in `{path}`, "
             f"got {kind_of(content)}."
         )
-    images, categories, annotations = (
+    images, categories, objects = (
         objects_under(content, key, path) for key in ("images", "categories", "annotations")
     )
     if not images or not categories:
@@ -132,43 +169,7 @@ def load_annotations(path: Path) -> Annotations:
             f"Expected at least one image and one category in `{path}`, "
             f"got {len(images)} images and {len(categories)} categories."
         )
-    names, by_category = distinct(categories, "category", path)
-    image_ids, by_image = distinct(images, "image", path)
-    zero = distinct(annotations, "annotation", path)[0][:1] == (0,)
-    owners, _ = positions(annotations, "image_id", image_ids, path)
-    classes, _ = positions(annotations, "category_id", names, path)
-    known = (owners != MISSING) & (classes != MISSING)
-    remarks = {
-        "annotations of unknown images left out": int((owners == MISSING).sum()),
-        "annotations of unknown categories left out": int(((owners != MISSING) & ~known).sum()),
-        "annotation with the id 0, which COCO's tools never match, taken as any other": int(zero),
-    }
-    boxes = numbers([a.get("bbox") for a in annotations], 4, "bbox", annotations, path)
-    given = [a.get("area", w * h) for a, (_, _, w, h) in zip(annotations, boxes.tolist(), strict=True)]
-    areas = numbers(given, 0, "area", annotations, path)
-    crowd = np.array([_crowd(a, path) for a in annotations], dtype=bool)
-    entries = [by_image[image] for image in image_ids]
-    sizes = np.array([_size(entry, path) for entry in entries], dtype=np.intp).reshape(-1, 2)
-    remarks |= outside(boxes[known], sizes[owners[known]], path)
-    truths = tuple(
-        Truth(boxes[own], classes[own], areas[own], crowd[own])
-        for own in _by_owner(owners, np.flatnonzero(known), len(image_ids))
-    )
-    category_ids = numbered(names, "category", path)
-    by_number = np.argsort(category_ids, kind="stable")
-    if (np.diff(by_number) < 0).any():  # texts ascend otherwise than the numbers that they are
-        truths = tuple(replace(truth, labels=np.argsort(by_number)[truth.labels]) for truth in truths)
-    return Annotations(
-        image_ids,
-        tuple(_file_name(entry) for entry in entries),
-        sizes,
-        tuple(category_ids[i] for i in by_number),
-        tuple(
-            text(by_category[names[i]].get("name", str(names[i])), "category names", path) for i in by_number
-        ),
-        truths,
-        {what: count for what, count in remarks.items() if count},
-    )
+    return iter((images, categories, objects))
 
 
 def load_results(
@@ -187,6 +188,32 @@ def load_results(
         InvalidInput: a damaged file, unknown images, boxes of negative size or in shares of the picture,
             scores outside [0, 1] or no numbers, or no entry at all.
     """
+    entries = _entries(path)
+    owners, named = positions(entries, "image_id", annotations.image_ids, path, annotations.file_names)
+    classes, _ = positions(entries, "category_id", annotations.category_ids, path)
+    boxes = numbers([entry.get("bbox") for entry in entries], BOX, "bbox", entries, path)
+    scores = numbers([entry.get("score") for entry in entries], SCORE, "score", entries, path)
+    if scores.max() > 1 + NOISE:
+        raise _too_large(scores, path)
+    expected, known = owners != MISSING, (owners != MISSING) & (classes != MISSING)
+    if not expected.any() or not (expected.all() or lenient):
+        fix = f"Give the results of these images{', or leave such out: --lenient' * bool(expected.any())}."
+        raise stranger(entries, owners, "image_id", path, fix)
+    if not known.any():
+        raise stranger(entries, classes, "category_id", path, "Give results with the ids of its categories.")
+    counts = {
+        "detections of unknown images left out": int((~expected).sum()),
+        UNKNOWN_CATEGORIES: int((expected & ~known).sum()),
+        "image ids that are names of files": named,
+        "scores outside [0, 1] by a float's noise": int(((scores < 0) | (scores > 1)).sum()),
+    } | outside(boxes[known], annotations.sizes[owners[known]], path)
+    if remarks is not None:
+        remarks |= {remark: count for remark, count in counts.items() if count}
+    by_image = _by_owner(owners, np.flatnonzero(known), len(annotations))
+    return tuple(Results(boxes[rows], scores[rows], classes[rows]) for rows in by_image)
+
+
+def _entries(path: Path) -> list[Entry]:
     entries = load_json(path, "COCO results")
     if not (isinstance(entries, list) and all(isinstance(entry, dict) for entry in entries)):
         raise InvalidInput(
@@ -197,35 +224,11 @@ def load_results(
         raise InvalidInput(
             f"Expected detections in `{path}`, got none. A detector that finds nothing is no pair."
         )
-    owners, named = positions(entries, "image_id", annotations.image_ids, path, annotations.file_names)
-    classes, _ = positions(entries, "category_id", annotations.category_ids, path)
-    boxes = numbers([e.get("bbox") for e in entries], 4, "bbox", entries, path)
-    scores = numbers([e.get("score") for e in entries], 0, "score", entries, path, -NOISE)
-    if scores.max() > 1 + NOISE:
-        raise _too_large(scores, path)
-    there, known = owners != MISSING, (owners != MISSING) & (classes != MISSING)
-    if not there.any() or not (there.all() or lenient):
-        fix = "Give the results of these images" + ", or leave such out: --lenient." * bool(there.any())
-        raise stranger(entries, owners, "image_id", path, fix.rstrip(".") + ".")
-    if not known.any():
-        raise stranger(entries, classes, "category_id", path, "Give results with the ids of its categories.")
-    counts = {
-        "detections of unknown images left out": int((~there).sum()),
-        UNKNOWN_CATEGORIES: int((there & ~known).sum()),
-        "image ids that are names of files": named,
-        "scores outside [0, 1] by a float's noise": int(((scores < 0) | (scores > 1)).sum()),
-    } | outside(boxes[known], annotations.sizes[owners[known]], path)
-    if remarks is not None:
-        remarks |= {what: count for what, count in counts.items() if count}
-    return tuple(
-        Results(boxes[own], scores[own], classes[own])
-        for own in _by_owner(owners, np.flatnonzero(known), len(annotations))
-    )
+    return entries
 
 
 def _too_large(scores: FloatArray, path: Path) -> InvalidInput:
-    worst = int(scores.argmax())
-    percent = scores.max() <= 100 and np.median(scores) > 1
+    worst, percent = int(scores.argmax()), scores.max() <= 100 and np.median(scores) > 1
     fix = "They look like percent: divide them by 100." if percent else "Save them after the sigmoid."
     return InvalidInput(f"Expected scores in [0, 1] in `{path}`, got {scores[worst]} at entry {worst}. {fix}")
 
@@ -249,25 +252,29 @@ def _by_owner(owners: NDArray[np.intp], known: NDArray[np.intp], count: int) -> 
     return np.split(order, np.searchsorted(owners[order], np.arange(1, count)))
 
 
-def _file_name(entry: Mapping[str, Any]) -> str:
+def _file_name(entry: Entry) -> str:
     """As the file has it; nothing where it is no text. It is checked where pictures are opened."""
     name = entry.get("file_name", "")
     return name if isinstance(name, str) else ""
 
 
-def _crowd(entry: Mapping[str, Any], path: Path) -> bool:
-    flag = entry.get("iscrowd", 0)
-    if flag not in (0, 1):
-        raise InvalidInput(f"Expected `iscrowd` to be 0 or 1 in `{path}`, got {shown(flag)}.")
-    return bool(flag)
+def _crowds(entries: Sequence[Entry], path: Path) -> NDArray[np.bool_]:
+    flags = [entry.get("iscrowd", 0) for entry in entries]
+    if strange := [flag for flag in flags if flag not in (0, 1)]:
+        raise InvalidInput(f"Expected `iscrowd` to be 0 or 1 in `{path}`, got {shown(strange[0])}.")
+    return np.array(flags, dtype=bool)
 
 
-def _size(entry: Mapping[str, Any], path: Path) -> tuple[int, int]:
-    given = entry.get("width") or 0, entry.get("height") or 0
-    sides = tuple(int(side) if type(side) is float and side.is_integer() else side for side in given)
-    if not all(type(side) is int and 0 <= side <= LONGEST_SIDE for side in sides):
+def _size(entry: Entry, path: Path) -> tuple[int, int]:
+    """Width and height, whole numbers (640.0 too), 0 where the file does not say."""
+    sides = tuple(
+        int(side) if type(side) is float and side.is_integer() else side
+        for side in (entry.get("width") or 0, entry.get("height") or 0)
+    )
+    lengths = [side for side in sides if type(side) is int and 0 <= side <= LONGEST_SIDE]
+    if len(lengths) != 2:
         raise InvalidInput(
             f"Expected an image's sides in `{path}` to be whole numbers up to {LONGEST_SIDE:,}, "
             f"got {shown(sides)}."
         )
-    return sides[0], sides[1]
+    return lengths[0], lengths[1]

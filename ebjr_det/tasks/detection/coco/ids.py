@@ -5,10 +5,10 @@ may name a picture by its file, as Ultralytics' tools write it.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from reprlib import repr as shown
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,11 +16,13 @@ from numpy.typing import NDArray
 from ebjr_det.core.errors import InvalidInput
 
 Id: TypeAlias = int | str
+Entry: TypeAlias = dict[str, object]
+"""An object of a JSON file, whatever it holds."""
 MISSING = -1
 DIGITS = 4000  # of an id at most: Python reads no longer number
 
 
-def id_of(value: Any) -> Id | None:
+def id_of(value: object) -> Id | None:
     """An id as it is kept, or None for what is none.
 
     >>> id_of(7.0), id_of("a"), id_of(True), id_of(7.5)
@@ -28,50 +30,48 @@ def id_of(value: Any) -> Id | None:
     """
     if type(value) is float:
         return int(value) if value.is_integer() else None
-    return value if type(value) in (int, str) else None
+    return value if isinstance(value, int | str) and not isinstance(value, bool) else None
 
 
-def distinct(
-    entries: Sequence[dict[str, Any]], what: str, path: Path
-) -> tuple[tuple[Id, ...], dict[Id, dict[str, Any]]]:
+def distinct(entries: Sequence[Entry], kind: str, path: Path) -> tuple[tuple[Id, ...], dict[Id, Entry]]:
     """The ids, ascending, and the entries by id; texts ascend as texts, which is pycocotools' order.
 
     Raises:
         InvalidInput: an entry without an id, one that is there twice, or numbers beside texts.
     """
-    by_id: dict[Id, dict[str, Any]] = {}
+    by_id: dict[Id, Entry] = {}
     for entry in entries:
         key = id_of(entry.get("id"))
         if key is None:
             raise InvalidInput(
-                f"Expected every {what} in `{path}` to have a whole number or a text as id, "
+                f"Expected every {kind} in `{path}` to have a whole number or a text as id, "
                 f"got {shown(entry.get('id'))}."
             )
         if key in by_id:
-            raise InvalidInput(f"Expected distinct {what} ids in `{path}`, got {shown(key)} more than once.")
+            raise InvalidInput(f"Expected distinct {kind} ids in `{path}`, got {shown(key)} more than once.")
         by_id[key] = entry
     texts = sum(type(key) is str for key in by_id)
     if texts not in (0, len(by_id)):
-        odd = next(key for key in by_id if (type(key) is str) == (2 * texts < len(by_id)))
+        rare = next(key for key in by_id if (type(key) is str) == (2 * texts < len(by_id)))
         raise InvalidInput(
-            f"Expected every {what} in `{path}` to have a number as id, or every one a text, "
-            f"got {shown(odd)} among others."
+            f"Expected every {kind} in `{path}` to have a number as id, or every one a text, "
+            f"got {shown(rare)} among others."
         )
     return tuple(sorted(by_id)), by_id
 
 
-def numbered(ids: Sequence[Id], what: str, path: Path) -> tuple[int, ...]:
+def numbered(ids: Sequence[Id], kind: str, path: Path) -> tuple[int, ...]:
     """Ids of texts as the numbers that they are, in their order. Raises InvalidInput for other texts."""
     for key in ids:
         if type(key) is str and not (len(key) <= DIGITS and re.fullmatch("0|[1-9][0-9]*", key)):
             raise InvalidInput(
-                f"Expected every {what} in `{path}` to have a whole number as id, got {shown(key)}."
+                f"Expected every {kind} in `{path}` to have a whole number as id, got {shown(key)}."
             )
     return tuple(map(int, ids))
 
 
 def positions(
-    entries: Sequence[Mapping[str, Any]],
+    entries: Sequence[Entry],
     key: str,
     ids: Sequence[Id],
     path: Path,
@@ -89,31 +89,30 @@ def positions(
         InvalidInput: an entry that has no id there.
     """
     values = [entry.get(key) for entry in entries]
-    places: dict[Any, int] = {known: index for index, known in enumerate(ids)}
+    position_of: dict[object, int] = {key: index for index, key in enumerate(ids)}
     if set(map(type, values)) <= {int, float} and str not in map(type, ids):
-        return np.array([places.get(value, MISSING) for value in values], dtype=np.intp), 0
-    texts = {str(known): index for known, index in places.items()}
-    files = places_by_name(file_names)
-    found, named = np.full(len(values), MISSING), 0
+        return np.array([position_of.get(value, MISSING) for value in values], dtype=np.intp), 0
+    texts = {str(key): index for key, index in position_of.items()}
+    files = positions_by_name(file_names)
+    indices, named = np.full(len(values), MISSING), 0
     for index, value in enumerate(values):
-        known = id_of(value)
-        if known is None:
+        if (number := id_of(value)) is None:
             raise InvalidInput(
                 f"Expected every `{key}` in `{path}` to be an id of the annotated set, got {shown(value)} at "
                 f"entry {index}."
             )
-        text = str(known)
-        found[index] = texts.get(text, MISSING)
-        if found[index] == MISSING and text in files:
-            found[index], named = files[text], named + 1
-    return found, named
+        text = str(number)
+        indices[index] = texts.get(text, MISSING)
+        if indices[index] == MISSING and text in files:
+            indices[index], named = files[text], named + 1
+    return indices, named
 
 
 def stranger(
-    entries: Sequence[Mapping[str, Any]], found: NDArray[np.intp], key: str, path: Path, fix: str
+    entries: Sequence[Entry], indices: NDArray[np.intp], key: str, path: Path, fix: str
 ) -> InvalidInput:
     """The error that names the first entry whose id is none of the annotated set's."""
-    strange = np.flatnonzero(found == MISSING)
+    strange = np.flatnonzero(indices == MISSING)
     first = int(strange[0])
     return InvalidInput(
         f"Expected every `{key}` in `{path}` to be one of the annotated set's, got another in "
@@ -121,13 +120,13 @@ def stranger(
     )
 
 
-def places_by_name(file_names: Sequence[str]) -> dict[str, int]:
+def positions_by_name(file_names: Sequence[str]) -> dict[str, int]:
     """Whole file names, and those without folder and ending, to positions; none that two pictures share."""
-    places: dict[str, int] = {}
+    position_of: dict[str, int] = {}
     shared: set[str] = set()
     for index, name in enumerate(file_names):
         path = PurePosixPath(name.replace("\\", "/"))
         for text in {name, path.name, path.stem} - {""}:
-            if places.setdefault(text, index) != index:
+            if position_of.setdefault(text, index) != index:
                 shared.add(text)
-    return {text: index for text, index in places.items() if text not in shared}
+    return {text: index for text, index in position_of.items() if text not in shared}

@@ -3,11 +3,12 @@
 Rows come by descending score. Everything here is compiled; the walk lets go of Python's lock.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ebjr_det.core.types import Array
 from ebjr_det.io.compiled import compiled
 
 RECALLS = np.linspace(0.0, 1.0, 101)
@@ -39,14 +40,14 @@ class Tally(NamedTuple):
     hit: NDArray[np.int16]
     miss: NDArray[np.int16]
     rank: NDArray[np.uint8]
-    weight: NDArray[Any]
-    gains: NDArray[Any]
-    misses: NDArray[Any]
-    everywhere: NDArray[Any]
-    early: NDArray[Any]
+    weight: Array
+    gains: Array
+    misses: Array
+    everywhere: Array
+    early: Array
 
 
-def least_hits(truths: NDArray[Any]) -> NDArray[Any]:
+def least_hits(truths: Array) -> Array:
     """[...] objects -> [..., 1 + recalls] 0, then the least true positives that reach each recall.
 
     Least: the smallest whole number above 0 whose quotient by the objects is not below the recall, to the
@@ -69,35 +70,33 @@ def least_hits(truths: NDArray[Any]) -> NDArray[Any]:
 
 
 @compiled(nogil=True)
-def walk_classes(starts, image, teacher, rank, matched, ignored, turn, copies, truths, needed, areas, out):  # type: ignore[no-untyped-def]
+def walk_classes(rows, turn, copies, truths, needed, areas, out):  # type: ignore[no-untyped-def]
     """Fill `out` [classes, mixtures, 12].
 
     Args:
-        starts: first row of each class; image, teacher, rank, matched, ignored: [rows], of `accumulate.Rows`.
+        rows: `accumulate.Rows`.
         turn: [N] the mixture from which on an image is the teacher's; copies: [N] how often it counts, or
             its weight.
         truths: [classes, areas] objects that count, in the first so many `areas`.
         needed: [classes, areas, 1 + recalls] of `least_hits`.
     """
     for k in range(len(truths)):
-        own = slice(starts[k], starts[k + 1])
-        rows, firsts = _by_turn(turn, image[own], out.shape[1] + 1)
+        order, firsts = _by_turn(turn, rows.image[rows.starts[k] : rows.starts[k + 1]], out.shape[1] + 1)
         for a in range(areas):
             if truths[k, a]:
-                tally = _tally(copies, image[own], teacher[own], rank[own], matched[own], ignored[own], a)
-                _walk(tally, rows, firsts, truths[k, a], needed[k, a], a, out[k])
+                _walk(_tally(copies, rows, k, a), order, firsts, truths[k, a], needed[k, a], a, out[k])
 
 
 @compiled()
-def _walk(tally, rows, firsts, truths, needed, a, out):  # type: ignore[no-untyped-def]
+def _walk(tally, order, firsts, truths, needed, a, out):  # type: ignore[no-untyped-def]
     """One class and area range: from the student's rows on, judged anew whenever some have moved."""
     judged = np.empty(6)
     _place(tally, -1)
     for j in range(len(out)):
-        _move(tally, rows[firsts[j] : firsts[j + 1]], 1)
+        _move(tally, order[firsts[j] : firsts[j + 1]], 1)
         if j == 0 or firsts[j] < firsts[j + 1]:
             _judge(tally, needed, truths, judged)
-        if a == 0:
+        if a == 0:  # AP, AP50, AP75 and AR1, AR10, AR100 are of all areas
             for n in range(3):
                 out[j, n], out[j, 6 + n] = judged[n], judged[3 + n]
         else:
@@ -105,11 +104,11 @@ def _walk(tally, rows, firsts, truths, needed, a, out):  # type: ignore[no-untyp
 
 
 @compiled(nogil=True)
-def single_moves(starts, image, teacher, rank, matched, ignored, truths, needed, contexts, gains):  # type: ignore[no-untyped-def]
+def single_moves(rows, truths, needed, contexts, gains):  # type: ignore[no-untyped-def]
     """Add to `gains` [classes, N] what an image's own move to the teacher changes in a class's AP.
 
     Args:
-        needed: [classes, areas, 1 + recalls] of `least_hits`.
+        rows: `accumulate.Rows`; needed: [classes, areas, 1 + recalls] of `least_hits`.
         contexts: [contexts, N] whose answers the images have meanwhile, True for the teacher's; the change is
             averaged over them. An image that is the teacher's there counts by what its move back would lose.
     """
@@ -118,22 +117,22 @@ def single_moves(starts, image, teacher, rank, matched, ignored, truths, needed,
     for k in range(len(truths)):
         if truths[k, 0] == 0:
             continue
-        own = slice(starts[k], starts[k + 1])
-        rows, firsts = _by_turn(turn, image[own], len(turn))
+        image = rows.image[rows.starts[k] : rows.starts[k + 1]]
+        order, firsts = _by_turn(turn, image, len(turn))
         for context in contexts:
-            tally = _tally(copies, image[own], teacher[own], rank[own], matched[own], ignored[own], 0)
+            tally = _tally(copies, rows, k, 0)
             _place(tally, -1)
-            _move(tally, rows[context[image[own][rows]]], 1)
+            _move(tally, order[context[image[order]]], 1)
             _judge(tally, needed[k, 0], truths[k, 0], judged)
-            before = judged[0]
+            precision = judged[0]
             for i in range(len(turn)):
-                moved = rows[firsts[i] : firsts[i + 1]]
-                if len(moved):
+                moved = order[firsts[i] : firsts[i + 1]]
+                if len(moved):  # there and back again, so that every image is judged in the same context
                     side = -1 if context[i] else 1
                     _move(tally, moved, side)
                     _judge(tally, needed[k, 0], truths[k, 0], judged)
                     _move(tally, moved, -side)
-                    gains[k, i] += side * (judged[0] - before) / len(contexts)
+                    gains[k, i] += side * (judged[0] - precision) / len(contexts)
 
 
 @compiled()
@@ -144,22 +143,24 @@ def _by_turn(turn, image, turns):  # type: ignore[no-untyped-def]
         firsts[turn[image[row]] + 1] += 1
     firsts = np.cumsum(firsts)
     free = firsts.copy()
-    rows = np.empty(len(image), dtype=np.int32)
+    order = np.empty(len(image), dtype=np.int32)
     for row in range(len(image)):
-        rows[free[turn[image[row]]]] = row
+        order[free[turn[image[row]]]] = row
         free[turn[image[row]]] += 1
-    return rows, firsts
+    return order, firsts
 
 
 @compiled()
-def _tally(copies, image, teacher, rank, matched, ignored, a):  # type: ignore[no-untyped-def]
-    """An empty tally; rows of which there are no copies, or that are ignored, never count."""
-    kind = copies.dtype
+def _tally(copies, rows, k, a):  # type: ignore[no-untyped-def]
+    """An empty tally of a class; rows of which there are no copies, or that are ignored, never count."""
+    start, end, kind = rows.starts[k], rows.starts[k + 1], copies.dtype
+    image, teacher, rank = rows.image[start:end], rows.teacher[start:end], rows.rank[start:end]
+    matched, ignored = rows.matched[start:end], rows.ignored[start:end]
     weight = np.empty(len(rank), dtype=kind)
     slot = np.empty(len(rank), dtype=np.int32)
     hit, miss = np.zeros(len(rank), dtype=np.int16), np.zeros(len(rank), dtype=np.int16)
     shift, bits, slots = np.uint64(IOUS * a), np.uint64(EVERYWHERE), 0
-    for row in range(len(rank) - 1, -1, -1):
+    for row in range(len(rank) - 1, -1, -1):  # from the lowest score up, as slots are counted
         weight[row] = copies[image[row]] if teacher[row] else -copies[image[row]]
         if weight[row]:
             counted = ~(ignored[row] >> shift) & bits
@@ -186,7 +187,7 @@ def _move(tally, rows, sign):  # type: ignore[no-untyped-def]
     for row in rows:
         weight, slot = tally.weight[row] * sign, tally.slot[row]
         hit, miss, rank = tally.hit[row], tally.miss[row], tally.rank[row]
-        if miss == EVERYWHERE:
+        if miss == EVERYWHERE:  # most rows are; one number for all thresholds
             tally.everywhere[slot] += weight
             continue
         for t in range(IOUS):
@@ -204,15 +205,15 @@ def _move(tally, rows, sign):  # type: ignore[no-untyped-def]
 def _judge(tally, needed, truths, judged):  # type: ignore[no-untyped-def]
     """Fill `judged` with AP, AP50, AP75, AR1, AR10 and AR100 of what is in the tally."""
     everywhere = tally.everywhere[1:].sum()
-    average, found = np.empty(IOUS), 0
+    average, all_hits = np.empty(IOUS), 0
     for t in range(IOUS):
         hits = tally.gains[t].sum()
         wrong = everywhere + tally.misses[t, 1:].sum()
         average[t] = _interpolated(tally.gains[t], tally.misses[t], tally.everywhere, hits, wrong, needed)
-        found += hits
+        all_hits += hits
     judged[0], judged[1], judged[2] = average.mean(), average[0], average[5]
     judged[3], judged[4] = tally.early[0].sum() / (IOUS * truths), tally.early[1].sum() / (IOUS * truths)
-    judged[5] = found / (IOUS * truths)
+    judged[5] = all_hits / (IOUS * truths)
 
 
 @compiled()
@@ -225,15 +226,15 @@ def _interpolated(gains, misses, everywhere, hits, wrong, needed):  # type: igno
     no higher.
     """
     recall = len(RECALLS)
-    while needed[recall] > hits:
+    while needed[recall] > hits:  # recalls that are never reached have the precision 0
         recall -= 1
     best, places, total, least = 0, 1, 0.0, needed[recall]
     for slot in range(1, len(gains)):
-        if hits * places > best * (hits + wrong):
+        if hits * places > best * (hits + wrong):  # hits / (hits + wrong) > best / places
             best, places = hits, hits + wrong
         hits -= gains[slot]
         wrong -= misses[slot] + everywhere[slot]
-        while least > hits:
+        while least > hits:  # no lower slot reaches this recall any more: its precision is the best so far
             total += best / (places + EPSILON)
             recall -= 1
             least = needed[recall]

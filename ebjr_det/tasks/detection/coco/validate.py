@@ -5,49 +5,64 @@ A fault is named with the file, what was expected and the first entry that has i
 
 import gzip
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from reprlib import repr as shown
-from typing import Any
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm.auto import tqdm
+from pydantic import FailFast, Field, Strict, TypeAdapter, ValidationError
 
 from ebjr_det.core.errors import InvalidInput, first_line
 from ebjr_det.core.types import FloatArray
 from ebjr_det.io.files import existing_file
+from ebjr_det.io.notes import say
+from ebjr_det.tasks.detection.coco.ids import Entry
 
 __all__ = [
-    "NOISE",
-    "kind_of",
-    "load_json",
-    "numbers",
-    "objects_under",
-    "outside",
-    "say_remarks",
-    "shown",
-    "text",
-]
+    "BOX", "NOISE", "SCORE", "SIZE", "kind_of", "load_json", "numbers", "objects_under", "outside",
+    "say_remarks", "shown", "text",
+]  # fmt: skip
 
 NOISE = 1e-6
 """How far a score may lie outside [0, 1]: a few last bits of a 32-bit float."""
 SMALL, FEW_BOXES, MOST_OUTSIDE = 4, 8, 0.25
 """Side of a picture in pixels, number of boxes, and share of them from which the form of boxes is judged."""
 
+Finite = Annotated[float, Strict(), Field(allow_inf_nan=False)]
+Positive = Annotated[Finite, Field(ge=0)]
+NearPositive = Annotated[Finite, Field(ge=-NOISE)]
 
-def load_json(path: Path, what: str) -> Any:
-    """The content of a `.json` or `.json.gz`; `what` it should be is named in the error."""
-    existing_file(path, what)
+
+class NumberForm(NamedTuple):
+    """What numbers under a key must be: how pydantic checks it, in words, and the shape of none of them."""
+
+    adapter: TypeAdapter[Any]
+    expected: str
+    empty: tuple[int, ...] = (0,)
+
+
+BOX = NumberForm(
+    TypeAdapter(Annotated[list[tuple[Finite, Finite, Positive, Positive]], FailFast()]),
+    "4 finite numbers, the last two not negative",
+    (0, 4),
+)
+SIZE = NumberForm(TypeAdapter(Annotated[list[Positive], FailFast()]), "a finite number not below 0")
+SCORE = NumberForm(TypeAdapter(Annotated[list[NearPositive], FailFast()]), SIZE.expected)
+
+
+def load_json(path: Path, content: str) -> Any:
+    """A `.json` or `.json.gz`, read; the `content` that it should have is named in the error."""
+    existing_file(path, content)
     try:
         raw = path.read_bytes()
         return json.loads(gzip.decompress(raw) if path.suffix == ".gz" else raw)
     except Exception as error:  # a damaged file can raise anything
-        raise InvalidInput(f"Expected {what} (JSON) in `{path}`, got: {first_line(error)}.") from error
+        raise InvalidInput(f"Expected {content} (JSON) in `{path}`, got: {first_line(error)}.") from error
 
 
-def kind_of(content: Any) -> str:
+def kind_of(content: object) -> str:
     """What a JSON value is, in words."""
     if isinstance(content, list) and content:
         return f"a list with {kind_of(next((e for e in content if not isinstance(e, dict)), content[0]))}"
@@ -61,7 +76,7 @@ def kind_of(content: Any) -> str:
     return kinds.get(type(content), "a number")
 
 
-def objects_under(content: Mapping[str, Any], key: str, path: Path) -> list[dict[str, Any]]:
+def objects_under(content: Entry, key: str, path: Path) -> list[Entry]:
     """The list of objects that the file has under a key."""
     entries = content.get(key)
     if not (isinstance(entries, list) and all(isinstance(entry, dict) for entry in entries)):
@@ -71,47 +86,28 @@ def objects_under(content: Mapping[str, Any], key: str, path: Path) -> list[dict
 
 
 def numbers(
-    values: Sequence[Any], width: int, key: str, entries: Sequence[Any], path: Path, least: float = 0.0
+    values: Sequence[object], form: NumberForm, key: str, entries: Sequence[Entry], path: Path
 ) -> FloatArray:
-    """[n] or [n, width] float64, finite and at least 0 (of boxes: width and height).
+    """[n] or [n, 4] float64, what the `entries` have under `key`, as `BOX`, `SIZE` or `SCORE` wants it.
 
-    Args:
-        values: what the `entries` have under `key`; `width` 0 for plain numbers, 4 for boxes.
-        least: of plain numbers, a float's noise below 0.
+    Raises:
+        InvalidInput: names the first entry that has another value.
     """
-    wanted = f"{width} finite numbers, the last two not negative" if width else "a finite number not below 0"
-    flat = [number for value in values for number in value] if width and _rows(values, width) else values
     try:
-        if not all(type(number) in (int, float) for number in flat):
-            raise ValueError
-        array = np.array(flat, dtype=np.float64).reshape((len(values), width) if width else (len(values),))
-        sizes = array[:, 2:] if width else array[:, None]
-        sound = np.isfinite(array.reshape(len(values), width or 1)).all(axis=1) & (sizes >= least).all(axis=1)
-    except (OverflowError, ValueError):  # other things than numbers, or a whole number too large for a float
-        sound = np.array([_is_number(value, width) for value in values])
-    if not sound.all():
-        bad = int(np.flatnonzero(~sound)[0])
+        array = np.array(form.adapter.validate_python(values), dtype=np.float64)
+    except ValidationError as error:
+        bad = int(error.errors()[0]["loc"][0])
         raise InvalidInput(
-            f"Expected `{key}` in `{path}` to be {wanted}, got {shown(values[bad])} at entry {bad}, "
+            f"Expected `{key}` in `{path}` to be {form.expected}, got {shown(values[bad])} at entry {bad}, "
             f"of image {shown(entries[bad].get('image_id'))}."
-        )
-    return array
+        ) from None
+    return array if len(array) else array.reshape(form.empty)
 
 
-def _rows(values: Sequence[Any], width: int) -> bool:
-    return all(isinstance(value, list) and len(value) == width for value in values)
-
-
-def _is_number(value: Any, width: int) -> bool:
-    parts = value if width and isinstance(value, list) and len(value) == width else [value]
-    plain = len(parts) == (width or 1) and all(type(part) in (int, float) for part in parts)
-    return plain and all(abs(part) <= sys.float_info.max for part in parts)
-
-
-def text(value: Any, what: str, path: Path) -> str:
+def text(value: object, name: str, path: Path) -> str:
     """`value`, which UTF-8 can write."""
     if not isinstance(value, str) or any("\ud800" <= letter <= "\udfff" for letter in value):
-        raise InvalidInput(f"Expected {what} in `{path}` to be text, got {shown(value)}.")
+        raise InvalidInput(f"Expected {name} in `{path}` to be text, got {shown(value)}.")
     return value
 
 
@@ -124,8 +120,8 @@ def outside(boxes: FloatArray, sizes: NDArray[np.intp], path: Path) -> dict[str,
     Raises:
         InvalidInput: every box is within the first pixel of a larger picture.
     """
-    known = (sizes > SMALL).all(axis=1)
-    ends = (boxes[:, :2] + boxes[:, 2:])[known]
+    judged = (sizes > SMALL).all(axis=1)
+    ends = (boxes[:, :2] + boxes[:, 2:])[judged]
     if len(ends) < FEW_BOXES:
         return {}
     if ends.max() <= 1 + NOISE:
@@ -133,13 +129,12 @@ def outside(boxes: FloatArray, sizes: NDArray[np.intp], path: Path) -> dict[str,
             f"Expected boxes in pixels in `{path}`, got {len(ends):,} in shares of the picture, none "
             "beyond 1. Multiply them by its width and height."
         )
-    out = (ends > 1.02 * sizes[known] + 2).any(axis=1)
-    what = "boxes that end outside their picture, as if x1, y1, x2, y2 instead of x, y, width, height"
-    return {what: int(out.sum())} if out.mean() > MOST_OUTSIDE else {}
+    out = (ends > 1.02 * sizes[judged] + 2).any(axis=1)
+    remark = "boxes that end outside their picture, as if x1, y1, x2, y2 instead of x, y, width, height"
+    return {remark: int(out.sum())} if out.mean() > MOST_OUTSIDE else {}
 
 
 def say_remarks(path: Path, remarks: Mapping[str, int]) -> None:
     """Tell on stderr what was odd in a file and was left out or taken all the same."""
     if remarks:
-        said = "; ".join(f"{what}: {count:,}" for what, count in remarks.items())
-        tqdm.write(f"Note on `{path}`: {said}.", file=sys.stderr)
+        say(f"Note on `{path}`: {'; '.join(f'{text}: {count:,}' for text, count in remarks.items())}.")

@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw
 
 from ebjr_det.core.types import FloatArray
 from ebjr_det.tasks.detection.coco.annotations import Annotations, Truth
+from ebjr_det.tasks.detection.detections import overlap, to_corners
 
 Canvas: TypeAlias = NDArray[np.float32]
 
@@ -44,7 +45,7 @@ class Layout:
 
     @property
     def truth(self) -> Truth:
-        """The same as annotated objects; a class index is the digit itself."""
+        """The digits as annotated objects; a class index is the digit itself."""
         areas = self.boxes[:, 2] * self.boxes[:, 3]
         return Truth(self.boxes, self.labels, areas, np.zeros(len(areas), dtype=bool))
 
@@ -60,7 +61,7 @@ def lay_out(split: str, index: int) -> Layout:
     for _ in range(generator.integers(1, MOST_DIGITS + 1)):
         glyph = int(generator.integers(len(glyphs)))
         mask = _mask(glyphs[glyph], generator)
-        box = _free_place(mask, boxes, generator)
+        box = _free_box(mask, boxes, generator)
         if box is not None:
             boxes.append(box)
             masks.append(mask)
@@ -140,25 +141,21 @@ def _mask(glyph: FloatArray, generator: np.random.Generator) -> FloatArray:
     return opacity[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 
 
-def _free_place(
-    mask: FloatArray, taken: list[FloatArray], generator: np.random.Generator
-) -> FloatArray | None:
+def _free_box(mask: FloatArray, boxes: list[FloatArray], generator: np.random.Generator) -> FloatArray | None:
     """A box x, y, w, h for the mask that covers no other too much, or None after some tries."""
     height, width = mask.shape
     for _ in range(TRIES):
         x, y = (int(generator.integers(0, SIDE - side + 1)) for side in (width, height))
         box = np.array([x, y, width, height], dtype=np.float64)
-        if all(_shared(box, other) <= COVERED for other in taken):
+        if all(_shared(box, other) <= COVERED for other in boxes):
             return box
     return None
 
 
 def _shared(first: FloatArray, second: FloatArray) -> float:
     """Intersection over the smaller of two boxes."""
-    low = np.maximum(first[:2], second[:2])
-    high = np.minimum(first[:2] + first[2:], second[:2] + second[2:])
-    smaller = min(first[2] * first[3], second[2] * second[3])
-    return float(np.maximum(high - low, 0).prod() / smaller)
+    width, height = overlap(*to_corners(np.stack([first, second])))
+    return float(max(width, 0) * max(height, 0) / min(first[2] * first[3], second[2] * second[3]))
 
 
 def _paint(
@@ -166,8 +163,8 @@ def _paint(
 ) -> None:
     """Lay ink through a mask, brighter than the ground, sometimes only a little."""
     x, y = corner
-    place = canvas[y : y + mask.shape[0], x : x + mask.shape[1]]
-    ground = place.mean(axis=(0, 1))
+    area = canvas[y : y + mask.shape[0], x : x + mask.shape[1]]
+    ground = area.mean(axis=(0, 1))
     color = ground.mean() + generator.uniform(FAINT, BOLD) + generator.uniform(-TINT, TINT, 3)
     opacity = (mask * generator.uniform(0.75, 1.0))[..., None]
-    place += opacity * (color - place)
+    area += opacity * (color - area)

@@ -12,7 +12,6 @@ not looked for in a picture counts as absent.
 """
 
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,14 +21,17 @@ from tqdm.auto import tqdm
 
 from ebjr_det.core.errors import ConfigError, InvalidInput, did_you_mean
 from ebjr_det.core.types import FloatArray
+from ebjr_det.io.notes import say
 from ebjr_det.io.pictures import pictures_below, say_left_out, stored_size
 from ebjr_det.tasks.detection.coco.annotations import Annotations, Truth
 from ebjr_det.tasks.detection.datasets.open_images_tables import (
+    BoxRows,
     first_of_twins,
     read_boxes,
     read_classes,
     sound_corners,
-)
+)  # fmt: skip
+from ebjr_det.tasks.detection.detections import to_sides
 
 SOURCE = "https://storage.googleapis.com/openimages/web/download_v7.html"
 DIGITS = 13  # of an ImageID, 52 bits
@@ -62,7 +64,7 @@ def load_open_images(
         ConfigError: an unknown split, or too little to find the files.
         InvalidInput: missing or damaged files, none of their pictures, boxes that are none. Names the line.
     """
-    path, folder = _places(root, split, annotations, images)
+    path, folder = _paths(root, split, annotations, images)
     classes = load_classes(root, annotations)
     files = _files_below(folder)
     ids = sorted(files)
@@ -75,20 +77,18 @@ def load_open_images(
         )
     corners = sound_corners(rows, path)
     first = first_of_twins(rows, corners)
-    _say_what_is_out(path, folder, absent, len(ids) - len(rows.seen), rows.negative, int((~first).sum()))
-    chosen = sorted(rows.seen)
-    names = [files[ids[n]] for n in chosen]
+    counts = {
+        f"pictures not in `{folder}`": absent,
+        "pictures there without a row": len(ids) - len(rows.seen),
+        "rows of Confidence 0": rows.negative,
+        "rows that repeat another": int((~first).sum()),
+    }
+    say_left_out(Path(path.name), counts)
+    names = [files[ids[n]] for n in sorted(rows.seen)]
     sizes = _sizes(folder, names)
-    owners, labels, groups = (np.array(column)[first] for column in (rows.owners, rows.labels, rows.groups))
-    found = Annotations(
-        _numbers(names),
-        tuple(names),
-        sizes,
-        tuple(range(1, len(classes) + 1)),
-        tuple(classes.values()),
-        _truths(np.searchsorted(chosen, owners), corners[first], labels, groups.astype(bool), sizes),
-    )
-    return found, folder
+    truths = _truths(rows, first, corners, sizes)
+    category_ids, class_names = tuple(range(1, len(classes) + 1)), tuple(classes.values())
+    return Annotations(_numbers(names), tuple(names), sizes, category_ids, class_names, truths), folder
 
 
 def load_classes(root: str | None, annotations: str | None = None) -> dict[str, str]:
@@ -105,16 +105,13 @@ def load_classes(root: str | None, annotations: str | None = None) -> dict[str, 
         raise ConfigError("Expected `data.root`, the folder of Open Images' tables, got none.")
     folder = Path(root) if root is not None else Path(str(annotations)).parent
     path = _first_file(folder, (*CLASS_FILES, *ALL_CLASS_FILES), "classes")
-    found = read_classes(path)
+    classes = read_classes(path)
     if path.name in ALL_CLASS_FILES:
-        tqdm.write(
-            f"Took all {len(found):,} classes of `{path.name}`; `{CLASS_FILES[0]}` has those with boxes.",
-            file=sys.stderr,
-        )
-    return found
+        say(f"Took all {len(classes):,} classes of `{path.name}`; `{CLASS_FILES[0]}` has those with boxes.")
+    return classes
 
 
-def _places(
+def _paths(
     root: str | None, split: str | None, annotations: str | None, images: str | None
 ) -> tuple[Path, Path]:
     """The table of boxes and the folder of pictures."""
@@ -136,26 +133,26 @@ def _places(
     return path, folder
 
 
-def _first_file(folder: Path, names: Sequence[str], what: str) -> Path:
+def _first_file(folder: Path, names: Sequence[str], content: str) -> Path:
     for name in names:
         if (folder / name).is_file():
             return folder / name
     raise InvalidInput(
-        f"Expected Open Images' {what} in `{folder}`, one of {', '.join(names)}, got none. "
+        f"Expected Open Images' {content} in `{folder}`, one of {', '.join(names)}, got none. "
         f"Get it from {SOURCE}."
     )
 
 
 def _files_below(folder: Path) -> dict[str, str]:
     """Name without suffix -> path below the folder, of every picture."""
-    found: dict[str, str] = {}
+    files: dict[str, str] = {}
     for picture in sorted(pictures_below(folder)[0]):
         image, path = picture.stem, picture.relative_to(folder).as_posix()
-        if found.setdefault(image, path) != path:
+        if files.setdefault(image, path) != path:
             raise InvalidInput(
-                f"Expected one picture of each ImageID in `{folder}`, got `{found[image]}` and `{path}`."
+                f"Expected one picture of each ImageID in `{folder}`, got `{files[image]}` and `{path}`."
             )
-    return found
+    return files
 
 
 def _numbers(names: Sequence[str]) -> tuple[int, ...]:
@@ -171,16 +168,6 @@ def _numbers(names: Sequence[str]) -> tuple[int, ...]:
     return tuple(by_number)
 
 
-def _say_what_is_out(path: Path, folder: Path, absent: int, bare: int, negative: int, twins: int) -> None:
-    counts = {
-        f"pictures not in `{folder}`": absent,
-        "pictures there without a row": bare,
-        "rows of Confidence 0": negative,
-        "rows that repeat another": twins,
-    }
-    say_left_out(Path(path.name), counts)
-
-
 def _sizes(folder: Path, names: Sequence[str]) -> NDArray[np.intp]:
     """[n, 2] width and height as stored, from the headers; 0 where one cannot be read."""
     bar = tqdm(names, desc="reading sizes", unit="img", disable=len(names) < MANY_PICTURES)
@@ -188,17 +175,13 @@ def _sizes(folder: Path, names: Sequence[str]) -> NDArray[np.intp]:
 
 
 def _truths(
-    owners: NDArray[np.intp],
-    corners: FloatArray,
-    labels: NDArray[np.intp],
-    crowd: NDArray[np.bool_],
-    sizes: NDArray[np.intp],
+    rows: BoxRows, first: NDArray[np.bool_], corners: FloatArray, sizes: NDArray[np.intp]
 ) -> tuple[Truth, ...]:
     """The objects of each picture in pixels, in the order of the table."""
+    owners, labels, groups = (np.array(column)[first] for column in (rows.owners, rows.labels, rows.groups))
+    owners = np.searchsorted(sorted(rows.seen), owners)
     order = np.argsort(owners, kind="stable")
-    scale = sizes[owners[order]]
-    low, high = corners[order][:, [0, 2]], corners[order][:, [1, 3]]
-    boxes = np.concatenate([low * scale, (high - low) * scale], axis=1)
+    boxes = to_sides(corners[first][order][:, [0, 2, 1, 3]]) * np.tile(sizes[owners[order]], 2)
     cuts = np.searchsorted(owners[order], np.arange(1, len(sizes)))
-    columns = (boxes, labels[order], boxes[:, 2] * boxes[:, 3], crowd[order])
-    return tuple(Truth(*own) for own in zip(*(np.split(column, cuts) for column in columns), strict=True))
+    columns = (boxes, labels[order], boxes[:, 2] * boxes[:, 3], groups[order].astype(bool))
+    return tuple(map(Truth, *(np.split(column, cuts) for column in columns)))

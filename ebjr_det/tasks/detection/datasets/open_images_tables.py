@@ -7,7 +7,7 @@ import csv
 import io
 import re
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
 from pathlib import Path
@@ -55,21 +55,21 @@ def read_classes(path: Path) -> dict[str, str]:
     Raises:
         InvalidInput: a line that is no class, a class that is there twice, or none.
     """
-    found: dict[str, str] = {}
+    classes: dict[str, str] = {}
     for line, row in _lines(path):
-        if not found and not row[0].startswith("/") and row[-1].lower().endswith("name"):
+        if not classes and not row[0].startswith("/") and row[-1].lower().endswith("name"):
             continue  # a header
         if len(row) < 2 or not row[0].startswith("/") or not row[1].strip():
             raise InvalidInput(
                 f"Expected a class such as `/m/011k07,Tortoise` in line {line} of `{path}`, "
                 f"got {shown(','.join(row))}."
             )
-        if row[0] in found:
+        if row[0] in classes:
             raise InvalidInput(f"Expected distinct classes in `{path}`, got {row[0]} again in line {line}.")
-        found[row[0]] = row[1].strip()
-    if not found:
+        classes[row[0]] = row[1].strip()
+    if not classes:
         raise InvalidInput(f"Expected classes in `{path}`, got none.")
-    return found
+    return classes
 
 
 def read_boxes(path: Path, wanted: Mapping[str, int], labels: Mapping[str, int]) -> BoxRows:
@@ -79,11 +79,11 @@ def read_boxes(path: Path, wanted: Mapping[str, int], labels: Mapping[str, int])
         InvalidInput: no such file, missing columns, and in a wanted row a class that `labels` does not have
             or a cell that is no such number.
     """
-    rows, last = BoxRows(), ""
+    rows, previous = BoxRows(), ""
     for line, (image, label, group, *cells) in _cells(path):
         owner = wanted.get(image)
-        if image != last:
-            number, last = _number_of(image, path, line), image
+        if image != previous:
+            number, previous = _number_of(image, path, line), image
             if owner is None:
                 rows.others.append(number)
         if owner is None:
@@ -93,16 +93,7 @@ def read_boxes(path: Path, wanted: Mapping[str, int], labels: Mapping[str, int])
                 f"Expected one of the {len(labels):,} described classes in line {line} of `{path}`, "
                 f"got {shown(label)}."
             )
-        try:
-            corners = [float(cell) for cell in cells[:4]]
-            confidence, grouped = float(cells[4]) if cells[4:] else 1.0, GROUP[group]
-            if confidence not in (0.0, 1.0):
-                raise ValueError
-        except (ValueError, KeyError):
-            raise InvalidInput(
-                f"Expected numbers in {', '.join(SIDES)}, 0 or 1 in Confidence, and -1, 0 or 1 in IsGroupOf, "
-                f"in line {line} of `{path}`, got {', '.join(map(shown, (*cells, group)))}."
-            ) from None
+        corners, confidence, grouped = _parsed(cells, group, path, line)
         rows.seen.add(owner)
         if not confidence:  # published boxes all have 1; a 0 says, as among the labels of images: none here
             rows.negative += 1
@@ -113,6 +104,20 @@ def read_boxes(path: Path, wanted: Mapping[str, int], labels: Mapping[str, int])
         rows.groups.append(grouped)
         rows.corners.extend(corners)
     return rows
+
+
+def _parsed(cells: Sequence[str], group: str, path: Path, line: int) -> tuple[list[float], float, bool]:
+    """Corners, confidence (1 where the table has none) and whether a box is of a group."""
+    try:
+        corners, confidence = [float(cell) for cell in cells[:4]], float(cells[4]) if cells[4:] else 1.0
+        if confidence in (0.0, 1.0):
+            return corners, confidence, GROUP[group]
+    except (ValueError, KeyError):
+        pass
+    raise InvalidInput(
+        f"Expected numbers in {', '.join(SIDES)}, 0 or 1 in Confidence, and -1, 0 or 1 in IsGroupOf, "
+        f"in line {line} of `{path}`, got {', '.join(map(shown, (*cells, group)))}."
+    )
 
 
 def sound_corners(rows: BoxRows, path: Path) -> FloatArray:
@@ -126,9 +131,9 @@ def sound_corners(rows: BoxRows, path: Path) -> FloatArray:
     ordered = (corners[:, 0::2] <= corners[:, 1::2]).all(axis=1)
     bad = np.flatnonzero(~(near & ordered))
     if len(bad):
-        wanted = "XMin <= XMax and YMin <= YMax" if near[bad[0]] else f"{', '.join(SIDES)} in [0, 1]"
+        expected = "XMin <= XMax and YMin <= YMax" if near[bad[0]] else f"{', '.join(SIDES)} in [0, 1]"
         raise InvalidInput(
-            f"Expected {wanted} in line {rows.lines[bad[0]]} of `{path}`, got "
+            f"Expected {expected} in line {rows.lines[bad[0]]} of `{path}`, got "
             f"{', '.join(f'{value:g}' for value in corners[bad[0]])}. {len(bad):,} rows have such a fault."
         )
     return np.asarray(corners.clip(0, 1))
@@ -136,22 +141,17 @@ def sound_corners(rows: BoxRows, path: Path) -> FloatArray:
 
 def first_of_twins(rows: BoxRows, corners: FloatArray) -> NDArray[np.bool_]:
     """[n] False where an earlier row says the same of the same picture."""
-    columns = (*corners.T, np.array(rows.groups), np.array(rows.labels), np.array(rows.owners))
-    order = np.lexsort(columns)  # stable: of twins the first comes first
-    differs = np.zeros(max(len(order) - 1, 0), dtype=bool)
-    for column in columns:
-        differs |= column[order[1:]] != column[order[:-1]]
-    first = np.ones(len(order), dtype=bool)
-    first[order[1:]] = differs
+    table = np.column_stack([rows.owners, rows.labels, rows.groups, corners])  # ids are whole in a float
+    first = np.zeros(len(table), dtype=bool)
+    first[np.unique(table, axis=0, return_index=True)[1]] = True
     return first
 
 
 def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Line number and cells of every line that is not empty, with a bar where the file is big."""
     size = existing_file(path, "a table of Open Images").stat().st_size
-    bar = tqdm(
-        total=size, unit="B", unit_scale=True, desc=f"reading {path.name}", disable=size < BIG_FILE
-    )  # fmt: skip
+    title = f"reading {path.name}"
+    bar = tqdm(total=size, unit="B", unit_scale=True, desc=title, disable=size < BIG_FILE)
     with path.open("rb") as raw, bar:
         reader = csv.reader(io.TextIOWrapper(raw, encoding="utf-8-sig", newline=""))
         try:
@@ -170,19 +170,19 @@ def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
 def _cells(path: Path) -> Iterator[tuple[int, tuple[str, ...]]]:
     """Line number and the cells under `COLUMNS`, then under `Confidence` where there is one."""
     lines = _lines(path)
-    _, header = next(lines, (0, []))
-    header = [name.strip() for name in header]
+    header = [name.strip() for name in next(lines, (0, []))[1]]
     missing = [name for name in COLUMNS if name not in header]
     if missing:
         raise InvalidInput(
             f"Expected a header with {', '.join(COLUMNS)} in `{path}`, got none with {', '.join(missing)}."
         )
-    optional = ["Confidence"] if "Confidence" in header else []
-    pick, width = itemgetter(*(header.index(name) for name in (*COLUMNS, *optional))), len(header)
+    names = (*COLUMNS, "Confidence") if "Confidence" in header else COLUMNS
+    pick = itemgetter(*map(header.index, names))
     for line, row in lines:
-        if len(row) != width:
+        if len(row) != len(header):
             raise InvalidInput(
-                f"Expected {width} columns in line {line} of `{path}`, got {len(row)}. Was it fetched whole?"
+                f"Expected {len(header)} columns in line {line} of `{path}`, got {len(row)}. "
+                "Was it fetched whole?"
             )
         yield line, pick(row)
 

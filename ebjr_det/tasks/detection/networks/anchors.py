@@ -41,8 +41,8 @@ class Anchors:
             object.__setattr__(self, name, _frozen(getattr(self, name)))
 
     @classmethod
-    def of_config(cls, config: Any) -> "Anchors":
-        """Those of an effdet configuration."""
+    def of_config(cls, config: object) -> "Anchors":
+        """The anchors of an effdet configuration."""
         return cls(**{field: getattr(config, field) for field in cls.__dataclass_fields__})
 
     @cached_property
@@ -56,9 +56,9 @@ class Anchors:
         sides = self.image_size
         for _ in range(level):
             sides = (sides[0] - 1) // 2 + 1, (sides[1] - 1) // 2 + 1
-        down, right = (float(whole / side) for whole, side in zip(self.image_size, sides, strict=True))
-        wide = self.anchor_scale
-        base = wide[level - self.min_level] if isinstance(wide, tuple) else wide
+        down, right = (float(length / side) for length, side in zip(self.image_size, sides, strict=True))
+        scale = self.anchor_scale
+        base = scale[level - self.min_level] if isinstance(scale, tuple) else scale
         xs, ys = np.meshgrid(
             np.arange(right / 2, self.image_size[1], right), np.arange(down / 2, self.image_size[0], down)
         )
@@ -73,46 +73,38 @@ class Anchors:
         return np.stack(boxes, axis=1).reshape(-1, 4).astype(np.float32)
 
 
-def _frozen(value: Any) -> Any:
+def _frozen(value: object) -> Any:
     """Lists as tuples, all the way down."""
-    return tuple(_frozen(one) for one in value) if isinstance(value, Sequence) else value
+    return tuple(map(_frozen, value)) if isinstance(value, Sequence) else value
 
 
 def _factors(aspect: float | tuple[float, float]) -> tuple[float, float]:
     """What an aspect ratio makes of width and height."""
     if isinstance(aspect, tuple):
         return aspect
-    wide = np.sqrt(aspect)
-    return float(wide), float(1.0 / wide)
+    root = np.sqrt(aspect)
+    return float(root), float(1.0 / root)
 
 
 def decode_boxes(offsets: Boxes32, anchors: Boxes32) -> Boxes32:
     """Boxes that a network means: centre = anchor's centre + t * anchor's side, side = anchor's * exp(t).
 
-    Args:
-        offsets: [n, 4] t of y, x, height and width.
-        anchors: [n, 4] y1, x1, y2, x2 of the anchor of each.
-
-    Returns:
-        float32 [n, 4] x1, y1, x2, y2; equal to effdet's `decode_box_outputs` but for the rounding of exp.
+    Offsets [n, 4] are t of y, x, height and width, anchors [n, 4] the anchor of each; returns float32 [n, 4]
+    x1, y1, x2, y2, equal to effdet's `decode_box_outputs` but for the rounding of exp.
     """
     y1, x1, y2, x2 = np.ascontiguousarray(anchors.T)
     t = np.ascontiguousarray(offsets.T, dtype=np.float32)
-    high, wide = y2 - y1, x2 - x1
+    heights, widths = y2 - y1, x2 - x1
     with np.errstate(over="ignore"):  # a side without bounds is clipped to the picture later
         sides = np.exp(t[2:].astype(np.float64)).astype(np.float32)
-        half_w, half_h = sides[1] * wide / np.float32(2), sides[0] * high / np.float32(2)
-    y, x = t[0] * high + (y1 + y2) / np.float32(2), t[1] * wide + (x1 + x2) / np.float32(2)
-    boxes = np.empty((len(offsets), 4), dtype=np.float32)
-    boxes[:, 0], boxes[:, 1], boxes[:, 2], boxes[:, 3] = x - half_w, y - half_h, x + half_w, y + half_h
-    return boxes
+        half_w, half_h = sides[1] * widths / np.float32(2), sides[0] * heights / np.float32(2)
+    y, x = t[0] * heights + (y1 + y2) / np.float32(2), t[1] * widths + (x1 + x2) / np.float32(2)
+    return np.stack([x - half_w, y - half_h, x + half_w, y + half_h], axis=1)
 
 
-def clip_boxes(boxes: Boxes32, size: Sequence[float] | NDArray[Any]) -> Boxes32:
+def clip_boxes(boxes: Boxes32, size: Sequence[float] | NDArray[np.float32]) -> Boxes32:
     """The part of boxes [n, 4] x1, y1, x2, y2 that lies from 0 to `size`, width and height.
 
-    Raises nothing for a box outside: it becomes one without area at the border.
+    A box outside becomes one without area at the border.
     """
-    limit = np.asarray(size, dtype=np.float32)
-    clipped: Boxes32 = np.minimum(np.maximum(boxes, np.float32(0)), np.concatenate([limit, limit]))
-    return clipped
+    return np.minimum(np.maximum(boxes, np.float32(0)), np.tile(np.asarray(size, dtype=np.float32), 2))

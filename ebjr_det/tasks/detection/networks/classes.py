@@ -7,20 +7,21 @@ Convention: class indices of the data count from 0, in the order of its category
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from ebjr_det.core.errors import ConfigError, did_you_mean
-from ebjr_det.core.types import Detections, FloatArray, Logits, Output
+from ebjr_det.core.types import Array, FloatArray, Logits, Output
+from ebjr_det.tasks.detection.detections import Detections
 from ebjr_det.tasks.popular import known_as
 
 COCO_IDS = 90  # from 1; 10 of them were never used
 SHOWN = 4  # names in a message
 UNUSED = ("__background__", "N/A")  # what torchvision calls those, and what is no object
 
-Found: TypeAlias = tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]
+Answer: TypeAlias = tuple[Array, Array, Array, Array]
 """One image: boxes x1 y1 x2 y2 [n, 4] in original pixels, scores [n], outputs [n], logits [n, outputs]."""
 
 
@@ -37,12 +38,12 @@ def are_coco(categories: Mapping[int, str]) -> bool:
     return all(coco_names().get(key) == name for key, name in categories.items())
 
 
-def padded(rows: Sequence[NDArray[Any]], classes: int, dtype: Any = np.float32, least: int = 1) -> Logits:
+def padded(rows: Sequence[Array], classes: int, dtype: DTypeLike = np.float32, least: int = 1) -> Logits:
     """Each image's rows of logits, [n, classes], padded to the longest image, to `least` rows at least."""
     values = np.zeros((len(rows), max([least, *map(len, rows)]), classes), dtype=dtype)
     valid = np.zeros(values.shape[:2], dtype=bool)
-    for index, own in enumerate(rows):
-        values[index, : len(own)], valid[index, : len(own)] = own, True
+    for index, logits in enumerate(rows):
+        values[index, : len(logits)], valid[index, : len(logits)] = logits, True
     return Logits(values, valid)
 
 
@@ -63,10 +64,10 @@ class ClassMap:
         cls,
         categories: Mapping[int, str],
         outputs: int,
-        name: str,
+        label: str,
         *,
         background: bool = False,
-        told: Sequence[str] | None = None,
+        output_names: Sequence[str] | None = None,
     ) -> "ClassMap":
         """Outputs by the names that the network tells; else in the order of the classes, or COCO's by name.
 
@@ -74,22 +75,22 @@ class ClassMap:
             categories: id -> name of the data's classes, by ascending id.
             outputs: how many the network really has, a first one for the background included.
             background: whether the first output is none of the classes.
-            told: [outputs] what the network's outputs are called, where its weights come with their names.
+            output_names: [outputs] where the network's weights come with their names.
 
         Raises:
             ConfigError: the network does not tell the data's classes apart.
         """
         first = int(background)
-        if told is None and outputs - first == len(categories):
+        if output_names is None and outputs - first == len(categories):
             return cls(np.arange(len(categories)) + first, outputs)
-        if told is None and outputs - first == COCO_IDS:
-            told = list(coco_names().values())[1 - first :]
-        if told is None or len(told) != outputs:
+        if output_names is None and outputs - first == COCO_IDS:
+            output_names = list(coco_names().values())[1 - first :]
+        if output_names is None or len(output_names) != outputs:
             raise ConfigError(
-                f"Expected `{name}` to know the {len(categories)} classes of the data, got a detector of "
+                f"Expected `{label}` to know the {len(categories)} classes of the data, got a detector of "
                 f"{outputs - first} classes. Set `num_classes`, and give weights for these classes."
             )
-        return cls(_columns(categories, told, name), outputs)
+        return cls(_columns(categories, output_names, label), outputs)
 
     @property
     def labels(self) -> NDArray[np.intp]:
@@ -100,62 +101,50 @@ class ClassMap:
 
     def output(
         self,
-        found: Sequence[Found],
-        support: Sequence[FloatArray] | None = None,
-        features: NDArray[np.floating[Any]] | None = None,
+        answers: Sequence[Answer],
+        supports: Sequence[FloatArray] | None = None,
+        features: NDArray[np.floating] | None = None,
     ) -> Output:
         """What the core sees: detections of the data's classes, and their logits, padded.
 
         Args:
-            found: the detector's answers, one an image.
-            support: [n] of each image, `Detections.support`, where the detector tells it.
+            supports: [n] of each image, `Detections.support`, where the detector tells it.
             features: [images, d], `Output.features`, likewise.
         """
-        label_of = self.labels
-        kept = [
-            (boxes[own], scores[own], labels[own], logits[own][:, self.columns], own)
-            for boxes, scores, outputs, logits in found
-            for labels in (label_of[outputs],)
-            for own in (labels >= 0,)
-        ]
-        predictions = [
-            Detections(
-                boxes.astype(np.float64),
-                scores.astype(np.float64),
-                labels,
-                None if support is None else support[index][own],
-            )
-            for index, (boxes, scores, labels, _, own) in enumerate(kept)
-        ]
-        rows = padded([logits for *_, logits, _ in kept], len(self.columns))
-        return Output(predictions, rows, features)
+        label_of, predictions, rows = self.labels, [], []
+        for image, (boxes, scores, outputs, logits) in enumerate(answers):
+            labels = label_of[outputs]
+            real = labels >= 0
+            support = None if supports is None else supports[image][real]
+            boxes, scores = boxes[real].astype(np.float64), scores[real].astype(np.float64)
+            predictions.append(Detections(boxes, scores, labels[real], support))
+            rows.append(logits[real][:, self.columns])
+        return Output(predictions, padded(rows, len(self.columns)), features)
 
 
-def _columns(categories: Mapping[int, str], told: Sequence[str], name: str) -> NDArray[np.intp]:
+def _columns(categories: Mapping[int, str], output_names: Sequence[str], label: str) -> NDArray[np.intp]:
     """The output of each class, by name."""
-    real = {word: output for output, word in enumerate(told) if word and word not in UNUSED}
-    alike: dict[str, set[int]] = {}
-    for word, output in real.items():
-        alike.setdefault(known_as(word), set()).add(output)
+    exact = {name: output for output, name in enumerate(output_names) if name and name not in UNUSED}
+    folded: dict[str, set[int]] = {}
+    for name, output in exact.items():
+        folded.setdefault(known_as(name), set()).add(output)
     # a class as it is written goes before one that is known as the same
-    found = [
-        {real[word]} if word in real else alike.get(known_as(word), set()) for word in categories.values()
+    matches = [
+        {exact[name]} if name in exact else folded.get(known_as(name), set()) for name in categories.values()
     ]
-    words = list(zip(categories.values(), found, strict=True))
-    strange = [word for word, outputs in words if not outputs]
+    pairs = list(zip(categories.values(), matches, strict=True))
+    strange = [name for name, outputs in pairs if not outputs]
     if strange:
-        few = ", ".join(f"`{word}`" for word in strange[:SHOWN]) + ", ..." * (len(strange) > SHOWN)
-        hint = did_you_mean(strange[0], real)
+        names = ", ".join(f"`{name}`" for name in strange[:SHOWN]) + ", ..." * (len(strange) > SHOWN)
         raise ConfigError(
-            f"Expected classes that `{name}` knows, got {few} among the data's {len(categories)}. {hint} "
+            f"Expected classes that `{label}` knows, got {names} among the data's {len(categories)}. "
+            f"{did_you_mean(strange[0], exact)} "
             "Rename them in the data, or give `num_classes` and weights for these classes."
         )
-    for word, outputs in words:
+    for name, outputs in pairs:
         if len(outputs) > 1:
-            several = " and ".join(f"`{told[output]}`" for output in sorted(outputs))
-            raise ConfigError(
-                f"Expected classes that `{name}` tells apart, got `{word}`, which is {several}."
-            )
-        if found.count(outputs) > 1:
-            raise ConfigError(f"Expected classes of distinct names for `{name}`, got `{word}` twice.")
-    return np.array([output for outputs in found for output in outputs], dtype=np.intp)
+            names = " and ".join(f"`{output_names[output]}`" for output in sorted(outputs))
+            raise ConfigError(f"Expected classes that `{label}` tells apart, got `{name}`, which is {names}.")
+        if matches.count(outputs) > 1:
+            raise ConfigError(f"Expected classes of distinct names for `{label}`, got `{name}` twice.")
+    return np.array([output for outputs in matches for output in outputs], dtype=np.intp)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from ebjr_det.core.errors import InvalidInput
 from ebjr_det.core.types import Output
@@ -19,10 +20,9 @@ from ebjr_det.tasks.detection.networks.anchors import Anchors
 from ebjr_det.tasks.detection.networks.classes import ClassMap
 from ebjr_det.tasks.detection.networks.letterbox import Input, Letterbox
 from ebjr_det.tasks.detection.networks.selection import best_pairs
-from ebjr_det.tasks.detection.networks.suppression import Candidates, Kept, Suppression
+from ebjr_det.tasks.detection.networks.suppression import Candidates, Suppression, Survivors
 
-LEVELS, MOST = range(1, 13), 1_000_000
-"""Of a pyramid, and of whatever is counted: more is no detector's."""
+LEVELS, LARGEST_COUNT = range(1, 13), 1_000_000  # of a pyramid, and of whatever is counted
 
 
 @dataclass(frozen=True)
@@ -46,32 +46,34 @@ class Surroundings:
         return parts | {"classes": classes}
 
     @classmethod
-    def from_dict(cls, told: Mapping[str, Any]) -> "Surroundings":
-        """What `to_dict` told. Raises KeyError, TypeError or ValueError for anything else."""
-        classes = ClassMap(
-            np.array(told["classes"]["columns"], dtype=np.intp), int(told["classes"]["outputs"])
+    def from_dict(cls, fields: Mapping[str, Any]) -> "Surroundings":
+        """What `to_dict` gave. Raises KeyError, TypeError or ValueError for anything else."""
+        columns, outputs = fields["classes"]["columns"], int(fields["classes"]["outputs"])
+        surroundings = cls(
+            Letterbox(**fields["letterbox"]),
+            Anchors(**fields["anchors"]),
+            Suppression(**fields["suppression"]),
+            ClassMap(np.array(columns, dtype=np.intp), outputs),
         )
-        letterbox, anchors = Letterbox(**told["letterbox"]), Anchors(**told["anchors"])
-        around = cls(letterbox, anchors, Suppression(**told["suppression"]), classes)
-        around._check()
-        return around
+        surroundings._check()
+        return surroundings
 
     def _check(self) -> None:
         """Raises InvalidInput for numbers that no detector has; anchors of them could take all memory."""
-        box, one, most, classes = self.letterbox, self.anchors, self.suppression, self.classes
-        counts = [classes.outputs, one.num_scales, most.max_detections, most.max_detection_points]
-        columns = classes.columns
-        fine = {
+        box, anchors, classes, columns = self.letterbox, self.anchors, self.classes, self.classes.columns
+        limits = self.suppression.max_detections, self.suppression.max_detection_points
+        counts = [classes.outputs, anchors.num_scales, *limits]
+        valid = {
             "letterbox": len(box.mean) == 3 and all(0 <= value <= 1 for value in box.mean),
-            "image_size": box.size == one.image_size and all(1 <= side <= 8192 for side in box.size),
-            "levels": all(type(n) is int and n in LEVELS for n in (one.min_level, one.max_level)),
-            "counts": all(type(n) is int and 1 <= n <= MOST for n in counts),
-            "scales": len(one.aspect_ratios) * one.num_scales <= 100,
+            "image_size": box.size == anchors.image_size and all(1 <= side <= 8192 for side in box.size),
+            "levels": all(type(n) is int and n in LEVELS for n in (anchors.min_level, anchors.max_level)),
+            "counts": all(type(n) is int and 1 <= n <= LARGEST_COUNT for n in counts),
+            "scales": len(anchors.aspect_ratios) * anchors.num_scales <= 100,
             "columns": columns.ndim == 1 and len(set(columns.tolist())) == len(columns) > 0
             and 0 <= columns.min() <= columns.max() < classes.outputs,
         }  # fmt: skip
-        if wrong := [name for name, right in fine.items() if not right]:
-            raise InvalidInput(f"Expected numbers of a detector, got others as {' and '.join(wrong)}.")
+        if faults := [name for name, good in valid.items() if not good]:
+            raise InvalidInput(f"Expected numbers of a detector, got others as {' and '.join(faults)}.")
 
 
 class Detector:
@@ -91,13 +93,14 @@ class Detector:
         """Whether a picture's answer is the same, to the bit, in any batch."""
         return self.run.invariant
 
-    def preprocess(self, image: Any) -> Input:
+    def preprocess(self, image: Image.Image) -> Input:
         """A PIL image, RGB -> resized to fit, padded with the mean colour: effdet's evaluation transform."""
         return self.around.letterbox(image)
 
     def batch(self, inputs: Sequence[Input]) -> NDArray[np.uint8]:
         """The network's input [images, 3, h, w], pixels."""
-        return inputs[0].pixels[None] if len(inputs) == 1 else np.stack([one.pixels for one in inputs])
+        pixels = [image.pixels for image in inputs]
+        return pixels[0][None] if len(pixels) == 1 else np.stack(pixels)
 
     def __call__(self, inputs: Sequence[Input]) -> Output:
         """Detections and their rows of logits, best first."""
@@ -109,35 +112,34 @@ class Detector:
 
     def decode(self, raw: tuple[Column, ...], inputs: Sequence[Input]) -> Output:
         """Raw outputs as answers."""
-        kept = self.detect(raw, inputs)
-        found = [(one.boxes, one.scores, one.classes, one.logits) for one in kept]
+        survivors = self.detect(raw, inputs)
+        answers = [(image.boxes, image.scores, image.classes, image.logits) for image in survivors]
         features = np.stack([host(features) for features in raw[2]])
-        return self.around.classes.output(found, [one.support for one in kept], features)
+        return self.around.classes.output(answers, [image.support for image in survivors], features)
 
-    def detect(self, raw: tuple[Column, ...], inputs: Sequence[Input]) -> list[Kept]:
+    def detect(self, raw: tuple[Column, ...], inputs: Sequence[Input]) -> list[Survivors]:
         """The boxes that stay, image by image, also those of outputs that are no classes of the data."""
         logits, offsets, _, maxima = raw
-        return [self._keep(*row) for row in zip(logits, offsets, maxima, inputs, strict=True)]
+        return [self._suppress(*row) for row in zip(logits, offsets, maxima, inputs, strict=True)]
 
-    def _keep(self, logits: Any, offsets: Any, maxima: Any, image: Input) -> Kept:
+    def _suppress(self, logits: Any, offsets: Any, maxima: Any, image: Input) -> Survivors:
         """One image; where the outputs lie on a GPU, only candidates leave it."""
         suppression = self.around.suppression
         if isinstance(logits, np.ndarray):
             candidates = suppression.select(logits, offsets, maxima)
         else:
-            candidates = _select_there(logits, offsets, maxima, suppression.max_detection_points)
-        return suppression.keep(
-            candidates, self.around.anchors.boxes, image.scale, image.size, lambda rows: host(logits[rows])
-        )
+            candidates = _select_on_device(logits, offsets, maxima, suppression.max_detection_points)
+        anchors = self.around.anchors.boxes
+        return suppression.keep(candidates, anchors, image.scale, image.size, lambda rows: host(logits[rows]))
 
 
-def _select_there(logits: Any, offsets: Any, maxima: Any, most: int) -> Candidates:
+def _select_on_device(logits: Any, offsets: Any, maxima: Any, count: int) -> Candidates:
     """`Suppression.select` of tensors: on their device the anchors with the largest maxima, here the rest.
 
-    The anchors of the winners are among the `most` anchors with the largest maxima. They are put in the order
-    of the array, so that equal logits stand as they do there.
+    The anchors of the winners are among the `count` anchors with the largest maxima. They are put in the
+    order of the array, so that equal logits stand as they do there.
     """
-    likely = maxima.topk(min(most, len(maxima))).indices.sort().values
+    likely = maxima.topk(min(count, len(maxima))).indices.sort().values
     rows, anchors = host(logits[likely]), host(likely)
-    places, classes = best_pairs(rows, most)
-    return Candidates(anchors[places], classes, rows[places, classes], host(offsets[likely])[places])
+    positions, classes = best_pairs(rows, count, host(maxima[likely]))
+    return Candidates(anchors[positions], classes, rows[positions, classes], host(offsets[likely])[positions])

@@ -1,7 +1,7 @@
 """EfficientDet by its effdet name as a `types.Model`: boxes, and for every box all of its class logits.
 
-effdet's own bench keeps only the winning logit of a box. `around` takes the same steps in the same order
-and remembers the anchor of every kept box, so that its whole row of logits can be read.
+effdet's own bench keeps only the winning logit of a box. A detector's `around` takes its steps in their order
+and remembers the anchor of every box that stays, so that its whole row of logits can be read.
 """
 
 import warnings
@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from ebjr_det.core.errors import ConfigError, did_you_mean
@@ -20,6 +21,7 @@ from ebjr_det.tasks.detection.networks.classes import ClassMap
 from ebjr_det.tasks.detection.networks.detector import Detector, Surroundings
 from ebjr_det.tasks.detection.networks.letterbox import Letterbox
 from ebjr_det.tasks.detection.networks.suppression import Suppression
+from ebjr_det.tasks.detection.settings import DetectorSection
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", FutureWarning)  # torch's, of the scripts that effdet is made of
@@ -36,37 +38,23 @@ SETTINGS = {
 }
 
 
-def build_network(
-    name: str,
-    *,
-    num_classes: int | None = None,
-    image_size: int | None = None,
-    max_detections: int = 100,
-    soft_nms: bool = False,
-    options: Mapping[str, Any] | None = None,
-) -> nn.Module:
-    """An EfficientDet with fresh weights; nothing is asked of any hub.
+def build_network(name: str, num_classes: int, settings: DetectorSection) -> nn.Module:
+    """An EfficientDet of effdet's configuration `name` with fresh weights; nothing is asked of any hub.
 
-    Args:
-        name: one of effdet's configurations, for example `tf_efficientdet_d0`.
-        num_classes, image_size: instead of the configuration's own.
-        options: further settings of effdet's configuration to replace, for example `fpn_channels`.
-
-    Raises:
-        ConfigError: an unknown name or option, or a side that is no multiple of 128.
+    `options` replace settings of that configuration, for example `fpn_channels`. Raises ConfigError for an
+    unknown name or option, or a side that is no multiple of 128.
     """
     if name not in efficientdet_model_param_dict:
         hint = did_you_mean(name, efficientdet_model_param_dict)
         raise ConfigError(f"Expected an effdet model, got `{name}`. {hint}")
     config = get_efficientdet_config(name)
-    _check_options(options or {}, config)
-    own: dict[str, Any] = {"max_det_per_image": max_detections, "soft_nms": soft_nms}
-    if num_classes is not None:
-        own["num_classes"] = num_classes
-    if image_size is not None:
-        own["image_size"] = (image_size, image_size)
+    _check_options(settings.options, config)
+    changes = {**settings.options, "num_classes": num_classes, "soft_nms": settings.soft_nms}
+    changes["max_det_per_image"] = settings.max_detections
+    if settings.image_size is not None:
+        changes["image_size"] = (settings.image_size, settings.image_size)
     with foreign_errors(f"options from which `effdet/{name}` can be built"):
-        for key, value in {**(options or {}), **own}.items():
+        for key, value in changes.items():
             config[key] = value
     if any(side % STRIDE for side in config.image_size):
         raise ConfigError(
@@ -78,12 +66,12 @@ def build_network(
     return network
 
 
-def _check_options(options: Mapping[str, Any], known: Mapping[str, Any]) -> None:
+def _check_options(options: Mapping[str, object], config: Mapping[str, object]) -> None:
     for key in options:
         if key in SETTINGS:
             raise ConfigError(f"Expected `{SETTINGS[key]}` beside `options`, got `{key}` among them.")
-        if key not in known:
-            raise ConfigError(f"Expected an option of effdet, got `{key}`. {did_you_mean(key, known)}")
+        if key not in config:
+            raise ConfigError(f"Expected an option of effdet, got `{key}`. {did_you_mean(key, config)}")
     points = options.get("max_detection_points", 1)
     if type(points) is not int or points < 1:
         raise ConfigError(f"Expected `max_detection_points` to be a whole number from 1, got {points}.")
@@ -153,7 +141,7 @@ class EfficientDetector(Detector):
         )
         super().__init__(name, around, self.eager)
 
-    def facts(self, image: Any) -> dict[str, Any]:
+    def facts(self, image: Image.Image) -> dict[str, int | list[int]]:
         """Exact numbers beside the MACs."""
         parameters = sum(parameter.numel() for parameter in self.network.parameters())
         return {"parameters": parameters, "image_size": list(self.config.image_size)}

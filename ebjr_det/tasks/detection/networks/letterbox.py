@@ -5,7 +5,7 @@ is left over holds the mean colour. Knows no network and no torch.
 """
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,10 +48,10 @@ class Letterbox:
         """
         if min(image.size) < 1:
             raise InvalidInput(f"Expected a picture with pixels, got one of {image.width} x {image.height}.")
-        whole = self._thick(to_rgb(image) if image.mode[0] in "IF" else image)
-        shrink = min(self.size[0] / whole.height, self.size[1] / whole.width)
-        height, width = int(whole.height * shrink), int(whole.width * shrink)
-        resized = whole.resize((width, height), Image.Resampling.BILINEAR)
+        picture = self._thick(to_rgb(image) if image.mode[0] in "IF" else image)
+        shrink = min(self.size[0] / picture.height, self.size[1] / picture.width)
+        height, width = int(picture.height * shrink), int(picture.width * shrink)
+        resized = picture.resize((width, height), Image.Resampling.BILINEAR)
         if resized.mode != "RGB":
             resized = resized.convert("RGB")
         pixels = np.empty((3, *self.size), dtype=np.uint8)
@@ -68,5 +68,4 @@ class Letterbox:
         least = max(image.size) // min(self.size) + 1
         if least <= min(image.size):
             return image
-        wanted: Any = (max(image.width, least), max(image.height, least))
-        return image.resize(wanted)
+        return image.resize((max(image.width, least), max(image.height, least)))

@@ -7,13 +7,14 @@ and compiled loops of one thread, the same bits whatever the machine's load. Kno
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ebjr_det.core.types import FloatArray
 from ebjr_det.io.compiled import compiled
+from ebjr_det.tasks.detection.detections import iou
 from ebjr_det.tasks.detection.networks.anchors import Boxes32, clip_boxes, decode_boxes
 from ebjr_det.tasks.detection.networks.selection import Floats, Indices, best_pairs
 from ebjr_det.tasks.detection.networks.support import support_of
@@ -32,9 +33,9 @@ class Candidates(NamedTuple):
     offsets: Floats
 
 
-class Kept(NamedTuple):
-    """One image's kept boxes, best first: x1 y1 x2 y2 [n, 4] in original pixels, scores, classes, the rows
-    of all logits [n, outputs], and how much the raw candidates agree with each (`support.support_of`).
+class Survivors(NamedTuple):
+    """One image's boxes that stay, best first: x1 y1 x2 y2 [n, 4] in original pixels, scores, classes, the
+    rows of all logits [n, outputs], and how much the raw candidates agree with each (`support.support_of`).
     """
 
     boxes: Boxes32
@@ -60,10 +61,9 @@ class Suppression:
 
     def __call__(
         self, logits: Floats, offsets: Floats, anchors: Boxes32, scale: float, size: tuple[int, int]
-    ) -> Kept:
+    ) -> Survivors:
         """Both steps: raw logits [anchors, outputs], offsets [anchors, 4]; the rest as `keep` takes it."""
-        found = self.select(logits, offsets)
-        return self.keep(found, anchors, scale, size, lambda rows: logits[rows])
+        return self.keep(self.select(logits, offsets), anchors, scale, size, lambda rows: logits[rows])
 
     def select(self, logits: Floats, offsets: Floats, maxima: Floats | None = None) -> Candidates:
         """The first step; see `best_pairs` for `maxima`. Raises InvalidInput for NaN among the logits."""
@@ -76,8 +76,8 @@ class Suppression:
         anchors: Boxes32,
         scale: float,
         size: tuple[int, int],
-        rows: Callable[[Indices], Any],
-    ) -> Kept:
+        rows: Callable[[Indices], NDArray[np.floating]],
+    ) -> Survivors:
         """The second step: candidates -> the boxes that stay.
 
         Args:
@@ -91,122 +91,104 @@ class Suppression:
         boxes = clip_boxes(boxes, np.asarray(size, dtype=np.float32) / scale32)
         scores, classes = sigmoid(candidates.logits), candidates.classes
         if self.soft_nms:
-            kept, found = suppress_softly(boxes, scores, classes, self.max_detections)
+            survivors, final_scores = suppress_softly(boxes, scores, classes, self.max_detections)
         else:
-            kept = suppress(boxes, scores, classes, self.max_detections)
-            found = scores[kept]
-        support = support_of(boxes, scores, classes, kept)
-        of_kept = np.asarray(rows(candidates.anchors[kept]), dtype=np.float32)
-        return Kept(boxes[kept] * scale32, found, classes[kept], of_kept, support)
+            survivors = suppress(boxes, scores, classes, self.max_detections)
+            final_scores = scores[survivors]
+        support = support_of(boxes, scores, classes, survivors)
+        logits = np.asarray(rows(candidates.anchors[survivors]), dtype=np.float32)
+        return Survivors(boxes[survivors] * scale32, final_scores, classes[survivors], logits, support)
 
 
-def sigmoid(logits: NDArray[np.floating[Any]]) -> Floats:
+def sigmoid(logits: NDArray[np.floating]) -> Floats:
     """1 / (1 + exp(-x)), calculated in float64 and rounded once, so that it never falls where x grows."""
     with np.errstate(over="ignore"):  # exp(-x) of a logit below -709 is infinite, and its score 0
         return np.asarray(1 / (1 + np.exp(-logits.astype(np.float64))), dtype=np.float32)
 
 
-def suppress(boxes: Boxes32, scores: Floats, classes: Indices, most: int, iou: float = NMS_IOU) -> Indices:
-    """Hard non-maximum suppression by class: a box falls that overlaps a better one of its class by > `iou`.
+def suppress(boxes: Boxes32, scores: Floats, classes: Indices, limit: int, least: float = NMS_IOU) -> Indices:
+    """Hard non-maximum suppression by class: a box falls that overlaps a better one by an IoU > `least`.
 
-    Equal to `torchvision.ops.batched_nms(boxes, scores, classes, iou)[:most]`, and done when `most` stay.
-
-    Args:
-        boxes: [n, 4]; scores: [n], in any order; classes: [n], from 0.
-
-    Returns:
-        indices of what stays, best first; of equal scores the first one.
+    Equal to `torchvision.ops.batched_nms(boxes, scores, classes, least)[:limit]`, and done when `limit` stay.
+    Scores are in any order, classes count from 0; returns indices, best first, of equal scores the first.
     """
     order = np.arange(len(scores))
     if (scores[1:] > scores[:-1]).any():
         order = np.argsort(-scores, kind="stable")
-    last = int(classes.max(initial=0))
-    return np.asarray(_suppress(boxes, classes, order, np.empty(last + 1, np.int64), most, float(iou)))
+    newest = np.full(int(classes.max(initial=0)) + 1, -1)
+    return np.asarray(_suppress(boxes, classes, order, newest, limit, float(least)))
 
 
 @compiled(error_model="numpy")
-def _suppress(boxes, classes, order, newest, most, iou):  # type: ignore[no-untyped-def]
-    """See `suppress`; `newest` holds the place of each class's box that was kept last, `before` the chain."""
-    newest[:] = -1
-    most = min(most, len(order))
-    kept, before = np.empty(most, np.int64), np.empty(most, np.int64)
-    corners, count = np.empty((most, 5), boxes.dtype), 0
-    for one in order:
-        if count == most:
+def _suppress(boxes, classes, order, newest, limit, least):  # type: ignore[no-untyped-def]
+    """Loop of `suppress`; each class's survivors are a chain, from its `newest` back through `earlier`."""
+    limit, count = min(limit, len(order)), 0
+    survivors, earlier = np.empty(limit, np.int64), np.empty(limit, np.int64)
+    corners, areas = np.empty((limit, 4), boxes.dtype), np.empty(limit, boxes.dtype)
+    for index in order:
+        if count == limit:  # enough stay: the rest, all worse, is never looked at
             break
-        x1, y1, x2, y2 = boxes[one]
-        area = (x2 - x1) * (y2 - y1)
-        other = newest[classes[one]]
-        while other >= 0:
-            a, b, c, d, own = corners[other]
-            w, h = min(x2, c) - max(x1, a), min(y2, d) - max(y1, b)
-            if w > 0 and h > 0 and w * h / (own + area - w * h) > iou:
-                break
-            other = before[other]
-        if other < 0:
-            kept[count], before[count] = one, newest[classes[one]]
+        x1, y1, x2, y2 = boxes[index]
+        area, better = (x2 - x1) * (y2 - y1), newest[classes[index]]
+        while better >= 0 and not iou(corners[better], (x1, y1, x2, y2), areas[better] + area) > least:
+            better = earlier[better]
+        if better < 0:  # no better box of its class is too near
+            survivors[count], earlier[count] = index, newest[classes[index]]
             corners[count, 0], corners[count, 1], corners[count, 2], corners[count, 3] = x1, y1, x2, y2
-            corners[count, 4] = area
-            newest[classes[one]] = count
+            areas[count], newest[classes[index]] = area, count
             count += 1
-    return kept[:count]
+    return survivors[:count]
 
 
 def suppress_softly(
     boxes: Boxes32,
     scores: Floats,
     classes: Indices,
-    most: int,
+    limit: int,
     sigma: float = SIGMA,
     least: float = LEAST_SOFT,
 ) -> tuple[Indices, Floats]:
-    """Soft non-maximum suppression by class: every box kept multiplies the scores of the others of its class
-    by exp(-IoU^2 / sigma), and what sinks to `least` is dropped. Bodla et al. 2017, equation 3.
+    """Soft non-maximum suppression by class: each box that stays multiplies the scores of the others of its
+    class by exp(-IoU^2 / sigma), and what sinks to `least` is dropped. Bodla et al. 2017, equation 3.
 
-    Equal to effdet's `batched_soft_nms(..., method_gaussian=True)`, its first `most`, but for the rounding
-    of exp.
-
-    Args:
-        boxes: [n, 4], from 0; scores: [n], in any order; classes: [n], from 0.
-
-    Returns:
-        indices of what stays, best first, and their softened scores.
+    Equal to effdet's `batched_soft_nms(..., method_gaussian=True)`, its first `limit`, but for the rounding
+    of exp. Scores are in any order, boxes and classes from 0; returns indices, best first, and their scores.
     """
     if not len(scores):
         return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.float32)
     # effdet moves each class to a place of its own; its sums are rounded there, and so are these
     moved = boxes + (classes.astype(np.float32) * (boxes.max() + np.float32(1)))[:, None]
-    kept, found = _soften(moved, scores.copy(), classes, most, np.float32(sigma), np.float32(least))
-    return np.asarray(kept), np.asarray(found)
+    survivors, softened = _soften(moved, scores.copy(), classes, limit, np.float32(sigma), np.float32(least))
+    return np.asarray(survivors), np.asarray(softened)
 
 
 @compiled(error_model="numpy")
-def _soften(boxes, scores, classes, most, sigma, least):  # type: ignore[no-untyped-def]
-    """See `suppress_softly`; `scores` is overwritten, `left` holds those still to choose from."""
+def _soften(boxes, scores, classes, limit, sigma, least):  # type: ignore[no-untyped-def]
+    """Loop of `suppress_softly`; overwrites `scores`; `left` holds the `size` boxes still to choose from."""
     left, size, count = np.arange(len(scores)), len(scores), 0
-    kept, found = np.empty(min(most, size), np.int64), np.empty(min(most, size), scores.dtype)
+    survivors, softened = np.empty(min(limit, size), np.int64), np.empty(min(limit, size), scores.dtype)
     best = int(np.argmax(scores))
-    while size > 0 and count < len(kept):
-        own = best
-        kept[count], found[count] = own, scores[own]
+    while size > 0 and count < len(survivors):
+        chosen = best
+        survivors[count], softened[count] = chosen, scores[chosen]
         count += 1
-        a, b, c, d = boxes[own]
+        a, b, c, d = boxes[chosen]
         area = (c - a) * (d - b)
         stay, best = 0, -1
-        for place in range(size):
-            one = left[place]
-            if one == own:
+        # One pass softens what is left, closes the gaps that dropped boxes leave, and finds the next best.
+        for position in range(size):
+            index = left[position]
+            if index == chosen:
                 continue
-            if classes[one] == classes[own]:
-                x1, y1, x2, y2 = boxes[one]
-                w, h = min(x2, c) - max(x1, a), min(y2, d) - max(y1, b)
-                if w > 0 and h > 0 and w * h > 0:
-                    iou = w * h / (area + (x2 - x1) * (y2 - y1) - w * h)
-                    scores[one] *= np.float32(np.exp(np.float64(-(iou * iou) / sigma)))
-            if scores[one] > least:
-                left[stay] = one
+            if classes[index] == classes[chosen]:
+                x1, y1, x2, y2 = boxes[index]
+                near = iou((x1, y1, x2, y2), (a, b, c, d), area + (x2 - x1) * (y2 - y1))
+                if near > 0:
+                    scores[index] *= np.float32(np.exp(np.float64(-(near * near) / sigma)))
+            if scores[index] > least:
+                left[stay] = index
                 stay += 1
-                if best < 0 or scores[one] > scores[best]:
-                    best = one
+                if best < 0 or scores[index] > scores[best]:
+                    best = index
         size = stay
-    return kept[:count], found[:count]
+    return survivors[:count], softened[:count]

@@ -10,13 +10,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from ebjr_det.core.errors import ConfigError, did_you_mean
 from ebjr_det.core.types import Output
 from ebjr_det.io.pictures import to_rgb
 from ebjr_det.io.third_party import foreign_errors
-from ebjr_det.tasks.detection.networks.classes import ClassMap, Found
+from ebjr_det.tasks.detection.networks.classes import Answer, ClassMap
+from ebjr_det.tasks.detection.settings import DetectorSection
 
 SCORES: dict[str, Callable[[Mapping[str, Tensor]], Tensor]] = {
     # the model's class -> scores [rows, outputs] from the head's outputs, as the model itself computes them
@@ -25,37 +27,26 @@ SCORES: dict[str, Callable[[Mapping[str, Tensor]], Tensor]] = {
     "SSD": lambda head: head["cls_logits"].softmax(dim=-1),
     "FasterRCNN": lambda head: head["cls_logits"].softmax(dim=-1),
 }
-LIMIT = {"FasterRCNN": "box_detections_per_img"}  # what the most boxes an image are called; elsewhere:
-USUAL_LIMIT = "detections_per_img"
 
 
-def build_network(
-    name: str, num_classes: int, max_detections: int, pretrained: bool, options: Mapping[str, Any]
-) -> nn.Module:
-    """A detector of torchvision by name.
+def build_network(name: str, num_classes: int, settings: DetectorSection, *, published: bool) -> nn.Module:
+    """A detector of torchvision by name, with fresh or its `published` weights, which have their own classes.
 
-    Args:
-        num_classes: with the background, which torchvision counts; `pretrained` ones have their own.
-        options: further arguments of torchvision's builder, for example `score_thresh`.
-
-    Raises:
-        ConfigError: an unknown name, a detector of another family, arguments that the builder does not take.
+    `num_classes` counts the background; `options` are further arguments of torchvision's builder, for example
+    `score_thresh`. Raises ConfigError for an unknown name, or arguments that the builder does not take.
     """
     from torchvision import models
 
-    known = models.list_models(module=models.detection, exclude=["mask*", "keypoint*"])
-    if name not in known:
-        raise ConfigError(f"Expected a torchvision detector, got `{name}`. {did_you_mean(name, known)}")
-    limit = LIMIT["FasterRCNN"] if name.startswith("faster") else USUAL_LIMIT
-    given = {limit: max_detections} | dict(options)
+    names = models.list_models(module=models.detection, exclude=["mask*", "keypoint*"])
+    if name not in names:
+        raise ConfigError(f"Expected a torchvision detector, got `{name}`. {did_you_mean(name, names)}")
+    untrained = {"weights": None, "weights_backbone": None, "num_classes": num_classes}
+    limit = "box_detections_per_img" if name.startswith("faster") else "detections_per_img"
+    fixed = {"weights": "DEFAULT"} if published else untrained
+    arguments = {limit: settings.max_detections} | settings.options
     with foreign_errors(f"arguments from which `torchvision/{name}` can be built"):
-        if pretrained:
-            network: nn.Module = models.get_model(name, weights="DEFAULT", **given)
-        else:
-            network = models.get_model(
-                name, weights=None, weights_backbone=None, num_classes=num_classes, **given
-            )
-    _check_taken(options, [models.get_model_builder(name), type(network)], name)
+        network: nn.Module = models.get_model(name, **fixed, **arguments)
+    _check_taken(settings.options, [models.get_model_builder(name), type(network)], name)
     return network
 
 
@@ -68,21 +59,20 @@ def published_names(name: str) -> list[str]:
 
 def count_outputs(network: nn.Module) -> int:
     """How many classes a detector's head really tells apart, the background included."""
-    whole: Any = network
-    if hasattr(whole, "roi_heads"):
-        return int(whole.roi_heads.box_predictor.cls_score.out_features)
-    head = whole.head.classification_head
+    detector: Any = network
+    if type(network).__name__ == "FasterRCNN":
+        return int(detector.roi_heads.box_predictor.cls_score.out_features)
+    head = detector.head.classification_head
     return int(getattr(head, "num_classes", None) or head.num_columns)
 
 
-def _check_taken(options: Mapping[str, Any], takers: Sequence[Callable[..., Any]], name: str) -> None:
+def _check_taken(options: Mapping[str, object], takers: Sequence[Callable[..., object]], name: str) -> None:
     """The classes of torchvision swallow unknown arguments: a misspelt one would change nothing, silently."""
-    known = {key for taker in takers for key in signature(taker).parameters}
+    parameters = {key for taker in takers for key in signature(taker).parameters}
     for key in options:
-        if key not in known:
-            raise ConfigError(
-                f"Expected an option of `torchvision/{name}`, got `{key}`. {did_you_mean(key, known)}"
-            )
+        if key not in parameters:
+            hint = did_you_mean(key, parameters)
+            raise ConfigError(f"Expected an option of `torchvision/{name}`, got `{key}`. {hint}")
 
 
 class TorchvisionDetector:
@@ -102,7 +92,7 @@ class TorchvisionDetector:
         self._heads: list[Mapping[str, Tensor]] = []
         self._watch()
 
-    def preprocess(self, image: Any) -> Tensor:
+    def preprocess(self, image: Image.Image) -> Tensor:
         """A PIL image -> uint8 [3, h, w]."""
         return torch.from_numpy(np.array(to_rgb(image))).permute(2, 0, 1)
 
@@ -110,16 +100,16 @@ class TorchvisionDetector:
         """Detections, best first, and their rows of logits."""
         self._heads.clear()
         with torch.inference_mode():
-            found = self.network([one.to(self.device).float() / 255 for one in inputs])
-        return self.classes.output([self._with_logits(*row) for row in zip(found, self._heads, strict=True)])
+            answers = self.network([image.to(self.device).float() / 255 for image in inputs])
+        pairs = zip(answers, self._heads, strict=True)
+        return self.classes.output([self._with_logits(answer, head) for answer, head in pairs])
 
-    def _with_logits(self, found: Mapping[str, Tensor], head: Mapping[str, Tensor]) -> Found:
-        scores, labels = found["scores"], found["labels"]
+    def _with_logits(self, answer: Mapping[str, Tensor], head: Mapping[str, Tensor]) -> Answer:
+        scores, labels = answer["scores"], answer["labels"]
         candidates = SCORES[self.family](head)[:, labels]
         rows = (candidates - scores).abs().argmin(dim=0) if len(scores) else labels
-        parts = (found["boxes"], scores, labels, head["cls_logits"][rows].float())
-        boxes, *rest = (part.cpu().numpy() for part in parts)
-        return boxes, *rest  # type: ignore[return-value]
+        columns = (answer["boxes"], scores, labels, head["cls_logits"][rows].float())
+        return tuple(column.cpu().numpy() for column in columns)  # type: ignore[return-value]
 
     def _watch(self) -> None:
         """Keep what the classification head gives, image by image, until the boxes are there."""
@@ -138,16 +128,15 @@ class TorchvisionDetector:
         network.rpn.register_forward_hook(count)
         network.roi_heads.box_predictor.register_forward_hook(split)
 
-    def facts(self, image: Any) -> dict[str, Any]:
+    def facts(self, image: Image.Image) -> dict[str, int]:
         """Exact numbers beside the MACs."""
         return {"parameters": sum(parameter.numel() for parameter in self.network.parameters())}
 
 
-def _by_image(head: Mapping[str, Any]) -> list[Mapping[str, Tensor]]:
+def _by_image(head: Mapping[str, Tensor | list[Tensor]]) -> list[Mapping[str, Tensor]]:
     """A head's outputs [images, rows, width], or one such tensor a level, image by image."""
-    whole = {
+    columns = {
         name: value if isinstance(value, Tensor) else torch.cat(value, dim=1) for name, value in head.items()
     }
-    return [
-        {name: value[index] for name, value in whole.items()} for index in range(len(whole["cls_logits"]))
-    ]
+    images = range(len(columns["cls_logits"]))
+    return [{name: column[index] for name, column in columns.items()} for index in images]

@@ -6,7 +6,7 @@ all boxes of an image; an image without boxes has the sum 0.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import numpy as np
@@ -15,10 +15,11 @@ from scipy.special import entr
 from ebjr_det.core.errors import ConfigError
 from ebjr_det.core.types import FloatArray
 from ebjr_det.tasks.detection.boxes import Boxes
+from ebjr_det.tasks.routing import CLASS_COUNTS, TaskScore
 
 Function: TypeAlias = Callable[..., FloatArray]
 
-SMALL = 32.0**2
+SMALL = 32.0**2  # square pixels
 GREY = (0.1, 0.5)
 SURE = 0.3
 
@@ -46,32 +47,29 @@ class ClassCounts:
         return np.asarray(self.worth * self.images / (self.seen + 1))
 
     def in_set(self, boxes: Boxes) -> FloatArray:
-        """[classes] the same for a known set: v_c (1 - exp(-m)) / m, m objects being expected in it.
+        """[classes] what an object adds in a known set: v_c (1 - exp(-m)) / m, m objects being expected.
 
         That is the mean of 1 / (1 + others), the others being Poisson with mean m. m mixes what the other
         pictures lead to expect with what the student's scores add up to in the set itself, each by its number
         of pictures.
         """
-        found = np.bincount(boxes.label, weights=boxes.score, minlength=len(self.seen))
-        expected = (self.seen + found + 0.5) * boxes.images / (self.images + boxes.images)
+        scored = np.bincount(boxes.label, weights=boxes.score, minlength=len(self.seen))
+        expected = (self.seen + scored + 0.5) * boxes.images / (self.images + boxes.images)
         return np.asarray(self.worth * -np.expm1(-expected) / expected)
 
 
 @dataclass(frozen=True)
-class BoxScore:
-    """A registered score: `function` maps boxes (and class counts where `counts`) to scores [images].
-
-    `whole_set` scores change with the other images at hand, so they serve offline only. `candidates` scores
-    take the boxes' support as well, so they serve where a model tells it.
+class BoxScore(TaskScore):
+    """A registered score: `function` maps boxes, then class counts or support where it needs them, to scores
+    [images].
     """
 
-    name: str
-    function: Function
-    formula: str
-    source: str
-    counts: bool
-    whole_set: bool
-    candidates: bool
+    function: Function = field(kw_only=True)
+
+    @property
+    def counts(self) -> bool:
+        """Whether it needs class counts."""
+        return self.needs == CLASS_COUNTS
 
 
 BOX_SCORES: dict[str, BoxScore] = {}
@@ -79,13 +77,14 @@ BOX_SCORES: dict[str, BoxScore] = {}
 
 
 def box_score(
-    formula: str, source: str, *, counts: bool = False, whole_set: bool = False, candidates: bool = False
+    formula: str, source: str, needs: str = "", *, whole_set: bool = False, candidates: bool = False
 ) -> Callable[[Function], Function]:
-    """Register a function under its own name."""
+    """Register a function under its own name; see `TaskScore`."""
 
     def register(function: Function) -> Function:
-        name = function.__name__
-        BOX_SCORES[name] = BoxScore(name, function, formula, source, counts, whole_set, candidates)
+        BOX_SCORES[function.__name__] = BoxScore(
+            formula, source, needs, whole_set, candidates, function=function
+        )
         return function
 
     return register
@@ -117,8 +116,7 @@ def box_score_of(name: str, boxes: Boxes, counts: ClassCounts | None) -> FloatAr
             "others, torchvision's detectors return no others. Evaluate an EfficientDet student itself, or "
             "choose another score."
         )
-    needed = [counts] * score.counts + [boxes.support] * score.candidates
-    return score.function(boxes, *needed)
+    return score.function(boxes, *[counts] * score.counts, *[boxes.support] * score.candidates)
 
 
 @box_score("-max s", "the least sure best box; Hendrycks & Gimpel 2017, arXiv 1610.02136, for boxes")
@@ -131,8 +129,8 @@ def best_score(boxes: Boxes) -> FloatArray:
 def best_margin(boxes: Boxes) -> FloatArray:
     """Runner-up minus best box, in [-1, 0]; a missing box has the score 0."""
     rank = np.arange(len(boxes.image)) - np.searchsorted(boxes.image, boxes.image)
-    first, second = (boxes.total(np.where(rank == place, boxes.score, 0.0)) for place in (0, 1))
-    return np.asarray(second - first)
+    best, second = (boxes.total(np.where(rank == index, boxes.score, 0.0)) for index in (0, 1))
+    return np.asarray(second - best)
 
 
 @box_score("sum -s ln s - (1-s) ln(1-s)", "Shannon entropy of each box being an object")
@@ -183,8 +181,8 @@ def class_variety(boxes: Boxes) -> FloatArray:
     """How many classes a user would see."""
     sure = boxes.score > SURE
     classes = int(boxes.label.max(initial=0)) + 1
-    seen = np.unique(boxes.image[sure] * classes + boxes.label[sure]) // classes
-    return np.bincount(seen, minlength=boxes.images).astype(np.float64)
+    images = np.unique(boxes.image[sure] * classes + boxes.label[sure]) // classes
+    return np.bincount(images, minlength=boxes.images).astype(np.float64)
 
 
 @box_score(
@@ -199,7 +197,7 @@ def nms_disagreement(boxes: Boxes, support: FloatArray) -> FloatArray:
     return boxes.total(boxes.score / (1 + support))
 
 
-@box_score("sum v_c s (1-s) N / (n_c + 1)", "doubt, weighted as AP weighs classes", counts=True)
+@box_score("sum v_c s (1-s) N / (n_c + 1)", "doubt, weighted as AP weighs classes", CLASS_COUNTS)
 def class_doubt(boxes: Boxes, counts: ClassCounts) -> FloatArray:
     """Doubt in units of the metric: AP is a mean over classes, so one object of a rare class is worth many of
     a common one.
@@ -207,7 +205,7 @@ def class_doubt(boxes: Boxes, counts: ClassCounts) -> FloatArray:
     return boxes.total(counts.per_object[boxes.label] * boxes.score * (1 - boxes.score))
 
 
-@box_score("sum v_c s N / (n_c + 1)", "expected objects, weighted as AP weighs classes", counts=True)
+@box_score("sum v_c s N / (n_c + 1)", "expected objects, weighted as AP weighs classes", CLASS_COUNTS)
 def class_rarity(boxes: Boxes, counts: ClassCounts) -> FloatArray:
     """How much of the metric hangs on this picture, sure or not."""
     return boxes.total(counts.per_object[boxes.label] * boxes.score)
@@ -216,7 +214,7 @@ def class_rarity(boxes: Boxes, counts: ClassCounts) -> FloatArray:
 @box_score(
     "sum v_c s (1-s) M (1 - exp(-m_c)) / m_c, m_c expected in the set of M pictures",
     "class_doubt, knowing the whole set",
-    counts=True,
+    CLASS_COUNTS,
     whole_set=True,
 )
 def set_doubt(boxes: Boxes, counts: ClassCounts) -> FloatArray:

@@ -49,19 +49,17 @@ class ClassHistory:
     objects: FloatArray
 
     @classmethod
-    def of(cls, found: Boxes, seen: FloatArray, student: FloatArray, teacher: FloatArray) -> "ClassHistory":
+    def of(cls, boxes: Boxes, seen: FloatArray, student: FloatArray, teacher: FloatArray) -> "ClassHistory":
         """From the student's boxes in these pictures, objects, and APs (-1 where there is none)."""
         classes = len(seen)
-        knot = np.searchsorted(
-            KNOTS, logits_of_scores(found.score), side="right"
-        )  # knots below or at the box
-        cell = found.label * (len(KNOTS) + 1) + knot
+        knot = np.searchsorted(KNOTS, logits_of_scores(boxes.score), side="right")  # below or at the box
+        cell = boxes.label * (len(KNOTS) + 1) + knot
 
         def above(weight: FloatArray | None) -> FloatArray:
             table = np.bincount(cell, weight, minlength=classes * (len(KNOTS) + 1)).reshape(classes, -1)
             return np.asarray(table[:, ::-1].cumsum(axis=1)[:, ::-1][:, 1:], dtype=np.float64)
 
-        return cls(seen, _shrunk(student, seen), _shrunk(teacher, seen), above(None), above(found.score))
+        return cls(seen, _shrunk(student, seen), _shrunk(teacher, seen), above(None), above(boxes.score))
 
 
 class ClassRows(NamedTuple):
@@ -72,30 +70,30 @@ class ClassRows(NamedTuple):
     label: NDArray[np.intp]
 
     def beside(self, features: NDArray[np.float32]) -> "ClassRows":
-        """The same with further columns, `features` [images, m] of each row's picture."""
+        """These rows with further columns, `features` [images, m] of each row's picture."""
         return self._replace(values=np.concatenate([self.values, features[self.image]], axis=1))
 
 
 def class_rows(boxes: Boxes, history: ClassHistory) -> ClassRows:
     """One row for each class of which a picture has a box; the columns are `NAMES`."""
-    same, other = boxes.crowding()
+    crowds, rivals = boxes.crowding()
     order = np.lexsort((-boxes.score, boxes.label, boxes.image))
     image, label, s = boxes.image[order], boxes.label[order], boxes.score[order]
     key = image * (len(history.seen) + 1) + label
     first = np.flatnonzero(np.diff(key, prepend=-1))
-    place = np.arange(len(key)) - np.repeat(first, np.diff(first, append=len(key)))
+    rank = np.arange(len(key)) - np.repeat(first, np.diff(first, append=len(key)))
     area, side = np.log(boxes.area[order] + 1), boxes.box[order][:, 2:] + 1
     variance = s * (1 - s)
 
     def total(values: FloatArray) -> FloatArray:
         return np.asarray(np.add.reduceat(values, first)) if len(first) else values
 
-    def of_place(wanted: int) -> FloatArray:
-        return total(np.where(place == wanted, s, 0.0))
+    def ranked(index: int) -> FloatArray:
+        return total(np.where(rank == index, s, 0.0))
 
     best = s[first]
-    images, of = image[first], label[first]
-    whole = [
+    images, labels = image[first], label[first]
+    of_picture = [
         np.bincount(image, s, boxes.images),
         np.bincount(image, variance, boxes.images),
         np.bincount(images, best > 0.15, boxes.images),
@@ -105,17 +103,17 @@ def class_rows(boxes: Boxes, history: ClassHistory) -> ClassRows:
     sums = total(s)
     least = np.minimum.reduceat(area, first) if len(first) else area
     columns = [
-        best, of_place(1), of_place(2), logits_of_scores(best), sums, total(variance),
+        best, ranked(1), ranked(2), logits_of_scores(best), sums, total(variance),
         np.maximum.reduceat(variance, first) if len(first) else variance,
         *(total((s > level).astype(np.float64)) for level in (0.05, 0.1, 0.3)),
         area[first], total(s * area) / np.maximum(sums, LEAST), least,
         np.log(side[first, 0] / side[first, 1]),
-        same[order][first], other[order][first],
-        *(numbers[images] for numbers in whole),
-        sums / np.maximum(whole[0][images], LEAST),
-        *_of_class(history, of, best),
+        crowds[order][first], rivals[order][first],
+        *(numbers[images] for numbers in of_picture),
+        sums / np.maximum(of_picture[0][images], LEAST),
+        *_of_class(history, labels, best),
     ]  # fmt: skip
-    return ClassRows(np.stack(columns, axis=1).astype(np.float32), images, of)
+    return ClassRows(np.stack(columns, axis=1).astype(np.float32), images, labels)
 
 
 def _of_class(history: ClassHistory, label: NDArray[np.intp], score: FloatArray) -> list[FloatArray]:
@@ -132,9 +130,9 @@ def _of_class(history: ClassHistory, label: NDArray[np.intp], score: FloatArray)
 
 
 def _shrunk(quality: FloatArray, seen: FloatArray) -> FloatArray:
-    there = quality >= 0
-    mean = quality[there].mean() if there.any() else 0.0
-    return np.asarray((np.where(there, quality, mean) * seen + mean * SHRINK) / (seen + SHRINK))
+    judged = quality >= 0
+    mean = quality[judged].mean() if judged.any() else 0.0
+    return np.asarray((np.where(judged, quality, mean) * seen + mean * SHRINK) / (seen + SHRINK))
 
 
 def features_of(output: Output) -> NDArray[np.float32]:
@@ -162,8 +160,8 @@ def energy_quantiles(logits: Logits, name: str) -> FloatArray:
     counts = np.diff(starts, append=len(rows))
     values = SCORES[name].function(rows)
     ascending = values[np.lexsort((values, np.repeat(np.arange(len(starts)), counts)))]
-    place = QUANTILES * (counts[:, None] - 1)
-    below = np.floor(place).astype(np.intp)
+    position = QUANTILES * (counts[:, None] - 1)
+    below = np.floor(position).astype(np.intp)
     low = ascending[starts[:, None] + below]
-    high = ascending[starts[:, None] + np.ceil(place).astype(np.intp)]
-    return np.asarray(low + (high - low) * (place - below))
+    high = ascending[starts[:, None] + np.ceil(position).astype(np.intp)]
+    return np.asarray(low + (high - low) * (position - below))

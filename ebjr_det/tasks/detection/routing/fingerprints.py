@@ -23,9 +23,9 @@ def fingerprints(run: PairedRun) -> FloatArray:
 
 def prints_ahead(data: "DetectionSet") -> FloatArray:
     """[N] the `fingerprints` of a run on these images, which annotations alone tell."""
-    nothing = Results(np.zeros((0, 4)), np.zeros(0), np.zeros(0, np.intp))
+    empty = Results(np.zeros((0, 4)), np.zeros(0), np.zeros(0, np.intp))
     truths = data.annotations.truths
-    return _prints(match_images([nothing] * len(truths), truths, len(data.class_names))["truths"])
+    return _prints(match_images([empty] * len(truths), truths, len(data.class_names))["truths"])
 
 
 def _prints(truths: NDArray[np.uint16]) -> FloatArray:
@@ -42,4 +42,4 @@ def student_numbers(run: PairedRun) -> FloatArray:
 
 def answer_numbers(output: Output) -> FloatArray:
     """The box scores of a batch of the student's answers, of which `student_numbers` is a sample."""
-    return np.concatenate([np.zeros(0), *(found.scores for found in output.predictions)])
+    return np.concatenate([np.zeros(0), *(answer.scores for answer in output.predictions)])

@@ -1,13 +1,12 @@
 """A fitted router of detectors: class counts, a rescaling of the student's scores, and learned forests."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ebjr_det.core.errors import InvalidInput
-from ebjr_det.core.types import FloatArray, Matches, Output, PairedRun
+from ebjr_det.core.types import Array, FloatArray, Matches, Output, PairedRun
 from ebjr_det.routing.forest import Forest
 from ebjr_det.tasks.detection.boxes import Boxes
 from ebjr_det.tasks.detection.routing.box_scores import BOX_SCORES, ClassCounts, box_score_of, box_scores
@@ -52,14 +51,14 @@ class DetectionRouter:
         return output if self.rescaling is None else self.rescaling.output(output)
 
     def rescale_records(self, matches: Matches) -> Matches:
-        """The same for match records."""
+        """Match records with comparable scores."""
         return matches if self.rescaling is None else self.rescaling.records(matches)
 
     def scores(self, output: Output) -> dict[str, FloatArray]:
         """Every score that a picture has on its own, by name, each [images]; `output` is rescaled."""
         boxes = Boxes.of_predictions(output.predictions)
-        found = box_scores(boxes, self.counts) | self._learned(boxes, features_of(output))
-        return found | {name: self.score(name, output) for name in CANDIDATES & found.keys()}
+        scores = box_scores(boxes, self.counts) | self._learned(boxes, features_of(output))
+        return scores | {name: self.score(name, output) for name in CANDIDATES & scores.keys()}
 
     def scores_of_set(self, run: PairedRun) -> dict[str, FloatArray]:
         """Every score that records allow, those of whole sets too; the student's are rescaled."""
@@ -89,7 +88,7 @@ class DetectionRouter:
         return self._gain(forest, rows, boxes.images)
 
     def _features(self, output: Output) -> NDArray[np.float32]:
-        """Those of the student, if they are as many as those of the fit."""
+        """The student's features, if they are as many as those of the fit."""
         features = features_of(output)
         if features.shape[1] != self.features:
             raise InvalidInput(
@@ -106,15 +105,14 @@ class DetectionRouter:
         if self.forest is None:
             return {}
         rows = class_rows(boxes, self.history)
-        found = {LEARNED: self._gain(self.forest, rows, boxes.images)}
+        scores = {LEARNED: self._gain(self.forest, rows, boxes.images)}
         if whole_set:
             per_object = boxes.images * self.counts.in_set(boxes)
-            found[SET_LEARNED] = self._gain(self.forest, rows, boxes.images, per_object)
-        if self.forest_features is None or features is None or features.shape[1] != self.features:
-            return found
-        return found | {
-            LEARNED_FEATURES: self._gain(self.forest_features, rows.beside(features), boxes.images)
-        }
+            scores[SET_LEARNED] = self._gain(self.forest, rows, boxes.images, per_object)
+        if self.forest_features is not None and features is not None and features.shape[1] == self.features:
+            wider = rows.beside(features)
+            scores[LEARNED_FEATURES] = self._gain(self.forest_features, wider, boxes.images)
+        return scores
 
     def _gain(
         self, forest: Forest, rows: ClassRows, images: int, per_object: FloatArray | None = None
@@ -129,7 +127,7 @@ class DetectionRouter:
         gains = forest.predict(rows.values) if len(rows.label) else np.zeros(0)
         return np.bincount(rows.image, gains * worth, images).astype(np.float64)
 
-    def to_arrays(self) -> dict[str, NDArray[Any]]:
+    def to_arrays(self) -> dict[str, Array]:
         """Named arrays; `load_router` takes them back."""
         arrays = {f"history/{name}": value for name, value in self.history.__dict__.items()}
         arrays |= {"worth": self.counts.worth, "images": np.array(self.counts.images)}

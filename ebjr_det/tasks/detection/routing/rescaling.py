@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from ebjr_det.core.errors import ConfigError, InvalidInput, did_you_mean
-from ebjr_det.core.types import Detections, FloatArray, Matches, Output
+from ebjr_det.core.types import FloatArray, Matches, Output
 from ebjr_det.tasks.detection.boxes import logits_of_scores
 from ebjr_det.tasks.detection.coco.matching import IOU_THRESHOLDS
 
@@ -39,9 +39,9 @@ class Rescaling:
     def scores(self, scores: FloatArray, labels: NDArray[np.intp]) -> FloatArray:
         """Scores [n] of boxes of classes [n], mapped."""
         f = logits_of_scores(scores)
-        place = np.clip(np.searchsorted(KNOTS, f, side="right") - 1, 0, len(KNOTS) - 2)
-        low, high = self.values[labels, place], self.values[labels, place + 1]
-        return np.asarray(expit(low + (high - low) * (f - KNOTS[place]) / (KNOTS[1] - KNOTS[0])))
+        knot = np.clip(np.searchsorted(KNOTS, f, side="right") - 1, 0, len(KNOTS) - 2)
+        low, high = self.values[labels, knot], self.values[labels, knot + 1]
+        return np.asarray(expit(low + (high - low) * (f - KNOTS[knot]) / (KNOTS[1] - KNOTS[0])))
 
     def records(self, matches: Matches) -> Matches:
         """The student's match records, mapped; who matches what stays as it is."""
@@ -49,26 +49,23 @@ class Rescaling:
 
     def output(self, output: Output) -> Output:
         """The student's answers, mapped; its logits and features stay as they are."""
-        return replace(output, predictions=[self._detections(own) for own in output.predictions])
+        return _rescored(output, self.scores)
 
     def undone(self, output: Output) -> Output:
         """The answers that `output` mapped, as they were."""
-        return replace(
-            output,
-            predictions=[
-                replace(own, scores=self._original(own.scores, own.labels)) for own in output.predictions
-            ],
-        )
+        return _rescored(output, self._original)
 
     def _original(self, scores: FloatArray, labels: NDArray[np.intp]) -> FloatArray:
         f = logits_of_scores(scores)
         for label in np.unique(labels):
-            own = labels == label
-            f[own] = np.interp(f[own], self.values[label], KNOTS)
+            rows = labels == label
+            f[rows] = np.interp(f[rows], self.values[label], KNOTS)
         return np.asarray(expit(f))
 
-    def _detections(self, found: Detections) -> Detections:
-        return replace(found, scores=self.scores(found.scores, found.labels))
+
+def _rescored(output: Output, scores: Callable[[FloatArray, NDArray[np.intp]], FloatArray]) -> Output:
+    answers = [replace(answer, scores=scores(answer.scores, answer.labels)) for answer in output.predictions]
+    return replace(output, predictions=answers)
 
 
 @dataclass(frozen=True)
@@ -95,19 +92,17 @@ class _Scored:
         """a, b of the calibration P(hit) = sigmoid(a + b f), b > 0, by logistic regression (Platt 1999)."""
         from sklearn.linear_model import LogisticRegression
 
-        f, weight = (
-            np.tile(self.f, 2)[:, None],
-            np.concatenate([self.hit, 1 - self.hit]) * np.tile(self.weight, 2),
-        )
-        hit = np.repeat([1, 0], len(self.f))
-        model = LogisticRegression(C=1e6).fit(f, hit, sample_weight=weight + 1e-12)
+        # every box twice, as a hit and as a miss, each by its share
+        weight = np.concatenate([self.hit, 1 - self.hit]) * np.tile(self.weight, 2) + 1e-12
+        f, hit = np.tile(self.f, 2)[:, None], np.repeat([1, 0], len(self.f))
+        model = LogisticRegression(C=1e6).fit(f, hit, sample_weight=weight)
         return float(model.intercept_[0]), max(float(model.coef_[0, 0]), 0.05)
 
     def shifts(self, a: float, b: float, classes: int) -> FloatArray:
         """[classes] what each class adds to a: one Newton step, drawn to 0 where a class has few boxes."""
         p = expit(a + b * self.f)
-        wrong = np.bincount(self.label, self.hit - p, minlength=classes)
-        return np.asarray(wrong / (np.bincount(self.label, p * (1 - p), minlength=classes) + RARE))
+        excess = np.bincount(self.label, self.hit - p, minlength=classes)
+        return np.asarray(excess / (np.bincount(self.label, p * (1 - p), minlength=classes) + RARE))
 
     def steps(self) -> FloatArray:
         """[KNOTS] P(hit) by isotonic regression, with a slight slope."""
@@ -126,8 +121,8 @@ def _shift(student: _Scored, teacher: _Scored, classes: int) -> FloatArray:
     def excess(shift: float) -> float:
         return float((student.weight * (expit(c + d * (student.f + shift)) - student.hit)).sum())
 
-    at = brentq(excess, -30, 30) if excess(-30) < 0 < excess(30) else 0.0
-    return np.tile(KNOTS + at, (classes, 1))
+    root = brentq(excess, -30, 30) if excess(-30) < 0 < excess(30) else 0.0
+    return np.tile(KNOTS + root, (classes, 1))
 
 
 def _affine(student: _Scored, teacher: _Scored, classes: int) -> FloatArray:
@@ -139,8 +134,8 @@ def _affine(student: _Scored, teacher: _Scored, classes: int) -> FloatArray:
 def _by_class(student: _Scored, teacher: _Scored, classes: int) -> FloatArray:
     """`affine` with a shift of its own for every class, where it has the boxes to tell it."""
     (a, b), (c, d) = student.line(), teacher.line()
-    own = student.shifts(a, b, classes) - teacher.shifts(c, d, classes)
-    return np.asarray(((a + b * KNOTS - c) + own[:, None]) / d)
+    shifts = student.shifts(a, b, classes) - teacher.shifts(c, d, classes)
+    return np.asarray(((a + b * KNOTS - c) + shifts[:, None]) / d)
 
 
 def _isotonic(student: _Scored, teacher: _Scored, classes: int) -> FloatArray:
@@ -171,7 +166,7 @@ def fit_rescaling(name: str, student: Matches, teacher: Matches) -> Rescaling | 
     if fit is None:
         return None
     scored = {"student": _Scored.of(student), "teacher": _Scored.of(teacher)}
-    for side, own in scored.items():
-        if not len(own.f):
+    for side, boxes in scored.items():
+        if not len(boxes.f):
             raise InvalidInput(f"Expected boxes of the {side} to calibrate its scores on, got none.")
     return Rescaling(fit(scored["student"], scored["teacher"], student["truths"].shape[1]))

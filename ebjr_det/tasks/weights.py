@@ -1,0 +1,26 @@
+"""Where the weights of a model come from, as its settings say; the rules are those of every task."""
+
+from pathlib import Path
+
+from ebjr_det.config import ModelSection
+from ebjr_det.core.errors import ConfigError
+from ebjr_det.io.checkpoints import check_sha256, find_checkpoint
+
+
+def check_weights(settings: ModelSection) -> None:
+    """Raises ConfigError where nothing says which weights a network has."""
+    if settings.checkpoint is None and not (settings.pretrained or settings.random_weights):
+        raise ConfigError(
+            f"Expected weights for `{settings.arch}`, got none. Give `checkpoint` or `pretrained: true`, "
+            "or say `random_weights: true`."
+        )
+
+
+def find_weights(settings: ModelSection) -> Path | None:
+    """The file of the checkpoint, where there is one. Raises CheckpointError, see `io.checkpoints`."""
+    if settings.checkpoint is None:
+        return None
+    path = find_checkpoint(settings.checkpoint)
+    if settings.sha256 is not None:
+        check_sha256(path, settings.sha256)
+    return path
