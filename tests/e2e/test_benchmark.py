@@ -114,7 +114,7 @@ def test_against_itself_nothing_differs_and_speedups_are_one(digits, command, ca
 
 def test_detectors_and_every_option(command, capsys, tmp_path):
     given = ("--rates", "0.25,0.75", "--threshold", "-1e9", "--images", "4", "--batch-sizes", "2", *SHORT)
-    load = ("--arrival-rate", "50", "--latency-bound-ms", "1e6")
+    load = ("--arrival-rate", "50", "--latency-bound-ms", "1e6", "--set", "teacher.image_size=128")
     summary = summary_of(command, capsys, QUICKSTART, *given, *load, "--out", tmp_path)
     assert list(summary["points"]) == ["joint 25 %", "joint 75 %", "joint at threshold"]
     assert summary["single_stream"]["joint at threshold"]["deferral_rate"] == 1.0

@@ -212,44 +212,41 @@ def test_print_config_round_trips(tmp_path: Path, capsys):
     assert "batch_size: 7" in text
 
 
-def test_killed_in_the_middle_it_resumes_to_the_identical_result(tmp_path: Path):
-    """kill -9 while parts are being written, twice; the joined run equals an unbroken one, to the bit."""
-    slow = ["--batch-size", "4", "--set", "run.flush_seconds=0", "--set", "data.limit=400"]
-    slow += [*QUICK, "--set", "latency.measure=false"]
-    program = [sys.executable, "-m", "ebjr_det", "evaluate", DIGITS, *slow]
-    broken, whole = tmp_path / "broken", tmp_path / "whole"
-    for kill_at, flags in ((20, []), (60, ["--resume"])):
-        process = subprocess.Popen([*program, "--out", broken, *flags], stderr=subprocess.DEVNULL)
-        while len(list((broken / "parts").glob("[0-9]*.npz"))) < kill_at and process.poll() is None:
-            time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        assert not (broken / "run.npz").exists(), "killed too late to show anything"
-    assert len(list((broken / "parts").glob("[0-9]*.npz"))) >= 60
-    for out, flags in ((broken, ["--resume"]), (whole, [])):
-        subprocess.run([*program, "--out", out, *flags], check=True, capture_output=True)
-    assert (broken / "run.npz").read_bytes() == (whole / "run.npz").read_bytes()
-    assert (broken / "curve.json").read_bytes() == (whole / "curve.json").read_bytes()
-    assert (broken / "routes.csv").read_bytes() == (whole / "routes.csv").read_bytes()
-    assert not (broken / "parts").exists()
-
-
 def heed_ctrl_c():
     """A shell starts background jobs deaf to Ctrl-C, and their children with them."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def test_ctrl_c_ends_with_one_line_and_130(tmp_path: Path):
-    slow = ["--batch-size", "1", "--set", "run.flush_seconds=0"]
-    program = [sys.executable, "-m", "ebjr_det", "evaluate", DIGITS, *slow, "--out", tmp_path / "out"]
-    process = subprocess.Popen(program, stderr=subprocess.PIPE, text=True, preexec_fn=heed_ctrl_c)
-    while not list((tmp_path / "out" / "parts").glob("[0-9]*.npz")) and process.poll() is None:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "Traceback" not in err
-    assert err.strip().splitlines()[-1].startswith("ebjr-det: Interrupted, nothing half-written.")
+def test_interrupted_and_killed_in_the_middle_it_resumes_to_the_identical_result(tmp_path: Path):
+    """Ctrl-C, then kill -9, while parts are written; the joined run equals an unbroken one, to the bit."""
+    slow = ["--batch-size", "4", "--set", "run.flush_seconds=0", "--set", "data.limit=400"]
+    args = ["evaluate", DIGITS, *slow, *QUICK, "--set", "latency.measure=false", "--out"]
+    broken, unbroken = tmp_path / "broken", tmp_path / "unbroken"
+
+    def parts() -> int:
+        return len(list((broken / "parts").glob("[0-9]*.npz")))
+
+    def stop(sign: signal.Signals, count: int, *flags: str) -> tuple[int, str]:
+        """End a process by a signal once there are so many parts; its exit code and what it complained."""
+        program = [sys.executable, "-m", "ebjr_det", *args, broken, *flags]
+        process = subprocess.Popen(program, stderr=subprocess.PIPE, text=True, preexec_fn=heed_ctrl_c)
+        while parts() < count and process.poll() is None:
+            time.sleep(0.01)
+        process.send_signal(sign)
+        _, complaint = process.communicate(timeout=60)
+        assert not (broken / "run.npz").exists(), "stopped too late to show anything"
+        return process.returncode, complaint
+
+    code, complaint = stop(signal.SIGINT, 20)
+    assert code == 130
+    assert "Traceback" not in complaint
+    assert complaint.strip().splitlines()[-1].startswith("ebjr-det: Interrupted, nothing half-written.")
+    assert stop(signal.SIGKILL, 60, "--resume")[0] == -signal.SIGKILL
+    assert parts() >= 60
+    assert command(*args, broken, "--resume") == command(*args, unbroken) == 0
+    for name in ("run.npz", "curve.json", "routes.csv"):
+        assert (broken / name).read_bytes() == (unbroken / name).read_bytes(), name
+    assert not (broken / "parts").exists()
 
 
 @pytest.fixture
@@ -453,10 +450,10 @@ def test_a_full_disk_behind_stdout_is_one_line():
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_a_strange_window_system_does_not_stop_the_figures(tmp_path: Path):
+def test_a_strange_window_system_does_not_stop_the_figures(finished: Path, tmp_path: Path):
     environment = os.environ | {"MPLBACKEND": "nonsense"}
-    call = [sys.executable, "-m", "ebjr_det", "evaluate", DIGITS, *QUICK, "--set", "data.limit=60"]
-    subprocess.run([*call, "--out", tmp_path / "r"], env=environment, check=True, capture_output=True)
+    call = [sys.executable, "-m", "ebjr_det", "report", finished, "--out", tmp_path / "r"]
+    subprocess.run(call, env=environment, check=True, capture_output=True)
     assert (tmp_path / "r" / "accuracy_by_macs.png").exists()
 
 

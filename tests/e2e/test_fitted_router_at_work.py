@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -517,14 +518,20 @@ def at_work(verb: str, config: Path, router: Path, pictures: object, out: Path) 
     return [verb, config, *([] if verb == "export" else [pictures]), *given]
 
 
-@pytest.fixture
-def scenes_here(tmp_path):
-    """A folder of 32 scenes and one for results, which `demo` wants to be there."""
-    (tmp_path / "scenes").mkdir()
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    """A folder of 32 scenes."""
+    folder = tmp_path_factory.mktemp("drawn")
     for index in range(50, 82):
-        draw_scene("test", index).save(tmp_path / "scenes" / f"{index}.png")
+        draw_scene("test", index).save(folder / f"{index}.png")
+    return folder
+
+
+@pytest.fixture
+def scenes_here(drawn, tmp_path):
+    """A copy of the scenes and a folder for results, which `demo` wants to be there."""
     (tmp_path / "out").mkdir()
-    return tmp_path / "scenes", tmp_path / "out"
+    return shutil.copytree(drawn, tmp_path / "scenes"), tmp_path / "out"
 
 
 @pytest.mark.parametrize("verb", VERBS)
