@@ -1,6 +1,11 @@
 """ebjr_det: joint inference of a student and a teacher, routed by the student's own logits.
 
-This is the public door. Names are imported when they are first used, so `import ebjr_det` loads no torch.
+This is the public door: every verb of the command line as a function, `load` for a live pair, and the values
+that they take. Names are imported when they are first used, so `import ebjr_det` loads no torch.
+
+>>> from ebjr_det import load_config
+>>> load_config("digits").student.arch
+'resnet'
 """
 
 from importlib import import_module
@@ -9,9 +14,25 @@ from typing import TYPE_CHECKING, Any
 from ebjr_det.io.threads import prepare as _prepare
 
 if TYPE_CHECKING:
+    from ebjr_det.api import AskedMix as AskedMix
+    from ebjr_det.api import BenchmarkSettings as BenchmarkSettings
+    from ebjr_det.api import FitSettings as FitSettings
+    from ebjr_det.api import ReplaySettings as ReplaySettings
+    from ebjr_det.api import SavedOutputs as SavedOutputs
+    from ebjr_det.api import benchmark as benchmark
     from ebjr_det.api import calibrate as calibrate
+    from ebjr_det.api import compare as compare
+    from ebjr_det.api import demo as demo
     from ebjr_det.api import evaluate as evaluate
+    from ebjr_det.api import export as export
+    from ebjr_det.api import fit_router as fit_router
+    from ebjr_det.api import load as load
+    from ebjr_det.api import predict as predict
     from ebjr_det.api import replay as replay
+    from ebjr_det.api import report as report
+    from ebjr_det.api import specialize as specialize
+    from ebjr_det.api import traffic as traffic
+    from ebjr_det.api import train as train
     from ebjr_det.core.calibration import Target as Target
     from ebjr_det.core.cost import CostModel as CostModel
     from ebjr_det.core.errors import EbjrError as EbjrError
@@ -24,24 +45,23 @@ if TYPE_CHECKING:
     from ebjr_det.core.types import Output as Output
     from ebjr_det.core.types import PairedRun as PairedRun
     from ebjr_det.tasks.settings import load_config as load_config
+    from ebjr_det.tasks.settings import load_specialize_config as load_specialize_config
+    from ebjr_det.tasks.settings import load_train_config as load_train_config
 
-_HOMES = {
-    "calibrate": "api",
-    "evaluate": "api",
-    "replay": "api",
-    "load_config": "tasks.settings",
-    "Target": "core.calibration",
-    "CostModel": "core.cost",
-    "EbjrError": "core.errors",
-    "JointModel": "core.joint",
-    "decide": "core.router",
-    "deferral_scores": "core.scores",
-    "sweep": "core.tradeoff",
-    "Logits": "core.types",
-    "Model": "core.types",
-    "Output": "core.types",
-    "PairedRun": "core.types",
+_ROOMS = {
+    "api": "AskedMix BenchmarkSettings FitSettings ReplaySettings SavedOutputs benchmark calibrate compare "
+    "demo evaluate export fit_router load predict replay report specialize traffic train",
+    "core.calibration": "Target",
+    "core.cost": "CostModel",
+    "core.errors": "EbjrError",
+    "core.joint": "JointModel",
+    "core.router": "decide",
+    "core.scores": "deferral_scores",
+    "core.tradeoff": "sweep",
+    "core.types": "Logits Model Output PairedRun",
+    "tasks.settings": "load_config load_specialize_config load_train_config",
 }
+_HOMES = {name: room for room, names in _ROOMS.items() for name in names.split()}
 __all__ = sorted(_HOMES)
 
 _prepare()  # before torch and numpy are loaded

@@ -1,14 +1,32 @@
-"""The public door: few names, all there, all documented."""
+"""The public door: every verb and the values that they take, all there, typed and documented."""
 
 import inspect
+import subprocess
+import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import ebjr_det
+from ebjr_det.cli import cli
+from ebjr_det.core.errors import InvalidInput
+
+VERBS = {name.replace("-", "_") for name in cli.commands} - {"download", "scores", "doctor"}
+"""Commands that do something with a pair; the others tell of this installation."""
 
 
-def test_at_most_fifteen_names():
-    assert len(ebjr_det.__all__) <= 15
+def test_every_verb_of_the_command_line_is_a_function():
+    assert len(VERBS) == 13
+    assert set(ebjr_det.__all__) > VERBS | {"load"}
+
+
+@pytest.mark.parametrize("name", sorted(VERBS | {"load"}))
+def test_a_verb_has_typed_arguments_and_a_class_as_its_result(name: str):
+    signature = inspect.signature(getattr(ebjr_det, name))
+    assert all(p.annotation is not inspect.Parameter.empty for p in signature.parameters.values())
+    assert signature.return_annotation not in (inspect.Signature.empty, dict)
 
 
 @pytest.mark.parametrize("name", ebjr_det.__all__)
@@ -19,3 +37,46 @@ def test_every_name_resolves_and_says_what_it_is(name: str):
 def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="has no attribute 'nope'"):
         _ = ebjr_det.nope
+
+
+def test_type_checkers_see_the_same_names(tmp_path: Path):
+    assert (Path(ebjr_det.__file__).parent / "py.typed").is_file()
+    lines = [f"from ebjr_det import {name} as {name}" for name in ebjr_det.__all__]
+    (tmp_path / "names.py").write_text("\n".join(lines))
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "--no-site-packages", "--follow-imports=silent",
+         "--ignore-missing-imports", str(tmp_path / "names.py")],
+        capture_output=True, text=True, check=False, cwd=Path(ebjr_det.__file__).parents[1],
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.fixture(scope="module")
+def pair():
+    return ebjr_det.load("digits", threshold=-0.9)
+
+
+def test_a_loaded_pair_takes_paths_images_and_arrays(pair, tmp_path: Path):
+    array = np.random.default_rng(0).integers(256, size=(8, 8, 3)).astype(np.uint8)
+    image = Image.fromarray(array)
+    image.save(tmp_path / "digit.png")
+    path = tmp_path / "digit.png"
+    answer = pair([array, image, path, str(path)])
+    assert isinstance(pair, ebjr_det.JointModel)
+    assert len(answer.predictions) == 4
+    for prediction in answer.predictions:
+        np.testing.assert_array_equal(prediction, answer.predictions[0])
+    assert len(set(answer.decision.scores.tolist())) == 1
+
+
+@pytest.mark.parametrize("threshold", [-np.inf, np.inf])
+def test_its_threshold_can_be_set_at_any_time(pair, threshold, monkeypatch):
+    monkeypatch.setattr(pair, "threshold", threshold)
+    assert pair([np.zeros((8, 8, 3), np.uint8)]).decision.defer.tolist() == [threshold < 0]
+
+
+@pytest.mark.parametrize("picture", [np.zeros((8, 8)), np.zeros((8, 8, 5), np.uint8), 7, "nope.png"])
+def test_what_is_no_picture_is_one_line(pair, picture):
+    with pytest.raises(InvalidInput, match="Expected") as caught:
+        pair([picture])
+    assert "\n" not in str(caught.value)

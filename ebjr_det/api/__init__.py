@@ -11,6 +11,7 @@ from ebjr_det.api.demo import demo
 from ebjr_det.api.evaluate import evaluate
 from ebjr_det.api.export import export
 from ebjr_det.api.fit_router import FitSettings, fit_router
+from ebjr_det.api.load import load
 from ebjr_det.api.predict import predict
 from ebjr_det.api.replay import ReplaySettings, replay
 from ebjr_det.api.report import report
@@ -34,6 +35,7 @@ __all__ = [
     "evaluate",
     "export",
     "fit_router",
+    "load",
     "load_settings",
     "predict",
     "replay",

@@ -10,13 +10,15 @@ from typing import Any, TypeAlias
 
 from ebjr_det.config import EvaluateConfig
 from ebjr_det.core.errors import ConfigError, InvalidInput
-from ebjr_det.core.joint import JointModel
+from ebjr_det.core.joint import JointModel, JointOutput
 from ebjr_det.core.types import FloatArray, Output
 from ebjr_det.inference.exported import Exported
 from ebjr_det.inference.scoring import Scoring
 from ebjr_det.inference.student import answers_to_data, check_at_work, watched, weights_of
 from ebjr_det.io.notes import say
+from ebjr_det.io.pictures import as_picture
 from ebjr_det.tasks import load_task
+from ebjr_det.tasks.contract import Picture
 from ebjr_det.tasks.popular import Popular
 
 Settings: TypeAlias = EvaluateConfig | Exported
@@ -37,6 +39,28 @@ class Live:
     named: Any
     scoring: Scoring
     joint: JointModel
+
+
+class LiveModel(JointModel):
+    """A joint model that takes PIL images, arrays or paths of pictures; see `io.pictures.as_picture`.
+
+    Attributes:
+        class_names: by class index.
+        score_name: of the score that decides.
+    """
+
+    def __init__(self, live: Live) -> None:
+        joint = live.joint
+        super().__init__(joint.student, joint.teacher, joint.score, joint.threshold)
+        self.class_names, self.score_name = live.named.class_names, live.scoring.name
+
+    def __call__(self, images: Sequence[Picture]) -> JointOutput:
+        """Answer a batch of pictures of any size above zero; see `JointModel`.
+
+        Raises:
+            InvalidInput: an empty batch, or a picture that cannot be read.
+        """
+        return super().__call__([as_picture(image) for image in images])
 
 
 def choose_threshold(config: Settings, threshold: float | None, rate: float | None) -> tuple[Scoring, float]:

@@ -281,3 +281,19 @@ def to_rgb(opened: "Image.Image") -> "Image.Image":
     levels = (np.asarray(opened).astype(np.uint16) >> (bits - 8)).astype(np.uint8)
     white_is_zero = tags.get(PHOTOMETRIC) == 0
     return Image.fromarray(255 - levels if white_is_zero else levels).convert("RGB")
+
+
+def as_picture(source: Any) -> "Image.Image":
+    """A picture as RGB from a path, PIL image or array uint8 [height, width (, 3 or 4)], or InvalidInput."""
+    from PIL import Image, ImageOps
+
+    if isinstance(source, str | os.PathLike):
+        return open_picture(Path(source))
+    try:
+        picture = source if isinstance(source, Image.Image) else Image.fromarray(source)
+        return to_rgb(ImageOps.exif_transpose(picture))  # turned as a file is
+    except Exception as error:  # Pillow raises whatever an odd array makes it raise
+        reason = first_line(error)
+        raise InvalidInput(
+            f"Expected a path, PIL image or uint8 array of a picture, got: {reason}."
+        ) from error

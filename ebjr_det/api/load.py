@@ -1,0 +1,65 @@
+"""`load`: a finished run, an export or a configuration as a live pair in Python."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ebjr_det.api.settings import load_settings
+from ebjr_det.core.errors import EbjrError
+from ebjr_det.inference.exported import Exported
+from ebjr_det.inference.live import LiveModel, Settings, build_live, choose_threshold
+from ebjr_det.io.loader import readable
+from ebjr_det.tasks import load_task
+
+SAMPLES = 4
+
+
+def load(
+    path: str | Path,
+    *,
+    threshold: float | None = None,
+    rate: float | None = None,
+    changes: Sequence[str] = (),
+) -> LiveModel:
+    """A pair that answers pictures: PIL images, arrays or paths.
+
+    Args:
+        path: the folder of a finished run, of an export, or a configuration.
+        threshold: instead of the run's own; it can be set at any time: `pair.threshold = 2.0`.
+        rate: the deferral rate that a fitted router's threshold had at its fit, instead of a threshold.
+        changes: `a.b=value` settings, as the command line's `--set`.
+
+    Returns:
+        a `JointModel`: `pair(pictures)` gives `predictions`, one a picture in order, and `decision`, who
+        answered. It also knows `class_names`.
+
+    Raises:
+        EbjrError: no finished run, export or configuration there, no threshold, or damaged weights.
+
+    Example:
+        >>> pair = load("digits", threshold=-0.9)
+        >>> picture = np.zeros((8, 8, 3), np.uint8)
+        >>> answer = pair([picture, picture])
+        >>> len(answer.predictions), len(pair.class_names)
+        (2, 10)
+    """
+    settings, chosen = load_settings(path, changes)
+    chosen = chosen if threshold is None and rate is None else threshold
+    scoring, chosen = choose_threshold(settings, chosen, rate)
+    return LiveModel(build_live(settings, scoring, chosen, _samples(settings)))
+
+
+def _samples(settings: Settings) -> Callable[[], list[Any]]:
+    """Pictures on which runtimes are tried: of the configured data, or where these are not here, noise."""
+
+    def samples() -> list[Any]:
+        from PIL import Image
+
+        assert not isinstance(settings, Exported)
+        try:
+            data = load_task(settings.task).data.build_data(**dict(settings.data))
+            return readable(data, range(min(SAMPLES, len(data))))
+        except EbjrError:
+            return [Image.effect_noise((640, 480), 64).convert("RGB")]
+
+    return samples
