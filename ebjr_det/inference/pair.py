@@ -233,7 +233,7 @@ def make_ready(
         pictures = inner.batch([inner.preprocess(picture) for picture in samples()])
         tolerance = config.run.tolerance
         name, inner.run = choose_runtime(
-            section.runtime, inner.graph, pictures, device, who=f"{side} {model.name}", tolerance=tolerance
+            section.runtime, inner.graph, pictures, device, model=f"{side} {model.name}", tolerance=tolerance
         )
         taken[side] = section.model_copy(update={"runtime": name})
     return config.model_copy(update=taken)

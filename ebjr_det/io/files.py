@@ -78,7 +78,7 @@ def writable_folder(path: Path) -> Path:
 
 @contextmanager
 def replaced_folder(
-    out: Path, names: Sequence[str], what: str, is_earlier: Callable[[Path], bool]
+    out: Path, names: Sequence[str], noun: str, is_earlier: Callable[[Path], bool]
 ) -> Iterator[Path]:
     """Yield a folder to write to; when the block ends well, its entries replace all that `out` holds.
 
@@ -88,45 +88,45 @@ def replaced_folder(
     Args:
         names: of the entries, the first of which tells that all are there: it goes first and comes last; the
             others go in this order and come in the reverse. See `coming` for where it is meanwhile.
-        what: the entries are, one word.
+        noun: the entries are, one word.
         is_earlier: whether an entry, which has one of the names, is of an earlier such folder and may go.
 
     Raises:
         ConfigError: `out` holds other files. InvalidInput: the system refuses.
     """
     is_new = not out.exists()
-    check_replaceable(out, names, what, is_earlier)
+    check_replaceable(out, names, noun, is_earlier)
     folder = writable_folder(out)
-    _clear_dead(folder, what)
+    _clear_dead(folder, noun)
     try:
-        with TemporaryDirectory(dir=folder, prefix=f".{what}-{os.getpid()}-") as temporary:
+        with TemporaryDirectory(dir=folder, prefix=f".{noun}-{os.getpid()}-") as temporary:
             yield Path(temporary)
-            _swap(Path(temporary), folder, names, what)
+            _swap(Path(temporary), folder, names, noun)
     finally:
         if is_new and folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
 
 
-def coming(folder: Path, what: str, name: str) -> Path:
+def coming(folder: Path, noun: str, name: str) -> Path:
     """Where the first entry of a `replaced_folder` is from before the others go until they have come."""
-    return folder / f".{what}.{name}"
+    return folder / f".{noun}.{name}"
 
 
-def check_replaceable(out: Path, names: Sequence[str], what: str, is_earlier: Callable[[Path], bool]) -> None:
+def check_replaceable(out: Path, names: Sequence[str], noun: str, is_earlier: Callable[[Path], bool]) -> None:
     """Raises EbjrError where `replaced_folder` would refuse the folder; leaves nothing behind."""
     check_writable(out)
     entries = sorted(out.iterdir()) if out.is_dir() else ()
-    shown = [entry for entry in entries if not entry.name.startswith(".")]
-    if foreign := [entry.name for entry in shown if entry.name not in names or not is_earlier(entry)]:
+    visible = [entry for entry in entries if not entry.name.startswith(".")]
+    if foreign := [entry.name for entry in visible if entry.name not in names or not is_earlier(entry)]:
         raise ConfigError(
-            f"Expected an empty --out or an earlier {what}, got other files in `{out}`, such as "
+            f"Expected an empty --out or an earlier {noun}, got other files in `{out}`, such as "
             f"`{foreign[0]}`."
         )
 
 
-def _swap(fresh: Path, folder: Path, names: Sequence[str], what: str) -> None:
+def _swap(fresh: Path, folder: Path, names: Sequence[str], noun: str) -> None:
     first, *later = names
-    mark = coming(folder, what, first)
+    mark = coming(folder, noun, first)
     with _system_asked(f"to write to `{folder}`, got"):
         (fresh / first).replace(mark)
         for name in names:
@@ -144,9 +144,9 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _clear_dead(folder: Path, what: str) -> None:
+def _clear_dead(folder: Path, noun: str) -> None:
     """Remove what a killed process has left of such a folder."""
-    for entry in folder.glob(f".{what}-*-*"):
+    for entry in folder.glob(f".{noun}-*-*"):
         process = entry.name.split("-")[1]
         if process.isdecimal() and not Path(f"/proc/{process}").exists() and Path("/proc/self").exists():
             rmtree(entry, ignore_errors=True)
@@ -177,9 +177,9 @@ def _nearest(path: Path) -> Path:
     return next((folder for folder in (path, *path.parents) if folder.exists()), path)
 
 
-def existing_file(path: Path, what: str) -> Path:
-    """`path` if it is a file that can be read. Raises InvalidInput that names `what` and the path."""
-    with _system_asked(f"{what} at `{path}`, got", UNUSABLE), path.open("rb"):
+def existing_file(path: Path, noun: str) -> Path:
+    """`path` if it is a file that can be read. Raises InvalidInput that names `noun` and the path."""
+    with _system_asked(f"{noun} at `{path}`, got", UNUSABLE), path.open("rb"):
         return path
 
 
@@ -192,8 +192,8 @@ def checksum(path: Path, algorithm: str = "sha256") -> str:
 def shipped(kind: str) -> Path:
     """The project's own `checkpoints` or `configs`: beside the package, in a wheel inside it."""
     package = Path(__file__).resolve().parents[1]
-    beside = package.parent / kind
-    return beside if beside.is_dir() else package / "shipped" / kind
+    checkout = package.parent / kind
+    return checkout if checkout.is_dir() else package / "shipped" / kind
 
 
 def to_json(content: object, *, pretty: bool = True) -> str:

@@ -95,12 +95,12 @@ def pictures_below(folder: Path) -> tuple[list[Path], Counter[str]]:
     for inner, folders, files in os.walk(folder, onerror=_unreadable_folder, followlinks=True):
         nested[inner] = nested.get(os.path.dirname(inner), frozenset()) | {_identity(inner)}
         visible = [name for name in folders if not name.startswith(".")]
-        shown = [name for name in files if not name.startswith(".")]
-        left_out["hidden files and folders"] += len(folders) + len(files) - len(visible) - len(shown)
+        visible_files = [name for name in files if not name.startswith(".")]
+        left_out["hidden files and folders"] += len(folders) + len(files) - len(visible) - len(visible_files)
         # what `os.walk` goes into next: no folder, by a link, that this one is in
         folders[:] = [name for name in visible if _identity(os.path.join(inner, name)) not in nested[inner]]
-        chosen = [name for name in shown if os.path.splitext(name)[1].lower() in suffixes]
-        left_out["files that are no pictures"] += len(shown) - len(chosen)
+        chosen = [name for name in visible_files if os.path.splitext(name)[1].lower() in suffixes]
+        left_out["files that are no pictures"] += len(visible_files) - len(chosen)
         pictures += [Path(inner, name) for name in chosen]
     return pictures, left_out
 

@@ -93,7 +93,7 @@ class Source:
     def _pictures(self, fps: Fraction) -> Iterator["Shot"]:
         from ebjr_det.io.video import Shot
 
-        shown = 0
+        count = 0
         for path in self.files:
             try:
                 picture = open_picture(path)
@@ -102,8 +102,8 @@ class Source:
                     self.left_out.add(path)
                     say(f"Left out: {error}")
                 continue
-            yield Shot(shown / fps, (shown + 1) / fps, picture)
-            shown += 1
+            yield Shot(count / fps, (count + 1) / fps, picture)
+            count += 1
         if len(self.left_out) == len(self.files):
             raise InvalidInput(f"Expected a picture that can be decoded, got none among {len(self.files)}.")
 

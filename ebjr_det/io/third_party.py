@@ -21,7 +21,7 @@ def foreign_errors(expected: str) -> Iterator[None]:
 
     What it prints, such as torch's line of a download, goes to stderr: stdout is for results.
     """
-    before = os.environ.get(WEIGHTS_ONLY)
+    earlier = os.environ.get(WEIGHTS_ONLY)
     os.environ[WEIGHTS_ONLY] = "1"
     try:
         with contextlib.redirect_stdout(sys.stderr):
@@ -33,10 +33,10 @@ def foreign_errors(expected: str) -> Iterator[None]:
             f"Expected {expected}, got: {type(error).__name__}: {first_line(error)}."
         ) from error
     finally:
-        if before is None:
+        if earlier is None:
             del os.environ[WEIGHTS_ONLY]
         else:
-            os.environ[WEIGHTS_ONLY] = before
+            os.environ[WEIGHTS_ONLY] = earlier
 
 
 def import_callable(reference: str) -> Callable[..., Any]:

@@ -108,7 +108,7 @@ def limited_threads(threads: int | None) -> Iterator[None]:
 
     count = min(threads, usable_cpus())
     variables = {COUNT: str(count), "MKL_DYNAMIC": "FALSE"}  # else MKL takes one a physical core at most
-    before = {name: os.environ.get(name) for name in variables}
+    earlier_variables = {name: os.environ.get(name) for name in variables}
     if count < threads:
         print(
             f"Note: {threads} threads were asked for, {count} are taken: this process may use no more CPUs.",
@@ -123,7 +123,7 @@ def limited_threads(threads: int | None) -> Iterator[None]:
                 torch.set_num_threads(count)
             yield
     finally:
-        for name, value in before.items():
+        for name, value in earlier_variables.items():
             os.environ.pop(name)
             if value is not None:
                 os.environ[name] = value

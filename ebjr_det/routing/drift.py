@@ -76,12 +76,12 @@ def distance(first: FloatArray, second: FloatArray) -> float:
 
 
 def check_student(
-    reference: FloatArray, scores: FloatArray, where: str, images: tuple[int, int] | None = None
+    reference: FloatArray, scores: FloatArray, router: str, images: tuple[int, int] | None = None
 ) -> None:
     """Raises InvalidInput where a student's numbers are `far_apart` from those at the fit."""
     if far := far_apart(reference, scores, images):
         raise InvalidInput(
-            f"Expected a router made for this student, got `{where}` for one whose scores are distributed "
+            f"Expected a router made for this student, got `{router}` for one whose scores are distributed "
             f"otherwise: {far}. Fit a router on these."
         )
 
@@ -114,11 +114,11 @@ def shared_images(
     return shared if agree and np.mean(agree) >= SAME_SET else np.zeros(len(shared), dtype=bool)
 
 
-def check_unseen(seen: NDArray[np.bool_], where: str) -> None:
+def check_unseen(seen: NDArray[np.bool_], router: str) -> None:
     """Raises InvalidInput where all pictures were `seen` at the fit of the router in a file."""
     if seen.all():
         raise InvalidInput(
-            f"Expected pictures that router `{where}` has not seen, got {len(seen)}, all of which it was "
+            f"Expected pictures that router `{router}` has not seen, got {len(seen)}, all of which it was "
             "fitted on. Its own table, made by cross-validation, tells about these."
         )
 

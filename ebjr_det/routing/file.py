@@ -145,7 +145,7 @@ def _read(path: Path) -> tuple[dict[str, Array], RouterHeader]:
 
 
 def check_classes(
-    header: RouterHeader, class_names: Sequence[str], where: str, popular: Sequence[str] = ()
+    header: RouterHeader, class_names: Sequence[str], router: str, popular: Sequence[str] = ()
 ) -> None:
     """Raises InvalidInput where a router was fitted on other classes, or popular classes, than these."""
     names = tuple(class_names)
@@ -154,17 +154,17 @@ def check_classes(
         different = sorted(set(names) ^ set(header.class_names))
         fault = f"`{different[0]}` in one of them only" if different else "another order"
         raise InvalidInput(
-            f"Expected a router made for the {len(names)} classes of the data, got `{where}` for "
+            f"Expected a router made for the {len(names)} classes of the data, got `{router}` for "
             f"{len(header.class_names)}, {fault}. Fit a router on these classes."
         )
     if names and header.classes not in (0, len(names)):
         raise InvalidInput(
-            f"Expected a router made for the {len(names)} classes of the data, got `{where}` for "
+            f"Expected a router made for the {len(names)} classes of the data, got `{router}` for "
             f"{header.classes}. Fit a router on these classes."
         )
     if [*map(names.index, popular)] != [*map(header.class_names.index, header.popular)]:
         raise InvalidInput(
-            f"Expected a router made for a student of {_listed(popular)}, got `{where}` for one of "
+            f"Expected a router made for a student of {_listed(popular)}, got `{router}` for one of "
             f"{_listed(header.popular)}. Fit a router for this student."
         )
 
@@ -174,7 +174,7 @@ def _listed(popular: Sequence[str]) -> str:
     return f"{len(popular)} popular classes ({first})" if popular else "all classes"
 
 
-def check_student_of(header: RouterHeader, name: str, weights: str, where: str) -> None:
+def check_student_of(header: RouterHeader, name: str, weights: str, router: str) -> None:
     """Raises InvalidInput where a router was fitted for a student of another name or of other weights.
 
     Args:
@@ -182,12 +182,12 @@ def check_student_of(header: RouterHeader, name: str, weights: str, where: str) 
     """
     if header.student and header.student != name:
         raise InvalidInput(
-            f"Expected a router made for student `{name}`, got `{where}` for `{header.student}`. "
+            f"Expected a router made for student `{name}`, got `{router}` for `{header.student}`. "
             "Fit a router for this one."
         )
     if header.student_weights and weights and header.student_weights != weights:
         raise InvalidInput(
-            f"Expected a router made for this student, got `{where}` for one of the same name with other "
+            f"Expected a router made for this student, got `{router}` for one of the same name with other "
             f"weights (sha256 {header.student_weights[:12]}..., here {weights[:12]}...). "
             "Fit a router for this one."
         )

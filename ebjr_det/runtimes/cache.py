@@ -99,8 +99,8 @@ def digest_of(graph: nn.Module, example: Batch, note: str) -> str:
 
 def _settings(module: nn.Module) -> str:
     """A layer's plain attributes, which `repr` need not show."""
-    shown = {key: value for key, value in vars(module).items() if key[0] != "_" and isinstance(value, PLAIN)}
-    return repr(sorted(shown.items()))
+    settings = [item for item in vars(module).items() if item[0][0] != "_" and isinstance(item[1], PLAIN)]
+    return repr(sorted(settings))
 
 
 def _source(layer: type) -> str:

@@ -52,7 +52,7 @@ class Trial:
 
 
 def choose_runtime(
-    name: str, graph: "nn.Module", samples: Batch, device: str, *, who: str, tolerance: float = TOLERANCE
+    name: str, graph: "nn.Module", samples: Batch, device: str, *, model: str, tolerance: float = TOLERANCE
 ) -> tuple[str, Network]:
     """The network made ready by the named runtime, or with `auto` by the fastest that agrees with eager.
 
@@ -61,7 +61,7 @@ def choose_runtime(
 
     Args:
         graph: see `build_network`; samples: a batch of preprocessed images to try it on.
-        who: the model's name, for messages.
+        model: the model's name, for messages.
 
     Raises:
         ConfigError: see `build_network`; InvalidInput: a cache that cannot be written to.
@@ -81,11 +81,11 @@ def choose_runtime(
         return network, drift(_outputs(network, singles), reference)
 
     if name == AUTO:
-        return _fastest(build, singles, device, who, tolerance)
+        return _fastest(build, singles, device, model, tolerance)
     network, moved = build(name)
     if moved > tolerance:
         say(
-            f"Warning: runtime `{name}` moves the outputs of `{who}` by {moved:.2g} of their spread, more "
+            f"Warning: runtime `{name}` moves the outputs of `{model}` by {moved:.2g} of their spread, more "
             f"than {tolerance:g}. Choose its threshold on a run with it, or another runtime."
         )
     return name, network
@@ -95,7 +95,7 @@ def _fastest(
     build: Callable[[str], tuple[Network, float]],
     singles: Sequence[Batch],
     device: str,
-    who: str,
+    model: str,
     tolerance: float,
 ) -> tuple[str, Network]:
     """The fastest runtime of a device that agrees with eager; `build` gives a network and its drift."""
@@ -117,7 +117,7 @@ def _fastest(
     load = meter.lap()
     best = min((trial for trial in trials if not trial.against), key=lambda trial: trial.ms or 0)
     listed = "; ".join(map(str, trials)) + f", tried {load.in_words}" * load.noisy
-    say(f"{who}: runtime {best.name}, of {listed}.")
+    say(f"{model}: runtime {best.name}, of {listed}.")
     return best.name, networks[best.name]
 
 

@@ -69,9 +69,9 @@ def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
 def _varint(message: memoryview, at: int) -> tuple[int, int]:
     """A number, and the place behind it."""
     value = 0
-    for place in range(10):
-        byte = message[at + place]
-        value |= (byte & 127) << 7 * place
+    for index in range(10):
+        byte = message[at + index]
+        value |= (byte & 127) << 7 * index
         if byte < 128:
-            return value, at + place + 1
+            return value, at + index + 1
     raise ValueError("no protocol buffer")

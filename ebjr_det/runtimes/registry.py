@@ -71,12 +71,12 @@ def quiet() -> Iterator[None]:
     """
     with _QUIET, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        before = logging.root.manager.disable
+        level = logging.root.manager.disable
         logging.disable(logging.WARNING)
         try:
             yield
         finally:
-            logging.disable(before)
+            logging.disable(level)
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,7 @@ def spread(model: Any, pictures: Sequence[Any]) -> None:
 def put_on(model: Any, runtime: str, pictures: Sequence[Any], device: str) -> str:
     """Let the model run by the named runtime or, with `auto`, by the fastest; which it is."""
     inputs = model.batch([model.preprocess(picture) for picture in pictures])
-    name, model.run = choose_runtime(runtime, model.graph, inputs, device, who=model.name)
+    name, model.run = choose_runtime(runtime, model.graph, inputs, device, model=model.name)
     return name
 
 

@@ -86,7 +86,8 @@ def only(monkeypatch):
 
 
 def choose(name, graph=None, **more):
-    return choose_runtime(name, small() if graph is None else graph, SAMPLES, "cpu", who="student s", **more)
+    more |= {"model": "student s"}
+    return choose_runtime(name, small() if graph is None else graph, SAMPLES, "cpu", **more)
 
 
 def one_line(error):

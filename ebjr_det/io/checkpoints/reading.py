@@ -150,16 +150,16 @@ def _refusal(path: Path, error: Exception) -> str:
     import torch
 
     try:
-        asked = sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
+        unsafe = sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
     except Exception:  # no zip file, or one whose pickle cannot be followed; torch has said what it met first
-        asked = []
-    asked = [name for name in asked if name not in {*SETTINGS, *MAPPINGS}] or ASKED.findall(str(error))[:1]
-    if not asked:
+        unsafe = []
+    unsafe = [name for name in unsafe if name not in {*SETTINGS, *MAPPINGS}] or ASKED.findall(str(error))[:1]
+    if not unsafe:
         return f"a file that is damaged, or no file of torch: {_first_reason(error)}."
-    names = ", ".join(f"`{name.encode('unicode_escape').decode()[:80]}`" for name in asked[:SHOWN])
-    more = f" and {len(asked) - SHOWN} more" if len(asked) > SHOWN else ""
+    names = ", ".join(f"`{name.encode('unicode_escape').decode()[:80]}`" for name in unsafe[:SHOWN])
+    end = f" and {len(unsafe) - SHOWN} more" if len(unsafe) > SHOWN else ""
     return (
-        f"a file that asks for {names}{more} and so wants to run code; refused. Save the network's "
+        f"a file that asks for {names}{end} and so wants to run code; refused. Save the network's "
         "state_dict() alone, or as safetensors."
     )
 

@@ -50,7 +50,7 @@ class Display:
         """A frame's picture. Raises InvalidInput where it is to be turned by another angle than a quarter."""
         unstated = frame.colorspace == UNSTATED and frame.height >= HIGH
         bright = frame.color_trc in HIGH_DYNAMIC_RANGE
-        shown: Any = self.reformatter.reformat(
+        converted: Any = self.reformatter.reformat(
             frame,
             width=max(1, round(frame.width * self.aspect)),
             format="rgb24",
@@ -58,7 +58,7 @@ class Display:
             dst_color_trc=ColorTrc.BT709 if bright else None,
             dst_color_primaries=ColorPrimaries.BT709 if bright else None,
         )
-        picture: Image.Image = shown.to_image()
+        picture: Image.Image = converted.to_image()
         signs = _orientation(frame, self.name)
         return picture if signs == UPRIGHT else picture.transpose(ORIENTATIONS[signs])
 
@@ -72,11 +72,11 @@ def _orientation(frame: Any, name: object) -> tuple[int, ...]:
     if not axes.any():  # nothing at all would be seen; players show it as it is
         return UPRIGHT
     signs = np.where(abs(axes) > SLANT * np.linalg.norm(axes, axis=1, keepdims=True), np.sign(axes), 0)
-    found = tuple(int(sign) for sign in signs.ravel())
-    if found != UPRIGHT and found not in ORIENTATIONS:
+    orientation = tuple(int(sign) for sign in signs.ravel())
+    if orientation != UPRIGHT and orientation not in ORIENTATIONS:
         numbers = ", ".join(f"{axis / 65536:.3g}" for axis in axes.ravel())
         raise InvalidInput(
             f"Expected `{name}` to be shown turned by quarters or mirrored, got the display matrix "
             f"({numbers}). Encode it anew, upright."
         )
-    return found
+    return orientation

@@ -193,18 +193,18 @@ def _frames_of(container: InputContainer, stream: Any, name: object, live: bool 
 
 def _with_ends(shots: Iterator[Shot]) -> Iterator[Shot]:
     """Each frame is seen until the next one; only the last one's own end counts."""
-    before = None
+    last = None
     try:
         for shot in shots:
-            if before is not None:
-                yield before._replace(end=shot.start)
-            before = shot
+            if last is not None:
+                yield last._replace(end=shot.start)
+            last = shot
     except InvalidInput:
-        if before is not None:  # whole itself, and enough for who asked for no more
-            yield before._replace(end=None)
+        if last is not None:  # whole itself, and enough for who asked for no more
+            yield last._replace(end=None)
         raise
-    if before is not None:
-        yield before
+    if last is not None:
+        yield last
 
 
 def _broken(name: object, count: int, reason: str) -> str:
@@ -214,8 +214,6 @@ def _broken(name: object, count: int, reason: str) -> str:
     )
 
 
-def _resized(name: object, count: int, before: tuple[int, int], now: tuple[int, int]) -> str:
-    return (
-        f"Expected all frames of `{name}` to be {before[0]} x {before[1]}, got {now[0]} x {now[1]} at frame "
-        f"{count + 1}. Encode it anew at one size."
-    )
+def _resized(name: object, count: int, size: tuple[int, int], resized: tuple[int, int]) -> str:
+    sizes = ", got ".join(f"{width} x {height}" for width, height in (size, resized))
+    return f"Expected all frames of `{name}` to be {sizes} at frame {count + 1}. Encode it anew at one size."
