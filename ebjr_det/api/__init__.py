@@ -7,7 +7,7 @@ a module here.
 from ebjr_det.api.benchmark import BenchmarkSettings, benchmark
 from ebjr_det.api.calibrate import calibrate
 from ebjr_det.api.compare import compare
-from ebjr_det.api.demo import demo
+from ebjr_det.api.demo import FilmSettings, demo
 from ebjr_det.api.evaluate import evaluate
 from ebjr_det.api.export import export
 from ebjr_det.api.fit_router import FitSettings, fit_router
@@ -25,6 +25,7 @@ from ebjr_det.evaluation.traffic.stated import AskedMix
 __all__ = [
     "AskedMix",
     "BenchmarkSettings",
+    "FilmSettings",
     "FitSettings",
     "ReplaySettings",
     "SavedOutputs",

@@ -6,11 +6,10 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
-from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from tqdm.auto import tqdm
@@ -24,7 +23,7 @@ from ebjr_det.core.types import Model, Output
 from ebjr_det.inference.live import Live, Settings, build_live, choose_threshold
 from ebjr_det.io.files import check_space
 from ebjr_det.io.lettering import check_letters
-from ebjr_det.io.load import Meter
+from ebjr_det.io.load import Load, Meter, Stopwatch
 from ebjr_det.io.source import PICTURES_FPS, Source, place_of
 from ebjr_det.io.threads import on_threads
 from ebjr_det.reporting.film import Board, Moment, Standing, view_for
@@ -32,10 +31,91 @@ from ebjr_det.runtimes.macs import macs_of
 from ebjr_det.tasks import load_task
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from ebjr_det.io.video import Footage
 
 SLOWEST, FASTEST = 0.01, 1000.0
 WARMUP = 2
+
+
+@dataclass(frozen=True)
+class FilmSettings:
+    """What a film shows of its source.
+
+    Attributes:
+        least_score: of the boxes that are drawn.
+        side_by_side: show the teacher's answer to every frame beside the pair's, and so time it on all.
+        fps: film all frames at so many a second. Without it every frame is seen when it is in the source,
+            whose turns may vary, and pictures for a tenth of a second each.
+        seconds, limit: end after so many seconds of the source, or frames.
+
+    Raises:
+        ConfigError: a number that cannot be.
+    """
+
+    least_score: float = 0.3
+    side_by_side: bool = False
+    fps: float | None = None
+    seconds: float | None = None
+    limit: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.fps is not None and not SLOWEST <= self.fps <= FASTEST:
+            raise ConfigError(f"Expected `fps` to be between {SLOWEST:g} and {FASTEST:g}, got {self.fps:g}.")
+        if self.seconds is not None and not 0 < self.seconds < math.inf:
+            raise ConfigError(f"Expected `seconds` to be a number above 0, got {self.seconds:g}.")
+        if self.limit is not None and self.limit < 1:
+            raise ConfigError(f"Expected a `limit` of at least 1 frame, got {self.limit}.")
+
+    @property
+    def end(self) -> Fraction | None:
+        """The second at which to end: exactly the number that was typed."""
+        return None if self.seconds is None else Fraction(repr(self.seconds))
+
+    def frames(self, footage: "Footage") -> int | None:
+        """How many frames there will be, None where nobody knows."""
+        counts = [self.limit, footage.count]
+        if self.end is not None and footage.steady and footage.fps is not None:
+            counts.append(math.ceil(self.end * footage.fps))
+        elif self.end is not None and not footage.live:
+            return None
+        return min((count for count in counts if count is not None), default=None)
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """What was filmed, who answered, and what it cost; its fields are the keys of the JSON.
+
+    Attributes:
+        seconds: the film's length; `size`: its width and height.
+        abstained: frames that a specialised student handed on whatever their score.
+        threshold: None where it is infinite: all frames were deferred, or none.
+        macs, latency_ms: an image, of the `pair` and the `teacher`; None what nobody knows.
+        load: of the CPUs while it was filmed.
+    """
+
+    frames: int
+    unreadable: int
+    seconds: float
+    fps: float
+    size: Sequence[int]
+    deferred: int
+    abstained: int
+    deferral_rate: float
+    score: str
+    threshold: float | None
+    macs: dict[str, float | None]
+    latency_ms: dict[str, float | None]
+    load: Load
+    out: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self) | {"load": self.load.to_dict()}
+
+
+DEFAULTS = FilmSettings()
 
 
 @on_threads("run")
@@ -43,15 +123,11 @@ def demo(
     config: Settings,
     source: str,
     out: str | Path,
+    settings: FilmSettings = DEFAULTS,
     *,
     threshold: float | None = None,
     rate: float | None = None,
-    least_score: float = 0.3,
-    side_by_side: bool = False,
-    fps: float | None = None,
-    seconds: float | None = None,
-    limit: int | None = None,
-) -> dict[str, Any]:
+) -> DemoResult:
     """Film the live pair: every frame with its answer, who gave it, the deferral score and the cost so far.
 
     Frames are answered one by one. A time is an image's preprocessing and inference after a warm-up, without
@@ -63,140 +139,122 @@ def demo(
             named and left out; or a camera, such as `camera:0`, which Ctrl-C ends.
         out: an mp4 file in a folder that is there; it appears when it is whole.
         threshold, rate: as in `predict`.
-        least_score: of the boxes that are drawn.
-        side_by_side: show the teacher's answer to every frame beside the pair's, and so time it on all.
-        fps: film all frames at so many a second. Without it every frame is seen when it is in the source,
-            whose turns may vary, and pictures for a tenth of a second each.
-        seconds, limit: end after so many seconds of the source, or frames.
 
     Raises:
-        ConfigError: no threshold, no such number of frames, or no font to draw with.
+        ConfigError: no threshold, or no font to draw with.
         InvalidInput: a source that cannot be read to its end, frames of several sizes, no place for the
             result, or a disk that is too full.
     """
-    _check_numbers(fps, seconds, limit)
     check_letters()
-    scoring, chosen = choose_threshold(config, threshold, rate)
-    taken = Source.of(source)
-    film = place_of(Path(out), taken)
-    asked = None if fps is None else Fraction(fps).limit_denominator(1001)
-    first, footage = taken.look(asked or PICTURES_FPS)
-    speed = asked or footage.fps
+    scoring, threshold = choose_threshold(config, threshold, rate)
+    opened = Source.of(source)
+    film = place_of(Path(out), opened)
+    fps = None if settings.fps is None else Fraction(settings.fps).limit_denominator(1001)
+    first, footage = opened.look(fps or PICTURES_FPS)
+    speed = fps or footage.fps
     if speed is None:
         raise ConfigError(f"Expected a frame rate, got none in `{source}`. Give --fps.")
-    ends = _Ends(seconds, limit)
-    check_space(film.parent, bytes_of_film(ends.frames(footage)))
-    live = build_live(config, scoring, chosen, lambda: [first], taken.first)
-    scene = _Scene(config, live, least_score, side_by_side, first)
+    check_space(film.parent, bytes_of_film(settings.frames(footage)))
+    live = build_live(config, scoring, threshold, lambda: [first], opened.first)
+    scene = _Scene(config, live, settings, first)
     meter = Meter()
-    _shoot(scene, taken, film, speed, ends, own_times=fps is None)
-    tally, standing = scene.tally, scene.standing(None)
-    return {
-        "frames": tally.frames,
-        "unreadable": len(taken.left_out),
-        "seconds": tally.seconds,
-        "fps": tally.frames / tally.seconds,
-        "size": list(scene.board.size),
-        "deferred": tally.deferred,
-        "abstained": tally.abstained,
-        "deferral_rate": tally.deferral_rate,
-        "score": live.scoring.name,
-        "threshold": chosen if math.isfinite(chosen) else None,
-        "macs": dict(zip(("pair", "teacher"), standing.macs, strict=True)),
-        "latency_ms": dict(zip(("pair", "teacher"), standing.ms, strict=True)),
-        "load": meter.lap().to_dict(),
-        "out": str(film),
-    }
+    seconds = _shoot(scene, opened, film, speed)
+    load, standing = meter.lap(), scene.standing(None)
+    return DemoResult(
+        frames=scene.frames,
+        unreadable=len(opened.left_out),
+        seconds=seconds,
+        fps=scene.frames / seconds,
+        size=list(scene.board.size),
+        deferred=scene.deferred,
+        abstained=scene.abstained,
+        deferral_rate=scene.deferral_rate,
+        score=live.scoring.name,
+        threshold=threshold if math.isfinite(threshold) else None,
+        macs=dict(zip(("pair", "teacher"), standing.macs, strict=True)),
+        latency_ms=dict(zip(("pair", "teacher"), standing.ms, strict=True)),
+        load=load,
+        out=str(film),
+    )
 
 
-def _check_numbers(fps: float | None, seconds: float | None, limit: int | None) -> None:
-    if fps is not None and not SLOWEST <= fps <= FASTEST:
-        raise ConfigError(f"Expected `fps` to be between {SLOWEST:g} and {FASTEST:g}, got {fps:g}.")
-    if seconds is not None and not 0 < seconds < math.inf:
-        raise ConfigError(f"Expected `seconds` to be a number above 0, got {seconds:g}.")
-    if limit is not None and limit < 1:
-        raise ConfigError(f"Expected a `limit` of at least 1 frame, got {limit}.")
-
-
-@dataclass(frozen=True)
-class _Ends:
-    """When to stop before the source does."""
-
-    seconds: float | None
-    limit: int | None
-
-    @property
-    def second(self) -> Fraction | None:
-        """Exactly the number that was typed."""
-        return None if self.seconds is None else Fraction(repr(self.seconds))
-
-    def frames(self, footage: "Footage") -> int | None:
-        """How many there will be, None where nobody knows."""
-        counts = [self.limit, footage.count]
-        if self.second is not None and footage.steady and footage.fps is not None:
-            counts.append(math.ceil(self.second * footage.fps))
-        elif self.second is not None and not footage.live:
-            return None
-        return min((number for number in counts if number is not None), default=None)
-
-
-def _shoot(
-    scene: "_Scene", source: Source, out: Path, fps: Fraction, ends: _Ends, *, own_times: bool
-) -> None:
-    """All frames into the film; Ctrl-C ends a camera's film as if it had been asked for."""
+def _shoot(scene: "_Scene", source: Source, out: Path, fps: Fraction) -> float:
+    """All frames into the film, whose seconds it returns; Ctrl-C ends a camera's film as if asked for."""
     from ebjr_det.io.video import write_video
 
+    settings = scene.settings
     with source.open(fps) as footage, write_video(out, scene.board.size, fps) as film:
-        total = ends.frames(footage)
-        most = None if ends.limit is None else min(ends.limit, sys.maxsize)
-        with (
-            _interruptible(footage.live) as interrupted,
-            tqdm(total=total, unit="frame", desc="filming") as bar,
-        ):
-            for start, end, picture in islice(footage.frames, most):
-                if ends.second is not None and start >= ends.second:
+        total, last = settings.frames(footage), settings.end
+        limit = None if settings.limit is None else min(settings.limit, sys.maxsize)
+        with _interruptible(footage.live) as stopped, tqdm(total=total, unit="frame", desc="filming") as bar:
+            for start, end, picture in islice(footage.frames, limit):
+                if last is not None and start >= last:
                     break
-                if ends.second is not None and end is not None:
-                    end = min(end, ends.second)
-                times = (start, end) if own_times else ()
+                if last is not None and end is not None:
+                    end = min(end, last)
+                times = (start, end) if settings.fps is None else ()
                 film.add(scene.compose(picture, total), *times)
-                scene.tally.seconds = film.seconds
-                bar.set_postfix_str(scene.tally.in_words, refresh=False)
+                bar.set_postfix_str(scene.in_words, refresh=False)
                 bar.update()
-                if interrupted.is_set():
+                if stopped.is_set():
                     break
-        if not scene.tally.frames:
+        if not scene.frames:
             raise InvalidInput(f"Expected at least one frame of `{source.name}`, got none.")
+        return film.seconds
 
 
 @contextmanager
 def _interruptible(live: bool) -> Iterator[threading.Event]:
     """An event that the first Ctrl-C sets; the second one interrupts as ever. Only for a live source."""
-    asked = threading.Event()
+    interrupted = threading.Event()
     if not live or threading.current_thread() is not threading.main_thread():
-        yield asked
+        yield interrupted
         return
 
-    def ask(*_: Any) -> None:
-        asked.set()
-        signal.signal(signal.SIGINT, before)
+    def interrupt(*_: Any) -> None:
+        interrupted.set()
+        signal.signal(signal.SIGINT, previous)
 
-    before = signal.signal(signal.SIGINT, ask)
+    previous = signal.signal(signal.SIGINT, interrupt)
     try:
-        yield asked
+        yield interrupted
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, previous)
 
 
-@dataclass
-class _Tally:
-    """What the frames so far add up to; `seconds` is the film's length."""
+class _TimedTeacher:
+    """A model that keeps the time of its preprocessing and inference, and counts its images."""
 
-    frames: int = 0
-    deferred: int = 0
-    abstained: int = 0
-    busy: float = 0.0
-    seconds: float = 0.0
+    def __init__(self, model: Model, watch: Stopwatch) -> None:
+        self.model, self.name, self.watch, self.images = model, model.name, watch, 0
+
+    def preprocess(self, image: "Image") -> Any:
+        return self.watch.time("teacher", self.model.preprocess, image)
+
+    def __call__(self, inputs: Sequence[Any]) -> Output:
+        self.images += len(inputs)
+        return self.watch.time("teacher", self.model, inputs)
+
+
+class _Scene:
+    """The pair, its teacher under a clock, the board that shows its answers, and what they add up to."""
+
+    def __init__(self, config: Settings, live: Live, settings: FilmSettings, first: "Image") -> None:
+        self.show, self.named, self.settings = load_task(config.task).show, live.named, settings
+        self.frames = self.deferred = self.abstained = 0
+        self.pictures, self.watch = 1 + settings.side_by_side, Stopwatch()
+        student, teacher = live.joint.student, live.joint.teacher
+        for _ in range(WARMUP):
+            prediction = student([student.preprocess(first)]).predictions[0]
+            teacher([teacher.preprocess(first)])
+        self.cost = CostModel(
+            macs_of(student, first, config.student.macs, "student.macs"),
+            macs_of(teacher, first, config.teacher.macs, "teacher.macs"),
+        )
+        self.teacher = _TimedTeacher(teacher, self.watch)
+        self.joint = JointModel(student, self.teacher, live.joint.score, live.joint.threshold)
+        view = self._drawn(first, prediction).size
+        self.board = Board(view, self.pictures, live.scoring.name, live.joint.threshold)
 
     @property
     def deferral_rate(self) -> float:
@@ -204,78 +262,36 @@ class _Tally:
 
     @property
     def in_words(self) -> str:
-        speed = self.frames / max(self.busy, 1e-9)
+        speed = self.frames / max(self.watch.seconds["pair"], 1e-9)
         return f"{100 * self.deferral_rate:.1f} % to the teacher, pair {speed:.1f}/s"
 
-
-class _Timed:
-    """A model that keeps the time of its preprocessing and inference."""
-
-    def __init__(self, model: Model) -> None:
-        self.model, self.name = model, model.name
-        self.images, self.busy = 0, 0.0
-
-    def preprocess(self, image: Any) -> Any:
-        start = perf_counter()
-        ready = self.model.preprocess(image)
-        self.busy += perf_counter() - start
-        return ready
-
-    def __call__(self, inputs: Sequence[Any]) -> Output:
-        start = perf_counter()
-        output = self.model(inputs)
-        self.busy += perf_counter() - start
-        self.images += len(inputs)
-        return output
-
-
-class _Scene:
-    """The pair, its teacher under a clock, and the board that its answers are shown on."""
-
-    def __init__(
-        self, config: Settings, live: Live, least_score: float, side_by_side: bool, first: Any
-    ) -> None:
-        self.answers, self.named, self.least_score = load_task(config.task).show, live.named, least_score
-        self.pictures, self.tally = 1 + side_by_side, _Tally()
-        student, teacher = live.joint.student, live.joint.teacher
-        for _ in range(WARMUP):
-            answer = student([student.preprocess(first)]).predictions[0]
-            teacher([teacher.preprocess(first)])
-        self.cost = CostModel(
-            macs_of(student, first, config.student.macs, "student.macs"),
-            macs_of(teacher, first, config.teacher.macs, "teacher.macs"),
-        )
-        self.teacher = _Timed(teacher)
-        self.joint = JointModel(student, self.teacher, live.joint.score, live.joint.threshold)
-        view = self._drawn(first, answer).size
-        self.board = Board(view, self.pictures, live.scoring.name, live.joint.threshold)
-
-    def compose(self, picture: Any, count: int | None) -> Any:
+    def compose(self, picture: "Image", count: int | None) -> "Image":
         """The film's next frame."""
-        start = perf_counter()
-        output = self.joint([picture])
-        self.tally.busy += perf_counter() - start
-        answer, score = output.predictions[0], float(output.decision.scores[0])
+        output = self.watch.time("pair", self.joint, [picture])
+        prediction, score = output.predictions[0], float(output.decision.scores[0])
         deferred, abstained = bool(output.decision.defer[0]), score > ABSTAINED / 2
-        self.tally.frames += 1
-        self.tally.deferred += deferred
-        self.tally.abstained += abstained
-        drawn = [self._drawn(picture, answer)]
-        if self.pictures > 1:
-            alone = answer if deferred else self.teacher([self.teacher.preprocess(picture)]).predictions[0]
-            drawn.append(drawn[0] if deferred else self._drawn(picture, alone))
+        self.frames += 1
+        self.deferred += deferred
+        self.abstained += abstained
+        drawn = [self._drawn(picture, prediction)]
+        if self.pictures > 1 and deferred:
+            drawn *= 2
+        elif self.pictures > 1:
+            inputs = [self.teacher.preprocess(picture)]
+            drawn.append(self._drawn(picture, self.teacher(inputs).predictions[0]))
         moment = Moment(score - ABSTAINED if abstained else score, deferred, abstained)
         return self.board.compose(drawn, moment, self.standing(count))
 
     def standing(self, count: int | None) -> Standing:
         """Means over the frames so far."""
-        tally, teacher = self.tally, self.teacher
-        macs = self.cost.macs(tally.deferral_rate), self.cost.teacher_macs
-        alone = 1e3 * teacher.busy / teacher.images if teacher.images else None
-        return Standing(
-            tally.frames, count, tally.deferral_rate, macs, (1e3 * tally.busy / tally.frames, alone)
-        )
+        seconds, images = self.watch.seconds, self.teacher.images
+        teacher_ms = 1e3 * seconds["teacher"] / images if images else None
+        macs = self.cost.macs(self.deferral_rate), self.cost.teacher_macs
+        ms = 1e3 * seconds["pair"] / self.frames, teacher_ms
+        return Standing(self.frames, count, self.deferral_rate, macs, ms)
 
-    def _drawn(self, picture: Any, answer: Any) -> Any:
+    def _drawn(self, picture: "Image", prediction: Any) -> "Image":
         side = max(view_for(picture.size, self.pictures))
-        return self.answers.annotate(picture, answer, self.named, self.least_score, side=side)
+        least_score = self.settings.least_score
+        drawn: Image = self.show.annotate(picture, prediction, self.named, least_score, side=side)
+        return drawn

@@ -1,17 +1,18 @@
 """`predict`: the live pair on pictures of one's own."""
 
 import json
+import math
 import os
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import closing, contextmanager, suppress
+from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
-from time import perf_counter
-from typing import IO, Any
+from typing import TYPE_CHECKING, Any
 
 from tqdm.auto import tqdm
 
@@ -20,19 +21,50 @@ from ebjr_det.core.errors import ConfigError, InvalidInput
 from ebjr_det.inference.live import Live, Settings, build_live, choose_threshold
 from ebjr_det.inference.stream import answers
 from ebjr_det.inference.stream_plan import Answer, Plan
+from ebjr_det.inference.threads import WorkerPool
 from ebjr_det.io.files import atomic_write, check_space, replaced_folder, writable_folder
 from ebjr_det.io.lettering import check_letters, with_strip
-from ebjr_det.io.load import Meter
+from ebjr_det.io.load import Load, Meter
 from ebjr_det.io.pictures import find_pictures, open_picture, picture_warnings
 from ebjr_det.io.threads import on_threads
 from ebjr_det.reporting.film import STUDENT, TEACHER
 from ebjr_det.tasks import load_task
+from ebjr_det.tasks.contract import Show
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 RESULTS, IMAGES, PICTURES = "predictions.json", "images.json", "pictures"
-TOLD = {"file_name", "answered_by", "deferral_score", "drawn"}
+SIGNATURE = {"file_name", "answered_by", "deferral_score", "drawn"}
 """What `images.json` tells of every picture, by which one is known."""
-SAMPLES, FEW = 4, 8
+SAMPLES, SPREAD = 4, 8
 MOST_BYTES = 160  # of a picture's name in the name of its annotated copy
+
+
+@dataclass(frozen=True)
+class PredictResult:
+    """How many pictures were answered and by whom, in how much time; its fields are the keys of the JSON.
+
+    Attributes:
+        images: answered pictures; `unreadable`: those left out; `deferred`: answered by the teacher.
+        threshold: None where it is infinite: all pictures were deferred, or none.
+        seconds: without building the models; `load`: of the CPUs meanwhile.
+    """
+
+    images: int
+    unreadable: int
+    deferred: int
+    deferral_rate: float
+    score: str
+    threshold: float | None
+    seconds: float
+    pictures_per_second: float
+    load: Load
+    out: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self) | {"load": self.load.to_dict()}
 
 
 @on_threads("run")
@@ -44,7 +76,7 @@ def predict(
     threshold: float | None = None,
     rate: float | None = None,
     least_score: float = 0.3,
-) -> dict[str, Any]:
+) -> PredictResult:
     """Answer pictures with the live pair: annotated copies and JSON in a folder.
 
     `predictions.json` is a COCO result file (all boxes; image ids count from 1 in the order of the pictures),
@@ -65,28 +97,24 @@ def predict(
         InvalidInput: no picture, or none that can be decoded, or a disk that is too full.
     """
     check_letters()
-    scoring, chosen = choose_threshold(config, threshold, rate)
-    files = find_pictures(pictures)
-    _check_apart(files, Path(out))
-    check_space(Path(out), bytes_of_copies(_spread(files, FEW), len(files)))
-    with replaced_folder(Path(out), (RESULTS, PICTURES, IMAGES), "predict", _earlier_in(Path(out))) as folder:
-        live = build_live(config, scoring, chosen, lambda: _samples(files), partial(_spread, files))
-        look = _Look(load_task(config.task).show, live.named, least_score, scoring.name, chosen)
-        start, meter = perf_counter(), Meter()
-        count, deferred = _answer_all(live, files, look, _plan(config), folder)
-        seconds, load = perf_counter() - start, meter.lap()
-    return {
-        "images": count,
-        "unreadable": len(files) - count,
-        "deferred": deferred,
-        "deferral_rate": deferred / count,
-        "score": scoring.name,
-        "threshold": chosen if abs(chosen) != float("inf") else None,
-        "seconds": seconds,
-        "pictures_per_second": count / seconds,
-        "load": load.to_dict(),
-        "out": str(out),
-    }
+    scoring, threshold = choose_threshold(config, threshold, rate)
+    files, out = find_pictures(pictures), Path(out)
+    _check_apart(files, out)
+    check_space(out, bytes_of_copies(_spread(files, SPREAD), len(files)))
+    with replaced_folder(out, (RESULTS, PICTURES, IMAGES), "predict", _earlier_in(out)) as folder:
+        live = build_live(config, scoring, threshold, lambda: _samples(files), partial(_spread, files))
+        show, drawn_to = load_task(config.task).show, writable_folder(folder / PICTURES)
+        copies = _Copies(drawn_to, files, show, live, least_score)
+        meter, run = Meter(), config.run
+        size = run.batch_size
+        plan = Plan(size, run.teacher_batch or size, run.workers, run.patience_ms, run.overlap, run.regroup)
+        count, deferred = _answer_all(copies, plan, folder)
+        load = meter.lap()
+    finite = threshold if math.isfinite(threshold) else None
+    return PredictResult(
+        count, len(files) - count, deferred, deferred / count, scoring.name, finite,
+        load.seconds, count / load.seconds, load, str(out),
+    )  # fmt: skip
 
 
 def _earlier_in(folder: Path) -> Callable[[Path], bool]:
@@ -102,14 +130,14 @@ def _earlier_in(folder: Path) -> Callable[[Path], bool]:
 
 
 def _drawn(images: Path) -> set[str]:
-    """The annotated copies that an `images.json` tells of; none where it is another file, or not there."""
+    """The annotated copies that an `images.json` tells of; none where it is another file, or missing."""
     names = set()
     try:
         with images.open(encoding="utf-8") as lines:
             for line in lines:
                 if line.strip() not in ("[", "]"):
                     entry = json.loads(line.rstrip(",\n"))
-                    if not isinstance(entry, dict) or not entry.keys() >= TOLD:
+                    if not isinstance(entry, dict) or not entry.keys() >= SIGNATURE:
                         return set()
                     names.add(str(entry["drawn"]).removeprefix(f"{PICTURES}/"))
     except (OSError, ValueError, RecursionError):
@@ -119,8 +147,8 @@ def _drawn(images: Path) -> set[str]:
 
 def _check_apart(files: Sequence[Path], out: Path) -> None:
     """Raises ConfigError where `out`, which is replaced as a whole, holds a picture that is asked for."""
-    place = os.path.realpath(out)
-    inside = (path for path in files if Path(os.path.realpath(path)).is_relative_to(place))
+    folder = os.path.realpath(out)
+    inside = (path for path in files if Path(os.path.realpath(path)).is_relative_to(folder))
     if out.is_dir() and (path := next(inside, None)):
         raise ConfigError(
             f"Expected pictures outside of --out, got `{path}` in `{out}`, which is replaced. Choose another "
@@ -128,54 +156,24 @@ def _check_apart(files: Sequence[Path], out: Path) -> None:
         )
 
 
-def _answer_all(
-    live: Live, files: Sequence[Path], look: "_Look", plan: Plan, folder: Path
-) -> tuple[int, int]:
-    """Answer and write all pictures; how many there were, and how many of them were deferred."""
-    writable_folder(folder / PICTURES)
-    count = deferred = 0
-    with picture_warnings(), _writing(folder, files, look, plan.workers) as writer:
-        stream = answers(live.joint, range(len(files)), lambda at: open_picture(files[at]), plan, _name)
-        with closing(stream), tqdm(total=len(files), unit="img", desc="predicting") as bar:
-            for answer in stream:
-                writer.add(answer)
-                count += 1
-                deferred += answer.deferred
-                bar.update()
-                bar.set_postfix_str(f"{100 * deferred / count:.1f} % to the teacher", refresh=False)
-        _check_any(count, files)
-    return count, deferred
-
-
-def _plan(config: Settings) -> Plan:
-    run = config.run
-    return Plan(
-        run.batch_size,
-        run.teacher_batch or run.batch_size,
-        run.workers,
-        run.patience_ms,
-        run.overlap,
-        run.regroup,
-    )
-
-
-def _samples(files: Sequence[Path]) -> list[Any]:
-    """The first pictures that can be decoded; runtimes are tried on them."""
-    found: list[Any] = []
+def _decodable(files: Iterable[Path]) -> "Iterator[Image]":
+    """The pictures that can be decoded; the others are named when their turn comes."""
     for path in files:
-        with suppress(InvalidInput):  # named when its turn comes
-            found.append(open_picture(path))
-        if len(found) == SAMPLES:
-            break
-    _check_any(len(found), files)
-    return found
-
-
-def _spread(files: Sequence[Path], count: int) -> Iterator[Any]:
-    """So many pictures at even distances, or all; one that cannot be decoded is named when its turn comes."""
-    for place in sorted({len(files) * step // count for step in range(count)}):
         with suppress(InvalidInput):
-            yield open_picture(files[place])
+            yield open_picture(path)
+
+
+def _samples(files: Sequence[Path]) -> "list[Image]":
+    """The first pictures that can be decoded; runtimes are tried on them."""
+    samples = list(islice(_decodable(files), SAMPLES))
+    _check_any(len(samples), files)
+    return samples
+
+
+def _spread(files: Sequence[Path], count: int) -> "Iterator[Image]":
+    """So many pictures at even distances, or all."""
+    indices = sorted({len(files) * step // count for step in range(count)})
+    return _decodable(files[index] for index in indices)
 
 
 def _check_any(count: int, files: Sequence[Path]) -> None:
@@ -183,107 +181,90 @@ def _check_any(count: int, files: Sequence[Path]) -> None:
         raise InvalidInput(f"Expected a picture that can be decoded, got none among {len(files)}.")
 
 
-def _name(place: int, error: InvalidInput) -> None:
+@dataclass(frozen=True)
+class _Copies:
+    """Annotated copies of the pictures in a folder, and what is told of each."""
+
+    folder: Path
+    files: Sequence[Path]
+    show: Show
+    live: Live
+    least_score: float
+
+    def write(self, answer: "Answer[int, Image]") -> None:
+        """One copy, under a strip that tells who answered and why."""
+        who, sign, color = ("teacher", ">", TEACHER) if answer.deferred else ("student", "\u2264", STUDENT)
+        threshold = self.live.joint.threshold
+        text = f"{who}   {self.live.scoring.name} {answer.score:.3f} {sign} {threshold:.3f}"
+        drawn = self.show.annotate(answer.image, answer.prediction, self.live.named, self.least_score)
+        with atomic_write(self.folder / self._name(answer.item)) as temporary:
+            with_strip(drawn, text, color).save(temporary, "JPEG", quality=QUALITY)
+
+    def _name(self, index: int) -> str:
+        stem = self.files[index].stem
+        while len(os.fsencode(stem)) > MOST_BYTES:  # systems count a name's bytes: up to four a letter
+            stem = stem[:-1]
+        return f"{index + 1:06d}_{stem}.jpg"
+
+    def facts(self, answer: "Answer[int, Image]") -> dict[str, Any]:
+        """The entry of `images.json`."""
+        return {
+            "id": answer.item + 1,
+            "file_name": str(self.files[answer.item]),
+            "width": answer.image.width,
+            "height": answer.image.height,
+            "answered_by": "teacher" if answer.deferred else "student",
+            "deferral_score": answer.score,
+            "drawn": f"{PICTURES}/{self._name(answer.item)}",
+        }
+
+
+def _answer_all(copies: _Copies, plan: Plan, folder: Path) -> tuple[int, int]:
+    """Answer and write all pictures; how many there were, and how many of them were deferred."""
+    count = deferred = 0
+    files, live = copies.files, copies.live
+    drawing: deque[Future[None]] = deque()
+    with (
+        picture_warnings(),
+        _json_list(folder / RESULTS) as add_result,
+        _json_list(folder / IMAGES) as add_image,
+        WorkerPool(plan.workers, Future()) as pool,
+    ):
+        stream = answers(
+            live.joint, range(len(files)), lambda index: open_picture(files[index]), plan, _say_left_out
+        )
+        with closing(stream), tqdm(total=len(files), unit="img", desc="predicting") as bar:
+            for answer in stream:
+                while len(drawing) >= max(2 * plan.workers, 1):
+                    drawing.popleft().result()
+                drawing.append(pool.submit(copies.write, answer))
+                for entry in copies.show.to_entries(answer.prediction, answer.item + 1, live.named):
+                    add_result(entry)
+                add_image(copies.facts(answer))
+                count += 1
+                deferred += answer.deferred
+                bar.update()
+                bar.set_postfix_str(f"{100 * deferred / count:.1f} % to the teacher", refresh=False)
+        _check_any(count, files)
+        for future in drawing:
+            future.result()
+    return count, deferred
+
+
+def _say_left_out(index: int, error: InvalidInput) -> None:
     tqdm.write(f"Left out: {error}", file=sys.stderr)
 
 
-@dataclass(frozen=True)
-class _Look:
-    """What is drawn of an answer."""
-
-    answers: Any
-    named: Any
-    least_score: float
-    score: str
-    threshold: float
-
-    def write(self, answer: Answer[int, Any], path: Path) -> None:
-        who, sign, color = ("teacher", ">", TEACHER) if answer.deferred else ("student", "\u2264", STUDENT)
-        text = f"{who}   {self.score} {answer.score:.3f} {sign} {self.threshold:.3f}"
-        drawn = self.answers.annotate(answer.image, answer.prediction, self.named, self.least_score)
-        with atomic_write(path) as temporary:
-            with_strip(drawn, text, color).save(temporary, "JPEG", quality=QUALITY)
-
-
 @contextmanager
-def _writing(folder: Path, files: Sequence[Path], look: _Look, workers: int) -> Iterator["_Writer"]:
-    """Annotated pictures, and both JSON files as they grow.
+def _json_list(path: Path) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+    """A function that adds an entry to a JSON list, which is written as it grows, an entry a line."""
+    with atomic_write(path) as temporary, temporary.open("w") as file:
+        separator = "["
 
-    Args:
-        workers: threads that draw; 0 draws in the calling thread.
-    """
-    with ExitStack() as stack:
-        results, images = (
-            _List(stack.enter_context(stack.enter_context(atomic_write(folder / name)).open("w")))
-            for name in (RESULTS, IMAGES)
-        )
-        pool = ThreadPoolExecutor(workers) if workers else None
-        if pool:
-            stack.callback(pool.shutdown, cancel_futures=True)
-        writer = _Writer(folder, files, look, results, images, pool, 2 * workers)
-        yield writer
-        writer.finish()
+        def add(entry: Mapping[str, Any]) -> None:
+            nonlocal separator
+            file.write(f"{separator}\n{json.dumps(entry, allow_nan=False)}")
+            separator = ","
 
-
-@dataclass
-class _Writer:
-    folder: Path
-    files: Sequence[Path]
-    look: _Look
-    results: "_List"
-    images: "_List"
-    pool: ThreadPoolExecutor | None
-    most_drawn: int
-    drawn: deque[Future[None]] = field(default_factory=deque)
-
-    def finish(self) -> None:
-        self._await_all_but(0)
-        self.results.close()
-        self.images.close()
-
-    def add(self, answer: Answer[int, Any]) -> None:
-        place, look = answer.item, self.look
-        name = f"{PICTURES}/{place + 1:06d}_{_shortened(self.files[place].stem)}.jpg"
-        if self.pool:
-            self._await_all_but(self.most_drawn - 1)
-            self.drawn.append(self.pool.submit(look.write, answer, self.folder / name))
-        else:
-            look.write(answer, self.folder / name)
-        for entry in look.answers.to_entries(answer.prediction, place + 1, look.named):
-            self.results.add(entry)
-        self.images.add(
-            {
-                "id": place + 1,
-                "file_name": str(self.files[place]),
-                "width": answer.image.width,
-                "height": answer.image.height,
-                "answered_by": "teacher" if answer.deferred else "student",
-                "deferral_score": answer.score,
-                "drawn": name,
-            }
-        )
-
-    def _await_all_but(self, count: int) -> None:
-        while len(self.drawn) > count:
-            self.drawn.popleft().result()
-
-
-def _shortened(stem: str) -> str:
-    """As much of a name as fits into one: systems count its bytes, of which a letter has up to four."""
-    while len(os.fsencode(stem)) > MOST_BYTES:
-        stem = stem[:-1]
-    return stem
-
-
-class _List:
-    """A JSON list written entry by entry."""
-
-    def __init__(self, file: IO[str]) -> None:
-        self.file, self.before = file, "["
-
-    def add(self, entry: Any) -> None:
-        self.file.write(self.before + "\n" + json.dumps(entry, allow_nan=False))
-        self.before = ","
-
-    def close(self) -> None:
-        self.file.write("[]\n" if self.before == "[" else "\n]\n")
+        yield add
+        file.write("[]\n" if separator == "[" else "\n]\n")

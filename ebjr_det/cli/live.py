@@ -59,7 +59,8 @@ def predict(
     from ebjr_det import api
 
     settings, threshold = load_live(config, changes, threshold, rate)
-    answer = api.predict(settings, pictures, out, threshold=threshold, rate=rate, least_score=min_score)
+    result = api.predict(settings, pictures, out, threshold=threshold, rate=rate, least_score=min_score)
+    answer = result.to_dict()
     if as_json:
         print_json(answer)
     else:
@@ -96,7 +97,8 @@ def demo(
     from ebjr_det import api
 
     settings, threshold = load_live(config, changes, threshold, rate)
-    answer = api.demo(settings, source, out, threshold=threshold, rate=rate, least_score=min_score, **film)
+    look = api.FilmSettings(min_score, **film)
+    answer = api.demo(settings, source, out, look, threshold=threshold, rate=rate).to_dict()
     if as_json:
         print_json(answer)
         return

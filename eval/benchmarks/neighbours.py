@@ -82,13 +82,11 @@ def verbs_in(folder: Path) -> dict[str, Callable[[], float]]:
         return folder / str(next(count))
 
     def predict() -> float:
-        return float(
-            api.predict(config, [str(pictures)], place(), threshold=THRESHOLD)["pictures_per_second"]
-        )
+        return float(api.predict(config, [str(pictures)], place(), threshold=THRESHOLD).pictures_per_second)
 
     def demo() -> float:
         film = place().with_suffix(".mp4")
-        return 1e3 / float(api.demo(config, str(pictures), film, threshold=THRESHOLD)["latency_ms"]["pair"])
+        return 1e3 / float(api.demo(config, str(pictures), film, threshold=THRESHOLD).latency_ms["pair"] or 0)
 
     def evaluate() -> float:
         start = perf_counter()

@@ -449,11 +449,11 @@ def test_predict_and_demo_see_them(task, verb, exported, folder, expected, seen,
         config = settings(task, *data_of(task, folder / "readable"))
     if verb == "predict":
         summary = api.predict(config, [str(root)], tmp_path / "out", threshold=-0.9)
-        assert summary["images"] == len(SEEN)
+        assert summary.images == len(SEEN)
     else:
         summary = api.demo(config, str(root), tmp_path / "out.mp4", threshold=-0.9)
-        assert summary["frames"] == len(SEEN)
-    assert summary["unreadable"] == len(REFUSED)
+        assert summary.frames == len(SEEN)
+    assert summary.unreadable == len(REFUSED)
     assert seen == expected
     assert lines_of(capsys.readouterr().err) == lines_for(root)
 

@@ -313,7 +313,7 @@ def test_pictures_with_the_longest_names_are_drawn(tmp_path):
     for stem in ("x" * 251, "\u732b" * 83, "\U0001f431" * 62):
         Image.new("RGB", (8, 8)).save(folder / f"{stem}.png")
     config = load_config(ROOT / "configs" / "digits.yaml")
-    assert api.predict(config, [str(folder)], tmp_path / "out", threshold=0.0)["images"] == 3
+    assert api.predict(config, [str(folder)], tmp_path / "out", threshold=0.0).images == 3
     entries = json.loads((tmp_path / "out" / "images.json").read_text())
     assert all((tmp_path / "out" / entry["drawn"]).is_file() for entry in entries)
 
