@@ -1,5 +1,6 @@
 """`export`: the pair as a folder that is served without torch."""
 
+from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ebjr_det.api.space import bytes_of_graphs
-from ebjr_det.config import EvaluateConfig, parse_section
+from ebjr_det.config import EvaluateConfig, ModelSection, parse_section
 from ebjr_det.core.errors import ConfigError
 from ebjr_det.inference.exported import (
     PAIR,
@@ -34,18 +35,28 @@ from ebjr_det.tasks.adapted import plain
 SAMPLES = 4
 FILES = (PAIR, ROUTER, "student.onnx", "teacher.onnx")
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
-KEPT = ("batch_size", "teacher_batch", "patience_ms", "overlap", "workers")
+SAVED = ("batch_size", "teacher_batch", "patience_ms", "overlap", "workers")
 """Settings of `run` that an exported pair keeps."""
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """What was written; its fields are the keys of the JSON. `files`: bytes by name."""
+
+    out: str
+    score: str
+    threshold: float
+    files: dict[str, int]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
 
 
 @on_threads("run")
 def export(
-    config: EvaluateConfig,
-    out: str | Path,
-    *,
-    threshold: float | None = None,
-    rate: float | None = None,
-) -> dict[str, Any]:
+    config: EvaluateConfig, out: str | Path, *, threshold: float | None = None, rate: float | None = None
+) -> ExportResult:
     """Write a pair as two ONNX graphs and one JSON with all the rest; see `exported`.
 
     The graphs take any number of images a batch. Each is run once and compared with eager torch.
@@ -65,122 +76,113 @@ def export(
             f"Expected {', '.join(PACKAGES)} to export a pair, got no {' and '.join(missing)}. Install them: "
             f"{install_hint('onnx')}."
         )
-    scoring, chosen = choose_threshold(config, threshold, rate)
-    if not np.isfinite(chosen):
-        raise ConfigError(f"Expected a finite threshold to export, got {chosen}. Give --threshold.")
-    check_replaceable(Path(out), FILES, "export", _is_earlier)
+    out = Path(out)
+    scoring, threshold = choose_threshold(config, threshold, rate)
+    if not np.isfinite(threshold):
+        raise ConfigError(f"Expected a finite threshold to export, got {threshold}. Give --threshold.")
+    check_replaceable(out, FILES, "export", _is_earlier)
     named = load_task(config.task).data.build_named(**dict(config.data))
     popular = popular_of(config.student, named)
     names = () if popular is None else popular.names
     scoring = scoring.bind(named.class_names, names)
-    models = build_models(config, named, "cpu")
-    weights = weights_of(models[0])
-    scoring = scoring.bind(named.class_names, names, models[0].name, weights)
-    check_answers(scoring, partial(answers_to_data, config, models[0]), weights)
+    student, teacher = models = build_models(config, named, "cpu")
+    weights = weights_of(student)
+    scoring = scoring.bind(named.class_names, names, student.name, weights)
+    check_answers(scoring, partial(answers_to_data, config, student), weights)
     pictures = _pictures(named)
-    sides = tuple(zip(("student", "teacher"), models, strict=True))
-    for side, model in sides:
-        _check_plain(side, model)
-    macs = {
-        side: macs_of(plain(model), pictures[0], getattr(config, side).macs, f"{side}.macs")
-        for side, model in sides
-    }
-    batches = {side: _batch(model, pictures) for side, model in sides}
-    check_space(Path(out), bytes_of_graphs(models))
-    tolerance = config.run.tolerance
-    with replaced_folder(Path(out), FILES, "export", _is_earlier) as folder:
-        told = {
-            side: _write_model(
-                model, getattr(config, side), batches[side], macs[side], folder / f"{side}.onnx", tolerance
-            )
-            for side, model in sides
-        }
+    sides = [
+        _side("student", student, config.student, pictures),
+        _side("teacher", teacher, config.teacher, pictures),
+    ]
+    check_space(out, bytes_of_graphs(models))
+    with replaced_folder(out, FILES, "export", _is_earlier) as folder:
+        exported = {side.name: _write_model(side, folder, config.run.tolerance) for side in sides}
         if scoring.section.file is not None:
             copyfile(scoring.section.file, folder / ROUTER)
-        _write_json(config, scoring, chosen, named, told, folder)
-    written = [name for name in FILES if (Path(out) / name).is_file()]
-    return {
-        "out": str(out),
-        "score": scoring.name,
-        "threshold": chosen,
-        "files": {name: (Path(out) / name).stat().st_size for name in written},
-    }
+        write_pair(_pair(config, scoring, threshold, named, exported), folder)
+    files = {name: (out / name).stat().st_size for name in FILES if (out / name).is_file()}
+    return ExportResult(str(out), scoring.name, threshold, files)
 
 
 def _is_earlier(entry: Path) -> bool:
     """Whether an entry of a folder is of an earlier export, and no user's own: a `pair.json` tells of it."""
-    places = [entry.parent / PAIR, *([] if entry.name == PAIR else [coming(entry.parent, "export", PAIR)])]
-    return entry.is_file() and any(map(tells_pair, places))
+    pairs = [entry.parent / PAIR, *([] if entry.name == PAIR else [coming(entry.parent, "export", PAIR)])]
+    return entry.is_file() and any(map(tells_pair, pairs))
 
 
-def _write_json(
-    config: EvaluateConfig, scoring: Scoring, threshold: float, named: Any, told: dict[str, Any], folder: Path
-) -> None:
+def _pair(
+    config: EvaluateConfig, scoring: Scoring, threshold: float, named: Any, models: dict[str, ExportedModel]
+) -> ExportedPair:
+    """The content of `pair.json`: all that is not in the graphs, without the paths of this machine."""
     ids = getattr(named, "categories", None) or dict(enumerate(named.class_names))
-    file = None if scoring.file is None else ROUTER
+    router = {"threshold": None, "target": None, "file": None if scoring.file is None else ROUTER}
+    environment = describe_environment("cpu", config.run.seed)
     content = {
         "version": VERSION,
-        "title": config.title or f"{told['student'].name} + {told['teacher'].name}",
+        "title": config.title or f"{models['student'].name} + {models['teacher'].name}",
         "task": config.task,
         "classes": {str(key): name for key, name in ids.items()},
-        "router": scoring.section.model_copy(update={"threshold": None, "target": None, "file": file}),
+        "router": scoring.section.model_copy(update=router),
         "threshold": threshold,
-        "run": config.run.model_dump(include=set(KEPT)),
-        "made_with": _made_with(config.run.seed),
-        **told,
+        "run": config.run.model_dump(include=set(SAVED)),
+        "made_with": {key: value for key, value in environment.items() if key != "command"},
+        **models,
     }
-    write_pair(parse_section(ExportedPair, content), folder)
+    return parse_section(ExportedPair, content)
 
 
-def _check_plain(side: str, model: Any) -> None:
+@dataclass(frozen=True)
+class _Side:
+    """A model on its way into the folder: its settings, a batch that its graph takes, its multiply-adds."""
+
+    name: str
+    model: Any
+    section: ModelSection
+    batch: Any
+    macs: float
+
+
+def _side(name: str, model: Any, section: ModelSection, pictures: list[Any]) -> _Side:
     """Raises ConfigError for a model with code of its own around its network."""
     inner = plain(model)
-    if getattr(inner, "around", None) is None or not hasattr(inner.graph, "state_dict"):
+    if getattr(inner, "around", None) is None or getattr(inner.graph, "state_dict", None) is None:
         raise ConfigError(
             f"Expected `{model.name}` to be an EfficientDet, or a classifier whose preprocessing is numbers, "
-            f"got a model with code of its own around its network. Set `{side}.preprocessing`."
+            f"got a model with code of its own around its network. Set `{name}.preprocessing`."
         )
-
-
-def _made_with(seed: int) -> dict[str, Any]:
-    """The environment without the command line, whose paths are nobody else's business."""
-    return {key: value for key, value in describe_environment("cpu", seed).items() if key != "command"}
+    macs = macs_of(inner, pictures[0], section.macs, f"{name}.macs")
+    return _Side(name, model, section, _batch(inner, pictures), macs)
 
 
 def _batch(model: Any, pictures: list[Any]) -> Any:
     """The pictures as the graph takes them."""
-    inner = plain(model)
-    return inner.batch([inner.preprocess(picture) for picture in pictures])
+    return model.batch([model.preprocess(picture) for picture in pictures])
 
 
-def _write_model(
-    model: Any, section: Any, batch: Any, macs: float, path: Path, tolerance: float
-) -> ExportedModel:
+def _write_model(side: _Side, folder: Path, tolerance: float) -> ExportedModel:
+    """A model's graph in the folder. Raises ConfigError where that answers otherwise than torch."""
     from ebjr_det.runtimes import drift
     from ebjr_det.runtimes.onnx import INPUT, Session, write_onnx
 
-    inner = plain(model)
+    inner, path = plain(side.model), folder / f"{side.name}.onnx"
+    batch, popular = side.batch, side.section.popular
     write_onnx(inner.graph, batch, path)
     moved = drift(Session(path)(batch), inner.eager(batch))
     if not moved <= tolerance:
         raise ConfigError(
-            f"Expected the graph of `{model.name}` to answer as torch does, got outputs that move by "
+            f"Expected the graph of `{side.model.name}` to answer as torch does, got outputs that move by "
             f"{moved:.2g} of their spread, more than {tolerance:g}. Set run.tolerance."
         )
-    own = (
-        {"popular": section.popular, "other_at": getattr(section, "other_at", None)}
-        if section.popular
-        else {}
-    )
     return ExportedModel(
-        name=model.name,
+        name=side.model.name,
         file=path.name,
         sha256=checksum(path),
         inputs={"name": INPUT, "type": str(np.asarray(batch).dtype), "shape": ["batch", *batch.shape[1:]]},
         outputs=list(inner.graph.outputs),
         around=inner.around.to_dict(),
-        macs=macs,
-        **own,
+        macs=side.macs,
+        popular=popular or None,
+        other_at=getattr(side.section, "other_at", None) if popular else None,
     )
 
 

@@ -129,7 +129,7 @@ def export(
     from ebjr_det import api
 
     settings, threshold = load_live(config, changes, threshold, rate)
-    answer = api.export(api.to_config(settings), out, threshold=threshold, rate=rate)
+    answer = api.export(api.to_config(settings), out, threshold=threshold, rate=rate).to_dict()
     if as_json:
         print_json(answer)
         return
