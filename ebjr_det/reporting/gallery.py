@@ -8,6 +8,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from ebjr_det.core.errors import InvalidInput, first_line
 from ebjr_det.io.files import existing_file
+from ebjr_det.io.third_party import first_fault
 
 GALLERY = "gallery.json"
 KINDS = {".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png", ".webp": "image/webp"}
@@ -49,9 +50,7 @@ def load_gallery(run_dir: Path) -> Gallery:
     try:
         gallery = TypeAdapter(Gallery).validate_json(existing_file(path, "a gallery").read_bytes())
     except ValidationError as error:
-        fault = error.errors()[0]
-        where = ".".join(str(part) for part in fault["loc"])
-        raise InvalidInput(f"Expected a gallery in `{path}`, got `{where}`: {fault['msg']}.") from error
+        raise InvalidInput(f"Expected a gallery in `{path}`, got {first_fault(error)}.") from error
     for picture in (picture for group in gallery.groups for picture in group.pictures):
         _picture_file(run_dir, picture.file)
     return gallery

@@ -58,14 +58,18 @@ def draw_page(report: Report, figures: Mapping[str, Path], run_dir: Path, origin
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    first, *others = findings(report)
+    verdict, *sentences = findings(report)
+    svg = "data:image/svg+xml;base64,"
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         title=report.analysis.title,
-        finding=first,
-        findings=others,
+        finding=verdict,
+        findings=sentences,
         tiles=list(_tiles(report)),
         models=models_table(report),
-        figures=[(_svg_uri(path), _caption(report, kind)) for kind, path in figures.items()],
+        figures=[
+            (svg + b64encode(path.read_bytes()).decode(), _caption(report, kind))
+            for kind, path in figures.items()
+        ],
         tables=[*further_tables(report), points_table(report), scores_table(report)],
         classes=classes_table(report),
         gallery=origin.gallery,
@@ -77,9 +81,8 @@ def draw_page(report: Report, figures: Mapping[str, Path], run_dir: Path, origin
 
 def _tiles(report: Report) -> Iterator[tuple[str, str]]:
     """The few numbers to see first, each with what it is."""
-    name, sides = report.task.quality_name, report.sides()
-    show = Shown.of(name)
-    joint, teacher = sides["joint"], sides["teacher"]
+    name, show = report.task.quality_name, Shown.of(report.task.quality_name)
+    _, teacher, joint = report.sides().values()
     yield show.text(joint["quality"]), f"{name} of the pair"
     yield f"{share(joint['deferral_rate'])} %", "of the images go to the teacher"
     if joint["gap_recovered"] is not None:
@@ -118,38 +121,27 @@ def _caption(report: Report, kind: str) -> str:
 
 def _facts(report: Report, environment: Mapping[str, Any]) -> list[tuple[str, str]]:
     """How the numbers came about, as names and words."""
-    analysis, threshold = report.analysis, report.decision.threshold
+    analysis, chosen, use = report.analysis, report.analysis.calibration, report.analysis.router
     facts = [
         ("deferral score", f"{analysis.score} = {analysis.formula}"),
-        ("threshold", threshold_text(threshold)),
+        ("threshold", threshold_text(report.decision.threshold)),
     ]
-    chosen = analysis.calibration
     if chosen is not None:
         target = target_text(chosen.target.__dict__, report.task.quality_name, unit_of(report))
-        facts.append(
-            ("calibrated", f"{target}, on {plural(chosen.images, 'other image')}, seed {chosen.seed}")
-        )
-    use = analysis.router
+        images = plural(chosen.images, "other image")
+        facts.append(("calibrated", f"{target}, on {images}, seed {chosen.seed}"))
     if use is not None:
-        facts.append(
-            (
-                "fitted router",
-                f"{use.score}, rescaling {use.rescaling}, on {plural(use.fitted_on, 'picture')}",
-            )
-        )
+        pictures = plural(use.fitted_on, "picture")
+        facts.append(("fitted router", f"{use.score}, rescaling {use.rescaling}, on {pictures}"))
         facts.append(("left out, seen by the router", plural(len(use.left_out), "picture")))
     facts.append(("bootstrap", f"{plural(analysis.replicates, 'resample')}, seed {analysis.seed}"))
     if analysis.unreadable:
         facts.append(("left out, unreadable", ", ".join(analysis.unreadable)))
     for name, value in environment.items():
         if isinstance(value, Mapping):
-            value = ", ".join(f"{key} {own}" for key, own in value.items())
+            value = ", ".join(f"{key} {text}" for key, text in value.items())
         elif isinstance(value, list):
-            value = " ".join(f"{own:.2f}" if isinstance(own, float) else str(own) for own in value)
+            value = " ".join(f"{entry:.2f}" if isinstance(entry, float) else str(entry) for entry in value)
         if value is not None:
             facts.append((name.replace("_", " "), str(value)))
     return facts
-
-
-def _svg_uri(path: Path) -> str:
-    return f"data:image/svg+xml;base64,{b64encode(path.read_bytes()).decode()}"

@@ -28,28 +28,25 @@ STAND_IN = "\ue000"
 
 
 def print_screen(verdict: str, tables: Iterable[Table], sentences: Sequence[str] = ()) -> None:
-    """The verdict, then tables, then what else is to be said."""
+    """The verdict, then tables, then further sentences."""
     console = _console()
     console.print(_wrapped(console, verdict, console.width), style="bold")
     for table in tables:
         console.print()
-        _print(console, table)
+        print_table(table, console)
     for index, sentence in enumerate(sentences):
         lines = _wrapped(console, sentence, console.width - 2).split("\n")
         console.print(*[""] * (index == 0), "- " + "\n  ".join(lines), sep="\n", soft_wrap=True)
 
 
-def print_table(table: Table) -> None:
-    """One table."""
-    _print(_console(), table)
-
-
-def _print(console: Console, table: Table) -> None:
+def print_table(table: Table, console: Console | None = None) -> None:
+    """One table, between its title and its caption."""
+    console = console or _console()
     if table.title:
         console.print(_wrapped(console, table.title, console.width), style="bold")
     for index, part in enumerate(_parts(table, console.width)):
         widths = _widths(part, console.width)
-        wide = _console(max(console.width, _width(widths)))  # rich cuts a width down to the console's
+        wide = _console(max(console.width, _total(widths)))  # rich cuts a width down to the console's
         wide.print(*[""] * bool(index), _drawn(part, widths), sep="\n", crop=False)
     if table.caption:
         console.print(_wrapped(console, table.caption, console.width), style="dim")
@@ -57,48 +54,41 @@ def _print(console: Console, table: Table) -> None:
 
 def _wrapped(console: Console, text: str, width: int) -> str:
     """Lines of whole words, where a number stays beside its unit and an interval in one piece."""
-    whole = re.sub(r"(?<=\d) (?=%|ms\b|[kMGTP]?MACs\b)|(?<=\d,) (?=[-+\d.e]+\])", STAND_IN, one_line(text))
-    lines = Text(whole).wrap(console, width)
+    glued = re.sub(r"(?<=\d) (?=%|ms\b|[kMGTP]?MACs\b)|(?<=\d,) (?=[-+\d.e]+\])", STAND_IN, one_line(text))
+    lines = Text(glued).wrap(console, width)
     return "\n".join(line.plain.rstrip().replace(STAND_IN, " ") for line in lines)
 
 
 def _parts(table: Table, width: int) -> list[Table]:
     """The table as it is, or several with the same first columns, each as wide as there is room."""
-    labels, rest = list(range(table.labels)), list(range(table.labels, len(table.columns)))
+    columns, rows = [*map(one_line, table.columns)], [[*map(one_line, row)] for row in table.rows]
+    table = table._replace(columns=columns, rows=rows)
+    labels, pending = list(range(table.labels)), list(range(table.labels, len(table.columns)))
     parts: list[Table] = []
-    while rest or not parts:
-        counts = range(len(rest), 1, -1)
-        fits = (n for n in counts if _width(_least(_chosen(table, labels + rest[:n]), width)) <= width)
+    while pending or not parts:
+        counts = range(len(pending), 1, -1)
+        fits = (n for n in counts if _total(_least(table.select(labels + pending[:n]), width)) <= width)
         count = next(fits, 1)
-        parts.append(_chosen(table, labels + rest[:count]))
-        rest = rest[count:]
+        parts.append(table.select(labels + pending[:count]))
+        pending = pending[count:]
     return parts
 
 
-def _chosen(table: Table, columns: Sequence[int]) -> Table:
-    """Some columns of a table."""
-    rows = [[one_line(row[index]) for index in columns] for row in table.rows]
-    return table._replace(columns=[one_line(table.columns[index]) for index in columns], rows=rows)
+def _cells(table: Table) -> list[list[str]]:
+    """The cells of each column."""
+    return [[row[index] for row in table.rows] for index in range(len(table.columns))]
 
 
 def _least(table: Table, width: int) -> list[int]:
     """The least width of each column: all of a number, of a text its longest word or half of the terminal."""
-    return [
-        max([*map(cell_len, column.split()), _least_of(cells, width)])
-        for column, cells in zip(table.columns, _cells(table), strict=True)
-    ]
-
-
-def _least_of(cells: Sequence[str], width: int) -> int:
-    widest = max(map(cell_len, cells), default=0)
-    if not _is_text(cells):
-        return widest
-    word = max(cell_len(word) for cell in cells for word in cell.split())
-    return min(widest, max(LONG, min(word, width // 2)))
-
-
-def _cells(table: Table) -> list[list[str]]:
-    return [[row[index] for row in table.rows] for index in range(len(table.columns))]
+    widths = []
+    for heading, cells in zip(table.columns, _cells(table), strict=True):
+        least = max(map(cell_len, cells), default=0)
+        if _is_text(cells):
+            word = max(cell_len(word) for cell in cells for word in cell.split())
+            least = min(least, max(LONG, min(word, width // 2)))
+        widths.append(max([*map(cell_len, heading.split()), least]))
+    return widths
 
 
 def _is_text(cells: Sequence[str]) -> bool:
@@ -110,7 +100,7 @@ def _has_words(cell: str) -> bool:
     return any(any(map(str.isalpha, word)) and not NUMBER.fullmatch(word) for word in cell.split())
 
 
-def _width(widths: Sequence[int]) -> int:
+def _total(widths: Sequence[int]) -> int:
     return sum(widths) + GAP * (len(widths) - 1)
 
 
@@ -118,12 +108,13 @@ def _widths(table: Table, width: int) -> list[int]:
     """The width of each column: numbers keep theirs; what room is left, or lacks, is that of the texts."""
     columns, widths = _cells(table), _least(table, width)
     texts = [index for index, cells in enumerate(columns) if _is_text(cells)]
-    for place, index in enumerate(texts):
-        room = max(width - _width(widths), 0) // (len(texts) - place)
+    for turn, index in enumerate(texts):
+        room = max(width - _total(widths), 0) // (len(texts) - turn)
         widths[index] += min(room, max(map(cell_len, columns[index])) - min(widths[index], width))
     names = [index for index in range(table.labels) if any(map(_has_words, columns[index]))]
     least = {index: min(widths[index], _folded(columns[index])) for index in {*texts, *names}}
-    while _width(widths) > width and (wider := [index for index in least if widths[index] > least[index]]):
+    # Too wide still: the widest of the columns that may fold gives way, one letter at a time.
+    while _total(widths) > width and (wider := [index for index in least if widths[index] > least[index]]):
         widths[max(wider, key=lambda index: widths[index])] -= 1
     return widths
 
@@ -135,26 +126,20 @@ def _folded(cells: Sequence[str]) -> int:
 
 
 def _drawn(table: Table, widths: Sequence[int]) -> RichTable:
-    columns = _cells(table)
+    """The table as rich prints it; a heading has as many lines as it takes, broken between words alone."""
     drawn = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for index, (heading, own) in enumerate(zip(table.columns, widths, strict=True)):
-        left = index < table.labels or _is_text(columns[index])
-        drawn.add_column(
-            _heading(heading, own), justify="left" if left else "right", width=own, overflow="fold"
-        )
+    for index, (heading, cells, width) in enumerate(zip(table.columns, _cells(table), widths, strict=True)):
+        lines = Text(heading).wrap(Console(width=width), width)
+        text = Text("\n".join(line.plain.rstrip() for line in lines))
+        left = index < table.labels or _is_text(cells)
+        drawn.add_column(text, justify="left" if left else "right", width=width, overflow="fold")
     for row in table.rows:
         drawn.add_row(*map(Text, row))
     return drawn
 
 
-def _heading(text: str, width: int) -> Text:
-    """A heading on as many lines as it takes, broken between words alone."""
-    lines = Text(text).wrap(Console(width=width), width)
-    return Text("\n".join(line.plain.rstrip() for line in lines))
-
-
 def _console(width: int | None = None) -> Console:
-    """Of that width, else of the terminal's own, or `COLUMNS`; wide where the output is a file or a pipe.
+    """A console of that width, else of the terminal's own, or `COLUMNS`; `PIPE` wide where there is neither.
 
     Texts are shown as they are: nothing in a name acts as markup.
     """

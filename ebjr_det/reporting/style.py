@@ -21,6 +21,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from ebjr_det.core.types import FloatArray
 from ebjr_det.io.files import atomic_write
@@ -88,19 +89,29 @@ def place_labels(figure: Figure, axes: Axes, labels: Sequence[Label]) -> None:
     spots = [_spots(figure, axes, label, ink, marks) for label in labels]
     turns = range(len(spots))
     _, picked = min(_settle(spots, [*turns[first:], *turns[:first]]) for first in turns)
-    for label, (_, boxes, leaders, anchors), pick in zip(labels, spots, picked, strict=True):
-        center = (boxes[pick, :2] + boxes[pick, 2:]) / 2 - axes.transData.transform(anchors[pick])
-        width = 0.6 * np.ptp(leaders[pick], axis=0).any()
+    for label, spot, pick in zip(labels, spots, picked, strict=True):
+        box, anchor = spot.boxes[pick], spot.anchors[pick]
+        center = (box[:2] + box[2:]) / 2 - axes.transData.transform(anchor)
+        width = 0.6 * np.ptp(spot.leaders[pick], axis=0).any()
         axes.annotate(
-            label.text, anchors[pick], center * 72 / figure.dpi, textcoords="offset points",
+            label.text, anchor, center * 72 / figure.dpi, textcoords="offset points",
             color=label.color, weight=label.weight, ha="center", va="center", zorder=7,
             multialignment="right" if center[0] < -10 else "left" if center[0] > 10 else "center",
             arrowprops={"arrowstyle": "-", "lw": width, "color": GREY, "shrinkB": 4}, annotation_clip=False,
         )  # fmt: skip
 
 
-def _spots(figure: Figure, axes: Axes, label: Label, ink: FloatArray, marks: FloatArray) -> tuple[Any, ...]:
-    """All places for a label: cost [C], box [C, 4] and leader [C, 12, 2] in pixels, and how to get there."""
+class _Spots(NamedTuple):
+    """Where a label could stand: cost [C], box [C, 4] and leader [C, 12, 2] in pixels, anchor [C, 2]."""
+
+    cost: FloatArray
+    boxes: FloatArray
+    leaders: FloatArray
+    anchors: FloatArray
+
+
+def _spots(figure: Figure, axes: Axes, label: Label, ink: FloatArray, marks: FloatArray) -> _Spots:
+    """Sixteen directions and seven distances round each anchor; ink, marks and the frame's edge cost."""
     probe = figure.text(0, 0, label.text, weight=label.weight)
     size = np.array(probe.get_window_extent().size)
     probe.remove()
@@ -117,23 +128,25 @@ def _spots(figure: Figure, axes: Axes, label: Label, ink: FloatArray, marks: Flo
     leaders = pixels[:, None] + reach * (center - pixels)[:, None]
     for mark in marks[np.hypot(*(marks - pixels[0]).T) > 3] if len(label.anchors) == 1 else ():
         cost += 100 * _inside(leaders, np.hstack([mark - 7, mark + 7]))
-    return cost, boxes, leaders, anchors
+    return _Spots(cost, boxes, leaders, anchors)
 
 
-def _settle(spots: Sequence[tuple[Any, ...]], order: Sequence[int]) -> tuple[float, list[int]]:
-    """Start every label at its own best place, then let each in turn move to the best given the others."""
-    picked = [int(np.argmin(cost)) for cost, *_ in spots]
+def _settle(spots: Sequence[_Spots], order: Sequence[int]) -> tuple[float, list[int]]:
+    """Start every label at its best spot, then let each in turn move to the best among the others' spots."""
+    picked = [int(np.argmin(spot.cost)) for spot in spots]
     for _ in range(4):
         earlier, total = list(picked), 0.0
-        for mine in order:
-            cost, boxes, leaders, _ = spots[mine]
-            cost = cost.copy()
-            for box, leader in ((spots[i][1][picked[i]], spots[i][2][picked[i]]) for i in order if i != mine):
+        for moving in order:
+            _, boxes, leaders, _ = spots[moving]
+            cost = spots[moving].cost.copy()
+            for index in (index for index in order if index != moving):
+                # A label may cover no other label, no other's leader, and its leader no other label.
+                box, leader = spots[index].boxes[picked[index]], spots[index].leaders[picked[index]]
                 overlap = np.minimum(boxes[:, 2:], box[2:]) - np.maximum(boxes[:, :2], box[:2])
                 cost += 1e3 * (overlap > 0).all(axis=1) + np.maximum(overlap, 0).prod(axis=1)
                 cost += 100.0 * (_inside(leaders, box) + _inside(leader, boxes))
-            picked[mine] = int(np.argmin(cost))
-            total += cost[picked[mine]]
+            picked[moving] = int(np.argmin(cost))
+            total += cost[picked[moving]]
         if picked == earlier:
             break
     return total, picked
@@ -150,11 +163,11 @@ def _ink(artist: Any) -> FloatArray:
     return np.column_stack([np.interp(at, length, path[:, 0]), np.interp(at, length, path[:, 1])])
 
 
-def _inside(dots: FloatArray, boxes: FloatArray) -> Any:
+def _inside(dots: FloatArray, boxes: FloatArray) -> NDArray[np.intp]:
     """How many of the dots [..., D, 2] lie in each box [..., 4]."""
     x, y = dots[..., 0], dots[..., 1]
     left, low, right, high = np.moveaxis(boxes[..., None], -2, 0)
-    return ((x > left) & (x < right) & (y > low) & (y < high)).sum(axis=-1)
+    return np.asarray(((x > left) & (x < right) & (y > low) & (y < high)).sum(axis=-1))
 
 
 def save_figure(figure: Figure, stem: Path, title: str) -> list[Path]:
@@ -179,5 +192,5 @@ def save_figure(figure: Figure, stem: Path, title: str) -> list[Path]:
 @cache
 def _tell_missing(characters: str) -> None:
     """One line, however many figures lack the same characters."""
-    shown = "".join(one if one.isprintable() else "?" for one in characters)
-    print(f"Note: the figures' font lacks {shown}; boxes stand for them.", file=sys.stderr)
+    printable = "".join(character if character.isprintable() else "?" for character in characters)
+    print(f"Note: the figures' font lacks {printable}; boxes stand for them.", file=sys.stderr)

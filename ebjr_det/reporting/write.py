@@ -2,7 +2,7 @@
 
 import csv
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, get_args
 
@@ -110,12 +110,11 @@ def _routes(report: Report) -> Iterable[Iterable[Any]]:
     return [list(columns), *zip(*columns.values(), strict=True)]
 
 
-def _classes(report: Report) -> Iterable[Iterable[Any]]:
+def _classes(report: Report) -> Iterator[list[Any]]:
     """Every class with all numbers of student, teacher and joint; empty where there is no such object."""
-    heads = [f"{side}_{name}" for side, numbers in report.metrics.items() for name in numbers]
-    rows = report.class_rows()
-    numbers = ([value for side in report.metrics for value in row[side].values()] for row in rows)
-    return [["class", *heads], *([row["class"], *own] for row, own in zip(rows, numbers, strict=True))]
+    yield ["class", *(f"{side}_{name}" for side, numbers in report.metrics.items() for name in numbers)]
+    for row in report.class_rows():
+        yield [row["class"], *(value for side in report.metrics for value in row[side].values())]
 
 
 def _write_csv(path: Path, rows: Iterable[Iterable[Any]]) -> None:
@@ -124,11 +123,11 @@ def _write_csv(path: Path, rows: Iterable[Iterable[Any]]) -> None:
 
 
 def _markdown(report: Report) -> str:
-    first, *others = map(markdown_text, findings(report))
-    lines = [f"# {markdown_text(report.analysis.title)}", "", first, ""]
+    verdict, *sentences = map(markdown_text, findings(report))
+    lines = [f"# {markdown_text(report.analysis.title)}", "", verdict, ""]
     for table in tables(report):
         lines += [f"## {markdown_text(table.title)}", "", table.markdown(), ""]
-    return "\n".join([*lines, *(f"- {sentence}" for sentence in others), ""])
+    return "\n".join([*lines, *(f"- {sentence}" for sentence in sentences), ""])
 
 
 def write_figures(report: Report, out: Path) -> dict[str, Path]:
@@ -168,17 +167,17 @@ def write_figures(report: Report, out: Path) -> dict[str, Path]:
 
 
 def shown_curves(report: Report) -> list[TradeoffCurve]:
-    """The deciding score, the paper's energy and the best others that differ: as many as a figure bears.
+    """The deciding score, the paper's energy and the best further ones that differ, up to MOST_CURVES.
 
     The random score is drawn only where it decides: the random line is its expectation.
     """
     first = [report.curve, *(report.curves[name] for name in (ENERGY,) if name in report.curves)]
-    others = (curve for name, curve in report.curves.items() if name != "random")
-    shown: list[TradeoffCurve] = []
-    for curve in [*first, *sorted(others, key=lambda curve: -curve.area())]:
-        if len(shown) < MOST_CURVES and not any(np.array_equal(curve.quality, s.quality) for s in shown):
-            shown.append(curve)
-    return shown
+    candidates = [curve for name, curve in report.curves.items() if name != "random"]
+    curves: list[TradeoffCurve] = []
+    for curve in [*first, *sorted(candidates, key=lambda curve: -curve.area())]:
+        if len(curves) < MOST_CURVES and not any(np.array_equal(curve.quality, c.quality) for c in curves):
+            curves.append(curve)
+    return curves
 
 
 def groups_of(report: Report) -> Groups:

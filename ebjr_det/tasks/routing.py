@@ -78,6 +78,8 @@ class Routing:
     """Scores of logits that a learned router sees."""
     VARIANTS: ClassVar[Mapping[str, tuple[str, Mapping[str, Any]]]] = {}
     """Further scores that a fit tries: name -> score of logits and its settings."""
+    PUBLISHED_GAP: ClassVar[Mapping[float, float]] = {}
+    """Deferral rate -> share of the gap between student and teacher that EBJR claims, where it claims any."""
 
     def load_router(self, arrays: Mapping[str, Array]) -> FittedRouter:
         """What `FittedRouter.to_arrays` gave. Raises InvalidInput for arrays that are no such router."""
