@@ -1,9 +1,9 @@
 """The README's own blocks: what needs no download runs as written, the rest is checked as far as it goes."""
 
+import contextlib
 import re
 import shlex
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -29,17 +29,24 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("readme")
     for name in ("configs", "eval"):
         (path / name).symlink_to(ROOT / name)
-    for _, language, text in BLOCKS:
-        if language == "python":
-            subprocess.run([sys.executable, "-c", text], cwd=path, check=True, capture_output=True)
+    with contextlib.chdir(path):
+        for _, language, text in BLOCKS:
+            if language == "python":
+                exec(compile(text, "README.md", "exec"), {"__name__": "__main__"})
     return path
 
 
-def run(line: str, folder: Path, *extra: str) -> subprocess.CompletedProcess[str]:
-    program, *args = shlex.split(line, comments=True)
-    home = Path(sys.executable).parent
-    command = [str(home / program), *args, *extra]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+@pytest.fixture
+def run(folder: Path, command, capsys: pytest.CaptureFixture[str]):
+    """A function: a line of the README, further options -> its exit code and what it complained."""
+
+    def call(line: str, *extra: str) -> tuple[int, str]:
+        program, *args = shlex.split(line, comments=True)
+        assert program == "ebjr-det"
+        with contextlib.chdir(folder):
+            return command(*args, *extra), capsys.readouterr().err
+
+    return call
 
 
 def test_there_are_blocks_of_every_kind():
@@ -48,18 +55,18 @@ def test_there_are_blocks_of_every_kind():
     assert len(lines(needs_data=True)) == 12
 
 
-def test_every_command_that_needs_no_download_runs_as_written(folder: Path):
+def test_every_command_that_needs_no_download_runs_as_written(run):
     for line in lines(needs_data=False):
-        done = run(line, folder)
-        assert done.returncode == 0, f"{line}\n{done.stderr}"
+        code, complaint = run(line)
+        assert code == 0, f"{line}\n{complaint}"
 
 
 @pytest.mark.parametrize("line", [line for line in lines(needs_data=True) if " evaluate configs" in line])
-def test_commands_that_need_data_are_sound(line: str, folder: Path):
-    assert run(line, folder, "--print-config").returncode == 0
-    done = run(line, folder)
-    assert done.returncode == 2
-    assert ("cocodataset.org" if "coco" in line else "cs.toronto.edu") in done.stderr
+def test_commands_that_need_data_are_sound(line: str, run):
+    assert run(line, "--print-config")[0] == 0
+    code, complaint = run(line)
+    assert code == 2
+    assert ("cocodataset.org" if "coco" in line else "cs.toronto.edu") in complaint
 
 
 @pytest.mark.parametrize("text", [text for _, language, text in BLOCKS if language == "yaml"])

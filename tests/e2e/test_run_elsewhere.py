@@ -7,7 +7,6 @@ import pytest
 import yaml
 
 from ebjr_det.io.checkpoints import shipped_folder
-from ebjr_det.reporting import write as reports
 from ebjr_det.tasks.classification.data import build_data
 from ebjr_det.tasks.detection.datasets.digit_scenes import describe, draw_scene
 
@@ -54,7 +53,7 @@ QUICK = ("run.bootstrap=2", "latency.measure=false", "router.target=null")
 @pytest.mark.parametrize("task", TASKS)
 def test_a_run_predicts_elsewhere_as_where_it_was_made(task, command, tmp_path, monkeypatch, capsys):
     """Data, weights and a fitted router have relative names."""
-    monkeypatch.setattr(reports, "write_figures", lambda *_: {})  # they take their time
+    monkeypatch.setattr("ebjr_det.reporting.write.write_figures", lambda *_: {})  # they take their time
     name, weights, write, pictures = TASKS[task]
     project, elsewhere = tmp_path / "project", tmp_path / "some" / "where"
     (project / "weights").mkdir(parents=True)

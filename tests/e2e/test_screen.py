@@ -15,7 +15,6 @@ from rich.cells import cell_len
 
 from ebjr_det import api
 from ebjr_det.api import doctor
-from ebjr_det.reporting import write as folder
 from ebjr_det.reporting.comparison import Comparison
 
 WIDTHS = (80, 100, 132)
@@ -28,7 +27,7 @@ NAMES = ("small", "large", "a third model of a name that is rather long, v2 [bol
 def _quick():
     """Figures are drawn and installations are looked at elsewhere, and both take their time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(folder, "write_figures", lambda *_: {})
+        patch.setattr("ebjr_det.reporting.write.write_figures", lambda *_: {})
         patch.setattr(Comparison, "write_figure", lambda *_: [])
         for figure in ("write_cost_figure", "write_share_figure"):
             patch.setattr(sys.modules[api.traffic.__module__], figure, lambda *_: [])

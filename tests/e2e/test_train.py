@@ -1,5 +1,6 @@
 """`ebjr-det train` as a user meets it: killed, interrupted, in several processes, and with every mistake."""
 
+import contextlib
 import csv
 import hashlib
 import json
@@ -141,21 +142,50 @@ def test_trained_weights_serve_in_a_pair(config, command, capsys, tmp_path):
 # --- Breaks ---
 
 
-def test_killed_in_the_middle_it_goes_on_to_the_same_weights_and_log(config, tmp_path):
-    """kill -9 once a best is found and saved: momentum, one cycle, average, norms and best go on."""
-    broken, whole = tmp_path / "broken", tmp_path / "whole"
-    process = subprocess.Popen(program(config, broken, *LONG), stderr=subprocess.DEVNULL)
-    wait_for(broken / "state.pt", process)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert not (broken / "weights.safetensors").exists(), "killed too late to show anything"
+def heed_ctrl_c():
+    """A shell starts background jobs deaf to Ctrl-C, and their children with them."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def test_interrupted_and_killed_in_the_middle_it_goes_on_to_the_same_weights_and_log(
+    config, command, tmp_path
+):
+    """Ctrl-C, then kill -9, once a state is saved: momentum, one cycle, average, norms and best go on."""
+    broken, unbroken = tmp_path / "broken", tmp_path / "unbroken"
+
+    def stop(sign: signal.Signals, *flags: str) -> tuple[int, str, str]:
+        """End a process by a signal once it has saved a state; its exit code, answer and complaint."""
+        process = subprocess.Popen(
+            [*program(config, broken, *LONG), *flags],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed_ctrl_c,
+        )  # fmt: skip
+        earlier = (broken / "state.pt").stat().st_mtime_ns if flags else 0
+        while process.poll() is None:
+            with contextlib.suppress(FileNotFoundError):
+                if (broken / "state.pt").stat().st_mtime_ns > earlier:
+                    break
+            time.sleep(0.01)
+        process.send_signal(sign)
+        printed, complaint = process.communicate(timeout=300)
+        assert not (broken / "weights.safetensors").exists(), "stopped too late to show anything"
+        return process.returncode, printed, complaint
+
+    code, printed, complaint = stop(signal.SIGINT)
+    assert (code, printed) == (130, "")
+    assert "Traceback" not in complaint
+    assert complaint.strip().splitlines()[-1].startswith("ebjr-det: Interrupted, nothing half-written.")
+    assert not [path for path in broken.iterdir() if path.name.startswith(".")], "no temporary file is left"
+    first = torch.load(broken / "state.pt", weights_only=True)
+    assert first["step"] % 25 == 0
+    stop(signal.SIGKILL, "--resume")
     state = torch.load(broken / "state.pt", weights_only=True)
     assert 0 < state["best"]["step"] <= state["step"] < 300
-    for out, flags in ((broken, ["--resume"]), (whole, [])):
-        subprocess.run([*program(config, out, *LONG), *flags], check=True, capture_output=True)
+    assert state["step"] > first["step"]
+    for out, flags in ((broken, ["--resume"]), (unbroken, [])):
+        assert command("train", config, "--out", out, *changed(LONG), *flags) == 0
     for name in FILES:
-        assert digest(broken / name) == digest(whole / name), name
-    rows = list(csv.DictReader((whole / "log.csv").open()))
+        assert digest(broken / name) == digest(unbroken / name), name
+    rows = list(csv.DictReader((unbroken / "log.csv").open()))
     assert [int(row["step"]) for row in rows] == list(range(25, 301, 25))
 
 
@@ -195,29 +225,6 @@ def stop_after_saving(path, state):
     raise KeyboardInterrupt
 
 
-def heed_ctrl_c():
-    """A shell starts background jobs deaf to Ctrl-C, and their children with them."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def test_ctrl_c_ends_with_one_line_and_130_and_can_go_on(config, tmp_path):
-    out = tmp_path / "out"
-    command = program(config, out, "schedule.steps=100000", "schedule.save_every=5")
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed_ctrl_c
-    )
-    wait_for(out / "state.pt", process)
-    process.send_signal(signal.SIGINT)
-    printed, err = process.communicate(timeout=300)
-    assert process.returncode == 130
-    assert "Traceback" not in err
-    assert err.strip().splitlines()[-1].startswith("ebjr-det: Interrupted, nothing half-written.")
-    assert printed == ""
-    assert torch.load(out / "state.pt", weights_only=True)["step"] % 5 == 0
-    assert not [path for path in out.iterdir() if path.name.startswith(".")], "no temporary file is left"
-    assert not (out / "weights.safetensors").exists()
-
-
 def test_multiply_adds_that_cannot_be_counted_are_asked_for_before_the_first_step(
     config, networks, tmp_path, command, capsys
 ):
@@ -232,13 +239,13 @@ def test_multiply_adds_that_cannot_be_counted_are_asked_for_before_the_first_ste
 # --- Several processes ---
 
 
-def test_two_processes_train_what_one_trains_and_write_once(config, networks, tmp_path):
+def test_two_processes_train_what_one_trains_and_write_once(config, networks, command, tmp_path):
     """A network without norms: the mean of the gradients of two halves is that of the whole batch."""
     changes = ("model={arch: 'networks_of_mine:build'}", "schedule.ema_decay=0.0", "schedule.keep=last")
     changes = (*changes, "schedule.steps=40", "schedule.validate_every=10")
-    subprocess.run(program(config, tmp_path / "one", *changes), check=True, capture_output=True)
-    command = [*several(config, tmp_path / "two", *changes), "--json"]
-    told = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    assert command("train", config, "--out", tmp_path / "one", *changed(changes)) == 0
+    several_processes = [*several(config, tmp_path / "two", *changes), "--json"]
+    told = json.loads(subprocess.run(several_processes, check=True, capture_output=True, text=True).stdout)
     assert told["sha256"] == digest(tmp_path / "two" / "weights.safetensors")
     from safetensors.torch import load_file
 

@@ -5,8 +5,7 @@ import numpy as np
 from ebjr_det.core.cost import CostModel
 from ebjr_det.core.tradeoff import select, sweep, sweep_all
 from ebjr_det.core.types import PairedRun, concatenate
-from ebjr_det.evaluation import bootstrap as intervals
-from ebjr_det.evaluation.bootstrap import bootstrap
+from ebjr_det.evaluation.bootstrap import bootstrap, interval, simultaneous_interval
 from ebjr_det.evaluation.hull import margins
 from ebjr_det.tasks.classification.metric import Accuracy
 from ebjr_det.tasks.detection.metric import AveragePrecision
@@ -15,7 +14,7 @@ TASK, ENERGY = Accuracy(), "free_energy"
 
 
 def test_an_interval_is_the_estimate_less_the_quantiles_of_the_errors_by_hand():
-    every = intervals.interval(np.array([1.0, 4.0]), np.array([[1.0, 4.0], [1.5, 3.0], [3.0, 3.5]]), 0.5)
+    every = interval(np.array([1.0, 4.0]), np.array([[1.0, 4.0], [1.5, 3.0], [3.0, 3.5]]), 0.5)
     assert every[:, 0].tolist() == [1 - (2.25 - 1), 1 - (1.25 - 1)]
     assert every[:, 1].tolist() == [4 - (3.75 - 4), 4 - (3.25 - 4)]
 
@@ -81,17 +80,17 @@ def test_the_best_of_twenty_coins_is_no_better_than_another_coin():
 
 def test_one_number_picked_among_one_has_its_own_interval():
     drawn = np.random.default_rng(0).gamma(2.0, size=(500, 1))
-    one = intervals.simultaneous_interval(np.array([2.0]), drawn, 0.9)
-    np.testing.assert_allclose(one, intervals.interval(np.array([2.0]), drawn, 0.9))
+    one = simultaneous_interval(np.array([2.0]), drawn, 0.9)
+    np.testing.assert_allclose(one, interval(np.array([2.0]), drawn, 0.9))
 
 
 def test_numbers_that_never_move_leave_the_others_as_they_are():
     drawn = np.random.default_rng(1).normal(size=(500, 1))
     fixed = np.concatenate([drawn, np.full((500, 1), 3.0)], axis=1)
-    ends = intervals.simultaneous_interval(np.array([0.0, 3.0]), fixed, 0.9)
-    np.testing.assert_allclose(ends[:, :1], intervals.interval(np.array([0.0]), drawn, 0.9))
+    ends = simultaneous_interval(np.array([0.0, 3.0]), fixed, 0.9)
+    np.testing.assert_allclose(ends[:, :1], interval(np.array([0.0]), drawn, 0.9))
     assert ends[:, 1].tolist() == [3.0, 3.0]
-    assert intervals.simultaneous_interval(np.array([3.0]), fixed[:, 1:], 0.9).tolist() == [[3.0], [3.0]]
+    assert simultaneous_interval(np.array([3.0]), fixed[:, 1:], 0.9).tolist() == [[3.0], [3.0]]
 
 
 def test_what_was_picked_among_many_has_a_wider_interval_than_alone(pair):

@@ -10,9 +10,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from ebjr_det.core.errors import ConfigError, InvalidInput
-from ebjr_det.io import download as module
 from ebjr_det.io.checkpoints import FOLDER_VARIABLE
-from ebjr_det.io.download import DATASETS, Archive, download, fetch
+from ebjr_det.io.download import DATASETS, Archive, download, fetch, manifest
 
 CONTENT = bytes(range(256)) * 5000
 SHA = hashlib.sha256(CONTENT).hexdigest()
@@ -104,10 +103,10 @@ def test_no_server_and_no_file_are_one_line(server, tmp_path):
 def test_weights_go_where_they_are_looked_for(server, tmp_path, monkeypatch):
     monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path))
     name = "tf_efficientdet_d0"
-    entry = module.manifest()[name]
+    entry = manifest()[name]
     server.files["/d0.pth"] = CONTENT
     changed = type(entry)(**entry.__dict__ | {"url": server.url("/d0.pth"), "sha256": SHA[:8]})
-    monkeypatch.setattr(module, "manifest", lambda: {name: changed})
+    monkeypatch.setattr("ebjr_det.io.download.manifest", lambda: {name: changed})
     assert download(name) == [tmp_path / "efficientdet" / "tf_efficientdet_d0_34-f153e0cf.pth"]
 
 

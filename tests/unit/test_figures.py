@@ -14,7 +14,7 @@ from ebjr_det.core.cost import CostModel
 from ebjr_det.core.errors import ConfigError, InvalidInput
 from ebjr_det.core.scores import deferral_scores
 from ebjr_det.core.types import Logits, PairedRun
-from ebjr_det.evaluation.bootstrap import bootstrap as intervals_of
+from ebjr_det.evaluation.bootstrap import bootstrap
 from ebjr_det.reporting.histogram_figure import Groups, HistogramFigure
 from ebjr_det.reporting.tradeoff_figure import TradeoffFigure
 from ebjr_det.tasks import load_task
@@ -40,7 +40,7 @@ def draw(stem, run, cost=COST, scores=SCORES, kind="macs", band=True, rate=0.28,
     curves = [tradeoff.sweep(run, TASK, score, cost) for score in scores]
     intervals = None
     if band:
-        intervals = intervals_of(run, TASK, scores[:1], reference=scores[0], replicates=10)
+        intervals = bootstrap(run, TASK, scores[:1], reference=scores[0], replicates=10)
     options = {
         "kind": kind,
         "chosen": curves[0].at_rate(rate),
@@ -184,7 +184,7 @@ def test_tradeoff_figure_refuses_what_it_cannot_draw(tmp_path: Path):
         draw(tmp_path / "f", run, cost=CostModel())
     with pytest.raises(ConfigError, match="a known cost"):
         draw(tmp_path / "f", run, kind="mac")
-    intervals = intervals_of(run, TASK, ["entropy"], reference="entropy", replicates=2)
+    intervals = bootstrap(run, TASK, ["entropy"], reference="entropy", replicates=2)
     curves = [tradeoff.sweep(run, TASK, "free_energy")]
     with pytest.raises(ConfigError, match=r"`free_energy`.*Valid: entropy"):
         TradeoffFigure(curves, intervals, "deferral_rate", None, "accuracy", ("a", "b"), "")

@@ -14,7 +14,6 @@ from torch import nn
 from ebjr_det.core.errors import ConfigError, EbjrError, InvalidInput
 from ebjr_det.inference.pair import make_ready
 from ebjr_det.runtimes import RUNTIMES, Runtime, build_network, choose_runtime, drift, registry
-from ebjr_det.runtimes import choose as trial
 from ebjr_det.runtimes.cache import digest_of
 from ebjr_det.runtimes.eager import TorchNetwork
 from ebjr_det.tasks.classification.model import TorchClassifier
@@ -76,7 +75,7 @@ def only(monkeypatch):
 
     def set_up(**fakes):
         clock = Clock()
-        monkeypatch.setattr(trial, "perf_counter", clock)
+        monkeypatch.setattr("ebjr_det.runtimes.choose.perf_counter", clock)
         for name in [*RUNTIMES]:
             monkeypatch.delitem(RUNTIMES, name)
         for name, settings in {"eager": {"seconds": 2.0}, **fakes}.items():

@@ -7,7 +7,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from ebjr_det.tasks.detection.data import build_data
-from ebjr_det.tasks.detection.datasets import digit_scenes as scenes
+from ebjr_det.tasks.detection.datasets import digit_scenes
 from ebjr_det.tasks.detection.datasets.digit_scenes import SIDE, SPLITS, describe, draw_scene, lay_out
 
 SOME = range(60)
@@ -43,7 +43,7 @@ def test_a_scene_depends_on_its_split_and_number_alone(layouts):
 def test_the_splits_share_no_digit():
     pools = [set(range(1797)[pool]) for _, pool, _ in SPLITS.values()]
     assert sorted(index for pool in pools for index in pool) == list(range(1797))
-    images, labels = scenes._digits()
+    images, labels = digit_scenes._digits()
     bunch = load_digits()
     assert sorted(image.tobytes() for image in images) == sorted(
         (image / 16).tobytes() for image in bunch.images
@@ -54,14 +54,14 @@ def test_the_splits_share_no_digit():
 
 
 def test_the_digits_of_a_scene_come_from_its_splits_pool(monkeypatch):
-    images, _ = scenes._digits()
-    masked, used = scenes._mask, set()
+    images, _ = digit_scenes._digits()
+    masked, used = digit_scenes._mask, set()
 
     def noted(glyph, generator):
         used.add(glyph.tobytes())
         return masked(glyph, generator)
 
-    monkeypatch.setattr(scenes, "_mask", noted)
+    monkeypatch.setattr(digit_scenes, "_mask", noted)
     for split, (_, pool, _) in SPLITS.items():
         used.clear()
         for index in range(10):
@@ -77,7 +77,7 @@ def test_boxes_lie_in_the_picture_on_whole_pixels(layouts):
     assert (boxes[:, :2] + boxes[:, 2:] <= SIDE).all()
     counts = [len(layout.boxes) for layout in layouts]
     assert min(counts) >= 1
-    assert max(counts) <= scenes.MOST_DIGITS
+    assert max(counts) <= digit_scenes.MOST_DIGITS
     assert len(set(counts)) > 5
 
 
@@ -92,14 +92,14 @@ def test_boxes_are_tight_round_the_ink(layouts):
 def test_the_ink_in_the_picture_lies_in_the_boxes(monkeypatch):
     """Painted on a plain ground, what a digit changes is in its box and fills it."""
     grey = np.full((SIDE, SIDE, 3), 127, np.float32)
-    monkeypatch.setattr(scenes, "_ground", lambda _: grey.copy())
+    monkeypatch.setattr(digit_scenes, "_ground", lambda _: grey.copy())
     plain = np.random.default_rng(0)
     for index in range(12):
         layout = lay_out("test", index)
         canvas = grey.copy()
         for box, mask in zip(layout.boxes, layout.masks, strict=True):
             before = canvas.copy()
-            scenes._paint(canvas, mask, box[:2].astype(int), plain)
+            digit_scenes._paint(canvas, mask, box[:2].astype(int), plain)
             rows, columns = np.nonzero((np.abs(canvas - before) > 3).any(axis=2))
             x, y, width, height = box
             assert columns.min() >= x
