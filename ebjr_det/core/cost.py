@@ -17,7 +17,7 @@ Rate = TypeVar("Rate", float, FloatArray)
 
 
 class Unit(NamedTuple):
-    """The unit in which one screen, table or figure counts multiply-adds, 1 MAC each."""
+    """The unit in which one screen, table or figure counts multiply-adds."""
 
     name: str
     size: float
@@ -56,9 +56,8 @@ def cost_text(kind: str, value: float, unit: Unit) -> str:
 class CostModel:
     """Cost of each model alone: MACs per image and mean latency in ms per image, None if unknown.
 
-    Attributes:
-        by_batch: size of a batch -> student's and teacher's mean latency in ms per image, where measured. The
-            pair gathers what it defers, so that its teacher sees batches of the same size.
+    `by_batch`: size of a batch -> both latencies, where measured. The pair gathers what it defers, so its
+    teacher sees batches of the same size.
     """
 
     student_macs: float | None = None
@@ -85,23 +84,18 @@ class CostModel:
 
     def macs(self, deferral_rate: Rate) -> Rate | None:
         """MACs per image of the pair: student + p * teacher, or None."""
-        return self._pair("macs", deferral_rate)
+        alone = self.alone("macs")
+        return None if alone is None else alone[0] + deferral_rate * alone[1]
 
     def latency_ms(self, deferral_rate: Rate) -> Rate | None:
         """Expected latency per image of the pair, ms: student + p * teacher, or None."""
-        return self._pair("latency_ms", deferral_rate)
-
-    def _pair(self, kind: Literal["macs", "latency_ms"], rate: Rate) -> Rate | None:
-        alone = self.alone(kind)
-        return None if alone is None else alone[0] + rate * alone[1]
+        alone = self.alone("latency_ms")
+        return None if alone is None else alone[0] + deferral_rate * alone[1]
 
     def at_batch(self, size: int) -> "CostModel":
-        """These costs with the latencies of batches of another size.
+        """These costs with the latencies of batches of another size; ConfigError outside the measured ones.
 
         Between two measured sizes the time of a batch, size * ms per image, is on a straight line.
-
-        Raises:
-            ConfigError: a size outside those that were measured.
 
         >>> CostModel(by_batch={1: (4.0, 30.0), 3: (2.0, 20.0)}).at_batch(2).student_ms
         2.5

@@ -67,8 +67,7 @@ class JointModel:
     def judge(self, student_inputs: Sequence[Opaque]) -> tuple[Output, RouterDecision]:
         """The first step: the student's answers to a batch, and which of them to send to the teacher.
 
-        Raises:
-            InvalidInput: an empty batch, logits that are not finite, or another number of answers.
+        Raises InvalidInput for an empty batch, logits that are not finite, or another number of answers.
         """
         if not len(student_inputs):
             raise InvalidInput("Expected at least one image, got an empty batch.")
@@ -76,11 +75,7 @@ class JointModel:
         return output, decide(self.score(output), self.threshold)
 
     def teach(self, teacher_inputs: Sequence[Opaque]) -> Sequence[Opaque]:
-        """The second step: the teacher's prediction of every input, at least one.
-
-        Raises:
-            InvalidInput: another number of answers, or logits that are not finite.
-        """
+        """The second step: the teacher's prediction of every input, at least one."""
         return answers_of(self.teacher, teacher_inputs).predictions
 
 

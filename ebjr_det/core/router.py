@@ -41,9 +41,6 @@ def decide(scores: ArrayLike, threshold: float) -> RouterDecision:
 def abstaining_last(scores: FloatArray, abstains: NDArray[np.bool_] | None) -> FloatArray:
     """Scores in which the images that the student hands on lie above all others, so one rule decides both.
 
-    Args:
-        abstains: [images], or None where the student answers everything.
-
     Raises:
         InvalidInput: a score beyond +-500,000, among which `ABSTAINED` would not put them apart.
 
@@ -104,7 +101,7 @@ def index_for_rate(deferred: NDArray[np.intp], rate: float) -> int:
 
 
 def threshold_for_rate(scores: ArrayLike, rate: float) -> float:
-    """The threshold that defers as large a share as possible without exceeding `rate`.
+    """The threshold that defers the largest share not above `rate`.
 
     >>> threshold_for_rate([0.1, 0.2, 0.3, 0.4], 0.5)
     0.25

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 from scipy.special import entr, expit, logsumexp, softmax
 
-from ebjr_det.core.errors import ConfigError, did_you_mean, first_line
+from ebjr_det.core.errors import ConfigError, check_known, first_line
 from ebjr_det.core.types import FloatArray, Logits
 
 ENERGY = "free_energy"
@@ -66,10 +66,7 @@ def free_energy(logits: Floats, temperature: float = 1.0) -> FloatArray:
     """Free energy of the input under the student.
 
     Args:
-        temperature: T, from 1e-6 to 1e6. As T falls to 0 the score approaches `max_logit`.
-
-    Raises:
-        ConfigError: another temperature.
+        temperature: T, from 1e-6 to 1e6, else a ConfigError. As T falls to 0 it approaches `max_logit`.
 
     >>> round(free_energy(np.array([0.0, 0.0])).item(), 6)
     -0.693147
@@ -86,10 +83,7 @@ def probability_logsumexp(logits: Floats, dtype: DTypeLike = np.float64) -> Floa
     Its negative lies in [log K + 1/K, log(K - 1 + e)] for K classes and is close to max-softmax.
 
     Args:
-        dtype: float32 reproduces the published tables to the picture; float64 everywhere else.
-
-    Raises:
-        ConfigError: another dtype.
+        dtype: float32 reproduces the published tables to the image; float64 everywhere else.
     """
     if dtype not in ("float32", "float64", np.float32, np.float64):
         raise ConfigError(f"Expected `dtype` to be float32 or float64, got {dtype}.")
@@ -132,10 +126,7 @@ def joint_energy(logits: Floats) -> FloatArray:
 def rival_class(logits: Floats) -> FloatArray:
     """How likely the next best class is by itself, in [0, 1]; for heads with one sigmoid a class.
 
-    A picture without boxes has no rival: near 0, the least doubtful.
-
-    Raises:
-        ConfigError: logits of one class, as a result file gives them.
+    An image without boxes has no rival: near 0. Raises ConfigError for logits of one class.
     """
     if logits.shape[-1] < 2:
         raise ConfigError(
@@ -193,8 +184,7 @@ AGGREGATES: dict[str, Callable[[FloatArray, NDArray[np.intp]], FloatArray]] = {
 
 def get_score(name: str) -> Score:
     """The registered score of that name. Raises ConfigError that offers the nearest match."""
-    if name not in SCORES:
-        raise ConfigError(f"Expected a known score, got `{name}`. {did_you_mean(name, SCORES)}")
+    check_known(name, SCORES, "a known score")
     return SCORES[name]
 
 
@@ -220,12 +210,8 @@ def deferral_scores(
     """
     score = get_score(name)
     for option in options:
-        if option not in score.options:
-            hint = did_you_mean(option, score.options)
-            raise ConfigError(f"Expected an option of score `{name}`, got `{option}`. {hint}")
-    if aggregate not in AGGREGATES:
-        hint = did_you_mean(aggregate, AGGREGATES)
-        raise ConfigError(f"Expected a known aggregate, got `{aggregate}`. {hint}")
+        check_known(option, score.options, f"an option of score `{name}`")
+    check_known(aggregate, AGGREGATES, "a known aggregate")
     rows, starts = rows_of(logits, top_k)
     try:
         by_row = score.function(rows, **options).astype(np.float64)
@@ -239,12 +225,7 @@ def deferral_scores(
 def rows_of(logits: Logits, top_k: int | None = None) -> tuple[Floats, NDArray[np.intp]]:
     """The rows that count, image after image [total, classes], and the first of each image [images].
 
-    Args:
-        top_k: only the first so many valid rows of an image, by default all. An image without any has one of
-            `EMPTY_LOGIT`.
-
-    Raises:
-        ConfigError: `top_k` below 1.
+    See `deferral_scores` for `top_k`. Raises ConfigError where it is below 1.
     """
     if top_k is not None and top_k < 1:
         raise ConfigError(f"Expected `top_k` of at least 1, got {top_k}.")

@@ -10,13 +10,6 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from ebjr_det.core.columns import (
-    check,
-    check_finite,
-    check_ids,
-    check_records,
-    check_student_columns,
-)
 from ebjr_det.core.errors import InvalidInput
 
 Opaque: TypeAlias = Any
@@ -24,14 +17,15 @@ Opaque: TypeAlias = Any
 Array: TypeAlias = NDArray[Any]
 """Plain numbers of any type."""
 FloatArray: TypeAlias = NDArray[np.float64]
-Copies: TypeAlias = NDArray[np.intp] | NDArray[np.float64]
+Indices: TypeAlias = NDArray[np.intp]
+Flags: TypeAlias = NDArray[np.bool_]
+Copies: TypeAlias = Indices | FloatArray
 """[images] how often each image counts, or how much it weighs."""
 Matches: TypeAlias = Mapping[str, Array]
 """One model's match records: named columns, each of which concatenates along its first axis.
 
-A task with one record an image stores columns of length [images]; a task with several records an image
-stores their number as `counts` [images] beside flat columns of length [sum(counts)], image after image. So
-the core saves, joins and resumes records without knowing what they mean.
+With one record an image columns have length [images]; with several, their number is `counts` [images] beside
+flat columns of length [sum(counts)], image after image. So the core needs not know what records mean.
 """
 
 
@@ -45,12 +39,12 @@ class Logits:
         valid: [images, rows], True where a row is real and False where it pads.
 
     Raises:
-        InvalidInput: the shapes disagree, there are no classes, or a valid row holds NaN or infinity (or a
-            number above 1e100, whose sums would be infinite).
+        InvalidInput: shapes that disagree, no classes, or a valid row with NaN, infinity or a number above
+            1e100, whose sums would be infinite.
     """
 
     values: NDArray[np.floating]
-    valid: NDArray[np.bool_]
+    valid: Flags
 
     def __post_init__(self) -> None:
         shape = self.values.shape
@@ -60,7 +54,7 @@ class Logits:
             raise InvalidInput(f"Expected `valid` of shape {list(shape[:2])}, got {list(self.valid.shape)}.")
         with np.errstate(over="ignore"):
             finite = (np.abs(self.values.astype(np.float64)) <= 1e100) | ~self.valid[:, :, None]
-        check_finite(finite, "logits")
+        _check_finite(finite, "logits")
 
     @classmethod
     def one_row(cls, values: NDArray[np.floating]) -> "Logits":
@@ -89,15 +83,15 @@ class Output:
     predictions: Sequence[Opaque]
     logits: Logits
     features: NDArray[np.floating] | None = None
-    abstains: NDArray[np.bool_] | None = None
+    abstains: Flags | None = None
 
     def __post_init__(self) -> None:
         if len(self.predictions) != len(self.logits):
             raise InvalidInput(
-                f"Expected one prediction an image, got {len(self.predictions)} predictions "
-                f"and logits of {len(self.logits)} images."
+                f"Expected one prediction an image, got {len(self.predictions)} predictions and logits of "
+                f"{len(self.logits)} images."
             )
-        check_student_columns(self.features, self.abstains, len(self.logits))
+        _check_student_columns(self.features, self.abstains, len(self.logits))
 
 
 @runtime_checkable
@@ -122,10 +116,7 @@ class Mixtures(Protocol):
     """Two models' answers on the same N images, ready to be judged in any mixture."""
 
     def path(
-        self,
-        order: NDArray[np.intp],
-        deferred: NDArray[np.intp] | None = None,
-        copies: Copies | None = None,
+        self, order: Indices, deferred: Indices | None = None, copies: Copies | None = None
     ) -> FloatArray:
         """Quality of the mixtures in which the first images of `order` are the teacher's, [len(deferred)].
 
@@ -135,9 +126,7 @@ class Mixtures(Protocol):
             copies: [N] how often each image counts, by default once, or how much it weighs; both exact.
         """
 
-    def by_class(
-        self, order: NDArray[np.intp], deferred: NDArray[np.intp], copies: Copies | None = None
-    ) -> FloatArray:
+    def by_class(self, order: Indices, deferred: Indices, copies: Copies | None = None) -> FloatArray:
         """[classes that records tell apart, len(deferred)] quality of each, -1 where it weighs nothing."""
 
     def weighing(self, worth: FloatArray) -> "Mixtures":
@@ -146,7 +135,7 @@ class Mixtures(Protocol):
         A quality that is a mean over images stays as it is: there images weigh, not classes.
         """
 
-    def metrics(self, order: NDArray[np.intp], deferred: NDArray[np.intp]) -> dict[str, FloatArray]:
+    def metrics(self, order: Indices, deferred: Indices) -> dict[str, FloatArray]:
         """All of the task's numbers of the mixtures, in the order of `Task.metrics`, each [len(deferred)]."""
 
     def reward(self) -> FloatArray:
@@ -174,27 +163,21 @@ class Task(Protocol):
         """The task's numbers over all images of the records; the one called `quality_name` decides."""
 
     def by_class(self, matches: Matches) -> FloatArray | None:
-        """[classes, numbers] those of `metrics` for each class alone, -1 where the images show no object of
-        it; None where there are no such numbers.
-        """
+        """[classes, numbers] those of `metrics` that each class has, -1 where it is not shown; or None."""
 
     def composition(self, matches: Matches, classes: int | None = None) -> NDArray[np.uint16]:
         """[images, classes] how many objects of each class an image shows, by any model's records.
 
-        Args:
-            classes: how many there are; by default as many as the records tell apart.
-
-        Raises:
-            InvalidInput: the records do not tell, or tell another number of classes.
+        Raises InvalidInput where these do not tell, or tell another number of `classes` than expected.
         """
 
     def mixtures(self, student: Matches, teacher: Matches) -> Mixtures:
         """Everything that two models' records on the same images can be mixed to."""
 
-    def right(self, matches: Matches) -> NDArray[np.bool_] | None:
+    def right(self, matches: Matches) -> Flags | None:
         """[images] right or wrong, or None where the quality is no mean over images (AP)."""
 
-    def take(self, matches: Matches, images: NDArray[np.intp]) -> Matches:
+    def take(self, matches: Matches, images: Indices) -> Matches:
         """The records of some images, in the order given, repeats allowed."""
 
 
@@ -204,7 +187,7 @@ class RouterDecision:
 
     scores: FloatArray
     threshold: float
-    defer: NDArray[np.bool_]
+    defer: Flags
 
     @property
     def deferral_rate(self) -> float:
@@ -227,9 +210,8 @@ class PairedRun:
         abstains: [N] where a specialised student handed the image on, or None.
 
     Raises:
-        InvalidInput: no images, duplicate ids, a score or features whose shape or values are unusable, a
-            model's name that no file can hold, or records that are no plain numbers or of another number of
-            images.
+        InvalidInput: no images, duplicate ids, columns of another shape, type or number of images, values
+            that are not finite, or a model's name that no file can hold.
     """
 
     task: str
@@ -239,21 +221,21 @@ class PairedRun:
     teacher: Matches = field(repr=False)
     others: Mapping[str, Matches] = field(default_factory=dict, repr=False)
     features: NDArray[np.float32] | None = field(default=None, repr=False)
-    abstains: NDArray[np.bool_] | None = field(default=None, repr=False)
+    abstains: Flags | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        check_ids(self.image_ids)
+        _check_ids(self.image_ids)
         images = len(self)
         for name, values in self.scores.items():
             sound = values.dtype == np.float64 and values.shape == (images,) and np.isfinite(values).all()
-            check(sound, f"score `{name}` to be {images} finite float64 numbers", values)
+            _check(sound, f"score `{name}` to be {images} finite float64 numbers", values)
         for name in self.others:
             if not name or "/" in name or not name.isprintable():
                 raise InvalidInput(f"Expected a model's name in printable letters without `/`, got {name!r}.")
         further = {f"others/{name}": records for name, records in self.others.items()}
         for side, records in {"student": self.student, "teacher": self.teacher, **further}.items():
-            check_records(records, side, images)
-        check_student_columns(self.features, self.abstains, images)
+            _check_records(records, side, images)
+        _check_student_columns(self.features, self.abstains, images)
         if self.features is not None and self.features.dtype != np.float32:
             raise InvalidInput(f"Expected `features` to be float32, got {self.features.dtype}.")
 
@@ -266,3 +248,53 @@ def concatenate(parts: Sequence[Matches]) -> Matches:
     if any(part.keys() != parts[0].keys() for part in parts):
         raise InvalidInput("Expected the same columns in all parts of a run, got others.")
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _check_ids(image_ids: Sequence[str]) -> None:
+    if not image_ids:
+        raise InvalidInput("Expected at least one image, got none.")
+    seen = set[str]()
+    for image in image_ids:
+        if image in seen:
+            raise InvalidInput(f"Expected distinct image ids, got `{image}` more than once.")
+        seen.add(image)
+    if any("\ud800" <= letter <= "\udfff" for letter in "".join(image_ids)):
+        raise InvalidInput("Expected image ids that UTF-8 can write, got one with half a character.")
+
+
+def _check_records(records: Matches, side: str, images: int) -> None:
+    """Match records are numbers: one an image, or as many as `counts` says."""
+    lengths = {images}
+    if "counts" in records and np.issubdtype(records["counts"].dtype, np.integer):
+        lengths.add(int(records["counts"].sum()))
+    for name, column in records.items():
+        sound = not column.dtype.hasobject and column.ndim > 0
+        sound = sound and len(column) in (lengths if name != "counts" else {images})
+        _check(sound, f"`{side}/{name}` to hold numbers for {images} images", column)
+
+
+def _check_student_columns(features: Array | None, abstains: Array | None, images: int) -> None:
+    """Features are finite in float32, the precision in which runs keep them and forests see them."""
+    if features is not None:
+        sound = np.issubdtype(features.dtype, np.floating) and features.ndim == 2 and len(features) == images
+        _check(sound, f"`features` to be floats of shape [{images}, columns]", features)
+        with np.errstate(over="ignore"):
+            _check_finite(np.isfinite(features.astype(np.float32)), "`features`")
+    if abstains is not None:
+        sound = abstains.dtype == np.bool_ and abstains.shape == (images,)
+        _check(sound, f"`abstains` to be {images} truth values", abstains)
+
+
+def _check(sound: bool | np.bool_, expected: str, column: Array) -> None:
+    if not sound:
+        raise InvalidInput(f"Expected {expected}, got {column.dtype} of shape {list(column.shape)}.")
+
+
+def _check_finite(entries: Flags, noun: str) -> None:
+    """Counts the images for which an entry, [images, ...], is not finite."""
+    finite = np.asarray(entries.all(axis=tuple(range(1, entries.ndim))))
+    if not finite.all():
+        raise InvalidInput(
+            f"Expected finite {noun}, got NaN or infinity for {(~finite).sum()} of {len(finite)} images, "
+            f"the first at index {finite.argmin()}."
+        )
