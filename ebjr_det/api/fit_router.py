@@ -1,16 +1,14 @@
 """`fit-router`: every score and a learned router compared out of fold, the best one fitted and saved."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
 from tqdm.auto import tqdm
 
 from ebjr_det.api.fit_settings import (
-    AUTO,
     DEFAULTS,
     check_places,
     check_run,
@@ -27,10 +25,11 @@ from ebjr_det.config import RouterSection, load_score_settings
 from ebjr_det.core.cost import CostModel
 from ebjr_det.core.errors import InvalidInput
 from ebjr_det.core.scores import SCORES, deferral_scores
-from ebjr_det.core.tradeoff import score_of, sweep_all
+from ebjr_det.core.tradeoff import score_of
 from ebjr_det.core.types import FloatArray, Output, PairedRun, Task
 from ebjr_det.evaluation.analysis import Analysis, Profile, Reference
 from ebjr_det.evaluation.report import build_report
+from ebjr_det.evaluation.router_comparison import AUTO, RouterComparison, compare_routers
 from ebjr_det.evaluation.run_folder import CONFIG, RUN, clear_replay_folder, load_folder, save_analysis
 from ebjr_det.inference.scoring import Scoring, at_rate, default_rate
 from ebjr_det.inference.student import WEIGHTS
@@ -38,9 +37,8 @@ from ebjr_det.io.environment import describe_environment
 from ebjr_det.io.files import writable_folder, write_text
 from ebjr_det.io.notes import say
 from ebjr_det.io.records import save_run
-from ebjr_det.io.threads import thread_count
 from ebjr_det.reporting.routers import RouterTrial, settings_text
-from ebjr_det.routing.crossfit import cross_fit, folds
+from ebjr_det.routing.crossfit import FittedRouter, cross_fit, folds
 from ebjr_det.routing.file import RouterFile, RouterHeader
 from ebjr_det.tasks import load_task
 from ebjr_det.tasks.contract import Remarks
@@ -112,8 +110,10 @@ def _of_files(outputs: SavedOutputs) -> _Source:
 
     def scores(output: Output) -> dict[str, FloatArray]:
         widths.append(output.logits.values.shape[2])
-        more = {name: deferral_scores(output.logits, base, **how) for name, (base, how) in variants}
-        return scoring.scores(output) | more
+        of_variants = {
+            name: deferral_scores(output.logits, base, **options) for name, (base, options) in variants
+        }
+        return scoring.scores(output) | of_variants
 
     run = outputs.load(scores, remarks)
     student, teacher = (name_of(outputs.paths[side]) for side in ("student", "teacher"))
@@ -146,89 +146,37 @@ def _of_run(run_dir: Path, settings: FitSettings) -> tuple[_Source, FitSettings]
 
 
 def _fit(source: _Source, out: Path, settings: FitSettings, report_dir: str | Path | None) -> FittedResult:
-    run, router = source.run, load_task(source.run.task).routing
-    worth = router.check_worth(settings.class_weights or {}, source.class_names)
-    task = router.judge(worth)
-    check_settings(settings, run, router)
-    names, parts = rescalings_of(settings, router), folds(len(run), settings.folds, settings.seed)
-    folder = None if report_dir is None else Path(report_dir)
+    run, routing = source.run, load_task(source.run.task).routing
+    worth = routing.check_worth(settings.class_weights or {}, source.class_names)
+    task = routing.judge(worth)
+    check_settings(settings, run, routing)
+    parts = folds(len(run), settings.folds, settings.seed)
     writable_folder(out.parent)
-    fit = partial(router.fit_router, worth=worth, seed=settings.seed)
-    learned = [fit] if settings.rescaling == "none" else [fit, fit]
-    with tqdm(total=len(parts) * (len(names) + len(learned)) + 1, unit="fold", desc="fitting") as bar:
+    fit = partial(routing.fit_router, worth=worth, seed=settings.seed)
+    rescalings, learned = rescalings_of(settings, routing), 1 if settings.rescaling == "none" else 2
+    total = len(parts) * (len(rescalings) + learned) + 1
+    with tqdm(total=total, unit="fold", desc="fitting") as bar:
 
-        def crossed(rescaling: str, learn: bool) -> PairedRun:
-            how: Callable[[PairedRun], Any] = lambda own: fit(own, rescaling=rescaling, learn=learn)  # noqa: E731
-            return cross_fit(run, task, how, parts, bar)
+        def cross(rescaling: str, learn: bool) -> PairedRun:
+            return cross_fit(run, task, partial(fit, rescaling=rescaling, learn=learn), parts, bar)
 
-        quick = {name: crossed(name, False) for name in names}
-        by_rescaling = {
-            name: _areas(own, task, [router.SELECTS_BY])[router.SELECTS_BY] for name, own in quick.items()
-        }
-        ends = _ends(run, task)
-        rescaling = _simplest(by_rescaling, ends[1] - ends[0])
-        whole = {name: crossed(name, True) for name in dict.fromkeys(["none", rescaling])}
-        areas = {name: _areas(own, task, list(own.scores)) for name, own in whole.items()}
-        score = _chosen(settings.score, areas[rescaling], router, live=bool(source.student))
-        final = fit(run, rescaling=rescaling)
+        comparison = compare_routers(run, task, cross, rescalings, settings.score, live=bool(source.student))
+        router = fit(run, rescaling=comparison.rescaling)
         bar.update()
-    trial = _trial(source, task, whole, areas, by_rescaling, score, rescaling, ends, settings)
-    file = _file(source, trial, final, whole[rescaling], router)
-    if folder is not None:
-        _write_report(folder, whole[rescaling], trial, settings)
+    trial = _trial(source, task, comparison, settings)
+    crossed = comparison.crossed[comparison.rescaling]
+    file = _file(source, trial, router, crossed, routing)
+    if report_dir is not None:
+        _write_report(Path(report_dir), crossed, trial, settings)
     file.save(out)
     for warning in file.header.warnings:
         say(f"Warning: {warning}. The router was saved all the same.")
     return FittedResult(trial, file, out)
 
 
-def _simplest(areas: Mapping[str, float], gap: float) -> str:
-    """The first, so the simplest, of the rescalings that come within a thousandth of the gap of the best."""
-    best = max(areas.values())
-    return next(name for name, area in areas.items() if area >= best - 1e-3 * abs(gap))
-
-
-def _ends(run: PairedRun, task: Task) -> tuple[float, float]:
-    """Quality of student and teacher as they are."""
-    ends = task.mixtures(run.student, run.teacher).path(np.arange(len(run)), np.array([0, len(run)]))
-    return float(ends[0]), float(ends[1])
-
-
-def _areas(run: PairedRun, task: Task, names: Sequence[str]) -> dict[str, float]:
-    """Area under the curve of each score."""
-    return {name: curve.area() for name, curve in sweep_all(run, task, names, threads=thread_count()).items()}
-
-
-def _chosen(wanted: str, areas: Mapping[str, float], routing: Routing, live: bool) -> str:
-    """The score to save: the wanted one, or the best that works on one picture.
-
-    Result files tell other features than the student itself, so a router that needs them would serve no live
-    pair; it is taken unasked only where the student was there (`live`).
-    """
-    if wanted != AUTO:
-        return wanted
-    return max(_candidates(areas, routing, live), key=lambda name: areas[name])
-
-
-def _candidates(areas: Mapping[str, float], routing: Routing, live: bool) -> list[str]:
-    """The scores that may be picked."""
-    offline = {n for n, s in routing.SCORES.items() if s.whole_set or (s.features and not live)}
-    return [name for name in areas if name not in {"random", *offline}]
-
-
-def _trial(
-    source: _Source,
-    task: Task,
-    whole: Mapping[str, PairedRun],
-    areas: Mapping[str, Mapping[str, float]],
-    by_rescaling: Mapping[str, float],
-    score: str,
-    rescaling: str,
-    ends: tuple[float, float],
-    settings: FitSettings,
-) -> RouterTrial:
-    run = whole[rescaling]
-    candidates = _candidates(areas[rescaling], load_task(run.task).routing, live=bool(source.student))
+def _trial(source: _Source, task: Task, comparison: RouterComparison, settings: FitSettings) -> RouterTrial:
+    score, rescaling = comparison.score, comparison.rescaling
+    run = comparison.crossed[rescaling]
     analysis = Analysis(
         title=f"Out of fold: {source.title}" + " (classes weighted)" * bool(settings.class_weights),
         score=score,
@@ -245,10 +193,11 @@ def _trial(
         popular=source.popular,
         remarks=source.remarks,
         threshold_from="rate",
-        picked_among=len(candidates) if settings.score == AUTO else 0,
+        picked_among=comparison.candidates if settings.score == AUTO else 0,
     )
-    built, plain = build_report(run, task, analysis), areas.get("none", {})
-    return RouterTrial(built, plain, by_rescaling, ends, rescaling, settings.folds)
+    report = build_report(run, task, analysis)
+    plain = comparison.areas.get("none", {})
+    return RouterTrial(report, plain, comparison.by_rescaling, comparison.ends, rescaling, settings.folds)
 
 
 def _formula(score: str, task: str) -> str:
@@ -258,11 +207,11 @@ def _formula(score: str, task: str) -> str:
 
 
 def _file(
-    source: _Source, trial: RouterTrial, final: Any, crossed: PairedRun, routing: Routing
+    source: _Source, trial: RouterTrial, router: FittedRouter, crossed: PairedRun, routing: Routing
 ) -> RouterFile:
     score = trial.report.analysis.score
-    base, how = settings_of(score, source.section, source.decided, routing)
-    rescaled = replace(source.run, student=final.rescale_records(source.run.student))
+    base, logits_settings = settings_of(score, source.section, source.decided, routing)
+    rescaled = replace(source.run, student=router.rescale_records(source.run.student))
     header = RouterHeader(
         task=source.run.task,
         score=base,
@@ -273,12 +222,12 @@ def _file(
         teacher=source.teacher,
         image_ids=source.run.image_ids,
         fingerprints=tuple(routing.fingerprints(source.run).tolist()),
-        settings=how,
+        settings=logits_settings,
         evidence=trial.evidence(),
         popular=source.popular,
         student_weights=source.student_weights,
     )
-    return RouterFile(header, score_of(crossed, score), routing.student_numbers(rescaled), final.to_arrays())
+    return RouterFile(header, score_of(crossed, score), routing.student_numbers(rescaled), router.to_arrays())
 
 
 def _write_report(folder: Path, run: PairedRun, trial: RouterTrial, settings: FitSettings) -> None:

@@ -12,11 +12,10 @@ from ebjr_det.core.scores import SCORES
 from ebjr_det.core.types import PairedRun
 from ebjr_det.evaluation.analysis import Analysis
 from ebjr_det.evaluation.bootstrap import check_replicates
+from ebjr_det.evaluation.router_comparison import AUTO
 from ebjr_det.evaluation.run_folder import check_replay_folder
 from ebjr_det.io.files import check_writable
 from ebjr_det.tasks.routing import Routing, TaskScore
-
-AUTO = "auto"
 
 
 class FitSettings(NamedTuple):

@@ -14,11 +14,12 @@ from ebjr_det.core.tradeoff import score_of, select
 from ebjr_det.core.types import FloatArray, Logits, Model, Output, PairedRun, RouterDecision, Task
 from ebjr_det.io.files import checksum
 from ebjr_det.io.notes import say
+from ebjr_det.routing.crossfit import FittedRouter
 from ebjr_det.routing.drift import Drift, FittedUse, check_student, check_unseen, shared_images
 from ebjr_det.routing.file import RouterFile, check_classes, check_student_of
 from ebjr_det.tasks import load_task
 from ebjr_det.tasks.adapted import Changed
-from ebjr_det.tasks.routing import A_FITTED_ROUTER, FittedRouter, Routing, TaskScore
+from ebjr_det.tasks.routing import A_FITTED_ROUTER, Routing, TaskScore
 
 DEFAULT_RATE = 0.3
 """Deferral rate of the chosen point when neither a threshold nor a target is given; needs no label."""

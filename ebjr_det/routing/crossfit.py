@@ -1,6 +1,6 @@
 """Out-of-fold scores: every picture is scored by a router that has not seen it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -18,22 +18,29 @@ LEAST_IMAGES = 10
 
 
 class FittedRouter(Protocol):
-    """A task's fitted router; `Output`s and records are the student's."""
+    """What was fitted on a run: scores, and scores of boxes that two models can be compared by."""
 
-    def scores(self, output: Output) -> Mapping[str, FloatArray]:
-        """Deferral scores by name of a batch of answers that `rescale` gave, each image on its own."""
+    @property
+    def features(self) -> int:
+        """How many of the student's features it was fitted with; 0 for none."""
 
-    def scores_of_set(self, run: PairedRun) -> Mapping[str, FloatArray]:
-        """Deferral scores by name of all images of a run, with those that look at the set as one."""
+    def scores(self, output: Output) -> dict[str, FloatArray]:
+        """Every score that a picture has on its own, [images]; `output` is rescaled."""
+
+    def scores_of_set(self, run: PairedRun) -> dict[str, FloatArray]:
+        """Every score that records allow, those of whole sets too; the student's are rescaled."""
+
+    def score(self, name: str, output: Output) -> FloatArray:
+        """One of `scores` alone, for the live pair."""
 
     def rescale(self, output: Output) -> Output:
-        """The student's answers with scores that are comparable with the teacher's."""
+        """The student's answers, comparable with the teacher's."""
 
     def rescale_records(self, matches: Matches) -> Matches:
-        """The student's match records with scores that are comparable with the teacher's."""
+        """Match records of the student, comparable with the teacher's."""
 
-    def to_arrays(self) -> Mapping[str, Array]:
-        """The router as plain numbers."""
+    def to_arrays(self) -> dict[str, Array]:
+        """The router as plain numbers by name, from which its task builds it again."""
 
 
 def folds(images: int, count: int, seed: int) -> list[NDArray[np.intp]]:

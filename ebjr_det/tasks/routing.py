@@ -2,14 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ebjr_det.core.errors import ConfigError
 from ebjr_det.core.scores import deferral_scores
-from ebjr_det.core.types import Array, FloatArray, Matches, Output, PairedRun, Task
+from ebjr_det.core.types import Array, FloatArray, Output, PairedRun, Task
+from ebjr_det.routing.crossfit import FittedRouter
 
 if TYPE_CHECKING:
     from ebjr_det.routing.forest import Forest
@@ -36,32 +37,6 @@ class TaskScore:
     whole_set: bool = False
     candidates: bool = False
     features: bool = False
-
-
-class FittedRouter(Protocol):
-    """What was fitted on a run: scores, and scores of boxes that two models can be compared by."""
-
-    @property
-    def features(self) -> int:
-        """How many of the student's features it was fitted with; 0 for none."""
-
-    def scores(self, output: Output) -> dict[str, FloatArray]:
-        """Every score that a picture has on its own, [images]; `output` is rescaled."""
-
-    def scores_of_set(self, run: PairedRun) -> dict[str, FloatArray]:
-        """Every score that records allow, those of whole sets too; the student's are rescaled."""
-
-    def score(self, name: str, output: Output) -> FloatArray:
-        """One of `scores` alone, for the live pair."""
-
-    def rescale(self, output: Output) -> Output:
-        """The student's answers, comparable with the teacher's."""
-
-    def rescale_records(self, matches: Matches) -> Matches:
-        """Match records of the student, comparable with the teacher's."""
-
-    def to_arrays(self) -> dict[str, Array]:
-        """Named arrays, from which `Routing.load_router` builds it again."""
 
 
 class Routing:

@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from ebjr_det.api.fit_router import _chosen
 from ebjr_det.api.fit_settings import FitSettings, check_settings
 from ebjr_det.core.errors import ConfigError, InvalidInput
 from ebjr_det.core.scores import EMPTY_LOGIT, SCORES, deferral_scores
 from ebjr_det.core.tradeoff import select
 from ebjr_det.core.types import Logits, Output, PairedRun
+from ebjr_det.evaluation.router_comparison import candidates_of
 from ebjr_det.inference.offline import Batch, run_pair
 from ebjr_det.io.records import PartStore, join_runs, load_run, save_run
 from ebjr_det.tasks import TASKS, load_task
@@ -309,9 +309,8 @@ def test_a_fit_for_them_on_a_run_without_is_refused(run):
 
 def test_unasked_they_decide_only_where_the_student_itself_told_them():
     areas = {LEARNED: 0.2, "random": 0.9, "set_doubt": 0.8, LEARNED_FEATURES: 0.3}
-    assert _chosen("auto", areas, ROUTING, live=True) == LEARNED_FEATURES
-    assert _chosen("auto", areas, ROUTING, live=False) == LEARNED
-    assert _chosen(LEARNED_FEATURES, areas, ROUTING, live=False) == LEARNED_FEATURES
+    assert candidates_of(areas, ROUTING, live=True) == [LEARNED, LEARNED_FEATURES]
+    assert candidates_of(areas, ROUTING, live=False) == [LEARNED]
 
 
 def test_the_mean_energy_is_between_the_least_and_the_largest():
