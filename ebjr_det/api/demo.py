@@ -33,7 +33,7 @@ from ebjr_det.tasks import load_task
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from ebjr_det.io.video import Footage
+    from ebjr_det.io.video.reading import Footage
 
 SLOWEST, FASTEST = 0.01, 1000.0
 WARMUP = 2
@@ -180,7 +180,7 @@ def demo(
 
 def _shoot(scene: "_Scene", source: Source, out: Path, fps: Fraction) -> float:
     """All frames into the film, whose seconds it returns; Ctrl-C ends a camera's film as if asked for."""
-    from ebjr_det.io.video import write_video
+    from ebjr_det.io.video.writing import write_video
 
     settings = scene.settings
     with source.open(fps) as footage, write_video(out, scene.board.size, fps) as film:

@@ -7,12 +7,12 @@ import platform
 from dataclasses import dataclass
 from importlib.metadata import distribution
 
-from ebjr_det.io.checkpoints import folders, manifest
+from ebjr_det.io.checkpoints.finding import folders, manifest
 from ebjr_det.io.environment import DISTRIBUTION, device_name, explain_torchvision, line_of, version_of
 from ebjr_det.io.files import checksum
 from ebjr_det.io.third_party import install_hint
 from ebjr_det.reporting.notation import plural
-from ebjr_det.runtimes import RUNTIMES, installed
+from ebjr_det.runtimes.registry import RUNTIMES, installed
 
 
 @dataclass(frozen=True)

@@ -161,7 +161,7 @@ def _batch(model: Any, pictures: list[Any]) -> Any:
 
 def _write_model(side: _Side, folder: Path, tolerance: float) -> ExportedModel:
     """A model's graph in the folder. Raises ConfigError where that answers otherwise than torch."""
-    from ebjr_det.runtimes import drift
+    from ebjr_det.runtimes.choose import drift
     from ebjr_det.runtimes.onnx import INPUT, Session, write_onnx
 
     inner, path = plain(side.model), folder / f"{side.name}.onnx"

@@ -10,7 +10,7 @@ from ebjr_det.core.errors import ConfigError, InvalidInput
 from ebjr_det.evaluation.run_folder import ANALYSIS, CONFIG, load_analysis
 from ebjr_det.inference.exported import PAIR, Exported, is_exported, load_exported
 from ebjr_det.inference.live import Settings
-from ebjr_det.io.checkpoints import manifest
+from ebjr_det.io.checkpoints.finding import manifest
 from ebjr_det.io.notes import say
 from ebjr_det.tasks.settings import load_config
 

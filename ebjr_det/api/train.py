@@ -14,7 +14,9 @@ from ebjr_det.api.space import bytes_of_training
 from ebjr_det.config import TrainConfig
 from ebjr_det.core.errors import CheckpointError, ConfigError
 from ebjr_det.evaluation.run_folder import ENVIRONMENT, SUMMARY, check_folder, open_training
-from ebjr_det.io.checkpoints import find_checkpoint, load_fitting, read_state
+from ebjr_det.io.checkpoints.finding import find_checkpoint
+from ebjr_det.io.checkpoints.fitting import load_fitting
+from ebjr_det.io.checkpoints.reading import read_state
 from ebjr_det.io.environment import describe_environment
 from ebjr_det.io.files import check_space, checksum, to_json, write_text
 from ebjr_det.io.loader import first_readable

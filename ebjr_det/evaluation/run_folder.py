@@ -21,7 +21,7 @@ from ebjr_det.inference.student import WEIGHTS
 from ebjr_det.io.files import check_writable, existing_file, to_json, writable_folder, write_text
 from ebjr_det.io.loader import Images
 from ebjr_det.io.records import PartStore, load_run, save_run
-from ebjr_det.runtimes import AUTO
+from ebjr_det.runtimes.choose import AUTO
 from ebjr_det.tasks import load_task
 from ebjr_det.tasks.settings import load_config
 

@@ -18,13 +18,13 @@ from ebjr_det.core.tradeoff import score_of
 from ebjr_det.core.types import Model, Output, PairedRun, RouterDecision, Task
 from ebjr_det.inference.latency import Latency, measure_latency
 from ebjr_det.inference.offline import Batch, ScoresFunction, run_pair
-from ebjr_det.io.checkpoints import find_checkpoint
+from ebjr_det.io.checkpoints.finding import find_checkpoint
 from ebjr_det.io.environment import device_name
 from ebjr_det.io.files import checksum
 from ebjr_det.io.load import Load, Meter
 from ebjr_det.io.loader import batches_from, readable
 from ebjr_det.io.records import PartStore
-from ebjr_det.runtimes import EAGER, choose_runtime
+from ebjr_det.runtimes.choose import EAGER, choose_runtime
 from ebjr_det.tasks import load_task
 from ebjr_det.tasks.adapted import Changed, plain
 from ebjr_det.tasks.contract import Classes, TaskPlugin

@@ -15,7 +15,7 @@ from urllib.request import Request, urlopen
 from tqdm import tqdm
 
 from ebjr_det.core.errors import ConfigError, InvalidInput, did_you_mean, first_line
-from ebjr_det.io.checkpoints import folders, manifest
+from ebjr_det.io.checkpoints.finding import folders, manifest
 from ebjr_det.io.files import checksum, writable_folder
 
 CHUNK = 1 << 20

@@ -18,7 +18,7 @@ from ebjr_det.io.pictures import count_frames, find_pictures, frames_of, open_pi
 if TYPE_CHECKING:
     from PIL import Image
 
-    from ebjr_det.io.video import Footage, Shot
+    from ebjr_det.io.video.reading import Footage, Shot
 
 PICTURES_FPS = Fraction(10)
 INSTANT = 10
@@ -42,7 +42,7 @@ class Source:
     @classmethod
     def of(cls, name: str) -> "Source":
         """The source that a name means. Raises InvalidInput where it means nothing."""
-        from ebjr_det.io.video import is_camera
+        from ebjr_det.io.video.reading import is_camera
 
         path = Path(name)
         if is_camera(name):
@@ -66,7 +66,7 @@ class Source:
     @contextmanager
     def open(self, fps: Fraction = PICTURES_FPS) -> Iterator["Footage"]:
         """Its frames from the start; of pictures so many a second."""
-        from ebjr_det.io.video import Footage, open_camera, open_video
+        from ebjr_det.io.video.reading import Footage, open_camera, open_video
 
         if not self.files:
             with open_camera(self.name) as footage:
@@ -91,7 +91,7 @@ class Source:
                 yield from (shot.picture for shot in islice(footage.frames, count))
 
     def _pictures(self, fps: Fraction) -> Iterator["Shot"]:
-        from ebjr_det.io.video import Shot
+        from ebjr_det.io.video.reading import Shot
 
         count = 0
         for path in self.files:
@@ -110,7 +110,7 @@ class Source:
 
 def _shots_in(path: Path, fps: Fraction) -> Iterator["Shot"]:
     """The frames of a picture that moves, each for its own time."""
-    from ebjr_det.io.video import Shot
+    from ebjr_det.io.video.reading import Shot
 
     start = Fraction(0)
     for picture, milliseconds in frames_of(path):

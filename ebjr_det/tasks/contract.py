@@ -22,7 +22,7 @@ from ebjr_det.io.loader import Images
 from ebjr_det.tasks.routing import Routing
 
 if TYPE_CHECKING:
-    from ebjr_det.runtimes import Network
+    from ebjr_det.runtimes.registry import Network
     from ebjr_det.tasks.popular import Popular
     from ebjr_det.training.loop import Learner
 

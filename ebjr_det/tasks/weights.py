@@ -4,7 +4,7 @@ from pathlib import Path
 
 from ebjr_det.config import ModelSection
 from ebjr_det.core.errors import ConfigError
-from ebjr_det.io.checkpoints import check_sha256, find_checkpoint
+from ebjr_det.io.checkpoints.finding import check_sha256, find_checkpoint
 
 
 def check_weights(settings: ModelSection) -> None:

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ebjr_det.core.errors import CheckpointError, first_line
-from ebjr_det.io.checkpoints import CLASSES
+from ebjr_det.io.checkpoints.finding import CLASSES
 from ebjr_det.io.files import atomic_write
 
 STATE = "state.pt"

@@ -55,7 +55,7 @@ from ebjr_det.inference.stream_plan import Plan
 from ebjr_det.io.environment import keep_freed_memory
 from ebjr_det.io.files import to_json
 from ebjr_det.io.pictures import open_picture
-from ebjr_det.runtimes import EAGER
+from ebjr_det.runtimes.choose import EAGER
 
 TEACHER = "tf_efficientdet_d4"
 WORKERS = 4  # of their loop, as there

@@ -33,8 +33,9 @@ from ebjr_det.inference.pair import resolve_device
 from ebjr_det.io.environment import describe_environment, device_name, keep_freed_memory
 from ebjr_det.io.files import to_json
 from ebjr_det.io.pictures import find_pictures, open_picture
-from ebjr_det.runtimes import choose_runtime, stacked
+from ebjr_det.runtimes.choose import choose_runtime
 from ebjr_det.runtimes.macs import macs_of
+from ebjr_det.runtimes.registry import stacked
 from ebjr_det.tasks.detection.data import build_named
 from ebjr_det.tasks.detection.model import build_model
 

@@ -108,7 +108,7 @@ THRESHOLD = -0.6
 def networks(runtimes: list[str]) -> dict[str, Callable[[], Any]]:
     """By name and runtime, a call of a network with one picture."""
     from ebjr_det.inference.pair import build_models
-    from ebjr_det.runtimes import build_network
+    from ebjr_det.runtimes.registry import build_network
     from ebjr_det.tasks.detection.data import build_data, build_named
     from ebjr_det.tasks.detection.model import build_model
     from ebjr_det.tasks.settings import load_config

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ebjr_det.io.video import write_video
+from ebjr_det.io.video.writing import write_video
 from ebjr_det.tasks.detection.datasets.digit_scenes import SIDE, draw_scene
 
 SCENES, FPS, SHOT = 10, 25, 25  # frames a shot

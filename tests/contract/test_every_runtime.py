@@ -13,8 +13,9 @@ from ebjr_det.core.scores import deferral_scores
 from ebjr_det.inference.pair import Pair, build_models
 from ebjr_det.inference.stream import answers
 from ebjr_det.inference.stream_plan import Plan
-from ebjr_det.runtimes import RUNTIMES, build_network, drift, installed, stacked
+from ebjr_det.runtimes.choose import drift
 from ebjr_det.runtimes.macs import macs_of
+from ebjr_det.runtimes.registry import RUNTIMES, build_network, installed, stacked
 from ebjr_det.tasks import load_task
 from ebjr_det.tasks.settings import load_config
 

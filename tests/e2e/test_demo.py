@@ -18,7 +18,7 @@ from PIL import Image, ImageColor
 from sklearn.datasets import load_digits
 
 from ebjr_det.io import video
-from ebjr_det.io.video import VideoWriter, write_video
+from ebjr_det.io.video.writing import VideoWriter, write_video
 from ebjr_det.reporting.film import STUDENT, TEACHER
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -134,7 +134,7 @@ def clip(tmp_path) -> Path:
 def camera(monkeypatch) -> str:
     """The name of a camera of 20 pictures a second that loses the second one and has no end."""
     seen = "testsrc=size=64x48:rate=20:n={},select=not(eq(n\\,1))"
-    monkeypatch.setitem(video.CAMERAS, sys.platform, ("lavfi", seen, {}))
+    monkeypatch.setitem(video.reading.CAMERAS, sys.platform, ("lavfi", seen, {}))
     return "camera:0"
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ebjr_det.io.checkpoints import shipped_folder
+from ebjr_det.io.checkpoints.finding import shipped_folder
 from ebjr_det.tasks.classification.data import build_data
 from ebjr_det.tasks.detection.datasets.digit_scenes import describe, draw_scene
 

@@ -10,18 +10,18 @@ from safetensors.torch import save_file
 from torch import nn
 
 from ebjr_det.core.errors import CheckpointError
-from ebjr_det.io.checkpoints import (
+from ebjr_det.io.checkpoints import finding
+from ebjr_det.io.checkpoints.finding import (
     FOLDER_VARIABLE,
     ManifestEntry,
     check_sha256,
     find_checkpoint,
-    finding,
     folders,
-    load_into,
     manifest,
-    read_state,
     shipped_folder,
 )
+from ebjr_det.io.checkpoints.fitting import load_into
+from ebjr_det.io.checkpoints.reading import read_state
 
 STATE = {"fc.weight": torch.arange(6.0).reshape(2, 3), "fc.bias": torch.tensor([-1.0, 1.0])}
 LEGACY = {"_use_new_zipfile_serialization": False}

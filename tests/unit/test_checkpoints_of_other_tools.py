@@ -16,7 +16,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from ebjr_det.core.errors import CheckpointError
-from ebjr_det.io.checkpoints import load_fitting, load_into, read_state
+from ebjr_det.io.checkpoints.fitting import load_fitting, load_into
+from ebjr_det.io.checkpoints.reading import read_state
 
 
 def network(classes=2, value=None):

@@ -8,7 +8,7 @@ import yaml
 
 from ebjr_det.api import load_settings
 from ebjr_det.core.errors import ConfigError, EbjrError, InvalidInput
-from ebjr_det.io.checkpoints import shipped_folder
+from ebjr_det.io.checkpoints.finding import shipped_folder
 from ebjr_det.runtimes.cache import cache_folder
 from ebjr_det.tasks.settings import load_config, load_specialize_config, load_train_config
 
@@ -176,7 +176,7 @@ def test_onnx_runtime_without_a_home_names_the_setting_and_no_other_runtime(monk
 
     import torch
 
-    from ebjr_det.runtimes import build_network
+    from ebjr_det.runtimes.registry import build_network
 
     def nobody(_):
         raise KeyError("uid not found")

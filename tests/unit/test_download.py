@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from ebjr_det.core.errors import ConfigError, InvalidInput
-from ebjr_det.io.checkpoints import FOLDER_VARIABLE
+from ebjr_det.io.checkpoints.finding import FOLDER_VARIABLE
 from ebjr_det.io.download import DATASETS, Archive, download, fetch, manifest
 
 CONTENT = bytes(range(256)) * 5000

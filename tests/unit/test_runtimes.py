@@ -13,9 +13,11 @@ from torch import nn
 
 from ebjr_det.core.errors import ConfigError, EbjrError, InvalidInput
 from ebjr_det.inference.pair import make_ready
-from ebjr_det.runtimes import RUNTIMES, Runtime, build_network, choose_runtime, drift, registry
+from ebjr_det.runtimes import registry
 from ebjr_det.runtimes.cache import digest_of
+from ebjr_det.runtimes.choose import choose_runtime, drift
 from ebjr_det.runtimes.eager import TorchNetwork
+from ebjr_det.runtimes.registry import RUNTIMES, Runtime, build_network
 from ebjr_det.tasks.classification.model import TorchClassifier
 from ebjr_det.tasks.settings import load_config
 

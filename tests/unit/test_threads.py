@@ -15,7 +15,7 @@ from torch import nn
 from ebjr_det.core.errors import ConfigError
 from ebjr_det.io import threads
 from ebjr_det.io.threads import limited_threads, on_threads, prepare, thread_count, usable_cpus
-from ebjr_det.runtimes import RUNTIMES, build_network, installed
+from ebjr_det.runtimes.registry import RUNTIMES, build_network, installed
 
 NAMES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "OPENBLAS_THREAD_TIMEOUT", "OMP_NUM_THREADS")
 LOADS_TORCH = "import ebjr_det, os; assert 'torch' not in __import__('sys').modules; import torch"

@@ -9,7 +9,7 @@ from torch import nn
 
 from ebjr_det.config import ScheduleSection
 from ebjr_det.core.errors import CheckpointError, ConfigError, InvalidInput
-from ebjr_det.io.checkpoints import load_into
+from ebjr_det.io.checkpoints.fitting import load_into
 from ebjr_det.training.loop import Learner, Trainer
 from ebjr_det.training.ranks import Ranks
 from ebjr_det.training.state import load_state, write_weights

@@ -13,7 +13,8 @@ from PIL import Image
 
 from ebjr_det.core.errors import InvalidInput
 from ebjr_det.io import video
-from ebjr_det.io.video import is_camera, open_camera, open_video, write_video
+from ebjr_det.io.video.reading import is_camera, open_camera, open_video
+from ebjr_det.io.video.writing import write_video
 
 SIZE, FPS, COUNT = (96, 64), Fraction(30000, 1001), 24
 NOISE = np.random.default_rng(0).integers(0, 60, (COUNT, 64, 96, 3))
@@ -204,7 +205,7 @@ def test_names_of_cameras():
 
 
 def test_a_camera_sees_pictures_with_times(monkeypatch):
-    monkeypatch.setitem(video.CAMERAS, sys.platform, ("lavfi", "testsrc=size=64x48:rate=20:n={}", {}))
+    monkeypatch.setitem(video.reading.CAMERAS, sys.platform, ("lavfi", "testsrc=size=64x48:rate=20:n={}", {}))
     with open_camera("camera:0") as footage:
         frames = list(islice(footage.frames, 4))
     assert (footage.live, footage.fps, footage.count) == (True, 20, None)

@@ -9,8 +9,9 @@ import pytest
 from PIL import Image
 
 from ebjr_det.core.errors import InvalidInput
-from ebjr_det.io.video import open_video, write_video
 from ebjr_det.io.video.display import Display
+from ebjr_det.io.video.reading import open_video
+from ebjr_det.io.video.writing import write_video
 
 SIZE = (96, 64)
 ONE = 1 << 16

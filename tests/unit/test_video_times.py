@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 
 from ebjr_det.core.errors import InvalidInput
-from ebjr_det.io.video import open_video, write_video
 from ebjr_det.io.video.clock import Clock
+from ebjr_det.io.video.reading import open_video
+from ebjr_det.io.video.writing import write_video
 
 TURN, MS = Fraction(1, 10), Fraction(1, 1000)
 TIMES = [0, 100, 200, 500, 600, 700, 5000, 5100, 5200, 5300]  # ms: two gaps, in each of which B-frames meet

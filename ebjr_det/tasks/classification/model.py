@@ -11,10 +11,12 @@ from torch import Tensor, nn
 
 from ebjr_det.config import parse_section
 from ebjr_det.core.errors import ConfigError, did_you_mean
-from ebjr_det.io.checkpoints import check_classes, load_into, read_classes, read_state
+from ebjr_det.io.checkpoints.finding import check_classes, read_classes
+from ebjr_det.io.checkpoints.fitting import load_into
+from ebjr_det.io.checkpoints.reading import read_state
 from ebjr_det.io.third_party import foreign_errors, import_callable
-from ebjr_det.runtimes import Network
 from ebjr_det.runtimes.eager import TorchNetwork
+from ebjr_det.runtimes.registry import Network
 from ebjr_det.tasks.classification.data import ImageSet
 from ebjr_det.tasks.classification.networks.cifar import NETWORKS
 from ebjr_det.tasks.classification.networks.classifier import Classifier, Surroundings

@@ -6,7 +6,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from ebjr_det.core.errors import InvalidInput
-from ebjr_det.runtimes import Network
+from ebjr_det.runtimes.registry import Network
 from ebjr_det.tasks.classification.data import ImageSet
 from ebjr_det.tasks.classification.networks.classifier import Classifier, Surroundings
 

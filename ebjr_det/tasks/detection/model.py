@@ -15,7 +15,9 @@ from torch import Tensor, nn
 from ebjr_det.config import parse_section
 from ebjr_det.core.errors import CheckpointError, ConfigError, InvalidInput, did_you_mean
 from ebjr_det.core.types import Model, Output
-from ebjr_det.io.checkpoints import check_classes, fits, load_into, manifest, read_classes, read_state
+from ebjr_det.io.checkpoints.finding import check_classes, manifest, read_classes
+from ebjr_det.io.checkpoints.fitting import fits, load_into
+from ebjr_det.io.checkpoints.reading import read_state
 from ebjr_det.io.third_party import foreign_errors, import_callable
 from ebjr_det.tasks.adapted import Changed
 from ebjr_det.tasks.detection.networks.classes import COCO_IDS, ClassMap, are_coco, coco_names

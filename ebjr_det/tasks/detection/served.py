@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ebjr_det.core.errors import InvalidInput
-from ebjr_det.runtimes import Network
+from ebjr_det.runtimes.registry import Network
 from ebjr_det.tasks.detection.data import Named
 from ebjr_det.tasks.detection.networks.detector import Detector, Surroundings
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from ebjr_det.core.errors import InvalidInput
 from ebjr_det.core.types import Logits, Output
-from ebjr_det.runtimes import Column, Network, stacked
+from ebjr_det.runtimes.registry import Column, Network, stacked
 from ebjr_det.tasks.classification.data import collate
 from ebjr_det.tasks.classification.networks.preprocessing import Preprocessing
 

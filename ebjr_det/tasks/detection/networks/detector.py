@@ -15,7 +15,7 @@ from PIL import Image
 
 from ebjr_det.core.errors import InvalidInput
 from ebjr_det.core.types import Output
-from ebjr_det.runtimes import Column, Network, host
+from ebjr_det.runtimes.registry import Column, Network, host
 from ebjr_det.tasks.detection.networks.anchors import Anchors
 from ebjr_det.tasks.detection.networks.classes import ClassMap
 from ebjr_det.tasks.detection.networks.letterbox import Input, Letterbox

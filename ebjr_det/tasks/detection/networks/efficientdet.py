@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from ebjr_det.core.errors import ConfigError, did_you_mean
 from ebjr_det.io.third_party import foreign_errors
-from ebjr_det.runtimes import Network
 from ebjr_det.runtimes.eager import TorchNetwork
+from ebjr_det.runtimes.registry import Network
 from ebjr_det.tasks.detection.networks.anchors import Anchors
 from ebjr_det.tasks.detection.networks.classes import ClassMap
 from ebjr_det.tasks.detection.networks.detector import Detector, Surroundings
