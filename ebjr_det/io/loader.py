@@ -43,7 +43,7 @@ def batches_from(
     workers: int,
     *,
     collate: Callable[[Sequence[Opaque]], Opaque] = list,
-) -> Iterator[tuple[Any, ...]]:
+) -> Iterator[tuple[Opaque, ...]]:
     """Batches (ids, inputs of each transform, targets) from picture `start` on, in the order of the set.
 
     A picture that cannot be loaded is named on stderr and left out of its batch, or is an error.

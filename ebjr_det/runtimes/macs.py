@@ -4,9 +4,10 @@ from collections.abc import Callable
 from typing import Any
 
 from ebjr_det.core.errors import InvalidInput
+from ebjr_det.core.types import Opaque
 
 
-def count_macs(call: Callable[[], Any], setting: str = "macs") -> int:
+def count_macs(call: Callable[[], object], setting: str = "macs") -> int:
     """Multiply-adds that torch's own counter sees while `call()` runs: its FLOPs, halved.
 
     Counts convolutions, matrix products and attention; element-wise work, norms and pooling are 0, as in
@@ -39,7 +40,7 @@ def count_macs(call: Callable[[], Any], setting: str = "macs") -> int:
     return flops // 2
 
 
-def macs_of(model: Any, image: Any, stated: float | None = None, setting: str = "macs") -> float:
+def macs_of(model: Any, image: Opaque, stated: float | None = None, setting: str = "macs") -> float:
     """Multiply-adds of a model an image: as stated by a setting, else counted on this image.
 
     Where a model can change its runtime its network is counted in eager torch, which the counter sees.

@@ -1,9 +1,11 @@
 """A decoded frame as a player shows it: its colours, the shape of its pixels, turned and mirrored."""
 
+from collections.abc import Iterable
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
+from av import VideoFrame
 from av.sidedata.sidedata import Type
 from av.video.reformatter import ColorPrimaries, Colorspace, ColorTrc, VideoReformatter
 from PIL import Image
@@ -46,11 +48,11 @@ class Display:
         self.aspect = aspect if aspect and 1 <= WIDEST * aspect <= WIDEST**2 else Fraction(1)
         self.name, self.reformatter = name, VideoReformatter()
 
-    def show(self, frame: Any) -> Image.Image:
+    def show(self, frame: VideoFrame) -> Image.Image:
         """A frame's picture. Raises InvalidInput where it is to be turned by another angle than a quarter."""
         unstated = frame.colorspace == UNSTATED and frame.height >= HIGH
         bright = frame.color_trc in HIGH_DYNAMIC_RANGE
-        converted: Any = self.reformatter.reformat(
+        converted = self.reformatter.reformat(
             frame,
             width=max(1, round(frame.width * self.aspect)),
             format="rgb24",
@@ -58,14 +60,14 @@ class Display:
             dst_color_trc=ColorTrc.BT709 if bright else None,
             dst_color_primaries=ColorPrimaries.BT709 if bright else None,
         )
-        picture: Image.Image = converted.to_image()
-        signs = _orientation(frame, self.name)
+        picture: Image.Image = converted.to_image()  # type: ignore[no-untyped-call]
+        signs = _orientation(frame.side_data, self.name)
         return picture if signs == UPRIGHT else picture.transpose(ORIENTATIONS[signs])
 
 
-def _orientation(frame: Any, name: object) -> tuple[int, ...]:
+def _orientation(side_data: Iterable[Any], name: object) -> tuple[int, ...]:
     """Where the frame's axes point on the screen, whatever the matrix scales and shifts by."""
-    stated = [data for data in frame.side_data if data.type == Type.DISPLAYMATRIX]
+    stated = [data for data in side_data if data.type == Type.DISPLAYMATRIX]
     if not stated:
         return UPRIGHT
     axes = np.frombuffer(bytes(stated[0]), "=i4").reshape(3, 3)[:2, :2].astype(float)

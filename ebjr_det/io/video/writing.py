@@ -5,13 +5,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import av
 import numpy as np
 from av.codec import codecs_available
 from av.codec.context import Flags
+from av.container import OutputContainer
 from av.video.reformatter import ColorRange, Colorspace
+from av.video.stream import VideoStream
 from PIL import Image
 
 from ebjr_det.core.errors import InvalidInput, first_line
@@ -37,7 +38,7 @@ class VideoWriter:
         seconds: the film's length so far.
     """
 
-    def __init__(self, container: Any, stream: Any, fps: Fraction) -> None:
+    def __init__(self, container: OutputContainer, stream: VideoStream, fps: Fraction) -> None:
         self.container, self.stream, self.fps = container, stream, fps
         self.size, self.frames, self.last, self.seconds = (stream.width, stream.height), 0, -1, 0.0
 
@@ -96,7 +97,8 @@ def write_video(path: Path, size: tuple[int, int], fps: Fraction) -> Iterator[Vi
         try:
             container = av.open(f"file:{temporary}", "w", format="mp4", options={"movflags": "+faststart"})
             try:
-                stream: Any = container.add_stream(name, rate=fps, options=dict(ENCODERS[name]))
+                stream = container.add_stream(name, rate=fps, options=dict(ENCODERS[name]))
+                assert isinstance(stream, VideoStream)  # as the encoder is one of pictures
                 stream.width, stream.height = size
                 stream.pix_fmt = "yuv420p"
                 context = stream.codec_context
