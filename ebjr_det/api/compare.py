@@ -8,7 +8,6 @@ from ebjr_det.core.errors import ConfigError
 from ebjr_det.evaluation.run_folder import load_folder
 from ebjr_det.io.files import to_json, writable_folder, write_text
 from ebjr_det.reporting.comparison import ComparedRun, Comparison
-from ebjr_det.reporting.table import markdown_text
 from ebjr_det.tasks import load_task
 
 
@@ -41,14 +40,8 @@ def compare(run_dirs: Sequence[str | Path], out: str | Path) -> Compared:
         judges[0].quality_name if judges else "",
         [ComparedRun.of(name, run, judges[0], analysis) for name, run, analysis in loaded],
     )
-    place = writable_folder(Path(out))
-    first, *others = comparison.tables()
-    texts = [
-        f"# {markdown_text(first.title)}\n\n{markdown_text(comparison.verdict())}\n\n{first.markdown()}\n"
-    ]
-    texts += [f"## {markdown_text(table.title)}\n\n{table.markdown()}\n" for table in others]
-    texts += [f"- {markdown_text(sentence)}\n" for sentence in comparison.sentences()]
-    write_text(place / "comparison.md", "\n".join(texts))
-    write_text(place / "comparison.json", to_json(comparison.to_dict()))
-    comparison.write_figure(place / "comparison")
-    return Compared(comparison, place)
+    folder = writable_folder(Path(out))
+    write_text(folder / "comparison.md", comparison.markdown())
+    write_text(folder / "comparison.json", to_json(comparison.to_dict()))
+    comparison.write_figure(folder / "comparison")
+    return Compared(comparison, folder)

@@ -38,13 +38,12 @@ def _packages() -> list[Check]:
         need = Requirement(line)
         if need.marker is not None and not need.marker.evaluate({"extra": ""}):
             continue
-        found = version_of(need.name)
-        if found is None:
-            checks.append(Check(need.name, "fault", f"missing; pip install '{need.name}{need.specifier}'"))
-        elif not need.specifier.contains(found, prereleases=True):
-            checks.append(Check(need.name, "fault", f"{found}; pip install '{need.name}{need.specifier}'"))
+        version = version_of(need.name)
+        if version is not None and need.specifier.contains(version, prereleases=True):
+            checks.append(Check(need.name, "ok", version))
         else:
-            checks.append(Check(need.name, "ok", found))
+            command = f"pip install '{need.name}{need.specifier}'"
+            checks.append(Check(need.name, "fault", f"{version or 'missing'}; {command}"))
     return checks
 
 
@@ -63,12 +62,12 @@ def _torch_pair() -> list[Check]:
     except Exception as error:
         checks.append(Check("torchvision fits torch", "fault", explain_torchvision(error)))
     gpu = torch.cuda.is_available()
-    found = torch.cuda.get_device_name() if gpu else f"no GPU; runs on the CPU ({device_name('cpu')})"
-    return [*checks, Check("device", "ok" if gpu else "note", found)]
+    device = torch.cuda.get_device_name() if gpu else f"no GPU; runs on the CPU ({device_name('cpu')})"
+    return [*checks, Check("device", "ok" if gpu else "note", device)]
 
 
 def _runtimes() -> list[Check]:
-    """Which of the optional runtimes are here, and how to get the others."""
+    """Which of the optional runtimes are installed, and how to get the missing ones."""
     return [
         Check(f"runtime {runtime.name}", "ok", runtime.what)
         if installed(runtime)
@@ -81,11 +80,11 @@ def _weights() -> list[Check]:
     checks = []
     for name, entry in manifest().items():
         paths = [folder / file for folder in folders() for file in entry.files]
-        found = next((path for path in paths if path.is_file()), None)
-        if found is None:
+        weights = next((path for path in paths if path.is_file()), None)
+        if weights is None:
             checks.append(Check(name, "note", f"not here; from {entry.source}"))
-        elif checksum(found).startswith(entry.sha256):
-            checks.append(Check(name, "ok", str(found)))
+        elif checksum(weights).startswith(entry.sha256):
+            checks.append(Check(name, "ok", str(weights)))
         else:
-            checks.append(Check(name, "fault", f"{found} has another checksum; fetch it again"))
+            checks.append(Check(name, "fault", f"{weights} has another checksum; fetch it again"))
     return checks

@@ -12,7 +12,7 @@ from ebjr_det.io.lettering import legible
 from ebjr_det.tasks.adapted import plain
 
 QUALITY = 90
-"""Of the JPEG files that `predict` writes."""
+"""The quality of the JPEG files that `predict` writes."""
 ENTRY_BYTES = 150
 """A picture's entry in `images.json`: 178 to 188 measured. Boxes, 150 each, may be none and are left out."""
 FRAME_BYTES = 500
@@ -20,7 +20,7 @@ FRAME_BYTES = 500
 
 
 def bytes_of_copies(samples: Iterable[Any], count: int) -> int:
-    """Annotated copies of so many pictures, each as small as the smallest of some samples; 0 without any.
+    """Bytes of annotated copies of so many pictures, each as small as the smallest sample; 0 without any.
 
     Without boxes and strip a copy is 0.5 (black pictures) to 0.9 (scenes of digits) of what it is with them.
     """
@@ -33,31 +33,31 @@ def bytes_of_copies(samples: Iterable[Any], count: int) -> int:
 
 
 def bytes_of_film(frames: int | None) -> int:
-    """A film of so many frames; nothing where nobody knows how many."""
+    """Bytes of a film of so many frames; 0 where nobody knows how many."""
     return FRAME_BYTES * (frames or 0)
 
 
 def bytes_of_training(network: Any, plan: ScheduleSection, steps: int, *, judged: bool, begun: bool) -> int:
-    """A training at its largest: the next state beside the last one, or the last state beside the weights.
+    """Bytes of a training at its largest: its next state beside the last one, or the last beside the weights.
 
     A state holds the network, its average, the best average and the optimiser's moments of every weight.
 
     Args:
         judged: there are validation images; `begun`: the folder holds a state, which the next one replaces.
     """
-    whole: int = sum(value.nbytes for value in network.state_dict().values())
+    weights: int = sum(value.nbytes for value in network.state_dict().values())
     learned: int = sum(value.nbytes for value in network.parameters() if value.requires_grad)
     moments = 2 if plan.optimizer == "adamw" else int(plan.momentum > 0)
-    last = 2 * whole + moments * learned
-    state = last + whole * (judged and plan.keep == "best")
+    last = 2 * weights + moments * learned
+    state = last + weights * (judged and plan.keep == "best")
     if begun:
         return state
     earlier = last if steps > plan.save_every else 0
-    return state + max(earlier, whole // 2 if plan.weights == "float16" else whole)
+    return state + max(earlier, weights // 2 if plan.weights == "float16" else weights)
 
 
 def bytes_of_graphs(models: Sequence[Any]) -> int:
-    """The ONNX graphs of models: their weights. 1.07 to 10 times as much was measured, most of a tiny one.
+    """Bytes of the ONNX graphs of models: their weights; 1.07 to 10 times as much was measured, most of tiny ones.
 
     Vectors are left out: those of norms go into the convolutions before them.
     """

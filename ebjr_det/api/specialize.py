@@ -105,11 +105,11 @@ def _check_pair(pair: EvaluateConfig, data: Any) -> None:
 
 
 class _Choice(NamedTuple):
-    """The popular classes, how often each class was seen, [classes], and where."""
+    """The popular classes, how often each class was seen, [classes], and in which pictures."""
 
     popular: Popular
     counts: FloatArray
-    where: str
+    source: str
 
     @classmethod
     def of(cls, config: SpecializeConfig, data: Any) -> "_Choice":
@@ -117,9 +117,9 @@ class _Choice(NamedTuple):
         training_counts = load_task(config.task).class_counts(data)
         if training_counts is None:
             raise ConfigError(f"Expected pictures that show classes, got a task without, `{config.task}`.")
-        counts, where = training_counts.astype(np.float64), "in the training data"
+        counts, source = training_counts.astype(np.float64), "in the training data"
         if choose.histogram is not None:
-            counts, where = _recorded(Path(choose.histogram), names), "in the recorded traffic"
+            counts, source = _recorded(Path(choose.histogram), names), "in the recorded traffic"
         if choose.top is not None:
             popular = Popular.top(choose.top, counts, names)
         else:
@@ -127,14 +127,14 @@ class _Choice(NamedTuple):
         empty = next((index for index in popular.classes if not training_counts[index]), None)
         if empty is not None:
             raise ConfigError(f"Expected training data of every popular class, got none of `{names[empty]}`.")
-        return cls(popular, counts, where)
+        return cls(popular, counts, source)
 
     def describe(self) -> str:
         """What `popular.yaml` says."""
         seen = {self.popular.all_names[index]: float(self.counts[index]) for index in self.popular.classes}
         content = {
             "popular": list(self.popular.names),
-            "counted": self.where,
+            "counted": self.source,
             "counts": seen,
             "share": round(float(sum(seen.values()) / self.counts.sum()), 6),
         }

@@ -103,11 +103,7 @@ def train(
     from ebjr_det.training.loop import Trainer
     from ebjr_det.training.ranks import Ranks
 
-    if config.schedule.tensorboard and find_spec("tensorboard") is None:
-        raise ConfigError(
-            "Expected the package tensorboard for `schedule.tensorboard`, got none. "
-            "Run: pip install tensorboard."
-        )
+    _check_board(config)
     ranks, folder = Ranks.join(resolve_device(config.schedule.device)), Path(out)
     if ranks.first:  # before it begins a folder that later processes would find begun
         check_folder(folder, resume)
@@ -122,15 +118,7 @@ def train(
     trainer.run()
     seconds = monotonic() - started
     ranks.leave()
-    if not ranks.first:
-        return None
-    learner, title = trainer.learner, config.title or trainer.learner.name
-    write_training_figure(folder / "log", trainer.log, title=title, quality=learner.quality)
-    trained = training.result(trainer, seconds)
-    write_text(folder / ENVIRONMENT, to_json(describe_environment(ranks.device, config.schedule.seed)))
-    write_text(folder / ENTRY, manifest_entry(config, trained))
-    write_text(folder / SUMMARY, to_json(trained.to_dict()))
-    return trained
+    return training.write_result(trainer, seconds) if ranks.first else None
 
 
 @dataclass(frozen=True)
@@ -193,7 +181,18 @@ class _Training:
         steps, judged = plan.steps_of(learner.count), learner.judge is not None
         return bytes_of_training(learner.network, plan, steps, judged=judged, begun=begun)
 
-    def result(self, trainer: "Trainer", seconds: float) -> Trained:
+    def write_result(self, trainer: "Trainer", seconds: float) -> Trained:
+        """Leave the plot of the log, the environment, an entry for a manifest and, last, the summary."""
+        config, folder, learner = self.config, trainer.folder, self.learner
+        title = config.title or learner.name
+        write_training_figure(folder / "log", trainer.log, title=title, quality=learner.quality)
+        trained = self._result(trainer, seconds)
+        write_text(folder / ENVIRONMENT, to_json(describe_environment(self.device, config.schedule.seed)))
+        write_text(folder / ENTRY, manifest_entry(config, trained))
+        write_text(folder / SUMMARY, to_json(trained.to_dict()))
+        return trained
+
+    def _result(self, trainer: "Trainer", seconds: float) -> Trained:
         """The trained model as inference reads its file: what it is, what it costs, how it does.
 
         Raises:
@@ -204,8 +203,8 @@ class _Training:
         config, folder = self.config, trainer.folder
         weights = folder / WEIGHTS
         settings = {**self.settings, "checkpoint": str(weights), "sha256": None, "random_weights": False}
-        shown = self.data if self.watched is None else self.watched
-        model = load_task(config.task).models.build_model(shown, device=self.device, **settings)
+        images = self.data if self.watched is None else self.watched
+        model = load_task(config.task).models.build_model(images, device=self.device, **settings)
         judge, quality = self.learner.judge_model, self.learner.quality
         judged = None if judge is None else judge(model)
         if judged is not None:
@@ -251,18 +250,19 @@ def _data_of(config: TrainConfig, data: Any) -> tuple[Any, Any, Popular | None]:
 
 
 def _check_reproduced(
-    weights: Path, quality: str, kept: Mapping[str, float], read: float, allowed: float
+    weights: Path, quality: str, row: Mapping[str, float], read: float, allowed: float
 ) -> None:
-    """What is read from the file must be what was judged: no class elsewhere, no weight lost to rounding."""
-    if not abs(read - kept[quality]) <= allowed:
+    """Raise where the file's quality is not that of its row of the log: a class elsewhere, weights lost."""
+    if not abs(read - row[quality]) <= allowed:
         raise CheckpointError(
-            f"Expected `{weights}`, read as `evaluate` reads it, to have {quality} {kept[quality]:.4f} as at "
-            f"step {int(kept['step']):,} of its training, within {allowed:.4f}, got {read:.4f}. It stays "
+            f"Expected `{weights}`, read as `evaluate` reads it, to have {quality} {row[quality]:.4f} as at "
+            f"step {int(row['step']):,} of its training, within {allowed:.4f}, got {read:.4f}. It stays "
             "where it is; where `schedule.weights` is float16, try float32."
         )
 
 
 def _warn_of_unlearned(by_class: Mapping[str, float]) -> None:
+    """Name on stderr the classes that were never right."""
     unlearned = [name for name, value in by_class.items() if value == 0]
     names = ", ".join(unlearned[:MOST_NAMES]) + ", ..." * (len(unlearned) > MOST_NAMES)
     count = f"{len(unlearned)} of {len(by_class)} classes"
@@ -284,3 +284,11 @@ def manifest_entry(config: TrainConfig, trained: Trained) -> str:
     )
     entry = {"files": [trained.weights], "sha256": trained.sha256, "source": "", "licence": "", "note": note}
     return yaml.dump({Path(trained.run_dir).name: entry}, Dumper=FlatDumper, sort_keys=False)
+
+
+def _check_board(config: TrainConfig) -> None:
+    if config.schedule.tensorboard and find_spec("tensorboard") is None:
+        raise ConfigError(
+            "Expected the package tensorboard for `schedule.tensorboard`, got none. "
+            "Run: pip install tensorboard."
+        )

@@ -64,12 +64,12 @@ def benchmark(
 
     shares = None if rates is None else numbers(rates, purpose=" for --rates")
     sizes = numbers(batch_sizes, int, " for --batch-sizes")
-    settings, known = load_live(config, changes, None, None)
+    settings, chosen = load_live(config, changes, None, None)
     measured = api.benchmark(
         api.to_config(settings),
         out,
         api.BenchmarkSettings(shares, batch_sizes=sizes, bound_ms=latency_bound_ms, **options),
-        known_threshold=known,
+        known_threshold=chosen,
         against=against,
     )
     if as_json:

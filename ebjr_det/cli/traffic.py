@@ -41,13 +41,13 @@ def traffic(
     from ebjr_det import api
     from ebjr_det.evaluation.traffic.stated import load_classes, load_histogram
 
-    asked = api.AskedMix(
+    mix = api.AskedMix(
         None if popular is None else load_classes(popular),
         share,
         None if histogram is None else load_histogram(histogram),
         zipf,
     )
-    report, folder = api.traffic(runs, out, asked, replicates=bootstrap, seed=seed)
+    report, folder = api.traffic(runs, out, mix, replicates=bootstrap, seed=seed)
     if as_json:
         print_json(report.to_dict() | {"out": str(folder)})
         return

@@ -17,7 +17,7 @@ from ebjr_det.evaluation.single_models import margin_numbers, margins_of, single
 from ebjr_det.reporting.notation import Shown, Unit, number, plural, share
 from ebjr_det.reporting.sentences import CURRENCIES, hull_names, side_of
 from ebjr_det.reporting.style import BLUE, VERMILLION, draw_figure, figure_paths
-from ebjr_det.reporting.table import Table
+from ebjr_det.reporting.table import Table, markdown_text
 from ebjr_det.reporting.tables import HULL, Cells
 
 COLORS = (BLUE, VERMILLION, "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito
@@ -188,6 +188,17 @@ class Comparison:
                     f"intervals: {'; '.join(parts)}."
                 )
         return sentences
+
+    def markdown(self) -> str:
+        """All of it as one document."""
+        main, *further = self.tables()
+        texts = [
+            f"# {markdown_text(main.title)}\n",
+            f"{markdown_text(self.verdict())}\n",
+            f"{main.markdown()}\n",
+        ]
+        texts += [f"## {markdown_text(table.title)}\n\n{table.markdown()}\n" for table in further]
+        return "\n".join([*texts, *(f"- {markdown_text(sentence)}\n" for sentence in self.sentences())])
 
     def write_figure(self, stem: Path) -> list[Path]:
         """Quality against `axis`: every run's curve, its chosen point and its student alone."""

@@ -46,7 +46,7 @@ class Shown(NamedTuple):
         return f"{self.value(abs(quality))} points" if self.percent else self.value(abs(quality))
 
     def interval(self, ends: tuple[float, float]) -> str:
-        """Both ends of a difference, in the same unit."""
+        """The ends of an interval of a difference, in its unit."""
         return interval_text(ends, *self._scale)
 
     def difference(self, quality: float | None) -> str:
@@ -118,13 +118,13 @@ def number(value: float | None, scale: float = 1, digits: int = 2, sign: str = "
 
 
 def interval_text(ends: tuple[float, float], scale: float = 1, digits: int = 4) -> str:
-    """Both ends, with as many decimals as it takes to see on which side of 0 they are.
+    """The ends of an interval, with as many decimals as it takes to see on which side of 0 they are.
 
     >>> interval_text((-0.0054, -0.00004), 100, 2)
     '[-0.540, -0.004]'
     """
-    most = digits + 3
-    while digits < most and any(end and not float(f"{end * scale:.{digits}f}") for end in ends):
+    limit = digits + 3
+    while digits < limit and any(end and not float(f"{end * scale:.{digits}f}") for end in ends):
         digits += 1
     return f"[{', '.join(number(end, scale, digits) for end in ends)}]"
 

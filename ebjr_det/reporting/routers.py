@@ -125,10 +125,10 @@ class RouterTrial:
         sentences = [pair_verdict(self.report), *margin_findings(self.report)]
         if self.chosen != reference:
             difference = curves[self.chosen].area() - curves[reference].area()
-            quality, more = self.report.task.quality_name, "more" if difference >= 0 else "less"
+            quality, word = self.report.task.quality_name, "more" if difference >= 0 else "less"
             confidence = difference_words(self.report, self.chosen, self.report.analysis.picked_among)
             sentences.append(
-                f"Its area ({quality} over all deferral rates) is {abs(difference):.4f} {more} than that of "
+                f"Its area ({quality} over all deferral rates) is {abs(difference):.4f} {word} than that of "
                 f"{reference}. {confidence}"
             )
         unseen, classes = self.unseen_classes(), len(self.report.class_rows())

@@ -212,7 +212,7 @@ def _router_finding(report: Report) -> list[str]:
     if use.drift is not None:
         drift = use.drift
         pairs = zip(drift.asked, drift.got, strict=True)
-        shares = ", ".join(f"{share(asked, 0)} -> {share(got)} %" for asked, got in pairs)
+        shares = ", ".join(f"{share(fitted, 0)} -> {share(got)} %" for fitted, got in pairs)
         moved = "has" if drift.moved else "has not visibly"
         text += (
             f". Its score {moved} moved: its values there and here differ by {drift.distance:.3f} "

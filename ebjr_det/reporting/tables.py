@@ -252,7 +252,7 @@ def drift_table(report: Report) -> Table | None:
     if use is None or use.drift is None:
         return None
     drift = use.drift
-    rows = [[share(asked), share(got)] for asked, got in zip(drift.asked, drift.got, strict=True)]
+    rows = [list(map(share, shares)) for shares in zip(drift.asked, drift.got, strict=True)]
     caption = (
         f"{use.score}, fitted on {plural(use.fitted_on, 'other picture')}; its values here and there differ "
         f"by {drift.distance:.3f} (Kolmogorov-Smirnov); 95 of 100 samples that did not move stay under "
