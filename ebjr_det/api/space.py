@@ -57,7 +57,7 @@ def bytes_of_training(network: Any, plan: ScheduleSection, steps: int, *, judged
 
 
 def bytes_of_graphs(models: Sequence[Any]) -> int:
-    """Bytes of the ONNX graphs of models: their weights; 1.07 to 10 times as much was measured, most of tiny ones.
+    """Bytes of the ONNX graphs of models: their weights; 1.07 to 10 times as much was measured.
 
     Vectors are left out: those of norms go into the convolutions before them.
     """

@@ -5,28 +5,18 @@ from typing import Any
 
 import rich_click as click
 
+from ebjr_det.cli import options
 from ebjr_det.cli.live import load_live
-from ebjr_det.cli.options import (
-    AS_JSON,
-    CONFIG,
-    PATH,
-    ROUTER,
-    RUNTIMES,
-    SET,
-    VERBOSE,
-    device,
-    numbers,
-    settings_from,
-)
+from ebjr_det.cli.options import PATH
 from ebjr_det.cli.printing import print_json, print_places
 
 
 @click.command()
-@CONFIG
+@options.CONFIG
 @click.option("--out", type=PATH, required=True, help="Folder to write to; replaces a benchmark there.")
 @click.option("--rates", metavar="P,P...", help="Deferral rates of the pair, by default 0.1,0.3,0.5.")
 @click.option("--threshold", type=float, help="A threshold of the pair, instead of or beside --rates.")
-@ROUTER
+@options.ROUTER
 @click.option("--images", type=int, default=64, show_default=True, help="Size of the sample of the data.")
 @click.option("--batch-sizes", metavar="B,B...", default="1,8", show_default=True, help="Of offline.")
 @click.option(
@@ -37,12 +27,12 @@ from ebjr_det.cli.printing import print_json, print_places
 )
 @click.option("--seconds", type=float, default=10.0, show_default=True, help="For each scenario and subject.")
 @click.option("--against", type=PATH, help="An earlier benchmark.json, or its folder, to compare with.")
-@RUNTIMES
-@SET
-@device("run")
-@VERBOSE
-@AS_JSON
-@settings_from("run")
+@options.RUNTIMES
+@options.SET
+@options.device("run")
+@options.VERBOSE
+@options.AS_JSON
+@options.settings_from("run")
 def benchmark(
     config: Path,
     out: Path,
@@ -53,7 +43,7 @@ def benchmark(
     changes: list[str],
     verbose: bool,
     as_json: bool,
-    **options: Any,
+    **values: Any,
 ) -> None:
     """How fast student, teacher and the pair are on this machine: single stream, offline, server, stages.
 
@@ -62,13 +52,13 @@ def benchmark(
     """
     from ebjr_det import api
 
-    shares = None if rates is None else numbers(rates, purpose=" for --rates")
-    sizes = numbers(batch_sizes, int, " for --batch-sizes")
+    shares = None if rates is None else options.numbers(rates, purpose=" for --rates")
+    sizes = options.numbers(batch_sizes, int, " for --batch-sizes")
     settings, chosen = load_live(config, changes, None, None)
     measured = api.benchmark(
         api.to_config(settings),
         out,
-        api.BenchmarkSettings(shares, batch_sizes=sizes, bound_ms=latency_bound_ms, **options),
+        api.BenchmarkSettings(shares, batch_sizes=sizes, bound_ms=latency_bound_ms, **values),
         known_threshold=chosen,
         against=against,
     )

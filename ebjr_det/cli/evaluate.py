@@ -4,35 +4,25 @@ from pathlib import Path
 
 import rich_click as click
 
-from ebjr_det.cli.options import (
-    AS_JSON,
-    CONFIG,
-    PATH,
-    PRINT_CONFIG,
-    ROUTER,
-    RUNTIMES,
-    SET,
-    VERBOSE,
-    device,
-    settings_from,
-)
+from ebjr_det.cli import options
+from ebjr_det.cli.options import PATH
 from ebjr_det.cli.printing import infeasible_as_json, show
 
 
 @click.command()
-@CONFIG
-@SET
-@device("run")
+@options.CONFIG
+@options.SET
+@options.device("run")
 @click.option("--batch-size", type=int, help="Images a batch. [run.batch_size]")
 @click.option("--workers", type=int, help="Loader processes. [run.workers]")
-@ROUTER
-@RUNTIMES
+@options.ROUTER
+@options.RUNTIMES
 @click.option("--out", type=PATH, help="Run folder; by default runs/<name of the config>.")
 @click.option("--resume", is_flag=True, help="Go on with the run that --out holds.")
-@PRINT_CONFIG
-@VERBOSE
-@AS_JSON
-@settings_from("run")
+@options.PRINT_CONFIG
+@options.VERBOSE
+@options.AS_JSON
+@options.settings_from("run")
 def evaluate(
     config: Path,
     changes: list[str],

@@ -5,38 +5,31 @@ from typing import Any
 
 import rich_click as click
 
-from ebjr_det.cli.options import (
-    AS_JSON,
-    MACS,
-    PATH,
-    REFERENCES,
-    VERBOSE,
-    bootstrap,
-    numbers,
-    seed,
-    together,
-)
+from ebjr_det.cli import options
+from ebjr_det.cli.options import PATH
 from ebjr_det.cli.printing import print_json, print_places
 from ebjr_det.cli.task_commands import task_group
 
-FITTING = together(
+FITTING = options.together(
     click.option("--score", default="auto", show_default=True, help="To be saved; auto: the best."),
     click.option("--rescaling", default="auto", show_default=True, help="Of the student's scores."),
     click.option("--class-weights", type=PATH, help="YAML or JSON: class name -> weight in the metric."),
     click.option("--folds", type=int, default=5, show_default=True, help="Of the cross-validation."),
-    seed("Of folds, contexts and trees."),
-    bootstrap(100),
-    MACS,
+    options.seed("Of folds, contexts and trees."),
+    options.bootstrap(100),
+    options.MACS,
     click.option("--rates", metavar="R,R,...", help="Deferral rates of the report; the first is chosen."),
     click.option("--report", "report_dir", type=PATH, help="Folder for the whole out-of-fold report."),
     click.option("--out", type=PATH, required=True, help="Router file, .safetensors."),
-    VERBOSE,
-    AS_JSON,
+    options.VERBOSE,
+    options.AS_JSON,
 )
 """The options that every fit has; references are those of result files alone, since a run keeps its own."""
 
 
-@task_group("fit-router", lambda _: together(REFERENCES, FITTING), lambda inputs: f"On {inputs}.")
+@task_group(
+    "fit-router", lambda _: options.together(options.REFERENCES, FITTING), lambda inputs: f"On {inputs}."
+)
 def fit_router(
     outputs: Any,
     *,
@@ -61,7 +54,7 @@ def fit_router(
         class_weights=None if class_weights is None else load_weights(class_weights),
         replicates=bootstrap,
         cost=CostModel(student_macs, teacher_macs),
-        rates=() if rates is None else tuple(numbers(rates)),
+        rates=() if rates is None else tuple(options.numbers(rates)),
         **settings,
     )
     result = api.fit_router(outputs, out, fitting, report_dir)

@@ -6,30 +6,21 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from ebjr_det.cli.options import (
-    AS_JSON,
-    CONFIG,
-    DECISION,
-    PATH,
-    RUNTIMES,
-    SET,
-    device,
-    settings_from,
-    together,
-)
+from ebjr_det.cli import options
+from ebjr_det.cli.options import PATH
 from ebjr_det.cli.printing import file_size, print_json
 
 if TYPE_CHECKING:
     from ebjr_det.inference.live import Settings
 
-LIVE = together(
-    DECISION,
+LIVE = options.together(
+    options.DECISION,
     click.option("--min-score", default=0.3, show_default=True, help="Least score of a drawn box."),
-    SET,
-    RUNTIMES,
-    device("run"),
-    AS_JSON,
-    settings_from("run"),
+    options.SET,
+    options.RUNTIMES,
+    options.device("run"),
+    options.AS_JSON,
+    options.settings_from("run"),
 )
 PICTURES = (
     "Folder to write to. Earlier predictions there are replaced; one that holds other files is refused."
@@ -37,7 +28,7 @@ PICTURES = (
 
 
 @click.command()
-@CONFIG
+@options.CONFIG
 @click.argument("pictures", metavar="IMAGE...", nargs=-1, required=True)
 @click.option("--out", type=PATH, default=Path("runs/predict"), show_default=True, help=PICTURES)
 @LIVE
@@ -69,7 +60,7 @@ def predict(
 
 
 @click.command()
-@CONFIG
+@options.CONFIG
 @click.argument("source", metavar="VIDEO|FOLDER|CAMERA")
 @click.option("--out", type=PATH, required=True, help="The film, an mp4 file.")
 @click.option("--side-by-side", is_flag=True, help="The teacher's answer to every frame beside the pair's.")
@@ -113,12 +104,12 @@ def demo(
 
 
 @click.command()
-@CONFIG
+@options.CONFIG
 @click.option("--out", type=PATH, required=True, help="Folder to write to; an earlier export is replaced.")
-@DECISION
-@SET
-@AS_JSON
-@settings_from("run")
+@options.DECISION
+@options.SET
+@options.AS_JSON
+@options.settings_from("run")
 def export(
     config: Path, out: Path, threshold: float | None, rate: float | None, changes: list[str], as_json: bool
 ) -> None:

@@ -5,25 +5,15 @@ from typing import Any
 
 import rich_click as click
 
-from ebjr_det.cli.options import (
-    AS_JSON,
-    MACS,
-    PATH,
-    REFERENCES,
-    VERBOSE,
-    Decorator,
-    bootstrap,
-    numbers,
-    seed,
-    together,
-)
+from ebjr_det.cli import options
+from ebjr_det.cli.options import PATH
 from ebjr_det.cli.printing import show
 from ebjr_det.cli.task_commands import task_group
 
 
-def _analysis(replicates: int) -> Decorator:
+def _analysis(replicates: int) -> options.Decorator:
     """The options that every replay has, whatever its files."""
-    return together(
+    return options.together(
         click.option("--score", help="Deferral score; by default the router's, else free_energy."),
         click.option("--router", "file", type=PATH, help="A router that fit-router made on other pictures."),
         click.option("--top-k", type=int, default=10, show_default=True, help="Boxes that are scored."),
@@ -34,15 +24,15 @@ def _analysis(replicates: int) -> Decorator:
         ),
         click.option("--threshold", type=float, help="Defer where score > threshold."),
         click.option("--rates", metavar="R,R,...", help="Deferral rates to print; the first is chosen."),
-        MACS,
+        options.MACS,
         click.option("--student-ms", type=float, help="Latency that you measured, ms an image."),
         click.option("--teacher-ms", type=float, help="Latency that you measured, ms an image."),
-        REFERENCES,
-        seed("Of the bootstrap."),
-        bootstrap(replicates),
+        options.REFERENCES,
+        options.seed("Of the bootstrap."),
+        options.bootstrap(replicates),
         click.option("--out", type=PATH, required=True, help="Run folder."),
-        VERBOSE,
-        AS_JSON,
+        options.VERBOSE,
+        options.AS_JSON,
     )
 
 
@@ -73,7 +63,7 @@ def replay(
     settings = api.ReplaySettings(
         router=parse_section(RouterSection, router),
         popular=None if popular is None else load_classes(popular),
-        rates=None if rates is None else numbers(rates),
+        rates=None if rates is None else options.numbers(rates),
         cost=CostModel(student_macs, teacher_macs, student_ms, teacher_ms),
         seed=seed,
         replicates=bootstrap,

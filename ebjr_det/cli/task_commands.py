@@ -5,23 +5,24 @@ from typing import Any
 
 import rich_click as click
 
-from ebjr_det.cli.options import PATH, Group, together
+from ebjr_det.cli.options import PATH, Decorator, Group, together
 
 Run = Callable[..., None]
+Options = Callable[[int], Decorator]
 
 
 class TaskGroup(Group):
     """A group whose subcommands are the registered tasks, made when they are asked for, beside its own.
 
-    Attributes:
-        run: called with the saved outputs and the values of `options`.
+    Args:
+        run: called with the saved outputs and the values of `options`; its docstring is the group's help.
         options: resamples by default -> the options that every task has.
-        wording: the first letters of a subcommand's help, before what the task reads.
+        wording: what a task reads -> the help of its subcommand.
     """
 
-    run: Run
-    options: Callable[[int], Callable[[Any], Any]]
-    wording: Callable[[str], str]
+    def __init__(self, name: str, run: Run, options: Options, wording: Callable[[str], str]) -> None:
+        super().__init__(name=name, help=run.__doc__)
+        self.run, self.options, self.wording = run, options, wording
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Every task by name, and the group's own commands."""
@@ -37,48 +38,34 @@ class TaskGroup(Group):
             return self._of_task(cmd_name)
         return super().get_command(ctx, cmd_name)
 
-    def _of_task(self, task: str) -> Any:
+    def _of_task(self, task: str) -> click.Command:
         from ebjr_det.api.saved_outputs import SavedOutputs
         from ebjr_det.tasks import load_task
 
-        plugin, run, verb = load_task(task), self.run, str(self.name)
-        own = {name: option for name, option in plugin.replay_options.items() if verb in option.verbs}
+        plugin, run = load_task(task), self.run
+        further = {key: option for key, option in plugin.replay_options.items() if self.name in option.verbs}
 
         def call(references: tuple[str, ...], **values: Any) -> None:
             from ebjr_det.api.references import ReferenceFile
 
             files = {name: values.pop(f"file_{name}") for name in plugin.replay_files}
-            options = {name: values.pop(name) for name in own}
-            outputs = SavedOutputs(
-                task,
-                files,
-                [ReferenceFile.parse(text) for text in references],
-                {name: value for name, value in options.items() if value not in (None, False)},
-            )
-            run(outputs, **values)
+            options = {name: values.pop(name) for name in further}
+            options = {
+                name: value for name, value in options.items() if value is not None and value is not False
+            }
+            run(SavedOutputs(task, files, list(map(ReferenceFile.parse, references)), options), **values)
 
-        files = [
+        options = [
             click.option(file.flag, f"file_{name}", type=PATH, required=True, help=file.help)
             for name, file in plugin.replay_files.items()
         ]
-        options = [
-            click.option(option.flag, name, is_flag=True, help=option.help)
-            if option.kind is bool
-            else click.option(option.flag, name, type=option.kind, help=option.help)
-            for name, option in own.items()
-        ]
+        for name, option in further.items():
+            kind: dict[str, Any] = {"is_flag": True} if option.kind is bool else {"type": option.kind}
+            options.append(click.option(option.flag, name, help=option.help, **kind))
         call.__doc__ = self.wording(plugin.replay_inputs)
-        return click.command(task)(together(*files, *options, self.options(plugin.bootstrap))(call))
+        return click.command(task)(together(*options, self.options(plugin.bootstrap))(call))
 
 
-def task_group(
-    name: str, options: Callable[[int], Any], wording: Callable[[str], str]
-) -> Callable[[Run], TaskGroup]:
+def task_group(name: str, options: Options, wording: Callable[[str], str]) -> Callable[[Run], TaskGroup]:
     """A decorator: a function of saved outputs and options -> a `TaskGroup` that runs it; see there."""
-
-    def decorate(run: Run) -> TaskGroup:
-        group = TaskGroup(name=name, help=run.__doc__)
-        group.run, group.options, group.wording = run, options, wording
-        return group
-
-    return decorate
+    return lambda run: TaskGroup(name, run, options, wording)

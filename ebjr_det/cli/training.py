@@ -6,44 +6,45 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from ebjr_det.cli.options import AS_JSON, CONFIG, PATH, PRINT_CONFIG, SET, device, settings_from, together
+from ebjr_det.cli import options
+from ebjr_det.cli.options import PATH
 from ebjr_det.cli.printing import file_size, print_json
 
 if TYPE_CHECKING:
     from ebjr_det.api.train import Trained
 
-OPTIONS = together(
-    CONFIG,
-    SET,
-    device("schedule"),
+OPTIONS = options.together(
+    options.CONFIG,
+    options.SET,
+    options.device("schedule"),
     click.option("--threads", type=int, help="Of each process; by default one a CPU. [schedule.threads]"),
     click.option("--out", type=PATH, help="Folder; by default runs/<name of the config>."),
     click.option("--resume", is_flag=True, help="Go on with the training that --out holds."),
-    PRINT_CONFIG,
-    AS_JSON,
-    settings_from("schedule"),
+    options.PRINT_CONFIG,
+    options.AS_JSON,
+    options.settings_from("schedule"),
 )
 
 
 @click.command()
 @OPTIONS
-def train(**options: Any) -> None:
+def train(**values: Any) -> None:
     """Train a network on labelled images: the best weights, the log, its plot.
 
     Started by torchrun, several processes train one network.
     """
     from ebjr_det.tasks.settings import load_train_config
 
-    _run(load_train_config, "train", **options)
+    _run(load_train_config, "train", **values)
 
 
 @click.command()
 @OPTIONS
-def specialize(**options: Any) -> None:
+def specialize(**values: Any) -> None:
     """Train a student for the popular classes and "other", and write the pair with its teacher."""
     from ebjr_det.tasks.settings import load_specialize_config
 
-    _run(load_specialize_config, "specialize", **options)
+    _run(load_specialize_config, "specialize", **values)
 
 
 def _run(
