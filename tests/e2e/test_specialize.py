@@ -505,7 +505,7 @@ def test_a_replay_of_boxes_with_other_is_that_without_them_but_for_those_handed_
 def test_a_score_of_other_that_cannot_be_is_one_line(value, others, refused, tmp_path):
     args = ["--popular", "bee", f"--other-at={value}", "--out", tmp_path / "run"]
     assert "[0, 1]" in refused("replay", "detection", *others.options, *args)
-    args = ["--other-at=0.5", "--out", tmp_path / "run"]
+    args = ["--other-at=0", "--out", tmp_path / "run"]
     assert "--popular" in refused("replay", "detection", *others.options, *args)
     assert not (tmp_path / "run").exists()
 
