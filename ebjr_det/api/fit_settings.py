@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from ebjr_det.config import RouterSection
 from ebjr_det.core.cost import CostModel
-from ebjr_det.core.errors import ConfigError, InvalidInput, did_you_mean
+from ebjr_det.core.errors import ConfigError, InvalidInput, check_known, did_you_mean
 from ebjr_det.core.router import check_rate
 from ebjr_det.core.scores import SCORES
 from ebjr_det.core.types import PairedRun
@@ -89,11 +89,7 @@ def rescalings_of(settings: FitSettings, routing: Routing) -> list[str]:
     valid = list(routing.RESCALINGS)
     if settings.rescaling == AUTO:
         return valid
-    if settings.rescaling not in valid:
-        raise ConfigError(
-            f"Expected a known rescaling, got `{settings.rescaling}`. "
-            f"{did_you_mean(settings.rescaling, valid)}"
-        )
+    check_known(settings.rescaling, valid, "a known rescaling")
     return [settings.rescaling]
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ebjr_det.api.references import ReferenceFile
-from ebjr_det.core.errors import ConfigError, did_you_mean
+from ebjr_det.core.errors import check_known
 from ebjr_det.core.types import PairedRun
 from ebjr_det.evaluation.analysis import Reference
 from ebjr_det.tasks import load_task
@@ -71,5 +71,4 @@ class SavedOutputs:
 
 def _check_known(what: str, given: Mapping[str, Any], valid: Mapping[str, Any]) -> None:
     for name in given:
-        if name not in valid:
-            raise ConfigError(f"Expected a known {what}, got `{name}`. {did_you_mean(name, valid)}")
+        check_known(name, valid, f"a known {what}")

@@ -11,7 +11,7 @@ import yaml
 from ebjr_det.api.preflight import check_ahead, check_settings
 from ebjr_det.api.train import Trained, train
 from ebjr_det.config import EvaluateConfig, SpecializeConfig, TrainConfig
-from ebjr_det.core.errors import ConfigError, did_you_mean
+from ebjr_det.core.errors import ConfigError, check_known
 from ebjr_det.core.types import FloatArray
 from ebjr_det.evaluation.run_folder import CONFIG, SUMMARY, check_folder, open_training
 from ebjr_det.evaluation.traffic.stated import load_histogram
@@ -145,9 +145,7 @@ def _recorded(path: Path, class_names: Sequence[str]) -> FloatArray:
     """[classes] of a histogram file, 0 of those that it leaves out."""
     histogram = load_histogram(path)
     for name, value in histogram.items():
-        if name not in class_names:
-            hint = did_you_mean(name, class_names)
-            raise ConfigError(f"Expected classes of the data in `{path}`, got `{name}`. {hint}")
+        check_known(name, class_names, f"classes of the data in `{path}`")
         if not 0 <= value < float("inf"):
             raise ConfigError(f"Expected counts or shares from 0 in `{path}`, got {value} of `{name}`.")
     return np.array([histogram.get(name, 0.0) for name in class_names])

@@ -51,10 +51,10 @@ def first_line(error: BaseException) -> str:
     return text.splitlines()[0].rstrip(".")
 
 
-def check_known(name: str, valid: Iterable[str], noun: str) -> None:
+def check_known(name: object, valid: Iterable[str], noun: str) -> None:
     """Raises ConfigError for a name that is not among the valid ones, with the nearest of them."""
     if name not in (valid := tuple(valid)):
-        raise ConfigError(f"Expected {noun}, got `{name}`. {did_you_mean(name, valid)}")
+        raise ConfigError(f"Expected {noun}, got `{name}`. {did_you_mean(str(name), valid)}")
 
 
 def did_you_mean(name: str, valid: Iterable[str]) -> str:

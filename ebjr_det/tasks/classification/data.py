@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ebjr_det.core.errors import SHOWN, ConfigError, InvalidInput, did_you_mean
+from ebjr_det.core.errors import SHOWN, ConfigError, InvalidInput, check_known
 from ebjr_det.io.pictures import open_picture, pictures_below, say_left_out
 from ebjr_det.io.subset import part_of
 from ebjr_det.tasks.classification.datasets.cifar import load_cifar
@@ -89,8 +89,7 @@ def build_data(
         ConfigError: unknown name or split, or no root.
         InvalidInput: missing, damaged, unsafe or empty data.
     """
-    if dataset not in SETS:
-        raise ConfigError(f"Expected a known `dataset`, got `{dataset}`. {did_you_mean(dataset, SETS)}")
+    check_known(dataset, SETS, "a known `dataset`")
     images = SETS[dataset](root, split, verify)
     if part is not None:
         images = images.subset(part_of(len(images), part))

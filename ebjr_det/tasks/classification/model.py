@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ebjr_det.config import parse_section
-from ebjr_det.core.errors import ConfigError, did_you_mean
+from ebjr_det.core.errors import ConfigError, check_known, did_you_mean
 from ebjr_det.io.checkpoints.finding import check_classes, read_classes
 from ebjr_det.io.checkpoints.fitting import load_into
 from ebjr_det.io.checkpoints.reading import read_state
@@ -196,8 +196,7 @@ def _from_torchvision(
     from torchvision import models
 
     names = models.list_models(module=models)
-    if name not in names:
-        raise ConfigError(f"Expected a torchvision classifier, got `{name}`. {did_you_mean(name, names)}")
+    check_known(name, names, "a torchvision classifier")
     with foreign_errors(f"arguments from which `torchvision/{name}` can be built"):
         if pretrained:
             network = models.get_model(name, weights="DEFAULT", **options)

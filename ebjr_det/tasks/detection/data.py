@@ -13,7 +13,7 @@ from typing import Any
 
 from PIL import Image
 
-from ebjr_det.core.errors import ConfigError, InvalidInput, did_you_mean
+from ebjr_det.core.errors import ConfigError, InvalidInput, check_known
 from ebjr_det.io.files import existing_file
 from ebjr_det.io.notes import say
 from ebjr_det.io.pictures import open_picture
@@ -105,8 +105,7 @@ def build_data(
         ConfigError: unknown name or split, no root, ids that are not there.
         InvalidInput: missing, damaged or empty data.
     """
-    if dataset not in SETS:
-        raise ConfigError(f"Expected a known `dataset`, got `{dataset}`. {did_you_mean(dataset, SETS)}")
+    check_known(dataset, SETS, "a known `dataset`")
     everything, load = SETS[dataset](root, split, annotations, images)
     subset = everything.subset(ids)
     if part is not None:
@@ -197,10 +196,7 @@ def _digit_scenes(
     if root or annotations or images:
         raise ConfigError("Expected digit scenes without `root`, `annotations` and `images`, got some.")
     split = split or "test"
-    if split not in scenes.SPLITS:
-        raise ConfigError(
-            f"Expected a split of digit_scenes, got `{split}`. {did_you_mean(split, scenes.SPLITS)}"
-        )
+    check_known(split, scenes.SPLITS, "a split of digit_scenes")
     return scenes.describe(split), partial(scenes.draw_scene, split)
 
 

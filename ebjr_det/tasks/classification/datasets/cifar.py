@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ebjr_det.core.errors import ConfigError, InvalidInput, did_you_mean
+from ebjr_det.core.errors import InvalidInput, check_known
 from ebjr_det.io.files import checksum, existing_file
 from ebjr_det.tasks.classification.datasets.cifar_unpickle import PlainUnpickler
 
@@ -71,8 +71,7 @@ def load_cifar(name: str, root: Path, split: str, verify: bool) -> Split:
     """
     folder, splits, label_key = FILES[name]
     class_names = tuple(NAMES[name].split())
-    if split not in splits:
-        raise ConfigError(f"Expected a split of {name}, got `{split}`. {did_you_mean(split, splits)}")
+    check_known(split, splits, f"a split of {name}")
     pixels, labels = [], []
     for file, md5 in splits[split].items():
         path = existing_file(root / folder / file, f"{name} (from {SOURCE})")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ebjr_det.core.errors import ConfigError, InvalidInput, did_you_mean
+from ebjr_det.core.errors import ConfigError, InvalidInput, check_known
 from ebjr_det.core.types import Array
 
 if TYPE_CHECKING:
@@ -59,9 +59,7 @@ class Preprocessing:
     interpolation: str = "bilinear"
 
     def __post_init__(self) -> None:
-        if self.interpolation not in INTERPOLATIONS:
-            hint = did_you_mean(str(self.interpolation), INTERPOLATIONS)
-            raise ConfigError(f"Expected a known `interpolation`, got `{self.interpolation}`. {hint}")
+        check_known(self.interpolation, INTERPOLATIONS, "a known `interpolation`")
         for name in ("resize", "crop"):
             object.__setattr__(self, name, _side(name, getattr(self, name)))
         if isinstance(self.crop, tuple) and self.crop[0] == self.crop[1]:
@@ -149,9 +147,7 @@ def parse_preprocessing(fields: Mapping[str, Any]) -> Preprocessing:
     """From a configuration's mapping. Raises ConfigError for unknown fields, or without mean and std."""
     valid = Preprocessing.__dataclass_fields__
     for field in fields:
-        if field not in valid:
-            hint = did_you_mean(field, valid)
-            raise ConfigError(f"Expected a field of `preprocessing`, got `{field}`. {hint}")
+        check_known(field, valid, "a field of `preprocessing`")
     if "mean" not in fields or "std" not in fields:
         raise ConfigError("Expected `preprocessing` with `mean` and `std`, got only " + ", ".join(fields))
     return Preprocessing(**fields)

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-from ebjr_det.core.errors import ConfigError, InvalidInput, did_you_mean
+from ebjr_det.core.errors import ConfigError, InvalidInput, check_known
 from ebjr_det.core.types import FloatArray
 from ebjr_det.io.notes import say
 from ebjr_det.io.pictures import pictures_below, say_left_out, stored_size
@@ -120,10 +120,7 @@ def _paths(
             raise ConfigError(
                 "Expected `data.root` and `data.split`, or `data.annotations` and `data.images`, got neither."
             )
-        if split not in SPLITS:
-            raise ConfigError(
-                f"Expected a split of open_images, got `{split}`. {did_you_mean(split, SPLITS)}"
-            )
+        check_known(split, SPLITS, "a split of open_images")
     names = [name.format(split) for name in BOX_FILES]
     path = _first_file(Path(str(root)), names, "boxes") if annotations is None else Path(annotations)
     folder = Path(images or f"{root}/{split}")

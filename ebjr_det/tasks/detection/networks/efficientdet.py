@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from ebjr_det.core.errors import ConfigError, did_you_mean
+from ebjr_det.core.errors import ConfigError, check_known
 from ebjr_det.io.third_party import foreign_errors
 from ebjr_det.runtimes.eager import TorchNetwork
 from ebjr_det.runtimes.registry import Network
@@ -44,9 +44,7 @@ def build_network(name: str, num_classes: int, settings: DetectorSection) -> nn.
     `options` replace settings of that configuration, for example `fpn_channels`. Raises ConfigError for an
     unknown name or option, or a side that is no multiple of 128.
     """
-    if name not in efficientdet_model_param_dict:
-        hint = did_you_mean(name, efficientdet_model_param_dict)
-        raise ConfigError(f"Expected an effdet model, got `{name}`. {hint}")
+    check_known(name, efficientdet_model_param_dict, "an effdet model")
     config = get_efficientdet_config(name)
     _check_options(settings.options, config)
     changes = {**settings.options, "num_classes": num_classes, "soft_nms": settings.soft_nms}
@@ -70,8 +68,7 @@ def _check_options(options: Mapping[str, object], config: Mapping[str, object]) 
     for key in options:
         if key in SETTINGS:
             raise ConfigError(f"Expected `{SETTINGS[key]}` beside `options`, got `{key}` among them.")
-        if key not in config:
-            raise ConfigError(f"Expected an option of effdet, got `{key}`. {did_you_mean(key, config)}")
+        check_known(key, config, "an option of effdet")
     points = options.get("max_detection_points", 1)
     if type(points) is not int or points < 1:
         raise ConfigError(f"Expected `max_detection_points` to be a whole number from 1, got {points}.")

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from ebjr_det.core.errors import ConfigError, did_you_mean
+from ebjr_det.core.errors import check_known
 from ebjr_det.core.types import Output
 from ebjr_det.io.pictures import to_rgb
 from ebjr_det.io.third_party import foreign_errors
@@ -38,8 +38,7 @@ def build_network(name: str, num_classes: int, settings: DetectorSection, *, pub
     from torchvision import models
 
     names = models.list_models(module=models.detection, exclude=["mask*", "keypoint*"])
-    if name not in names:
-        raise ConfigError(f"Expected a torchvision detector, got `{name}`. {did_you_mean(name, names)}")
+    check_known(name, names, "a torchvision detector")
     untrained = {"weights": None, "weights_backbone": None, "num_classes": num_classes}
     limit = "box_detections_per_img" if name.startswith("faster") else "detections_per_img"
     fixed = {"weights": "DEFAULT"} if published else untrained
@@ -70,9 +69,7 @@ def _check_taken(options: Mapping[str, object], takers: Sequence[Callable[..., o
     """The classes of torchvision swallow unknown arguments: a misspelt one would change nothing, silently."""
     parameters = {key for taker in takers for key in signature(taker).parameters}
     for key in options:
-        if key not in parameters:
-            hint = did_you_mean(key, parameters)
-            raise ConfigError(f"Expected an option of `torchvision/{name}`, got `{key}`. {hint}")
+        check_known(key, parameters, f"an option of `torchvision/{name}`")
 
 
 class TorchvisionDetector:

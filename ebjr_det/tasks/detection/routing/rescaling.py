@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from ebjr_det.core.errors import ConfigError, InvalidInput, did_you_mean
+from ebjr_det.core.errors import InvalidInput, check_known
 from ebjr_det.core.types import FloatArray, Matches, Output
 from ebjr_det.tasks.detection.boxes import logits_of_scores
 from ebjr_det.tasks.detection.coco.matching import IOU_THRESHOLDS
@@ -160,8 +160,7 @@ def fit_rescaling(name: str, student: Matches, teacher: Matches) -> Rescaling | 
     Raises:
         ConfigError: an unknown name. InvalidInput: a model without boxes that count.
     """
-    if name not in RESCALINGS:
-        raise ConfigError(f"Expected a known rescaling, got `{name}`. {did_you_mean(name, RESCALINGS)}")
+    check_known(name, RESCALINGS, "a known rescaling")
     fit = RESCALINGS[name]
     if fit is None:
         return None
