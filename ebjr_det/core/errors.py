@@ -46,7 +46,7 @@ def check_seed(seed: int) -> None:
 
 
 def first_line(error: BaseException) -> str:
-    """What another library says of a file, in one line without its final stop."""
+    """An error's text in one line, without its final stop."""
     text = str(getattr(error, "strerror", None) or error).strip() or type(error).__name__
     return text.splitlines()[0].rstrip(".")
 

@@ -78,7 +78,7 @@ def free_energy(logits: Floats, temperature: float = 1.0) -> FloatArray:
 
 @score("-logsumexp(softmax(f))", "EBJR's released code, github.com/vbdi/ebjr, ebjr.py")
 def probability_logsumexp(logits: Floats, dtype: DTypeLike = np.float64) -> FloatArray:
-    """What the released EBJR code thresholds; not the energy of the logits.
+    """The score that the released EBJR code thresholds; not the energy of the logits.
 
     Its negative lies in [log K + 1/K, log(K - 1 + e)] for K classes and is close to max-softmax.
 

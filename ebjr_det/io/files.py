@@ -20,7 +20,7 @@ UNUSABLE = (OSError, ValueError)
 
 @contextmanager
 def _system_asked(expected: str, refusals: tuple[type[Exception], ...] = (OSError,)) -> Iterator[None]:
-    """What the system refuses becomes an InvalidInput with its reason."""
+    """Raises InvalidInput with the reason where the system refuses what is done within."""
     try:
         yield
     except refusals as error:
@@ -50,7 +50,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 
 def _flush(handle: int) -> None:
-    """To the disk, where the file system can do that."""
+    """Bring a file to the disk, where the file system can do that."""
     try:
         os.fsync(handle)
     except OSError as error:
@@ -108,7 +108,7 @@ def replaced_folder(
 
 
 def coming(folder: Path, noun: str, name: str) -> Path:
-    """Where the first entry of a `replaced_folder` is from before the others go until they have come."""
+    """The path of a `replaced_folder`'s first entry from before the others go until they have come."""
     return folder / f".{noun}.{name}"
 
 

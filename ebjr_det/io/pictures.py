@@ -115,7 +115,7 @@ def _unreadable_folder(error: OSError) -> None:
 
 
 def say_left_out(source: Path, left_out: Mapping[str, int]) -> None:
-    """One line on stderr of what was left out of a file or folder, where something was."""
+    """Say on stderr what was left out of a file or folder, where something was."""
     parts = [f"{what} ({count:,})" for what, count in left_out.items() if count]
     if parts:
         say(f"Left out of `{source}`: {', '.join(parts)}.")

@@ -65,7 +65,7 @@ class Source:
 
     @contextmanager
     def open(self, fps: Fraction = PICTURES_FPS) -> Iterator["Footage"]:
-        """Its frames from the start; of pictures so many a second."""
+        """The source's frames from the start; of pictures `fps` a second."""
         from ebjr_det.io.video.reading import Footage, open_camera, open_video
 
         if not self.files:
@@ -126,7 +126,7 @@ def _in_sequence(path: Path) -> list[tuple[str, int]]:
 
 
 def place_of(out: Path, source: Source) -> Path:
-    """Where the film goes. Raises InvalidInput where it cannot, or would replace its own source."""
+    """The path to which the film goes. Raises InvalidInput where none can, or the source is there."""
     if out.suffix.lower() != ".mp4":
         raise InvalidInput(f"Expected a film's name to end in .mp4, got `{out}`.")
     if out.is_dir():

@@ -87,7 +87,7 @@ def check_student(
 
 
 def far_apart(reference: FloatArray, scores: FloatArray, images: tuple[int, int] | None = None) -> str:
-    """In words how far apart two samples are where they are not one student's, else nothing.
+    """How far apart two samples are, in words, where they are not one student's; else an empty text.
 
     Args:
         images: how many pictures are behind both; few differ more, and 999 of 1000 such samples pass.

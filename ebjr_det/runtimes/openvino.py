@@ -53,7 +53,7 @@ def build(graph: "nn.Module", example: Batch, device: str, *, precision: str = "
 
 @cache
 def _core() -> Any:
-    """One for the whole process, never let go of.
+    """OpenVINO's core, one for the whole process and never let go of.
 
     Its processor plugin gives the thread another stack for signals, and takes that away when it goes. Of
     two plugins the one that goes last puts back the stack of the first, which is gone: the next Ctrl-C, or

@@ -154,7 +154,7 @@ class Trainer:
         return next((row for row in self.log if row["step"] == step), {"step": step})
 
     def _one_step(self, batch: Batch) -> dict[str, float]:
-        """One step; returns the losses by name. Raises InvalidInput where one is not finite."""
+        """Train on one batch; returns the losses by name. Raises InvalidInput where one is not finite."""
         device, plan = torch.device(self.ranks.device), self.plan
         if self.step:  # every policy begins at its first rate
             self.set_rate(self.step)

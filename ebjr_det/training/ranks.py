@@ -51,7 +51,7 @@ class Ranks:
         return self.rank == 0
 
     def wait(self) -> None:
-        """Until all processes are here. Raises InvalidInput where one of them has ended."""
+        """Wait until all processes are here. Raises InvalidInput where one of them has ended."""
         if self.world > 1:
             try:
                 distributed.barrier()

@@ -94,7 +94,7 @@ class Fit:
             )
 
     def tell(self, origin: str) -> None:
-        """On stderr, where there was a choice or tensors of the same dictionary were left."""
+        """Say on stderr what was taken, where there was a choice or tensors of its dictionary were left."""
         left = [key.rpartition("/")[2] for key in self.left if _folder(key) == _folder(self.prefix)]
         notes = []
         if self.equals:
@@ -250,7 +250,7 @@ def is_dense(value: object) -> bool:
 
 
 def _seen(fit: Fit, stored: Tensors) -> str:
-    """What the file has, where its names are not plainly the network's."""
+    """The names that a file has, where they are not plainly the network's."""
     if not fit.prefix and not fit.left and any(name in fit.state for name in stored):
         return ""
     under = f" under `{fit.prefix}`" if fit.prefix else ""

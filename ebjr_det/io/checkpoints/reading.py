@@ -92,7 +92,7 @@ def is_safetensors(path: Path) -> bool:
 
 
 def _read(path: Path) -> Any:
-    """What a file holds, read as its first bytes say. Raises CheckpointError for one without weights."""
+    """The content of a file, read as its first bytes say. Raises CheckpointError for one without weights."""
     with path.open("rb") as opened:
         head = opened.read(512)
     if not head:
@@ -146,7 +146,7 @@ def _tensors(content: object) -> Iterator[tuple[str, "torch.Tensor"]]:
 
 
 def _refusal(path: Path, error: Exception) -> str:
-    """What a file asks for, or that it is damaged."""
+    """Why a file is refused: what it asks for, or that it is damaged."""
     import torch
 
     try:
@@ -165,7 +165,7 @@ def _refusal(path: Path, error: Exception) -> str:
 
 
 def _first_reason(error: BaseException) -> str:
-    """What torch says, without its advice."""
+    """The reason that torch gives, without its advice."""
     text = str(error)
     if "TorchScript" in text:
         return "a TorchScript archive, which is code. Save the network's state_dict() alone"

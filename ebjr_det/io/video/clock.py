@@ -25,7 +25,7 @@ class Clock:
         self.last: Fraction | None = None
 
     def seen(self, time: Fraction | None) -> Fraction:
-        """When the next frame is seen, whose file states a time or none."""
+        """The second at which the next frame is seen, whose file states a time or none."""
         if self.last is None:
             first = Fraction(0) if time is None else time
             self.origin = first if self.origin is None else min(self.origin, first)

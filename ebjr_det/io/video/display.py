@@ -66,7 +66,7 @@ class Display:
 
 
 def _orientation(side_data: Iterable[Any], name: object) -> tuple[int, ...]:
-    """Where the frame's axes point on the screen, whatever the matrix scales and shifts by."""
+    """The directions of a frame's axes on the screen, whatever the matrix scales and shifts by."""
     stated = [data for data in side_data if data.type == Type.DISPLAYMATRIX]
     if not stated:
         return UPRIGHT

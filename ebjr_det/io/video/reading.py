@@ -166,7 +166,7 @@ def _frames_of(container: InputContainer, stream: Any, name: object, live: bool 
         for packet in container.demux(stream):
             for frame in packet.decode():
                 if frame.is_corrupt:
-                    if live:
+                    if live:  # as cameras begin
                         continue
                     raise InvalidInput(_broken(name, count, "its data is damaged"))
                 picture = display.show(frame)
@@ -174,16 +174,18 @@ def _frames_of(container: InputContainer, stream: Any, name: object, live: bool 
                 if picture.size != size:
                     raise InvalidInput(_resized(name, count, size, picture.size))
                 count += 1
-                ticks = frame.dts if _kind(container) == "avi" else frame.pts
+                ticks = frame.dts if _kind(container) == "avi" else frame.pts  # of which AVI states none
                 time = None if ticks is None else Fraction(ticks * frame.time_base)
                 start, end = clock.seen(time), None
                 if time is not None:
                     ended = time + frame.duration * frame.time_base
+                    # a head that ends before this frame is wrong; then the frame's own duration counts
                     last = ended if stated is None or stated <= time else stated
                     end = start + (last - time) if last > time else None
                 yield Shot(start, end, picture)
     except av.FFmpegError as error:
         raise InvalidInput(_broken(name, count, first_line(error))) from error
+    # a file that was cut decodes without an error; only its head knows of the rest
     missing = 0.0 if stated is None else float(stated - (ended or 0))
     if missing > 1.5 * turn and (ended or not count):
         raise InvalidInput(_broken(name, count, f"its last {missing:.2f} s are missing"))

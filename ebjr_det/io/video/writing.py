@@ -72,7 +72,7 @@ class VideoWriter:
         self.frames, self.seconds = self.frames + 1, float((self.last + frame.duration) * base)
 
     def finish(self) -> None:
-        """What the encoder still holds, and the index."""
+        """Write what the encoder still holds, and the index."""
         self.container.mux(self.stream.encode())
         self.container.close()
 
