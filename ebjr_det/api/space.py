@@ -5,11 +5,16 @@ Every number is a lower estimate: who is refused has too little room, who is not
 
 from collections.abc import Iterable, Sequence
 from io import BytesIO
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ebjr_det.config import ScheduleSection
+from ebjr_det.core.types import Model
 from ebjr_det.io.lettering import legible
 from ebjr_det.tasks.adapted import plain
+from ebjr_det.tasks.contract import Picture
+
+if TYPE_CHECKING:
+    from torch import nn
 
 QUALITY = 90
 """The quality of the JPEG files that `predict` writes."""
@@ -19,7 +24,7 @@ FRAME_BYTES = 500
 """A frame of a film: 540 measured of 200 black pictures, 7,500 of digits, 68,000 of scenes of digits."""
 
 
-def bytes_of_copies(samples: Iterable[Any], count: int) -> int:
+def bytes_of_copies(samples: Iterable[Picture], count: int) -> int:
     """Bytes of annotated copies of so many pictures, each as small as the smallest sample; 0 without any.
 
     Without boxes and strip a copy is 0.5 (black pictures) to 0.9 (scenes of digits) of what it is with them.
@@ -37,7 +42,9 @@ def bytes_of_film(frames: int | None) -> int:
     return FRAME_BYTES * (frames or 0)
 
 
-def bytes_of_training(network: Any, plan: ScheduleSection, steps: int, *, judged: bool, begun: bool) -> int:
+def bytes_of_training(
+    network: "nn.Module", plan: ScheduleSection, steps: int, *, judged: bool, begun: bool
+) -> int:
     """Bytes of a training at its largest: its next state beside the last one, or the last beside the weights.
 
     A state holds the network, its average, the best average and the optimiser's moments of every weight.
@@ -56,7 +63,7 @@ def bytes_of_training(network: Any, plan: ScheduleSection, steps: int, *, judged
     return state + max(earlier, weights // 2 if plan.weights == "float16" else weights)
 
 
-def bytes_of_graphs(models: Sequence[Any]) -> int:
+def bytes_of_graphs(models: Sequence[Model]) -> int:
     """Bytes of the ONNX graphs of models: their weights; 1.07 to 10 times as much was measured.
 
     Vectors are left out: those of norms go into the convolutions before them.

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import yaml
@@ -18,6 +18,7 @@ from ebjr_det.evaluation.traffic.stated import load_histogram
 from ebjr_det.io.files import to_json, write_text
 from ebjr_det.io.yaml import FlatDumper
 from ebjr_det.tasks import load_task
+from ebjr_det.tasks.contract import DataSet
 from ebjr_det.tasks.popular import Popular
 from ebjr_det.tasks.settings import load_specialize_config, parse_config, parse_train_config
 
@@ -89,7 +90,7 @@ def pair_of(config: SpecializeConfig, popular: Popular, trained: Trained | None)
     return parse_config({**content, **config.pair})
 
 
-def _check_pair(pair: EvaluateConfig, data: Any) -> None:
+def _check_pair(pair: EvaluateConfig, data: DataSet) -> None:
     """What `evaluate` would refuse only after the training."""
     from ebjr_det.inference.pair import Pair, build_models
 
@@ -112,7 +113,7 @@ class _Choice(NamedTuple):
     source: str
 
     @classmethod
-    def of(cls, config: SpecializeConfig, data: Any) -> "_Choice":
+    def of(cls, config: SpecializeConfig, data: DataSet) -> "_Choice":
         choose, names = config.choose, data.class_names
         training_counts = load_task(config.task).class_counts(data)
         if training_counts is None:

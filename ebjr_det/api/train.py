@@ -25,7 +25,7 @@ from ebjr_det.io.yaml import FlatDumper
 from ebjr_det.reporting.training import write_training_figure
 from ebjr_det.runtimes.macs import macs_of
 from ebjr_det.tasks import load_task
-from ebjr_det.tasks.contract import facts_of
+from ebjr_det.tasks.contract import DataSet, facts_of
 from ebjr_det.tasks.popular import Popular
 from ebjr_det.tasks.settings import load_train_config
 
@@ -85,7 +85,7 @@ def train(
     *,
     resume: bool = False,
     prepare: Callable[[], None] = lambda: None,
-    data: Any = None,
+    data: DataSet | None = None,
 ) -> Trained | None:
     """Train to the end of the schedule; the folder then holds weights, log, its plot and a summary.
 
@@ -133,8 +133,8 @@ class _Training:
     """
 
     config: TrainConfig
-    data: Any
-    watched: Any
+    data: DataSet
+    watched: DataSet | None
     learner: "Learner"
     settings: Mapping[str, Any]
     device: str
@@ -143,13 +143,14 @@ class _Training:
     facts: Mapping[str, int]
 
     @classmethod
-    def build(cls, config: TrainConfig, device: str, data: Any) -> "_Training":
+    def build(cls, config: TrainConfig, device: str, data: DataSet | None) -> "_Training":
         import torch
 
         data, watched, popular = _data_of(config, data)
         task, taught = load_task(config.task), data
         if popular is not None:
-            taught, watched = (images and task.popular.narrow(images, popular) for images in (data, watched))
+            taught = task.popular.narrow(data, popular)
+            watched = watched and task.popular.narrow(watched, popular)
         torch.manual_seed(config.schedule.seed)  # fresh weights follow from it
         settings = config.model.built() | {"random_weights": True}
         model = task.models.build_model(taught, device=device, **settings)
@@ -208,7 +209,7 @@ class _Training:
         judge, quality = self.learner.judge_model, self.learner.quality
         judged = None if judge is None else judge(model)
         if judged is not None:
-            allowed = ROUNDING[config.schedule.weights == "float16"] + 1 / len(self.watched)
+            allowed = ROUNDING[config.schedule.weights == "float16"] + 1 / len(images)
             _check_reproduced(weights, quality, trainer.saved_row, judged.numbers[quality], allowed)
             _warn_of_unlearned(judged.by_class)
         return Trained(
@@ -231,7 +232,7 @@ class _Training:
         )
 
 
-def _data_of(config: TrainConfig, data: Any) -> tuple[Any, Any, Popular | None]:
+def _data_of(config: TrainConfig, data: DataSet | None) -> tuple[DataSet, DataSet | None, Popular | None]:
     """The training images, the validation images, and the popular classes if the model has only those."""
     from ebjr_det.inference.pair import popular_of
 

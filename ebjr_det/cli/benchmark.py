@@ -52,7 +52,7 @@ def benchmark(
     """
     from ebjr_det import api
 
-    shares = None if rates is None else options.numbers(rates, purpose=" for --rates")
+    shares = None if rates is None else options.numbers(rates, float, " for --rates")
     sizes = options.numbers(batch_sizes, int, " for --batch-sizes")
     settings, chosen = load_live(config, changes, None, None)
     measured = api.benchmark(

@@ -7,14 +7,13 @@ import os
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
 
 from click.exceptions import Abort, ClickException, Exit, NoArgsIsHelpError
 
 from ebjr_det.core.errors import EbjrError
 
 
-def run_safely(call: Callable[[], Any]) -> int:
+def run_safely(call: Callable[[], object]) -> int:
     """Run a command; a user's mistake becomes one line on stderr and its exit code."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a name in letters that the terminal's code page lacks

@@ -1,7 +1,7 @@
 """`ebjr-det fit-router TASK`: one command a task, and one for a finished run."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
@@ -9,6 +9,9 @@ from ebjr_det.cli import options
 from ebjr_det.cli.options import PATH
 from ebjr_det.cli.printing import print_json, print_places
 from ebjr_det.cli.task_commands import task_group
+
+if TYPE_CHECKING:
+    from ebjr_det.api.saved_outputs import SavedOutputs
 
 FITTING = options.together(
     click.option("--score", default="auto", show_default=True, help="To be saved; auto: the best."),
@@ -31,7 +34,7 @@ FITTING = options.together(
     "fit-router", lambda _: options.together(options.REFERENCES, FITTING), lambda inputs: f"On {inputs}."
 )
 def fit_router(
-    outputs: Any,
+    outputs: "SavedOutputs | Path",
     *,
     class_weights: Path | None,
     bootstrap: int,
@@ -54,7 +57,7 @@ def fit_router(
         class_weights=None if class_weights is None else load_weights(class_weights),
         replicates=bootstrap,
         cost=CostModel(student_macs, teacher_macs),
-        rates=() if rates is None else tuple(options.numbers(rates)),
+        rates=() if rates is None else tuple(options.numbers(rates, float)),
         **settings,
     )
     result = api.fit_router(outputs, out, fitting, report_dir)

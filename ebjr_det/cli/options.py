@@ -3,13 +3,15 @@
 from collections.abc import Callable, Sequence
 from functools import reduce, wraps
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import rich_click as click
 
 from ebjr_det.core.errors import ConfigError, did_you_mean
 
-Decorator: TypeAlias = Callable[[Callable[..., Any]], Callable[..., Any]]
+Command: TypeAlias = Callable[..., Any]
+Decorator: TypeAlias = Callable[[Command], Command]
+Number = TypeVar("Number", int, float)
 PATH = click.Path(path_type=Path)
 
 
@@ -75,9 +77,9 @@ def settings_from(section: str) -> Decorator:
     router goes what belongs to another one: checksum, score, options and threshold.
     """
 
-    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+    def decorate(command: Command) -> Command:
         @wraps(command)
-        def call(*, changes: Sequence[str], **values: Any) -> Any:
+        def call(*, changes: Sequence[str], **values: Any) -> object:
             option = {name: values.pop(name, None) for name in SETTINGS}
             weak = {
                 "router.file": option["router"],
@@ -100,11 +102,11 @@ SETTINGS = (
 UNFITTED = ("router.sha256=null", "router.score=null", "router.options={}", "router.threshold=null")
 
 
-def _stated(values: dict[str, Any]) -> list[str]:
+def _stated(values: dict[str, object]) -> list[str]:
     return [f"{key}={value}" for key, value in values.items() if value is not None]
 
 
-def numbers(text: str, kind: Callable[[str], Any] = float, purpose: str = "") -> list[Any]:
+def numbers(text: str, kind: Callable[[str], Number], purpose: str = "") -> list[Number]:
     """Numbers with commas between them; `purpose` names the option in the error."""
     try:
         return [kind(part) for part in text.split(",")]
@@ -115,8 +117,10 @@ def numbers(text: str, kind: Callable[[str], Any] = float, purpose: str = "") ->
 class Group(click.RichGroup):
     """A group that offers the nearest command for an unknown one."""
 
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
-        """As click does it, with another error."""
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command as click finds it, with another error."""
         if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
             hint = did_you_mean(args[0], self.list_commands(ctx))
             raise click.UsageError(f"Expected a known command, got `{args[0]}`. {hint}")

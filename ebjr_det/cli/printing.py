@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import rich_click as click
 
@@ -52,7 +52,7 @@ def print_places(heading: str, places: Iterable[Path], *, verbose: bool = True) 
         click.echo(path)
 
 
-def print_json(content: Any) -> None:
+def print_json(content: object) -> None:
     """One JSON object on stdout."""
     from ebjr_det.io.files import to_json
 

@@ -1,7 +1,7 @@
 """`ebjr-det replay TASK`: one command a task, the same analysis for all."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
@@ -9,6 +9,9 @@ from ebjr_det.cli import options
 from ebjr_det.cli.options import PATH
 from ebjr_det.cli.printing import show
 from ebjr_det.cli.task_commands import task_group
+
+if TYPE_CHECKING:
+    from ebjr_det.api.saved_outputs import SavedOutputs
 
 
 def _analysis(replicates: int) -> options.Decorator:
@@ -38,7 +41,7 @@ def _analysis(replicates: int) -> options.Decorator:
 
 @task_group("replay", _analysis, lambda inputs: f"{inputs[:1].upper()}{inputs[1:]}.")
 def replay(
-    outputs: Any,
+    outputs: "SavedOutputs",
     *,
     rates: str | None,
     student_macs: float | None,
@@ -63,7 +66,7 @@ def replay(
     settings = api.ReplaySettings(
         router=parse_section(RouterSection, router),
         popular=None if popular is None else load_classes(popular),
-        rates=None if rates is None else options.numbers(rates),
+        rates=None if rates is None else options.numbers(rates, float),
         cost=CostModel(student_macs, teacher_macs, student_ms, teacher_ms),
         seed=seed,
         replicates=bootstrap,

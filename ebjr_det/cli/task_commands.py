@@ -30,7 +30,7 @@ class TaskGroup(Group):
 
         return [*TASKS, *super().list_commands(ctx)]
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> Any:
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command of a task; a task of one's own is `package.module:Class`."""
         from ebjr_det.tasks import TASKS
 

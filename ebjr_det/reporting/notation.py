@@ -1,11 +1,13 @@
 """How numbers are written in tables, figures and sentences: one way for one quantity, whatever its size."""
 
 import math
-from typing import Any, NamedTuple, TypeGuard
+from typing import NamedTuple, TypeGuard, TypeVar
 
 from ebjr_det.core.cost import Unit as Unit
+from ebjr_det.core.types import FloatArray
 
 NONE = "-"
+Number = TypeVar("Number", float, FloatArray)
 
 
 class Shown(NamedTuple):
@@ -33,7 +35,7 @@ class Shown(NamedTuple):
         value = self.value(quality)
         return value + " %" * (self.percent and value != NONE)
 
-    def height(self, quality: Any) -> Any:
+    def height(self, quality: Number) -> Number:
         """A quality, or an array of them, along an axis of a figure."""
         return 100 * quality if self.percent else quality
 

@@ -7,7 +7,7 @@ import json
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jinja2
 
@@ -34,7 +34,7 @@ class Origin(NamedTuple):
     """How a run was made and what there is to see of it, from its folder."""
 
     settings: str
-    environment: Mapping[str, Any]
+    environment: Mapping[str, object]
     gallery: Gallery
 
     @classmethod
@@ -119,7 +119,7 @@ def _caption(report: Report, kind: str) -> str:
     return captions[kind][0].upper() + captions[kind][1:]
 
 
-def _facts(report: Report, environment: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _facts(report: Report, environment: Mapping[str, object]) -> list[tuple[str, str]]:
     """How the numbers came about, as names and words."""
     analysis, chosen, use = report.analysis, report.analysis.calibration, report.analysis.router
     facts = [

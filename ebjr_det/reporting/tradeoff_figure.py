@@ -4,7 +4,7 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from matplotlib.artist import Artist
@@ -16,12 +16,14 @@ from ebjr_det.core.errors import ConfigError, did_you_mean
 from ebjr_det.core.tradeoff import Budget, OperatingPoint, TradeoffCurve
 from ebjr_det.evaluation.bootstrap import Intervals
 from ebjr_det.evaluation.hull import Hull, SingleModel
-from ebjr_det.reporting.notation import Shown
+from ebjr_det.reporting.notation import Number, Shown
 from ebjr_det.reporting.style import BLUE, GREY, INK, Label, along, draw_figure, figure_paths, place_labels
 
 PUBLISHED, MEASURED = "published figure,\nnot measured here", "single model,\nmeasured here"
 SOLID = {"marker": "^", "mfc": INK, "mec": "white"}
 MUTED = ("#ECB540", "#40B595", "#D99ABD", "#80C6EE", "#E08640")  # Okabe and Ito's, a quarter white
+Entry: TypeAlias = tuple[str, Artist | tuple[Artist, ...]]
+"""A name in the legend and what it stands beside."""
 MARK: dict[str, Any] = {"ms": 7, "mew": 1.3, "clip_on": False}
 
 
@@ -44,7 +46,7 @@ class _Scale(NamedTuple):
             name = f"{prefix}MACs per image"
         return cls(start / unit, (end - start) / unit, unit, name)
 
-    def x(self, rate: Any) -> Any:
+    def x(self, rate: Number) -> Number:
         """Cost of the pair at a deferral rate: student + p * teacher."""
         return self.student + rate * self.teacher
 
@@ -140,12 +142,12 @@ class TradeoffFigure:
             labels.append(Label(text, np.array([[x, show.height(quality)]])))
         return labels
 
-    def _draw_curves(self, axes: Axes, scale: _Scale) -> list[tuple[str, Any]]:
+    def _draw_curves(self, axes: Axes, scale: _Scale) -> list[Entry]:
         """The first curve with its band, then the others by area; their names with what draws them."""
         main, height = self.curves[0], self.show.height
         x, name, intervals = scale.x(main.deferral_rate), main.score, self.intervals
         (handle,) = axes.plot(x, height(main.quality), color=BLUE, lw=2.2, zorder=4)
-        entries: list[tuple[str, Artist | tuple[Artist, ...]]] = [(name, handle)]
+        entries: list[Entry] = [(name, handle)]
         if len(x) <= 12:
             axes.plot(x, height(main.quality), "o", color=BLUE, ms=4, zorder=4)
         if intervals is not None:
@@ -159,7 +161,7 @@ class TradeoffFigure:
             entries += [(curve.score, axes.plot(x, y, color=color, lw=1.1, ls=dash, zorder=3)[0])]
         return entries
 
-    def _draw_singles(self, axes: Axes, scale: _Scale, entries: list[tuple[str, Any]]) -> list[Label]:
+    def _draw_singles(self, axes: Axes, scale: _Scale, entries: list[Entry]) -> list[Label]:
         """Further models as marks with their names, published ones hollow, and the hull of all models."""
         main, height, labels, marks = self.curves[0], self.show.height, [], {}
         costs = [(model, getattr(model, self.kind)) for model in self.references]
@@ -200,7 +202,7 @@ class TradeoffFigure:
         ]
 
 
-def _draw_legend(axes: Axes, entries: Sequence[tuple[str, Any]], bold: bool) -> None:
+def _draw_legend(axes: Axes, entries: Sequence[Entry], bold: bool) -> None:
     """The list beside the figure, if anything is in it; where scores are, the first of them decides."""
     if not entries:
         return

@@ -2,7 +2,7 @@
 
 import csv
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -96,10 +96,10 @@ def _columns(curve: TradeoffCurve) -> dict[str, Any]:
     return {"area": curve.area(), **columns}
 
 
-def _routes(report: Report) -> Iterable[Iterable[Any]]:
+def _routes(report: Report) -> Iterable[Iterable[object]]:
     """Every reported image: its scores, who answered, and what the teacher's answer adds."""
     run = report.run
-    columns: dict[str, Any] = {"image_id": run.image_ids}
+    columns: dict[str, Sequence[object]] = {"image_id": run.image_ids}
     columns |= {name: score_of(run, name).tolist() for name in run.scores}
     columns["deferred"] = report.decision.defer.astype(int).tolist()
     for side in ("student", "teacher"):
@@ -110,14 +110,14 @@ def _routes(report: Report) -> Iterable[Iterable[Any]]:
     return [list(columns), *zip(*columns.values(), strict=True)]
 
 
-def _classes(report: Report) -> Iterator[list[Any]]:
+def _classes(report: Report) -> Iterator[list[object]]:
     """Every class with all numbers of student, teacher and joint; empty where there is no such object."""
     yield ["class", *(f"{side}_{name}" for side, numbers in report.metrics.items() for name in numbers)]
     for row in report.class_rows():
         yield [row["class"], *(value for side in report.metrics for value in row[side].values())]
 
 
-def _write_csv(path: Path, rows: Iterable[Iterable[Any]]) -> None:
+def _write_csv(path: Path, rows: Iterable[Iterable[object]]) -> None:
     with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as opened:
         csv.writer(opened).writerows(rows)
 
