@@ -3,10 +3,10 @@
 import math
 from collections import deque
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from PIL import Image, ImageColor, ImageDraw
+from PIL import Image, ImageColor
+from PIL.ImageDraw import Draw, ImageDraw
 
 from ebjr_det.core.types import FloatArray
 from ebjr_det.io.lettering import letters
@@ -62,13 +62,13 @@ class StripChart:
     def add(self, moment: Moment) -> None:
         """The newest moment; the axis follows."""
         self.moments.append(moment)
-        low, high = self._wanted()
+        low, high = self._fitting_axis()
         if self.axis is not None:
             low = min(low, self.axis[0] + SLOWLY * (low - self.axis[0]))
             high = max(high, self.axis[1] + SLOWLY * (high - self.axis[1]))
         self.axis = low, high
 
-    def _wanted(self) -> tuple[float, float]:
+    def _fitting_axis(self) -> tuple[float, float]:
         scores = [moment.score for moment in self.moments if not moment.abstained]
         ends = np.percentile(scores, [1, 99]).tolist() if scores else []
         ends += [] if self.line is None else [self.line]
@@ -79,16 +79,16 @@ class StripChart:
 
     def height_of(self, value: float) -> float:
         """Share of the axis below a value, 0 at its lower and 1 at its upper end."""
-        low, high = self.axis or self._wanted()
+        low, high = self.axis or self._fitting_axis()
         return (value - low) / (high - low)
 
     def draw(self) -> Image.Image:
         """The chart with its axis and the threshold's name."""
         left, top, right, bottom = self.plot
         picture = Image.new("RGB", self.size, PAPER)
-        picture.paste(self._marks((right - left, bottom - top)), (left, top))
-        pen = ImageDraw.Draw(picture)
-        ticks, digits = _ticks(*(self.axis or self._wanted()))
+        ticks, digits = _ticks(*(self.axis or self._fitting_axis()))
+        picture.paste(self._marks((right - left, bottom - top), ticks), (left, top))
+        pen = Draw(picture)
         for tick in ticks:
             y = bottom - self.height_of(tick) * (bottom - top)
             pen.text((left - 8, y), number(tick, digits), GREY, self.font, anchor="rm")
@@ -105,17 +105,15 @@ class StripChart:
         low, high = self.axis or (0.0, 1.0)
         return number(value, max(0, 2 + finer - math.floor(math.log10(high - low) + 0.3)))
 
-    def _marks(self, size: tuple[int, int]) -> Image.Image:
+    def _marks(self, size: tuple[int, int], ticks: list[float]) -> Image.Image:
         """Ground, grid, threshold and points of the plot."""
         wide, high = size[0] * FINER, size[1] * FINER
-        whole = Image.new("RGB", (wide, high), _tint(STUDENT, 0.07))
-        pen = ImageDraw.Draw(whole)
-        if self.line is not None:
-            cut = high * (1 - self.height_of(self.line))
+        plot = Image.new("RGB", (wide, high), _tint(STUDENT, 0.07))
+        pen = Draw(plot)
+        cut = float(high) if self.line is None else high * (1 - self.height_of(self.line))
+        if self.line is not None or self.threshold < 0:
             pen.rectangle((0, 0, wide, cut), _tint(TEACHER, 0.09))
-        elif self.threshold < 0:
-            pen.rectangle((0, 0, wide, high), _tint(TEACHER, 0.09))
-        for tick in _ticks(*(self.axis or self._wanted()))[0]:
+        for tick in ticks:
             y = high * (1 - self.height_of(tick))
             pen.line((0, y, wide, y), RULE, FINER)
         radius = max(2.4, min(5.0, size[0] / self.length)) * FINER
@@ -129,7 +127,7 @@ class StripChart:
         if self.moments:
             x, y = spots[-1].tolist()
             pen.circle((x, y), 2 * radius, outline=self.moments[-1].color, width=2 * FINER)
-        return whole.reduce(FINER)
+        return plot.reduce(FINER)
 
     def _spots(self, wide: int, high: int, margin: float) -> FloatArray:
         """Where the moments are drawn, x and y each; the newest lies within the right edge."""
@@ -140,7 +138,7 @@ class StripChart:
         y = np.clip(high * (1 - np.array(shares)), margin, high - margin)
         return np.column_stack([x, y]) if count else np.zeros((0, 2))
 
-    def _mark(self, pen: Any, moment: Moment, x: float, y: float, radius: float) -> None:
+    def _mark(self, pen: ImageDraw, moment: Moment, x: float, y: float, radius: float) -> None:
         share = self.height_of(moment.score)
         if moment.abstained:
             r = 1.5 * radius
@@ -155,17 +153,15 @@ class StripChart:
 def _ticks(low: float, high: float) -> tuple[list[float], int]:
     """Two to five round numbers from low to high, and how many decimals they need.
 
-    >>> _ticks(-1.1, -0.55)
-    ([-1.0, -0.8, -0.6000000000000001], 1)
+    >>> ticks, digits = _ticks(-1.1, -0.55)
+    >>> [round(tick, digits) for tick in ticks], digits
+    ([-1.0, -0.8, -0.6], 1)
     """
-    rough = (high - low) / 3
-    power = math.floor(math.log10(rough))
-    step, power = next(
-        (nice * 10.0**power, power + (nice == 10))
-        for nice in (1, 2, 5, 10)
-        if nice * 10.0**power >= 0.99 * rough
-    )
-    return [step * turn for turn in range(math.ceil(low / step), math.floor(high / step) + 1)], max(0, -power)
+    from matplotlib.ticker import MaxNLocator
+
+    ticks = MaxNLocator(3, steps=[1, 2, 5, 10]).tick_values(low, high)
+    step = round(math.log10(ticks[1] - ticks[0]), 9)
+    return [float(tick) for tick in ticks if low <= tick <= high], max(0, -math.floor(step))
 
 
 def _tint(color: str, share: float) -> tuple[int, ...]:
