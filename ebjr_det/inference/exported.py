@@ -19,6 +19,7 @@ from pydantic import Field, ValidationError, model_validator
 from ebjr_det.config import BaseSection, RouterSection, apply_changes, parse_section
 from ebjr_det.config.sections import RunSection
 from ebjr_det.core.errors import ConfigError, InvalidInput, first_line
+from ebjr_det.core.types import Model
 from ebjr_det.io.files import checksum, existing_file, write_text
 from ebjr_det.io.third_party import first_fault, install_hint
 from ebjr_det.runtimes.onnx import INPUT, PROVIDERS, Session
@@ -30,8 +31,7 @@ from ebjr_det.tasks.popular import Popular
 PAIR, ROUTER = "pair.json", "router.safetensors"
 VERSION: Literal[1] = 1
 SHA256 = r"^[0-9a-f]{64}$"
-CHANGEABLE = ("run",)
-TOLD = {"version", "task", "router", "threshold", "student", "teacher", "sha256"}
+SIGNATURE = {"version", "task", "router", "threshold", "student", "teacher", "sha256"}
 """What every `pair.json` has, by which one is known."""
 LARGEST = 2**24
 """Bytes of a `pair.json` at most; one of ten thousand classes has less than one million."""
@@ -92,13 +92,14 @@ class _Graph:
 
     invariant = Session.invariant
 
-    def __init__(self, session: Session, told: ExportedModel, path: Path) -> None:
+    def __init__(self, session: Session, exported: ExportedModel, path: Path) -> None:
         self.session, self.path = session, path
-        (given,), outputs = session.session.get_inputs(), session.session.get_outputs()
-        names = [given.name, *(one.name for one in outputs)]
-        self.shape, self.dtype = tuple(given.shape[1:]), np.dtype(told.inputs["type"])
+        (pictures,), outputs = session.session.get_inputs(), session.session.get_outputs()
+        names = [pictures.name, *(output.name for output in outputs)]
+        self.shape, self.dtype = tuple(pictures.shape[1:]), np.dtype(exported.inputs["type"])
         fits = all(type(side) is int and 0 < side <= LARGEST_SIDE for side in self.shape)
-        if not fits or names != [INPUT, *told.outputs] or list(self.shape) != told.inputs["shape"][1:]:
+        shape = exported.inputs["shape"][1:]
+        if not fits or names != [INPUT, *exported.outputs] or list(self.shape) != shape:
             raise InvalidInput("Expected inputs and outputs as they are told, got other ones")
 
     def __call__(self, batch: Any) -> tuple[Any, ...]:
@@ -124,67 +125,63 @@ class Exported:
     """An exported folder whose files are as they were written; has the settings that live verbs ask for."""
 
     folder: Path
-    told: ExportedPair
+    content: ExportedPair
     run: RunSection
 
     @property
     def task(self) -> str:
         """The task's name."""
-        return self.told.task
+        return self.content.task
 
     @property
     def router(self) -> RouterSection:
         """How scores come about and decide; a fitted router is looked for in the folder."""
-        section = self.told.router
-        here = None if section.file is None else str(self.folder / ROUTER)
-        return section.model_copy(update={"file": here, "threshold": self.told.threshold})
+        section = self.content.router
+        file = None if section.file is None else str(self.folder / ROUTER)
+        return section.model_copy(update={"file": file, "threshold": self.content.threshold})
 
     @property
     def student(self) -> ExportedModel:
-        """The student."""
-        return self.told.student
+        """The student's graph and what surrounds it."""
+        return self.content.student
 
     @property
     def teacher(self) -> ExportedModel:
-        """The teacher."""
-        return self.told.teacher
+        """The teacher's graph and what surrounds it."""
+        return self.content.teacher
 
-    def build(self) -> tuple[Any, Any, Any]:
+    def build(self) -> tuple[Any, Model, Model]:
         """The classes for answers, the student and the teacher, in ONNX Runtime on the configured device."""
         if find_spec("onnxruntime") is None:
             raise ConfigError(
                 "Expected onnxruntime to serve an exported pair, got none. Install it: "
                 f"{install_hint('onnx')}."
             )
-        if self._device.split(":")[0] not in PROVIDERS:
-            raise ConfigError(f"Expected device {' or '.join(PROVIDERS)}, got `{self._device}`.")
-        around = load_task(self.task).served
-        classes = {int(key): name for key, name in self.told.classes.items()}
-        named = around.name_classes(classes)
-        return named, self._served(self.student, named), self._served(self.teacher, named)
+        device = "cpu" if self.run.device == "auto" else self.run.device
+        if device.split(":")[0] not in PROVIDERS:
+            raise ConfigError(f"Expected device {' or '.join(PROVIDERS)}, got `{device}`.")
+        classes = {int(key): name for key, name in self.content.classes.items()}
+        named = load_task(self.task).served.name_classes(classes)
+        return named, self._served(self.student, named, device), self._served(self.teacher, named, device)
 
-    @property
-    def _device(self) -> str:
-        return "cpu" if self.run.device == "auto" else self.run.device
-
-    def _served(self, told: ExportedModel, named: Any) -> Any:
-        path, around = self.folder / told.file, load_task(self.task).served
+    def _served(self, exported: ExportedModel, named: Any, device: str) -> Model:
+        path, task = self.folder / exported.file, load_task(self.task)
         check_whole(path)
-        session = Session(path, self._device)
-        classes = len(named.class_names) if told.popular is None else len(told.popular) + 1
+        session = Session(path, device)
+        classes = len(named.class_names) if exported.popular is None else len(exported.popular) + 1
         try:
-            graph = _Graph(session, told, path)
-            model = around.build_served(told.name, told.around, graph)
-            around.check_served(model, graph.shape, graph.blank(), classes)
+            graph = _Graph(session, exported, path)
+            model: Model = task.served.build_served(exported.name, exported.around, graph)
+            task.served.check_served(model, graph.shape, graph.blank(), classes)
         except Exception as error:  # whatever wrong numbers, or a graph that fails, can raise
             raise InvalidInput(
-                f"Expected `around` of `{told.name}` in `{self.folder}` as this version writes it, got "
+                f"Expected `around` of `{exported.name}` in `{self.folder}` as this version writes it, got "
                 f"{first_line(error)}. Export again."
             ) from error
-        if told.popular is None:
+        if exported.popular is None:
             return model
-        popular, widen = Popular.of(told.popular, named.class_names), load_task(self.task).popular.widen
-        return Changed(model, partial(widen, popular=popular, other_at=told.other_at))
+        popular = Popular.of(exported.popular, named.class_names)
+        return Changed(model, partial(task.popular.widen, popular=popular, other_at=exported.other_at))
 
 
 def is_exported(path: Path) -> bool:
@@ -200,15 +197,14 @@ def tells_pair(path: Path) -> bool:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return False
-    return isinstance(content, dict) and content.keys() >= TOLD
+    return isinstance(content, dict) and content.keys() >= SIGNATURE
 
 
-def write_pair(told: ExportedPair, folder: Path) -> None:
+def write_pair(pair: ExportedPair, folder: Path) -> None:
     """Write `pair.json`, its own checksum last; the other files are there already."""
-    content = told.model_dump()
-    write_text(
-        folder / PAIR, json.dumps(content | {"sha256": _digest(content)}, indent=2, allow_nan=False) + "\n"
-    )
+    content = pair.model_dump()
+    content["sha256"] = _digest(content)
+    write_text(folder / PAIR, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
 def load_exported(folder: Path, changes: Sequence[str] = ()) -> Exported:
@@ -221,46 +217,45 @@ def load_exported(folder: Path, changes: Sequence[str] = ()) -> Exported:
         InvalidInput: a file that is missing, damaged, or not as it was exported.
         ConfigError: a change of anything else.
     """
-    path = folder / PAIR
+    pair = _read_pair(folder / PAIR)
+    files = {model.file: model.sha256 for model in (pair.student, pair.teacher)}
+    if pair.router.file is not None:
+        files[ROUTER] = str(pair.router.sha256)
+    for name, sha256 in files.items():
+        if checksum(folder / name) != sha256:
+            raise InvalidInput(
+                f"Expected `{folder / name}` as it was exported, got a changed file. Export again."
+            )
+    run: dict[str, Any] = {"run": dict(pair.run)}
+    apply_changes(run, changes)
+    other = next((key for key in run if key != "run"), None)
+    if other is not None:
+        raise ConfigError(f"Expected changes of `run` only for an exported pair, got one of `{other}`.")
+    kind: type[RunSection] = type(load_task(pair.task).evaluate_config.model_fields["run"].default)
+    return Exported(folder, pair, parse_section(kind, run["run"]))
+
+
+def _read_pair(path: Path) -> ExportedPair:
     if existing_file(path, "an exported pair").stat().st_size > LARGEST:
         raise InvalidInput(f"Expected an exported pair in `{path}`, got more than {LARGEST} bytes.")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(content, dict) or content.get("version") != VERSION:
             raise ValueError(f"no JSON object of version {VERSION}")
-        digest = content.pop("sha256", None)
-        told = ExportedPair.model_validate(content)
-        same = _digest(content) == digest
+        sha256 = content.pop("sha256", None)
+        pair, unchanged = ExportedPair.model_validate(content), _digest(content) == sha256
     except ValidationError as error:
         raise InvalidInput(f"Expected an exported pair in `{path}`, got {first_fault(error)}.") from error
     except (ValueError, RecursionError) as error:
         raise InvalidInput(
             f"Expected an exported pair in `{path}`, got: {first_line(error)}. Export again."
         ) from error
-    if not same:
+    if not unchanged:
         raise InvalidInput(
             f"Expected `{path}` as it was exported, got a changed file. Export again; a threshold can be "
             "given as --threshold."
         )
-    wanted = {told.student.file: told.student.sha256, told.teacher.file: told.teacher.sha256}
-    if told.router.file is not None:
-        wanted[ROUTER] = str(told.router.sha256)
-    for name, sha256 in wanted.items():
-        if checksum(folder / name) != sha256:
-            raise InvalidInput(
-                f"Expected `{folder / name}` as it was exported, got a changed file. Export again."
-            )
-    return Exported(folder, told, _run_section(told, changes))
-
-
-def _run_section(told: ExportedPair, changes: Sequence[str]) -> RunSection:
-    kind: type[RunSection] = type(load_task(told.task).evaluate_config.model_fields["run"].default)
-    content: dict[str, Any] = {"run": dict(told.run)}
-    apply_changes(content, changes)
-    other = next((key for key in content if key not in CHANGEABLE), None)
-    if other is not None:
-        raise ConfigError(f"Expected changes of `run` only for an exported pair, got one of `{other}`.")
-    return parse_section(kind, content["run"])
+    return pair
 
 
 def _digest(content: Mapping[str, Any]) -> str:
