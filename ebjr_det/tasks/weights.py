@@ -1,4 +1,4 @@
-"""Where the weights of a model come from, as its settings say; the rules are those of every task."""
+"""Where the weights of a model come from, and what a library calls its outputs; the rules of every task."""
 
 from pathlib import Path
 
@@ -14,6 +14,13 @@ def check_weights(settings: ModelSection) -> None:
             f"Expected weights for `{settings.arch}`, got none. Give `checkpoint` or `pretrained: true`, "
             "or say `random_weights: true`."
         )
+
+
+def library_names(name: str) -> list[str]:
+    """What the outputs of torchvision's own weights of a model are called."""
+    from torchvision import models
+
+    return list(models.get_model_weights(name).DEFAULT.meta["categories"])
 
 
 def find_weights(settings: ModelSection) -> Path | None:

@@ -86,8 +86,7 @@ def build_data(
         limit: of those only the first images.
 
     Raises:
-        ConfigError: unknown name or split, or no root.
-        InvalidInput: missing, damaged, unsafe or empty data.
+        ConfigError: unknown name or split, or no root. InvalidInput: missing, damaged, unsafe or empty data.
     """
     check_known(dataset, SETS, "a known `dataset`")
     images = SETS[dataset](root, split, verify)

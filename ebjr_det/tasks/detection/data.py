@@ -19,7 +19,7 @@ from ebjr_det.io.notes import say
 from ebjr_det.io.pictures import open_picture
 from ebjr_det.io.subset import part_of
 from ebjr_det.tasks.detection.coco.annotations import Annotations, check_file_names, load_annotations
-from ebjr_det.tasks.detection.coco.validate import say_remarks
+from ebjr_det.tasks.detection.coco.validate import check_located, existing_folder, say_remarks
 from ebjr_det.tasks.detection.datasets import digit_scenes as scenes
 from ebjr_det.tasks.detection.datasets.open_images import load_classes, load_open_images
 from ebjr_det.tasks.detection.metric import Target
@@ -156,19 +156,13 @@ def _coco(
     root: str | None, split: str | None, annotations: str | None, images: str | None
 ) -> tuple[Annotations, PictureAt]:
     if annotations is None or images is None:
-        if root is None or split is None:
-            raise ConfigError(
-                "Expected `data.root` and `data.split`, or `data.annotations` and `data.images`, got neither."
-            )
+        check_located(root, split)
         annotations = annotations or f"{root}/annotations/instances_{split}.json"
         images = images or f"{root}/{split}"
-    path, folder = Path(annotations), Path(images)
-    published = COCO_SPLIT.fullmatch(split or "")  # a set of one's own has another source
+    path, published = Path(annotations), COCO_SPLIT.fullmatch(split or "")  # others have another source
     content = f"COCO annotations (from {COCO_SOURCE})" if published else "annotations"
     loaded = load_annotations(existing_file(path, content))
-    if not folder.is_dir():
-        hint = f"Get it from {COCO_SOURCE}." if published else "Set `data.images`."
-        raise InvalidInput(f"Expected a folder of pictures at `{folder}`, got none. {hint}")
+    folder = existing_folder(Path(images), COCO_SOURCE if published else None)
     check_file_names(loaded, path)
     say_remarks(path, loaded.remarks)
     return loaded, partial(_annotated_picture, loaded, folder)

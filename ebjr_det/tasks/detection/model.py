@@ -23,7 +23,7 @@ from ebjr_det.tasks.adapted import Changed
 from ebjr_det.tasks.detection.networks.classes import COCO_IDS, ClassMap, are_coco, coco_names
 from ebjr_det.tasks.detection.settings import DetectorSection
 from ebjr_det.tasks.popular import OTHER, known_as
-from ebjr_det.tasks.weights import check_weights, find_weights
+from ebjr_det.tasks.weights import check_weights, find_weights, library_names
 
 FAMILIES = ("effdet/NAME", "torchvision/NAME", "package.module:function")
 
@@ -114,7 +114,7 @@ def _torchvision(
             f"Expected `num_classes` to be the {outputs - 1} of `{label}`, got {settings.num_classes}. "
             "Leave it out."
         )
-    output_names = detectors.published_names(network_name) if published else None
+    output_names = library_names(network_name) if published else None
     classes = weights.class_map(categories, outputs, label, background=True, output_names=output_names)
     weights.load(network)
     return detectors.TorchvisionDetector(label, network, classes, device)

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 from ebjr_det.core.errors import ConfigError
 from ebjr_det.io.notes import say
 from ebjr_det.tasks.popular import known_as
+from ebjr_det.tasks.weights import library_names
 
 IMAGENET = 1000  # classes, by far the most usual
 SHOWN = 3  # names in a message
@@ -40,9 +41,7 @@ def published_names(arch: str, network: Any, pretrained: bool, options: Mapping[
     """What the library's own weights call the outputs; None of other weights, or where it does not tell."""
     library, _, name = arch.partition("/")
     if library == "torchvision" and pretrained:
-        from torchvision import models
-
-        return torchvision_names(models.get_model_weights(name).DEFAULT.meta["categories"])
+        return torchvision_names(library_names(name))
     if hasattr(network, "pretrained_cfg") and (pretrained or options.get("pretrained")):
         check_head(network, arch)
         return timm_names(int(network.num_classes))

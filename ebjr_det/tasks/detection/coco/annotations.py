@@ -7,6 +7,7 @@ from 0, the position of a category's id among the sorted ids; the ids themselves
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from reprlib import repr as shown
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +25,6 @@ from ebjr_det.tasks.detection.coco.validate import (
     numbers,
     objects_under,
     outside,
-    shown,
     text,
 )  # fmt: skip
 

@@ -14,16 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import FailFast, Field, Strict, TypeAdapter, ValidationError
 
-from ebjr_det.core.errors import InvalidInput, first_line
+from ebjr_det.core.errors import ConfigError, InvalidInput, first_line
 from ebjr_det.core.types import FloatArray
 from ebjr_det.io.files import existing_file
 from ebjr_det.io.notes import say
 from ebjr_det.tasks.detection.coco.ids import Entry
-
-__all__ = [
-    "BOX", "NOISE", "SCORE", "SIZE", "kind_of", "load_json", "numbers", "objects_under", "outside",
-    "say_remarks", "shown", "text",
-]  # fmt: skip
 
 NOISE = 1e-6
 """How far a score may lie outside [0, 1]: a few last bits of a 32-bit float."""
@@ -132,6 +127,22 @@ def outside(boxes: FloatArray, sizes: NDArray[np.intp], path: Path) -> dict[str,
     out = (ends > 1.02 * sizes[judged] + 2).any(axis=1)
     remark = "boxes that end outside their picture, as if x1, y1, x2, y2 instead of x, y, width, height"
     return {remark: int(out.sum())} if out.mean() > MOST_OUTSIDE else {}
+
+
+def check_located(root: str | None, split: str | None) -> None:
+    """Raises ConfigError where a set's files are neither named nor in a known layout."""
+    if root is None or split is None:
+        raise ConfigError(
+            "Expected `data.root` and `data.split`, or `data.annotations` and `data.images`, got neither."
+        )
+
+
+def existing_folder(folder: Path, source: str | None) -> Path:
+    """The folder of a set's pictures, published at `source`. Raises InvalidInput where there is none."""
+    if not folder.is_dir():
+        hint = "Set `data.images`." if source is None else f"Get it from {source}."
+        raise InvalidInput(f"Expected a folder of pictures at `{folder}`, got none. {hint}")
+    return folder
 
 
 def say_remarks(path: Path, remarks: Mapping[str, int]) -> None:

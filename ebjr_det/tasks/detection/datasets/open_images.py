@@ -24,6 +24,7 @@ from ebjr_det.core.types import FloatArray
 from ebjr_det.io.notes import say
 from ebjr_det.io.pictures import pictures_below, say_left_out, stored_size
 from ebjr_det.tasks.detection.coco.annotations import Annotations, Truth
+from ebjr_det.tasks.detection.coco.validate import check_located, existing_folder
 from ebjr_det.tasks.detection.datasets.open_images_tables import (
     BoxRows,
     first_of_twins,
@@ -116,18 +117,11 @@ def _paths(
 ) -> tuple[Path, Path]:
     """The table of boxes and the folder of pictures."""
     if annotations is None or images is None:
-        if root is None or split is None:
-            raise ConfigError(
-                "Expected `data.root` and `data.split`, or `data.annotations` and `data.images`, got neither."
-            )
-        check_known(split, SPLITS, "a split of open_images")
+        check_located(root, split)
+        check_known(str(split), SPLITS, "a split of open_images")
     names = [name.format(split) for name in BOX_FILES]
     path = _first_file(Path(str(root)), names, "boxes") if annotations is None else Path(annotations)
-    folder = Path(images or f"{root}/{split}")
-    if not folder.is_dir():
-        hint = f"Get it from {SOURCE}." if images is None else "Set `data.images`."
-        raise InvalidInput(f"Expected a folder of pictures at `{folder}`, got none. {hint}")
-    return path, folder
+    return path, existing_folder(Path(images or f"{root}/{split}"), SOURCE if images is None else None)
 
 
 def _first_file(folder: Path, names: Sequence[str], content: str) -> Path:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
 from pathlib import Path
+from reprlib import repr as shown
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,6 @@ from tqdm.auto import tqdm
 from ebjr_det.core.errors import InvalidInput, first_line
 from ebjr_det.core.types import FloatArray
 from ebjr_det.io.files import existing_file
-from ebjr_det.tasks.detection.coco.validate import shown
 
 SIDES = ("XMin", "XMax", "YMin", "YMax")
 COLUMNS = ("ImageID", "LabelName", "IsGroupOf", *SIDES)

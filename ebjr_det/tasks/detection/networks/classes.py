@@ -16,6 +16,7 @@ from ebjr_det.core.errors import ConfigError, did_you_mean
 from ebjr_det.core.types import Array, FloatArray, Logits, Output
 from ebjr_det.tasks.detection.detections import Detections
 from ebjr_det.tasks.popular import known_as
+from ebjr_det.tasks.weights import library_names
 
 COCO_IDS = 90  # from 1; 10 of them were never used
 SHOWN = 4  # names in a message
@@ -28,9 +29,7 @@ Answer: TypeAlias = tuple[Array, Array, Array, Array]
 @cache
 def coco_names() -> Mapping[int, str]:
     """COCO's category ids and names, as torchvision publishes them with its weights."""
-    from torchvision.models.detection import RetinaNet_ResNet50_FPN_Weights
-
-    return dict(enumerate(RetinaNet_ResNet50_FPN_Weights.DEFAULT.meta["categories"]))
+    return dict(enumerate(library_names("retinanet_resnet50_fpn")))
 
 
 def are_coco(categories: Mapping[int, str]) -> bool:

@@ -49,13 +49,6 @@ def build_network(name: str, num_classes: int, settings: DetectorSection, *, pub
     return network
 
 
-def published_names(name: str) -> list[str]:
-    """What the outputs of torchvision's own weights are called."""
-    from torchvision import models
-
-    return list(models.get_model_weights(name).DEFAULT.meta["categories"])
-
-
 def count_outputs(network: nn.Module) -> int:
     """How many classes a detector's head really tells apart, the background included."""
     detector: Any = network
