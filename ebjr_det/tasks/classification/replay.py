@@ -31,27 +31,24 @@ def load_pair(
 
     Args:
         student, teacher: `.npy` or `.npz` (key `logits`; optional `image_ids`), [images, classes].
-        popular: indices of the classes that a specialised student tells apart; its logits are then
-            [images, their number + 1], the last one of "other".
         labels: `.npy` or `.npz` (key `labels`; optional `class_names`), integers [images].
         scores: the student's answers -> deferral scores by name.
-        others: logits of further single models, by name, as the teacher's.
+        others: logits of further single models, by name.
+        popular: classes that a specialised student tells apart; its last logit is then of "other".
         remarks: stays as it is: nothing odd in arrays is taken.
 
     Raises:
-        InvalidInput: unreadable files, other shapes, NaN or infinity, labels out of range, duplicate or
-            disagreeing ids, no images.
+        InvalidInput: unreadable files, other shapes or ids, NaN or infinity, labels out of range, no images.
     """
     files = {"student": student, "teacher": teacher, **others}
-    logits, named = {}, []
-    for side, path in files.items():
-        logits[side], ids = _logits(path, side)
-        named.append((path, ids))
+    loaded = {side: _logits(path, side) for side, path in files.items()}
+    logits = {side: values for side, (values, _) in loaded.items()}
     classes = None if popular is None else Popular.of(popular, class_names(teacher, labels))
     answers = logits.pop("student")
     for side, values in logits.items():
         _check_shape(values, answers, classes, f"{side} logits in `{files[side]}`", student)
     targets, label_ids = _labels(labels, *logits["teacher"].shape)
+    named = [(files[side], ids) for side, (_, ids) in loaded.items()]
     image_ids = _common_ids([*named, (labels, label_ids)]) or tuple(map(str, range(len(answers))))
     task = Accuracy()
     output = Output(list(answers), Logits.one_row(answers))

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -41,9 +42,7 @@ def build_learner(
         augment: see `augmentation.build_augmentation`; `loss`: `label_smoothing` of the labels, and
             `distillation` and `temperature`, the share and the softness of the teacher's answers.
         popular: where the model is specialised, which of the teacher's classes its own are.
-        popular_share: how often a training picture shows a popular class; the validation counts its images
-            in the same proportion.
-        teacher: of all classes.
+        popular_share: how often a picture shows a popular class, in the training and in the validation.
 
     Raises:
         ConfigError: the model is no torch module, or there are no popular or no other images.
@@ -65,11 +64,8 @@ def build_learner(
     if validation is None:
         return learner
     judge = _judge(validation, popular, popular_share)
-
-    def judge_network(network: nn.Module) -> Mapping[str, float]:
-        return judge(TorchClassifier(model.name, network, model.preprocess, str(model.device))).numbers
-
-    return replace(learner, judge=judge_network, judge_model=judge)
+    model_of = partial(TorchClassifier, model.name, preprocess=model.preprocess, device=str(model.device))
+    return replace(learner, judge=lambda network: judge(model_of(network)).numbers, judge_model=judge)
 
 
 class _Bench(nn.Module):

@@ -56,8 +56,7 @@ def load_pair(
         lenient: leave out detections of images that the ground truth lacks.
         remarks: gets, by file, what was odd and left out or taken all the same; it is said on stderr too.
 
-    Raises:
-        InvalidInput: see `annotations.load_annotations` and `annotations.load_results`; or no object to find.
+    Raises InvalidInput as `load_annotations` and `load_results` do, or where there is no object to find.
     """
     _check_other_at(other_at, popular)
     truth = load_annotations(annotations)
@@ -65,16 +64,7 @@ def load_pair(
         raise InvalidInput(f"Expected an annotated object that is no crowd in `{annotations}`, got none.")
     classes = None if popular is None else Popular.of(popular, truth.class_names)
     files = {"student": student, "teacher": teacher, **others}
-    oddities: dict[str, dict[str, int]] = {"annotations": dict(truth.remarks)}
-    results = {}
-    for name, path in files.items():
-        expected = narrow_annotations(truth, classes) if classes and name == "student" else truth
-        results[name] = load_results(path, expected, lenient, oddities.setdefault(name, {}))
-    if classes is not None and UNKNOWN_CATEGORIES in oddities["student"]:
-        raise InvalidInput(
-            f"Expected detections of the popular classes and of other in `{student}`, got "
-            f"{oddities['student'][UNKNOWN_CATEGORIES]:,} of other categories."
-        )
+    results, oddities = _loaded(files, truth, classes, lenient=lenient)
     for name, path in {"annotations": annotations, **files}.items():
         say_remarks(path, oddities[name])
     if remarks is not None:
@@ -86,6 +76,23 @@ def load_pair(
         results["student"] = tuple(image for image, _ in widened)
         abstains = np.array([abstained for _, abstained in widened])
     return _paired(truth, results, scores, abstains)
+
+
+def _loaded(
+    files: Mapping[str, Path], truth: Annotations, classes: Popular | None, *, lenient: bool
+) -> tuple[dict[str, tuple[Results, ...]], dict[str, dict[str, int]]]:
+    """The results in each file, those of a specialised student in its `classes`, and what was odd in each."""
+    oddities: dict[str, dict[str, int]] = {"annotations": dict(truth.remarks)}
+    results = {}
+    for name, path in files.items():
+        expected = narrow_annotations(truth, classes) if classes and name == "student" else truth
+        results[name] = load_results(path, expected, lenient, oddities.setdefault(name, {}))
+    if classes is not None and UNKNOWN_CATEGORIES in oddities["student"]:
+        raise InvalidInput(
+            f"Expected detections of the popular classes and of other in `{files['student']}`, got "
+            f"{oddities['student'][UNKNOWN_CATEGORIES]:,} of other categories."
+        )
+    return results, oddities
 
 
 def _paired(

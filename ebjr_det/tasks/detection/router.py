@@ -169,7 +169,7 @@ class DetectionRouting(Routing):
         if not learn:
             return DetectionRouter(counts, history, None, mapping)
         rows = class_rows(boxes, history)
-        tables = [rows] if run.features is None else [rows, rows.beside(run.features)]
+        tables = [rows] if run.features is None else [rows, rows.with_columns(run.features)]
         forests = _forests(tables, replace(run, student=student), history, seed)
         return DetectionRouter(counts, history, forests[0], mapping, *forests[1:])
 

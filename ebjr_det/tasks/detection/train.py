@@ -48,12 +48,11 @@ def build_learner(
         augment: see `augmentation.build_augmentation`; `loss`: `distillation` and `temperature`, the share
             and the softness of the teacher's answers.
         popular: where the model is specialised, which of the teacher's classes its own are.
-        teacher: an EfficientDet of all classes; it sees the model's own inputs, and both have the same
-            anchors.
+        teacher: an EfficientDet of all classes with the model's inputs and anchors.
 
     Raises:
-        ConfigError: model or teacher are no EfficientDets or see other inputs, or `popular_share` is asked
-            for, which images that show several classes cannot have.
+        ConfigError: model or teacher are no EfficientDets or see other inputs, or a `popular_share`, which
+            images that show several classes cannot have.
     """
     if popular_share is not None:
         raise ConfigError("Expected `popular_share` for classification alone, got it for detection.")
@@ -72,13 +71,12 @@ def build_learner(
     )  # fmt: skip
     if validation is None:
         return learner
-
-    def judge_network(network: nn.Module) -> Mapping[str, float]:
-        return judge(
-            EfficientDetector(model.name, network, model.classes, str(model.device)), validation
-        ).numbers
-
-    return replace(learner, judge=judge_network, judge_model=partial(judge, data=validation))
+    model_of = partial(EfficientDetector, model.name, classes=model.classes, device=str(model.device))
+    return replace(
+        learner,
+        judge=lambda network: judge(model_of(network), validation).numbers,
+        judge_model=partial(judge, data=validation),
+    )
 
 
 def _checked_teacher(teacher: Model, model: EfficientDetector) -> EfficientDetector:

@@ -13,7 +13,7 @@ from ebjr_det.tasks.popular import known_as
 from ebjr_det.tasks.weights import library_names
 
 IMAGENET = 1000  # classes, by far the most usual
-SHOWN = 3  # names in a message
+EXAMPLES = 3  # names in a message
 
 Names: TypeAlias = Sequence[frozenset[str]]
 """All words that each output may be called by."""
@@ -114,7 +114,7 @@ def check_names(class_names: Sequence[str], names: Names, label: str) -> int:
         if not name.isdecimal() and known_as(name) not in words
     ]
     if 2 * len(strange) > len(class_names):
-        words = ", ".join(f"`{name}`" for name in strange[:SHOWN])
+        words = ", ".join(f"`{name}`" for name in strange[:EXAMPLES])
         raise ConfigError(
             f"Expected the classes that the published `{label}` knows, got {words}, ... . Give weights for "
             "these, or name the class folders by WordNet ids (n01440764) or by the outputs' numbers (0007)."

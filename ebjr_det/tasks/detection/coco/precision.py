@@ -91,7 +91,7 @@ def walk_classes(rows, turn, copies, truths, needed, areas, out):  # type: ignor
 def _walk(tally, order, firsts, truths, needed, a, out):  # type: ignore[no-untyped-def]
     """One class and area range: from the student's rows on, judged anew whenever some have moved."""
     judged = np.empty(6)
-    _place(tally, -1)
+    _put(tally, -1)
     for j in range(len(out)):
         _move(tally, order[firsts[j] : firsts[j + 1]], 1)
         if j == 0 or firsts[j] < firsts[j + 1]:
@@ -121,7 +121,7 @@ def single_moves(rows, truths, needed, contexts, gains):  # type: ignore[no-unty
         order, firsts = _by_turn(turn, image, len(turn))
         for context in contexts:
             tally = _tally(copies, rows, k, 0)
-            _place(tally, -1)
+            _put(tally, -1)
             _move(tally, order[context[image[order]]], 1)
             _judge(tally, needed[k, 0], truths[k, 0], judged)
             precision = judged[0]
@@ -176,7 +176,7 @@ def _tally(copies, rows, k, a):  # type: ignore[no-untyped-def]
 
 
 @compiled()
-def _place(tally, side):  # type: ignore[no-untyped-def]
+def _put(tally, side):  # type: ignore[no-untyped-def]
     """Put all rows of one side, -1 or 1 as the sign of their weight, into an empty tally."""
     _move(tally, np.flatnonzero(tally.weight * side > 0), side)
 

@@ -54,7 +54,7 @@ def load_open_images(
     """The pictures that are both in the folder and in the table of boxes, and that folder.
 
     What is left out is said on stderr. A picture whose header cannot be read has the size 0 and is named when
-    it is loaded. Of pictures that are not there no row is kept, some bytes a picture.
+    it is loaded.
 
     Args:
         root, split: the published tables in `root`, the pictures in `root/<split>` or in folders below it.
@@ -70,7 +70,7 @@ def load_open_images(
     files = _files_below(folder)
     ids = sorted(files)
     rows = read_boxes(path, {image: n for n, image in enumerate(ids)}, {c: n for n, c in enumerate(classes)})
-    absent = len(np.unique(np.array(rows.others)))
+    absent = len(np.unique(np.array(rows.absent)))
     if not rows.seen:
         raise InvalidInput(
             f"Expected pictures of `{path.name}` in `{folder}`, named <ImageID>.jpg, got none of its "

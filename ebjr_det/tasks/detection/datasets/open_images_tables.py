@@ -35,7 +35,7 @@ class BoxRows:
     Attributes:
         owners: positions among the wanted; `lines`: of the file; `labels`: class indices; `groups`: 0 or 1.
         corners: XMin, XMax, YMin, YMax, as in the file.
-        seen: the wanted that have a row; `others`: numbers of the other pictures, one a run of rows.
+        seen: the wanted that have a row; `absent`: numbers of the other pictures, one a run of rows.
         negative: how many rows have Confidence 0.
     """
 
@@ -45,7 +45,7 @@ class BoxRows:
     groups: "array[int]" = field(default_factory=lambda: array("b"))
     corners: "array[float]" = field(default_factory=lambda: array("d"))
     seen: set[int] = field(default_factory=set)
-    others: "array[int]" = field(default_factory=lambda: array("Q"))
+    absent: "array[int]" = field(default_factory=lambda: array("Q"))
     negative: int = 0
 
 
@@ -72,8 +72,8 @@ def read_classes(path: Path) -> dict[str, str]:
     return classes
 
 
-def read_boxes(path: Path, wanted: Mapping[str, int], labels: Mapping[str, int]) -> BoxRows:
-    """The rows of the `wanted` ImageIDs as numbers; of the others only the ImageID is looked at.
+def read_boxes(path: Path, pictures: Mapping[str, int], labels: Mapping[str, int]) -> BoxRows:
+    """The rows of the ImageIDs of `pictures` as numbers; of the others only the ImageID is looked at.
 
     Raises:
         InvalidInput: no such file, missing columns, and in a wanted row a class that `labels` does not have
@@ -81,11 +81,11 @@ def read_boxes(path: Path, wanted: Mapping[str, int], labels: Mapping[str, int])
     """
     rows, previous = BoxRows(), ""
     for line, (image, label, group, *cells) in _cells(path):
-        owner = wanted.get(image)
+        owner = pictures.get(image)
         if image != previous:
             number, previous = _number_of(image, path, line), image
             if owner is None:
-                rows.others.append(number)
+                rows.absent.append(number)
         if owner is None:
             continue
         if label not in labels:

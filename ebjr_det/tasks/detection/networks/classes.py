@@ -19,7 +19,7 @@ from ebjr_det.tasks.popular import known_as
 from ebjr_det.tasks.weights import library_names
 
 COCO_IDS = 90  # from 1; 10 of them were never used
-SHOWN = 4  # names in a message
+EXAMPLES = 4  # names in a message
 UNUSED = ("__background__", "N/A")  # what torchvision calls those, and what is no object
 
 Answer: TypeAlias = tuple[Array, Array, Array, Array]
@@ -134,7 +134,7 @@ def _columns(categories: Mapping[int, str], output_names: Sequence[str], label: 
     pairs = list(zip(categories.values(), matches, strict=True))
     strange = [name for name, outputs in pairs if not outputs]
     if strange:
-        names = ", ".join(f"`{name}`" for name in strange[:SHOWN]) + ", ..." * (len(strange) > SHOWN)
+        names = ", ".join(f"`{name}`" for name in strange[:EXAMPLES]) + ", ..." * (len(strange) > EXAMPLES)
         raise ConfigError(
             f"Expected classes that `{label}` knows, got {names} among the data's {len(categories)}. "
             f"{did_you_mean(strange[0], exact)} "

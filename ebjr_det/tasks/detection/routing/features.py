@@ -69,7 +69,7 @@ class ClassRows(NamedTuple):
     image: NDArray[np.intp]
     label: NDArray[np.intp]
 
-    def beside(self, features: NDArray[np.float32]) -> "ClassRows":
+    def with_columns(self, features: NDArray[np.float32]) -> "ClassRows":
         """These rows with further columns, `features` [images, m] of each row's picture."""
         return self._replace(values=np.concatenate([self.values, features[self.image]], axis=1))
 

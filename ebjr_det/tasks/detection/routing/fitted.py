@@ -82,7 +82,7 @@ class DetectionRouter:
             return box_score_of(name, boxes, self.counts)
         rows, forest = class_rows(boxes, self.history), self.forest
         if name == LEARNED_FEATURES:
-            rows, forest = rows.beside(self._features(output)), self.forest_features
+            rows, forest = rows.with_columns(self._features(output)), self.forest_features
         if forest is None:
             raise InvalidInput(f"Expected a router that learned `{name}`, got one that did not. Fit it anew.")
         return self._gain(forest, rows, boxes.images)
@@ -110,7 +110,7 @@ class DetectionRouter:
             per_object = boxes.images * self.counts.in_set(boxes)
             scores[SET_LEARNED] = self._gain(self.forest, rows, boxes.images, per_object)
         if self.forest_features is not None and features is not None and features.shape[1] == self.features:
-            wider = rows.beside(features)
+            wider = rows.with_columns(features)
             scores[LEARNED_FEATURES] = self._gain(self.forest_features, wider, boxes.images)
         return scores
 
