@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from shutil import rmtree
+from typing import TYPE_CHECKING
 
-from ebjr_det.api.preflight import check_ahead, check_settings
+from ebjr_det.api.preflight import Ready, check_ahead, check_settings
 from ebjr_det.api.report import Result, report
 from ebjr_det.api.traffic import traffic
 from ebjr_det.config import EvaluateConfig, dump_config
@@ -21,6 +22,9 @@ from ebjr_det.inference.latency import Latency, with_latency
 from ebjr_det.inference.scoring import at_rate, default_rate
 from ebjr_det.io.environment import describe_environment
 from ebjr_det.io.threads import on_threads
+
+if TYPE_CHECKING:
+    from ebjr_det.inference.pair import Pair
 
 
 @on_threads("run")
@@ -42,34 +46,54 @@ def evaluate(config: EvaluateConfig, out: str | Path, *, resume: bool = False) -
     out = Path(out)
     check_folder(out, resume)
     settings = check_settings(config)
-    scoring = settings[0]
     config = as_begun(config, out) if resume else config
-    pair = Pair.build(config.model_copy(update={"router": scoring.section}))
-    config, router = pair.config, scoring.section
-    scoring, target, asked, cost, facts = check_ahead(pair, settings, out)
+    pair = Pair.build(config.model_copy(update={"router": settings[0].section}))
+    ready = check_ahead(pair, settings, out)
+    scoring, config = ready.scoring, pair.config
     pair = replace(pair, student=scoring.adapted(pair.student))
     open_folder(out, config, resume)
     run = finished_run(out, pair.data, scoring.name, lambda parts: pair.run(scoring.scores, parts))
+    analysis, reported = _analyse(pair, ready, run)
+    save_analysis(out, analysis, dump_config(config), describe_environment(pair.device, config.run.seed))
+    decision = decide(score_of(reported, scoring.name), analysis.threshold)
+    pair.write_artifacts(out, run, reported, decision, scoring.name)
+    rmtree(out / TRAFFIC, ignore_errors=True)
+    result = report(out)
+    if ready.asked is None:
+        return result
+    weighted = traffic(
+        [out], out / TRAFFIC, ready.asked, replicates=config.run.bootstrap, seed=config.run.seed
+    )
+    return result._replace(traffic=weighted.report)
+
+
+TRAFFIC = "traffic"
+"""Folder of a run in which its numbers under a stated mix are."""
+
+
+def _analyse(pair: "Pair", ready: Ready, run: PairedRun) -> tuple[Analysis, PairedRun]:
+    """How the run is looked at, with the latencies that the settings ask for; and the images to report on."""
+    config, scoring, target, cost = pair.config, ready.scoring, ready.target, ready.cost
     unseen, use = scoring.unseen(run, pair.task)
-    score = scoring.score
     times: Mapping[str, Latency] = {}
-    live_rate = None
+    live_rate, by_batch, batch_load = None, dict[int, tuple[float, float]](), None
     if target is not None and target.kind == "latency_ms":
-        times, live_rate = pair.measure(unseen, score, at_rate(unseen, scoring.name, default_rate(unseen)))
+        start = at_rate(unseen, scoring.name, default_rate(unseen))
+        times, live_rate = pair.measure(unseen, scoring.score, start)
         cost = with_latency(cost, times)
     reported, decision, calibration = _decide(unseen, pair.task, config, target, cost)
-    by_batch: Mapping[int, tuple[float, float]] = {}
-    batch_load = None
     if config.latency.measure:
-        times, live_rate = pair.measure(reported, score, decision)
+        times, live_rate = pair.measure(reported, scoring.score, decision)
         by_batch, batch_load = pair.measure_batches(reported)
+    options = config.router.options
+    remarks = getattr(pair.data, "remarks", {})
     analysis = Analysis(
         title=config.title or f"{pair.student.name} + {pair.teacher.name}",
         score=scoring.name,
         formula=scoring.formula,
         threshold=decision.threshold,
-        student=Profile(pair.student.name, times.get("student"), facts["student"]),
-        teacher=Profile(pair.teacher.name, times.get("teacher"), facts["teacher"]),
+        student=Profile(pair.student.name, times.get("student"), ready.facts["student"]),
+        teacher=Profile(pair.teacher.name, times.get("teacher"), ready.facts["teacher"]),
         cost=with_latency(cost, times, by_batch),
         replicates=config.run.bootstrap,
         seed=config.run.seed,
@@ -77,28 +101,16 @@ def evaluate(config: EvaluateConfig, out: str | Path, *, resume: bool = False) -
         live_deferral_rate=live_rate,
         batch_load=batch_load,
         calibration=calibration,
-        score_options={scoring.name: router.options} if router.options else {},
+        score_options={scoring.name: options} if options else {},
         references=tuple(Reference(**dict(section)) for section in config.references),
-        class_names=tuple(getattr(pair.data, "class_names", ())),
+        class_names=pair.data.class_names,
         popular=() if pair.popular is None else pair.popular.names,
         router=use,
         unreadable=tuple(sorted(set(pair.data.image_ids) - set(run.image_ids))),
-        remarks={"data": told} if (told := getattr(pair.data, "remarks", {})) else {},
-        threshold_from="target" if target else "rate" if router.threshold is None else "given",
+        remarks={"data": remarks} if remarks else {},
+        threshold_from="target" if target else "rate" if config.router.threshold is None else "given",
     )
-    environment = describe_environment(pair.device, config.run.seed)
-    save_analysis(out, analysis, dump_config(config), environment)
-    pair.write_artifacts(out, run, reported, decision, scoring.name)
-    rmtree(out / TRAFFIC, ignore_errors=True)
-    result = report(out)
-    if asked is None:
-        return result
-    how = {"replicates": config.run.bootstrap, "seed": config.run.seed}
-    return result._replace(traffic=traffic([out], out / TRAFFIC, asked, **how).report)
-
-
-TRAFFIC = "traffic"
-"""Folder of a run in which its numbers under a stated mix are."""
+    return analysis, reported
 
 
 def _decide(
@@ -110,8 +122,8 @@ def _decide(
         if router.threshold is None:
             return run, at_rate(run, name, default_rate(run)), None
         return run, decide(score_of(run, name), router.threshold), None
-    first, rest = split(run, router.target.fraction, config.run.seed)
-    chosen_on, reported = select(run, task, first), select(run, task, rest)
+    calibration_part, reported_part = split(run, router.target.fraction, config.run.seed)
+    chosen_on, reported = select(run, task, calibration_part), select(run, task, reported_part)
     point = choose(chosen_on, task, sweep(chosen_on, task, name, cost), target)
-    how = Calibration(target, router.target.fraction, config.run.seed, len(first), point)
-    return reported, decide(score_of(reported, name), point.threshold), how
+    calibration = Calibration(target, router.target.fraction, config.run.seed, len(chosen_on), point)
+    return reported, decide(score_of(reported, name), point.threshold), calibration

@@ -51,8 +51,8 @@ def check_settings(settings: FitSettings, run: PairedRun, routing: Routing) -> N
     name = settings.score
     blind = run.features is None
     allowed = {n for n, s in routing.SCORES.items() if not (s.candidates or (blind and s.features))}
-    there = {*run.scores, *allowed}
-    if name == AUTO or name in there:
+    offered = {*run.scores, *allowed}
+    if name == AUTO or name in offered:
         return
     if name in SCORES or name in routing.SCORES:
         score = routing.SCORES.get(name, TaskScore("", ""))
@@ -62,7 +62,7 @@ def check_settings(settings: FitSettings, run: PairedRun, routing: Routing) -> N
             f"Expected a score that these answers allow, got `{name}`, for which they lack {lacks}. "
             "Fit on an evaluated run of the models themselves, or choose another score."
         )
-    raise ConfigError(f"Expected a known score, got `{name}`. {did_you_mean(name, sorted(there))}")
+    raise ConfigError(f"Expected a known score, got `{name}`. {did_you_mean(name, sorted(offered))}")
 
 
 def check_run(analysis: Analysis, routing: Routing) -> None:
@@ -102,7 +102,7 @@ def settings_of(
         score: of a run; one of `Routing.VARIANTS` has settings of its own.
         section: the run's settings, the options of which are those of `decided` alone.
     """
-    base, own = routing.VARIANTS.get(score, (score, {}))
+    base, variant = routing.VARIANTS.get(score, (score, {}))
     options = section.options if base == decided else {}
-    how = {"top_k": section.top_k, "aggregate": section.aggregate, "options": options, **own}
-    return base, how if section.other_logit else how | {"other_logit": False}
+    logits_settings = {"top_k": section.top_k, "aggregate": section.aggregate, "options": options, **variant}
+    return base, logits_settings if section.other_logit else logits_settings | {"other_logit": False}

@@ -81,10 +81,10 @@ def check_ahead(pair: "Pair", settings: Settings, out: Path | None = None) -> Re
         Infeasible: a target that no result of this pair can meet.
     """
     config, data = pair.config, pair.data
-    scoring, target, asked = settings
+    scoring, target, mix = settings
     class_names, popular = data.class_names, () if pair.popular is None else pair.popular.names
-    if asked is not None:
-        _check_mix(asked, pair, class_names)
+    if mix is not None:
+        _check_mix(mix, pair, class_names)
     scoring = scoring.bind(class_names, popular)
     counts = pair.plugin.class_counts(data)
     if counts is not None and not counts.any():
@@ -104,20 +104,20 @@ def check_ahead(pair: "Pair", settings: Settings, out: Path | None = None) -> Re
     if target is not None:
         share, macs = config.router.target.fraction, float(cost.student_macs)  # type: ignore[union-attr, arg-type]
         check_reachable(target, share, images, macs)
-    return Ready(scoring, target, asked, cost, facts)
+    return Ready(scoring, target, mix, cost, facts)
 
 
-def _check_mix(asked: AskedMix, pair: "Pair", class_names: tuple[str, ...]) -> None:
+def _check_mix(mix: AskedMix, pair: "Pair", class_names: tuple[str, ...]) -> None:
     """Raises EbjrError for a mix of unknown classes, or of one that no image shows."""
-    asked.check_classes(class_names)
-    popular = popular_of_mix(asked, pair.popular, class_names)
+    mix.check_classes(class_names)
+    popular = popular_of_mix(mix, pair.popular, class_names)
     counts = pair.plugin.class_counts(pair.data)
     if counts is None:
         raise ConfigError("Expected `traffic` of a task whose pictures show classes, got one without.")
     mask = np.isin(np.arange(len(class_names)), popular.classes)
     composition = Composition(counts[None], class_names, mask)
     ranks = [*popular.classes, *np.flatnonzero(~mask)]
-    for needed in (asked.mix(composition, ranks)[0], Mix.of_popular(0.5, composition)):
+    for needed in (mix.mix(composition, ranks)[0], Mix.of_popular(0.5, composition)):
         composition.weights(needed)
 
 
@@ -155,9 +155,9 @@ def _check_batches(pair: "Pair", image: Any) -> None:
                 ) from error
 
 
-def _check_facts(told: Mapping[str, Any], side: str) -> None:
+def _check_facts(facts: Mapping[str, Any], side: str) -> None:
     try:
-        to_json(told, inf_nan_mode="constants")
+        to_json(facts, inf_nan_mode="constants")
     except (PydanticSerializationError, TypeError, ValueError) as error:
         raise InvalidInput(
             f"Expected `facts` of the {side} as plain numbers and texts, got: {first_line(error)}."

@@ -127,7 +127,9 @@ def _resolved(outputs: SavedOutputs, settings: ReplaySettings, section: RouterSe
         content["popular"] = settings.popular
     content |= outputs.options
     if outputs.references:
-        content["references"] = [one._asdict() | {"file": str(one.file)} for one in outputs.references]
+        content["references"] = [
+            reference._asdict() | {"file": str(reference.file)} for reference in outputs.references
+        ]
     return content
 
 

@@ -49,7 +49,10 @@ class SavedOutputs:
     @property
     def rivals(self) -> tuple[Reference, ...]:
         """The references as an analysis has them."""
-        return tuple(Reference(one.name, None, one.macs, one.latency_ms) for one in self.references)
+        return tuple(
+            Reference(reference.name, None, reference.macs, reference.latency_ms)
+            for reference in self.references
+        )
 
     def load(self, scores: Scores, remarks: Remarks, popular: Sequence[str | int] | None = None) -> PairedRun:
         """Match everything with the ground truth.
@@ -62,13 +65,13 @@ class SavedOutputs:
         Raises:
             InvalidInput: see the task's `replay`.
         """
-        others = {reference.name: Path(reference.file) for reference in self.references}
-        special = {} if popular is None else {"popular": popular}
+        references = {reference.name: Path(reference.file) for reference in self.references}
+        specialised = {} if popular is None else {"popular": popular}
         return load_task(self.task).replay.load_pair(
-            **self.paths, scores=scores, others=others, remarks=remarks, **special, **self.options
+            **self.paths, scores=scores, others=references, remarks=remarks, **specialised, **self.options
         )
 
 
-def _check_known(what: str, given: Mapping[str, Any], valid: Mapping[str, Any]) -> None:
-    for name in given:
-        check_known(name, valid, f"a known {what}")
+def _check_known(kind: str, names: Mapping[str, Any], valid: Mapping[str, Any]) -> None:
+    for name in names:
+        check_known(name, valid, f"a known {kind}")

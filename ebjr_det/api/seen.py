@@ -26,15 +26,15 @@ def count_unseen(scoring: Scoring, pair: "Pair", *, answered: bool) -> int:
     if scoring.file is None:
         return len(pair.data)
     header, ids = scoring.file.header, tuple(pair.data.image_ids)
-    prints = pair.plugin.routing.fingerprints_ahead(pair.data)
-    if prints is not None:
-        known = shared_images(header.image_ids, header.fingerprints, ids, prints)
+    fingerprints = pair.plugin.routing.fingerprints_ahead(pair.data)
+    if fingerprints is not None:
+        fitted_on = shared_images(header.image_ids, header.fingerprints, ids, fingerprints)
     elif answered:
-        known = _known_by_answers(scoring, pair, ids)
+        fitted_on = _known_by_answers(scoring, pair, ids)
     else:
         return len(pair.data)
-    check_unseen(known, str(scoring.section.file))
-    return int((~known).sum())
+    check_unseen(fitted_on, str(scoring.section.file))
+    return int((~fitted_on).sum())
 
 
 def _known_by_answers(scoring: Scoring, pair: "Pair", ids: tuple[str, ...]) -> NDArray[np.bool_]:
@@ -45,13 +45,13 @@ def _known_by_answers(scoring: Scoring, pair: "Pair", ids: tuple[str, ...]) -> N
     header = scoring.file.header
     fitted = set(header.image_ids)
     same_id = np.array([image in fitted for image in ids], dtype=bool)
-    drawn = np.random.default_rng(pair.config.run.seed).permutation(np.flatnonzero(same_id))[:SAMPLE]
-    places, outputs = answers_to(
-        scoring.adapted(pair.student), pair.data, drawn.tolist(), pair.config.run.batch_size
+    sample = np.random.default_rng(pair.config.run.seed).permutation(np.flatnonzero(same_id))[:SAMPLE]
+    indices, outputs = answers_to(
+        scoring.adapted(pair.student), pair.data, sample.tolist(), pair.config.run.batch_size
     )
-    prints: FloatArray = np.concatenate(
+    fingerprints: FloatArray = np.concatenate(
         [np.zeros(0), *(scoring.scores(output)["random"] for output in outputs)]
     )
-    shown = [ids[place] for place in places]
-    alike = shared_images(header.image_ids, header.fingerprints, shown, prints)
-    return same_id if alike.any() else np.zeros(len(ids), dtype=bool)
+    image_ids = [ids[index] for index in indices]
+    recognised = shared_images(header.image_ids, header.fingerprints, image_ids, fingerprints)
+    return same_id if recognised.any() else np.zeros(len(ids), dtype=bool)

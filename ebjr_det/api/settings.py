@@ -50,14 +50,14 @@ def from_run(config: EvaluateConfig, run: Path) -> EvaluateConfig:
     taken as it is where none has it.
     """
     for section, key in PATHS:
-        named = getattr(getattr(config, section), key, None)
-        if not isinstance(named, str) or named in manifest() or os.path.exists(named) or os.path.isabs(named):
+        path = getattr(getattr(config, section), key, None)
+        if not isinstance(path, str) or path in manifest() or os.path.exists(path) or os.path.isabs(path):
             continue
-        above = next((folder for folder in run.resolve().parents if os.path.exists(folder / named)), None)
+        above = next((folder for folder in run.resolve().parents if os.path.exists(folder / path)), None)
         if above is not None:
-            found = str(above / named)
-            say(f"`{section}.{key}` of the run, `{named}`, is not here; taking {found}.")
-            changed = getattr(config, section).model_copy(update={key: found})
+            file = str(above / path)
+            say(f"`{section}.{key}` of the run, `{path}`, is not here; taking {file}.")
+            changed = getattr(config, section).model_copy(update={key: file})
             config = config.model_copy(update={section: changed})
     return config
 
@@ -75,25 +75,25 @@ def load_settings(source: str | Path, changes: Sequence[str] = ()) -> tuple[Sett
         return load_config(path, changes), None
     if is_exported(path):
         return load_exported(path, changes), None
-    asked = load_config(_config_of(path), changes)
-    config = from_run(asked, path)
+    changed = load_config(_config_of(path), changes)
+    config = from_run(changed, path)
     if not (path / ANALYSIS).is_file():
         raise InvalidInput(
             f"Expected a finished run in `{path}`, got one that is not. Go on with it: ebjr-det evaluate "
             f"{path / CONFIG} --out {path} --resume."
         )
     analysis = load_analysis(path)
-    before = load_config(path / CONFIG)
-    if config.student.runtime != before.student.runtime:
+    original = load_config(path / CONFIG)
+    if config.student.runtime != original.student.runtime:
         say(
-            f"Note: the run's threshold was chosen with runtime `{before.student.runtime}` of the student. "
+            f"Note: the run's threshold was chosen with runtime `{original.student.runtime}` of the student. "
             f"With `{config.student.runtime}` scores may differ, in bfloat16 visibly; to choose anew, "
             "evaluate."
         )
     fitted = None if analysis.router is None else analysis.router.sha256
     if config.router.score != analysis.score or identity(config)["router.file"] != fitted:
         return config, None
-    if _scored_by(asked) != _scored_by(before):
+    if _scored_by(changed) != _scored_by(original):
         say(
             "Note: the run's threshold belongs to its own student and settings of the score; it is not taken."
         )

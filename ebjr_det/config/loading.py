@@ -58,9 +58,11 @@ def load_settings(path: str | Path, changes: Iterable[str], verb: str) -> dict[s
     """
     path = _find(Path(path))
     content = _read(path, ())
-    other = verb_of(content)
-    if other is not None and other != verb:
-        raise ConfigError(f"Expected settings of `{verb}` in `{path}`, got {OTHERS[other].format(path=path)}")
+    command = verb_of(content)
+    if command is not None and command != verb:
+        raise ConfigError(
+            f"Expected settings of `{verb}` in `{path}`, got {OTHERS[command].format(path=path)}"
+        )
     apply_changes(content, changes)
     return content
 
@@ -92,15 +94,15 @@ def _find(path: Path) -> Path:
         return path
     names = {file.stem: file for file in sorted(shipped("configs").glob("*.yaml"))}
     plain = path.parent.as_posix() in (".", "configs")
-    found = names.get(path.name.removesuffix(".yaml")) if plain else None
-    if found is None:
+    file = names.get(path.name.removesuffix(".yaml")) if plain else None
+    if file is None:
         hint = did_you_mean(path.stem, names)
         raise InvalidInput(
             f"Expected a configuration at `{path}`, got no such file, nor one of that name among those that "
             f"come with ebjr-det. {hint}"
         )
-    print(f"`{path}` is not here; taking the one that comes with ebjr-det, {found}.", file=sys.stderr)
-    return found
+    print(f"`{path}` is not here; taking the one that comes with ebjr-det, {file}.", file=sys.stderr)
+    return file
 
 
 def _read(path: str | Path, changes: Iterable[str]) -> dict[str, Any]:
@@ -142,12 +144,12 @@ def _apply(content: dict[str, Any], change: str) -> None:
     if not equals or not all(key.split(".")):
         raise ConfigError(f"Expected `--set a.b=value`, got `{change}`.")
     *sections, last = key.split(".")
-    place = content
+    section_values = content
     for section in sections:
-        inner = place.get(section)
-        place[section] = place = dict(inner) if isinstance(inner, dict) else {}
+        inner = section_values.get(section)
+        section_values[section] = section_values = dict(inner) if isinstance(inner, dict) else {}
     try:
-        place[last] = yaml.load(text, FlatLoader)  # noqa: S506, a SafeLoader
+        section_values[last] = yaml.load(text, FlatLoader)  # noqa: S506, a SafeLoader
     except Exception as error:  # as above
         raise ConfigError(f"Expected a YAML value in `--set {change}`, got `{text}`.") from error
 
@@ -155,16 +157,16 @@ def _apply(content: dict[str, Any], change: str) -> None:
 def _first_fault(error: ValidationError, model: type[BaseModel]) -> str:
     # A misspelt key also counts as missing: the spelling is the cause, so it goes first.
     fault = min(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
-    where = ".".join(str(part) for part in fault["loc"])
+    setting = ".".join(str(part) for part in fault["loc"])
     if fault["type"] == "extra_forbidden":
         *sections, key = (str(part) for part in fault["loc"])
-        return f"Expected a known setting, got `{where}`. {did_you_mean(key, _fields_at(sections, model))}"
+        return f"Expected a known setting, got `{setting}`. {did_you_mean(key, _fields_at(sections, model))}"
     if fault["type"] == "missing":
-        return f"Expected the setting `{where}`, got none."
+        return f"Expected the setting `{setting}`, got none."
     message = fault["msg"].removeprefix("Value error, ")
     got = fault["input"]
-    shown = f", got {reprlib.repr(got)}" if not isinstance(got, dict) else ""
-    return f"Expected `{where}` to be right: {message[0].lower()}{message[1:]}{shown}."
+    value = f", got {reprlib.repr(got)}" if not isinstance(got, dict) else ""
+    return f"Expected `{setting}` to be right: {message[0].lower()}{message[1:]}{value}."
 
 
 def _fields_at(sections: list[str], model: type[BaseModel]) -> list[str]:

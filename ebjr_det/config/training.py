@@ -116,5 +116,5 @@ def training_identity(config: LearnConfig) -> dict[str, Any]:
     settings: dict[str, Any] = {}
     for key, value in config.model_dump().items():
         inner = value.items() if isinstance(value, dict) else ()
-        settings |= {f"{key}.{name}": own for name, own in inner} or {key: value}
+        settings |= {f"{key}.{name}": inner_value for name, inner_value in inner} or {key: value}
     return {name: value for name, value in settings.items() if name not in BESIDE_WEIGHTS}

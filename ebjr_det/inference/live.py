@@ -116,30 +116,30 @@ def build_live(
         EbjrError: for whatever is wrong in the configuration.
     """
     if isinstance(config, Exported):
-        named, student, teacher = config.build()
+        classes, student, teacher = config.build()
         weights = ""  # an export has compared them, and its files are as it wrote them
     else:
-        named, student, teacher = _built(config, samples)
+        classes, student, teacher = _built(config, samples)
         weights = weights_of(student)
     popular = (
-        None if config.student.popular is None else Popular.of(config.student.popular, named.class_names)
+        None if config.student.popular is None else Popular.of(config.student.popular, classes.class_names)
     )
-    told = () if popular is None else popular.names
-    scoring = scoring.bind(named.class_names, told, student.name, weights)
+    popular_names = () if popular is None else popular.names
+    scoring = scoring.bind(classes.class_names, popular_names, student.name, weights)
     if not isinstance(config, Exported):
-        here = partial(_answers_to, student, config.run.batch_size, traffic)
-        check_at_work(scoring, here, partial(answers_to_data, config, student), weights)
+        answers_here = partial(_answers_to, student, config.run.batch_size, traffic)
+        check_at_work(scoring, answers_here, partial(answers_to_data, config, student), weights)
     student = scoring.adapted(student)
-    return Live(named, scoring, JointModel(student, teacher, watched(scoring, threshold), threshold))
+    return Live(classes, scoring, JointModel(student, teacher, watched(scoring, threshold), threshold))
 
 
 def _answers_to(student: Any, size: int, traffic: Callable[[int], Iterable[Any]], count: int) -> list[Output]:
     """A student's answers to some pictures; none where it cannot take them, which is told in their turn."""
-    pictures, found = iter(traffic(count)), list[Output]()
+    pictures, outputs = iter(traffic(count)), list[Output]()
     with suppress(InvalidInput):
-        while lot := [student.preprocess(picture) for picture in islice(pictures, size)]:
-            found.append(student(lot))
-    return found
+        while batch := [student.preprocess(picture) for picture in islice(pictures, size)]:
+            outputs.append(student(batch))
+    return outputs
 
 
 def _built(config: EvaluateConfig, samples: Callable[[], Sequence[Any]]) -> tuple[Any, Any, Any]:
@@ -147,7 +147,7 @@ def _built(config: EvaluateConfig, samples: Callable[[], Sequence[Any]]) -> tupl
     from ebjr_det.inference.pair import build_models, make_ready, resolve_device
 
     device = resolve_device(config.run.device)
-    named = load_task(config.task).data.build_named(**dict(config.data))
-    models = build_models(config, named, device)
+    classes = load_task(config.task).data.build_named(**dict(config.data))
+    models = build_models(config, classes, device)
     make_ready(config, models, samples, device)
-    return named, *models
+    return classes, *models

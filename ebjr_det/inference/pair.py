@@ -5,7 +5,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from ebjr_det.core.router import decide
 from ebjr_det.core.tradeoff import score_of
 from ebjr_det.core.types import Model, Output, PairedRun, RouterDecision, Task
 from ebjr_det.inference.latency import Latency, measure_latency
-from ebjr_det.inference.offline import Batch, ScoresFunction, run_pair
+from ebjr_det.inference.offline import Batch, Recorder, ScoresFunction, run_pair
 from ebjr_det.io.checkpoints.finding import find_checkpoint
 from ebjr_det.io.environment import device_name
 from ebjr_det.io.files import checksum
@@ -27,8 +27,11 @@ from ebjr_det.io.records import PartStore
 from ebjr_det.runtimes.choose import EAGER, choose_runtime
 from ebjr_det.tasks import load_task
 from ebjr_det.tasks.adapted import Changed, plain
-from ebjr_det.tasks.contract import Classes, TaskPlugin
+from ebjr_det.tasks.contract import Classes, DataSet, Picture, RunsAnywhere, TaskPlugin
 from ebjr_det.tasks.popular import Popular
+
+OnPictures: TypeAlias = Callable[[Sequence[Picture]], Output]
+"""A model on pictures, preprocessing and all."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +45,9 @@ class Pair:
 
     config: EvaluateConfig
     task: Task
-    data: Any
-    student: Any
-    teacher: Any
+    data: DataSet
+    student: Model
+    teacher: Model
     device: str
 
     @classmethod
@@ -54,8 +57,8 @@ class Pair:
         data = load_task(config.task).data.build_data(**dict(config.data))
         config = with_checksums(config)
         student, teacher = build_models(config, data, device)
-        few = sorted({0, len(data) // 3, 2 * len(data) // 3, len(data) - 1})
-        config = make_ready(config, (student, teacher), lambda: readable(data, few), device)
+        spread = sorted({0, len(data) // 3, 2 * len(data) // 3, len(data) - 1})
+        config = make_ready(config, (student, teacher), lambda: readable(data, spread), device)
         return cls(config, load_task(config.task).judge(), data, student, teacher, device)
 
     @property
@@ -70,17 +73,10 @@ class Pair:
 
     def run(self, scores: ScoresFunction, parts: PartStore) -> PairedRun:
         """Both models on all images; continues from `parts`."""
-        return run_pair(
-            self.student,
-            self.teacher,
-            self._batches_after,
-            len(self.data),
-            task=self.task,
-            scores=scores,
-            parts=parts,
-            features=load_task(self.config.task).routing.features_of,
-            flush_seconds=self.config.run.flush_seconds,
-        )
+        features = self.plugin.routing.features_of
+        recorder = Recorder(self.student, self.teacher, self.task, scores, features)
+        seconds = self.config.run.flush_seconds
+        return run_pair(recorder, self._batches_after, len(self.data), parts, flush_seconds=seconds)
 
     def _batches_after(self, last: str | None) -> Iterator[Batch]:
         """Batches begin at multiples of the batch size, whether or not a picture before was left out."""
@@ -97,7 +93,7 @@ class Pair:
         )
         return (Batch(*columns) for columns in stream)
 
-    def first_answers(self, student: Any, count: int) -> list[Output]:
+    def first_answers(self, student: Model, count: int) -> list[Output]:
         """A student's answers to so many of the images, at most, drawn at random with the seed."""
         return sample_answers(student, self.data, count, self.config.run)
 
@@ -133,10 +129,7 @@ class Pair:
         chosen = [positions[run.image_ids[index]] for index in sample]
         size = settings.batch_size
         times = measure_latency(
-            {
-                **self.alone(),
-                "joint": lambda images: outputs.append(joint(images)),
-            },
+            {**self.alone(), "joint": lambda images: outputs.append(joint(images))},
             ([self.data.load(i) for i in chosen[at : at + size]] for at in range(0, len(chosen), size)),
             batch_size=size,
             device=device_name(self.device),
@@ -153,50 +146,51 @@ class Pair:
         Returns:
             them by batch size, and the load beside them all.
         """
-        settings, found, meter = self.config.latency, {}, Meter()
-        places = [self.data.image_ids.index(image) for image in run.image_ids]
+        settings, means, meter = self.config.latency, {}, Meter()
+        indices = [self.data.image_ids.index(image) for image in run.image_ids]
         for size in settings.batch_sizes:
             count = max(3, settings.batch_size * settings.batches // size)
-            drawn = np.random.default_rng(self.config.run.seed).permutation(places)
-            chosen = np.resize(drawn, count * size).reshape(count, size)
+            sample = np.random.default_rng(self.config.run.seed).permutation(indices)
+            batches = np.resize(sample, count * size).reshape(count, size)
             times = measure_latency(
                 self.alone(),
-                ([self.data.load(int(index)) for index in lot] for lot in chosen),
+                ([self.data.load(int(index)) for index in batch] for batch in batches),
                 batch_size=size,
                 device=device_name(self.device),
                 warmup=settings.warmup,
             )
-            found[size] = times["student"].mean, times["teacher"].mean
-        return found, meter.lap() if found else None
+            means[size] = times["student"].mean, times["teacher"].mean
+        return means, meter.lap() if means else None
 
-    def alone(self) -> dict[str, Callable[[Sequence[Any]], Any]]:
+    def alone(self) -> dict[str, OnPictures]:
         """Each model on pictures, preprocessing and all."""
         return {"student": _on_pictures(self.student), "teacher": _on_pictures(self.teacher)}
 
 
-def sample_answers(student: Any, data: Any, count: int, run: RunSection) -> list[Output]:
+def sample_answers(student: Model, data: DataSet, count: int, run: RunSection) -> list[Output]:
     """A student's answers to so many images of a set, at most, drawn at random with the seed."""
-    drawn = np.random.default_rng(run.seed).permutation(len(data))[:count]
-    return answers_to(student, data, drawn.tolist(), run.batch_size)[1]
+    sample = np.random.default_rng(run.seed).permutation(len(data))[:count]
+    return answers_to(student, data, sample.tolist(), run.batch_size)[1]
 
 
 def answers_to(
-    student: Any, data: Any, places: Sequence[int], batch_size: int
+    student: Model, data: DataSet, indices: Sequence[int], batch_size: int
 ) -> tuple[list[int], list[Output]]:
     """Which of some images of a set can be read, and a student's answers to these, in batches."""
-    images = {}
-    for index in places:
+    images: dict[int, Picture] = {}
+    for index in indices:
         with suppress(InvalidInput):  # one that cannot be read is named when its turn comes
             images[index] = data.load(index)
-    answer, shown = _on_pictures(student), list(images.values())
-    return list(images), [answer(shown[at : at + batch_size]) for at in range(0, len(shown), batch_size)]
+    answer, pictures = _on_pictures(student), list(images.values())
+    starts = range(0, len(pictures), batch_size)
+    return list(images), [answer(pictures[at : at + batch_size]) for at in starts]
 
 
-def _on_pictures(model: Any) -> Callable[[Sequence[Any]], Any]:
+def _on_pictures(model: Model) -> OnPictures:
     return lambda images: model([model.preprocess(image) for image in images])
 
 
-def build_models(config: EvaluateConfig, data: Any, device: str) -> tuple[Any, Any]:
+def build_models(config: EvaluateConfig, data: Classes, device: str) -> tuple[Model, Model]:
     """Student and teacher for the classes of the data; random weights, where meant, follow the seed."""
     import torch
 
@@ -206,7 +200,10 @@ def build_models(config: EvaluateConfig, data: Any, device: str) -> tuple[Any, A
 
 
 def make_ready(
-    config: EvaluateConfig, models: tuple[Any, Any], samples: Callable[[], Sequence[Any]], device: str
+    config: EvaluateConfig,
+    models: tuple[Model, Model],
+    samples: Callable[[], Sequence[Picture]],
+    device: str,
 ) -> EvaluateConfig:
     """Give student and teacher the runtimes that the configuration names.
 
@@ -219,13 +216,15 @@ def make_ready(
     Raises:
         ConfigError: see `runtimes.choose_runtime`; also a model whose network no runtime can take.
     """
-    taken = {}
+    from torch import nn
+
+    sections = {}
     for side, model in zip(("student", "teacher"), models, strict=True):
         section = getattr(config, side)
         if section.runtime == EAGER:
             continue
         inner = plain(model)
-        if not hasattr(getattr(inner, "graph", None), "state_dict"):
+        if not (isinstance(inner, RunsAnywhere) and isinstance(inner.graph, nn.Module)):
             raise ConfigError(
                 f"Expected runtime `{EAGER}` for `{model.name}`, whose network no other one can take, got "
                 f"`{section.runtime}`. Set `{side}.runtime`."
@@ -235,8 +234,8 @@ def make_ready(
         name, inner.run = choose_runtime(
             section.runtime, inner.graph, pictures, device, model=f"{side} {model.name}", tolerance=tolerance
         )
-        taken[side] = section.model_copy(update={"runtime": name})
-    return config.model_copy(update=taken)
+        sections[side] = section.model_copy(update={"runtime": name})
+    return config.model_copy(update=sections)
 
 
 def _build_model(task: str, section: ModelSection, data: Classes, device: str) -> Model:
@@ -261,12 +260,12 @@ def popular_of(section: ModelSection, data: Classes) -> Popular | None:
 
 def with_checksums(config: EvaluateConfig) -> EvaluateConfig:
     """The configuration with the sha256 of the weights that it names, so that it tells exactly which."""
-    known = {
+    sections = {
         side: section.model_copy(update={"sha256": checksum(find_checkpoint(section.checkpoint))})
         for side in ("student", "teacher")
         if (section := getattr(config, side)).checkpoint is not None and section.sha256 is None
     }
-    return config.model_copy(update=known)
+    return config.model_copy(update=sections)
 
 
 def resolve_device(name: str) -> str:
@@ -286,11 +285,11 @@ def resolve_device(name: str) -> str:
 def _stratified(decision: RouterDecision, count: int, generator: np.random.Generator) -> list[int]:
     """`count` images, deferred ones in the share of `decision`, in random order, repeated if too few."""
     deferred = np.flatnonzero(decision.defer)
-    kept = np.flatnonzero(~decision.defer)
-    wanted = round(count * decision.deferral_rate)
+    answered = np.flatnonzero(~decision.defer)
+    number_deferred = round(count * decision.deferral_rate)
     parts = [
         np.resize(generator.permutation(group), number)
-        for group, number in ((deferred, wanted), (kept, count - wanted))
+        for group, number in ((deferred, number_deferred), (answered, count - number_deferred))
         if len(group)
     ]
     return [int(index) for index in generator.permutation(np.concatenate(parts))]

@@ -38,7 +38,7 @@ def check_answers(scoring: Scoring, answers: Answers, weights: str) -> None:
         check_student(file.student_scores, numbers.values, str(scoring.section.file), numbers.images)
 
 
-def check_at_work(scoring: Scoring, traffic: Answers, known: Answers, weights: str) -> None:
+def check_at_work(scoring: Scoring, traffic: Answers, configured: Answers, weights: str) -> None:
     """The same for pictures of any kind: they alone tell no other student, but are warned of.
 
     Measured on scenes of digits: dark or blurred pictures move one student's numbers by 0.5 to 0.9, as far as
@@ -46,14 +46,14 @@ def check_at_work(scoring: Scoring, traffic: Answers, known: Answers, weights: s
     configured data to refuse a router, where these are at hand, by the rule of `evaluate`.
 
     Args:
-        traffic: answers to some of the pictures; `known`: to some of the configured data.
+        traffic: answers to some of the pictures; `configured`: to some of the configured data.
     """
     file = scoring.file
     numbers = None if file is None else _numbers(scoring, traffic, weights)
     if file is None or numbers is None:
         return
     if far := far_apart(file.student_scores, numbers.values, numbers.images):
-        check_answers(scoring, known, weights)
+        check_answers(scoring, configured, weights)
         say(
             f"Warning: the student's scores here are distributed otherwise than at the router's fit: {far}. "
             "These pictures are of another kind, or the router was made for another student. Router: "
@@ -84,9 +84,9 @@ def _numbers(scoring: Scoring, answers: Answers, weights: str) -> _Numbers | Non
     file = scoring.file
     if file is None or (weights and file.header.student_weights):
         return None
-    some, numbers_of = answers(SAMPLE), load_task(scoring.task).routing.answer_numbers
-    values = np.concatenate([np.zeros(0), *map(numbers_of, some)])
-    sizes = len(file.header.image_ids), sum(len(output.logits) for output in some)
+    outputs, numbers_of = answers(SAMPLE), load_task(scoring.task).routing.answer_numbers
+    values = np.concatenate([np.zeros(0), *map(numbers_of, outputs)])
+    sizes = len(file.header.image_ids), sum(len(output.logits) for output in outputs)
     return _Numbers(values, sizes) if len(values) else None
 
 
@@ -101,8 +101,8 @@ def watched(scoring: Scoring, threshold: float) -> ScoreFunction:
 
     def score(output: Output) -> FloatArray:
         values = scoring.score(output)
-        if said := watch.add(len(values), int((values > threshold).sum())):
-            say(f"Warning: {said} Router: `{scoring.section.file}`.")
+        if warning := watch.add(len(values), int((values > threshold).sum())):
+            say(f"Warning: {warning} Router: `{scoring.section.file}`.")
         return values
 
     return score
@@ -118,9 +118,11 @@ def weights_of(model: Any) -> str:
     Empty where the model shows none: one that is no torch module, an exported one, or one whose weights are
     packed, as those of quantised layers are.
     """
+    from torch import nn
+
     inner = plain(model)
-    shown = (getattr(inner, name, None) for name in ("graph", "network"))
-    module = next((part for part in (*shown, inner) if hasattr(part, "state_dict")), None)
+    parts = (getattr(inner, name, None) for name in ("graph", "network"))
+    module = next((part for part in (*parts, inner) if isinstance(part, nn.Module)), None)
     if module is None:
         return ""
     digest = sha256()

@@ -22,6 +22,8 @@ from ebjr_det.io.loader import Images
 from ebjr_det.tasks.routing import Routing
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from ebjr_det.runtimes.registry import Network
     from ebjr_det.tasks.popular import Popular
     from ebjr_det.training.loop import Learner
@@ -50,6 +52,22 @@ class TellsFacts(Protocol):
 
     def facts(self, image: Picture) -> Mapping[str, Any]:
         """Numbers and texts for the report, such as how many parameters it has."""
+
+
+@runtime_checkable
+class RunsAnywhere(Model, Protocol):
+    """A model whose network is a graph that any runtime may run.
+
+    Attributes:
+        graph: a torch module, one batch in, a tuple of tensors out.
+        run: the network, made ready by a runtime; it can be set.
+    """
+
+    graph: nn.Module
+    run: Network
+
+    def batch(self, inputs: Sequence[Any]) -> Any:
+        """Preprocessed inputs as one batch of the graph."""
 
 
 def facts_of(model: Model, image: Picture) -> Mapping[str, Any]:

@@ -38,6 +38,7 @@ from ebjr_det.io.environment import keep_freed_memory
 from ebjr_det.io.files import to_json
 from ebjr_det.io.load import Meter
 from ebjr_det.io.threads import limited_threads, usable_cpus
+from ebjr_det.tasks.contract import RunsAnywhere
 
 ROOT = Path(__file__).resolve().parents[2]
 PAIR, STUDENT = ROOT / "configs" / "quickstart.yaml", ROOT / "eval" / "quickstart" / "student.yaml"
@@ -122,6 +123,7 @@ def networks(runtimes: list[str]) -> dict[str, Callable[[], Any]]:
     }
     found: dict[str, Callable[[], Any]] = {}
     for name, model in models.items():
+        assert isinstance(model, RunsAnywhere)
         batch = model.batch([model.preprocess(data.load(0))])
         for runtime in runtimes:
             network = build_network(runtime, model.graph, batch, "cpu")

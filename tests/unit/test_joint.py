@@ -10,7 +10,7 @@ from ebjr_det.core.joint import JointModel
 from ebjr_det.core.router import decide, operating_points
 from ebjr_det.core.scores import deferral_scores
 from ebjr_det.core.types import Logits, Output
-from ebjr_det.inference.offline import Batch, run_pair
+from ebjr_det.inference.offline import Batch, Recorder, run_pair
 from ebjr_det.io.records import PartStore
 from ebjr_det.tasks.classification.metric import Accuracy
 
@@ -211,16 +211,9 @@ def batches_of(size, images=IMAGES, ids=None):
 
 
 def evaluated(folder, batches, student=None, teacher=None, scores=three_scores, flush_seconds=-1.0):
-    return run_pair(
-        student or Classifier("student", 1.0),
-        teacher or Classifier("teacher", 1.0),
-        batches,
-        len(IMAGES),
-        task=Accuracy(),
-        scores=scores,
-        parts=PartStore(folder),
-        flush_seconds=flush_seconds,
-    )
+    models = student or Classifier("student", 1.0), teacher or Classifier("teacher", 1.0)
+    recorder = Recorder(*models, Accuracy(), scores)
+    return run_pair(recorder, batches, len(IMAGES), PartStore(folder), flush_seconds=flush_seconds)
 
 
 def assert_identical(first, second):

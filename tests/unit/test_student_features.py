@@ -15,7 +15,7 @@ from ebjr_det.core.scores import EMPTY_LOGIT, SCORES, deferral_scores
 from ebjr_det.core.tradeoff import select
 from ebjr_det.core.types import Logits, Output, PairedRun
 from ebjr_det.evaluation.router_comparison import candidates_of
-from ebjr_det.inference.offline import Batch, run_pair
+from ebjr_det.inference.offline import Batch, Recorder, run_pair
 from ebjr_det.io.records import PartStore, join_runs, load_run, save_run
 from ebjr_det.tasks import TASKS, load_task
 from ebjr_det.tasks.classification.metric import Accuracy
@@ -173,9 +173,11 @@ def test_a_run_collects_them_and_goes_on_with_them(tmp_path):
 
     def evaluated(student):
         parts, said = PartStore(tmp_path / "parts"), {"s": np.zeros(2)}
-        return run_pair(student, Told(), batches_after, 7, task=Accuracy(), parts=parts, flush_seconds=-1,
-                        scores=lambda o: {k: v[: len(o.logits)] for k, v in said.items()},
-                        features=lambda o: o.features)  # fmt: skip
+        recorder = Recorder(
+            student, Told(), Accuracy(), lambda output: {k: v[: len(output.logits)] for k, v in said.items()},
+            lambda output: output.features,
+        )  # fmt: skip
+        return run_pair(recorder, batches_after, 7, parts, flush_seconds=-1)
 
     with pytest.raises(RuntimeError, match="power cut"):
         evaluated(Told(fails_at=2))
