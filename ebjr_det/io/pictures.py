@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ebjr_det.core.errors import InvalidInput, first_line
-from ebjr_det.io.notes import say
+from ebjr_det.io.notes import say_left_out
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -112,13 +112,6 @@ def _identity(folder: str) -> tuple[int, int]:
 
 def _unreadable_folder(error: OSError) -> None:
     raise InvalidInput(f"Expected a folder that can be read, got `{error.filename}`: {first_line(error)}.")
-
-
-def say_left_out(source: Path, left_out: Mapping[str, int]) -> None:
-    """Say on stderr what was left out of a file or folder, where something was."""
-    parts = [f"{what} ({count:,})" for what, count in left_out.items() if count]
-    if parts:
-        say(f"Left out of `{source}`: {', '.join(parts)}.")
 
 
 def open_picture(path: Path, size: tuple[int, int] = (0, 0), *, as_stored: bool = False) -> "Image.Image":

@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from ebjr_det.core.errors import ConfigError, EbjrError, first_line
+from ebjr_det.io.threads import variables_set
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -21,10 +22,8 @@ def foreign_errors(expected: str) -> Iterator[None]:
 
     What it prints, such as torch's line of a download, goes to stderr: stdout is for results.
     """
-    earlier = os.environ.get(WEIGHTS_ONLY)
-    os.environ[WEIGHTS_ONLY] = "1"
     try:
-        with contextlib.redirect_stdout(sys.stderr):
+        with variables_set({WEIGHTS_ONLY: "1"}), contextlib.redirect_stdout(sys.stderr):
             yield
     except EbjrError:
         raise
@@ -32,11 +31,6 @@ def foreign_errors(expected: str) -> Iterator[None]:
         raise ConfigError(
             f"Expected {expected}, got: {type(error).__name__}: {first_line(error)}."
         ) from error
-    finally:
-        if earlier is None:
-            del os.environ[WEIGHTS_ONLY]
-        else:
-            os.environ[WEIGHTS_ONLY] = earlier
 
 
 def import_callable(reference: str) -> Callable[..., Any]:

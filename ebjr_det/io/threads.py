@@ -11,7 +11,7 @@ up to 4 times slower where nothing else runs. Between the two lies a short wait,
 import math
 import os
 import sys
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
@@ -95,6 +95,20 @@ def thread_count() -> int:
 
 
 @contextmanager
+def variables_set(variables: Mapping[str, str]) -> Iterator[None]:
+    """Environment variables with these values within; afterwards they are as before."""
+    earlier = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in earlier.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+
+
+@contextmanager
 def limited_threads(threads: int | None) -> Iterator[None]:
     """So many threads for torch, BLAS and the runtimes that are built within; None changes nothing.
 
@@ -108,7 +122,6 @@ def limited_threads(threads: int | None) -> Iterator[None]:
 
     count = min(threads, usable_cpus())
     variables = {COUNT: str(count), "MKL_DYNAMIC": "FALSE"}  # else MKL takes one a physical core at most
-    earlier_variables = {name: os.environ.get(name) for name in variables}
     if count < threads:
         print(
             f"Note: {threads} threads were asked for, {count} are taken: this process may use no more CPUs.",
@@ -116,17 +129,12 @@ def limited_threads(threads: int | None) -> Iterator[None]:
         )
     torch = sys.modules.get("torch")
     earlier = torch.get_num_threads() if torch else None
-    os.environ.update(variables)
     try:
-        with threadpool_limits(count):
+        with variables_set(variables), threadpool_limits(count):
             if torch:
                 torch.set_num_threads(count)
             yield
     finally:
-        for name, value in earlier_variables.items():
-            os.environ.pop(name)
-            if value is not None:
-                os.environ[name] = value
         if torch := sys.modules.get("torch"):
             torch.set_num_threads(earlier or thread_count())
 

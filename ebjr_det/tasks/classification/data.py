@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ebjr_det.core.errors import SHOWN, ConfigError, InvalidInput, check_known
-from ebjr_det.io.pictures import open_picture, pictures_below, say_left_out
+from ebjr_det.io.notes import say_left_out
+from ebjr_det.io.pictures import open_picture, pictures_below
 from ebjr_det.io.subset import part_of
 from ebjr_det.tasks.classification.datasets.cifar import load_cifar
 
