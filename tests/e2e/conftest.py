@@ -107,6 +107,41 @@ def command():
     return run_command
 
 
+@pytest.fixture
+def answer(capsys: pytest.CaptureFixture[str]):
+    """A function: arguments of `ebjr-det` -> the object that it prints with `--json`."""
+
+    def printed(*args: object) -> dict:
+        capsys.readouterr()
+        code = run_command(*args, "--json")
+        out, complaint = capsys.readouterr()
+        assert code == 0, complaint
+        return json.loads(out)
+
+    return printed
+
+
+@pytest.fixture
+def refused(capsys: pytest.CaptureFixture[str]):
+    """A function: arguments of `ebjr-det` -> the one line of a user's mistake, and nothing before it.
+
+    With `alone=False` other lines may stand before it, and all are returned.
+    """
+
+    def complaint_of(*args: object, alone: bool = True) -> str:
+        capsys.readouterr()
+        code = run_command(*args)
+        out, complaint = capsys.readouterr()
+        assert (code, out) == (2, ""), complaint
+        *earlier, line = complaint.strip().splitlines()
+        assert line.startswith("ebjr-det: ")
+        assert not any(text.startswith(("ebjr-det: ", "Traceback")) for text in earlier)
+        assert not (alone and earlier), complaint
+        return line if alone else complaint
+
+    return complaint_of
+
+
 @pytest.fixture(scope="session")
 def make_detectors():
     """A function: folder, ids, seed, number of annotated classes, names of classes -> `Detectors`."""

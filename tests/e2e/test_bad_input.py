@@ -4,9 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from ebjr_det.cli import cli
-from ebjr_det.cli.exits import run_safely
-
 ROOT = Path(__file__).resolve().parents[2]
 DIGITS = str(ROOT / "configs" / "digits.yaml")
 NONE = "router.target=null"
@@ -75,25 +72,17 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize(("args", "says"), MISTAKES.values(), ids=MISTAKES.keys())
-def test_evaluate_explains_in_one_line(args: list[str], says: str, tmp_path: Path, capsys):
-    out = tmp_path / "out"
-    code = run_safely(lambda: cli(["evaluate", *args, "--out", str(out)], standalone_mode=False))
-    stdout, stderr = capsys.readouterr()
-    assert code == 2
-    assert stdout == ""
-    assert len(stderr.strip().splitlines()) == 1
-    assert says in stderr
-    assert not out.exists()
+def test_evaluate_explains_in_one_line(args: list[str], says: str, tmp_path: Path, refused):
+    assert says in refused("evaluate", *args, "--out", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
-def test_a_folder_that_cannot_be_written_is_refused_before_any_work(tmp_path: Path, capsys):
+def test_a_folder_that_cannot_be_written_is_refused_before_any_work(tmp_path: Path, refused):
     (tmp_path / "file").write_text("x")
-    out = tmp_path / "file" / "out"
-    assert run_safely(lambda: cli(["evaluate", DIGITS, "--out", str(out)], standalone_mode=False)) == 2
-    assert "folder that can be written" in capsys.readouterr().err
+    line = refused("evaluate", DIGITS, "--out", tmp_path / "file" / "out")
+    assert "folder that can be written" in line
 
 
 @pytest.mark.parametrize("word", ["evalute", "calibrat", "replai"])
-def test_an_unknown_command_offers_the_nearest(word: str, capsys):
-    assert run_safely(lambda: cli([word], standalone_mode=False)) == 2
-    assert "Did you mean" in capsys.readouterr().err
+def test_an_unknown_command_offers_the_nearest(word: str, refused):
+    assert "Did you mean" in refused(word)

@@ -17,14 +17,6 @@ SHORT = ("--seconds", "0.2")
 FILES = {"benchmark.json", "benchmark.md", "benchmark.png", "benchmark.svg"}
 
 
-def summary_of(command, capsys, *args):
-    capsys.readouterr()
-    code = command("benchmark", *args, "--json")
-    out, err = capsys.readouterr()
-    assert code == 0, err
-    return json.loads(out)
-
-
 @pytest.fixture(scope="module")
 def digits(command, tmp_path_factory):
     """A folder with the benchmark of the pair of classifiers."""
@@ -89,7 +81,7 @@ def test_deferred_shares_follow_the_rates(digits):
     assert [point.rate for point in result.points.values()] == [0.1, 0.3, 0.5]
 
 
-def test_against_itself_nothing_differs_and_speedups_are_one(digits, command, capsys, tmp_path):
+def test_against_itself_nothing_differs_and_speedups_are_one(digits, command, capsys, tmp_path, answer):
     """The earlier result is read before the new one replaces it; here the new one is read as both."""
     from ebjr_det.evaluation.benchmark.against import Against
 
@@ -99,7 +91,7 @@ def test_against_itself_nothing_differs_and_speedups_are_one(digits, command, ca
     assert {row.subject for row in itself.rows} == set(SUBJECTS)
     assert all(row.speedup.value == pytest.approx(1.0) for row in itself.rows)
     assert {row.speedup.verdict() for row in itself.rows} == {"not told apart"}
-    again = summary_of(command, capsys, DIGITS, "--images", 4, *SHORT, "--out", tmp_path, "--against", digits)
+    again = answer("benchmark", DIGITS, "--images", 4, *SHORT, "--out", tmp_path, "--against", digits)
     rows = again["against"]["rows"]
     assert [row["subject"] for row in rows if row["scenario"] == "single stream"] == SUBJECTS
     assert all(row["speedup_old_over_new"]["value"] > 0 for row in rows)
@@ -112,10 +104,10 @@ def test_against_itself_nothing_differs_and_speedups_are_one(digits, command, ca
     assert "Against the earlier benchmark" in capsys.readouterr().out
 
 
-def test_detectors_and_every_option(command, capsys, tmp_path):
+def test_detectors_and_every_option(tmp_path, answer):
     given = ("--rates", "0.25,0.75", "--threshold", "-1e9", "--images", "4", "--batch-sizes", "2", *SHORT)
     load = ("--arrival-rate", "50", "--latency-bound-ms", "1e6", "--set", "teacher.image_size=128")
-    summary = summary_of(command, capsys, QUICKSTART, *given, *load, "--out", tmp_path)
+    summary = answer("benchmark", QUICKSTART, *given, *load, "--out", tmp_path)
     assert list(summary["points"]) == ["joint 25 %", "joint 75 %", "joint at threshold"]
     assert summary["single_stream"]["joint at threshold"]["deferral_rate"] == 1.0
     assert summary["server"]["arrival_rate"] == 50.0
@@ -129,12 +121,12 @@ def test_detectors_and_every_option(command, capsys, tmp_path):
     assert joined["low"] <= joined["value"] <= joined["high"]
 
 
-def test_the_threshold_of_a_finished_run_is_one_more_point(command, capsys, tmp_path):
+def test_the_threshold_of_a_finished_run_is_one_more_point(command, tmp_path, answer):
     quick = ("--set", "run.bootstrap=5", "--set", "latency.measure=false", "--set", "data.limit=60")
     assert command("evaluate", DIGITS, *quick, "--out", tmp_path / "run") == 0
     threshold = json.loads((tmp_path / "run" / "analysis.json").read_text())["threshold"]
     given = ("--rates", "0.5", "--images", "4", "--batch-sizes", "1", *SHORT)
-    summary = summary_of(command, capsys, tmp_path / "run", *given, "--out", tmp_path / "out")
+    summary = answer("benchmark", tmp_path / "run", *given, "--out", tmp_path / "out")
     assert list(summary["points"]) == ["joint 50 %", "joint at threshold"]
     assert summary["points"]["joint at threshold"]["threshold"] == pytest.approx(threshold)
     assert (tmp_path / "run" / "summary.json").is_file()
@@ -158,17 +150,8 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize(("args", "says"), MISTAKES.values(), ids=MISTAKES.keys())
-def test_mistakes_are_explained_in_one_line(args, says, command, capsys, tmp_path):
-    assert_refused(command, capsys, [DIGITS, *args, "--out", tmp_path / "out"], says)
-
-
-def assert_refused(command, capsys, args, says):
-    capsys.readouterr()
-    assert command("benchmark", *args) == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert len(err.strip().splitlines()) == 1
-    assert says in err
+def test_mistakes_are_explained_in_one_line(args, says, tmp_path, refused):
+    assert says in refused("benchmark", DIGITS, *args, "--out", tmp_path / "out")
 
 
 @pytest.mark.parametrize(
@@ -184,12 +167,12 @@ def assert_refused(command, capsys, args, says):
     ],
     ids=["cut", "version", "word", "NaN", "subject", "list", "empty"],
 )
-def test_a_damaged_earlier_benchmark_is_refused(damage, digits, command, capsys, tmp_path):
+def test_a_damaged_earlier_benchmark_is_refused(damage, digits, tmp_path, refused):
     text = (digits / "benchmark.json").read_text()
     path = tmp_path / "damaged.json"
     path.write_text(damage(text))
     assert path.read_text() != text
-    assert_refused(command, capsys, [DIGITS, "--out", tmp_path / "out", "--against", path], "enchmark")
+    assert "enchmark" in refused("benchmark", DIGITS, "--out", tmp_path / "out", "--against", path)
     assert not (tmp_path / "out").exists()
 
 
@@ -198,16 +181,12 @@ def test_a_damaged_earlier_benchmark_is_refused(damage, digits, command, capsys,
     [(DIGITS, ["--rates", "0.2"], "joint 20 %"), (QUICKSTART, [], "resnet-8-2")],
     ids=["points", "models"],
 )
-def test_an_earlier_benchmark_of_other_subjects_is_refused(
-    config, args, says, digits, command, capsys, tmp_path
-):
+def test_an_earlier_benchmark_of_other_subjects_is_refused(config, args, says, digits, tmp_path, refused):
     given = [config, *args, "--images", "2", "--batch-sizes", "1", "--out", tmp_path, "--against", digits]
-    assert_refused(command, capsys, given, says)
+    assert says in refused("benchmark", *given)
     assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_that_cannot_be_written_is_refused(command, capsys, tmp_path):
+def test_a_folder_that_cannot_be_written_is_refused(tmp_path, refused):
     (tmp_path / "file").write_text("x")
-    assert_refused(
-        command, capsys, [DIGITS, "--out", tmp_path / "file" / "out"], "folder that can be written"
-    )
+    assert "folder that can be written" in refused("benchmark", DIGITS, "--out", tmp_path / "file" / "out")

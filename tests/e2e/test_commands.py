@@ -14,8 +14,6 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
 
-from ebjr_det.cli import cli
-from ebjr_det.cli.exits import run_safely
 from ebjr_det.config import dump_config
 from ebjr_det.core.tradeoff import select
 from ebjr_det.inference.pair import with_checksums
@@ -48,19 +46,8 @@ FILES = {
 }
 
 
-def command(*args: object) -> int:
-    return run_safely(lambda: cli([str(arg) for arg in args], standalone_mode=False))
-
-
-def answer(capsys: pytest.CaptureFixture[str], *args: object) -> dict:
-    code = command(*args, "--json")
-    out, err = capsys.readouterr()
-    assert code == 0, err
-    return json.loads(out)
-
-
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(tmp_path_factory: pytest.TempPathFactory, command) -> Path:
     out = tmp_path_factory.mktemp("runs") / "digits"
     assert command("evaluate", DIGITS, *QUICK, "--out", out) == 0
     return out
@@ -115,23 +102,21 @@ def test_the_environment_says_where_the_figures_come_from(finished: Path):
     assert "git_revision" in environment
 
 
-def test_evaluate_refuses_to_overwrite_and_resumes_to_the_same(finished: Path, capsys):
+def test_evaluate_refuses_to_overwrite_and_resumes_to_the_same(finished: Path, answer, refused):
     before = (finished / "summary.json").read_text()
-    assert command("evaluate", DIGITS, *QUICK, "--out", finished) == 2
-    assert "--resume" in capsys.readouterr().err
-    again = answer(capsys, "evaluate", DIGITS, *QUICK, "--out", finished, "--resume")
+    assert "--resume" in refused("evaluate", DIGITS, *QUICK, "--out", finished)
+    again = answer("evaluate", DIGITS, *QUICK, "--out", finished, "--resume")
     first = json.loads(before)
     for key in ("points", "scores", "score_intervals", "calibration"):
         old = [{**p, "latency_ms": 0} for p in first[key]] if key == "points" else first[key]
         new = [{**p, "latency_ms": 0} for p in again[key]] if key == "points" else again[key]
         assert old == new, key
     other = ["--set", "data.limit=300", "--out", finished, "--resume"]
-    assert command("evaluate", DIGITS, *QUICK, *other) == 2
-    assert "Expected `data.limit` as in the run" in capsys.readouterr().err
+    assert "Expected `data.limit` as in the run" in refused("evaluate", DIGITS, *QUICK, *other)
 
 
 def test_a_finished_run_takes_another_target_and_an_infeasible_one_keeps_it(
-    finished: Path, tmp_path: Path, capsys
+    finished: Path, tmp_path: Path, capsys, command
 ):
     out = tmp_path / "run"
     shutil.copytree(finished, out)
@@ -149,7 +134,7 @@ def test_a_finished_run_takes_another_target_and_an_infeasible_one_keeps_it(
     assert "deferral_rate" in (out / "config.yaml").read_text()
 
 
-def test_resume_notices_other_weights_under_the_same_name(tmp_path: Path, capsys):
+def test_resume_notices_other_weights_under_the_same_name(tmp_path: Path, command, refused):
     weights = tmp_path / "student.safetensors"
     weights.write_bytes((ROOT / "checkpoints" / "digits" / "student.safetensors").read_bytes())
     args = [
@@ -167,12 +152,12 @@ def test_resume_notices_other_weights_under_the_same_name(tmp_path: Path, capsys
     state = load_file(weights)
     key = next(name for name in state if name.endswith("weight"))
     save_file(state | {key: state[key] * 2}, weights)
-    capsys.readouterr()
-    assert command("evaluate", DIGITS, *args, "--resume") == 2
-    assert "Expected `student.sha256` as in the run" in capsys.readouterr().err
+    assert "Expected `student.sha256` as in the run" in refused("evaluate", DIGITS, *args, "--resume")
 
 
-def test_resume_refuses_parts_of_other_images_before_it_goes_on(finished: Path, tmp_path: Path, capsys):
+def test_resume_refuses_parts_of_other_images_before_it_goes_on(
+    finished: Path, tmp_path: Path, capsys, command, refused
+):
     args = [*QUICK, "--out", tmp_path / "r", "--set", "data.limit=1200"]
     (tmp_path / "r" / "parts").mkdir(parents=True)
     assert command("evaluate", DIGITS, *args, "--print-config") == 0
@@ -181,12 +166,13 @@ def test_resume_refuses_parts_of_other_images_before_it_goes_on(finished: Path, 
     (tmp_path / "r" / "config.yaml").write_text(dump_config(settings))
     run = load_run(finished / "run.npz")
     save_run(select(run, Accuracy(), np.arange(5, 10)), tmp_path / "r" / "parts" / "000000.npz")
-    assert command("evaluate", DIGITS, *args, "--resume") == 2
-    assert "Expected the images that the run" in capsys.readouterr().err
+    assert "Expected the images that the run" in refused("evaluate", DIGITS, *args, "--resume")
     assert not (tmp_path / "r" / "run.npz").exists()
 
 
-def test_a_report_that_is_cut_off_leaves_no_summary_of_another(finished: Path, tmp_path: Path, monkeypatch):
+def test_a_report_that_is_cut_off_leaves_no_summary_of_another(
+    finished: Path, tmp_path: Path, monkeypatch, command
+):
     """What a kill does between the first and the last file of a new report."""
     shutil.copytree(finished, tmp_path / "run")
     monkeypatch.setattr("ebjr_det.reporting.write._routes", lambda *_: (_ for _ in ()).throw(Cut()))
@@ -202,7 +188,7 @@ class Cut(BaseException):
     """Not an Exception: nothing may catch it on the way."""
 
 
-def test_print_config_round_trips(tmp_path: Path, capsys):
+def test_print_config_round_trips(tmp_path: Path, capsys, command):
     assert command("evaluate", DIGITS, "--batch-size", "7", "--print-config") == 0
     text = capsys.readouterr().out
     path = tmp_path / "again.yaml"
@@ -217,7 +203,7 @@ def heed_ctrl_c():
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def test_interrupted_and_killed_in_the_middle_it_resumes_to_the_identical_result(tmp_path: Path):
+def test_interrupted_and_killed_in_the_middle_it_resumes_to_the_identical_result(tmp_path: Path, command):
     """Ctrl-C, then kill -9, while parts are written; the joined run equals an unbroken one, to the bit."""
     slow = ["--batch-size", "4", "--set", "run.flush_seconds=0", "--set", "data.limit=400"]
     args = ["evaluate", DIGITS, *slow, *QUICK, "--set", "latency.measure=false", "--out"]
@@ -267,8 +253,8 @@ def replay(saved: dict[str, Path], *extra: object) -> list[object]:
     return ["replay", "classification", *files, "--bootstrap", "20", *extra]
 
 
-def test_replay_gives_every_point_and_the_promised_keys(saved, tmp_path: Path, capsys):
-    got = answer(capsys, *replay(saved, "--out", tmp_path / "run"))
+def test_replay_gives_every_point_and_the_promised_keys(saved, tmp_path: Path, answer):
+    got = answer(*replay(saved, "--out", tmp_path / "run"))
     assert len(got["points"]) == 201
     assert set(got["points"][0]) >= {"deferral_rate", "threshold", "quality", "macs", "gap_recovered"}
     for side in ("student", "teacher", "joint"):
@@ -280,41 +266,40 @@ def test_replay_gives_every_point_and_the_promised_keys(saved, tmp_path: Path, c
     assert got["teacher"]["quality"] == (np.load(saved["T"])["logits"].argmax(1) == labels).mean()
 
 
-def test_replay_rates_pick_the_points_and_the_first_is_chosen(saved, tmp_path: Path, capsys):
+def test_replay_rates_pick_the_points_and_the_first_is_chosen(saved, tmp_path: Path, answer, refused):
     macs = ["--student-macs", "10", "--teacher-macs", "100"]
-    got = answer(
-        capsys, *replay(saved, "--rates", ".1,.25", "--score", "margin", *macs, "--out", tmp_path / "r")
-    )
+    got = answer(*replay(saved, "--rates", ".1,.25", "--score", "margin", *macs, "--out", tmp_path / "r"))
     assert [point["deferral_rate"] for point in got["points"]] == [0.1, 0.25]
     assert [point["macs"] for point in got["points"]] == [20, 35]
     assert got["joint"]["deferral_rate"] == 0.1
     rows = list(csv.DictReader((tmp_path / "r" / "routes.csv").open()))
     assert sum(row["deferred"] == "1" for row in rows) == 20
     assert rows[3]["image_id"] == "img3"
-    assert command(*replay(saved, "--student-macs", "10", "--out", tmp_path / "one")) == 2
-    assert "of both models or of neither" in capsys.readouterr().err
-
-
-def test_replay_at_a_threshold(saved, tmp_path: Path, capsys):
-    got = answer(
-        capsys, *replay(saved, "--threshold", "-0.9", "--score", "max_softmax", "--out", tmp_path / "r")
+    assert "of both models or of neither" in refused(
+        *replay(saved, "--student-macs", "10", "--out", tmp_path / "one")
     )
+
+
+def test_replay_at_a_threshold(saved, tmp_path: Path, answer):
+    got = answer(*replay(saved, "--threshold", "-0.9", "--score", "max_softmax", "--out", tmp_path / "r"))
     rows = list(csv.DictReader((tmp_path / "r" / "routes.csv").open()))
     assert got["joint"]["threshold"] == -0.9
     for row in rows:
         assert (float(row["max_softmax"]) > -0.9) == (row["deferred"] == "1")
 
 
-def test_replay_replaces_an_earlier_replay_but_no_other_folder(saved, tmp_path: Path, capsys):
+def test_replay_replaces_an_earlier_replay_but_no_other_folder(saved, tmp_path: Path, command, answer):
     out = tmp_path / "r"
-    assert answer(capsys, *replay(saved, "--out", out)) == answer(capsys, *replay(saved, "--out", out))
+    assert answer(*replay(saved, "--out", out)) == answer(*replay(saved, "--out", out))
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("x")
     assert command(*replay(saved, "--out", tmp_path / "mine")) == 2
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
 
 
-def test_a_replay_that_is_cut_off_leaves_no_summary_of_the_one_before(saved, tmp_path: Path, monkeypatch):
+def test_a_replay_that_is_cut_off_leaves_no_summary_of_the_one_before(
+    saved, tmp_path: Path, monkeypatch, command
+):
     assert command(*replay(saved, "--out", tmp_path / "r")) == 0
     monkeypatch.setattr(
         sys.modules["ebjr_det.api.replay"], "save_run", lambda *_: (_ for _ in ()).throw(Cut())
@@ -324,19 +309,18 @@ def test_a_replay_that_is_cut_off_leaves_no_summary_of_the_one_before(saved, tmp
     assert not (tmp_path / "r" / "summary.json").exists()
 
 
-def test_a_refused_replay_writes_nothing(saved, tmp_path: Path, capsys):
+def test_a_refused_replay_writes_nothing(saved, tmp_path: Path, refused):
     logits = np.load(saved["S"])
     logits[7, 2] = np.nan
     np.save(saved["S"], logits)
-    assert command(*replay(saved, "--out", tmp_path / "r")) == 2
-    err = capsys.readouterr().err
+    err = refused(*replay(saved, "--out", tmp_path / "r"))
     assert "NaN" in err
     assert "index 7" in err
     assert not (tmp_path / "r").exists()
 
 
-def test_calibrate_chooses_on_one_part_and_reports_on_the_other(finished: Path, capsys):
-    got = answer(capsys, "calibrate", finished, "--max-drop", "0.02", "--confidence", "0.9")
+def test_calibrate_chooses_on_one_part_and_reports_on_the_other(finished: Path, answer):
+    got = answer("calibrate", finished, "--max-drop", "0.02", "--confidence", "0.9")
     assert got["feasible"]
     assert got["calibration"]["images"] == got["report"]["images"] == 600
     assert got["calibration"]["quality"] >= got["calibration"]["teacher_quality"] - 0.02
@@ -346,9 +330,9 @@ def test_calibrate_chooses_on_one_part_and_reports_on_the_other(finished: Path, 
 
 
 @pytest.mark.parametrize("flag", ["--max-gmacs", "--max-latency-ms", "--deferral-rate", "--min-quality"])
-def test_calibrate_takes_every_target(flag: str, finished: Path, capsys):
+def test_calibrate_takes_every_target(flag: str, finished: Path, answer):
     value = {"--max-gmacs": "0.001", "--max-latency-ms": "1000", "--deferral-rate": "0.2"}.get(flag, "0.97")
-    got = answer(capsys, "calibrate", finished, flag, value)
+    got = answer("calibrate", finished, flag, value)
     assert got["feasible"]
     if flag == "--max-gmacs":
         assert got["calibration"]["macs"] <= 1e6
@@ -356,7 +340,7 @@ def test_calibrate_takes_every_target(flag: str, finished: Path, capsys):
         assert got["calibration"]["deferral_rate"] <= 0.2
 
 
-def test_an_infeasible_target_is_an_answer_with_the_nearest_point(finished: Path, capsys):
+def test_an_infeasible_target_is_an_answer_with_the_nearest_point(finished: Path, capsys, command):
     assert command("calibrate", finished, "--min-quality", "0.99999", "--json") == 3
     out, err = capsys.readouterr()
     got = json.loads(out)
@@ -365,20 +349,19 @@ def test_an_infeasible_target_is_an_answer_with_the_nearest_point(finished: Path
     assert len(err.strip().splitlines()) == 1
 
 
-def test_calibrate_refuses_a_report_on_the_same_images(finished: Path, capsys):
-    assert command("calibrate", finished, "--deferral-rate", "0.2", "--report-on", finished) == 2
-    assert "disjoint" in capsys.readouterr().err
+def test_calibrate_refuses_a_report_on_the_same_images(finished: Path, refused):
+    assert "disjoint" in refused("calibrate", finished, "--deferral-rate", "0.2", "--report-on", finished)
 
 
-def test_calibrate_refuses_a_report_on_another_pair(finished: Path, saved, tmp_path: Path, capsys):
+def test_calibrate_refuses_a_report_on_another_pair(finished: Path, saved, tmp_path: Path, command, refused):
     assert command(*replay(saved, "--out", tmp_path / "r")) == 0
-    capsys.readouterr()
-    assert command("calibrate", finished, "--deferral-rate", "0.2", "--report-on", tmp_path / "r") == 2
-    assert "Expected two runs of one pair" in capsys.readouterr().err
+    assert "Expected two runs of one pair" in refused(
+        "calibrate", finished, "--deferral-rate", "0.2", "--report-on", tmp_path / "r"
+    )
 
 
 @pytest.mark.parametrize(("rate", "says"), [("0", "inf (defer none)"), ("1", "-inf (defer all)")])
-def test_calibrate_names_the_end_thresholds(rate: str, says: str, finished: Path, capsys):
+def test_calibrate_names_the_end_thresholds(rate: str, says: str, finished: Path, capsys, command):
     assert command("calibrate", finished, "--deferral-rate", rate) == 0
     assert f": {says}" in capsys.readouterr().out
 
@@ -394,7 +377,7 @@ def test_calibrate_names_the_end_thresholds(rate: str, says: str, finished: Path
         lambda analysis: analysis["cost"].update(teacher_macs=-1),
     ],
 )
-def test_an_edited_run_is_refused(damage, finished: Path, tmp_path: Path, capsys):
+def test_an_edited_run_is_refused(damage, finished: Path, tmp_path: Path, capsys, command):
     shutil.copytree(finished, tmp_path / "run")
     path = tmp_path / "run" / "analysis.json"
     analysis = json.loads(path.read_text())
@@ -405,7 +388,7 @@ def test_an_edited_run_is_refused(damage, finished: Path, tmp_path: Path, capsys
         assert len(capsys.readouterr().err.strip().splitlines()) == 1
 
 
-def test_scores_lists_formula_and_source(capsys):
+def test_scores_lists_formula_and_source(capsys, command):
     assert command("scores") == 0
     out = capsys.readouterr().out
     for name in ("free_energy", "probability_logsumexp", "joint_energy", "random"):
@@ -414,8 +397,8 @@ def test_scores_lists_formula_and_source(capsys):
     assert "2010.03759" in out
 
 
-def test_doctor_is_content_here(capsys):
-    got = answer(capsys, "doctor")
+def test_doctor_is_content_here(answer):
+    got = answer("doctor")
     assert got["healthy"], [check for check in got["checks"] if check["state"] == "fault"]
 
 
@@ -425,7 +408,9 @@ def test_the_installed_command_says_its_version():
     assert done.stdout.startswith("ebjr-det, version ")
 
 
-def test_evaluate_does_not_depend_on_the_working_folder_or_batch_size(finished, tmp_path: Path, monkeypatch):
+def test_evaluate_does_not_depend_on_the_working_folder_or_batch_size(
+    finished, tmp_path: Path, monkeypatch, command
+):
     monkeypatch.chdir(tmp_path)
     out = tmp_path / "other"
     assert command("evaluate", DIGITS, *QUICK, "--batch-size", "17", "--out", out) == 0
@@ -437,7 +422,7 @@ def test_evaluate_does_not_depend_on_the_working_folder_or_batch_size(finished, 
     np.testing.assert_allclose(first.scores["free_energy"], second.scores["free_energy"], atol=1e-4)
 
 
-def test_loader_processes_change_nothing(finished: Path, tmp_path: Path):
+def test_loader_processes_change_nothing(finished: Path, tmp_path: Path, command):
     out = tmp_path / "workers"
     assert command("evaluate", DIGITS, *QUICK, "--workers", "1", "--out", out) == 0
     assert (finished / "run.npz").read_bytes() == (out / "run.npz").read_bytes()

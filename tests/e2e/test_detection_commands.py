@@ -6,9 +6,6 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from ebjr_det.cli import cli
-from ebjr_det.cli.exits import run_safely
-
 ROOT = Path(__file__).resolve().parents[2]
 QUICKSTART = str(ROOT / "configs" / "quickstart.yaml")
 TRAIN = str(ROOT / "eval" / "quickstart" / "student.yaml")
@@ -52,17 +49,6 @@ TRAINING = {
 }
 
 
-def refused(capsys: pytest.CaptureFixture[str], *args: object) -> str:
-    code = run_safely(lambda: cli([str(arg) for arg in args], standalone_mode=False))
-    out, err = capsys.readouterr()
-    assert code == 2, err
-    assert out == ""
-    lines = [line for line in err.splitlines() if line.startswith("ebjr-det: ")]
-    assert len(lines) == 1
-    assert "Traceback" not in err
-    return lines[0]
-
-
 @pytest.fixture
 def tiny_coco(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with `truth.json` of one class and a folder of one picture; the working folder."""
@@ -77,26 +63,26 @@ def tiny_coco(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize(("change", "says"), EVALUATE.values(), ids=EVALUATE.keys())
-def test_evaluate_explains_in_one_line(change: str, says: str, tmp_path: Path, capsys):
+def test_evaluate_explains_in_one_line(change: str, says: str, tmp_path: Path, refused):
     out = tmp_path / "out"
-    assert says in refused(capsys, "evaluate", QUICKSTART, "--set", change, "--out", out)
+    assert says in refused("evaluate", QUICKSTART, "--set", change, "--out", out)
     assert not out.exists()
 
 
 @pytest.mark.parametrize(("change", "says"), TRAINING.values(), ids=TRAINING.keys())
-def test_train_explains_in_one_line(change: str, says: str, tiny_coco: Path, capsys):
-    assert says in refused(capsys, "train", TRAIN, "--set", change, "--out", "out")
+def test_train_explains_in_one_line(change: str, says: str, tiny_coco: Path, refused):
+    assert says in refused("train", TRAIN, "--set", change, "--out", "out")
     assert not list((tiny_coco / "out").glob("*.safetensors"))
 
 
-def test_two_models_of_other_classes_than_the_data_are_refused(tiny_coco: Path, capsys):
+def test_two_models_of_other_classes_than_the_data_are_refused(tiny_coco: Path, refused):
     change = "data={dataset: coco, annotations: truth.json, images: pictures}"
-    message = refused(capsys, "evaluate", QUICKSTART, "--set", change, "--out", "out")
+    message = refused("evaluate", QUICKSTART, "--set", change, "--out", "out")
     assert "scenes-student" in message or "1 classes" in message
     assert not Path("out").exists()
 
 
-def test_a_checkpoint_that_wants_to_run_code_is_refused(tiny_coco: Path, capsys):
+def test_a_checkpoint_that_wants_to_run_code_is_refused(tiny_coco: Path, refused):
     import pickle
 
     class Evil:
@@ -104,19 +90,19 @@ def test_a_checkpoint_that_wants_to_run_code_is_refused(tiny_coco: Path, capsys)
             return (Path("harm").touch, ())
 
     Path("evil.pth").write_bytes(pickle.dumps({"state_dict": Evil()}))
-    refused(capsys, "evaluate", QUICKSTART, "--set", "student.checkpoint=evil.pth", "--out", "out")
+    refused("evaluate", QUICKSTART, "--set", "student.checkpoint=evil.pth", "--out", "out")
     assert not Path("harm").exists()
 
 
 @pytest.mark.parametrize("content", [b"", b"no picture", b"\x89PNG\r\n\x1a\n" + bytes(40)])
-def test_pictures_none_of_which_can_be_decoded_are_an_error(content: bytes, tiny_coco: Path, capsys):
+def test_pictures_none_of_which_can_be_decoded_are_an_error(content: bytes, tiny_coco: Path, refused):
     (tiny_coco / "pictures" / "1.png").write_bytes(content)
     args = ["--threshold", 0, "--out", "out"]
-    assert "can be decoded" in refused(capsys, "predict", QUICKSTART, "pictures", *args)
+    assert "can be decoded" in refused("predict", QUICKSTART, "pictures", *args)
     assert not (tiny_coco / "out" / "predictions.json").exists()
 
 
-def test_predict_needs_a_threshold_and_pictures(tiny_coco: Path, capsys):
-    assert "--threshold" in refused(capsys, "predict", QUICKSTART, "pictures", "--out", "out")
-    assert "nothing*" in refused(capsys, "predict", QUICKSTART, "nothing*", "--threshold", 0, "--out", "out")
+def test_predict_needs_a_threshold_and_pictures(tiny_coco: Path, refused):
+    assert "--threshold" in refused("predict", QUICKSTART, "pictures", "--out", "out")
+    assert "nothing*" in refused("predict", QUICKSTART, "nothing*", "--threshold", 0, "--out", "out")
     assert not Path("out").exists()

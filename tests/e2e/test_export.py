@@ -78,22 +78,6 @@ def forged(source: Path, folder: Path, where: str, value: object) -> Path:
 
 
 @pytest.fixture
-def refused(command, capsys):
-    """A function: arguments -> the one line of a user's mistake."""
-
-    def run(*args: object) -> str:
-        capsys.readouterr()
-        code = command(*args)
-        said, complained = capsys.readouterr()
-        lines = [line for line in complained.splitlines() if line.strip() and "img/s" not in line]
-        assert (code, said, len(lines)) == (2, "", 1), complained
-        assert lines[0].startswith("ebjr-det: ")
-        return lines[0]
-
-    return run
-
-
-@pytest.fixture
 def digits(exported_digits, tmp_path) -> Path:
     """A copy to be changed."""
     return Path(shutil.copytree(exported_digits, tmp_path / "digits"))
@@ -232,10 +216,8 @@ def test_a_damaged_router_is_refused(how, routed, digit_pictures, refused, tmp_p
     assert ROUTER in refused("predict", out, digit_pictures, "--out", tmp_path / "answers")
 
 
-def test_of_a_finished_run_the_threshold_is_exported(routed, command, tmp_path, capsys):
-    capsys.readouterr()
-    assert command("export", routed / "run", "--out", tmp_path / "out", "--json") == 0
-    told = json.loads(capsys.readouterr().out)
+def test_of_a_finished_run_the_threshold_is_exported(routed, tmp_path, answer):
+    told = answer("export", routed / "run", "--out", tmp_path / "out")
     known = api.load_settings(routed / "run")[1]
     assert told["threshold"] == known == load_exported(tmp_path / "out").router.threshold
 

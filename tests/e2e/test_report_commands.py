@@ -7,14 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ebjr_det.cli import cli
-from ebjr_det.cli.exits import run_safely
-
 SCRIPT = "<script>alert(1)</script>"
-
-
-def command(*args: object) -> int:
-    return run_safely(lambda: cli([str(arg) for arg in args], standalone_mode=False))
 
 
 def detection_files(folder: Path) -> list[Path]:
@@ -45,7 +38,7 @@ def detection_files(folder: Path) -> list[Path]:
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def runs(tmp_path_factory: pytest.TempPathFactory, command) -> dict[str, Path]:
     """One finished replay of each task."""
     folder = tmp_path_factory.mktemp("replays")
     truth, student, teacher = detection_files(folder)
@@ -72,7 +65,7 @@ def bytes_of(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("task", ["detection", "classification"])
-def test_a_report_is_redrawn_byte_for_byte_from_the_runs_own_files(task, runs, tmp_path: Path):
+def test_a_report_is_redrawn_byte_for_byte_from_the_runs_own_files(task, runs, tmp_path: Path, command):
     before = bytes_of(runs[task])
     copy = tmp_path / "copy"
     copy.mkdir()
@@ -87,14 +80,14 @@ def test_a_report_is_redrawn_byte_for_byte_from_the_runs_own_files(task, runs, t
     assert {name for name in before if name != "summary.json" and before[name] != after[name]} == set()
 
 
-def test_with_out_the_report_goes_elsewhere_and_the_run_stays_as_it_is(runs, tmp_path: Path):
+def test_with_out_the_report_goes_elsewhere_and_the_run_stays_as_it_is(runs, tmp_path: Path, command):
     before = bytes_of(runs["detection"])
     assert command("report", runs["detection"], "--out", tmp_path / "other") == 0
     assert bytes_of(runs["detection"]) == before
     assert (tmp_path / "other" / "report.html").read_bytes() == before["report.html"]
 
 
-def test_files_that_no_report_writes_stay_in_a_folder_that_reports_go_to(runs, tmp_path: Path):
+def test_files_that_no_report_writes_stay_in_a_folder_that_reports_go_to(runs, tmp_path: Path, command):
     mine = dict.fromkeys(("sales_by_macs.csv", "AP_by_macs.svg", "by_deferral_rate.txt"), b"mine")
     for name, content in mine.items():
         (tmp_path / name).write_bytes(content)
@@ -104,14 +97,14 @@ def test_files_that_no_report_writes_stay_in_a_folder_that_reports_go_to(runs, t
 
 
 @pytest.mark.parametrize("curve", ["", "[]", '{"score": "entropy", "points": []}'])
-def test_a_curve_of_the_users_own_tells_of_no_earlier_report(curve, runs, tmp_path: Path):
+def test_a_curve_of_the_users_own_tells_of_no_earlier_report(curve, runs, tmp_path: Path, command):
     (tmp_path / "curve.json").write_text(curve)
     (tmp_path / "accuracy_by_latency_ms.png").write_text("mine")
     assert command("report", runs["classification"], "--out", tmp_path) == 0
     assert (tmp_path / "accuracy_by_latency_ms.png").read_text() == "mine"
 
 
-def test_files_of_an_earlier_report_that_this_one_does_not_have_go(runs, tmp_path: Path):
+def test_files_of_an_earlier_report_that_this_one_does_not_have_go(runs, tmp_path: Path, command):
     """Also where the report between was broken off: its curve is there before all else."""
     for task in ("detection", "classification", "detection"):
         assert command("report", runs[task], "--out", tmp_path) == 0
@@ -133,7 +126,9 @@ def test_the_page_needs_no_network_and_escapes_what_users_wrote(runs):
 
 
 @pytest.mark.parametrize("damage", ["analysis.json", "run.npz"])
-def test_a_folder_without_a_whole_run_is_refused_and_stays_as_it_is(damage, runs, tmp_path: Path, capsys):
+def test_a_folder_without_a_whole_run_is_refused_and_stays_as_it_is(
+    damage, runs, tmp_path: Path, capsys, command
+):
     copy = tmp_path / "copy"
     shutil.copytree(runs["detection"], copy)
     (copy / damage).write_bytes(b"{")
@@ -143,12 +138,10 @@ def test_a_folder_without_a_whole_run_is_refused_and_stays_as_it_is(damage, runs
     assert bytes_of(copy) == before
 
 
-def test_compare_puts_runs_side_by_side(runs, tmp_path: Path, capsys):
+def test_compare_puts_runs_side_by_side(runs, tmp_path: Path, answer):
     other = tmp_path / "other"
     shutil.copytree(runs["detection"], other)
-    capsys.readouterr()
-    assert command("compare", runs["detection"], other, "--out", tmp_path / "both", "--json") == 0
-    answer = json.loads(capsys.readouterr().out)
+    answer = answer("compare", runs["detection"], other, "--out", tmp_path / "both")
     summary = json.loads((runs["detection"] / "summary.json").read_text())
     assert len(answer["runs"]) == 2
     assert answer["runs"][0]["quality"] == summary["joint"]["quality"]
@@ -157,7 +150,7 @@ def test_compare_puts_runs_side_by_side(runs, tmp_path: Path, capsys):
     assert {path.name for path in (tmp_path / "both").iterdir()} == names
 
 
-def test_compare_refuses_other_tasks_one_run_and_no_run(runs, tmp_path: Path, capsys):
+def test_compare_refuses_other_tasks_one_run_and_no_run(runs, tmp_path: Path, capsys, command):
     out = tmp_path / "out"
     for folders, says in (
         ((runs["detection"], runs["classification"]), "runs of one task"),

@@ -259,18 +259,16 @@ def test_a_budget_that_nothing_meets_is_told_in_the_same_unit(runs, command, cap
     assert "at most 0.0001000 GMACs an image, got 0.0005235 GMACs for the student alone" in line
 
 
-def test_a_target_that_is_missed_on_other_images_says_so(runs, command, capsys):
-    capsys.readouterr()
-    assert command("calibrate", runs / "classes", "--deferral-rate", "0.3", "--json") == 0
-    answer = json.loads(capsys.readouterr().out)
+def test_a_target_that_is_missed_on_other_images_says_so(runs, command, capsys, answer):
+    told = answer("calibrate", runs / "classes", "--deferral-rate", "0.3")
     assert command("calibrate", runs / "classes", "--deferral-rate", "0.3") == 0
     said = " ".join(capsys.readouterr().out.split())
-    rate = answer["report"]["deferral_rate"]
+    rate = told["report"]["deferral_rate"]
     assert said.startswith(
         f"The target is {'met' if rate <= 0.3 else 'MISSED'} on 40 images that the choice did not see: "
         f"{100 * rate:.4g} % deferred (asked: at most 30 % deferred)."
     )
-    assert f": {answer['threshold']} (" in said
+    assert f": {told['threshold']} (" in said
 
 
 @pytest.mark.parametrize("encoding", ["cp1252", "ascii"])

@@ -8,16 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ebjr_det.cli import cli
-from ebjr_det.cli.exits import run_safely
-
 IMAGES, BOX = 40, 60
 COSTS = ["--student-macs", "1e9", "--teacher-macs", "8e9"]
 TIMES = ["--student-ms", "3", "--teacher-ms", "20"]
-
-
-def command(*args: object) -> int:
-    return run_safely(lambda: cli([str(arg) for arg in args], standalone_mode=False))
 
 
 def write_boxes(
@@ -74,7 +67,7 @@ def replay(files: dict[str, Path], task: str, *options: object) -> list[object]:
 
 
 @pytest.fixture(scope="module")
-def runs(files, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def runs(files, tmp_path_factory: pytest.TempPathFactory, command) -> dict[str, Path]:
     """Finished replays beside a third measured model, and one of the pair alone without any cost."""
     folder = tmp_path_factory.mktemp("runs")
     for task, file in (("detection", files["middle"]), ("classification", files["middle_logits"])):
@@ -89,7 +82,7 @@ def summary_of(folder: Path) -> dict:
 
 
 @pytest.mark.parametrize("task", ["detection", "classification"])
-def test_the_third_model_is_judged_as_if_it_were_the_teacher(task, runs, files, tmp_path: Path):
+def test_the_third_model_is_judged_as_if_it_were_the_teacher(task, runs, files, tmp_path: Path, command):
     alone = dict(files) | {"teacher": files["middle"], "teacher_logits": files["middle_logits"]}
     assert command(*replay(alone, task, "--out", tmp_path / "alone")) == 0
     (other,) = summary_of(runs[task])["references"]
@@ -142,7 +135,7 @@ def test_every_door_tells_the_same_margin(runs):
         assert "middle" in (runs["detection"] / f"AP_by_{cost}.svg").read_text()
 
 
-def test_compare_shows_every_margin_with_its_interval(runs, tmp_path: Path, capsys):
+def test_compare_shows_every_margin_with_its_interval(runs, tmp_path: Path, capsys, command):
     assert command("compare", runs["detection"], runs["bare"], "--out", tmp_path / "c", "--json") == 0
     joint = summary_of(runs["detection"])["joint"]
     first, second = json.loads(capsys.readouterr().out)["runs"]
@@ -167,7 +160,7 @@ def test_without_a_cost_there_is_no_margin(runs):
     assert "hull of single models" not in (runs["bare"] / "table.md").read_text()
 
 
-def test_a_report_with_further_models_is_redrawn_byte_for_byte(runs, tmp_path: Path):
+def test_a_report_with_further_models_is_redrawn_byte_for_byte(runs, tmp_path: Path, command):
     copy = tmp_path / "copy"
     copy.mkdir()
     for name in ("run.npz", "analysis.json", "config.yaml", "environment.json"):
@@ -178,7 +171,7 @@ def test_a_report_with_further_models_is_redrawn_byte_for_byte(runs, tmp_path: P
             assert (copy / path.name).read_bytes() == path.read_bytes(), path.name
 
 
-def test_a_published_model_is_called_so_and_hides_no_missing_latency(runs, tmp_path: Path):
+def test_a_published_model_is_called_so_and_hides_no_missing_latency(runs, tmp_path: Path, command):
     copy = tmp_path / "copy"
     shutil.copytree(runs["detection"], copy)
     analysis = json.loads((copy / "analysis.json").read_text())
@@ -200,7 +193,7 @@ def test_a_published_model_is_called_so_and_hides_no_missing_latency(runs, tmp_p
     assert "published figure" not in (runs["detection"] / "AP_by_macs.svg").read_text()
 
 
-def test_a_model_without_records_or_a_published_quality_is_refused(runs, tmp_path: Path, capsys):
+def test_a_model_without_records_or_a_published_quality_is_refused(runs, tmp_path: Path, capsys, command):
     copy = tmp_path / "copy"
     shutil.copytree(runs["bare"], copy)
     analysis = json.loads((copy / "analysis.json").read_text())
@@ -253,38 +246,36 @@ STRANGERS = {
 }
 
 
-def assert_refused(capsys, files, out: Path, task: str, options: list[object], says: str) -> None:
-    capsys.readouterr()
-    assert command(*replay(files, task, *options, "--out", out)) == 2
-    printed, message = capsys.readouterr()
-    assert printed == ""
-    assert len(message.strip().splitlines()) == 1
-    assert says in message
-    assert not out.exists()
+@pytest.fixture
+def refusal(refused, files, tmp_path: Path):
+    """A function: task, options -> the one line that refuses the replay, which leaves nothing."""
+
+    def line(task: str, *options: object) -> str:
+        message = refused(*replay(files, task, *options, "--out", tmp_path / "out"))
+        assert not (tmp_path / "out").exists()
+        return message
+
+    return line
 
 
 @pytest.mark.parametrize(("reference", "options", "says"), MISTAKES.values(), ids=MISTAKES)
-def test_a_mistake_is_explained_in_one_line_and_leaves_nothing(
-    files, tmp_path: Path, capsys, reference, options, says
-):
-    given = ["--reference", reference.format(**files), *options]
-    assert_refused(capsys, files, tmp_path / "out", "detection", given, says)
+def test_a_mistake_is_explained_in_one_line_and_leaves_nothing(files, refusal, reference, options, says):
+    assert says in refusal("detection", "--reference", reference.format(**files), *options)
 
 
 @pytest.mark.parametrize(
     ("task", "reference", "says"), [(task, *case) for task, cases in STRANGERS.items() for case in cases]
 )
-def test_answers_on_other_images_or_classes_are_refused(files, tmp_path: Path, capsys, task, reference, says):
-    given = ["--reference", reference.format(**files), *COSTS]
-    assert_refused(capsys, files, tmp_path / "out", task, given, says)
+def test_answers_on_other_images_or_classes_are_refused(files, refusal, task, reference, says):
+    assert says in refusal(task, "--reference", reference.format(**files), *COSTS)
 
 
-def test_one_name_for_two_models_is_refused(files, tmp_path: Path, capsys):
+def test_one_name_for_two_models_is_refused(files, refusal):
     given = [part for _ in range(2) for part in ("--reference", f"m={files['middle']}:1e9")]
-    assert_refused(capsys, files, tmp_path / "out", "detection", [*given, *COSTS], "`m` twice")
+    assert "`m` twice" in refusal("detection", *given, *COSTS)
 
 
-def test_a_colon_and_an_equals_sign_may_be_in_the_files_name(files, tmp_path: Path):
+def test_a_colon_and_an_equals_sign_may_be_in_the_files_name(files, tmp_path: Path, command):
     odd = tmp_path / "a:b=c.json"
     shutil.copy(files["middle"], odd)
     for number, costs in enumerate(("3e9", "3e9:9")):

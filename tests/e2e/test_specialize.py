@@ -41,23 +41,6 @@ def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-@pytest.fixture
-def refused(command, capsys):
-    """A function: arguments -> the one line of a user's mistake."""
-
-    def run(*args: object) -> str:
-        capsys.readouterr()
-        assert command(*args) == 2
-        said, complained = capsys.readouterr()
-        lines = [line for line in complained.splitlines() if line.startswith("ebjr-det:")]
-        assert said == ""
-        assert len(lines) == 1, complained
-        assert "Traceback" not in complained
-        return lines[0]
-
-    return run
-
-
 @pytest.fixture(scope="module")
 def special(command, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that `specialize` wrote."""

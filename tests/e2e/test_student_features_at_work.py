@@ -37,19 +37,6 @@ def live(tmp_path_factory, command):
     return folder
 
 
-@pytest.fixture
-def refused(command, capsys):
-    """A function: arguments -> the one line that refuses them."""
-
-    def line(*args):
-        capsys.readouterr()
-        assert command(*args) == 2
-        said = capsys.readouterr().err.strip().splitlines()
-        return next(text for text in reversed(said) if text.strip())
-
-    return line
-
-
 def test_a_run_keeps_the_features_and_the_table_ranks_both_learned_scores(live):
     for name, ids in (("first", FITTED), ("second", OTHERS)):
         run = load_run(live / name / "run.npz")
@@ -112,8 +99,6 @@ def test_a_router_that_saw_no_features_names_what_it_lacks(live, tmp_path, comma
     assert not (tmp_path / "out").exists()
 
 
-def test_it_is_listed(command, capsys):
-    capsys.readouterr()
-    assert command("scores", "--json") == 0
-    listed = json.loads(capsys.readouterr().out)
+def test_it_is_listed(answer):
+    listed = answer("scores")
     assert SCORE in json.dumps(listed)

@@ -6,8 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ebjr_det.cli import cli
-from ebjr_det.cli.exits import run_safely
 from ebjr_det.io.records import load_run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -17,24 +15,12 @@ FEW = ["run.bootstrap=5", "latency.batches=2", "latency.warmup=1", "router.targe
 FEW = [part for change in FEW for part in ("--set", change)]
 
 
-def command(*args: object) -> int:
-    return run_safely(lambda: cli([str(arg) for arg in args], standalone_mode=False))
-
-
-def refused(capsys: pytest.CaptureFixture[str], *args: object) -> str:
-    code = command(*args)
-    out, err = capsys.readouterr()
-    assert (code, out) == (2, ""), err
-    (line,) = [line for line in err.splitlines() if line.startswith("ebjr-det: ")]
-    return line
-
-
 def images(first: int, count: int) -> list[str]:
     return ["--set", f"data.ids={list(range(first, first + count))}"]
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory) -> Path:
+def finished(tmp_path_factory, command) -> Path:
     """A run of the quickstart's pair on few scenes, decided by the score."""
     out = tmp_path_factory.mktemp("runs") / "pair"
     how = [*FEW, *images(1, 40), "--set", f"router.score={NAME}"]
@@ -52,7 +38,7 @@ def test_an_evaluation_reports_it_beside_the_other_scores(finished: Path):
 
 
 def test_a_router_fitted_on_the_run_can_save_it_and_decides_live_with_it(
-    finished: Path, tmp_path: Path, capsys
+    finished: Path, tmp_path: Path, capsys, command
 ):
     file = tmp_path / "router.safetensors"
     how = ["--folds", 2, "--bootstrap", 5, "--score", NAME, "--out", file, "--json"]
@@ -66,7 +52,7 @@ def test_a_router_fitted_on_the_run_can_save_it_and_decides_live_with_it(
     np.testing.assert_allclose(routed, alone, rtol=1e-6)
 
 
-def test_replay_refuses_it_with_the_reason(tmp_path: Path, capsys):
+def test_replay_refuses_it_with_the_reason(tmp_path: Path, refused):
     picture = {"id": 1, "width": 64, "height": 48, "file_name": "1.png"}
     real = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 2, 30, 20], "area": 600, "iscrowd": 0}
     truth = {"images": [picture], "annotations": [real], "categories": [{"id": 1, "name": "cell"}]}
@@ -75,13 +61,13 @@ def test_replay_refuses_it_with_the_reason(tmp_path: Path, capsys):
         (tmp_path / f"{name}.json").write_text(json.dumps(content))
     files = ["--annotations", tmp_path / "truth.json"]
     files += [part for side in ("--student", "--teacher") for part in (side, tmp_path / "found.json")]
-    line = refused(capsys, "replay", "detection", *files, "--score", NAME, "--out", tmp_path / "out")
+    line = refused("replay", "detection", *files, "--score", NAME, "--out", tmp_path / "out")
     assert f"Expected raw candidates for score `{NAME}`" in line
     assert "a result file holds no others" in line
     assert not (tmp_path / "out").exists()
 
 
-def test_a_finished_run_without_it_says_so(finished: Path, tmp_path: Path, capsys):
+def test_a_finished_run_without_it_says_so(finished: Path, tmp_path: Path, refused):
     from shutil import copytree
 
     from ebjr_det.io.records import save_run
@@ -91,11 +77,11 @@ def test_a_finished_run_without_it_says_so(finished: Path, tmp_path: Path, capsy
     del run.scores[NAME]
     save_run(run, folder / "run.npz")
     how = [*FEW, *images(1, 40), "--set", f"router.score={NAME}"]
-    line = refused(capsys, "evaluate", QUICKSTART, *how, "--out", folder, "--resume")
+    line = refused("evaluate", QUICKSTART, *how, "--out", folder, "--resume")
     assert f"Expected a score of this run, got `{NAME}`" in line
 
 
-def test_scores_lists_it_with_what_it_needs(capsys):
+def test_scores_lists_it_with_what_it_needs(capsys, command):
     assert command("scores", "--json") == 0
     (listed,) = [score for score in json.loads(capsys.readouterr().out) if score["name"] == NAME]
     assert listed["needs"] == ["candidates"]

@@ -233,18 +233,16 @@ def test_a_detectors_numbers_are_those_of_weighted_pictures(runs, found):
 
 
 @pytest.mark.parametrize("task", ["classification", "detection"])
-def test_on_the_screen_are_the_tables_and_with_json_one_object(task, runs, found, command, capsys, tmp_path):
+def test_on_the_screen_are_the_tables_and_with_json_one_object(task, runs, found, tmp_path, answer):
     given = {
         "classification": (runs["special"], runs["general"], "--popular", "4,1"),
         "detection": (runs["boxes"], runs["noisy"], "--popular", "ant"),
     }[task]
-    capsys.readouterr()
-    assert command("traffic", *given, "--share", "0.7", *QUICK, "--out", tmp_path / "o", "--json") == 0
-    answer = json.loads(capsys.readouterr().out)
+    told = answer("traffic", *given, "--share", "0.7", *QUICK, "--out", tmp_path / "o")
     whole = content(found[task])
-    assert set(whole) - set(answer) == {"asked", "curves", "folders"}
-    assert {key: answer[key] for key in answer if key != "out"} == {
-        key: whole[key] for key in answer if key != "out"
+    assert set(whole) - set(told) == {"asked", "curves", "folders"}
+    assert {key: told[key] for key in told if key != "out"} == {
+        key: whole[key] for key in told if key != "out"
     }
     for path in found[task].iterdir():
         if path.name == "environment.json":  # tells the time
@@ -280,30 +278,26 @@ def test_zipf_follows_the_listed_order_then_that_of_the_data(runs):
     ("name", "text"),
     [("p.txt", "4\n\n1\n"), ("p.yaml", "- 4\n- '1'\n"), ("p.json", '["4", 1]'), ("p.yml", "[4, 1]")],
 )
-def test_popular_classes_may_stand_in_a_file(runs, found, command, capsys, tmp_path, name, text):
+def test_popular_classes_may_stand_in_a_file(runs, found, tmp_path, name, text, answer):
     (tmp_path / name).write_text(text)
-    capsys.readouterr()
     given = (runs["special"], "--popular", tmp_path / name, "--share", "0.7", *QUICK)
-    assert command("traffic", *given, "--out", tmp_path / "o", "--json") == 0
-    answer = json.loads(capsys.readouterr().out)
-    assert answer["runs"][0] == content(found["classification"])["runs"][0]
-    assert answer["margins"] == []
+    told = answer("traffic", *given, "--out", tmp_path / "o")
+    assert told["runs"][0] == content(found["classification"])["runs"][0]
+    assert told["margins"] == []
 
 
 @pytest.mark.parametrize(
     ("name", "dump"), [("h.yaml", lambda c: str(c).replace("'", '"')), ("h.json", json.dumps)]
 )
-def test_a_histogram_may_leave_classes_out(runs, command, capsys, tmp_path, name, dump):
+def test_a_histogram_may_leave_classes_out(runs, tmp_path, name, dump, answer):
     (tmp_path / name).write_text(dump({"4": 0.5, "0": 0.25, "2": 0.25}))
-    capsys.readouterr()
     given = (runs["special"], "--popular", "4,1", "--histogram", tmp_path / name, *QUICK)
-    assert command("traffic", *given, "--out", tmp_path / "o", "--json") == 0
-    answer = json.loads(capsys.readouterr().out)
-    assert [row["traffic_share"] for row in answer["classes"]] == [0.25, 0, 0.25, 0, 0.5, 0]
-    assert answer["popular_share"] == 0.5
+    told = answer("traffic", *given, "--out", tmp_path / "o")
+    assert [row["traffic_share"] for row in told["classes"]] == [0.25, 0, 0.25, 0, 0.5, 0]
+    assert told["popular_share"] == 0.5
     label, right = (load_run(runs["special"] / "run.npz").teacher[key] for key in ("label", "correct"))
     by_hand = 0.5 * right[label == 4].mean() + 0.25 * (right[label == 0].mean() + right[label == 2].mean())
-    assert answer["runs"][0]["teacher"]["overall"] == pytest.approx(by_hand)
+    assert told["runs"][0]["teacher"]["overall"] == pytest.approx(by_hand)
 
 
 def test_a_whole_group_without_traffic_has_no_quality(runs):
@@ -488,17 +482,15 @@ def test_a_mistake_is_explained_in_one_line_and_leaves_nothing(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_folder_with_files_stays_as_it_is(runs, command, capsys, tmp_path):
+def test_a_folder_with_files_stays_as_it_is(runs, tmp_path, refused):
     (tmp_path / "mine.txt").write_text("mine")
     given = (runs["special"], "--popular", "4,1", *SHARE, *QUICK, "--out", tmp_path)
-    assert command("traffic", *given) == 2
-    assert "Expected an empty --out" in capsys.readouterr().err
+    assert "Expected an empty --out" in refused("traffic", *given)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
-def test_without_out_nothing_is_done(runs, command, capsys):
-    assert command("traffic", runs["special"], "--popular", "4,1", *SHARE) == 2
-    assert "--out" in capsys.readouterr().err
+def test_without_out_nothing_is_done(runs, refused):
+    assert "--out" in refused("traffic", runs["special"], "--popular", "4,1", *SHARE)
 
 
 @pytest.mark.parametrize(
