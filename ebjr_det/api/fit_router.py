@@ -57,7 +57,8 @@ class FittedResult(NamedTuple):
 class _Source:
     """Records to fit on, and names; that of the student only where it tells one student from another.
 
-    `section` tells how logits became scores; its options are those of the score `decided`.
+    `section` tells how logits became scores; its options are those of the score `decided`; `saved`: what of
+    saved outputs is told among the settings.
     """
 
     run: PairedRun
@@ -72,6 +73,7 @@ class _Source:
     popular: tuple[str, ...] = ()
     remarks: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     student_weights: str = ""
+    saved: Mapping[str, object] = field(default_factory=lambda: {"references": (), "lenient": False})
 
 
 def fit_router(
@@ -118,8 +120,18 @@ def _of_files(outputs: SavedOutputs) -> _Source:
     run = outputs.load(scores, remarks)
     student, teacher = (name_of(outputs.paths[side]) for side in ("student", "teacher"))
     classes, title = len(names) or widths[0], f"{student} + {teacher}"
+    saved = {"references": outputs.references, "lenient": bool(outputs.options.get("lenient"))}
     return _Source(
-        run, names, classes, "", teacher, title, section, references=outputs.rivals, remarks=remarks
+        run,
+        names,
+        classes,
+        "",
+        teacher,
+        title,
+        section,
+        references=outputs.rivals,
+        remarks=remarks,
+        saved=saved,
     )
 
 
@@ -167,7 +179,7 @@ def _fit(source: _Source, out: Path, settings: FitSettings, report_dir: str | Pa
     crossed = comparison.crossed[comparison.rescaling]
     file = _file(source, trial, router, crossed, routing)
     if report_dir is not None:
-        _write_report(Path(report_dir), crossed, trial, settings)
+        _write_report(Path(report_dir), crossed, trial, {**settings._asdict(), **source.saved})
     file.save(out)
     for warning in file.header.warnings:
         say(f"Warning: {warning}. The router was saved all the same.")
@@ -230,10 +242,12 @@ def _file(
     return RouterFile(header, score_of(crossed, score), routing.student_numbers(rescaled), router.to_arrays())
 
 
-def _write_report(folder: Path, run: PairedRun, trial: RouterTrial, settings: FitSettings) -> None:
+def _write_report(folder: Path, run: PairedRun, trial: RouterTrial, settings: Mapping[str, object]) -> None:
     clear_replay_folder(folder)
-    text = settings_text(trial, settings._asdict())
+    text = settings_text(trial, settings)
     write_text(folder / CONFIG, text)
     save_run(run, folder / RUN)
-    save_analysis(folder, trial.report.analysis, text, describe_environment("cpu", settings.seed))
+    save_analysis(
+        folder, trial.report.analysis, text, describe_environment("cpu", trial.report.analysis.seed)
+    )
     write_report_of(folder)
