@@ -1,4 +1,4 @@
-"""What the docstrings' examples find in their folder: runs, saved logits and pictures of handwritten digits."""
+"""What the examples of the verbs find in their folder: runs, logits and pictures of handwritten digits."""
 
 from pathlib import Path
 from shutil import copytree

@@ -37,11 +37,11 @@ def load(
         EbjrError: no finished run, export or configuration there, no threshold, or damaged weights.
 
     Example:
-        >>> pair = load("digits", threshold=-0.9)
-        >>> picture = np.zeros((8, 8, 3), np.uint8)
-        >>> answer = pair([picture, picture])
-        >>> len(answer.predictions), len(pair.class_names)
-        (2, 10)
+        >>> from ebjr_det import load
+        >>> pair = load("runs/digits")
+        >>> answer = pair(["pictures/0.png", "pictures/1.png"])
+        >>> len(answer.predictions), len(answer.decision.defer), len(pair.class_names)
+        (2, 2, 10)
     """
     settings, chosen = load_settings(path, changes)
     chosen = chosen if threshold is None and rate is None else threshold
