@@ -35,7 +35,6 @@ FITTING = options.together(
 )
 def fit_router(
     outputs: "SavedOutputs | Path",
-    *,
     class_weights: Path | None,
     bootstrap: int,
     student_macs: float | None,
@@ -49,11 +48,10 @@ def fit_router(
 ) -> None:
     """Compare all deferral scores and a learned router out of fold, and save the best as one file."""
     from ebjr_det import api
-    from ebjr_det.api.fit_router import FitSettings
     from ebjr_det.config import load_weights
     from ebjr_det.core.cost import CostModel
 
-    fitting = FitSettings(
+    fitting = api.FitSettings(
         class_weights=None if class_weights is None else load_weights(class_weights),
         replicates=bootstrap,
         cost=CostModel(student_macs, teacher_macs),
@@ -73,9 +71,8 @@ def fit_router(
         f"Saved: score {chosen.score}, student's scores rescaled: {chosen.rescaling}. For other pictures, "
         "with replay, evaluate and predict: --router FILE."
     )
-    places = [result.path, *([] if report_dir is None else [report_dir])]
     print_screen(trial.verdict(), tables, [*trial.sentences(), saved])
-    print_places("The router", places, verbose=verbose)
+    print_places("The router", filter(None, [result.path, report_dir]), verbose=verbose)
 
 
 @fit_router.command("run")

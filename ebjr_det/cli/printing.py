@@ -24,9 +24,9 @@ def show(result: "Result", *, as_json: bool, verbose: bool) -> None:
     from ebjr_det.reporting.tables import summary_table, tables
 
     report, traffic = result.report, result.traffic
-    shown = [summary_table(report), *(tables(report) if verbose else [])]
+    texts = [summary_table(report), *(tables(report) if verbose else [])]
     sentences = [*main_findings(report), *(further_findings(report) if verbose else [])]
-    print_screen(verdict(report), shown, sentences)
+    print_screen(verdict(report), texts, sentences)
     page, heading = result.folder / "report.html", "Everything on one page"
     if traffic is None:
         print_places(heading, [page], verbose=verbose)
@@ -41,8 +41,8 @@ def show_traffic(report: "TrafficReport", *, verbose: bool) -> None:
     from ebjr_det.reporting.traffic.tables import summary_table, traffic_findings, traffic_tables
 
     alone = f"{report.runs[0].name} under the mix of classes; name further runs to compare it with."
-    finding, *further = traffic_findings(report) or [alone]
-    print_screen(finding, traffic_tables(report) if verbose else [summary_table(report)], further)
+    finding, *details = traffic_findings(report) or [alone]
+    print_screen(finding, traffic_tables(report) if verbose else [summary_table(report)], details)
 
 
 def print_places(heading: str, places: Iterable[Path], *, verbose: bool = True) -> None:

@@ -43,13 +43,15 @@ class TaskGroup(Group):
         from ebjr_det.tasks import load_task
 
         plugin, run = load_task(task), self.run
-        further = {key: option for key, option in plugin.replay_options.items() if self.name in option.verbs}
+        parameters = {
+            key: option for key, option in plugin.replay_options.items() if self.name in option.verbs
+        }
 
         def call(references: tuple[str, ...], **values: Any) -> None:
             from ebjr_det.api.references import ReferenceFile
 
             files = {name: values.pop(f"file_{name}") for name in plugin.replay_files}
-            options = {name: values.pop(name) for name in further}
+            options = {name: values.pop(name) for name in parameters}
             options = {
                 name: value for name, value in options.items() if value is not None and value is not False
             }
@@ -59,7 +61,7 @@ class TaskGroup(Group):
             click.option(file.flag, f"file_{name}", type=PATH, required=True, help=file.help)
             for name, file in plugin.replay_files.items()
         ]
-        for name, option in further.items():
+        for name, option in parameters.items():
             kind: dict[str, Any] = {"is_flag": True} if option.kind is bool else {"type": option.kind}
             options.append(click.option(option.flag, name, help=option.help, **kind))
         call.__doc__ = self.wording(plugin.replay_inputs)

@@ -191,13 +191,13 @@ class Comparison:
 
     def markdown(self) -> str:
         """All of it as one document."""
-        main, *further = self.tables()
+        main, *details = self.tables()
         texts = [
             f"# {markdown_text(main.title)}\n",
             f"{markdown_text(self.verdict())}\n",
             f"{main.markdown()}\n",
         ]
-        texts += [f"## {markdown_text(table.title)}\n\n{table.markdown()}\n" for table in further]
+        texts += [f"## {markdown_text(table.title)}\n\n{table.markdown()}\n" for table in details]
         return "\n".join([*texts, *(f"- {markdown_text(sentence)}\n" for sentence in self.sentences())])
 
     def write_figure(self, stem: Path) -> list[Path]:

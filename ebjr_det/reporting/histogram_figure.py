@@ -16,11 +16,11 @@ from ebjr_det.reporting.style import BLUE, INK, VERMILLION, Label, draw_figure, 
 
 
 class Groups(NamedTuple):
-    """The images that need the teacher, [images], and the words for these and for the others."""
+    """The images that need the teacher, [images], and the names of these and of their counterpart."""
 
     needy: NDArray[np.bool_]
-    need: str
-    other: str
+    name: str
+    counterpart: str
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,10 @@ class HistogramFigure:
         if high - low <= 1e-9 * abs(high):
             low, high = low - 0.5 * max(1.0, abs(low)), low + 0.5 * max(1.0, abs(low))
         edges, peak, labels = np.linspace(low, high, 51), 0.0, []
-        for part, color, name in ((~needy, BLUE, self.groups.other), (needy, VERMILLION, self.groups.need)):
+        for part, color, name in (
+            (~needy, BLUE, self.groups.counterpart),
+            (needy, VERMILLION, self.groups.name),
+        ):
             # Negated, because a bin must hold its right end: a score at the threshold is the student's.
             counts = np.histogram(-np.clip(values[part], low, high), -edges[::-1])[0][::-1]
             if counts.any():
@@ -126,5 +129,5 @@ class HistogramFigure:
             hidden = (part & handed_on).sum()
             text = words.format(f", {hidden:,} of them as other, not drawn" if hidden else "")
             text += f"\n{plural(int(part.sum()), 'image')} ({100 * part.mean():.1f} %)"
-            text += f", {self.groups.need} on {(part & self.groups.needy).sum():,}" if part.any() else ""
+            text += f", {self.groups.name} on {(part & self.groups.needy).sum():,}" if part.any() else ""
             axes.text(end, 1.02, text, ha=side, va="bottom", transform=axes.transAxes, linespacing=1.4)
