@@ -7,7 +7,6 @@ import rich_click as click
 from ebjr_det.cli.options import AS_JSON, PATH
 from ebjr_det.cli.printing import print_json
 from ebjr_det.core.errors import InvalidInput
-from ebjr_det.reporting.notation import plural
 
 
 @click.command()
@@ -34,18 +33,14 @@ def scores(as_json: bool) -> None:
     listed = list_scores()
     if as_json:
         print_json([score._asdict() for score in listed])
-    else:
-        from ebjr_det.reporting.screen import print_screen
-        from ebjr_det.reporting.table import Table
+        return
+    from ebjr_det.reporting.screen import print_screen
+    from ebjr_det.reporting.table import Table
 
-        columns = ["score", "task", "formula", "options", "needs", "source"]
-        rows = [
-            (s.name, s.task, s.formula, ", ".join(s.options), ", ".join(s.needs), s.source) for s in listed
-        ]
-        verdict = (
-            f"{plural(len(listed), 'deferral score')}: the higher, the more a picture needs the teacher."
-        )
-        print_screen(verdict, [Table("", columns, rows)])
+    columns = ["score", "task", "formula", "options", "needs", "source"]
+    rows = [(s.name, s.task, s.formula, ", ".join(s.options), ", ".join(s.needs), s.source) for s in listed]
+    verdict = f"{len(listed)} deferral scores: the higher, the more a picture needs the teacher."
+    print_screen(verdict, [Table("", columns, rows)])
 
 
 @click.command()
@@ -53,9 +48,11 @@ def scores(as_json: bool) -> None:
 def doctor(as_json: bool) -> None:
     """What this installation has, and in plain words what is missing or does not fit."""
     from ebjr_det.api.doctor import diagnose
+    from ebjr_det.reporting.notation import plural
 
     checks = diagnose()
     faults = [check for check in checks if check.state == "fault"]
+    count = plural(len(faults), "fault")
     if as_json:
         print_json({"healthy": not faults, "checks": [check.__dict__ for check in checks]})
     else:
@@ -63,10 +60,10 @@ def doctor(as_json: bool) -> None:
         from ebjr_det.reporting.table import Table
 
         rows = [(check.state, check.name, check.finding) for check in checks]
-        notes = sum(check.state == "note" for check in checks)
-        counts = f"{plural(len(checks), 'check')}, {plural(len(faults), 'fault')}, {plural(notes, 'note')}"
+        notes = plural(sum(check.state == "note" for check in checks), "note")
+        counts = f"{plural(len(checks), 'check')}, {count}, {notes}"
         verdict = f"This installation is {'NOT ' * bool(faults)}sound: {counts}."
         print_screen(verdict, [Table("", ["", "what", "found"], rows, labels=2)])
     if faults:
-        first, count = faults[0], plural(len(faults), "fault")
-        raise InvalidInput(f"Expected a sound installation, got {count}: {first.name}: {first.finding}")
+        name, finding = faults[0].name, faults[0].finding
+        raise InvalidInput(f"Expected a sound installation, got {count}: {name}: {finding}")
