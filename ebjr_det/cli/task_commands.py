@@ -39,7 +39,6 @@ class TaskGroup(Group):
         return super().get_command(ctx, cmd_name)
 
     def _of_task(self, task: str) -> click.Command:
-        from ebjr_det.api.saved_outputs import SavedOutputs
         from ebjr_det.tasks import load_task
 
         plugin, run = load_task(task), self.run
@@ -49,6 +48,7 @@ class TaskGroup(Group):
 
         def call(references: tuple[str, ...], **values: Any) -> None:
             from ebjr_det.api.references import ReferenceFile
+            from ebjr_det.api.saved_outputs import SavedOutputs
 
             files = {name: values.pop(f"file_{name}") for name in plugin.replay_files}
             options = {name: values.pop(name) for name in parameters}
