@@ -3,12 +3,12 @@
 import os
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ebjr_det.config import EvaluateConfig
 from ebjr_det.core.errors import ConfigError
 from ebjr_det.evaluation.benchmark.against import Against, check_subjects
-from ebjr_det.evaluation.benchmark.machine import gpu_state, progress
+from ebjr_det.evaluation.benchmark.machine import gpu_state
 from ebjr_det.evaluation.benchmark.measure import BenchmarkSettings as BenchmarkSettings
 from ebjr_det.evaluation.benchmark.measure import Measurement
 from ebjr_det.evaluation.benchmark.result import RESULT, Benchmark, Machine, Summary, UsedModel
@@ -18,8 +18,10 @@ from ebjr_det.inference.scoring import Scoring
 from ebjr_det.inference.student import check_answers, weights_of
 from ebjr_det.io.environment import describe_environment
 from ebjr_det.io.files import check_writable, writable_folder, write_text
-from ebjr_det.io.load import Meter
 from ebjr_det.io.threads import on_threads
+
+if TYPE_CHECKING:
+    from ebjr_det.inference.pair import Pair
 
 DEFAULTS = BenchmarkSettings()
 
@@ -61,21 +63,50 @@ def benchmark(
     """
     from ebjr_det.inference.pair import Pair
 
-    average, folder, seed = os.getloadavg(), Path(out), config.run.seed
+    average, folder = os.getloadavg(), Path(out)
     earlier = None if against is None else Benchmark.load(Path(against))
     scoring = Scoring.load(config.task, config.router, live=True)
     check_writable(folder)
     pair = Pair.build(config.model_copy(update={"router": scoring.section}))
+    measurement = _prepared(pair, scoring, settings, known_threshold)
+    if earlier is not None:
+        check_subjects(earlier, measurement.used, measurement.points)
+    gpu = gpu_state(pair.device)
+    measured = measurement.run(config.run.seed)
+    environment = describe_environment(pair.device, config.run.seed)
+    loads, states = (average, os.getloadavg()), (gpu, gpu_state(pair.device))
+    result = Benchmark(
+        title=config.title or f"{pair.student.name} + {pair.teacher.name}",
+        score=scoring.name,
+        models=measurement.used,
+        points=measurement.points,
+        image_ids=tuple(pair.data.image_ids[index] for index in measurement.indices),
+        seed=config.run.seed,
+        seconds=settings.seconds,
+        single=measured.single,
+        offline=measured.offline,
+        server=measured.server,
+        stages=measured.stages,
+        machine=Machine(environment["cpus"], loads, states, measured.beside),
+        environment=environment,
+        config=pair.config.model_dump(mode="json"),
+    )
+    return _write(result, None if earlier is None else Against.of(result, earlier), folder)
+
+
+def _prepared(
+    pair: "Pair", scoring: Scoring, settings: BenchmarkSettings, known_threshold: float | None
+) -> Measurement:
+    """The models, the sample and the thresholds on it."""
     popular = () if pair.popular is None else pair.popular.names
     weights = weights_of(pair.student)
     scoring = scoring.bind(pair.data.class_names, popular, pair.student.name, weights)
     check_answers(scoring, partial(pair.first_answers, pair.student), weights)
     models = {"student": scoring.adapted(pair.student), "teacher": pair.teacher}
-    indices, pictures = sample_of(pair.data, settings.images, seed)
+    indices, pictures = sample_of(pair.data, settings.images, pair.config.run.seed)
     scores = scores_of(models["student"], scoring.score, pictures, settings.sizes[-1])
     known = scoring.section.threshold if known_threshold is None else known_threshold
-    threshold = known if settings.threshold is None else settings.threshold
-    points = points_at(scores, settings.shares, threshold)
+    points = points_at(scores, settings.shares, known if settings.threshold is None else settings.threshold)
     if not points:
         raise ConfigError("Expected at least one deferral rate or a threshold, got none.")
     runtimes = {side: getattr(getattr(pair.config, side), "runtime", "eager") for side in models}
@@ -83,42 +114,7 @@ def benchmark(
         side: UsedModel(model.name, runtimes[side], halves(model) is not None)
         for side, model in models.items()
     }
-    if earlier is not None:
-        check_subjects(earlier, used, points)
-    task = Measurement(models, scoring.score, points, pair.data.load, indices, pictures, settings)
-    gpu, meter, beside = gpu_state(pair.device), Meter(), {}
-    with progress(settings.seconds, len(points) + len(models)) as (begin, pace):
-        begin("stages")
-        stages = task.stages(pace)
-        beside["stages"] = meter.lap()
-        begin("single stream")
-        single = task.single_stream(pace)
-        beside["single stream"] = meter.lap()
-        begin("offline")
-        offline = task.offline(pace, single)
-        beside["offline"] = meter.lap()
-        begin("server")
-        server = task.serve(pace, single, seed)
-        beside["server"] = meter.lap()
-    environment = describe_environment(pair.device, seed)
-    loads, states = (average, os.getloadavg()), (gpu, gpu_state(pair.device))
-    result = Benchmark(
-        title=config.title or f"{pair.student.name} + {pair.teacher.name}",
-        score=scoring.name,
-        models=used,
-        points=points,
-        image_ids=tuple(pair.data.image_ids[index] for index in indices),
-        seed=seed,
-        seconds=settings.seconds,
-        single=single,
-        offline=offline,
-        server=server,
-        stages=stages,
-        machine=Machine(environment["cpus"], loads, states, beside),
-        environment=environment,
-        config=pair.config.model_dump(mode="json"),
-    )
-    return _write(result, None if earlier is None else Against.of(result, earlier), folder)
+    return Measurement(models, used, scoring.score, points, pair.data.load, indices, pictures, settings)
 
 
 def _write(result: Benchmark, against: Against | None, folder: Path) -> BenchmarkResult:

@@ -159,23 +159,7 @@ def demo(
     scene = _Scene(config, live, settings, first)
     meter = Meter()
     seconds = _shoot(scene, opened, film, speed)
-    load, standing = meter.lap(), scene.standing(None)
-    return DemoResult(
-        frames=scene.frames,
-        unreadable=len(opened.left_out),
-        seconds=seconds,
-        fps=scene.frames / seconds,
-        size=list(scene.board.size),
-        deferred=scene.deferred,
-        abstained=scene.abstained,
-        deferral_rate=scene.deferral_rate,
-        score=live.scoring.name,
-        threshold=threshold if math.isfinite(threshold) else None,
-        macs=dict(zip(("pair", "teacher"), standing.macs, strict=True)),
-        latency_ms=dict(zip(("pair", "teacher"), standing.ms, strict=True)),
-        load=load,
-        out=str(film),
-    )
+    return scene.result(opened, film, seconds, meter.lap())
 
 
 def _shoot(scene: "_Scene", source: Source, out: Path, fps: Fraction) -> float:
@@ -289,6 +273,18 @@ class _Scene:
         macs = self.cost.macs(self.deferral_rate), self.cost.teacher_macs
         ms = 1e3 * seconds["pair"] / self.frames, teacher_ms
         return Standing(self.frames, count, self.deferral_rate, macs, ms)
+
+    def result(self, source: Source, film: Path, seconds: float, load: Load) -> DemoResult:
+        """What all frames add up to."""
+        standing, threshold = self.standing(None), self.joint.threshold
+        return DemoResult(
+            self.frames, len(source.left_out), seconds, self.frames / seconds, list(self.board.size),
+            self.deferred, self.abstained, self.deferral_rate,
+            self.board.score, threshold if math.isfinite(threshold) else None,
+            dict(zip(("pair", "teacher"), standing.macs, strict=True)),
+            dict(zip(("pair", "teacher"), standing.ms, strict=True)),
+            load, str(film),
+        )  # fmt: skip
 
     def _drawn(self, picture: "Image", prediction: Any) -> "Image":
         side = max(view_for(picture.size, self.pictures))

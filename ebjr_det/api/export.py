@@ -71,11 +71,7 @@ def export(
     """
     from ebjr_det.inference.pair import build_models, popular_of
 
-    if missing := [package for package in PACKAGES if find_spec(package) is None]:
-        raise ConfigError(
-            f"Expected {', '.join(PACKAGES)} to export a pair, got no {' and '.join(missing)}. Install them: "
-            f"{install_hint('onnx')}."
-        )
+    _check_packages()
     out = Path(out)
     scoring, threshold = choose_threshold(config, threshold, rate)
     if not np.isfinite(threshold):
@@ -102,6 +98,14 @@ def export(
         write_pair(_pair(config, scoring, threshold, named, exported), folder)
     files = {name: (out / name).stat().st_size for name in FILES if (out / name).is_file()}
     return ExportResult(str(out), scoring.name, threshold, files)
+
+
+def _check_packages() -> None:
+    if missing := [package for package in PACKAGES if find_spec(package) is None]:
+        raise ConfigError(
+            f"Expected {', '.join(PACKAGES)} to export a pair, got no {' and '.join(missing)}. Install them: "
+            f"{install_hint('onnx')}."
+        )
 
 
 def _is_earlier(entry: Path) -> bool:

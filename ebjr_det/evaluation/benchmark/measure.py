@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple, TypeVar, TypeVarTuple
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from ebjr_det.core.errors import ConfigError
 from ebjr_det.core.joint import ScoreFunction
 from ebjr_det.core.router import check_rate
 from ebjr_det.core.types import Model
+from ebjr_det.evaluation.benchmark.machine import progress
 from ebjr_det.evaluation.benchmark.result import (
     DECODE,
     ROUTING,
@@ -18,6 +19,7 @@ from ebjr_det.evaluation.benchmark.result import (
     Point,
     ServerLoad,
     StageTimes,
+    UsedModel,
 )
 from ebjr_det.evaluation.benchmark.scenarios import (
     Calls,
@@ -30,8 +32,10 @@ from ebjr_det.evaluation.benchmark.scenarios import (
     warm_up,
 )
 from ebjr_det.evaluation.benchmark.subjects import TimedModel, subjects_of
-from ebjr_det.io.load import Stopwatch
+from ebjr_det.io.load import Load, Meter, Stopwatch
 
+Inputs = TypeVarTuple("Inputs")
+Result = TypeVar("Result")
 RATES = (0.1, 0.3, 0.5)
 LOAD, BOUND, QUERIES = 0.7, 3.0, 3
 
@@ -89,17 +93,45 @@ class BenchmarkSettings:
         return sorted(set(self.batch_sizes))
 
 
+class Scenarios(NamedTuple):
+    """What was measured in each scenario, and the load of other processes beside it."""
+
+    single: dict[str, Calls]
+    offline: tuple[OfflineQueries, ...]
+    server: ServerLoad
+    stages: tuple[StageTimes, ...]
+    beside: dict[str, Load]
+
+
 @dataclass(frozen=True)
 class Measurement:
     """The models, the points of the pair, and the images, by index in the data and as pictures."""
 
     models: Mapping[str, Model]
+    used: Mapping[str, UsedModel]
     score: ScoreFunction
     points: Mapping[str, Point]
     load: Callable[[int], Any]
     indices: Sequence[int]
     pictures: Sequence[Any]
     settings: BenchmarkSettings
+
+    def run(self, seed: int) -> Scenarios:
+        """All scenarios one after the other, on a bar with the time left."""
+        beside, meter = dict[str, Load](), Meter()
+        with progress(self.settings.seconds, len(self.points) + len(self.models)) as (begin, pace):
+
+            def measured(name: str, scenario: Callable[[Pace, *Inputs], Result], *inputs: *Inputs) -> Result:
+                begin(name)
+                result = scenario(pace, *inputs)
+                beside[name] = meter.lap()
+                return result
+
+            stages = measured("stages", self.stages)
+            single = measured("single stream", self.single_stream)
+            offline = measured("offline", self.offline, single)
+            server = measured("server", self.serve, single, seed)
+        return Scenarios(single, offline, server, stages, beside)
 
     def subjects(self, batch_size: int) -> list[Subject]:
         """Student, teacher and the pair at its points."""
