@@ -40,7 +40,8 @@ class Against:
     def of(cls, new: Benchmark, old: Benchmark) -> "Against":
         """Both must be of the same subjects; see `check_subjects`."""
         check_subjects(old, new.models, new.points)
-        noise = [f"{name}: {why}" for name, result in (("now", new), ("then", old)) for why in result.noise()]
+        results = {"now": new, "then": old}
+        noise = [f"{name}: {reason}" for name, result in results.items() for reason in result.noise()]
         return cls(list(_speedups(new, old)), list(_differences(new, old)), noise)
 
     def to_dict(self) -> Summary:
@@ -89,10 +90,10 @@ def _differences(new: Benchmark, old: Benchmark) -> Iterator[str]:
         yield "other images"
     yield from _changed("score", new.score, old.score)
     for name in new.points:
-        now, then = (result.single[name].deferral_rate for result in (new, old))
-        if abs(now - then) > SAME_SHARE:
+        share, earlier_share = (result.single[name].deferral_rate for result in (new, old))
+        if abs(share - earlier_share) > SAME_SHARE:
             label = f"deferred by {name} in single stream"
-            yield from _changed(label, f"{100 * now:.1f} %", f"{100 * then:.1f} %")
+            yield from _changed(label, f"{100 * share:.1f} %", f"{100 * earlier_share:.1f} %")
     queries, earlier = (
         {each.batch_size: next(iter(each.calls.values())).images for each in result.offline}
         for result in (new, old)
@@ -101,10 +102,11 @@ def _differences(new: Benchmark, old: Benchmark) -> Iterator[str]:
     for size in [size for size in queries if size in earlier]:
         yield from _changed(f"images an offline query in batches of {size}", queries[size], earlier[size])
     if not _same_load(new, old):
-        load, load_then = (f"{each.server.rate:.4g}/s up to {each.server.batch_size}" for each in (new, old))
-        yield f"server load {load_then} then, {load} now, so its latencies are not compared"
-    bound, bound_then = (f"{result.server.bound_ms:.4g} ms" for result in (new, old))
-    yield from _changed("latency bound", bound, bound_then)
+        servers = (new.server, old.server)
+        load, earlier_load = (f"{server.rate:.4g}/s up to {server.batch_size}" for server in servers)
+        yield f"server load {earlier_load} then, {load} now, so its latencies are not compared"
+    bound, earlier_bound = (f"{result.server.bound_ms:.4g} ms" for result in (new, old))
+    yield from _changed("latency bound", bound, earlier_bound)
 
 
 def _differences_of_machines(new: Benchmark, old: Benchmark) -> Iterator[str]:
@@ -118,6 +120,6 @@ def _differences_of_machines(new: Benchmark, old: Benchmark) -> Iterator[str]:
             yield from _changed(name, versions.get(name), earlier.get(name))
 
 
-def _changed(label: str, now: object, then: object) -> Iterator[str]:
-    if now != then:
-        yield f"{label} {then} then, {now} now"
+def _changed(label: str, value: object, earlier: object) -> Iterator[str]:
+    if value != earlier:
+        yield f"{label} {earlier} then, {value} now"

@@ -89,7 +89,7 @@ class Calls:
 
     @property
     def per_image(self) -> FloatArray:
-        """Of each query, ms an image."""
+        """Time an image of each query, ms."""
         return np.asarray(self.ms) / self.images
 
     @property

@@ -31,7 +31,7 @@ class TimedModel:
         self.network, self.halves = f"{side} network", halves(model)
 
     def preprocess(self, image: Any) -> Any:
-        """The model's, timed."""
+        """An input of the model, whose making is timed."""
         return self.watch.time(PREPROCESS, self.model.preprocess, image)
 
     def __call__(self, inputs: Images) -> Output:
