@@ -122,7 +122,7 @@ def test_scores_that_need_class_counts_come_only_with_them():
 @every_score
 def test_it_says_what_it_is_and_where_it_comes_from(name):
     score = BOX_SCORES[name]
-    assert score.name == name == score.function.__name__
+    assert score.function.__name__ == name
     assert score.formula.strip()
     assert score.source.strip()
     assert len(score.function.__doc__.split()) >= 3

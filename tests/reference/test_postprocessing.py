@@ -19,6 +19,7 @@ from ebjr_det.tasks.detection.networks.efficientdet import build_network
 from ebjr_det.tasks.detection.networks.letterbox import Letterbox
 from ebjr_det.tasks.detection.networks.selection import best_pairs
 from ebjr_det.tasks.detection.networks.suppression import Suppression, sigmoid, suppress, suppress_softly
+from ebjr_det.tasks.detection.settings import DetectorSection
 
 assert build_network  # its module silences effdet's import
 import effdet.anchors  # noqa: E402
@@ -219,7 +220,10 @@ def test_nothing_to_suppress():
 def raw_outputs(soft, **options):
     """An EfficientDet's logits and offsets of two pictures, and what effdet's bench makes of each."""
     torch.manual_seed(0)
-    network = build_network("tf_efficientdet_d0", image_size=256, soft_nms=soft, options=options)
+    settings = DetectorSection(
+        arch="effdet/tf_efficientdet_d0", image_size=256, soft_nms=soft, options=options
+    )
+    network = build_network("tf_efficientdet_d0", 90, settings)
     box = Letterbox((256, 256), (0.5,) * 3)
     noise = np.random.default_rng(0)
     pictures = [

@@ -49,9 +49,9 @@ class AveragePrecision:
 
     def by_class(self, matches: Matches) -> FloatArray:
         """[classes, 12] the numbers of each class, -1 where it has no such object."""
-        none = {name: column[:0] for name, column in matches.items()}
+        empty = {name: column[:0] for name, column in matches.items()}
         counts = np.zeros_like(matches["counts"])
-        alone = Rows.of(matches, {**none, "counts": counts, "truths": matches["truths"]})
+        alone = Rows.of(matches, {**empty, "counts": counts, "truths": matches["truths"]})
         return alone.stats(np.arange(alone.images), np.zeros(1, dtype=np.intp))[:, 0]
 
     def composition(self, matches: Matches, classes: int | None = None) -> NDArray[np.uint16]:

@@ -131,16 +131,16 @@ def load_annotations(path: Path) -> Annotations:
     surfaces, crowd = numbers(areas, SIZE, "area", objects, path), _crowds(objects, path)
     entries = [by_image[image] for image in image_ids]
     sizes = np.array([_size(entry, path) for entry in entries], dtype=np.intp).reshape(-1, 2)
-    known = (owners != MISSING) & (classes != MISSING)
+    usable = (owners != MISSING) & (classes != MISSING)
     remarks = {
         "annotations of unknown images left out": int((owners == MISSING).sum()),
-        "annotations of unknown categories left out": int(((owners != MISSING) & ~known).sum()),
+        "annotations of unknown categories left out": int(((owners != MISSING) & ~usable).sum()),
         "annotation with the id 0, which COCO's tools never match, taken as any other": int(zero),
-    } | outside(boxes[known], sizes[owners[known]], path)
+    } | outside(boxes[usable], sizes[owners[usable]], path)
     category_ids = numbered(names, "category", path)
     ascending = np.argsort(category_ids, kind="stable")  # texts ascend otherwise than the numbers they are
     labels = np.argsort(ascending)[classes]
-    rows_of = _by_owner(owners, np.flatnonzero(known), len(image_ids))
+    rows_of = _by_owner(owners, np.flatnonzero(usable), len(image_ids))
     class_names = [by_category[names[index]].get("name", str(names[index])) for index in ascending]
     return Annotations(
         image_ids,
@@ -195,21 +195,21 @@ def load_results(
     scores = numbers([entry.get("score") for entry in entries], SCORE, "score", entries, path)
     if scores.max() > 1 + NOISE:
         raise _too_large(scores, path)
-    expected, known = owners != MISSING, (owners != MISSING) & (classes != MISSING)
+    expected, usable = owners != MISSING, (owners != MISSING) & (classes != MISSING)
     if not expected.any() or not (expected.all() or lenient):
         fix = f"Give the results of these images{', or leave such out: --lenient' * bool(expected.any())}."
         raise stranger(entries, owners, "image_id", path, fix)
-    if not known.any():
+    if not usable.any():
         raise stranger(entries, classes, "category_id", path, "Give results with the ids of its categories.")
     counts = {
         "detections of unknown images left out": int((~expected).sum()),
-        UNKNOWN_CATEGORIES: int((expected & ~known).sum()),
+        UNKNOWN_CATEGORIES: int((expected & ~usable).sum()),
         "image ids that are names of files": named,
         "scores outside [0, 1] by a float's noise": int(((scores < 0) | (scores > 1)).sum()),
-    } | outside(boxes[known], annotations.sizes[owners[known]], path)
+    } | outside(boxes[usable], annotations.sizes[owners[usable]], path)
     if remarks is not None:
         remarks |= {remark: count for remark, count in counts.items() if count}
-    by_image = _by_owner(owners, np.flatnonzero(known), len(annotations))
+    by_image = _by_owner(owners, np.flatnonzero(usable), len(annotations))
     return tuple(Results(boxes[rows], scores[rows], classes[rows]) for rows in by_image)
 
 
@@ -246,9 +246,9 @@ def check_file_names(annotations: Annotations, path: Path) -> None:
             )
 
 
-def _by_owner(owners: NDArray[np.intp], known: NDArray[np.intp], count: int) -> list[NDArray[np.intp]]:
-    """For each of `count` images the positions of its `known` entries, in their order."""
-    order = known[np.argsort(owners[known], kind="stable")]
+def _by_owner(owners: NDArray[np.intp], usable: NDArray[np.intp], count: int) -> list[NDArray[np.intp]]:
+    """For each of `count` images the positions of its `usable` entries, in their order."""
+    order = usable[np.argsort(owners[usable], kind="stable")]
     return np.split(order, np.searchsorted(owners[order], np.arange(1, count)))
 
 

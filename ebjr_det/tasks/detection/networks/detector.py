@@ -139,7 +139,9 @@ def _select_on_device(logits: Any, offsets: Any, maxima: Any, count: int) -> Can
     The anchors of the winners are among the `count` anchors with the largest maxima. They are put in the
     order of the array, so that equal logits stand as they do there.
     """
-    likely = maxima.topk(min(count, len(maxima))).indices.sort().values
-    rows, anchors = host(logits[likely]), host(likely)
-    positions, classes = best_pairs(rows, count, host(maxima[likely]))
-    return Candidates(anchors[positions], classes, rows[positions, classes], host(offsets[likely])[positions])
+    candidates = maxima.topk(min(count, len(maxima))).indices.sort().values
+    rows, anchors = host(logits[candidates]), host(candidates)
+    positions, classes = best_pairs(rows, count, host(maxima[candidates]))
+    return Candidates(
+        anchors[positions], classes, rows[positions, classes], host(offsets[candidates])[positions]
+    )

@@ -35,8 +35,8 @@ def best_pairs(logits: Floats, count: int, maxima: Floats | None = None) -> tupl
 
 def _from_largest(values: Floats, count: int) -> Indices:
     """Indices, ascending, of the values that are not below the `count`-th largest one."""
-    place = max(len(values) - count, 0)
-    parted = np.partition(values, place)
-    if np.isnan(parted[place:]).any():  # NaN comes last
+    position = max(len(values) - count, 0)
+    parted = np.partition(values, position)
+    if np.isnan(parted[position:]).any():  # NaN comes last
         raise InvalidInput("Expected a detector's logits to be numbers, got NaN. Check its weights.")
-    return np.flatnonzero(values >= parted[place])
+    return np.flatnonzero(values >= parted[position])
