@@ -52,6 +52,7 @@ def no_module(num_classes):
     return lambda images: images.mean(dim=(2, 3)) @ images.new_ones(3, num_classes)
 """
 LONG = ("schedule.steps=300", "schedule.validate_every=25", "schedule.save_every=25")
+TWO = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 FILES = ("weights.safetensors", "log.csv", "config.yaml")
 
 
@@ -79,8 +80,7 @@ def program(config: Path, out: Path, *changes: str) -> list[str]:
 
 
 def several(config: Path, out: Path, *changes: str) -> list[str]:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    return [*command, *program(config, out, *changes)[1:]]
+    return [*TWO, *program(config, out, *changes)[1:]]
 
 
 def digest(path: Path) -> str:
@@ -238,20 +238,41 @@ def test_multiply_adds_that_cannot_be_counted_are_asked_for_before_the_first_ste
 # --- Several processes ---
 
 
+REFUSED_THEN_TRAINED = """
+import sys
+from ebjr_det.cli import cli
+from ebjr_det.cli.exits import run_safely
+
+refused, *train = sys.argv[1:]
+faulty = [*train, "--set", "schedule.batch_size=7", "--out", refused]
+assert run_safely(lambda: cli(faulty, standalone_mode=False)) == 2
+sys.exit(run_safely(lambda: cli(train, standalone_mode=False)))
+"""
+
+
 def test_two_processes_train_what_one_trains_and_write_once(config, networks, command, tmp_path):
-    """A network without norms: the mean of the gradients of two halves is that of the whole batch."""
+    """A network without norms: the mean of the gradients of two halves is that of the whole batch.
+
+    Before that a batch that cannot be dealt out is refused, and no folder is made.
+    """
+    script, refused, one, two = (tmp_path / name for name in ("both.py", "refused", "one", "two"))
+    script.write_text(REFUSED_THEN_TRAINED)
     changes = ("model={arch: 'networks_of_mine:build'}", "schedule.ema_decay=0.0", "schedule.keep=last")
     changes = (*changes, "schedule.steps=40", "schedule.validate_every=10")
-    assert command("train", config, "--out", tmp_path / "one", *changed(changes)) == 0
-    several_processes = [*several(config, tmp_path / "two", *changes), "--json"]
-    told = json.loads(subprocess.run(several_processes, check=True, capture_output=True, text=True).stdout)
-    assert told["sha256"] == digest(tmp_path / "two" / "weights.safetensors")
+    assert command("train", config, "--out", one, *changed(changes)) == 0
+    call = [*TWO, script, refused, "train", config, "--out", two, *changed(changes), "--json"]
+    done = subprocess.run([*map(str, call)], check=True, capture_output=True, text=True)
+    complaints = {line for line in done.stderr.splitlines() if line.startswith("ebjr-det:")}
+    fault = "Expected `schedule.batch_size` to be a multiple of the 2 processes, got 7."
+    assert complaints == {f"ebjr-det: {fault}"}
+    assert not refused.exists()
+    assert json.loads(done.stdout)["sha256"] == digest(two / "weights.safetensors")
     from safetensors.torch import load_file
 
-    one, two = (load_file(tmp_path / name / "weights.safetensors") for name in ("one", "two"))
-    for key, value in one.items():
-        torch.testing.assert_close(two[key], value, rtol=1e-4, atol=1e-6, msg=key)
-    logs = [list(csv.DictReader((tmp_path / name / "log.csv").open())) for name in ("one", "two")]
+    alone, together = (load_file(folder / "weights.safetensors") for folder in (one, two))
+    for key, value in alone.items():
+        torch.testing.assert_close(together[key], value, rtol=1e-4, atol=1e-6, msg=key)
+    logs = [list(csv.DictReader((folder / "log.csv").open())) for folder in (one, two)]
     assert [row["step"] for row in logs[1]] == ["10", "20", "30", "40"]
     for own, other in zip(*logs, strict=True):
         assert float(own["loss"]) == pytest.approx(float(other["loss"]), rel=1e-4), "of all, not of the first"
@@ -271,16 +292,6 @@ def test_two_killed_processes_go_on_to_the_same_weights(config, tmp_path):
         subprocess.run([*several(config, out, *LONG), *flags], check=True, capture_output=True)
     for name in FILES:
         assert digest(broken / name) == digest(whole / name), name
-
-
-def test_a_batch_that_cannot_be_dealt_out_is_told_and_no_folder_made(config, tmp_path):
-    command = several(config, tmp_path / "out", "schedule.batch_size=7")
-    done = subprocess.run(command, capture_output=True, text=True)
-    told = {line for line in done.stderr.splitlines() if line.startswith("ebjr-det:")}
-    fault = "Expected `schedule.batch_size` to be a multiple of the 2 processes, got 7."
-    assert told == {f"ebjr-det: {fault}"}
-    assert done.returncode != 0
-    assert not (tmp_path / "out").exists()
 
 
 # --- Mistakes ---
