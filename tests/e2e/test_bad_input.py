@@ -37,10 +37,7 @@ MISTAKES = {
     "callable that is not there": ([DIGITS, "--set", "student.arch=os:nope"], "os:nope"),
     "package that is not there": ([DIGITS, "--set", "student.arch=nopkg:f"], "nopkg"),
     "option the network does not take": ([DIGITS, "--set", "student.options.foo=1"], "foo"),
-    "a field of preprocessing": (
-        [DIGITS, "--set", "student.preprocessing.men=[0]"],
-        "Did you mean `mean`",
-    ),
+    "a field of preprocessing": ([DIGITS, "--set", "student.preprocessing.men=[0]"], "Did you mean `mean`"),
     "device not here": ([DIGITS, "--device", "cuda:99"], "cuda:99"),
     "device that is none": ([DIGITS, "--device", "meta"], "meta"),
     "batch size 0": ([DIGITS, "--batch-size", "0"], "run.batch_size"),
@@ -52,10 +49,7 @@ MISTAKES = {
         [DIGITS, "--set", "router.target={kind: deferral_rate, value: 1.5}"],
         "deferral rate in [0, 1]",
     ),
-    "calibration without images": (
-        [DIGITS, "--set", "data.limit=1"],
-        "leaves images on both sides",
-    ),
+    "calibration without images": ([DIGITS, "--set", "data.limit=1"], "leaves images on both sides"),
     "a value that yaml cannot make": ([DIGITS, "--set", "title=!!bool foo"], "--set"),
     "confidence with a budget": (
         [DIGITS, "--set", "router.target={kind: macs, value: 1, confidence: 0.9}"],

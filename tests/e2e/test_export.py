@@ -566,9 +566,11 @@ def test_a_place_for_an_export_is_asked_for_before_any_model_is_built(refused, t
     monkeypatch.setattr("ebjr_det.inference.pair.build_models", lambda *args: built.append(args))
     (tmp_path / "notes.txt").write_text("mine")
     assert "other files" in refused("export", DIGITS, "--threshold=-0.9", "--out", tmp_path)
+    refused("export", DIGITS, "--threshold=-0.9", "--out", tmp_path / "notes.txt")
     line = refused("export", DIGITS, "--threshold=-0.9", "--out", tmp_path / "notes.txt" / "out")
     assert "Expected a folder that can be written to" in line
     assert built == []
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("notes.txt", "mine")]
 
 
 def test_a_callable_with_preprocessing_in_numbers_is_exported(odd, command, digit_pictures, tmp_path):
@@ -629,14 +631,6 @@ def test_category_ids_of_any_length_are_exported_exactly(scene_pictures, command
         found = {entry["category_id"] for entry in read(tmp_path / "told", "predictions.json")}
         assert found <= set(ids)
         assert len(found) > 5
-
-
-def test_a_place_that_is_no_folder_for_an_export_is_refused(refused, tmp_path):
-    (tmp_path / "notes.txt").write_text("mine")
-    assert "other files" in refused("export", DIGITS, "--threshold=-0.9", "--out", tmp_path)
-    refused("export", DIGITS, "--threshold=-0.9", "--out", tmp_path / "notes.txt")
-    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
-    assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
 @pytest.mark.parametrize("package", ["onnx", "onnxscript", "onnxruntime"])

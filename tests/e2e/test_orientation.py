@@ -163,11 +163,7 @@ def test_every_reader_of_annotated_pictures_sees_upright_ones(root, shape, orien
 
 TRAINING = {
     "task": "detection",
-    "model": {
-        "arch": "effdet/efficientdet_d0",
-        "image_size": 128,
-        "options": SMALL_EFFICIENTDET,
-    },
+    "model": {"arch": "effdet/efficientdet_d0", "image_size": 128, "options": SMALL_EFFICIENTDET},
     "augment": {"scale": [0.8, 1.2], "flip": 0.5, "color": 0.5},
     "schedule": {"steps": 4, "batch_size": 4, "warmup_steps": 1, "validate_every": 2, "device": "cpu"},
 }

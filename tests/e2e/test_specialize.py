@@ -303,11 +303,7 @@ def _made(folder: Path) -> Path:
 
 @pytest.mark.parametrize(
     ("choose", "expected"),
-    [
-        ("{top: 3}", None),
-        ("{classes: [8, '0']}", ["0", "8"]),
-        ("{top: 2, histogram: HISTOGRAM}", ["5", "9"]),
-    ],
+    [("{top: 3}", None), ("{classes: [8, '0']}", ["0", "8"]), ("{top: 2, histogram: HISTOGRAM}", ["5", "9"])],
 )
 def test_classes_are_chosen_by_counts_list_or_histogram(choose, expected, command, tmp_path):
     histogram = tmp_path / "seen.yaml"

@@ -33,11 +33,7 @@ def run(tmp_path_factory):
 def test_the_threads_of_a_run_reach_torch_and_are_recorded(run):
     environment = json.loads((run[0] / "environment.json").read_text())
     assert environment["torch_threads"] == ASKED
-    assert set(environment["waiting"]) == {
-        "GOMP_SPINCOUNT",
-        "OMP_WAIT_POLICY",
-        "OPENBLAS_THREAD_TIMEOUT",
-    }
+    assert set(environment["waiting"]) == {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "OPENBLAS_THREAD_TIMEOUT"}
 
 
 def test_another_number_of_threads_goes_on_with_the_same_run(run, tmp_path):

@@ -430,10 +430,7 @@ MISTAKES = {
     "too few resamples": ((*BOTH, "--popular", "1", *SHARE, "--bootstrap", "1"), "got 1"),
     "a negative seed": ((*BOTH, "--popular", "1", *SHARE, "--seed", "-1"), "seed"),
     "a class that no image shows": (("{seven}", "--popular", "a", "--zipf", "1"), "`g`"),
-    "popular classes in no image": (
-        ("{seven}", "--popular", "g", *SHARE),
-        "popular classes, got none",
-    ),
+    "popular classes in no image": (("{seven}", "--popular", "g", *SHARE), "popular classes, got none"),
 }
 TEXTS = {
     "map.yaml": "{a: 1}", "empty.txt": "\n", "sum.yaml": "{0: 0.4, 1: 0.5}",

@@ -19,11 +19,7 @@ NEVER_USED = (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)  # ids that COCO's annotat
 COCO = {key: name for key, name in coco_names().items() if key not in (0, *NEVER_USED)}
 TEN = {number + 1: str(number) for number in range(10)}
 SIZES = [(97, 61), (128, 128), (33, 190)]
-SMALL = {
-    "arch": "effdet/efficientdet_d0",
-    "image_size": 128,
-    "random_weights": True,
-}
+SMALL = {"arch": "effdet/efficientdet_d0", "image_size": 128, "random_weights": True}
 
 
 @dataclass

@@ -177,10 +177,7 @@ TWO_NETWORKS = {
     "one missing": ({**prefixed("model.", without("head.bias")), **prefixed("teacher.", OTHER)}, "model."),
     "one renamed": ({**prefixed("teacher.", OTHER), **prefixed("model.", RENAMED)}, "model."),
     "plain": ({**without("head.bias"), **prefixed("teacher.", OTHER)}, "their plain names"),
-    "dictionaries": (
-        {"model": without("body.weight"), "teacher": prefixed("module.", OTHER)},
-        "model/",
-    ),
+    "dictionaries": ({"model": without("body.weight"), "teacher": prefixed("module.", OTHER)}, "model/"),
     "neither preferred": ({"student": without("head.bias"), "teacher": OTHER}, "student/"),
 }
 

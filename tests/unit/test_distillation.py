@@ -23,11 +23,7 @@ from ebjr_det.tasks.settings import load_train_config
 
 STILL = {"padding": 0, "border": 0.0, "flip": 0.0, "color": 0.0}
 NAMES = ("ant", "bee", "cat", "dog")
-SMALL = {
-    "image_size": 128,
-    "options": SMALL_EFFICIENTDET,
-    "random_weights": True,
-}
+SMALL = {"image_size": 128, "options": SMALL_EFFICIENTDET, "random_weights": True}
 
 
 def softmax(logits, temperature=1.0):

@@ -199,11 +199,7 @@ def test_a_mix_of_a_class_that_no_picture_shows_is_told_before_any_batch(batches
             "mean over images for `confidence`",
         ),
         ("{kind: macs, value: 4.0}", Infeasible, "at least 5 macs.*got 4"),
-        (
-            "{kind: min_quality, value: 39.0}",
-            ConfigError,
-            r"in \[0, 1\], got 39.0.*not percent",
-        ),
+        ("{kind: min_quality, value: 39.0}", ConfigError, r"in \[0, 1\], got 39.0.*not percent"),
         ("{kind: max_drop, value: 2.0}", ConfigError, r"`max_drop` in \[0, 1\]"),
         ("{kind: deferral_rate, value: 0.5, fraction: 0.01}", ConfigError, "images on both sides"),
     ],

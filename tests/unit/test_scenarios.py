@@ -110,8 +110,7 @@ def test_numbers_of_a_loop_by_hand():
 
 
 @pytest.mark.parametrize(
-    "bad",
-    [(0, (1.0,), (0,)), (1, (), ()), (1, (1.0,), ()), (1, (np.nan,), (0,)), (1, (-1.0,), (0,))],
+    "bad", [(0, (1.0,), (0,)), (1, (), ()), (1, (1.0,), ()), (1, (np.nan,), (0,)), (1, (-1.0,), (0,))]
 )
 def test_calls_that_cannot_be_are_refused(bad):
     with pytest.raises(InvalidInput):

@@ -228,32 +228,25 @@ def test_a_training_that_was_cut_off_goes_on_to_the_same_weights(config, tmp_pat
         assert digest(tmp_path / "broken" / name) == digest(tmp_path / "whole" / name), name
 
 
-def test_killed_in_the_middle_it_goes_on_to_the_same_weights_and_log(tmp_path):
+def test_killed_in_the_middle_it_goes_on_to_the_same_weights_and_log(config, tmp_path):
     """kill -9 as soon as there is a state, as a user would meet it."""
-    (tmp_path / "train.yaml").write_text(CONFIG)
-    slow = [
-        "--set",
-        "schedule.steps=30",
-        "--set",
-        "schedule.validate_every=10",
-        "--set",
-        "schedule.save_every=4",
-    ]
-    program = [sys.executable, "-m", "ebjr_det", "train", str(tmp_path / "train.yaml"), *slow]
-    broken, whole = tmp_path / "broken", tmp_path / "whole"
-    process = subprocess.Popen([*program, "--out", broken], stderr=subprocess.DEVNULL)
+    changes = [f"schedule.{length}" for length in ("steps=30", "validate_every=10", "save_every=4")]
+    settings, broken, unbroken = config(*changes), tmp_path / "broken", tmp_path / "unbroken"
+    program = [sys.executable, "-m", "ebjr_det", "train", tmp_path / "train.yaml", "--out", broken]
+    process = subprocess.Popen(
+        [*program, *(f"--set={change}" for change in changes)], stderr=subprocess.DEVNULL
+    )
     while not (broken / "state.pt").exists() and process.poll() is None:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not (broken / "weights.safetensors").exists(), "killed too late to show anything"
-    reached = torch.load(broken / "state.pt", weights_only=True)["step"]
-    assert 0 < reached < 30
-    for out, flags in ((broken, ["--resume"]), (whole, [])):
-        subprocess.run([*program, "--out", out, *flags], check=True, capture_output=True)
+    assert 0 < torch.load(broken / "state.pt", weights_only=True)["step"] < 30
+    api.train(settings, broken, resume=True)
+    api.train(settings, unbroken)
     for name in ("weights.safetensors", "log.csv", "config.yaml"):
-        assert digest(broken / name) == digest(whole / name), name
-    rows = list(csv.DictReader((whole / "log.csv").open()))
+        assert digest(broken / name) == digest(unbroken / name), name
+    rows = list(csv.DictReader((unbroken / "log.csv").open()))
     assert [row["step"] for row in rows] == ["10", "20", "30"]
     assert [row["pictures"] for row in rows] == ["30", "60", "90"]
 
