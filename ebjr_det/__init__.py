@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 from ebjr_det.io.threads import prepare as _prepare
 
 if TYPE_CHECKING:
-    from ebjr_det.api import AskedMix as AskedMix
     from ebjr_det.api import BenchmarkSettings as BenchmarkSettings
     from ebjr_det.api import FitSettings as FitSettings
     from ebjr_det.api import ReplaySettings as ReplaySettings
     from ebjr_det.api import SavedOutputs as SavedOutputs
+    from ebjr_det.api import StatedMix as StatedMix
     from ebjr_det.api import benchmark as benchmark
     from ebjr_det.api import calibrate as calibrate
     from ebjr_det.api import compare as compare
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from ebjr_det.tasks.settings import load_train_config as load_train_config
 
 _ROOMS = {
-    "api": "AskedMix BenchmarkSettings FitSettings ReplaySettings SavedOutputs benchmark calibrate compare "
+    "api": "BenchmarkSettings FitSettings ReplaySettings SavedOutputs StatedMix benchmark calibrate compare "
     "demo evaluate export fit_router load predict replay report specialize traffic train",
     "core.calibration": "Target",
     "core.cost": "CostModel",

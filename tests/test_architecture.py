@@ -156,3 +156,13 @@ def test_only_one_room_decodes_pictures():
                 called = ast.unparse(node.func).split(".")
                 decodes = called[-1] in DECODERS or called[-2:] == ["Image", "open"]
                 assert not decodes or path == PACKAGE / "io" / "pictures.py", (path, node.lineno)
+
+
+def test_traffic_could_be_deleted_with_its_verb():
+    own = ("evaluation/traffic/", "reporting/traffic/")
+    importers = {
+        path.relative_to(PACKAGE).as_posix()
+        for path in modules()
+        if any(name.startswith("ebjr_det.evaluation.traffic") for name in imports(path))
+    }
+    assert {path for path in importers if not path.startswith(own)} == {"api/traffic.py"}

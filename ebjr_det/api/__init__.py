@@ -20,15 +20,15 @@ from ebjr_det.api.settings import load_settings, to_config
 from ebjr_det.api.specialize import specialize
 from ebjr_det.api.traffic import traffic
 from ebjr_det.api.train import train
-from ebjr_det.evaluation.traffic.stated import AskedMix
+from ebjr_det.config import StatedMix
 
 __all__ = [
-    "AskedMix",
     "BenchmarkSettings",
     "FilmSettings",
     "FitSettings",
     "ReplaySettings",
     "SavedOutputs",
+    "StatedMix",
     "benchmark",
     "calibrate",
     "compare",

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ebjr_det.core.errors import ConfigError
 from ebjr_det.evaluation.run_folder import load_folder
@@ -17,7 +17,7 @@ class Compared(NamedTuple):
     comparison: Comparison
     folder: Path
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """The one JSON object of the command line."""
         return self.comparison.to_dict() | {"out": str(self.folder)}
 

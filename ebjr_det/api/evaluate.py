@@ -10,13 +10,14 @@ from ebjr_det.api.preflight import Ready, check_ahead, check_settings
 from ebjr_det.api.report import Result, report
 from ebjr_det.api.traffic import traffic
 from ebjr_det.config import EvaluateConfig, dump_config
-from ebjr_det.core.calibration import Target, choose, split
+from ebjr_det.core.calibration import split
 from ebjr_det.core.cost import CostModel
 from ebjr_det.core.router import decide
 from ebjr_det.core.scores import ENERGY
 from ebjr_det.core.tradeoff import score_of, select, sweep
 from ebjr_det.core.types import PairedRun, RouterDecision, Task
-from ebjr_det.evaluation.analysis import Analysis, Calibration, Profile, Reference
+from ebjr_det.evaluation.analysis import Analysis, Calibration, Profile
+from ebjr_det.evaluation.certify import choose
 from ebjr_det.evaluation.run_folder import as_begun, check_folder, finished_run, open_folder, save_analysis
 from ebjr_det.inference.latency import Latency, with_latency
 from ebjr_det.inference.scoring import at_rate, default_rate
@@ -45,10 +46,10 @@ def evaluate(config: EvaluateConfig, out: str | Path, *, resume: bool = False) -
 
     out = Path(out)
     check_folder(out, resume)
-    settings = check_settings(config)
+    scoring = check_settings(config)
     config = as_begun(config, out) if resume else config
-    pair = Pair.build(config.model_copy(update={"router": settings[0].section}))
-    ready = check_ahead(pair, settings, out)
+    pair = Pair.build(config.model_copy(update={"router": scoring.section}))
+    ready = check_ahead(pair, scoring, out)
     scoring, config = ready.scoring, pair.config
     pair = replace(pair, student=scoring.adapted(pair.student))
     open_folder(out, config, resume)
@@ -59,11 +60,10 @@ def evaluate(config: EvaluateConfig, out: str | Path, *, resume: bool = False) -
     pair.write_artifacts(out, run, reported, decision, scoring.name)
     rmtree(out / TRAFFIC, ignore_errors=True)
     result = report(out)
-    if ready.asked is None:
+    if config.traffic is None:
         return result
-    weighted = traffic(
-        [out], out / TRAFFIC, ready.asked, replicates=config.run.bootstrap, seed=config.run.seed
-    )
+    sampling = {"replicates": config.run.bootstrap, "seed": config.run.seed}
+    weighted = traffic([out], out / TRAFFIC, config.traffic, **sampling)
     return result._replace(traffic=weighted.report)
 
 
@@ -73,7 +73,7 @@ TRAFFIC = "traffic"
 
 def _analyse(pair: "Pair", ready: Ready, run: PairedRun) -> tuple[Analysis, PairedRun]:
     """How the run is looked at, with the latencies that the settings ask for; and the images to report on."""
-    config, scoring, target, cost = pair.config, ready.scoring, ready.target, ready.cost
+    config, scoring, target, cost = pair.config, ready.scoring, pair.config.router.target, ready.cost
     unseen, use = scoring.unseen(run, pair.task)
     times: Mapping[str, Latency] = {}
     live_rate, by_batch, batch_load = None, dict[int, tuple[float, float]](), None
@@ -81,7 +81,7 @@ def _analyse(pair: "Pair", ready: Ready, run: PairedRun) -> tuple[Analysis, Pair
         start = at_rate(unseen, scoring.name, default_rate(unseen))
         times, live_rate = pair.measure(unseen, scoring.score, start)
         cost = with_latency(cost, times)
-    reported, decision, calibration = _decide(unseen, pair.task, config, target, cost)
+    reported, decision, calibration = _decide(unseen, pair.task, config, cost)
     if config.latency.measure:
         times, live_rate = pair.measure(reported, scoring.score, decision)
         by_batch, batch_load = pair.measure_batches(reported)
@@ -102,7 +102,7 @@ def _analyse(pair: "Pair", ready: Ready, run: PairedRun) -> tuple[Analysis, Pair
         batch_load=batch_load,
         calibration=calibration,
         score_options={scoring.name: options} if options else {},
-        references=tuple(Reference(**dict(section)) for section in config.references),
+        references=tuple(config.references),
         class_names=pair.data.class_names,
         popular=() if pair.popular is None else pair.popular.names,
         router=use,
@@ -114,16 +114,16 @@ def _analyse(pair: "Pair", ready: Ready, run: PairedRun) -> tuple[Analysis, Pair
 
 
 def _decide(
-    run: PairedRun, task: Task, config: EvaluateConfig, target: Target | None, cost: CostModel
+    run: PairedRun, task: Task, config: EvaluateConfig, cost: CostModel
 ) -> tuple[PairedRun, RouterDecision, Calibration | None]:
     """The images to report on, the decision on them, and how its threshold came about."""
-    router, name = config.router, config.router.score or ENERGY
-    if target is None or router.target is None:
+    router, target, name = config.router, config.router.target, config.router.score or ENERGY
+    if target is None:
         if router.threshold is None:
             return run, at_rate(run, name, default_rate(run)), None
         return run, decide(score_of(run, name), router.threshold), None
-    calibration_part, reported_part = split(run, router.target.fraction, config.run.seed)
+    calibration_part, reported_part = split(run, target.fraction, config.run.seed)
     chosen_on, reported = select(run, task, calibration_part), select(run, task, reported_part)
     point = choose(chosen_on, task, sweep(chosen_on, task, name, cost), target)
-    calibration = Calibration(target, router.target.fraction, config.run.seed, len(chosen_on), point)
+    calibration = Calibration(target, target.fraction, config.run.seed, len(chosen_on), point)
     return reported, decide(score_of(reported, name), point.threshold), calibration

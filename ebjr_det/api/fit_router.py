@@ -21,13 +21,13 @@ from ebjr_det.api.references import check_costs
 from ebjr_det.api.replay import name_of
 from ebjr_det.api.report import report as write_report_of
 from ebjr_det.api.saved_outputs import SavedOutputs
-from ebjr_det.config import RouterSection, load_score_settings
+from ebjr_det.config import Reference, RouterSection, load_score_settings
 from ebjr_det.core.cost import CostModel
 from ebjr_det.core.errors import InvalidInput
 from ebjr_det.core.scores import SCORES, deferral_scores
 from ebjr_det.core.tradeoff import score_of
 from ebjr_det.core.types import FloatArray, Output, PairedRun, Task
-from ebjr_det.evaluation.analysis import Analysis, Profile, Reference
+from ebjr_det.evaluation.analysis import Analysis, Profile
 from ebjr_det.evaluation.report import build_report
 from ebjr_det.evaluation.router_comparison import AUTO, RouterComparison, compare_routers
 from ebjr_det.evaluation.run_folder import CONFIG, RUN, clear_replay_folder, load_folder, save_analysis
@@ -129,7 +129,7 @@ def _of_files(outputs: SavedOutputs) -> _Source:
         teacher,
         title,
         section,
-        references=outputs.rivals,
+        references=tuple(outputs.references),
         remarks=remarks,
         saved=saved,
     )

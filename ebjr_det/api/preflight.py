@@ -3,20 +3,17 @@
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
 from pydantic_core import PydanticSerializationError, to_json
 
 from ebjr_det.api.seen import count_unseen
-from ebjr_det.api.traffic import popular_of_mix
+from ebjr_det.api.traffic import stated_on
 from ebjr_det.config import EvaluateConfig
-from ebjr_det.core.calibration import Target, check_reachable, check_target
 from ebjr_det.core.cost import CostModel
 from ebjr_det.core.errors import ConfigError, InvalidInput, first_line
+from ebjr_det.evaluation.certify import check_reachable, check_target
 from ebjr_det.evaluation.run_folder import RUN
-from ebjr_det.evaluation.traffic.mix import Composition, Mix
-from ebjr_det.evaluation.traffic.stated import AskedMix
 from ebjr_det.inference.scoring import Scoring
 from ebjr_det.inference.student import WEIGHTS, check_answers, weights_of
 from ebjr_det.io.files import check_space
@@ -37,40 +34,31 @@ class Ready(NamedTuple):
 
     Attributes:
         scoring: for the classes and the student of the pair.
-        asked: the mix of classes under which it is judged too, where there is one.
         cost: multiply-adds of both models; facts: what each tells about itself, by `student` and `teacher`.
     """
 
     scoring: Scoring
-    target: Target | None
-    asked: AskedMix | None
     cost: CostModel
     facts: Mapping[str, Mapping[str, Any]]
 
 
-Settings: TypeAlias = tuple[Scoring, Target | None, AskedMix | None]
-"""What `check_settings` has read: score, target and mix."""
-
-
-def check_settings(config: EvaluateConfig) -> Settings:
-    """What needs neither data nor models: the router's file, names of scores, target and mix.
+def check_settings(config: EvaluateConfig) -> Scoring:
+    """What needs neither data nor models: the router's file, names of scores and the target.
 
     Raises:
-        EbjrError: see `Scoring.load`, `Target` and `AskedMix`.
+        EbjrError: see `Scoring.load` and `check_target`.
     """
     scoring = Scoring.load(config.task, config.router, live=True)
-    section = config.router.target
-    target = None if section is None else Target(section.kind, section.value, section.confidence)
-    if target is not None:
-        check_target(target, load_task(config.task).judge())
-    return scoring, target, None if config.traffic is None else AskedMix(**dict(config.traffic))
+    if config.router.target is not None:
+        check_target(config.router.target, load_task(config.task).judge())
+    return scoring
 
 
-def check_ahead(pair: "Pair", settings: Settings, out: Path | None = None) -> Ready:
+def check_ahead(pair: "Pair", scoring: Scoring, out: Path | None = None) -> Ready:
     """Everything that the analysis of a run would refuse when both models have seen all images.
 
     Args:
-        settings: of the pair's configuration.
+        scoring: of the pair's configuration.
         out: the folder of the run; without one neither its disk nor the student, which may be untrained, is
             looked at.
 
@@ -81,14 +69,16 @@ def check_ahead(pair: "Pair", settings: Settings, out: Path | None = None) -> Re
         Infeasible: a target that no result of this pair can meet.
     """
     config, data = pair.config, pair.data
-    scoring, target, mix = settings
+    target, mix = config.router.target, config.traffic
     class_names, popular = data.class_names, () if pair.popular is None else pair.popular.names
-    if mix is not None:
-        _check_mix(mix, pair, class_names)
     scoring = scoring.bind(class_names, popular)
     counts = pair.plugin.class_counts(data)
     if counts is not None and not counts.any():
         raise InvalidInput("Expected an annotated object that is no crowd in the images, got none.")
+    if mix is not None:
+        if counts is None:
+            raise ConfigError("Expected `traffic` of a task whose pictures show classes, got one without.")
+        stated_on(mix, counts[None], class_names, pair.popular)
     image = first_readable(data)
     cost, facts = _counted(pair, image)
     _check_batches(pair, image)
@@ -102,23 +92,8 @@ def check_ahead(pair: "Pair", settings: Settings, out: Path | None = None) -> Re
         check_space(out, REPORT_BYTES + len(data) * _bytes_per_image(config))
     images = count_unseen(scoring, pair, answered=anew)
     if target is not None:
-        share, macs = config.router.target.fraction, float(cost.student_macs)  # type: ignore[union-attr, arg-type]
-        check_reachable(target, share, images, macs)
-    return Ready(scoring, target, mix, cost, facts)
-
-
-def _check_mix(mix: AskedMix, pair: "Pair", class_names: tuple[str, ...]) -> None:
-    """Raises EbjrError for a mix of unknown classes, or of one that no image shows."""
-    mix.check_classes(class_names)
-    popular = popular_of_mix(mix, pair.popular, class_names)
-    counts = pair.plugin.class_counts(pair.data)
-    if counts is None:
-        raise ConfigError("Expected `traffic` of a task whose pictures show classes, got one without.")
-    mask = np.isin(np.arange(len(class_names)), popular.classes)
-    composition = Composition(counts[None], class_names, mask)
-    ranks = [*popular.classes, *np.flatnonzero(~mask)]
-    for needed in (mix.mix(composition, ranks)[0], Mix.of_popular(0.5, composition)):
-        composition.weights(needed)
+        check_reachable(target, target.fraction, images, cost.student_macs or 0.0)
+    return Ready(scoring, cost, facts)
 
 
 def _counted(pair: "Pair", image: Any) -> tuple[CostModel, Mapping[str, Mapping[str, Any]]]:

@@ -98,7 +98,7 @@ def replay(outputs: SavedOutputs, out: str | Path, settings: ReplaySettings = DE
         rates=tuple(settings.rates) if settings.rates else None,
         replicates=task.bootstrap if settings.replicates is None else settings.replicates,
         seed=settings.seed,
-        references=outputs.rivals,
+        references=tuple(outputs.references),
         class_names=names,
         popular=popular,
         remarks=remarks,
@@ -127,9 +127,7 @@ def _resolved(outputs: SavedOutputs, settings: ReplaySettings, section: RouterSe
         content["popular"] = settings.popular
     content |= outputs.options
     if outputs.references:
-        content["references"] = [
-            reference._asdict() | {"file": str(reference.file)} for reference in outputs.references
-        ]
+        content["references"] = [reference.to_dict() for reference in outputs.references]
     return content
 
 

@@ -1,15 +1,17 @@
 """`report`: a run's report drawn from the run's own files. `evaluate` and `replay` end here too."""
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ebjr_det.core.errors import ConfigError
 from ebjr_det.evaluation.report import Report, build_report
 from ebjr_det.evaluation.run_folder import RUN, SUMMARY, load_folder
-from ebjr_det.evaluation.traffic.report import TrafficReport
 from ebjr_det.io.files import writable_folder
 from ebjr_det.reporting.write import write_report
 from ebjr_det.tasks import load_task
+
+if TYPE_CHECKING:
+    from ebjr_det.evaluation.traffic.report import TrafficReport
 
 
 class Result(NamedTuple):
@@ -21,7 +23,7 @@ class Result(NamedTuple):
     report: Report
     summary: dict[str, Any]
     folder: Path
-    traffic: TrafficReport | None = None
+    traffic: "TrafficReport | None" = None
 
     def to_dict(self) -> dict[str, Any]:
         """The one JSON object of the command line."""

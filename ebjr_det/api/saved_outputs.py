@@ -8,7 +8,6 @@ from typing import Any
 from ebjr_det.api.references import ReferenceFile
 from ebjr_det.core.errors import check_known
 from ebjr_det.core.types import PairedRun
-from ebjr_det.evaluation.analysis import Reference
 from ebjr_det.tasks import load_task
 from ebjr_det.tasks.contract import Remarks, Scores
 
@@ -46,14 +45,6 @@ class SavedOutputs:
         """Classes of the ground truth, by index; none where it tells none."""
         return load_task(self.task).replay.class_names(**self.paths)
 
-    @property
-    def rivals(self) -> tuple[Reference, ...]:
-        """The references as an analysis has them."""
-        return tuple(
-            Reference(reference.name, None, reference.macs, reference.latency_ms)
-            for reference in self.references
-        )
-
     def load(self, scores: Scores, remarks: Remarks, popular: Sequence[str | int] | None = None) -> PairedRun:
         """Match everything with the ground truth.
 
@@ -65,7 +56,7 @@ class SavedOutputs:
         Raises:
             InvalidInput: see the task's `replay`.
         """
-        references = {reference.name: Path(reference.file) for reference in self.references}
+        references = {reference.name: reference.file for reference in self.references}
         specialised = {} if popular is None else {"popular": popular}
         return load_task(self.task).replay.load_pair(
             **self.paths, scores=scores, others=references, remarks=remarks, **specialised, **self.options

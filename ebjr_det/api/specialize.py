@@ -10,11 +10,10 @@ import yaml
 
 from ebjr_det.api.preflight import check_ahead, check_settings
 from ebjr_det.api.train import Trained, train
-from ebjr_det.config import EvaluateConfig, SpecializeConfig, TrainConfig
+from ebjr_det.config import EvaluateConfig, SpecializeConfig, TrainConfig, load_histogram
 from ebjr_det.core.errors import ConfigError, check_known
 from ebjr_det.core.types import FloatArray
 from ebjr_det.evaluation.run_folder import CONFIG, SUMMARY, check_folder, open_training
-from ebjr_det.evaluation.traffic.stated import load_histogram
 from ebjr_det.io.files import to_json, write_text
 from ebjr_det.io.yaml import FlatDumper
 from ebjr_det.tasks import load_task
@@ -94,7 +93,7 @@ def _check_pair(pair: EvaluateConfig, data: DataSet) -> None:
     """What `evaluate` would refuse only after the training."""
     from ebjr_det.inference.pair import Pair, build_models
 
-    settings = check_settings(pair)
+    scoring = check_settings(pair)
     judged_on = load_task(pair.task).data.build_data(**dict(pair.data))
     if judged_on.class_names != data.class_names:
         raise ConfigError(
@@ -102,7 +101,7 @@ def _check_pair(pair: EvaluateConfig, data: DataSet) -> None:
             f"{len(judged_on.class_names)}, such as {', '.join(judged_on.class_names[:3])}."
         )
     models = build_models(pair, data, "cpu")
-    check_ahead(Pair(pair, load_task(pair.task).judge(), judged_on, *models, "cpu"), settings)
+    check_ahead(Pair(pair, load_task(pair.task).judge(), judged_on, *models, "cpu"), scoring)
 
 
 class _Choice(NamedTuple):

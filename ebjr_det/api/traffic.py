@@ -2,27 +2,31 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
+from ebjr_det.config import StatedMix
 from ebjr_det.core.errors import ConfigError, InvalidInput, check_seed
 from ebjr_det.core.tradeoff import select
-from ebjr_det.core.types import PairedRun, Task
+from ebjr_det.core.types import FloatArray, PairedRun, Task
 from ebjr_det.evaluation.analysis import Analysis
 from ebjr_det.evaluation.bootstrap import check_replicates
 from ebjr_det.evaluation.report import decided
 from ebjr_det.evaluation.run_folder import ENVIRONMENT, load_folder
-from ebjr_det.evaluation.traffic.mix import Composition, Mix
+from ebjr_det.evaluation.traffic.mix import Composition, mix_of, popular_mix
 from ebjr_det.evaluation.traffic.report import TrafficReport, build_traffic_report
-from ebjr_det.evaluation.traffic.stated import AskedMix
 from ebjr_det.io.environment import describe_environment
-from ebjr_det.io.files import to_json, writable_folder, write_text
+from ebjr_det.io.files import check_writable, to_json, writable_folder, write_text
 from ebjr_det.reporting.table import markdown_text
 from ebjr_det.reporting.traffic.figures import write_cost_figure, write_share_figure
 from ebjr_det.reporting.traffic.tables import traffic_findings, traffic_tables
 from ebjr_det.tasks import load_task
 from ebjr_det.tasks.popular import Popular
+
+Named: TypeAlias = tuple[str, PairedRun, Analysis]
+"""A run with its name and its analysis."""
 
 
 class Trafficked(NamedTuple):
@@ -35,7 +39,7 @@ class Trafficked(NamedTuple):
 def traffic(
     run_dirs: Sequence[str | Path],
     out: str | Path,
-    asked: AskedMix,
+    stated: StatedMix,
     *,
     replicates: int = 1000,
     seed: int = 0,
@@ -50,119 +54,117 @@ def traffic(
         InvalidInput: a folder without a whole run, runs of other images or without labels, a class of the mix
             that no image shows; nothing is written then.
     """
-    place = Path(out)
-    if place.exists() and not (place.is_dir() and not any(place.iterdir())):
-        raise ConfigError(f"Expected an empty --out, got files in `{place}`.")
+    folder = Path(out)
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise ConfigError(f"Expected an empty --out, got files in `{folder}`.")
+    check_writable(folder)
     check_replicates(replicates)
     check_seed(seed)
     names = _short_names(run_dirs)
-    loaded = [(name, *load_folder(Path(folder))) for name, folder in zip(names, run_dirs, strict=True)]
-    ready = _Ready.of(loaded, asked)
-    writable_folder(place)
-    report = ready.report(replicates, seed)
-    title, tables = f"# Traffic: {markdown_text(report.said)}", traffic_tables(report)
-    lines = [f"## {markdown_text(table.title)}\n\n{table.markdown()}\n" for table in tables]
-    lines += ["\n".join(f"- {markdown_text(sentence)}" for sentence in traffic_findings(report))]
-    write_text(place / "table.md", "\n".join([title, "", *lines]).rstrip() + "\n")
-    curves = {run.name: run.curve_dict() for run in report.runs}
-    folders = {name: str(folder) for name, folder in zip(names, run_dirs, strict=True)}
-    content = report.to_dict() | {"folders": folders, "asked": vars(asked), "curves": curves}
-    write_text(place / "traffic.json", to_json(content, pretty=False))
-    write_text(place / ENVIRONMENT, to_json(describe_environment("cpu", seed)))
-    write_cost_figure(report, place / f"{report.quality_name}_by_macs")
-    write_share_figure(report, place / f"{report.quality_name}_by_popular_share")
-    return Trafficked(report, place)
+    loaded = [(name, *load_folder(Path(run_dir))) for name, run_dir in zip(names, run_dirs, strict=True)]
+    report = judge(loaded, stated, replicates=replicates, seed=seed)
+    writable_folder(folder)
+    write_text(folder / "table.md", _markdown(report))
+    content = report.to_dict() | {
+        "folders": {name: str(run_dir) for name, run_dir in zip(names, run_dirs, strict=True)},
+        "asked": vars(stated),
+        "curves": {run.name: run.curve_dict() for run in report.runs},
+    }
+    write_text(folder / "traffic.json", to_json(content, pretty=False))
+    write_text(folder / ENVIRONMENT, to_json(describe_environment("cpu", seed)))
+    write_cost_figure(report, folder / f"{report.quality_name}_by_macs")
+    write_share_figure(report, folder / f"{report.quality_name}_by_popular_share")
+    return Trafficked(report, folder)
 
 
-class _Ready(NamedTuple):
-    """Runs on the images that they have in common, checked, and the mix."""
-
-    runs: Sequence[tuple[str, PairedRun, Analysis]]
-    task: Task
-    composition: Composition
-    mix: Mix
-    said: str
-
-    @classmethod
-    def of(cls, loaded: Sequence[tuple[str, PairedRun, Analysis]], asked: AskedMix) -> "_Ready":
-        tasks = list(dict.fromkeys(run.task for _, run, _ in loaded))
-        if len(tasks) > 1:
-            raise ConfigError(f"Expected runs of one task, got {' and '.join(tasks)}.")
-        task = load_task(tasks[0]).judge()
-        runs = _common(loaded, task)
-        names = _class_names(runs)
-        counts = [task.composition(run.student, len(names) or None) for _, run, _ in runs]
-        for (name, run, _), own in zip(runs, counts, strict=True):
-            other = own.shape != counts[0].shape or (own != counts[0]).any(axis=1)
-            if np.any(other):
-                image = run.image_ids[int(np.argmax(other))]
-                raise InvalidInput(
-                    f"Expected runs of the same images, got other objects in `{image}` of {runs[0][0]} "
-                    f"and of {name}."
-                )
-        names = names or tuple(map(str, range(counts[0].shape[1])))
-        popular, ranks = _popular(asked, runs, names)
-        composition = Composition(counts[0], names, popular)
-        mix, said = asked.mix(composition, ranks)
-        for needed in (mix, Mix.of_popular(0.5, composition)):
-            composition.weights(needed)
-        return cls(runs, task, composition, mix, said)
-
-    def report(self, replicates: int, seed: int) -> TrafficReport:
-        return build_traffic_report(
-            self.runs, self.task, self.mix, self.said, self.composition, replicates=replicates, seed=seed
-        )
+def _markdown(report: TrafficReport) -> str:
+    """The title, all tables and all sentences."""
+    lines = [f"# Traffic: {markdown_text(report.title)}", ""]
+    lines += [f"## {markdown_text(table.title)}\n\n{table.markdown()}\n" for table in traffic_tables(report)]
+    lines += [f"- {markdown_text(sentence)}" for sentence in traffic_findings(report)]
+    return "\n".join(lines).rstrip() + "\n"
 
 
-def _common(
-    loaded: Sequence[tuple[str, PairedRun, Analysis]], task: Task
-) -> list[tuple[str, PairedRun, Analysis]]:
+def judge(loaded: Sequence[Named], stated: StatedMix, *, replicates: int, seed: int) -> TrafficReport:
+    """Runs under a mix, on the images that all of them report on.
+
+    Raises:
+        EbjrError: see `traffic`.
+    """
+    tasks = list(dict.fromkeys(run.task for _, run, _ in loaded))
+    if len(tasks) > 1:
+        raise ConfigError(f"Expected runs of one task, got {' and '.join(tasks)}.")
+    task = load_task(tasks[0]).judge()
+    runs = _common(loaded, task)
+    names = _class_names(runs)
+    counts = _counts(runs, task, len(names) or None)
+    names = names or tuple(map(str, range(counts.shape[1])))
+    trained = [Popular.of(analysis.popular, names) for *_, analysis in runs if analysis.popular]
+    composition, mix, title = stated_on(stated, counts, names, trained[0] if trained else None)
+    return build_traffic_report(runs, task, (mix, title), composition, replicates=replicates, seed=seed)
+
+
+def stated_on(
+    stated: StatedMix, counts: NDArray[np.integer], names: tuple[str, ...], trained: Popular | None
+) -> tuple[Composition, FloatArray, str]:
+    """What images show, and of a stated mix its shares and its words.
+
+    Args:
+        counts: [images, classes] objects; `names` of the classes.
+        trained: the popular classes of a specialised student, which count where the mix tells none.
+
+    Raises:
+        ConfigError: unknown classes, or nobody tells the popular ones.
+        InvalidInput: a class of the mix, or one of both groups of classes, that no image shows.
+    """
+    popular = trained if stated.popular is None else Popular.of(stated.popular, names)
+    if popular is None:
+        raise ConfigError("Expected --popular classes, as the runs tell none, got none.")
+    listed = stated.popular or popular.names
+    ranks = [names.index(name) if isinstance(name, str) else name for name in listed]
+    mask = np.isin(np.arange(len(names)), popular.classes)
+    composition = Composition(counts, names, mask)
+    mix, title = mix_of(stated, composition, ranks + np.flatnonzero(~mask).tolist())
+    for needed in (mix, popular_mix(0.5, composition)):
+        composition.weights(needed)
+    return composition, mix, title
+
+
+def _common(loaded: Sequence[Named], task: Task) -> list[Named]:
     """The runs on the images that all of them report on, in the order of the first."""
     reported = [(name, decided(run, task, analysis)[0], analysis) for name, run, analysis in loaded]
-    places = [{image: at for at, image in enumerate(run.image_ids)} for _, run, _ in reported]
-    common = [image for image in places[0] if all(image in own for own in places)]
+    places = [{image: index for index, image in enumerate(run.image_ids)} for _, run, _ in reported]
+    common = [image for image in places[0] if all(image in indices for indices in places)]
     if not common:
         raise InvalidInput(
             f"Expected runs of the same images, got none that {' and '.join(n for n, *_ in loaded)} share."
         )
     return [
-        (name, select(run, task, np.array([own[image] for image in common])), analysis)
-        for (name, run, analysis), own in zip(reported, places, strict=True)
+        (name, select(run, task, np.array([indices[image] for image in common])), analysis)
+        for (name, run, analysis), indices in zip(reported, places, strict=True)
     ]
 
 
-def _class_names(runs: Sequence[tuple[str, PairedRun, Analysis]]) -> tuple[str, ...]:
-    """Those of the runs that know them. Raises InvalidInput where two know others."""
-    known = [(name, analysis.class_names) for name, _, analysis in runs if analysis.class_names]
-    for name, names in known:
-        if names != known[0][1]:
-            raise InvalidInput(f"Expected runs of the same classes, got others in {known[0][0]} and {name}.")
-    return known[0][1] if known else ()
+def _class_names(runs: Sequence[Named]) -> tuple[str, ...]:
+    """The classes' names, of the runs that know them. Raises InvalidInput where two know others."""
+    named = [(name, analysis.class_names) for name, _, analysis in runs if analysis.class_names]
+    for name, names in named:
+        if names != named[0][1]:
+            raise InvalidInput(f"Expected runs of the same classes, got others in {named[0][0]} and {name}.")
+    return named[0][1] if named else ()
 
 
-def _popular(
-    asked: AskedMix, runs: Sequence[tuple[str, PairedRun, Analysis]], names: tuple[str, ...]
-) -> tuple[Any, list[int]]:
-    """[classes] which are popular, and all classes by rank: popular ones as listed, then the others."""
-    known = [Popular.of(analysis.popular, names) for _, _, analysis in runs if analysis.popular]
-    popular = popular_of_mix(asked, known[0] if known else None, names)
-    chosen = asked.popular if asked.popular is not None else popular.names
-    listed = [names.index(one) if isinstance(one, str) else one for one in chosen]
-    mask = np.isin(np.arange(len(names)), popular.classes)
-    return mask, listed + np.flatnonzero(~mask).tolist()
-
-
-def popular_of_mix(asked: AskedMix, own: Popular | None, names: Sequence[str]) -> Popular:
-    """The popular classes of a mix: as asked, else those of a specialised student.
-
-    Raises:
-        ConfigError: unknown classes, or nobody tells any.
-    """
-    if asked.popular is not None:
-        return Popular.of(asked.popular, names)
-    if own is None:
-        raise ConfigError("Expected --popular classes, as the runs tell none, got none.")
-    return own
+def _counts(runs: Sequence[Named], task: Task, classes: int | None) -> NDArray[np.integer]:
+    """[images, classes] objects. Raises InvalidInput where the runs' records tell different ones."""
+    by_run = [task.composition(run.student, classes) for _, run, _ in runs]
+    for (name, run, _), counts in zip(runs, by_run, strict=True):
+        differs = counts.shape != by_run[0].shape or (counts != by_run[0]).any(axis=1)
+        if np.any(differs):
+            raise InvalidInput(
+                f"Expected runs of the same images, got other objects in "
+                f"`{run.image_ids[int(np.argmax(differs))]}` of {runs[0][0]} and of {name}."
+            )
+    return by_run[0]
 
 
 def _short_names(run_dirs: Sequence[str | Path]) -> list[str]:

@@ -49,7 +49,7 @@ def calibrate(run: Path, confidence: float | None, as_json: bool, **options: Any
     with infeasible_as_json(as_json):
         answer = api.calibrate(run, Target(kind, values[stated[0]] * unit, confidence), **options)
     if as_json:
-        print_json(answer)
+        print_json(answer.to_dict())
         return
     from ebjr_det.reporting.calibrated import table, threshold_line, verdict
     from ebjr_det.reporting.screen import print_screen

@@ -58,9 +58,8 @@ def replay(
 ) -> None:
     """The whole analysis from saved outputs of any two models; no model is run."""
     from ebjr_det import api
-    from ebjr_det.config import RouterSection, parse_section
+    from ebjr_det.config import RouterSection, load_classes, parse_section
     from ebjr_det.core.cost import CostModel
-    from ebjr_det.evaluation.traffic.stated import load_classes
 
     router["file"] = None if router["file"] is None else str(router["file"])
     settings = api.ReplaySettings(

@@ -39,9 +39,9 @@ def traffic(
     compared with, at their own thresholds and at its multiply-adds.
     """
     from ebjr_det import api
-    from ebjr_det.evaluation.traffic.stated import load_classes, load_histogram
+    from ebjr_det.config import load_classes, load_histogram
 
-    mix = api.AskedMix(
+    mix = api.StatedMix(
         None if popular is None else load_classes(popular),
         share,
         None if histogram is None else load_histogram(histogram),

@@ -1,5 +1,6 @@
 """One typed definition of a run: the YAML file, `--set a.b=c` and `--print-config` all come from it."""
 
+from ebjr_det.config.class_files import load_classes, load_histogram
 from ebjr_det.config.identity import identity
 from ebjr_det.config.loading import (
     apply_changes,
@@ -9,7 +10,14 @@ from ebjr_det.config.loading import (
     load_weights,
     parse_section,
 )
-from ebjr_det.config.sections import BaseSection, EvaluateConfig, ModelSection, RouterSection
+from ebjr_det.config.sections import (
+    BaseSection,
+    EvaluateConfig,
+    ModelSection,
+    Reference,
+    RouterSection,
+    StatedMix,
+)
 from ebjr_det.config.specialize import SpecializeConfig
 from ebjr_det.config.training import LearnConfig, ScheduleSection, TrainConfig, training_identity
 
@@ -18,13 +26,17 @@ __all__ = [
     "EvaluateConfig",
     "LearnConfig",
     "ModelSection",
+    "Reference",
     "RouterSection",
     "ScheduleSection",
     "SpecializeConfig",
+    "StatedMix",
     "TrainConfig",
     "apply_changes",
     "dump_config",
     "identity",
+    "load_classes",
+    "load_histogram",
     "load_score_settings",
     "load_settings",
     "load_weights",

@@ -43,7 +43,7 @@ the seed only where a network begins with random weights, which follow from it.
 def identity(config: EvaluateConfig) -> dict[str, Any]:
     """The settings that a run's records depend on; two configurations that share them can share a run.
 
-    >>> from ebjr_det.config import load_config
+    >>> from ebjr_det.tasks.settings import load_config
     >>> quick = identity(load_config("configs/quickstart.yaml"))
     >>> "student.arch" in quick, "student.macs" in quick
     (True, False)

@@ -7,6 +7,7 @@ import os
 import reprlib
 import sys
 from collections.abc import Iterable, Mapping
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -154,11 +155,15 @@ def _apply(content: dict[str, Any], change: str) -> None:
         raise ConfigError(f"Expected a YAML value in `--set {change}`, got `{text}`.") from error
 
 
+UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
+"""What pydantic calls a setting that a model, or a dataclass, does not have."""
+
+
 def _first_fault(error: ValidationError, model: type[BaseModel]) -> str:
     # A misspelt key also counts as missing: the spelling is the cause, so it goes first.
-    fault = min(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
+    fault = min(error.errors(), key=lambda fault: fault["type"] not in UNKNOWN)
     setting = ".".join(str(part) for part in fault["loc"])
-    if fault["type"] == "extra_forbidden":
+    if fault["type"] in UNKNOWN:
         *sections, key = (str(part) for part in fault["loc"])
         return f"Expected a known setting, got `{setting}`. {did_you_mean(key, _fields_at(sections, model))}"
     if fault["type"] == "missing":
@@ -171,7 +176,13 @@ def _first_fault(error: ValidationError, model: type[BaseModel]) -> str:
 
 def _fields_at(sections: list[str], model: type[BaseModel]) -> list[str]:
     for section in (name for name in sections if not name.isdecimal()):  # a place in a list
-        annotation = model.model_fields[section].annotation
-        options = [annotation, *get_args(annotation)]
-        model = next(o for o in options if isinstance(o, type) and issubclass(o, BaseModel))
-    return list(model.model_fields)
+        annotation = _fields(model)[section].annotation
+        model = next(kind for kind in (annotation, *get_args(annotation)) if _fields(kind))
+    return list(_fields(model))
+
+
+def _fields(section: Any) -> Mapping[str, Any]:
+    """What a section may hold, be it a model or a dataclass; nothing of another type."""
+    if is_dataclass(section):
+        return {field.name: field for field in fields(section)}
+    return getattr(section, "model_fields", {})

@@ -3,9 +3,14 @@
 A file is flat and whole: no inheritance, no interpolation. Knows nothing about what the settings do.
 """
 
-from typing import Annotated, Any, Literal
+import math
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from ebjr_det.core.calibration import Target
+from ebjr_det.core.errors import ConfigError
 
 
 def _printable(text: str) -> str:
@@ -49,13 +54,23 @@ class ModelSection(BaseSection):
         return {key: value for key, value in self if key not in NOT_BUILT}
 
 
-class TargetSection(BaseSection):
-    """A target from which the threshold is calibrated; see `calibration.Target`."""
+VALUE = ConfigDict(extra="forbid", allow_inf_nan=False)
+"""Of a dataclass that is a section: pydantic's `strict` would take no mapping for it, so its fields are."""
+Number = Annotated[float, Field(strict=True)]
+Share = Annotated[float, Field(ge=0, le=1, strict=True)]
+Inside = Annotated[float, Field(gt=0, lt=1, strict=True)]
+Cost = Annotated[float, Field(gt=0, le=1e30, strict=True)]
 
-    kind: Literal["deferral_rate", "macs", "latency_ms", "min_quality", "max_drop"]
-    value: float = Field(ge=0)
-    confidence: float | None = Field(None, gt=0, lt=1)
-    fraction: float = Field(0.5, gt=0, lt=1)
+
+@dataclass(frozen=True)
+class TargetSection(Target):
+    """A target from which the threshold is calibrated, on a `fraction` of the images."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = VALUE
+
+    value: Annotated[float, Field(ge=0, strict=True)]
+    confidence: Inside | None = None
+    fraction: Inside = 0.5
 
 
 class RouterSection(BaseSection):
@@ -130,23 +145,73 @@ class RunSection(BaseSection):
     bootstrap: int = Field(1000, ge=2, le=100_000)
 
 
-class ReferenceSection(BaseSection):
-    """A single model to compare with, by its published figures; see `reporting.analysis.Reference`."""
+@dataclass(frozen=True)
+class Reference:
+    """A single model to compare with.
+
+    Attributes:
+        quality: as it was published; None where the run holds the model's own records, which then tell it.
+        macs, latency_ms: of an image.
+        source: where a published figure comes from.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = VALUE
 
     name: Words
-    quality: float = Field(ge=0, le=1)
-    macs: float = Field(gt=0, le=1e30)
-    latency_ms: float | None = Field(None, gt=0, le=1e30)
+    quality: Share | None
+    macs: Cost
+    latency_ms: Cost | None = None
     source: Words = ""
 
 
-class TrafficSection(BaseSection):
-    """A mix of classes under which the pair is judged too; see `api.mixes.AskedMix` for every field."""
+@dataclass(frozen=True)
+class PublishedReference(Reference):
+    """A single model by its published quality."""
+
+    quality: Share
+
+
+@dataclass(frozen=True)
+class StatedMix:
+    """A mix of classes as people state it; exactly one of `share`, `histogram` and `zipf`.
+
+    Attributes:
+        popular: names or indices of the popular classes, most popular first; by default those of the runs.
+        share: of the popular classes in the traffic; inside both groups classes are as in the data.
+        histogram: share of each class, 0 of those that it leaves out.
+        zipf: exponent of Zipf's law over the popular classes, then the others in the order of the data.
+
+    Raises:
+        ConfigError: none or several of them, or numbers that cannot be.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = VALUE
 
     popular: list[int | str] | None = None
-    share: float | None = None
-    histogram: dict[str, float] | None = None
-    zipf: float | None = None
+    share: Number | None = None
+    histogram: dict[str, Number] | None = None
+    zipf: Number | None = None
+
+    def __post_init__(self) -> None:
+        stated = sum(value is not None for value in (self.share, self.histogram, self.zipf))
+        if stated != 1:
+            raise ConfigError(
+                "Expected exactly one of a share of the popular classes, a histogram and an exponent of "
+                f"Zipf's law, got {stated or 'none'}."
+            )
+        if self.share is not None and not 0 <= self.share <= 1:
+            raise ConfigError(f"Expected a share of the popular classes in [0, 1], got {self.share}.")
+        if self.zipf is not None and not 0 <= self.zipf < math.inf:
+            raise ConfigError(f"Expected an exponent of at least 0 for Zipf's law, got {self.zipf}.")
+        shares = [] if self.histogram is None else list(self.histogram.values())
+        for share in shares:
+            if not 0 <= share < math.inf:
+                raise ConfigError(f"Expected shares of classes from 0 to 1, got {share:g}.")
+        if self.histogram is not None and abs(sum(shares) - 1) > SUM_TOLERANCE:
+            raise ConfigError(f"Expected shares of classes that sum to 1, got a sum of {sum(shares):.8g}.")
+
+
+SUM_TOLERANCE = 1e-6
 
 
 class EvaluateConfig(BaseSection):
@@ -160,8 +225,8 @@ class EvaluateConfig(BaseSection):
     router: RouterSection = RouterSection()
     latency: LatencySection = LatencySection()
     run: RunSection = RunSection()
-    references: list[ReferenceSection] = []
-    traffic: TrafficSection | None = None
+    references: list[PublishedReference] = []
+    traffic: StatedMix | None = None
 
     @model_validator(mode="after")
     def _teacher_knows_all(self) -> "EvaluateConfig":

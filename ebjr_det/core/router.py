@@ -86,7 +86,7 @@ def check_rate(rate: float) -> None:
         raise ConfigError(f"Expected a deferral rate in [0, 1], got {rate}.")
 
 
-def index_for_rate(deferred: NDArray[np.intp], rate: float) -> int:
+def index_for_rate(deferred: NDArray[np.intp] | FloatArray, rate: float) -> int:
     """Index of the operating point with the largest deferral rate not above `rate`.
 
     Args:

@@ -1,25 +1,46 @@
 """The trade-off curve: quality against cost at every operating point of a pair, exactly.
 
 `sweep` turns a PairedRun into a TradeoffCurve without running a model again. The decision comes from
-`router`, the same one that live inference uses, so the curve and the live pair cannot differ.
+`router`, the same one that live inference uses, so the curve and the live pair cannot differ. With `Weights`
+the images stand for a mix of classes; every rate is then a share of their weight.
 """
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ebjr_det.core.cost import CostModel, Unit, cost_text
 from ebjr_det.core.errors import ConfigError, Infeasible, did_you_mean
-from ebjr_det.core.router import abstaining_last, index_for_rate, operating_points
-from ebjr_det.core.types import FloatArray, Matches, Mixtures, PairedRun, RouterDecision, Task, concatenate
+from ebjr_det.core.ranking import Ranking, distinct, random_line, share_of_first
+from ebjr_det.core.router import abstaining_last, index_for_rate
+from ebjr_det.core.types import (
+    FloatArray,
+    Matches,
+    PairedRun,
+    RouterDecision,
+    Task,
+    concatenate,
+)
 
 Cost = Literal["macs", "latency_ms"]
 Budget = Literal["deferral_rate", "macs", "latency_ms"]
-RANDOM_ORDERS, RANDOM_POINTS = 20, 101
+
+
+@dataclass(frozen=True)
+class Weights:
+    """How much images and classes count.
+
+    Attributes:
+        images: [N], with a mean of 1.
+        classes: [C] of each in a mean over classes; where the quality is a mean over images they say nothing.
+    """
+
+    images: FloatArray
+    classes: FloatArray
 
 
 @dataclass(frozen=True)
@@ -45,20 +66,25 @@ class TradeoffCurve:
 
     Attributes:
         score: the score's name.
-        deferral_rate: [P] ascending from 0 to 1; P = N + 1 when no two images tie.
+        deferred: [P] how many images are deferred, ascending from 0 to N; P = N + 1 when no two images tie.
+        deferral_rate: [P] their share of all images, or of the weight of all.
         threshold: [P] descending from +inf to -inf; point i defers score > threshold[i].
         quality: [P]; the first is the student alone, the last the teacher's answers on all images.
-        random, oracle: [N + 1] quality when 0..N images are deferred by a coin (its expectation) and by
-            descending true reward (for accuracy the best that any router can do).
+        random, oracle: quality when a coin defers (its expectation) and by descending true reward (for
+            accuracy the best that any router can do), at `random_rate` and `oracle_rate`: [N + 1] when 0..N
+            images are deferred; of weighted images random has its two ends, or 101 rates where it bends.
         cost: what the models cost.
     """
 
     score: str
+    deferred: NDArray[np.intp]
     deferral_rate: FloatArray
     threshold: FloatArray
     quality: FloatArray
     random: FloatArray
     oracle: FloatArray
+    random_rate: FloatArray
+    oracle_rate: FloatArray
     cost: CostModel
 
     @property
@@ -90,12 +116,11 @@ class TradeoffCurve:
 
     def at_rate(self, rate: float) -> OperatingPoint:
         """The point with the largest deferral rate not above `rate`."""
-        deferred = np.rint(self.deferral_rate * self.images).astype(np.intp)
-        return self.point(index_for_rate(deferred, rate))
+        return self.point(index_for_rate(self.deferral_rate, rate))
 
     def of_decision(self, decision: RouterDecision) -> OperatingPoint:
         """The point of a decision on this curve's scores; it carries the decision's own threshold."""
-        index = int(np.searchsorted(self.deferral_rate, decision.deferral_rate - 0.5 / self.images))
+        index = int(np.searchsorted(self.deferred, decision.defer.sum()))
         return replace(self.point(index), threshold=decision.threshold)
 
     def gap_recovered(self, quality: float) -> float | None:
@@ -135,10 +160,10 @@ class TradeoffCurve:
         allowed = self.costs(kind) <= budget * (1 + 1e-12)
         if not allowed.any():
             unit = Unit.of(self.cost.teacher_macs)
-            asked, least = (cost_text(kind, cost, unit) for cost in (budget, float(self.costs(kind)[0])))
-            limit, each = ("defers", "of the images") if kind == "deferral_rate" else ("costs", "an image")
+            limit, least = (cost_text(kind, cost, unit) for cost in (budget, float(self.costs(kind)[0])))
+            verb, of = ("defers", "of the images") if kind == "deferral_rate" else ("costs", "an image")
             raise Infeasible(
-                f"Expected a point that {limit} at most {asked} {each}, got {least} for the student alone, "
+                f"Expected a point that {verb} at most {limit} {of}, got {least} for the student alone, "
                 "the cheapest there is.",
                 dict(self.point(0).to_dict()),
             )
@@ -162,64 +187,59 @@ class TradeoffCurve:
 
     def costs(self, kind: Budget) -> FloatArray:
         """[P] cost of every point in one currency. Raises ConfigError where it is unknown."""
-        known: dict[str, Any] = {
+        currencies = {
             "deferral_rate": self.deferral_rate,
             "macs": self.cost.macs(self.deferral_rate),
             "latency_ms": self.cost.latency_ms(self.deferral_rate),
         }
-        if kind not in known:
-            raise ConfigError(f"Expected a known cost, got `{kind}`. {did_you_mean(kind, known)}")
-        if known[kind] is None:
+        if kind not in currencies:
+            raise ConfigError(f"Expected a known cost, got `{kind}`. {did_you_mean(kind, currencies)}")
+        costs = currencies[kind]
+        if costs is None:
             raise ConfigError(
                 f"Expected known `{kind}` of student and teacher, got none in this run. Give or measure them."
             )
-        return np.asarray(known[kind])
+        return costs
 
 
-def sweep(run: PairedRun, task: Task, score: str, cost: CostModel | None = None) -> TradeoffCurve:
+def sweep(
+    run: PairedRun, task: Task, score: str, cost: CostModel | None = None, *, weights: Weights | None = None
+) -> TradeoffCurve:
     """The exact curve of one deferral score over all its operating points.
 
     Raises:
         ConfigError: the run holds no score of that name.
     """
-    return sweep_all(run, task, [score], cost)[score]
+    return sweep_all(run, task, [score], cost, weights=weights)[score]
 
 
 def sweep_all(
-    run: PairedRun, task: Task, scores: Sequence[str], cost: CostModel | None = None, *, threads: int = 1
+    run: PairedRun,
+    task: Task,
+    scores: Sequence[str],
+    cost: CostModel | None = None,
+    *,
+    weights: Weights | None = None,
+    threads: int = 1,
 ) -> dict[str, TradeoffCurve]:
     """The curves of several scores by name; what they share is computed once."""
-    mixtures = task.mixtures(run.student, run.teacher)
-    lines = reference_lines(mixtures, len(run), task.right(run.student) is not None)
-    values = {score: score_of(run, score) for score in scores}
-    points = {score: operating_points(own) for score, own in values.items()}
-    orders = {score: np.argsort(-own, kind="stable") for score, own in values.items()}
-    twins = {score: orders[score].tobytes() + points[score][1].tobytes() for score in scores}
-    distinct = {twin: score for score, twin in twins.items()}
+    mixtures, copies = task.mixtures(run.student, run.teacher), None
+    if weights is not None:
+        mixtures, copies = mixtures.weighing(weights.classes), weights.images
+    rankings = [Ranking(mixtures, score_of(run, score)) for score in scores]
+    unique, rows = distinct(rankings)
     with ThreadPoolExecutor(threads) as pool:  # pays where a task's own code lets go of Python's lock
-        paths = pool.map(lambda s: mixtures.path(orders[s], points[s][1]), distinct.values())
-        quality = dict(zip(distinct, paths, strict=True))
+        lines = list(pool.map(lambda ranking: ranking.line(copies), unique))
+    best = np.argsort(-mixtures.reward(), kind="stable")
+    oracle_rate, oracle = share_of_first(best, copies), mixtures.path(best, copies=copies)
+    random_rate, random = random_line(mixtures, len(run), copies, lines[0][1] if task.mean else None)
     return {
         score: TradeoffCurve(
-            score, deferred / len(run), thresholds, quality[twins[score]], *lines, cost or CostModel()
+            score, ranking.deferred, lines[row][0], ranking.thresholds, lines[row][1],
+            random, oracle, random_rate, oracle_rate, cost or CostModel(),
         )
-        for score, (thresholds, deferred) in points.items()
-    }
-
-
-def reference_lines(mixtures: Mixtures, images: int, mean: bool) -> tuple[FloatArray, FloatArray]:
-    """Quality of random and of oracle deferral when 0..N images are deferred, each [N+1].
-
-    Random is the expectation: a straight line where the quality is a `mean` over images, else the mean of
-    20 seeded orders at up to 101 deferral rates. The oracle defers by descending true reward.
-    """
-    oracle = mixtures.path(np.argsort(-mixtures.reward(), kind="stable"))
-    if mean:
-        return np.linspace(oracle[0], oracle[-1], images + 1), oracle
-    generator = np.random.default_rng(0)
-    deferred = np.unique(np.linspace(0, images, RANDOM_POINTS).round().astype(np.intp))
-    paths = [mixtures.path(generator.permutation(images), deferred) for _ in range(RANDOM_ORDERS)]
-    return np.interp(np.arange(images + 1), deferred, np.mean(paths, axis=0)), oracle
+        for score, ranking, row in zip(scores, rankings, rows, strict=True)
+    }  # fmt: skip
 
 
 def select(run: PairedRun, task: Task, images: NDArray[np.intp]) -> PairedRun:
@@ -238,8 +258,8 @@ def select(run: PairedRun, task: Task, images: NDArray[np.intp]) -> PairedRun:
 
 def mixture(run: PairedRun, task: Task, defer: NDArray[np.bool_]) -> Matches:
     """Match records of the pair: the teacher's where deferred, the student's elsewhere."""
-    both = concatenate([run.student, run.teacher])
-    return task.take(both, np.arange(len(run)) + np.where(defer, len(run), 0))
+    records = concatenate([run.student, run.teacher])
+    return task.take(records, np.arange(len(run)) + np.where(defer, len(run), 0))
 
 
 def score_of(run: PairedRun, name: str) -> FloatArray:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from ebjr_det.config import Reference
 from ebjr_det.core.calibration import Target
 from ebjr_det.core.cost import CostModel
 from ebjr_det.core.errors import InvalidInput, check_seed
@@ -31,22 +32,6 @@ class Profile:
 
 
 @dataclass(frozen=True)
-class Reference:
-    """A single model to compare with.
-
-    Attributes:
-        quality: as it was published; None where the run holds the model's own records, which then tell it.
-        source: where a published figure comes from.
-    """
-
-    name: str
-    quality: float | None
-    macs: float
-    latency_ms: float | None = None
-    source: str = ""
-
-
-@dataclass(frozen=True)
 class Calibration:
     """How a threshold was chosen: the seeded share of the images that it saw, and its point on them."""
 
@@ -58,8 +43,8 @@ class Calibration:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, those of the point among them."""
-        own = {"target": self.target.__dict__, "fraction": self.fraction, "images": self.images}
-        return own | {"seed": self.seed} | self.point.to_dict()
+        choice = {"target": self.target.to_dict(), "fraction": self.fraction, "images": self.images}
+        return choice | {"seed": self.seed} | self.point.to_dict()
 
 
 @dataclass(frozen=True)

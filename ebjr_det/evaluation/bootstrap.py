@@ -1,4 +1,4 @@
-"""Confidence bands and intervals of trade-off curves, by resampling images with a seed.
+"""Confidence bands and intervals by resampling images with a seed: one paired bootstrap for all of them.
 
 Each is a *basic* bootstrap interval (Davison and Hinkley 1997, Bootstrap Methods and their
 Application, 5.2): the estimate minus the quantiles of (resample - estimate). AP of a resample is biased,
@@ -9,19 +9,23 @@ basic interval takes it off. `eval/intervals` has how often each kind holds what
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import count, islice
+from functools import partial
+from itertools import islice
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ebjr_det.core.errors import ConfigError, check_seed
-from ebjr_det.core.router import operating_points
+from ebjr_det.core.ranking import Ranking, distinct
 from ebjr_det.core.tradeoff import score_of
-from ebjr_det.core.types import Copies, FloatArray, Mixtures, PairedRun, Task
+from ebjr_det.core.types import FloatArray, PairedRun, Task
 from ebjr_det.io.threads import thread_count
 
 MOST_REPLICATES = 100_000
+CONFIDENCE = 0.95
+RATES = np.linspace(0.0, 1.0, 101)
+"""Deferral rates of a band."""
 ROUGH_GRID = 21
 """Deferral rates at which a resample is judged where the quality is no mean over images, and so is dear."""
 METHOD = "basic bootstrap over images"
@@ -31,29 +35,53 @@ images show nothing to be judged by.
 """
 
 
-@dataclass(frozen=True)
-class Intervals:
-    """Basic bootstrap over images, the same resamples for every score.
+def paired_bootstrap(
+    judges: Sequence[Judge],
+    images: int,
+    replicates: int,
+    seed: int,
+    *,
+    groups: NDArray[np.intp] | None = None,
+    side_by_side: bool = False,
+) -> tuple[FloatArray, FloatArray]:
+    """Numbers of judges on all images, [numbers], and on each of the same resamples, [replicates, numbers].
 
-    Attributes:
-        confidence: coverage of the intervals, for example 0.95.
-        rate: [R] grid of deferral rates.
-        low, high: by score, [R] band of the quality at a fixed deferral rate.
-        area: by score, (low, high) of the area under the curve.
-        area_difference: by score, (low, high) of its area minus the reference score's, paired.
-        area_difference_picked: the same, all scores at once: it holds for whichever score is picked after
-            looking at all of them, as the best one is.
-        reference: the score that the differences are taken to.
+    What the judges share cancels in their differences. A resample that shows nothing to be judged by, so that
+    a quality is undefined, gives way to the next one.
+
+    Args:
+        groups: [images] index of each image's group, within which images are drawn; by default one group.
+        side_by_side: judges work in threads, which pays where a task's own code takes long and lets go of
+            Python's lock.
+
+    Raises:
+        ConfigError: replicates outside 2..100,000, a seed below 0.
     """
+    check_replicates(replicates)
+    check_seed(seed)
 
-    confidence: float
-    rate: FloatArray
-    low: dict[str, FloatArray]
-    high: dict[str, FloatArray]
-    area: dict[str, tuple[float, float]]
-    area_difference: dict[str, tuple[float, float]]
-    area_difference_picked: dict[str, tuple[float, float]]
-    reference: str
+    def numbers(copies: NDArray[np.intp]) -> FloatArray:
+        return np.concatenate(list(apply(lambda judge: judge(copies), judges)))
+
+    with ThreadPoolExecutor(thread_count()) as pool:
+        apply = pool.map if side_by_side else map
+        estimate = numbers(np.ones(images, dtype=np.intp))
+        rows = map(numbers, resamples(images, seed, groups))
+        defined = rows if estimate.min() < 0 else (row for row in rows if row.min() >= 0)
+        return estimate, np.stack(list(islice(defined, replicates)))
+
+
+def resamples(images: int, seed: int, groups: NDArray[np.intp] | None = None) -> Iterator[NDArray[np.intp]]:
+    """Endless draws with replacement, of as many images (of each group): how often each counts, [images]."""
+    generator = np.random.default_rng(seed)
+    if groups is None:
+        while True:
+            yield np.bincount(generator.integers(images, size=images), minlength=images)
+    order, sizes = np.argsort(groups, kind="stable"), np.bincount(groups)
+    # Of each image in the order by group: where its group begins, and how many to draw from.
+    first, size = np.repeat(np.cumsum(sizes) - sizes, sizes), np.repeat(sizes, sizes)
+    while True:
+        yield np.bincount(order[first + generator.integers(size)], minlength=images)
 
 
 def interval(estimate: FloatArray, replicates: FloatArray, confidence: float) -> FloatArray:
@@ -84,9 +112,34 @@ def simultaneous_interval(estimate: FloatArray, replicates: FloatArray, confiden
     if not moves.any():
         return np.stack([estimate, estimate])
     errors = (replicates - estimate)[:, moves] / spread[moves]
-    most = np.quantile(errors.max(axis=1), (1 + confidence) / 2)
-    least = np.quantile(errors.min(axis=1), (1 - confidence) / 2)
-    return np.stack([estimate - most * spread, estimate - least * spread])
+    upper = np.quantile(errors.max(axis=1), (1 + confidence) / 2)
+    lower = np.quantile(errors.min(axis=1), (1 - confidence) / 2)
+    return np.stack([estimate - upper * spread, estimate - lower * spread])
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """Basic bootstrap over images, the same resamples for every score.
+
+    Attributes:
+        confidence: coverage of the intervals, for example 0.95.
+        rate: [R] deferral rates.
+        low, high: by score, [R] band of the quality at a fixed deferral rate.
+        area: by score, (low, high) of the area under the curve.
+        area_difference: by score, (low, high) of its area minus the reference score's, paired.
+        area_difference_picked: the same, all scores at once: it holds for whichever score is picked after
+            looking at all of them, as the best one is.
+        reference: the score that the differences are taken to.
+    """
+
+    confidence: float
+    rate: FloatArray
+    low: dict[str, FloatArray]
+    high: dict[str, FloatArray]
+    area: dict[str, tuple[float, float]]
+    area_difference: dict[str, tuple[float, float]]
+    area_difference_picked: dict[str, tuple[float, float]]
+    reference: str
 
 
 def bootstrap(
@@ -96,15 +149,14 @@ def bootstrap(
     *,
     reference: str,
     replicates: int = 1000,
-    confidence: float = 0.95,
+    confidence: float = CONFIDENCE,
     seed: int = 0,
-    grid: int = 101,
 ) -> Intervals:
     """Confidence bands of curves, areas and differences of areas, by resampling images with a seed.
 
-    In a resample thresholds move with the images, so a band says what a quality at a *given deferral rate*
-    is worth, which is what a curve shows. Where the quality is a mean over images, every operating point of
-    each resample counts; elsewhere 21 points that are joined by straight lines. No quality is outside [0, 1].
+    In a resample thresholds move with the images, so a band is that of a *given deferral rate*. Where the
+    quality is a mean over images, every operating point of each resample counts; elsewhere 21 points that are
+    joined by straight lines. No quality is outside [0, 1].
 
     Raises:
         ConfigError: unknown score, replicates outside 2..100,000, confidence outside (0, 1), seed below 0.
@@ -112,21 +164,21 @@ def bootstrap(
     check_replicates(replicates)
     if not 0 < confidence < 1:
         raise ConfigError(f"Expected replicates with a confidence in (0, 1), got {confidence}.")
-    check_seed(seed)
     names = list(dict.fromkeys([*scores, reference]))
     mixtures = task.mixtures(run.student, run.teacher)
-    mean = task.right(run.student) is not None
-    curves = [Resampled(mixtures, score_of(run, name), None if mean else ROUGH_GRID) for name in names]
-    rate = np.linspace(0.0, 1.0, grid)
-    estimate, drawn = _curves_on_resamples(curves, rate, replicates, seed, mean)
+    rankings, rows = distinct([Ranking(mixtures, score_of(run, name)) for name in names])
+    judges = [partial(_on_resample, ranking, None if task.mean else ROUGH_GRID) for ranking in rankings]
+    numbers = paired_bootstrap(judges, len(run), replicates, seed, side_by_side=not task.mean)
+    estimate, drawn = (n.reshape(*n.shape[:-1], len(rankings), len(RATES) + 1)[..., rows, :] for n in numbers)
     ends = np.clip(interval(estimate, drawn, confidence), 0.0, 1.0)
     base = names.index(reference)
     gain, gains = (areas - areas[..., base, None] for areas in (estimate[:, -1], drawn[:, :, -1]))
+    low, high = (dict(zip(names, end[:, :-1], strict=True)) for end in ends)
     return Intervals(
         confidence,
-        rate,
-        dict(zip(names, ends[0, :, :-1], strict=True)),
-        dict(zip(names, ends[1, :, :-1], strict=True)),
+        RATES,
+        low,
+        high,
         _by_name(names, ends[:, :, -1]),
         _by_name(names, interval(gain, gains, confidence)),
         _by_name(names, simultaneous_interval(gain, gains, confidence)),
@@ -138,104 +190,13 @@ def _by_name(names: Sequence[str], ends: FloatArray) -> dict[str, tuple[float, f
     return {name: (low, high) for name, low, high in zip(names, *ends.tolist(), strict=True)}
 
 
+def _on_resample(ranking: Ranking, grid: int | None, copies: NDArray[np.intp]) -> FloatArray:
+    """[R + 1] the qualities at `RATES` and, last, the area under the curve."""
+    rates, quality = ranking.line(copies, grid)
+    return np.append(np.interp(RATES, rates, quality), np.trapezoid(quality, rates))
+
+
 def check_replicates(replicates: int) -> None:
     """Raises ConfigError for a number of resamples that says nothing or takes for ever."""
     if not 2 <= replicates <= MOST_REPLICATES:
         raise ConfigError(f"Expected 2 to {MOST_REPLICATES:,} replicates, got {replicates}.")
-
-
-def resamples(images: int, seed: int) -> Iterator[NDArray[np.intp]]:
-    """Endless draws of as many images, with replacement: how often each image counts, [images]."""
-    generator = np.random.default_rng(seed)
-    for _ in count():
-        yield np.bincount(generator.integers(images, size=images), minlength=images)
-
-
-def judged(
-    judges: Sequence[Judge],
-    images: int,
-    draws: Iterator[NDArray[np.intp]],
-    replicates: int,
-    *,
-    side_by_side: bool,
-) -> tuple[FloatArray, FloatArray]:
-    """What judges say of all images, [numbers], and of each of the same resamples, [replicates, numbers].
-
-    A resample that shows nothing to be judged by, so that a quality is undefined, gives way to the next one.
-
-    Args:
-        side_by_side: judges work in threads, which pays where a task's own code takes long and lets go of
-            Python's lock.
-    """
-
-    def on(copies: NDArray[np.intp]) -> FloatArray:
-        return np.concatenate(list(each(lambda judge: judge(copies), judges)))
-
-    with ThreadPoolExecutor(thread_count()) as pool:
-        each = pool.map if side_by_side else map
-        estimate = on(np.ones(images, dtype=np.intp))
-        rows = map(on, draws)
-        defined = rows if estimate.min() < 0 else (row for row in rows if row.min() >= 0)
-        return estimate, np.stack(list(islice(defined, replicates)))
-
-
-def _curves_on_resamples(
-    curves: Sequence["Resampled"], rate: FloatArray, replicates: int, seed: int, mean: bool
-) -> tuple[FloatArray, FloatArray]:
-    """Qualities at every rate and, last, the area: on all images [curves, R + 1], and on each resample.
-
-    Curves that defer the same images are computed once.
-    """
-    twins = [next(row for row, other in enumerate(curves) if other.same_as(curve)) for curve in curves]
-    distinct, place = np.unique(twins, return_inverse=True)
-
-    def judge(curve: "Resampled") -> Judge:
-        def judged_curve(copies: NDArray[np.intp]) -> FloatArray:
-            where, quality = curve(copies)
-            return np.append(np.interp(rate, where, quality), np.trapezoid(quality, where))
-
-        return judged_curve
-
-    judges, images = [judge(curves[row]) for row in distinct], len(curves[0].order)
-    estimate, drawn = judged(judges, images, resamples(images, seed), replicates, side_by_side=not mean)
-    shape = len(distinct), len(rate) + 1
-    return estimate.reshape(shape)[place], drawn.reshape(replicates, *shape)[:, place]
-
-
-class Resampled:
-    """The curve of one score on resamples: at every operating point, or where that is dear on a grid.
-
-    Args:
-        values: [N] the score.
-        grid: None, or the number of deferral rates to have the next operating point for.
-    """
-
-    def __init__(self, mixtures: Mixtures, values: FloatArray, grid: int | None = None) -> None:
-        self.mixtures = mixtures
-        self.order = np.argsort(-values, kind="stable")
-        _, self.deferred = operating_points(values)
-        self.rates = None if grid is None else np.linspace(0.0, 1.0, grid)
-
-    def __call__(self, copies: Copies) -> tuple[FloatArray, FloatArray]:
-        """Deferral rates and qualities when image i is there `copies[i]` times, or weighs that much."""
-        where = self._rates_of(copies)
-        chosen = np.arange(len(where))
-        if self.rates is not None:
-            chosen = np.unique(np.searchsorted(where, self.rates))
-        return where[chosen], self.mixtures.path(self.order, self.deferred[chosen], copies)
-
-    def at(self, rates: FloatArray, copies: Copies) -> FloatArray:
-        """Quality at some deferral rates, linear between the operating points on both sides of each."""
-        where = self._rates_of(copies)
-        above = np.searchsorted(where, rates)
-        chosen = np.unique([np.maximum(above - 1, 0), above])
-        return np.interp(rates, where[chosen], self.mixtures.path(self.order, self.deferred[chosen], copies))
-
-    def _rates_of(self, copies: Copies) -> FloatArray:
-        """Deferral rates of all operating points when image i is there `copies[i]` times."""
-        total = np.concatenate([[0], np.cumsum(copies[self.order])])[self.deferred]
-        return np.asarray(total / total[-1])
-
-    def same_as(self, other: "Resampled") -> bool:
-        """Both defer the same images at every operating point."""
-        return np.array_equal(self.order, other.order) and np.array_equal(self.deferred, other.deferred)

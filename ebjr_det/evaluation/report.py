@@ -16,8 +16,8 @@ from ebjr_det.core.types import FloatArray, PairedRun, RouterDecision, Task
 from ebjr_det.evaluation.analysis import Analysis
 from ebjr_det.evaluation.analysis import Profile as Profile
 from ebjr_det.evaluation.bootstrap import METHOD, Intervals, bootstrap
-from ebjr_det.evaluation.hull import Margin, SingleModel
-from ebjr_det.evaluation.single_models import margin_numbers, margins_of, single_models
+from ebjr_det.evaluation.hull import Margin, margin_numbers, margins_of
+from ebjr_det.evaluation.single_models import SingleModel, single_models
 from ebjr_det.io.threads import thread_count
 from ebjr_det.routing.drift import FittedUse
 
@@ -37,8 +37,7 @@ class Report:
         points: those in JSON: the ones asked for, or the whole sweep.
         stats: [points, numbers] the task's numbers there, in its order.
         metrics: the task's numbers of student, teacher and joint at the chosen point.
-        by_class: the same by class, [classes, numbers], -1 where a class has no such object; None where the
-            task has none.
+        by_class: by side [classes, numbers], -1 where a class has no such object; None if the task has none.
         rivals: the single models beside student and teacher that the pair is compared with.
         margins: by kind of cost, over the hull of all single models: of the chosen point first, then of a few
             others; a kind of which some model's cost is unknown is not there.
@@ -76,6 +75,9 @@ class Report:
     def _named(self, numbers: FloatArray) -> dict[str, float]:
         return dict(zip(self.metrics["joint"], numbers.tolist(), strict=True))
 
+    def _defined(self, numbers: FloatArray) -> dict[str, float | None]:
+        return {name: None if value < 0 else value for name, value in self._named(numbers).items()}
+
     def sides(self) -> dict[str, dict[str, Any]]:
         """What is known of `student`, `teacher` and `joint`, as plain values."""
         analysis, cost, point = self.analysis, self.curve.cost, self.chosen
@@ -92,7 +94,7 @@ class Report:
                 "deferral_rate": point.deferral_rate,
                 "student_share": 1 - point.deferral_rate,
                 "gap_recovered": point.gap_recovered,
-                **margin_numbers({kind: found[0] for kind, found in self.margins.items()}),
+                **margin_numbers({kind: margins[0] for kind, margins in self.margins.items()}),
                 "live_deferral_rate": live,
                 "expected_latency_ms": None if live is None else cost.latency_ms(live),
             },
@@ -116,7 +118,7 @@ class Report:
         count = len(self.by_class["joint"])
         names = self.analysis.class_names or tuple(map(str, range(count)))
         return [
-            {"class": name} | {side: _known(self._named(own[index])) for side, own in self.by_class.items()}
+            {"class": name} | {side: self._defined(rows[index]) for side, rows in self.by_class.items()}
             for index, name in enumerate(names)
         ]
 
@@ -154,10 +156,10 @@ class Report:
             },
             "router": None if self.analysis.router is None else _router_facts(self.analysis.router),
             "calibration": None if calibration is None else calibration.to_dict(),
-            "references": [rival.to_dict() for rival in self.rivals],
-            "margins": {kind: [asdict(margin) for margin in found] for kind, found in self.margins.items()},
+            "references": [asdict(model) for model in self.rivals],
+            "margins": {kind: list(map(asdict, margins)) for kind, margins in self.margins.items()},
             "unreadable": list(self.analysis.unreadable),
-            "input_remarks": {file: dict(told) for file, told in self.analysis.remarks.items()},
+            "input_remarks": {file: dict(counts) for file, counts in self.analysis.remarks.items()},
             "classes": self.class_rows(),
         }
 
@@ -188,36 +190,30 @@ def build_report(run: PairedRun, task: Task, analysis: Analysis) -> Report:
     """
     run, decision = decided(run, task, analysis)
     score = analysis.score
-    names = [score, *(name for name in run.scores if name != score)]
+    names = list(dict.fromkeys([score, *run.scores]))
     curves = sweep_all(run, task, names, analysis.cost, threads=thread_count())
     curve = curves[score]
     points = curve.points() if analysis.rates is None else [curve.at_rate(rate) for rate in analysis.rates]
-    records = {"student": run.student, "teacher": run.teacher, "joint": mixture(run, task, decision.defer)}
-    by_class = {side: numbers for side, own in records.items() if (numbers := task.by_class(own)) is not None}
+    sides = {"student": run.student, "teacher": run.teacher, "joint": mixture(run, task, decision.defer)}
+    judged = {side: task.by_class(records) for side, records in sides.items()}
+    by_class = {side: numbers for side, numbers in judged.items() if numbers is not None}
     if by_class and analysis.class_names and len(analysis.class_names) != len(by_class["joint"]):
-        raise InvalidInput(
-            f"Expected names of {len(by_class['joint'])} classes, got {len(analysis.class_names)}."
-        )
+        counts = len(by_class["joint"]), len(analysis.class_names)
+        raise InvalidInput(f"Expected names of {counts[0]} classes, got {counts[1]}.")
     chosen, rivals = curve.of_decision(decision), single_models(run, task, analysis)
+    reference = ENERGY if ENERGY in run.scores else score
     return Report(
         analysis,
         task,
         run,
         curves,
-        intervals=bootstrap(
-            run,
-            task,
-            names,
-            reference=ENERGY if ENERGY in run.scores else score,
-            replicates=analysis.replicates,
-            seed=analysis.seed,
-        ),
-        decision=decision,
-        chosen=chosen,
+        bootstrap(run, task, names, reference=reference, replicates=analysis.replicates, seed=analysis.seed),
+        decision,
+        chosen,
         reward=task.mixtures(run.student, run.teacher).reward(),
         points=points,
         stats=_stats(run, task, score, points),
-        metrics={side: task.metrics(own) for side, own in records.items()},
+        metrics={side: task.metrics(records) for side, records in sides.items()},
         by_class=by_class or None,
         rivals=rivals,
         margins=margins_of(run, task, analysis, curve, rivals, [chosen, *_others(curve, analysis, chosen)]),
@@ -228,8 +224,8 @@ def unseen(run: PairedRun, task: Task, analysis: Analysis) -> PairedRun:
     """The images of a run that its router was not fitted on."""
     if analysis.router is None or not analysis.router.left_out:
         return run
-    known = set(analysis.router.left_out)
-    return select(run, task, np.flatnonzero([image not in known for image in run.image_ids]))
+    fitted = set(analysis.router.left_out)
+    return select(run, task, np.flatnonzero([image not in fitted for image in run.image_ids]))
 
 
 def decided(run: PairedRun, task: Task, analysis: Analysis) -> tuple[PairedRun, RouterDecision]:
@@ -245,9 +241,9 @@ def _stats(run: PairedRun, task: Task, score: str, points: Sequence[OperatingPoi
     """[points, numbers] all of the task's numbers at operating points of a score."""
     order = np.argsort(-score_of(run, score), kind="stable")
     rates = np.array([point.deferral_rate for point in points])
-    deferred, place = np.unique(np.rint(rates * len(run)).astype(np.intp), return_inverse=True)
+    deferred, rows = np.unique(np.rint(rates * len(run)).astype(np.intp), return_inverse=True)
     numbers = task.mixtures(run.student, run.teacher).metrics(order, deferred)
-    return np.stack(list(numbers.values()), axis=1)[place]
+    return np.stack(list(numbers.values()), axis=1)[rows]
 
 
 def _others(curve: TradeoffCurve, analysis: Analysis, chosen: OperatingPoint) -> list[OperatingPoint]:
@@ -259,10 +255,6 @@ def _others(curve: TradeoffCurve, analysis: Analysis, chosen: OperatingPoint) ->
 def _router_facts(use: FittedUse) -> dict[str, Any]:
     drift = None if use.drift is None else {**use.drift.__dict__, "moved": use.drift.moved}
     return {**use.__dict__, "left_out": list(use.left_out), "drift": drift}
-
-
-def _known(numbers: Mapping[str, float]) -> dict[str, float | None]:
-    return {name: None if value < 0 else value for name, value in numbers.items()}
 
 
 def area_of(line: FloatArray) -> float:

@@ -7,7 +7,7 @@ summary is there only beside the records that it sums up.
 from collections.abc import Callable, Mapping
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import pydantic_core
 
@@ -42,17 +42,16 @@ READING = 2
 def open_folder(out: Path, config: EvaluateConfig, resume: bool) -> None:
     """A new run folder, or with `resume` one whose records another such run would repeat."""
     if not _begun(out, config, resume):
-        path = out / CONFIG
-        _check_same(identity(load_config(path)), identity(config), f"run that `{out}` holds")
+        _check_same(identity(load_config(out / CONFIG)), identity(config), f"run that `{out}` holds")
 
 
-def _check_same(before: Mapping[str, Any], now: Mapping[str, Any], what: str) -> None:
+def _check_same(saved: Mapping[str, object], current: Mapping[str, object], holder: str) -> None:
     """Raises ConfigError, which names the first setting that is another than it was."""
-    other = next((key for key in {**before, **now} if before.get(key) != now.get(key)), None)
-    if other is not None:
+    changed = next((key for key in {**saved, **current} if saved.get(key) != current.get(key)), None)
+    if changed is not None:
         raise ConfigError(
-            f"Expected `{other}` as in the {what}, {before.get(other)}, got {now.get(other)}. Choose "
-            "another --out."
+            f"Expected `{changed}` as in the {holder}, {saved.get(changed)}, got {current.get(changed)}. "
+            "Choose another --out."
         )
 
 
@@ -60,13 +59,13 @@ def as_begun(config: EvaluateConfig, out: Path) -> EvaluateConfig:
     """The configuration with the runtimes that the run in a folder has chosen, where it leaves them open."""
     if not (out / CONFIG).is_file():
         return config
-    before = load_config(out / CONFIG)
-    taken = {
-        side: section.model_copy(update={"runtime": getattr(before, side).runtime})
+    saved = load_config(out / CONFIG)
+    chosen = {
+        side: section.model_copy(update={"runtime": getattr(saved, side).runtime})
         for side in ("student", "teacher")
         if (section := getattr(config, side)).runtime == AUTO
     }
-    return config.model_copy(update=taken)
+    return config.model_copy(update=chosen)
 
 
 def open_training(out: Path, config: Settings, resume: bool, load: Callable[[Path], Settings]) -> None:
@@ -76,8 +75,8 @@ def open_training(out: Path, config: Settings, resume: bool, load: Callable[[Pat
         load: reads the settings that the folder holds.
     """
     if not _begun(out, config, resume):
-        before = training_identity(load(out / CONFIG))
-        _check_same(before, training_identity(config), f"training that `{out}` holds")
+        saved = training_identity(load(out / CONFIG))
+        _check_same(saved, training_identity(config), f"training that `{out}` holds")
         write_text(out / CONFIG, dump_config(config))
 
 
@@ -115,43 +114,43 @@ def finished_run(out: Path, images: Images, score: str, start: Callable[[PartSto
         InvalidInput: the folder holds a run of other images or annotations, or of an earlier version.
         ConfigError: it holds one without that score.
     """
-    parts, whole = PartStore(out / PARTS), (out / RUN).is_file()
-    done = [load_run(out / RUN)] if whole else parts.load()
-    for part in done[:1]:
+    store, complete = PartStore(out / PARTS), (out / RUN).is_file()
+    parts = [load_run(out / RUN)] if complete else store.load()
+    for part in parts[:1]:
         score_of(part, score)
-    seen = tuple(image for part in done for image in part.image_ids)
-    expected = tuple(images.image_ids) if whole else tuple(images.image_ids)[: len(seen)]
+    seen = tuple(image for part in parts for image in part.image_ids)
+    expected = tuple(images.image_ids) if complete else tuple(images.image_ids)[: len(seen)]
     if images.skip_unreadable:
-        there = set(seen)
-        expected = tuple(image for image in images.image_ids if image in there)
+        readable = set(seen)
+        expected = tuple(image for image in images.image_ids if image in readable)
     if seen != expected:
         raise InvalidInput(
             f"Expected the images that the run in `{out}` has seen, got others. Choose another --out."
         )
-    _check_judged(out, images, begun=bool(done))
-    run = done[0] if whole else start(parts)
-    if not whole:
+    _check_judged(out, images, begun=bool(parts))
+    run = parts[0] if complete else start(store)
+    if not complete:
         save_run(run, out / RUN)
-    parts.clear()
+    store.clear()
     return run
 
 
 def _check_judged(out: Path, images: Images, begun: bool) -> None:
     """What the records were judged by must be what it is now; a run that begins writes it down."""
-    path, now = out / JUDGED, {"reading": READING, "targets": digest_of(images)}
+    path, current = out / JUDGED, {"reading": READING, "targets": digest_of(images)}
     if not begun:
-        write_text(path, to_json(now))
+        write_text(path, to_json(current))
         return
     try:
-        before = pydantic_core.from_json(path.read_bytes())
+        saved = pydantic_core.from_json(path.read_bytes())
     except (OSError, ValueError):
-        before = {}
-    if before.get("reading") != READING:
+        saved = {}
+    if saved.get("reading") != READING:
         raise InvalidInput(
             f"Expected a run of this version in `{out}`, got one of an earlier version, which read some "
             "pictures and classes otherwise; `report` still draws it. Choose another --out."
         )
-    if before != now:
+    if saved != current:
         raise InvalidInput(
             f"Expected the annotations by which the run in `{out}` was judged, got others. "
             "Choose another --out."
@@ -166,8 +165,9 @@ def digest_of(images: Images) -> str:
     return digest.hexdigest()
 
 
-def _plain(value: Any) -> Any:
-    return value.tolist() if hasattr(value, "tolist") else type(value).__name__
+def _plain(value: object) -> object:
+    as_list = getattr(value, "tolist", None)
+    return as_list() if as_list else type(value).__name__
 
 
 def clear_replay_folder(out: Path) -> None:
@@ -188,7 +188,7 @@ def check_replay_folder(out: Path) -> None:
     check_writable(out)
 
 
-def save_analysis(out: Path, analysis: Analysis, settings: str, environment: Mapping[str, Any]) -> None:
+def save_analysis(out: Path, analysis: Analysis, settings: str, environment: Mapping[str, object]) -> None:
     """Replace an earlier analysis as a whole: it is there only beside the settings that it comes from."""
     for name in (SUMMARY, ANALYSIS):
         (out / name).unlink(missing_ok=True)
@@ -225,7 +225,7 @@ def load_analysis(folder: Path) -> Analysis:
 
 def check_same_pair(first: Analysis, second: Analysis) -> None:
     """Raises InvalidInput where two runs are of different models or score options."""
-    for what, one, two in (
+    for part, value, other_value in (
         ("score options", first.score_options, second.score_options),
         ("router", _router_of(first), _router_of(second)),
         ("student", first.student.name, second.student.name),
@@ -235,14 +235,16 @@ def check_same_pair(first: Analysis, second: Analysis) -> None:
         ("student's MACs", first.cost.student_macs, second.cost.student_macs),
         ("teacher's MACs", first.cost.teacher_macs, second.cost.teacher_macs),
     ):
-        if one != two:
-            raise InvalidInput(f"Expected two runs of one pair, got {one} and {two} as their {what}.")
+        if value != other_value:
+            raise InvalidInput(
+                f"Expected two runs of one pair, got {value} and {other_value} as their {part}."
+            )
 
 
 def _weights(first: Profile, second: Profile) -> tuple[str, str]:
     """The digests of both, where both are known."""
-    one, two = (str(profile.extras.get(WEIGHTS, ""))[:12] for profile in (first, second))
-    return (one, two) if one and two else ("", "")
+    digests = [str(profile.extras.get(WEIGHTS, ""))[:12] for profile in (first, second)]
+    return (digests[0], digests[1]) if all(digests) else ("", "")
 
 
 def _router_of(analysis: Analysis) -> str:

@@ -1,14 +1,19 @@
-"""The single models that a pair has to beat, and by how much it does."""
+"""The single models that a pair has to beat, with their quality on a run's images."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass
 
+from ebjr_det.config import Reference
 from ebjr_det.core.errors import InvalidInput
-from ebjr_det.core.tradeoff import Cost, OperatingPoint, TradeoffCurve
 from ebjr_det.core.types import PairedRun, Task
-from ebjr_det.evaluation.analysis import Analysis, Reference
-from ebjr_det.evaluation.hull import Margin, SingleModel, margins
+from ebjr_det.evaluation.analysis import Analysis
+
+
+@dataclass(frozen=True)
+class SingleModel(Reference):
+    """A reference with a quality: on the run's images, or as it was `published`."""
+
+    quality: float
+    published: bool = True
 
 
 def single_models(run: PairedRun, task: Task, analysis: Analysis) -> list[SingleModel]:
@@ -17,45 +22,15 @@ def single_models(run: PairedRun, task: Task, analysis: Analysis) -> list[Single
     Raises:
         InvalidInput: a reference has neither a published quality nor records in the run.
     """
-    return [_single_model(run, task, reference) for reference in analysis.references]
-
-
-def _single_model(run: PairedRun, task: Task, reference: Reference) -> SingleModel:
-    quality, records = reference.quality, None
-    if quality is None:
-        records = run.others.get(reference.name)
-        if records is None:
-            raise InvalidInput(
-                f"Expected records or a published quality of `{reference.name}` in the run, got neither."
-            )
-        quality = task.metrics(records)[task.quality_name]
-    costs = reference.macs, reference.latency_ms
-    return SingleModel(reference.name, quality, *costs, reference.source, records)
-
-
-def margins_of(
-    run: PairedRun,
-    task: Task,
-    analysis: Analysis,
-    curve: TradeoffCurve,
-    rivals: Sequence[SingleModel],
-    points: Sequence[OperatingPoint],
-) -> dict[Cost, list[Margin]]:
-    """`margin.margins` with the analysis's bootstrap; the first point costs what was timed live, if so."""
-    first, *others = points
-    if analysis.live is not None:
-        first = replace(first, latency_ms=analysis.live.mean)
-    return margins(
-        run, task, curve, [first, *others], rivals, replicates=analysis.replicates, seed=analysis.seed
-    )
-
-
-def margin_numbers(found: Mapping[Cost, Margin]) -> dict[str, Any]:
-    """The JSON values of the margins at one point, at equal MACs and at equal ms, None where unknown."""
-    numbers: dict[str, Any] = {}
-    names: dict[Cost, str] = {"macs": "margin_over_hull", "latency_ms": "margin_over_hull_ms"}
-    for kind, name in names.items():
-        margin = found.get(kind)
-        numbers[name] = None if margin is None else margin.value
-        numbers[f"{name}_interval"] = None if margin is None else list(margin.interval)
-    return numbers
+    models = []
+    for reference in analysis.references:
+        quality = reference.quality
+        if quality is None:
+            if reference.name not in run.others:
+                raise InvalidInput(
+                    f"Expected records or a published quality of `{reference.name}` in the run, got neither."
+                )
+            quality = task.metrics(run.others[reference.name])[task.quality_name]
+        costs, published = (reference.macs, reference.latency_ms), reference.quality is not None
+        models.append(SingleModel(reference.name, quality, *costs, reference.source, published))
+    return models

@@ -10,10 +10,10 @@ from ebjr_det.core.errors import ConfigError
 from ebjr_det.core.tradeoff import Budget, Cost, OperatingPoint, TradeoffCurve, sweep
 from ebjr_det.core.types import PairedRun, Task
 from ebjr_det.evaluation.analysis import Analysis
-from ebjr_det.evaluation.bootstrap import METHOD
-from ebjr_det.evaluation.hull import CONFIDENCE, Margin, SingleModel
+from ebjr_det.evaluation.bootstrap import CONFIDENCE, METHOD
+from ebjr_det.evaluation.hull import Margin, margin_numbers, margins_of
 from ebjr_det.evaluation.report import decided
-from ebjr_det.evaluation.single_models import margin_numbers, margins_of, single_models
+from ebjr_det.evaluation.single_models import SingleModel, single_models
 from ebjr_det.reporting.notation import Shown, Unit, number, plural, share
 from ebjr_det.reporting.sentences import CURRENCIES, hull_names, side_of
 from ebjr_det.reporting.style import BLUE, VERMILLION, draw_figure, figure_paths

@@ -127,7 +127,7 @@ def _facts(report: Report, environment: Mapping[str, object]) -> list[tuple[str,
         ("threshold", threshold_text(report.decision.threshold)),
     ]
     if chosen is not None:
-        target = target_text(chosen.target.__dict__, report.task.quality_name, unit_of(report))
+        target = target_text(chosen.target, report.task.quality_name, unit_of(report))
         images = plural(chosen.images, "other image")
         facts.append(("calibrated", f"{target}, on {images}, seed {chosen.seed}"))
     if use is not None:

@@ -223,7 +223,11 @@ def _interval(ends: tuple[float, float] | None, digits: int) -> str:
 def settings_text(trial: RouterTrial, settings: Mapping[str, Any]) -> str:
     """The settings of a fit as YAML, for the folder of its report."""
     plain = {**settings, "cost": dict(settings["cost"].__dict__), "rescaling": trial.rescaling}
-    plain["references"] = [model._asdict() | {"file": str(model.file)} for model in settings["references"]]
-    plain["rates"] = list(settings["rates"])
+    references, rates, lenient = (plain.pop(name) for name in ("references", "rates", "lenient"))
+    plain |= {
+        "references": [model.to_dict() for model in references],
+        "rates": list(rates),
+        "lenient": lenient,
+    }
     plain["class_weights"] = dict(plain["class_weights"] or {})
     return yaml.safe_dump({"replay": trial.report.task.name, "fit_router": plain}, sort_keys=False)

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from ebjr_det.core.scores import ENERGY
 from ebjr_det.core.tradeoff import Cost
 from ebjr_det.evaluation.analysis import Analysis
-from ebjr_det.evaluation.hull import Margin, SingleModel
+from ebjr_det.evaluation.hull import Margin
 from ebjr_det.evaluation.report import GAP_FRACTIONS, Report
+from ebjr_det.evaluation.single_models import SingleModel
 from ebjr_det.reporting.notation import Shown, interval_text, milliseconds, number, percent, plural, share
 
 CURRENCIES: dict[Cost, str] = {"macs": "multiply-adds", "latency_ms": "time"}
@@ -165,7 +166,7 @@ def zero_words(low: float, high: float) -> str:
 def hull_names(rivals: Sequence[SingleModel]) -> str:
     """The single models of the hull, those that were published and not measured at the end.
 
-    >>> hull_names([SingleModel("D1", 0.4), SingleModel("D2", 0.43)])
+    >>> hull_names([SingleModel("D1", 0.4, 1.0), SingleModel("D2", 0.43, 2.0)])
     'student, teacher; D1, D2 published'
     """
     measured = ", ".join(["student", "teacher", *(model.name for model in rivals if not model.published)])

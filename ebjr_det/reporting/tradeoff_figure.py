@@ -15,7 +15,8 @@ from matplotlib.ticker import MaxNLocator
 from ebjr_det.core.errors import ConfigError, did_you_mean
 from ebjr_det.core.tradeoff import Budget, OperatingPoint, TradeoffCurve
 from ebjr_det.evaluation.bootstrap import Intervals
-from ebjr_det.evaluation.hull import Hull, SingleModel
+from ebjr_det.evaluation.hull import Hull
+from ebjr_det.evaluation.single_models import SingleModel
 from ebjr_det.reporting.notation import Number, Shown
 from ebjr_det.reporting.style import BLUE, GREY, INK, Label, along, draw_figure, figure_paths, place_labels
 

@@ -19,10 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
+from ebjr_det.core.ranking import Ranking
 from ebjr_det.core.scores import SCORES, deferral_scores
 from ebjr_det.core.tradeoff import score_of, select, sweep_all
 from ebjr_det.core.types import FloatArray, Logits, PairedRun
-from ebjr_det.evaluation.bootstrap import Resampled, bootstrap, resamples
+from ebjr_det.evaluation.bootstrap import ROUGH_GRID, bootstrap, resamples
 from ebjr_det.tasks import load_task
 from ebjr_det.tasks.classification.metric import Accuracy
 from ebjr_det.tasks.detection.boxes import Boxes
@@ -93,23 +94,22 @@ KINDS: dict[str, Callable[[FloatArray, FloatArray], FloatArray]] = {
 # --- What is estimated ---
 
 
-def measure(pair: Resampled, other: Resampled, copies: NDArray[np.intp]) -> FloatArray:
+def measure(pair: Ranking, other: Ranking, grid: int | None, copies: NDArray[np.intp]) -> FloatArray:
     """[quantities] of a sample; the hull is that of student and teacher alone."""
-    rates, quality = pair(copies)
+    rates, quality = pair.line(copies, grid)
     student, joint, teacher = pair.at(np.array([0.0, RATE, 1.0]), copies)
     cost = (STUDENT_COST + RATE * TEACHER_COST - STUDENT_COST) / (TEACHER_COST - STUDENT_COST)
     hull = student + max(teacher - student, 0.0) * cost
-    area, beside = np.trapezoid(quality, rates), np.trapezoid(*other(copies)[::-1])
+    area, beside = np.trapezoid(quality, rates), np.trapezoid(*other.line(copies, grid)[::-1])
     return np.array([student, joint, teacher, joint - hull, area, area - beside])
 
 
-def curves(run: PairedRun, names: tuple[str, str]) -> tuple[Resampled, Resampled]:
-    """Those of the first score and of the one that it is compared with."""
+def curves(run: PairedRun, names: tuple[str, str]) -> tuple[Ranking, Ranking, int | None]:
+    """The first score, the one that it is compared with, and how many rates a resample is judged at."""
     task = load_task(run.task).judge()
     mixtures = task.mixtures(run.student, run.teacher)
-    grid = 21 if task.right(run.student) is None else None
-    first, second = (Resampled(mixtures, score_of(run, name), grid) for name in names)
-    return first, second
+    first, second = (Ranking(mixtures, score_of(run, name)) for name in names)
+    return first, second, None if task.mean else ROUGH_GRID
 
 
 # --- Populations ---
@@ -263,7 +263,7 @@ def picked(samples: int, replicates: int, coins: int = 20, images: int = 200) ->
         task = load_task(run.task).judge()
         areas = {name: curve.area() for name, curve in sweep_all(run, task, list(scores)[:-1]).items()}
         best = max(areas, key=lambda name: areas[name])
-        found = bootstrap(run, task, list(areas), reference="other", replicates=replicates, seed=seed, grid=2)
+        found = bootstrap(run, task, list(areas), reference="other", replicates=replicates, seed=seed)
         alone += found.area_difference[best][0] > 0
         together += found.area_difference_picked[best][0] > 0
     return {"samples": samples, "coins": coins, "alone": alone / samples, "picked": together / samples}

@@ -64,7 +64,7 @@ def fit(data: Path, student: str, teacher: str, out: Path, **how: Any) -> Fitted
     references: tuple[ReferenceFile, ...] = ()
     if (student, teacher) == PAIRS[1] and report is not None:
         middle = data / "detections" / "yolov5n_640_half_a.json.gz"
-        references = (ReferenceFile("YOLOv5n", middle, MACS["yolov5n_640"]),)
+        references = (ReferenceFile("YOLOv5n", MACS["yolov5n_640"], file=middle),)
     outputs = api.SavedOutputs("detection", own, references)
     settings = FitSettings(cost=cost, rates=RATES)
     return api.fit_router(outputs, out / f"{name}.safetensors", settings, report)

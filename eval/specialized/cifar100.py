@@ -18,9 +18,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ebjr_det import api
-from ebjr_det.config import EvaluateConfig, RouterSection
+from ebjr_det.config import EvaluateConfig, RouterSection, StatedMix
 from ebjr_det.core.cost import CostModel
-from ebjr_det.evaluation.traffic.stated import AskedMix
 from ebjr_det.inference.pair import build_models, popular_of
 from ebjr_det.io.files import writable_folder, write_text
 from ebjr_det.reporting.table import Table
@@ -48,7 +47,7 @@ def main() -> None:
     saved = Saved.make(special, general, writable_folder(out / "logits"))
     for score in SCORES:
         runs = {name: saved.replay(name, score, out / score / name) for name in PAIRS}
-        asked = AskedMix(popular=saved.popular, share=SHARE)
+        asked = StatedMix(popular=saved.popular, share=SHARE)
         api.traffic([runs["specialised"], runs["general"]], out / f"traffic_{score}", asked)
         all_told = [runs["specialised told"], runs["general told"]]
         api.traffic(all_told, out / f"traffic_{score}_told", asked)
@@ -57,7 +56,7 @@ def main() -> None:
         for other in (True, False):
             place = out / f"{score}_{'with' if other else 'without'}_other"
             run = saved.replay("specialised", score, place, other_logit=other)
-            mix = AskedMix(share=SHARE)
+            mix = StatedMix(share=SHARE)
             at = api.traffic([run], place / "traffic", mix, replicates=100).report.runs[0].at
             cells = (100 * at.joint, 100 * at.deferral_rate, (at.macs or 0) / 1e6)
             rows.append((score, "yes" if other else "no", *(f"{cell:.2f}" for cell in cells)))

@@ -6,12 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from ebjr_det.core.calibration import Target, check_disjoint, choose, shortfall_bound, split
+from ebjr_det.core.calibration import Target, check_disjoint, split
 from ebjr_det.core.cost import CostModel
 from ebjr_det.core.errors import ConfigError, Infeasible, InvalidInput
 from ebjr_det.core.router import decide
 from ebjr_det.core.tradeoff import select, sweep
 from ebjr_det.core.types import PairedRun
+from ebjr_det.evaluation.certify import choose, shortfall_bound
 from ebjr_det.tasks.classification.metric import Accuracy
 
 TASK = Accuracy()
@@ -201,10 +202,8 @@ def test_a_certified_floor_walks_down_from_the_teacher_to_the_first_failure(run,
 class Averaged(Accuracy):
     """A task whose quality is no mean of right and wrong, as AP is none."""
 
-    quality_name = "AP"
-
-    def right(self, matches):
-        return None
+    columns = {"AP": "correct"}  # noqa: RUF012
+    mean = False
 
 
 def test_a_confidence_needs_a_quality_that_is_a_mean(pair):

@@ -1,5 +1,7 @@
 """The margin over the hull: the same numbers as by hand, on every resample, and what always holds."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,7 +11,8 @@ from ebjr_det.core.cost import CostModel
 from ebjr_det.core.errors import ConfigError
 from ebjr_det.core.tradeoff import sweep
 from ebjr_det.core.types import PairedRun
-from ebjr_det.evaluation.hull import SingleModel, margins
+from ebjr_det.evaluation.hull import margins
+from ebjr_det.evaluation.single_models import SingleModel
 from ebjr_det.tasks.classification.metric import Accuracy
 from ebjr_det.tasks.detection.coco.annotations import Truth
 from ebjr_det.tasks.detection.detections import Detections
@@ -61,9 +64,10 @@ def test_accuracy_has_the_interval_of_resamples_judged_by_hand(kind):
     student, middle, teacher = (generator.random(50) < share for share in (0.5, 0.7, 0.8))
     scores = generator.normal(size=50) - student
     records = [{"correct": own, "top5_correct": own} for own in (student, teacher, middle)]
-    run = PairedRun("classification", tuple(map(str, range(50))), {"s": scores}, *records[:2])
+    ids, measured = tuple(map(str, range(50))), {"middle": records[2]}
+    run = PairedRun("classification", ids, {"s": scores}, *records[:2], measured)
     others = [
-        SingleModel("middle", middle.mean(), 4.0, 6.0, records=records[2]),
+        SingleModel("middle", middle.mean(), 4.0, 6.0, published=False),
         SingleModel("elsewhere", 0.62, 2.5, 3.0),
     ]
     curve = sweep(run, Accuracy(), "s", COST)
@@ -118,8 +122,9 @@ def test_average_precision_has_the_interval_of_resamples_judged_by_hand():
         for hits, scores in zip(right, confident, strict=True)
     ]
     values = generator.normal(size=20)
-    run = PairedRun("detection", tuple(map(str, range(20))), {"s": values}, *records[:2])
-    others = [SingleModel("middle", task.metrics(records[2])["AP"], 4.0, records=records[2])]
+    ids, measured = tuple(map(str, range(20))), {"middle": records[2]}
+    run = PairedRun("detection", ids, {"s": values}, *records[:2], measured)
+    others = [SingleModel("middle", task.metrics(records[2])["AP"], 4.0, published=False)]
     curve = sweep(run, task, "s", CostModel(1.0, 8.0))
     point = curve.at_rate(0.35)
     found = margins(run, task, curve, [point], others, replicates=REPLICATES, seed=SEED)
@@ -169,9 +174,9 @@ def test_the_student_alone_is_on_the_hull_on_every_resample(pair, seed):
 def test_another_model_never_raises_the_margin(pair, seed, quality, macs, rate, measured):
     run, task = pair(seed=seed), Accuracy()
     curve = sweep(run, task, "margin", COST)
-    records = pair(seed=seed + 1).student if measured else None
-    quality = task.metrics(records)["accuracy"] if measured else quality
-    other = SingleModel("other", quality, macs, records=records)
+    run = replace(run, others={"other": pair(seed=seed + 1).student})
+    quality = task.metrics(run.others["other"])["accuracy"] if measured else quality
+    other = SingleModel("other", quality, macs, published=not measured)
     (without,), (among,) = (
         margins(run, task, curve, [curve.at_rate(rate)], others, replicates=20)["macs"]
         for others in ([], [other])
@@ -181,8 +186,9 @@ def test_another_model_never_raises_the_margin(pair, seed, quality, macs, rate, 
 
 def test_a_second_teacher_changes_nothing_and_its_quality_moves_with_the_images(pair):
     run, task = pair(images=100), Accuracy()
+    run = replace(run, others={"twin": run.teacher})
     curve = sweep(run, task, "margin", COST)
-    twin = SingleModel("twin", curve.teacher_quality, 8.0, 10.0, records=run.teacher)
+    twin = SingleModel("twin", curve.teacher_quality, 8.0, 10.0, published=False)
     fixed = SingleModel("fixed", curve.teacher_quality, 8.0, 10.0)
     alone, among, beside = (
         margins(run, task, curve, [curve.at_rate(0.5)], others, replicates=50)

@@ -14,17 +14,12 @@ from pycocotools.cocoeval import COCOeval
 
 from ebjr_det.core.cost import CostModel
 from ebjr_det.core.router import decide, threshold_for_rate
-from ebjr_det.core.tradeoff import score_of, select, sweep
+from ebjr_det.core.tradeoff import Weights, score_of, select, sweep
 from ebjr_det.core.types import PairedRun, concatenate
-from ebjr_det.evaluation.traffic.equal_cost import (
-    ahead_from,
-    at_equal_cost,
-    draws,
-    margins_at_equal_cost,
-    rate_at,
-)
-from ebjr_det.evaluation.traffic.mix import Composition, Mix
-from ebjr_det.evaluation.traffic.weighted import SIDES, Pair, Traffic
+from ebjr_det.evaluation.bootstrap import resamples
+from ebjr_det.evaluation.traffic.equal_cost import ahead_from, at_equal_cost, margins_at_equal_cost, rate_at
+from ebjr_det.evaluation.traffic.mix import Composition, popular_mix
+from ebjr_det.evaluation.traffic.weighted import SIDES, RoutedPair
 from ebjr_det.tasks import load_task
 from ebjr_det.tasks.detection.metric import AveragePrecision
 
@@ -55,11 +50,11 @@ def made(pair, detectors):
 
 def pair_of(run, task, score, rate=0.3, cost=COST):
     values = score_of(run, score)
-    return Pair.of(run, task, score, decide(values, threshold_for_rate(values, rate)), cost)
+    return RoutedPair.of(run, task, score, threshold_for_rate(values, rate), cost)
 
 
 def random_mix(seed):
-    return Mix(np.random.default_rng(seed).dirichlet(np.ones(CLASSES)))
+    return np.random.default_rng(seed).dirichlet(np.ones(CLASSES))
 
 
 # --- Weights ---
@@ -72,13 +67,13 @@ def random_mix(seed):
 def test_images_of_one_object_show_the_mix_exactly(labels, wanted):
     counts = np.eye(CLASSES, dtype=int)[labels]
     seen = np.where(counts.any(axis=0), np.array(wanted) + 1e-3, 0.0)
-    mix = Mix(seen / seen.sum())
+    mix = seen / seen.sum()
     shown = Composition(counts, tuple("abcd"), np.array([True, False, False, False]))
-    weights = shown.weights(mix)
+    weights = shown.weights(mix).images
     assert weights.mean() == pytest.approx(1)
     assert shown.single
-    np.testing.assert_allclose(shown.shown(weights), mix.shares, atol=1e-12)
-    np.testing.assert_allclose(np.bincount(labels, weights, CLASSES) / len(labels), mix.shares, atol=1e-12)
+    np.testing.assert_allclose(shown.shown(weights), mix, atol=1e-12)
+    np.testing.assert_allclose(np.bincount(labels, weights, CLASSES) / len(labels), mix, atol=1e-12)
 
 
 # --- A weighted image is an image repeated ---
@@ -89,11 +84,11 @@ def test_images_of_one_object_show_the_mix_exactly(labels, wanted):
 def test_a_pair_on_weighted_images_is_the_pair_on_repeated_ones(made, name, seed):
     run, task, score, shown = made(name, seed, abstaining=True)
     copies = np.random.default_rng(seed).integers(0, 4, size=len(run))
-    traffic = Traffic(Mix(shown.shown(copies)), 0.7 * copies, shown.shown(copies))
+    traffic = Weights(0.7 * copies, shown.shown(copies))
     own = pair_of(run, task, score)
     repeated = select_repeated(run, task, copies)
     counts = np.repeat(shown.counts, copies, axis=0)
-    mixtures = task.mixtures(repeated.student, repeated.teacher).weighing(traffic.mix.shares)
+    mixtures = task.mixtures(repeated.student, repeated.teacher).weighing(traffic.classes)
     values = score_of(repeated, score)
     defer = values > np.sort(score_of(run, score))[len(run) - own.deferred - 1]
     order = np.argsort(-values, kind="stable")
@@ -101,13 +96,13 @@ def test_a_pair_on_weighted_images_is_the_pair_on_repeated_ones(made, name, seed
     found = own.at_threshold(traffic)
     assert found.deferral_rate == pytest.approx(defer.mean())
     np.testing.assert_allclose([getattr(found, side) for side in SIDES], expected, atol=1e-9)
-    curve = own.curve(traffic)
+    curve = sweep(run, task, score, weights=traffic)
     whole = sweep(repeated, task, score)
     np.testing.assert_allclose(curve.quality[[0, -1]], expected[[0, 2]], atol=1e-9)
     if name == "classification":
         at = np.interp(whole.deferral_rate, curve.deferral_rate, curve.quality)
         np.testing.assert_allclose(at, whole.quality, atol=1e-9)
-        assert Composition(counts, shown.names, shown.popular).share == pytest.approx(traffic.mix.shares)
+        assert Composition(counts, shown.names, shown.popular).share == pytest.approx(traffic.classes)
 
 
 def select_repeated(run, task, copies):
@@ -125,19 +120,19 @@ def select_repeated(run, task, copies):
 @both
 def test_accuracy_or_ap_under_the_mix_is_the_shares_times_the_classes(made, name):
     run, task, score, shown = made(name, 1)
-    traffic = Traffic.of(random_mix(3), shown)
+    traffic = shown.weights(random_mix(3))
     own = pair_of(run, task, score)
-    by_class = own.mixtures.by_class(own.order, own.ends, traffic.weights)
+    by_class = own.ranking.mixtures.by_class(own.ranking.order, own.ends, traffic.images)
     found = own.qualities(traffic, shown.popular)
-    worth = traffic.mix.shares if name == "classification" else np.ones(CLASSES)
+    worth = traffic.classes if name == "classification" else np.ones(CLASSES)
     for column, side in enumerate(SIDES):
         classes = by_class[:, column]
-        assert found[side].overall == pytest.approx(traffic.mix.shares @ classes, abs=1e-9)
+        assert found[side].overall == pytest.approx(traffic.classes @ classes, abs=1e-9)
         for group, value in ((shown.popular, found[side].popular), (~shown.popular, found[side].rest)):
             assert value == pytest.approx(np.average(classes[group], weights=worth[group]), abs=1e-9)
         assert found[side].mean == pytest.approx(classes.mean(), abs=1e-9)
     if name == "classification":
-        popular = traffic.mix.shares[shown.popular].sum()
+        popular = traffic.classes[shown.popular].sum()
         parts = [popular * one.popular + (1 - popular) * one.rest for one in found.values()]
         assert parts == pytest.approx([one.overall for one in found.values()])
 
@@ -193,11 +188,11 @@ def test_ap_of_weighted_images_is_pycocotools_on_repeated_ones(scenes):
 @both
 def test_the_datas_own_mix_gives_the_plain_numbers(made, name):
     run, task, score, shown = made(name, 2, abstaining=True)
-    traffic = Traffic.of(Mix(shown.share), shown)
+    traffic = shown.weights(shown.share)
     own = pair_of(run, task, score)
     plain = sweep(run, task, score, COST)
     point = plain.of_decision(decide(score_of(run, score), threshold_for_rate(score_of(run, score), 0.3)))
-    found, curve = own.qualities(traffic, shown.popular), own.curve(traffic)
+    found, curve = own.qualities(traffic, shown.popular), sweep(run, task, score, weights=traffic)
     sides = (plain.student_quality, point.quality, plain.teacher_quality)
     assert [found[side].unweighted for side in SIDES] == pytest.approx(list(sides), abs=1e-12)
     key = "overall" if name == "classification" else "mean"
@@ -207,22 +202,24 @@ def test_the_datas_own_mix_gives_the_plain_numbers(made, name):
     np.testing.assert_array_equal(curve.threshold, plain.threshold)
     if name == "classification":
         np.testing.assert_allclose(curve.quality, plain.quality, atol=1e-12)
-        np.testing.assert_allclose(curve.oracle[1], plain.oracle, atol=1e-12)
-    alike = replace(traffic, mix=Mix(np.full(CLASSES, 1 / CLASSES)))
+        np.testing.assert_allclose(curve.oracle, plain.oracle, atol=1e-12)
+    alike = replace(traffic, classes=np.full(CLASSES, 1 / CLASSES))
     if name == "detection":
-        np.testing.assert_allclose(own.curve(alike).quality, plain.quality, atol=1e-9)
-        np.testing.assert_allclose(own.curve(alike).oracle[1], plain.oracle, atol=1e-9)
-        middle = np.interp(np.arange(61) / 60, *own.curve(alike).random)
+        same = sweep(run, task, score, weights=alike)
+        np.testing.assert_allclose(same.quality, plain.quality, atol=1e-9)
+        np.testing.assert_allclose(same.oracle, plain.oracle, atol=1e-9)
+        middle = np.interp(plain.random_rate, same.random_rate, same.random)
         np.testing.assert_allclose(middle, plain.random, atol=1e-3)
 
 
 def test_random_lies_on_a_line_and_nothing_above_the_oracle_where_the_quality_is_a_mean(made):
     run, task, score, shown = made("classification", 3)
     for seed in range(5):
-        curve = pair_of(run, task, score).curve(Traffic.of(random_mix(seed), shown))
-        oracle = np.interp(curve.deferral_rate, *curve.oracle)
+        curve = sweep(run, task, score, weights=shown.weights(random_mix(seed)))
+        oracle = np.interp(curve.deferral_rate, curve.oracle_rate, curve.oracle)
         assert (curve.quality <= oracle + 1e-9).all()
-        assert curve.random.tolist() == [[0, 1], [curve.quality[0], curve.quality[-1]]]
+        assert curve.random_rate.tolist() == [0, 1]
+        assert curve.random.tolist() == [curve.quality[0], curve.quality[-1]]
 
 
 # --- Costs ---
@@ -232,11 +229,11 @@ def test_random_lies_on_a_line_and_nothing_above_the_oracle_where_the_quality_is
 def test_the_pair_costs_the_student_and_the_weighted_share_of_the_teacher(made, name):
     run, task, score, shown = made(name, 4, abstaining=True)
     for share in (0.0, 0.2, 0.8, 1.0):
-        traffic = Traffic.of(Mix.of_popular(share, shown), shown)
+        traffic = shown.weights(popular_mix(share, shown))
         own = pair_of(run, task, score).at_threshold(traffic)
         values = score_of(run, score)
         defer = values > threshold_for_rate(values, 0.3)
-        rate = traffic.weights[defer].sum() / traffic.weights.sum()
+        rate = traffic.images[defer].sum() / traffic.images.sum()
         assert (own.deferral_rate, own.macs) == pytest.approx((rate, 2 + 10 * rate))
         assert own.latency_ms == pytest.approx(1 + 5 * rate)
 
@@ -247,7 +244,7 @@ def test_more_that_is_handed_on_costs_more(made):
     run = replace(run, abstains=shown.shows_rest)
     rate = float(shown.shows_rest.mean())
     for share in (0.1, 0.5, 0.9):
-        own = pair_of(run, task, score, rate).at_threshold(Traffic.of(Mix.of_popular(share, shown), shown))
+        own = pair_of(run, task, score, rate).at_threshold(shown.weights(popular_mix(share, shown)))
         assert own.deferral_rate == pytest.approx(1 - share)
 
 
@@ -264,23 +261,21 @@ def test_a_teacher_that_costs_nothing_is_asked_about_everything_once_there_is_ro
 @both
 def test_a_run_beside_itself_is_level_at_equal_cost(made, name):
     run, task, score, shown = made(name, 6)
-    own, traffic = pair_of(run, task, score), Traffic.of(random_mix(1), shown)
+    own, traffic = pair_of(run, task, score), shown.weights(random_mix(1))
     (found,) = at_equal_cost(own, [own], traffic)
     assert found.margin == pytest.approx(0, abs=1e-9)
     assert found.other_macs == pytest.approx(found.macs)
-    (sure,) = margins_at_equal_cost(
-        own, [own], [traffic], shown, replicates=5, seed=0, confidence=0.95
-    )  # fmt: skip
+    (sure,) = margins_at_equal_cost(own, [own], [traffic], shown, replicates=5, seed=0)
     assert (sure[0].low, sure[0].high) == pytest.approx((0, 0), abs=1e-9)
 
 
 @both
 def test_another_pair_is_read_between_its_neighbouring_points(made, name):
     run, task, score, shown = made(name, 7)
-    traffic = Traffic.of(random_mix(2), shown)
+    traffic = shown.weights(random_mix(2))
     first, other = pair_of(run, task, score), pair_of(run, task, score, cost=CostModel(3.0, 8.0))
     (found,) = at_equal_cost(first, [other], traffic)
-    curve = other.curve(traffic)
+    curve = sweep(run, task, score, weights=traffic)
     expected = np.interp(found.macs, 3.0 + 8.0 * curve.deferral_rate, curve.quality)
     assert found.other_quality == pytest.approx(expected, abs=1e-9)
     assert found.quality == pytest.approx(first.at_threshold(traffic).joint)
@@ -296,19 +291,21 @@ def test_another_pair_is_read_between_its_neighbouring_points(made, name):
 
 def test_resamples_of_images_of_one_object_keep_every_class(made):
     *_, shown = made("classification", 8)
-    drawn = list(islice(draws(shown, 0), 30))
+    drawn = list(islice(resamples(60, 0, shown.groups), 30))
     for copies in drawn:
         assert (copies @ shown.counts).tolist() == shown.counts.sum(axis=0).tolist()
     assert np.array(drawn).mean(axis=0) == pytest.approx(1, abs=0.8)
     assert len({copies.tobytes() for copies in drawn}) == 30
-    first, second = ([copies.tolist() for copies in islice(draws(shown, 1), 3)] for _ in range(2))
+    first, second = (
+        [copies.tolist() for copies in islice(resamples(60, 1, shown.groups), 3)] for _ in range(2)
+    )
     assert first == second
-    assert drawn[0].tolist() != next(draws(shown, 1)).tolist()
+    assert drawn[0].tolist() != next(resamples(60, 1, shown.groups)).tolist()
 
 
 def test_resamples_of_images_of_several_objects_are_of_all_images(made):
     *_, shown = made("detection", 8)
-    drawn = list(islice(draws(shown, 0), 20))
+    drawn = list(islice(resamples(60, 0, shown.groups), 20))
     assert {int(copies.sum()) for copies in drawn} == {60}
     assert len({tuple(copies @ shown.counts) for copies in drawn}) > 1
 
@@ -318,16 +315,14 @@ def test_an_interval_is_as_wide_as_independent_samples_differ(made):
     run, task, score, shown = made("classification", 9, images=800)
     other, *_ = made("classification", 10, images=800)
     other = replace(other, image_ids=run.image_ids, student=run.teacher, teacher=run.teacher)
-    traffic = Traffic.of(Mix.of_popular(0.8, shown), shown)
+    traffic = shown.weights(popular_mix(0.8, shown))
     nothing, cost = 0.0, CostModel(2.0, 0.0)
     first, second = pair_of(run, task, score, nothing, cost), pair_of(other, task, score, nothing, cost)
-    (sure,) = margins_at_equal_cost(
-        first, [second], [traffic], shown, replicates=400, seed=0, confidence=0.95
-    )
+    (sure,) = margins_at_equal_cost(first, [second], [traffic], shown, replicates=400, seed=0)
     gain = run.student["correct"].astype(float) - run.teacher["correct"]
-    labels, shares = run.student["label"], traffic.mix.shares
+    labels, shares = run.student["label"], traffic.classes
     spread = sum(shares[c] ** 2 * gain[labels == c].var() / (labels == c).sum() for c in range(CLASSES))
-    assert sure[0].margin == pytest.approx(traffic.weights @ gain / len(gain))
+    assert sure[0].margin == pytest.approx(traffic.images @ gain / len(gain))
     assert (sure[0].high - sure[0].low) / (2 * 1.96) == pytest.approx(spread**0.5, rel=0.15)
     assert sure[0].low < sure[0].margin < sure[0].high
 

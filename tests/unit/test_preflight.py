@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from ebjr_det import api
-from ebjr_det.core.calibration import Target, shortfall_bound
+from ebjr_det.core.calibration import Target
 from ebjr_det.core.errors import ConfigError, Infeasible, InvalidInput
 from ebjr_det.core.types import PairedRun
+from ebjr_det.evaluation.certify import check_reachable, shortfall_bound
 from ebjr_det.io import files
 from ebjr_det.tasks.classification.metric import Accuracy
 from ebjr_det.tasks.settings import load_config, load_specialize_config, load_train_config
@@ -199,8 +200,6 @@ def test_a_mix_of_a_class_that_no_picture_shows_is_told_before_any_batch(batches
             "mean over images for `confidence`",
         ),
         ("{kind: macs, value: 4.0}", Infeasible, "at least 5 macs.*got 4"),
-        ("{kind: min_quality, value: 39.0}", ConfigError, r"in \[0, 1\], got 39.0.*not percent"),
-        ("{kind: max_drop, value: 2.0}", ConfigError, r"`max_drop` in \[0, 1\]"),
         ("{kind: deferral_rate, value: 0.5, fraction: 0.01}", ConfigError, "images on both sides"),
     ],
 )
@@ -209,13 +208,17 @@ def test_a_target_that_no_result_can_meet_is_told_before_any_batch(target, error
     assert batches == []
 
 
+@pytest.mark.parametrize("kind", ["min_quality", "max_drop"])
+def test_a_target_in_percent_is_refused_when_it_is_read(kind):
+    with pytest.raises(ConfigError, match=rf"`{kind}` in \[0, 1\], got 39.0.*not percent"):
+        load_config(CONFIGS / "quickstart.yaml", [f"router.target={{kind: {kind}, value: 39.0}}"])
+
+
 @pytest.mark.parametrize("kind", ["max_drop", "min_quality"])
 @pytest.mark.parametrize("confidence", [0.8, 0.95])
 @pytest.mark.parametrize("allowed", [0.01, 0.1])
 def test_so_many_images_as_are_asked_for_certify_a_pair_without_mistakes(kind, confidence, allowed):
     """The number in the line is the least one: against the bound that the calibration itself takes."""
-    from ebjr_det.core.calibration import check_reachable
-
     value = allowed if kind == "max_drop" else 1 - allowed
 
     def certified(images):

@@ -92,7 +92,7 @@ def run_of(config, out, resume=False):
     from ebjr_det.api.preflight import check_settings
     from ebjr_det.inference.pair import Pair
 
-    scoring, *_ = check_settings(config)
+    scoring = check_settings(config)
     pair = Pair.build(config.model_copy(update={"router": scoring.section}))
     open_folder(out, pair.config, resume)
     return finished_run(out, pair.data, scoring.name, lambda parts: pair.run(scoring.scores, parts))

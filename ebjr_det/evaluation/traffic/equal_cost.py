@@ -4,19 +4,16 @@ Convention: one pair stays at its own threshold; another one is read at the MACs
 mix, linear between its operating points, which is what mixing two of them at random gives.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
-from itertools import count
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ebjr_det.core.cost import CostModel
-from ebjr_det.core.types import FloatArray
-from ebjr_det.evaluation.bootstrap import Judge, Resampled, check_replicates, interval, judged, resamples
+from ebjr_det.core.tradeoff import Weights
+from ebjr_det.evaluation.bootstrap import CONFIDENCE, Judge, interval, paired_bootstrap
 from ebjr_det.evaluation.traffic.mix import Composition
-from ebjr_det.evaluation.traffic.weighted import Pair, Traffic
+from ebjr_det.evaluation.traffic.weighted import RoutedPair
 
 
 @dataclass(frozen=True)
@@ -26,7 +23,7 @@ class EqualCost:
     Attributes:
         macs: of the pair; `other_macs`: those at which the other one is read, the nearest that it can cost.
         quality, other_quality: overall, of both.
-        low, high: interval of the `margin`, see `bootstrap`; None where none was asked for.
+        low, high: interval of the `margin`, see `bootstrap`; None where none was computed.
     """
 
     macs: float
@@ -41,6 +38,10 @@ class EqualCost:
         """How far the pair is ahead."""
         return self.quality - self.other_quality
 
+    def to_dict(self) -> dict[str, float | None]:
+        """Plain values, the margin among them."""
+        return asdict(self) | {"margin": self.margin}
+
 
 def rate_at(cost: CostModel, macs: float) -> float:
     """The deferral rate at which a pair of known cost takes so many MACs, or the nearest in [0, 1].
@@ -52,28 +53,27 @@ def rate_at(cost: CostModel, macs: float) -> float:
     return float(np.clip((macs - student) / teacher, 0.0, 1.0)) if teacher else float(macs >= student)
 
 
-def at_equal_cost(first: Pair, others: Sequence[Pair], traffic: Traffic) -> list[EqualCost]:
+def at_equal_cost(first: RoutedPair, rivals: Sequence[RoutedPair], weights: Weights) -> list[EqualCost]:
     """The first pair beside each other one; none where some pair's MACs are unknown."""
-    if not _known(first, others):
+    at = first.at_threshold(weights)
+    if at.macs is None or any(pair.cost.alone("macs") is None for pair in rivals):
         return []
-    own = first.at_threshold(traffic)
-    found = []
-    for other in others:
-        rate = rate_at(other.cost, own.macs or 0.0)
-        quality = other.resampled(traffic.mix).at(np.array([rate]), traffic.weights)
-        found.append(EqualCost(own.macs or 0.0, other.cost.macs(rate) or 0.0, own.joint, float(quality[0])))
-    return found
+    rows = []
+    for pair in rivals:
+        rate = rate_at(pair.cost, at.macs)
+        quality = _judge(pair, rate, weights)(np.ones(len(weights.images), np.intp))
+        rows.append(EqualCost(at.macs, pair.cost.macs(rate) or 0.0, at.joint, float(quality[0])))
+    return rows
 
 
 def margins_at_equal_cost(
-    first: Pair,
-    others: Sequence[Pair],
-    traffics: Sequence[Traffic],
+    first: RoutedPair,
+    rivals: Sequence[RoutedPair],
+    mixes: Sequence[Weights],
     composition: Composition,
     *,
     replicates: int,
     seed: int,
-    confidence: float,
 ) -> list[list[EqualCost]]:
     """`at_equal_cost` under each mix with intervals, by a paired bootstrap over images.
 
@@ -83,48 +83,29 @@ def margins_at_equal_cost(
     Raises:
         ConfigError: replicates outside 2..100,000, a seed below 0.
     """
-    check_replicates(replicates)
-    found = [at_equal_cost(first, others, traffic) for traffic in traffics]
-    if not (others and all(found)):
-        return found
-    judges: list[Judge] = []
-    for traffic in traffics:
-        own = first.at_threshold(traffic)
-        rates = [own.deferral_rate, *(rate_at(other.cost, own.macs or 0.0) for other in others)]
-        for pair, rate in zip((first, *others), rates, strict=True):
-            judges.append(partial(_judged, pair.resampled(traffic.mix), np.array([rate]), traffic.weights))
-    images = len(composition.counts)
-    drawn = judged(judges, images, draws(composition, seed), replicates, side_by_side=not first.mean)
-    estimate, quality = (rows.reshape(*rows.shape[:-1], len(traffics), 1 + len(others)) for rows in drawn)
-    margin, margins = (rows[..., :1] - rows[..., 1:] for rows in (estimate, quality))
-    low, high = interval(margin, margins, confidence).tolist()
+    table = [at_equal_cost(first, rivals, weights) for weights in mixes]
+    if not (rivals and all(table)):
+        return table
+    judges = []
+    for weights, row in zip(mixes, table, strict=True):
+        judges.append(_judge(first, first.at_threshold(weights).deferral_rate, weights))
+        judges += [_judge(pair, rate_at(pair.cost, row[0].macs), weights) for pair in rivals]
+    images, groups = len(composition.counts), composition.groups
+    numbers = paired_bootstrap(judges, images, replicates, seed, groups=groups, side_by_side=not first.mean)
+    shape = len(mixes), 1 + len(rivals)
+    estimate, drawn = (qualities.reshape(*qualities.shape[:-1], *shape) for qualities in numbers)
+    margin, resampled = (qualities[..., :1] - qualities[..., 1:] for qualities in (estimate, drawn))
+    low, high = interval(margin, resampled, CONFIDENCE).tolist()
     return [
-        [replace(one, low=a, high=b) for one, a, b in zip(*row, strict=True)]
-        for row in zip(found, low, high, strict=True)
+        [replace(pair, low=ends[0], high=ends[1]) for pair, *ends in zip(*columns, strict=True)]
+        for columns in zip(table, low, high, strict=True)
     ]
 
 
-def _judged(curve: Resampled, rate: FloatArray, weights: FloatArray, copies: NDArray[np.intp]) -> FloatArray:
-    return curve.at(rate, weights * copies)
-
-
-def _known(first: Pair, others: Sequence[Pair]) -> bool:
-    return all(pair.cost.alone("macs") is not None for pair in (first, *others))
-
-
-def draws(composition: Composition, seed: int) -> Iterator[NDArray[np.intp]]:
-    """Endless resamples of images, [images] how often each counts: within each class where an image shows one
-    object, so that every resample shows the mix exactly, else of all images.
-    """
-    if not composition.single:
-        yield from resamples(len(composition.counts), seed)
-        return
-    labels = composition.counts.argmax(axis=1)
-    order, sizes = np.argsort(labels, kind="stable"), np.bincount(labels)
-    first, many = np.repeat(np.cumsum(sizes) - sizes, sizes), np.repeat(sizes, sizes)
-    generator = np.random.default_rng(seed)
-    for _ in count():
-        yield np.bincount(order[first + generator.integers(many)], minlength=len(order))
+def _judge(pair: RoutedPair, rate: float, weights: Weights) -> Judge:
+    """[1] the quality of a pair at a deferral rate of images that count so often and weigh so much."""
+    ranking, rates = pair.ranking.weighing(weights.classes), np.array([rate])
+    return lambda copies: ranking.at(rates, weights.images * copies)
 
 
 def ahead_from(shares: Sequence[float], margins: Sequence[float]) -> float | None:

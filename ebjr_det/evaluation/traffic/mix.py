@@ -1,10 +1,10 @@
 """A mix of classes, and what each picture of a data set weighs so that the set shows it.
 
-Convention: a mix is the share of each class among all objects that pictures show. A picture of one object,
-as in classification, weighs t / s: the share of its class in the mix by that in the data, so the weighted
-pictures show the mix exactly. A picture of several objects weighs the mean of theirs; no weights of such
-pictures show any mix exactly, and `Composition.shown` tells the one that they do. Knows numbers and names of
-classes only.
+Convention: a mix is the share of each class, [classes], among all objects that pictures show. A picture of
+one object, as in classification, weighs t / s: the share of its class in the mix by that in the data, so the
+weighted pictures show the mix exactly. A picture of several objects weighs the mean of theirs; no weights of
+such pictures show any mix exactly, and `Composition.shown` tells the one that they do. Knows numbers and
+names of classes only.
 """
 
 from collections.abc import Sequence
@@ -14,74 +14,11 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from ebjr_det.core.errors import ConfigError, InvalidInput
+from ebjr_det.config import StatedMix
+from ebjr_det.core.errors import InvalidInput
+from ebjr_det.core.tradeoff import Weights
 from ebjr_det.core.types import FloatArray
-
-SUM_TOLERANCE = 1e-6
-
-
-@dataclass(frozen=True)
-class Mix:
-    """The share of each class, [classes], none below 0 and together 1.
-
-    Raises:
-        ConfigError: a share that is negative or no number, or shares whose sum is further than 1e-6 from 1.
-    """
-
-    shares: FloatArray
-
-    def __post_init__(self) -> None:
-        wrong = ~(np.isfinite(self.shares) & (self.shares >= 0))
-        if wrong.any():
-            raise ConfigError(f"Expected shares of classes from 0 to 1, got {self.shares[wrong][0]:g}.")
-        total = float(self.shares.sum())
-        if abs(total - 1) > SUM_TOLERANCE:
-            raise ConfigError(f"Expected shares of classes that sum to 1, got a sum of {total:.8g}.")
-        object.__setattr__(self, "shares", self.shares / total)
-
-    @classmethod
-    def of_popular(cls, share: float, composition: "Composition") -> "Mix":
-        """`share` on the popular classes, the rest on the others, inside each group as in the data.
-
-        Raises:
-            ConfigError: a share outside [0, 1].
-            InvalidInput: one of the groups has a share and no object in the data.
-        """
-        check_share(share)
-        shares = np.zeros(len(composition.names))
-        groups = (composition.popular, share, "popular"), (~composition.popular, 1 - share, "other")
-        for group, part, name in groups:
-            there = composition.share[group].sum()
-            if part > 0 and there == 0:
-                raise InvalidInput(f"Expected images that show {name} classes, got none.")
-            shares[group] = part * composition.share[group] / (there or 1)
-        return cls(shares)
-
-    @classmethod
-    def of_zipf(cls, exponent: float, ranks: Sequence[int]) -> "Mix":
-        """Shares proportional to 1 / place^exponent.
-
-        Args:
-            ranks: all class indices, the most frequent first.
-
-        Raises:
-            ConfigError: an exponent that is negative or no number.
-
-        >>> Mix.of_zipf(1, [1, 0]).shares.round(3).tolist()
-        [0.333, 0.667]
-        """
-        if not 0 <= exponent < np.inf:
-            raise ConfigError(f"Expected an exponent of at least 0 for Zipf's law, got {exponent}.")
-        falling = np.arange(1.0, len(ranks) + 1) ** -exponent
-        shares = np.empty(len(ranks))
-        shares[list(ranks)] = falling / falling.sum()
-        return cls(shares)
-
-
-def check_share(share: float) -> None:
-    """Raises ConfigError for a share of the popular classes outside [0, 1]."""
-    if not 0 <= share <= 1:
-        raise ConfigError(f"Expected a share of the popular classes in [0, 1], got {share}.")
+from ebjr_det.tasks.popular import check_known
 
 
 @dataclass(frozen=True)
@@ -117,66 +54,101 @@ class Composition:
         """Whether every image shows one object, so that weights can show any mix."""
         return bool((self.counts.sum(axis=1) == 1).all())
 
+    @property
+    def groups(self) -> NDArray[np.intp] | None:
+        """[images] the one class of each, within which resamples show the mix exactly; None of several."""
+        return self.counts.argmax(axis=1) if self.single else None
+
     @cached_property
     def shows_rest(self) -> NDArray[np.bool_]:
         """[images] which show an object of a class that is not popular."""
         return np.asarray(self.counts[:, ~self.popular].any(axis=1))
 
-    def weights(self, mix: Mix) -> FloatArray:
-        """[images] with a mean of 1: of each image the mean of t / s over its objects, 1 without objects.
+    def weights(self, mix: FloatArray) -> Weights:
+        """Of each image the mean of t / s over its objects, 1 without objects; classes weigh their share.
 
         Raises:
             InvalidInput: a class has a share of the mix and no object here.
         """
-        missing = np.flatnonzero((mix.shares > 0) & (self.share == 0))
+        missing = np.flatnonzero((mix > 0) & (self.share == 0))
         if len(missing):
-            name, share = self.names[missing[0]], mix.shares[missing[0]]
+            name, share = self.names[missing[0]], mix[missing[0]]
             raise InvalidInput(
                 f"Expected images that show `{name}`, {100 * share:.3g} % of the traffic, got none. "
                 "What was never seen cannot be weighed: leave it out or add such images."
             )
-        ratio = mix.shares / np.where(self.share > 0, self.share, 1.0)
+        ratio = mix / np.where(self.share > 0, self.share, 1.0)
         objects = self.counts.sum(axis=1)
-        weights = np.where(objects > 0, self.counts @ ratio / np.maximum(objects, 1), 1.0)
-        return np.asarray(weights / weights.mean())
+        images = np.where(objects > 0, self.counts @ ratio / np.maximum(objects, 1), 1.0)
+        return Weights(images / images.mean(), mix)
 
-    def shown(self, weights: FloatArray) -> FloatArray:
-        """[classes] the mix that the weighted images show."""
-        objects = weights @ self.counts
+    def shown(self, images: FloatArray) -> FloatArray:
+        """[classes] the mix that images of these weights show."""
+        objects = images @ self.counts
         return np.asarray(objects / objects.sum())
 
+    def popular_share(self, mix: FloatArray) -> float:
+        """The part of a mix that is popular."""
+        return float(mix[self.popular].sum())
 
-@dataclass(frozen=True)
-class OtherFound:
-    """How well a student knows pictures that are not its own, by weight; None of nothing at all.
 
-    Attributes:
-        recall: of the pictures that show a class that is not popular, the share handed on.
-        precision: of the pictures handed on, the share that shows one.
-        f1: the harmonic mean of both.
-        popular_handed_on: of all other pictures, the share that is wrongly handed on.
+def popular_mix(share: float, composition: Composition) -> FloatArray:
+    """`share` on the popular classes, the rest on the others, inside each group as in the data.
+
+    Raises:
+        InvalidInput: one of the groups has a share and no object in the data.
     """
+    mix = np.zeros(len(composition.names))
+    groups = (composition.popular, share, "popular"), (~composition.popular, 1 - share, "other")
+    for group, part, name in groups:
+        seen = composition.share[group].sum()
+        if part > 0 and seen == 0:
+            raise InvalidInput(f"Expected images that show {name} classes, got none.")
+        mix[group] = part * composition.share[group] / (seen or 1)
+    return mix / float(mix.sum())
 
-    recall: float | None
-    precision: float | None
-    f1: float | None
-    popular_handed_on: float | None
 
-    @classmethod
-    def of(
-        cls, abstains: NDArray[np.bool_], shows_rest: NDArray[np.bool_], weights: FloatArray
-    ) -> "OtherFound":
-        """From the pictures handed on and those that show other classes, each [images].
+def zipf_mix(exponent: float, ranks: Sequence[int]) -> FloatArray:
+    """Shares proportional to 1 / place^exponent.
 
-        >>> OtherFound.of(np.array([True, True]), np.array([True, False]), np.array([3.0, 1.0])).precision
-        0.75
-        """
+    Args:
+        ranks: all class indices, the most frequent first.
 
-        def share(part: NDArray[np.bool_], whole: NDArray[np.bool_]) -> float | None:
-            total = float(weights[whole].sum())
-            return float(weights[part & whole].sum()) / total if total else None
+    >>> zipf_mix(1, [1, 0]).round(3).tolist()
+    [0.333, 0.667]
+    """
+    falling = np.arange(1.0, len(ranks) + 1) ** -exponent
+    mix = np.empty(len(ranks))
+    mix[list(ranks)] = falling / falling.sum()
+    return mix / float(mix.sum())
 
-        recall, precision = share(abstains, shows_rest), share(shows_rest, abstains)
-        both = (recall or 0.0) + (precision or 0.0)
-        f1 = 2 * (recall or 0.0) * (precision or 0.0) / both if both else None
-        return cls(recall, precision, f1, share(abstains, ~shows_rest))
+
+def mix_of(stated: StatedMix, composition: Composition, ranks: Sequence[int]) -> tuple[FloatArray, str]:
+    """A stated mix as shares of a composition's classes, and its words.
+
+    Args:
+        ranks: the classes, most frequent first, for Zipf's law.
+
+    Raises:
+        ConfigError: the histogram names an unknown class.
+        InvalidInput: the images show no class of a group that has a share.
+    """
+    if stated.share is not None:
+        return popular_mix(stated.share, composition), popular_text(stated.share)
+    if stated.zipf is not None:
+        return zipf_mix(stated.zipf, ranks), f"Zipf's law with exponent {stated.zipf:g}"
+    check_classes(stated, composition.names)
+    histogram = stated.histogram or {}
+    mix = np.array([histogram.get(name, 0.0) for name in composition.names])
+    return mix / float(mix.sum()), f"a stated share of each of {np.count_nonzero(mix)} classes"
+
+
+def check_classes(stated: StatedMix, names: Sequence[str]) -> None:
+    """Raises ConfigError where the histogram names a class that is none of these."""
+    for name in stated.histogram or {}:
+        check_known(name, names)
+
+
+def popular_text(share: float) -> str:
+    """A popular share in words."""
+    return f"{100 * share:g} % popular"

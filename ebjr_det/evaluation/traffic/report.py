@@ -4,21 +4,19 @@ Convention: the first run is the one in question, the others are what it is comp
 computed once here; tables and figures only show it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ebjr_det.core.router import decide
-from ebjr_det.core.tradeoff import score_of
-from ebjr_det.core.types import PairedRun, Task
+from ebjr_det.core.tradeoff import TradeoffCurve, Weights, sweep
+from ebjr_det.core.types import FloatArray, PairedRun, Task
 from ebjr_det.evaluation.analysis import Analysis
-from ebjr_det.evaluation.bootstrap import METHOD
-from ebjr_det.evaluation.hull import CONFIDENCE
+from ebjr_det.evaluation.bootstrap import CONFIDENCE, METHOD
 from ebjr_det.evaluation.traffic.equal_cost import EqualCost, ahead_from, at_equal_cost, margins_at_equal_cost
-from ebjr_det.evaluation.traffic.mix import Composition, Mix, OtherFound
-from ebjr_det.evaluation.traffic.weighted import AtThreshold, Pair, Qualities, Traffic, TrafficCurve
+from ebjr_det.evaluation.traffic.mix import Composition, popular_mix, popular_text
+from ebjr_det.evaluation.traffic.weighted import AtThreshold, HandedOn, Qualities, RoutedPair
 
 SHARES = tuple(round(0.05 * step, 2) for step in range(2, 20))
 SURE_SHARES = (0.3, 0.5, 0.7, 0.9)
@@ -31,59 +29,62 @@ class JudgedRun:
 
     name: str
     analysis: Analysis
-    pair: Pair
-    curve: TrafficCurve
+    pair: RoutedPair
+    curve: TradeoffCurve
     at: AtThreshold
-    qualities: dict[str, Qualities]
-    other: OtherFound | None
+    qualities: Mapping[str, Qualities]
+    other: HandedOn | None
 
     @classmethod
     def of(
-        cls, name: str, run: PairedRun, task: Task, analysis: Analysis, traffic: Traffic, shown: Composition
+        cls, name: str, run: PairedRun, task: Task, analysis: Analysis, weights: Weights, images: Composition
     ) -> "JudgedRun":
         """A run on the images of a composition, at its analysis's threshold."""
-        decision = decide(score_of(run, analysis.score), analysis.threshold)
-        pair = Pair.of(run, task, analysis.score, decision, analysis.cost)
-        other = None
+        pair = RoutedPair.of(run, task, analysis.score, analysis.threshold, analysis.cost)
+        curve = sweep(run, task, analysis.score, analysis.cost, weights=weights)
+        handed_on = None
         if run.abstains is not None:
-            other = OtherFound.of(run.abstains, shown.shows_rest, traffic.weights)
-        qualities = pair.qualities(traffic, shown.popular)
-        return cls(name, analysis, pair, pair.curve(traffic), pair.at_threshold(traffic), qualities, other)
+            handed_on = HandedOn.of(run.abstains, images.shows_rest, weights.images)
+        qualities = pair.qualities(weights, images.popular)
+        return cls(name, analysis, pair, curve, pair.at_threshold(weights), qualities, handed_on)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values; a quality of nothing at all is None."""
+    def sides(self) -> dict[str, dict[str, float | None]]:
+        """Costs and qualities of `student`, `teacher` and `joint`; a quality of nothing at all is None."""
         cost = self.pair.cost
         costs = {
             "student": (cost.student_macs, cost.student_ms),
             "teacher": (cost.teacher_macs, cost.teacher_ms),
             "joint": (self.at.macs, self.at.latency_ms),
         }
-        sides = {
+        return {
             side: {"macs": macs, "latency_ms": ms}
-            | {key: _known(value) for key, value in asdict(self.qualities[side]).items()}
+            | {key: None if value < 0 else value for key, value in self.qualities[side]._asdict().items()}
             for side, (macs, ms) in costs.items()
         }
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain values."""
         return {
             "run": self.name,
             "student_name": self.analysis.student.name,
             "teacher_name": self.analysis.teacher.name,
             "score": self.analysis.score,
             "deferral_rate": self.at.deferral_rate,
-            **sides,
+            **self.sides(),
             "other": None if self.other is None else asdict(self.other),
         }
 
-    def curve_dict(self) -> dict[str, Any]:
+    def curve_dict(self) -> dict[str, object]:
         """Every operating point as columns; end thresholds, which are infinite, are None."""
-        curve, cost = self.curve, self.pair.cost
-        macs = cost.macs(curve.deferral_rate)
+        curve = self.curve
+        macs = curve.cost.macs(curve.deferral_rate)
         return {
             "deferral_rate": curve.deferral_rate.tolist(),
             "threshold": [value if np.isfinite(value) else None for value in curve.threshold.tolist()],
             "quality": curve.quality.tolist(),
             "macs": None if macs is None else macs.tolist(),
-            "random": curve.random.tolist(),
-            "oracle": curve.oracle.tolist(),
+            "random": [curve.random_rate.tolist(), curve.random.tolist()],
+            "oracle": [curve.oracle_rate.tolist(), curve.oracle.tolist()],
         }
 
 
@@ -102,13 +103,13 @@ class AtShare:
     runs: Sequence[AtThreshold]
     equal: Sequence[EqualCost]
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Plain values."""
         return {
             "share": self.share,
             "shown_share": self.shown,
-            "runs": [asdict(own) for own in self.runs],
-            "equal_macs": [equal_dict(one) for one in self.equal],
+            "runs": [asdict(at) for at in self.runs],
+            "equal_macs": [row.to_dict() for row in self.equal],
         }
 
 
@@ -117,20 +118,22 @@ class TrafficReport:
     """Runs of the same images under one mix of classes.
 
     Attributes:
-        said: the mix in words.
+        title: the mix in words.
+        mix, shown: [classes] the mix, and the one that the weighted images show.
         shares: over popular shares.
-        margins: name of a mix and the first run at equal cost beside each other one, with intervals: the
-            stated mix first, then popular shares.
+        margins: by name of a mix, the first run at equal cost beside each other one, with intervals: the
+            stated mix first, then popular shares; empty of one run.
         mean: whether the quality is a mean over images.
     """
 
     quality_name: str
-    said: str
+    title: str
     composition: Composition
-    traffic: Traffic
+    mix: FloatArray
+    shown: FloatArray
     runs: Sequence[JudgedRun]
     shares: Sequence[AtShare]
-    margins: Sequence[tuple[str, Sequence[EqualCost]]]
+    margins: Mapping[str, Sequence[EqualCost]]
     mean: bool
     replicates: int
     seed: int
@@ -143,34 +146,34 @@ class TrafficReport:
     @property
     def shown_share(self) -> float:
         """The popular share that the weighted images show."""
-        return float(self.traffic.shown[self.composition.popular].sum())
+        return self.composition.popular_share(self.shown)
 
-    def ahead_from(self, other: int) -> float | None:
+    def ahead_from(self, index: int) -> float | None:
         """The popular share from which on the first run is ahead of the so many-th other one."""
         if not all(row.equal for row in self.shares):
             return None
         return ahead_from(
-            [row.share for row in self.shares], [row.equal[other].margin for row in self.shares]
+            [row.share for row in self.shares], [row.equal[index].margin for row in self.shares]
         )
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """The one JSON object of the command line."""
-        shown, others = self.composition, self.runs[1:]
-        columns = (shown.popular, shown.share, self.traffic.mix.shares, self.traffic.shown)
-        rows = zip(shown.names, *(column.tolist() for column in columns), strict=True)
+        images = self.composition
+        columns: tuple[NDArray[np.generic], ...] = (images.popular, images.share, self.mix, self.shown)
+        rows = zip(images.names, *(column.tolist() for column in columns), strict=True)
         keys = ("class", "popular", "data_share", "traffic_share", "shown_share")
         return {
-            "mix": self.said,
+            "mix": self.title,
             "quality_name": self.quality_name,
             "images": self.images,
-            "popular_share": float(self.traffic.mix.shares[shown.popular].sum()),
+            "popular_share": images.popular_share(self.mix),
             "shown_popular_share": self.shown_share,
             "runs": [run.to_dict() for run in self.runs],
             "shares": [row.to_dict() for row in self.shares],
             "margins": [
-                {"mix": name, "runs": [equal_dict(one) for one in found]} for name, found in self.margins
+                {"mix": name, "runs": [row.to_dict() for row in rows]} for name, rows in self.margins.items()
             ],
-            "ahead_from": {run.name: self.ahead_from(index) for index, run in enumerate(others)},
+            "ahead_from": {run.name: self.ahead_from(index) for index, run in enumerate(self.runs[1:])},
             "confidence": CONFIDENCE,
             "interval_method": METHOD,
             "replicates": self.replicates,
@@ -182,56 +185,43 @@ class TrafficReport:
 def build_traffic_report(
     named: Sequence[tuple[str, PairedRun, Analysis]],
     task: Task,
-    mix: Mix,
-    said: str,
+    mix: tuple[FloatArray, str],
     composition: Composition,
     *,
     replicates: int,
     seed: int,
 ) -> TrafficReport:
-    """Judge runs on the same images, in the same order, under a mix.
+    """Runs on the same images, in the same order, under a mix.
 
     Args:
         named: name, run and analysis, the run in question first.
-        said: the mix in words.
+        mix: [classes] its shares, and its words.
 
     Raises:
-        InvalidInput: a class of the mix, or one of the two groups of classes, that no image shows.
-        ConfigError: replicates outside 2..100,000, a seed below 0.
+        EbjrError: classes with a share that no image shows; see `paired_bootstrap`.
     """
-    traffic = Traffic.of(mix, composition)
-    runs = [JudgedRun.of(name, run, task, own, traffic, composition) for name, run, own in named]
-    first, *others = (run.pair for run in runs)
-
-    def at(share: float) -> Traffic:
-        return Traffic.of(Mix.of_popular(share, composition), composition)
-
+    stated, title = composition.weights(mix[0]), mix[1]
+    runs = [JudgedRun.of(name, run, task, analysis, stated, composition) for name, run, analysis in named]
+    first, *rivals = (run.pair for run in runs)
+    at_share = {share: composition.weights(popular_mix(share, composition)) for share in SHARES}
     shares = []
-    for share in SHARES:
-        here = at(share)
-        shown = float(here.shown[composition.popular].sum())
-        own = [pair.at_threshold(here) for pair in (first, *others)]
-        shares.append(AtShare(share, shown, own, at_equal_cost(first, others, here)))
-    mixes = {said: traffic} | {popular_text(share): at(share) for share in SURE_SHARES}
-    margins = margins_at_equal_cost(
-        first, others, list(mixes.values()), composition,
-        replicates=replicates, seed=seed, confidence=CONFIDENCE,
-    )  # fmt: skip
-    sure = list(zip(mixes, margins, strict=True)) if others else []
+    for share, weights in at_share.items():
+        popular = composition.popular_share(composition.shown(weights.images))
+        points = [pair.at_threshold(weights) for pair in (first, *rivals)]
+        shares.append(AtShare(share, popular, points, at_equal_cost(first, rivals, weights)))
+    mixes = {title: stated} | {popular_text(share): at_share[share] for share in SURE_SHARES}
+    sampling = {"replicates": replicates, "seed": seed}
+    margins = margins_at_equal_cost(first, rivals, list(mixes.values()), composition, **sampling)
     return TrafficReport(
-        task.quality_name, said, composition, traffic, runs, shares, sure, first.mean, replicates, seed
+        task.quality_name,
+        title,
+        composition,
+        stated.classes,
+        composition.shown(stated.images),
+        runs,
+        shares,
+        dict(zip(mixes, margins, strict=True)) if rivals else {},
+        first.mean,
+        replicates,
+        seed,
     )
-
-
-def popular_text(share: float) -> str:
-    """A popular share in words."""
-    return f"{100 * share:g} % popular"
-
-
-def equal_dict(one: EqualCost) -> dict[str, Any]:
-    """Plain values, the margin among them."""
-    return asdict(one) | {"margin": one.margin}
-
-
-def _known(quality: float) -> float | None:
-    return None if quality < 0 else quality

@@ -9,8 +9,9 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from ebjr_det.core.types import FloatArray
-from ebjr_det.evaluation.hull import CONFIDENCE
-from ebjr_det.evaluation.traffic.report import SURE_SHARES, JudgedRun, TrafficReport, popular_text
+from ebjr_det.evaluation.bootstrap import CONFIDENCE
+from ebjr_det.evaluation.traffic.mix import popular_text
+from ebjr_det.evaluation.traffic.report import SURE_SHARES, JudgedRun, TrafficReport
 from ebjr_det.reporting.comparison import COLORS
 from ebjr_det.reporting.notation import Shown
 from ebjr_det.reporting.style import GREY, INK, STYLE, Label, along, new_figure, place_labels, save_figure
@@ -92,8 +93,8 @@ def _draw_teachers(axes: Axes, report: TrafficReport, scale: _Scale) -> list[Lab
     labels = {}
     for index, run in enumerate(report.runs):
         x, y = scale.alone(run, 1), scale.y(run.at.teacher)
-        same = all(np.isclose([x, y], [scale.alone(r, 1), scale.y(r.at.teacher)]).all() for r in report.runs)
-        color = INK if same else COLORS[index % len(COLORS)]
+        teachers = [[scale.alone(r, 1), scale.y(r.at.teacher)] for r in report.runs]
+        color = INK if np.isclose([x, y], teachers).all() else COLORS[index % len(COLORS)]
         text = f"teacher alone: {scale.text(run.at.teacher)}"
         if (text, x) not in labels:
             axes.plot(x, y, "s", color=color, zorder=6, **MARK)
@@ -106,16 +107,16 @@ def _draw_lines(axes: Axes, run: JudgedRun, scale: _Scale, of: str) -> list[Labe
     low, high = (float(end) for end in axes.dataLim.intervaly)
     labels = []
     for name, (rates, quality), dash in (
-        ("random deferral", run.curve.random, (0, (4, 3))),
-        ("oracle", run.curve.oracle, (0, (1, 1.6))),
+        ("random deferral", (run.curve.random_rate, run.curve.random), (0, (4, 3))),
+        ("oracle", (run.curve.oracle_rate, run.curve.oracle), (0, (1, 1.6))),
     ):
         x, y = scale.x(run, rates), scale.y(quality)
         axes.plot(x, y, color=GREY, lw=1.2, ls=dash, zorder=3)
         cut = y.max() - low > 2 * (high - low) > 0
         top = high + 0.4 * (high - low) if cut else max(high, y.max())
-        shown = y <= top
+        inside = y <= top
         peak = f" (up to {scale.text(float(quality.max()))})" if cut else ""
-        labels.append(Label(f"{name}{of}{peak}", along(x[shown], y[shown]), GREY))
+        labels.append(Label(f"{name}{of}{peak}", along(x[inside], y[inside]), GREY))
     margin = 0.08 * (top - low) or scale.y(0.01)
     axes.set_ylim(low - 2 * margin, top + margin)
     return labels
@@ -153,13 +154,14 @@ def _draw_pair(axes: Axes, report: TrafficReport, index: int, x: FloatArray, sca
     color, name = COLORS[index % len(COLORS)], report.runs[index].name
     joint, teacher = (scale.y(_over(report, index, side)) for side in ("joint", "teacher"))
     axes.plot(x, joint, color=color, lw=1.3 if index else 2.4, zorder=5 - 0.1 * index)
-    own = "\nat its own threshold" if index else ""
-    labels = [Label(textwrap.fill(name, 30) + own, along(x, joint), color, "bold")]
-    teachers = [_over(report, other, "teacher") for other in range(len(report.runs))]
-    if not any(np.allclose(one, teachers[index], atol=1e-12) for one in teachers[:index]):
-        one = all(np.allclose(one, teachers[0], atol=1e-12) for one in teachers)
+    threshold = "\nat its own threshold" if index else ""
+    labels = [Label(textwrap.fill(name, 30) + threshold, along(x, joint), color, "bold")]
+    teachers = [_over(report, run, "teacher") for run in range(len(report.runs))]
+    if not any(np.allclose(line, teachers[index], atol=1e-12) for line in teachers[:index]):
+        single = all(np.allclose(line, teachers[0], atol=1e-12) for line in teachers)
         axes.plot(x, teacher, color=INK, lw=0.8, zorder=3)
-        labels.append(Label("teacher alone" if one else f"teacher of {name} alone", along(x, teacher), INK))
+        text = "teacher alone" if single else f"teacher of {name} alone"
+        labels.append(Label(text, along(x, teacher), INK))
     return labels
 
 
@@ -167,10 +169,10 @@ def _draw_student(axes: Axes, report: TrafficReport, index: int, x: FloatArray, 
     """A student alone, as far as it is not so low that it would flatten all else."""
     color, y = COLORS[index % len(COLORS)], scale.y(_over(report, index, "student"))
     axes.plot(x, y, color=color, lw=0.8, ls=(0, (5, 2)), zorder=3, scaley=False)
-    shown = y >= axes.get_ylim()[0]
-    if not shown.any():
+    inside = y >= axes.get_ylim()[0]
+    if not inside.any():
         return []
-    return [Label(f"student of {report.runs[index].name} alone", along(x[shown], y[shown]), color)]
+    return [Label(f"student of {report.runs[index].name} alone", along(x[inside], y[inside]), color)]
 
 
 def _over(report: TrafficReport, index: int, side: str) -> FloatArray:
@@ -180,16 +182,15 @@ def _over(report: TrafficReport, index: int, side: str) -> FloatArray:
 
 def _draw_equal(axes: Axes, report: TrafficReport, index: int, x: FloatArray, scale: _Scale) -> list[Label]:
     """Another run at the first one's MACs, the intervals of the margins, and where the first gets ahead."""
-    color, first, other = COLORS[(index + 1) % len(COLORS)], report.runs[0].name, report.runs[index + 1].name
+    color, (first, name) = COLORS[(index + 1) % len(COLORS)], (report.runs[i].name for i in (0, index + 1))
     y = scale.y(np.array([row.equal[index].other_quality for row in report.shares]))
     axes.plot(x, y, color=color, lw=2.0, ls=EQUAL, zorder=4.5)
-    name = f"{other}\nat the MACs of {first}\n(bars: {100 * CONFIDENCE:g} % interval of the margin)"
-    labels = [Label(name, along(x, y), color, "bold")]
-    known = dict(report.margins)
+    text = f"{name}\nat the MACs of {first}\n(bars: {100 * CONFIDENCE:g} % interval of the margin)"
+    labels = [Label(text, along(x, y), color, "bold")]
     for share in SURE_SHARES:
-        one = known[popular_text(share)][index]
-        if one.low is not None and one.high is not None:
-            ends = [scale.y(one.quality - one.high), scale.y(one.quality - one.low)]
+        pair = report.margins[popular_text(share)][index]
+        if pair.low is not None and pair.high is not None:
+            ends = [scale.y(pair.quality - pair.high), scale.y(pair.quality - pair.low)]
             axes.plot([100 * share] * 2, ends, color=color, lw=4, alpha=0.35, solid_capstyle="butt", zorder=4)
     start = report.ahead_from(index)
     if start is not None and start > report.shares[0].share:
@@ -200,7 +201,7 @@ def _draw_equal(axes: Axes, report: TrafficReport, index: int, x: FloatArray, sc
 
 
 def _title(report: TrafficReport) -> str:
-    return f"Traffic: {report.said} {_classes(report)}"
+    return f"Traffic: {report.title} {_classes(report)}"
 
 
 def _classes(report: TrafficReport) -> str:

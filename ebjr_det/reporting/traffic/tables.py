@@ -1,6 +1,8 @@
 """The tables and sentences of pairs under traffic."""
 
-from ebjr_det.evaluation.hull import CONFIDENCE
+from collections.abc import Sequence
+
+from ebjr_det.evaluation.bootstrap import CONFIDENCE
 from ebjr_det.evaluation.traffic.equal_cost import EqualCost
 from ebjr_det.evaluation.traffic.report import JudgedRun, TrafficReport
 from ebjr_det.reporting.notation import NONE, Shown, Unit, milliseconds, number, plural, share
@@ -19,52 +21,52 @@ def traffic_tables(report: TrafficReport) -> list[Table]:
 
 def summary_table(report: TrafficReport) -> Table:
     """The few columns to see first: what student, teacher and pair of each run are worth under the mix."""
-    whole = models_table(report)
-    kept = [0, 1, 2, *range(len(whole.columns) - 3, len(whole.columns))]
-    rows = [[row[index] for index in kept] for row in whole.rows]
-    return whole._replace(columns=[whole.columns[index] for index in kept], rows=rows, caption="")
+    table = models_table(report)
+
+    def first(cells: Sequence[str]) -> list[str]:
+        return [*cells[:3], *cells[-3:]]  # run, model and quality; deferral rate and costs
+
+    return table._replace(columns=first(table.columns), rows=list(map(first, table.rows)), caption="")
 
 
 def models_table(report: TrafficReport) -> Table:
     """Student, teacher and pair of each run under the stated mix."""
-    show, unit = Shown.of(report.quality_name), unit_of(report)
-    name = report.quality_name
-    means = [] if report.mean else [f"mean {name}"]
-    columns = ["run", "model", name, f"popular {name}", f"rest {name}", *means, f"unweighted {name}"]
-    rows = [cells for run in report.runs for cells in _model_rows(run, show, unit, with_mean=not report.mean)]
+    show, unit, name = Shown.of(report.quality_name), unit_of(report), report.quality_name
+    keys = ["overall", "popular", "rest", *(["mean"] * (not report.mean)), "unweighted"]
+    headings = [show.heading(name if key == "overall" else f"{key} {name}") for key in keys]
+    rows = [cells for run in report.runs for cells in _model_rows(run, show, unit, keys)]
     return Table(
-        f"{name} of {plural(report.images, 'image')} weighted to {report.said}",
-        [*columns[:2], *map(show.heading, columns[2:]), "deferred %", unit.name, "ms"],
+        f"{name} of {plural(report.images, 'image')} weighted to {report.title}",
+        ["run", "model", *headings, "deferred %", unit.name, "ms"],
         rows,
         _caption(report),
         labels=2,
     )
 
 
-def _model_rows(run: JudgedRun, show: Shown, unit: Unit, *, with_mean: bool) -> list[list[str]]:
-    row = run.to_dict()
-    keys = ("overall", "popular", "rest", *(("mean",) * with_mean), "unweighted")
+def _model_rows(run: JudgedRun, show: Shown, unit: Unit, keys: list[str]) -> list[list[str]]:
+    sides = run.sides()
     return [
         [
             run.name,
             "pair" if side == "joint" else side,
-            *(show.value(row[side][key]) for key in keys),
+            *(show.value(sides[side][key]) for key in keys),
             share(run.at.deferral_rate, 2) if side == "joint" else NONE,
-            unit.value(row[side]["macs"]),
-            milliseconds(row[side]["latency_ms"]),
+            unit.value(sides[side]["macs"]),
+            milliseconds(sides[side]["latency_ms"]),
         ]
         for side in ("student", "teacher", "joint")
     ]
 
 
 def _caption(report: TrafficReport) -> str:
-    shown = report.composition
+    popular = report.composition.popular
     pairs = (f"{run.name}: {run.analysis.student.name} + {run.analysis.teacher.name}" for run in report.runs)
-    classes = f"{'; '.join(pairs)}; {int(shown.popular.sum())} of {len(shown.names)} classes are popular"
-    if report.mean:
-        return f"{classes}; unweighted: of the images as they are; {EXPECTED}"
-    means = "classes weigh their share of the traffic; popular, rest and mean: these classes all alike"
-    return f"{classes}; {report.quality_name}: {means}; unweighted: of the images as they are; {EXPECTED}"
+    text = f"{'; '.join(pairs)}; {int(popular.sum())} of {len(popular)} classes are popular"
+    if not report.mean:
+        text += f"; {report.quality_name}: classes weigh their share of the traffic; popular, rest and mean: "
+        text += "these classes all alike"
+    return f"{text}; unweighted: of the images as they are; {EXPECTED}"
 
 
 def other_table(report: TrafficReport) -> Table | None:
@@ -76,8 +78,8 @@ def other_table(report: TrafficReport) -> Table | None:
     ]
     if not rows:
         return None
-    one = "that shows" if report.composition.single else "that shows any object of"
-    caption = f"other: a picture {one} a class that is not popular; by weight in the traffic"
+    objects = "that shows" if report.composition.single else "that shows any object of"
+    caption = f"other: a picture {objects} a class that is not popular; by weight in the traffic"
     columns = ["run", "recall %", "precision %", "F1 %", "popular pictures handed on %"]
     return Table("Pictures that a specialised student hands on as other", columns, rows, caption)
 
@@ -85,110 +87,99 @@ def other_table(report: TrafficReport) -> Table | None:
 def margins_table(report: TrafficReport) -> Table | None:
     """The first pair minus each other one at its own multiply-adds, with intervals."""
     show, unit = Shown.of(report.quality_name), unit_of(report)
+    first, *rivals = report.runs
     rows = [
         [
-            name,
-            other.name,
-            unit.value(one.macs),
-            show.value(one.quality),
-            show.value(one.other_quality) + "*" * misses(one),
-            show.difference(one.margin),
-            show.interval((one.low or 0.0, one.high or 0.0)),
+            title,
+            run.name,
+            unit.value(pair.macs),
+            show.value(pair.quality),
+            show.value(pair.other_quality) + "*" * misses(pair),
+            show.difference(pair.margin),
+            show.interval((pair.low or 0.0, pair.high or 0.0)),
         ]
-        for name, found in report.margins
-        for other, one in zip(report.runs[1:], found, strict=False)
+        for title, pairs in report.margins.items()
+        for run, pair in zip(rivals, pairs, strict=False)
     ]
     if not rows:
         return None
-    first = report.runs[0].name
-    columns = ["traffic", "other run", unit.name, show.heading(first), show.heading("other"), "margin"]
+    columns = ["traffic", "other run", unit.name, show.heading(first.name), show.heading("other"), "margin"]
     within = "within each class" if report.composition.single else "over all of them"
     caption = (
-        f"the other run's curve is read at the multiply-adds of {first}; interval: from "
+        f"the other run's curve is read at the multiply-adds of {first.name}; interval: from "
         f"{plural(report.replicates, 'resample')} of images {within}"
     )
-    if any(misses(one) for _, found in report.margins for one in found):
+    if any(misses(pair) for pairs in report.margins.values() for pair in pairs):
         caption += "; * it cannot cost that: the nearest that it can"
-    interval = f"{100 * CONFIDENCE:g} % interval"
-    title = f"Margin of {first} at equal multiply-adds"
-    return Table(title, [*columns, interval], rows, caption, labels=2)
+    title = f"Margin of {first.name} at equal multiply-adds"
+    return Table(title, [*columns, f"{100 * CONFIDENCE:g} % interval"], rows, caption, labels=2)
 
 
 def shares_table(report: TrafficReport) -> Table:
     """Every run over the popular share, at its own threshold and at the first one's multiply-adds."""
     show, unit = Shown.of(report.quality_name), unit_of(report)
-    first, *others = report.runs
-    inexact = not report.composition.single
-    columns = ["popular %", *(["shown %"] * inexact), "deferred %", unit.name, show.heading(first.name)]
-    for other in others:
-        columns += [show.heading(other.name), *(["at equal MACs", "margin"] * bool(report.shares[0].equal))]
+    names = [show.heading(run.name) for run in report.runs]
+    inexact, equal = not report.composition.single, bool(report.shares[0].equal)
+    columns = ["popular %", *(["shown %"] * inexact), "deferred %", unit.name, names[0]]
+    for name in names[1:]:
+        columns += [name, *(["at equal MACs", "margin"] * equal)]
     rows = []
     for row in report.shares:
-        own, *rest = row.runs
+        first = row.runs[0]
         cells = [number(row.share, 100, 0), *([share(row.shown)] * inexact)]
-        cells += [share(own.deferral_rate, 2), unit.value(own.macs), show.value(own.joint)]
-        for index, at in enumerate(rest):
+        cells += [share(first.deferral_rate, 2), unit.value(first.macs), show.value(first.joint)]
+        for index, at in enumerate(row.runs[1:]):
             cells.append(show.value(at.joint))
-            for one in row.equal[index : index + 1]:
-                cells += [show.value(one.other_quality) + "*" * misses(one), show.difference(one.margin)]
+            for pair in row.equal[index : index + 1]:
+                cells += [show.value(pair.other_quality) + "*" * misses(pair), show.difference(pair.margin)]
         rows.append(cells)
-    caption = "every pair at its own threshold" + "; * its curve does not reach these multiply-adds" * any(
-        misses(one) for row in report.shares for one in row.equal
-    )
+    caption = "every pair at its own threshold"
+    if any(misses(pair) for row in report.shares for pair in row.equal):
+        caption += "; * its curve does not reach these multiply-adds"
     return Table(f"{report.quality_name} of the pairs over the popular share", columns, rows, caption)
 
 
 def traffic_findings(report: TrafficReport) -> list[str]:
     """What the tables say, in sentences."""
-    first, *others = report.runs
-    low, high = report.shares[0].share, report.shares[-1].share
-    found = []
-    for index, other in enumerate(others):
-        if not report.shares[0].equal:
-            found.append(f"At equal multiply-adds {first.name} and {other.name} cannot be compared: not all "
-                         "runs know theirs.")  # fmt: skip
-            continue
-        start = report.ahead_from(index)
-        where = "at no popular share" if start is None else f"from a popular share of {100 * start:.0f} % on"
-        if start == low:
-            where = f"at every popular share from {100 * low:.0f} %"
-        found.append(
-            f"At equal multiply-adds {first.name} is ahead of {other.name} {where} ({100 * low:.0f} to "
-            f"{100 * high:.0f} % were tried). {_sure_words(report, index)}"
-        )
-    asked = float(report.traffic.mix.shares[report.composition.popular].sum())
-    if abs(report.shown_share - asked) > CLOSE:
-        found.append(
+    findings = [_ahead_words(report, index) for index in range(len(report.runs) - 1)]
+    composition = report.composition
+    stated = composition.popular_share(report.mix)
+    if abs(report.shown_share - stated) > CLOSE:
+        findings.append(
             f"The weighted images show {100 * report.shown_share:.1f} % popular objects where "
-            f"{100 * asked:.1f} % were asked for: images of several classes cannot show every mix."
+            f"{100 * stated:.1f} % were asked for: images of several classes cannot show every mix."
         )
-    absent = [
-        name
-        for name, share, own in zip(
-            report.composition.names, report.composition.share, report.composition.popular, strict=True
-        )
-        if own and share == 0
-    ]
-    if absent:
-        found.append(f"No image shows the popular {', '.join(absent)}: it has no part in any share.")
-    return found
+    unseen = composition.popular & (composition.share == 0)
+    if unseen.any():
+        names = ", ".join(composition.names[index] for index in unseen.nonzero()[0])
+        findings.append(f"No image shows the popular {names}: it has no part in any share.")
+    return findings
 
 
-def _sure_words(report: TrafficReport, index: int) -> str:
-    """Where the first run's margin over the so many-th other one has an interval without 0."""
+def _ahead_words(report: TrafficReport, index: int) -> str:
+    """From which popular share on the first run is ahead of an other one, and how sure that is."""
+    first, rival = report.runs[0].name, report.runs[index + 1].name
+    if not report.shares[0].equal:
+        return f"At equal multiply-adds {first} and {rival} cannot be compared: not all runs know theirs."
+    low, high, start = report.shares[0].share, report.shares[-1].share, report.ahead_from(index)
+    begins = "at no popular share" if start is None else f"from a popular share of {100 * start:.0f} % on"
+    if start == low:
+        begins = f"at every popular share from {100 * low:.0f} %"
     level = f"{100 * CONFIDENCE:g} % interval, {plural(report.replicates, 'resample')}"
-    ends = {name: (rows[index].low or 0.0, rows[index].high or 0.0) for name, rows in report.margins}
-    sides = {"ahead": [name for name, (low, _) in ends.items() if low > 0]}
-    sides["behind"] = [name for name, (_, high) in ends.items() if high < 0]
-    parts = [f"{side} at {', '.join(names)}" for side, names in sides.items() if names]
-    if not parts:
-        return f"It may be chance: the margin's interval ({level}) includes 0 wherever it was computed."
-    return f"The margin's interval ({level}) excludes 0: {'; '.join(parts)}."
+    pairs = {title: row[index] for title, row in report.margins.items()}
+    sides = {"ahead": [title for title, pair in pairs.items() if (pair.low or 0) > 0]}
+    sides["behind"] = [title for title, pair in pairs.items() if (pair.high or 0) < 0]
+    parts = "; ".join(f"{side} at {', '.join(titles)}" for side, titles in sides.items() if titles)
+    chance = f"It may be chance: the margin's interval ({level}) includes 0 wherever it was computed."
+    return (
+        f"At equal multiply-adds {first} is ahead of {rival} {begins} ({100 * low:.0f} to {100 * high:.0f} % "
+        f"were tried). " + (f"The margin's interval ({level}) excludes 0: {parts}." if parts else chance)
+    )
 
 
-def misses(one: EqualCost) -> bool:
+def misses(pair: EqualCost) -> bool:
     """Whether the other pair cannot cost what the first does."""
-    return abs(one.other_macs - one.macs) > 1e-9 * one.macs
+    return abs(pair.other_macs - pair.macs) > 1e-9 * pair.macs
 
 
 def unit_of(report: TrafficReport) -> Unit:
