@@ -232,8 +232,8 @@ class PairedRun:
         for name in self.others:
             if not name or "/" in name or not name.isprintable():
                 raise InvalidInput(f"Expected a model's name in printable letters without `/`, got {name!r}.")
-        further = {f"others/{name}": records for name, records in self.others.items()}
-        for side, records in {"student": self.student, "teacher": self.teacher, **further}.items():
+        singles = {f"others/{name}": records for name, records in self.others.items()}
+        for side, records in {"student": self.student, "teacher": self.teacher, **singles}.items():
             _check_records(records, side, images)
         _check_student_columns(self.features, self.abstains, images)
         if self.features is not None and self.features.dtype != np.float32:

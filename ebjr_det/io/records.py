@@ -52,19 +52,19 @@ def load_run(path: Path) -> PairedRun:
                 "Evaluate again with this version."
             )
         groups: dict[str, dict[str, Array]] = {group: {} for group in GROUPS}
-        further: dict[str, dict[str, Array]] = {}
+        singles: dict[str, dict[str, Array]] = {}
         for key, column in arrays.items():
             group, _, name = key.partition("/")
             if group == OTHERS:
                 model, _, name = name.partition("/")
                 if not name:
                     raise ValueError(f"`{key}`, the column of no model")
-                further.setdefault(model, {})[name] = column
+                singles.setdefault(model, {})[name] = column
             elif name:
                 groups[group][name] = column
         ids = tuple(str(i) for i in arrays["image_ids"])
         optional = {name: arrays.get(name) for name in OPTIONAL}
-        return PairedRun(str(arrays["task"]), ids, **groups, others=further, **optional)  # type: ignore[arg-type]
+        return PairedRun(str(arrays["task"]), ids, **groups, others=singles, **optional)  # type: ignore[arg-type]
     except KeyError as error:
         raise InvalidInput(f"Expected a saved run in `{path}`, got a file without {error}.") from error
     except (TypeError, ValueError) as error:
@@ -90,9 +90,9 @@ def join_runs(parts: Sequence[PairedRun]) -> PairedRun:
     models = parts[0].others.keys()
     if any(part.others.keys() != models for part in parts):
         raise InvalidInput("Expected the same further models in all parts of a run, got others.")
-    further = {model: concatenate([part.others[model] for part in parts]) for model in models}
+    singles = {model: concatenate([part.others[model] for part in parts]) for model in models}
     optional = {name: _optional([getattr(part, name) for part in parts], name) for name in OPTIONAL}
-    return PairedRun(parts[0].task, ids, **columns, others=further, **optional)  # type: ignore[arg-type]
+    return PairedRun(parts[0].task, ids, **columns, others=singles, **optional)  # type: ignore[arg-type]
 
 
 def _optional(columns: Sequence[Array | None], name: str) -> Array | None:
