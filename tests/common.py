@@ -1,8 +1,9 @@
-"""What tests of several folders say alike: how pictures are turned, short trainings, the judge of boxes."""
+"""What tests of several folders share: configurations, how pictures are turned, trainings, the judge of boxes."""
 
 import contextlib
 import copy
 import io
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ from PIL import Image
 from ebjr_det.tasks.detection.coco.annotations import Annotations, Truth
 from ebjr_det.tasks.detection.data import DetectionSet
 
+ROOT = Path(__file__).resolve().parents[1]
+DIGITS, QUICKSTART = (ROOT / "configs" / f"{name}.yaml" for name in ("digits", "quickstart"))
 T = Image.Transpose
 STORED = {
     # orientation of EXIF -> how an upright picture is stored under it

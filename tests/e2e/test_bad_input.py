@@ -3,9 +3,8 @@
 from pathlib import Path
 
 import pytest
+from common import DIGITS
 
-ROOT = Path(__file__).resolve().parents[2]
-DIGITS = str(ROOT / "configs" / "digits.yaml")
 NONE = "router.target=null"
 ENERGY = ["--set", "router.score=free_energy"]
 

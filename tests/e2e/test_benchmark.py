@@ -1,16 +1,13 @@
 """`benchmark` as a user runs it, on both embedded pairs; no test judges how long anything takes."""
 
 import json
-from pathlib import Path
 
 import pytest
+from common import DIGITS, QUICKSTART
 from PIL import Image
 
 from ebjr_det.evaluation.benchmark.result import Benchmark
 
-ROOT = Path(__file__).resolve().parents[2]
-DIGITS = str(ROOT / "configs" / "digits.yaml")
-QUICKSTART = str(ROOT / "configs" / "quickstart.yaml")
 SUBJECTS = ["student", "teacher", "joint 10 %", "joint 30 %", "joint 50 %"]
 IMAGES = 8  # the least number of rounds, so that every image has its turn however slow the machine
 SHORT = ("--seconds", "0.2")

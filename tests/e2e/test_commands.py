@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from common import DIGITS, ROOT
 from safetensors.torch import load_file, save_file
 
 from ebjr_det.config import dump_config
@@ -21,8 +22,6 @@ from ebjr_det.io.records import load_run, save_run
 from ebjr_det.tasks.classification.metric import Accuracy
 from ebjr_det.tasks.settings import load_config
 
-ROOT = Path(__file__).resolve().parents[2]
-DIGITS = str(ROOT / "configs" / "digits.yaml")
 QUICK = ["--set", "run.bootstrap=20", "--set", "latency.batches=5", "--set", "latency.warmup=1"]
 FILES = {
     "accuracy_by_deferral_rate.png",

@@ -14,6 +14,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from common import DIGITS
 from PIL import Image, ImageColor
 from sklearn.datasets import load_digits
 
@@ -21,8 +22,6 @@ from ebjr_det.io import video
 from ebjr_det.io.video.writing import VideoWriter, write_video
 from ebjr_det.reporting.film import STUDENT, TEACHER
 
-ROOT = Path(__file__).resolve().parents[2]
-DIGITS = ROOT / "configs" / "digits.yaml"
 KEYS = {"frames", "unreadable", "seconds", "fps", "size", "deferred", "abstained", "deferral_rate"} | {
     "score",
     "threshold",

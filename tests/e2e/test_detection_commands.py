@@ -4,10 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
+from common import QUICKSTART, ROOT
 from PIL import Image
 
-ROOT = Path(__file__).resolve().parents[2]
-QUICKSTART = str(ROOT / "configs" / "quickstart.yaml")
 TRAIN = str(ROOT / "eval" / "quickstart" / "student.yaml")
 
 EVALUATE = {

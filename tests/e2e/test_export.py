@@ -12,6 +12,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from common import DIGITS, QUICKSTART, ROOT
 from onnx import TensorProto, helper
 
 from ebjr_det import api
@@ -19,8 +20,6 @@ from ebjr_det.inference.exported import ROUTER, load_exported
 from ebjr_det.inference.pair import build_models
 from ebjr_det.tasks.settings import load_config
 
-ROOT = Path(__file__).resolve().parents[2]
-QUICKSTART, DIGITS = (ROOT / "configs" / f"{name}.yaml" for name in ("quickstart", "digits"))
 NAMES = ("predictions.json", "images.json")
 ORT = [f"--set={side}.runtime=onnxruntime" for side in ("student", "teacher")]
 LIBRARIES = ("torch", "torchvision", "timm", "effdet", "sklearn", "albumentations", "cv2")

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from common import ROOT
 
 from ebjr_det.core.scores import SCORES
 from ebjr_det.io.records import load_run, save_run
 from ebjr_det.routing.file import RouterFile
 from ebjr_det.tasks.detection.routing.box_scores import BOX_SCORES
 
-ROOT = Path(__file__).resolve().parents[2]
 QUICK = ["--folds", 2, "--bootstrap", 5]
 EBJR = {0.099: 0.348, 0.172: 0.515, 0.298: 0.697, 0.397: 0.792, 0.514: 0.889, 0.826: 0.975}
 ENERGIES = {f"{base}_{how}" for base in ("free_energy", "joint_energy")

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from common import QUICKSTART, ROOT
 from PIL import Image, ImageEnhance
 
 from ebjr_det.core.errors import InvalidInput
@@ -17,8 +18,6 @@ from ebjr_det.io.records import load_run
 from ebjr_det.routing.file import RouterFile
 from ebjr_det.tasks.detection.datasets.digit_scenes import draw_scene
 
-ROOT = Path(__file__).resolve().parents[2]
-QUICKSTART = ROOT / "configs" / "quickstart.yaml"
 QUICK = ["--folds", 2, "--bootstrap", 5]
 
 

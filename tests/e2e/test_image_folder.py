@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from common import ROOT
 from PIL import Image
 from torchvision.models.densenet import DenseNet
 
@@ -18,7 +19,6 @@ from ebjr_det.runtimes.macs import count_macs
 from ebjr_det.tasks.classification.data import build_data
 from ebjr_det.tasks.classification.model import build_model
 
-ROOT = Path(__file__).resolve().parents[2]
 CLASSES = ("n01", "n02", "n03")
 IMAGES = 2
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import yaml
-from common import SMALL_EFFICIENTDET, STORED, stored_as
+from common import QUICKSTART, SMALL_EFFICIENTDET, STORED, stored_as
 from PIL import Image
 
 from ebjr_det import api
@@ -24,7 +24,6 @@ from ebjr_det.tasks.detection.model import build_model
 from ebjr_det.tasks.detection.train import judge
 from ebjr_det.tasks.settings import load_config, load_train_config
 
-QUICKSTART = Path(__file__).resolve().parents[2] / "configs" / "quickstart.yaml"
 COUNT = 3
 SHAPES = {"square": 0, "wide": 64}  # pixels beside the scene
 NOISE = {"png": 1e-9, "jpg": 0.02}  # of AP; a JPEG's blocks are rounded another way when it is turned

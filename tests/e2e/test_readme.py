@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from common import ROOT
 
 from ebjr_det.tasks.settings import parse_config
 
-ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCK = re.compile(r"(<!-- needs data -->\n)?```(\w+)\n(.*?)```", re.DOTALL)
 BLOCKS = [(bool(needs), language, text) for needs, language, text in BLOCK.findall(README)]

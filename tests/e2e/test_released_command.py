@@ -3,11 +3,10 @@
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from common import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "eval" / "ebjr.py"
 LINES = r"""==> Preparing dataset cifar10
 ==> creating model 'densenet'

@@ -7,14 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from common import DIGITS, QUICKSTART, ROOT
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 import ebjr_det.api  # noqa: F401, so that its modules are there
 from ebjr_det.routing.file import HEADER
-
-ROOT = Path(__file__).resolve().parents[2]
-QUICKSTART, DIGITS = ROOT / "configs" / "quickstart.yaml", ROOT / "configs" / "digits.yaml"
 
 
 @pytest.fixture

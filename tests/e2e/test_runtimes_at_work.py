@@ -1,18 +1,16 @@
 """A pair on other runtimes, as a user asks for them: the same answers."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
+from common import DIGITS, QUICKSTART
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("openvino")
 pytest.importorskip("onnxscript")
 
-ROOT = Path(__file__).resolve().parents[2]
-DIGITS, QUICKSTART = (ROOT / "configs" / f"{name}.yaml" for name in ("digits", "quickstart"))
 OTHERS = ["--set", "student.runtime=onnxruntime", "--set", "teacher.runtime=openvino"]
 QUICK = ["--set", "latency.batches=2"]
 

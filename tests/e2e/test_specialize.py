@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from common import ROOT
 from PIL import Image
 from safetensors import safe_open
 from safetensors.numpy import save_file
@@ -26,7 +27,6 @@ from ebjr_det.inference.pair import Pair
 from ebjr_det.io.records import load_run
 from ebjr_det.tasks.settings import load_config
 
-ROOT = Path(__file__).parent.parent.parent
 CONFIG = ROOT / "configs" / "specialize_digits.yaml"
 CHOSEN = [1, 4, 7]
 FEW = ("schedule.steps=150", "schedule.validate_every=75", "schedule.save_every=25")

@@ -3,17 +3,16 @@
 import json
 import shutil
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
+from common import QUICKSTART
 
 from ebjr_det.core.types import PairedRun
 from ebjr_det.io.records import load_run, save_run
 from ebjr_det.routing.file import RouterFile
 from ebjr_det.tasks.detection.datasets.digit_scenes import draw_scene
 
-QUICKSTART = Path(__file__).resolve().parents[2] / "configs" / "quickstart.yaml"
 QUICK = ["--folds", 2, "--bootstrap", 5]
 CHEAP = ["latency.measure=false", "run.bootstrap=5", "run.batch_size=4", "run.workers=0"]
 SCORE = "learned_features"

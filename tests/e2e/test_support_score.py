@@ -5,11 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from common import QUICKSTART
 
 from ebjr_det.io.records import load_run
 
-ROOT = Path(__file__).resolve().parents[2]
-QUICKSTART = str(ROOT / "configs" / "quickstart.yaml")
 NAME = "nms_disagreement"
 FEW = ["run.bootstrap=5", "latency.batches=2", "latency.warmup=1", "router.target=null"]
 FEW = [part for change in FEW for part in ("--set", change)]

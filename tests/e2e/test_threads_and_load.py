@@ -4,17 +4,15 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 from shutil import copytree
 
 import pytest
+from common import DIGITS
 
 from ebjr_det import api
 from ebjr_det.io import threads
 from ebjr_det.tasks.settings import load_config
 
-ROOT = Path(__file__).resolve().parents[2]
-DIGITS = ROOT / "configs" / "digits.yaml"
 QUICK = ["data.limit=40", "run.bootstrap=5", "latency.batches=3", "latency.warmup=1", "run.workers=0"]
 ASKED = 3
 

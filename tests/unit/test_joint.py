@@ -162,16 +162,11 @@ class Forgetful(Elementwise):
         return super().__call__(inputs[:-1])
 
 
-def test_a_student_that_loses_an_image_is_named():
-    pair = JointModel(Forgetful("student", 1.0), Elementwise("teacher", 1.0), free_energy, np.inf)
-    with pytest.raises(InvalidInput, match="student"):
-        pair(IMAGES)
-
-
-def test_a_teacher_that_loses_an_image_is_named():
-    pair = JointModel(Elementwise("student", 1.0), Forgetful("teacher", 1.0), free_energy, -np.inf)
-    with pytest.raises(InvalidInput, match="teacher"):
-        pair(IMAGES)
+@pytest.mark.parametrize(("side", "threshold"), [("student", np.inf), ("teacher", -np.inf)])
+def test_a_model_that_loses_an_image_is_named(side, threshold):
+    models = [(Forgetful if name == side else Elementwise)(name, 1.0) for name in ("student", "teacher")]
+    with pytest.raises(InvalidInput, match=side):
+        JointModel(*models, free_energy, threshold)(IMAGES)
 
 
 def test_the_two_steps_alone_say_what_the_pair_says():
@@ -356,17 +351,14 @@ def test_a_batch_whose_logits_are_not_finite_is_named(tmp_path, side):
     assert len(PartStore(tmp_path).load()) == 2  # what was finished is kept
 
 
-def test_an_id_that_comes_twice_in_a_batch_is_named(tmp_path):
-    ids = [f"image-{index}" for index in range(11)]
-    ids[4] = "image-3"
-    with pytest.raises(InvalidInput, match=r"`image-3` more than once.*`image-3` to `image-5`"):
-        evaluated(tmp_path, batches_of(3, ids=ids))
-
-
-def test_an_id_that_comes_back_in_a_later_batch_is_named(tmp_path):
-    ids = [f"image-{index}" for index in range(11)]
-    ids[9] = "image-3"
-    with pytest.raises(InvalidInput, match="`image-3` more than once"):
+@pytest.mark.parametrize(
+    ("index", "says"),
+    [(4, "`image-3` more than once.*`image-3` to `image-5`"), (9, "`image-3` more than once")],
+)
+def test_an_id_that_comes_twice_in_a_batch_or_in_a_later_one_is_named(tmp_path, index, says):
+    ids = [f"image-{number}" for number in range(11)]
+    ids[index] = "image-3"
+    with pytest.raises(InvalidInput, match=says):
         evaluated(tmp_path, batches_of(3, ids=ids))
 
 
