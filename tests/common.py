@@ -1,4 +1,4 @@
-"""What tests of several folders share: configurations, how pictures are turned, trainings, the judge of boxes."""
+"""What tests of several folders share: configurations, turned pictures, trainings, the judge of boxes."""
 
 import contextlib
 import copy
