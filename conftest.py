@@ -9,6 +9,13 @@ from _pytest.doctest import DoctestItem
 from PIL import Image
 
 API = Path(__file__).parent / "ebjr_det" / "api"
+TRAINING = """
+data: {dataset: digits, split: train, part: [0.0, 0.8]}
+validation: {dataset: digits, split: train, part: [0.8, 1.0]}
+model: {arch: resnet, depth: 8, width: 2, preprocessing: {mean: [0.3, 0.3, 0.3], std: [0.4, 0.4, 0.4]}}
+augment: {padding: 1, flip: 0.0}
+schedule: {steps: 4, batch_size: 8, validate_every: 2, warmup_steps: 1}
+"""
 QUICK = ("data.limit=80", "latency.measure=false", "run.bootstrap=10")
 
 
@@ -30,6 +37,7 @@ def examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
     digits = build_data("digits")
     for index in range(4):
         Image.fromarray(digits.load(index)).save(folder / "pictures" / f"{index}.png")
+    (folder / "train.yaml").write_text(TRAINING)
     return folder
 
 

@@ -60,6 +60,13 @@ def benchmark(
 
     Raises:
         ConfigError: no rate and no threshold. InvalidInput: nowhere to write, or no such earlier benchmark.
+
+    Example:
+        >>> from ebjr_det import BenchmarkSettings, benchmark, load_config
+        >>> settings = BenchmarkSettings(rates=(0.5,), images=8, batch_sizes=(1,), seconds=0.05)
+        >>> result = benchmark(load_config("digits"), "timed", settings)
+        >>> (Path("timed") / "benchmark.json").is_file()
+        True
     """
     from ebjr_det.inference.pair import Pair
 

@@ -33,6 +33,12 @@ def calibrate(
     Raises:
         Infeasible: no point meets the target; carries the nearest.
         InvalidInput: the two sets share an image, or come from different pairs.
+
+    Example:
+        >>> from ebjr_det import Target, calibrate
+        >>> result = calibrate("runs/digits", Target("deferral_rate", 0.25))
+        >>> result["calibration"]["deferral_rate"] <= 0.25
+        True
     """
     run, analysis = load_folder(Path(run_dir))
     task, cost = load_task(run.task).judge(), analysis.cost

@@ -30,6 +30,12 @@ def compare(run_dirs: Sequence[str | Path], out: str | Path) -> Compared:
     Raises:
         ConfigError: fewer than two runs, one twice, or runs of different tasks.
         InvalidInput: a folder without a whole run; nothing is written then.
+
+    Example:
+        >>> from ebjr_det import compare
+        >>> result = compare(["runs/digits", "runs/energy"], "both")
+        >>> (result.folder / "comparison.md").is_file()
+        True
     """
     loaded = [(str(folder), *load_folder(Path(folder))) for folder in run_dirs]
     tasks = list(dict.fromkeys(run.task for _, run, _ in loaded))

@@ -144,6 +144,12 @@ def demo(
         ConfigError: no threshold, or no font to draw with.
         InvalidInput: a source that cannot be read to its end, frames of several sizes, no place for the
             result, or a disk that is too full.
+
+    Example:
+        >>> from ebjr_det import demo, load_config
+        >>> result = demo(load_config("digits"), "pictures", "film.mp4", threshold=-0.9)
+        >>> result.frames, Path("film.mp4").is_file()
+        (4, True)
     """
     check_letters()
     scoring, threshold = choose_threshold(config, threshold, rate)

@@ -41,6 +41,13 @@ def evaluate(config: EvaluateConfig, out: str | Path, *, resume: bool = False) -
     Raises:
         Infeasible: no point meets the target; the run is kept for another one.
         EbjrError: settings, data, weights and `out` are checked before anything is computed.
+
+    Example:
+        >>> from ebjr_det import evaluate, load_config
+        >>> config = load_config("digits", ["data.limit=60", "latency.measure=false", "run.bootstrap=10"])
+        >>> result = evaluate(config, "runs/new")
+        >>> result.summary["images"], (result.folder / "report.html").is_file()
+        (30, True)
     """
     from ebjr_det.inference.pair import Pair
 

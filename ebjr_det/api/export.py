@@ -68,6 +68,12 @@ def export(
     Raises:
         ConfigError: no threshold, a network that ONNX cannot hold, a preprocessing that is code, or a graph
             that does not answer as torch does.
+
+    Example:
+        >>> from ebjr_det import export, load, load_config
+        >>> result = export(load_config("digits"), "exported", threshold=-0.9)
+        >>> len(load("exported")(["pictures/0.png"]).predictions)  # without torch from here on
+        1
     """
     from ebjr_det.inference.pair import build_models, popular_of
 

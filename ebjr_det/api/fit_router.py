@@ -93,6 +93,14 @@ def fit_router(
         InvalidInput: too few pictures, a run that was itself routed by a fitted router, or files that the
             task cannot read. Where the router or its report cannot be written, nothing is read either.
         ConfigError: an unknown score, rescaling or class.
+
+    Example:
+        >>> from ebjr_det import FitSettings, SavedOutputs, fit_router
+        >>> files = {"student": "student.npy", "teacher": "teacher.npy", "labels": "labels.npy"}
+        >>> settings = FitSettings(folds=2, replicates=10)
+        >>> result = fit_router(SavedOutputs("classification", files), "router.safetensors", settings)
+        >>> result.path.is_file(), result.file.header.task
+        (True, 'classification')
     """
     if isinstance(outputs, SavedOutputs):
         check_costs(settings.cost, outputs.references)

@@ -95,6 +95,12 @@ def predict(
     Raises:
         ConfigError: no threshold, other files in `out`, or some of the pictures, or no font to draw with.
         InvalidInput: no picture, or none that can be decoded, or a disk that is too full.
+
+    Example:
+        >>> from ebjr_det import load_config, predict
+        >>> result = predict(load_config("digits"), ["pictures"], "answers", threshold=-0.9)
+        >>> result.images, sorted(path.name for path in Path("answers").iterdir())
+        (4, ['images.json', 'pictures', 'predictions.json'])
     """
     check_letters()
     scoring, threshold = choose_threshold(config, threshold, rate)

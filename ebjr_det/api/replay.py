@@ -72,6 +72,13 @@ def replay(outputs: SavedOutputs, out: str | Path, settings: ReplaySettings = DE
 
     Raises:
         EbjrError: see the task's `replay`; nothing is written then.
+
+    Example:
+        >>> from ebjr_det import SavedOutputs, replay
+        >>> files = {"student": "student.npy", "teacher": "teacher.npy", "labels": "labels.npy"}
+        >>> result = replay(SavedOutputs("classification", files), "runs/replay")
+        >>> result.summary["images"], result.summary["score"]
+        (200, 'free_energy')
     """
     out, task, paths = Path(out), load_task(outputs.task), outputs.paths
     check_costs(settings.cost, outputs.references)

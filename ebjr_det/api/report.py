@@ -39,6 +39,11 @@ def report(run_dir: str | Path, out: str | Path | None = None) -> Result:
 
     Raises:
         InvalidInput: no finished run, or a damaged one; nothing is written then.
+
+    Example:
+        >>> from ebjr_det import report
+        >>> report("runs/digits", "again").summary["score"]
+        'max_softmax'
     """
     folder = Path(run_dir)
     run, analysis = load_folder(folder)

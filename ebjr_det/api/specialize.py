@@ -33,6 +33,13 @@ def specialize(config: SpecializeConfig, out: str | Path, *, resume: bool = Fals
 
     Raises:
         EbjrError: settings, data, weights and `out` are checked before anything is computed.
+
+    Example:
+        >>> from ebjr_det import load_specialize_config, specialize
+        >>> changes = ["schedule.steps=4", "schedule.validate_every=2", "schedule.warmup_steps=1"]
+        >>> trained = specialize(load_specialize_config("specialize_digits", changes), "special")
+        >>> Path("special/pair.yaml").is_file()
+        True
     """
     from ebjr_det.training.ranks import first_of_ranks
 

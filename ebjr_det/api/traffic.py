@@ -53,6 +53,12 @@ def traffic(
         ConfigError: runs of several tasks or one twice, a mix that cannot be, or an `out` that is not empty.
         InvalidInput: a folder without a whole run, runs of other images or without labels, a class of the mix
             that no image shows; nothing is written then.
+
+    Example:
+        >>> from ebjr_det import AskedMix, traffic
+        >>> result = traffic(["runs/digits"], "mix", AskedMix(popular=[0, 1, 2], share=0.7), replicates=10)
+        >>> len(result.report.runs)
+        1
     """
     folder = Path(out)
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):

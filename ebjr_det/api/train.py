@@ -98,6 +98,12 @@ def train(
 
     Raises:
         EbjrError: settings, data, weights and `out` are checked before anything is computed.
+
+    Example:
+        >>> from ebjr_det import load_train_config, train
+        >>> trained = train(load_train_config("train.yaml"), "trained")
+        >>> Path("trained/weights.safetensors").is_file()
+        True
     """
     from ebjr_det.inference.pair import resolve_device
     from ebjr_det.training.loop import Trainer
