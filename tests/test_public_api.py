@@ -27,6 +27,13 @@ def test_a_verb_has_typed_arguments_and_a_class_as_its_result(name: str):
     signature = inspect.signature(getattr(ebjr_det, name))
     assert all(p.annotation is not inspect.Parameter.empty for p in signature.parameters.values())
     assert signature.return_annotation not in (inspect.Signature.empty, dict)
+    assert len(signature.parameters) <= 7
+    assert not str(signature.return_annotation).startswith("dict")
+
+
+@pytest.mark.parametrize("name", sorted(VERBS | {"load"}))
+def test_a_verb_shows_an_example(name: str):
+    assert ">>>" in str(inspect.getdoc(getattr(ebjr_det, name)))
 
 
 @pytest.mark.parametrize("name", ebjr_det.__all__)

@@ -37,7 +37,7 @@ def calibrate(
     Example:
         >>> from ebjr_det import Target, calibrate
         >>> result = calibrate("runs/digits", Target("deferral_rate", 0.25))
-        >>> result["calibration"]["deferral_rate"] <= 0.25
+        >>> result.chosen.deferral_rate <= 0.25
         True
     """
     run, analysis = load_folder(Path(run_dir))

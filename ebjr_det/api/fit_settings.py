@@ -85,7 +85,7 @@ def check_places(out: Path, report_dir: str | Path | None) -> None:
 
 
 def rescalings_of(settings: FitSettings, routing: Routing) -> list[str]:
-    """Those to be tried."""
+    """The rescalings to be tried."""
     valid = list(routing.RESCALINGS)
     if settings.rescaling == AUTO:
         return valid

@@ -1,4 +1,4 @@
-"""`ebjr-det benchmark`."""
+"""The command `ebjr-det benchmark`."""
 
 from pathlib import Path
 from typing import Any

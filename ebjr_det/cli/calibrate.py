@@ -1,4 +1,4 @@
-"""`ebjr-det calibrate`."""
+"""The command `ebjr-det calibrate`."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""`ebjr-det evaluate`."""
+"""The command `ebjr-det evaluate`."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""`ebjr-det traffic`."""
+"""The command `ebjr-det traffic`."""
 
 from pathlib import Path
 

@@ -52,7 +52,7 @@ class Target:
             raise ConfigError(f"Expected a confidence in (0, 1), got {self.confidence}.")
 
     def to_dict(self) -> dict[str, str | float | None]:
-        """Plain values."""
+        """A JSON object of plain values."""
         return {"kind": self.kind, "value": self.value, "confidence": self.confidence}
 
     @property

@@ -93,7 +93,7 @@ class CostModel:
         return None if alone is None else alone[0] + deferral_rate * alone[1]
 
     def at_batch(self, size: int) -> "CostModel":
-        """These costs with the latencies of batches of another size; ConfigError outside the measured ones.
+        """Costs with the latencies of batches of another size; ConfigError outside the measured ones.
 
         Between two measured sizes the time of a batch, size * ms per image, is on a straight line.
 

@@ -130,7 +130,7 @@ class Mixtures(Protocol):
         """[classes that records tell apart, len(deferred)] quality of each, -1 where it weighs nothing."""
 
     def weighing(self, worth: FloatArray) -> "Mixtures":
-        """These answers with classes weighing so much, [classes], in every mean over classes.
+        """The answers with classes weighing so much, [classes], in every mean over classes.
 
         A quality that is a mean over images stays as it is: there images weigh, not classes.
         """
@@ -197,7 +197,7 @@ class RouterDecision:
 
 @dataclass(frozen=True)
 class PairedRun:
-    """Both models' records on the same images: everything that offline analysis needs.
+    """Two models' records on the same images: everything that offline analysis needs.
 
     Attributes:
         task: the task's registered name.

@@ -105,7 +105,7 @@ def build_live(
     samples: Callable[[], Sequence[Any]],
     traffic: Callable[[int], Iterable[Any]] = lambda count: (),
 ) -> Live:
-    """Both models, on their runtimes, and their classes.
+    """Build both models on their runtimes, with their classes.
 
     Args:
         samples: pictures on which runtimes are tried, where the configuration names any.

@@ -33,7 +33,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Recorder:
-    """Both models on a batch, of which only scores, match records and features are kept.
+    """A recorder of two models on batches, of which only scores, match records and features are kept.
 
     Attributes:
         scores: the student's answers -> named deferral scores.

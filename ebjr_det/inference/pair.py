@@ -72,7 +72,7 @@ class Pair:
         return popular_of(self.config.student, self.data)
 
     def run(self, scores: ScoresFunction, parts: PartStore) -> PairedRun:
-        """Both models on all images; continues from `parts`."""
+        """Run both models on all images; continues from `parts`."""
         features = self.plugin.routing.features_of
         recorder = Recorder(self.student, self.teacher, self.task, scores, features)
         seconds = self.config.run.flush_seconds

@@ -39,7 +39,7 @@ def check_answers(scoring: Scoring, answers: Answers, weights: str) -> None:
 
 
 def check_at_work(scoring: Scoring, traffic: Answers, configured: Answers, weights: str) -> None:
-    """The same for pictures of any kind: they alone tell no other student, but are warned of.
+    """Warn where answers to pictures of any kind are unlike those of the fit; such pictures alone refuse none.
 
     Measured on scenes of digits: dark or blurred pictures move one student's numbers by 0.5 to 0.9, as far as
     another student's lie, and all dark ones may be deferred, or none. So it needs the pictures of the
@@ -80,7 +80,7 @@ class _Numbers(NamedTuple):
 
 
 def _numbers(scoring: Scoring, answers: Answers, weights: str) -> _Numbers | None:
-    """Those of a few answers; None where the weights have told already, or there is no answer."""
+    """Numbers of a few answers; None where the weights have told already, or there is no answer."""
     file = scoring.file
     if file is None or (weights and file.header.student_weights):
         return None

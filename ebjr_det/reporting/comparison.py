@@ -152,7 +152,7 @@ class Comparison:
         return Table(title, columns, rows, f"hull: {HULL}", labels=2) if rows else None
 
     def tables(self) -> list[Table]:
-        """All tables."""
+        """All tables of the comparison."""
         return [self.table(), *filter(None, [self.margins_table()])]
 
     def verdict(self) -> str:

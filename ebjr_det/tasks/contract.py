@@ -244,12 +244,12 @@ class TaskPlugin:
 
     @property
     def popular(self) -> PopularClasses:
-        """Specialised students."""
+        """Students of popular classes."""
         self._lacks("specialised")
 
     @property
     def training(self) -> Training:
-        """Networks trained."""
+        """Learners of networks."""
         self._lacks("trained")
 
     def class_counts(self, data: Any) -> NDArray[np.intp] | None:

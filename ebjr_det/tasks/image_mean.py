@@ -45,7 +45,7 @@ class ImageMean:
         return {metric: float(matches[column].mean()) for metric, column in self.columns.items()}
 
     def by_class(self, matches: Matches) -> FloatArray | None:
-        """None: numbers by class are no part of the report."""
+        """No numbers: those by class are no part of the report."""
         return None
 
     def composition(self, matches: Matches, classes: int | None = None) -> NDArray[np.uint16]:
@@ -59,7 +59,7 @@ class ImageMean:
         return np.asarray(labels[:, None] == np.arange(count), dtype=np.uint16)
 
     def mixtures(self, student: Matches, teacher: Matches) -> "MeanMixtures":
-        """Both models' numbers, which simply add up."""
+        """Numbers of both models, which simply add up."""
         return MeanMixtures(student, teacher, self.columns)
 
     def right(self, matches: Matches) -> NDArray[np.bool_] | None:
@@ -105,7 +105,7 @@ class MeanMixtures:
         return np.asarray(np.where(totals > 0, means, -1.0))
 
     def weighing(self, worth: FloatArray) -> "MeanMixtures":
-        """Itself: images weigh, not classes."""
+        """The answers as they are: images weigh, not classes."""
         return self
 
     def reward(self) -> FloatArray:

@@ -22,7 +22,7 @@ class Speedup:
     speedup: Ratio
 
     def to_dict(self) -> Summary:
-        """Plain values."""
+        """A JSON object of plain values."""
         row = asdict(self)
         ratio = row.pop("speedup")
         return {**row, "speedup_old_over_new": ratio, "verdict": self.speedup.verdict()}
@@ -38,14 +38,14 @@ class Against:
 
     @classmethod
     def of(cls, new: Benchmark, old: Benchmark) -> "Against":
-        """Both must be of the same subjects; see `check_subjects`."""
+        """Compare two benchmarks of the same subjects; see `check_subjects`."""
         check_subjects(old, new.models, new.points)
         results = {"now": new, "then": old}
         noise = [f"{name}: {reason}" for name, result in results.items() for reason in result.noise()]
         return cls(list(_speedups(new, old)), list(_differences(new, old)), noise)
 
     def to_dict(self) -> Summary:
-        """Plain values."""
+        """A JSON object of plain values."""
         rows = [row.to_dict() for row in self.rows]
         return {"noisy": bool(self.noise), "rows": rows, "differences": self.differences, "noise": self.noise}
 

@@ -23,7 +23,7 @@ class Ratio:
     high: float | None
 
     def verdict(self) -> str:
-        """Of a speedup, in words."""
+        """A speedup in words."""
         if self.low is None or self.high is None or self.low <= 1 <= self.high:
             return "not told apart"
         return "faster" if self.low > 1 else "slower"

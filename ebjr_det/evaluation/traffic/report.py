@@ -63,7 +63,7 @@ class JudgedRun:
         }
 
     def to_dict(self) -> dict[str, object]:
-        """Plain values."""
+        """A JSON object of plain values."""
         return {
             "run": self.name,
             "student_name": self.analysis.student.name,
@@ -104,7 +104,7 @@ class AtShare:
     equal: Sequence[EqualCost]
 
     def to_dict(self) -> dict[str, object]:
-        """Plain values."""
+        """A JSON object of plain values."""
         return {
             "share": self.share,
             "shown_share": self.shown,

@@ -85,7 +85,7 @@ class RoutedPair:
         return AtThreshold(rate, self.cost.macs(rate), self.cost.latency_ms(rate), *quality.tolist())
 
     def qualities(self, weights: Weights, popular: NDArray[np.bool_]) -> dict[str, Qualities]:
-        """Of each of `SIDES`; `popular` are some of the classes, [classes]."""
+        """Quality of each of `SIDES`; `popular` are some of the classes, [classes]."""
         order, mixtures = self.ranking.order, self.ranking.mixtures
         judged = mixtures.by_class(order, self.ends, weights.images)
         by_class = np.full((len(popular), len(SIDES)), -1.0)  # records may not tell the last classes apart

@@ -34,7 +34,7 @@ class Moment:
 
     @property
     def color(self) -> str:
-        """Of the model that answered."""
+        """Color of the model that answered."""
         return TEACHER if self.deferred else STUDENT
 
 

@@ -38,12 +38,12 @@ class _Scale(NamedTuple):
         return cls(unit.size, f"{unit.name} per image", True, percent)
 
     def x(self, run: JudgedRun, rate: Any) -> Any:
-        """Of a pair at a deferral rate."""
+        """Place of a pair at a deferral rate."""
         cost = run.pair.cost.macs(rate) if self.macs else rate
         return rate if cost is None else cost / self.unit
 
     def alone(self, run: JudgedRun, side: int) -> float:
-        """Of the student, 0, or the teacher, 1, alone."""
+        """Place of the student, 0, or the teacher, 1, alone."""
         return ((run.pair.cost.alone("macs") or (0.0, 0.0))[side] if self.macs else side) / self.unit
 
     def y(self, quality: Any) -> Any:

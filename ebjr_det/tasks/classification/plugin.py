@@ -32,7 +32,7 @@ class Classification(contract.TaskPlugin):
     )
 
     def judge(self) -> "Accuracy":
-        """Top-1 accuracy."""
+        """Judge by top-1 accuracy."""
         from ebjr_det.tasks.classification.metric import Accuracy
 
         return Accuracy()

@@ -62,7 +62,7 @@ class AveragePrecision:
         return objects
 
     def mixtures(self, student: Matches, teacher: Matches) -> "PooledRows":
-        """Both models' rows, sorted once."""
+        """Rows of both models, sorted once."""
         return PooledRows(Rows.of(student, teacher), self.worth)
 
     def right(self, matches: Matches) -> None:
@@ -108,7 +108,7 @@ class PooledRows:
         return self.rows.stats(order, deferred, copies, full=False)[..., 0]
 
     def weighing(self, worth: FloatArray) -> "PooledRows":
-        """These rows with other weights of classes."""
+        """Rows with other weights of classes."""
         return replace(self, worth=worth)
 
     def metrics(self, order: NDArray[np.intp], deferred: NDArray[np.intp]) -> dict[str, FloatArray]:

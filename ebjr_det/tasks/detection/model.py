@@ -33,7 +33,7 @@ class Named(Protocol):
 
     @property
     def categories(self) -> Mapping[int, str]:
-        """The classes."""
+        """The classes of the data."""
 
 
 def build_model(data: Named, arch: str, *, device: str = "cpu", **fields: object) -> Model:

@@ -24,7 +24,7 @@ class Surroundings:
     preprocessing: Preprocessing
 
     def to_dict(self) -> dict[str, object]:
-        """For JSON."""
+        """Plain numbers for JSON."""
         return asdict(self)
 
     @classmethod

@@ -20,7 +20,7 @@ STATS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs
 
 
 class Rows(NamedTuple):
-    """Both models' match records on N images as rows sorted by class, then score, then image.
+    """Two models' match records on N images as rows sorted by class, then score, then image.
 
     Attributes:
         starts: [classes + 1] first row of each class.

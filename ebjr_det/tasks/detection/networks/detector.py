@@ -40,7 +40,7 @@ class Surroundings:
     classes: ClassMap
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Plain numbers for JSON."""
         parts = {name: asdict(getattr(self, name)) for name in ("letterbox", "anchors", "suppression")}
         classes = {"columns": self.classes.columns.tolist(), "outputs": self.classes.outputs}
         return parts | {"classes": classes}

@@ -70,7 +70,7 @@ class ClassRows(NamedTuple):
     label: NDArray[np.intp]
 
     def with_columns(self, features: NDArray[np.float32]) -> "ClassRows":
-        """These rows with further columns, `features` [images, m] of each row's picture."""
+        """Rows with further columns, `features` [images, m] of each row's picture."""
         return self._replace(values=np.concatenate([self.values, features[self.image]], axis=1))
 
 
