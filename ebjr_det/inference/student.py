@@ -39,7 +39,7 @@ def check_answers(scoring: Scoring, answers: Answers, weights: str) -> None:
 
 
 def check_at_work(scoring: Scoring, traffic: Answers, configured: Answers, weights: str) -> None:
-    """Warn where answers to pictures of any kind are unlike those of the fit; such pictures alone refuse none.
+    """Warn where answers to pictures of any kind are unlike those of the fit; these alone refuse none.
 
     Measured on scenes of digits: dark or blurred pictures move one student's numbers by 0.5 to 0.9, as far as
     another student's lie, and all dark ones may be deferred, or none. So it needs the pictures of the

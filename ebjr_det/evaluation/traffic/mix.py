@@ -65,7 +65,7 @@ class Composition:
         return np.asarray(self.counts[:, ~self.popular].any(axis=1))
 
     def weights(self, mix: FloatArray) -> Weights:
-        """Weight of each image: the mean of t / s over its objects, 1 without objects; classes weigh their share.
+        """Weight of each image: the mean of t / s over its objects, 1 without any; classes weigh a share.
 
         Raises:
             InvalidInput: a class has a share of the mix and no object here.

@@ -62,7 +62,7 @@ class Suppression:
     def __call__(
         self, logits: Floats, offsets: Floats, anchors: Boxes32, scale: float, size: tuple[int, int]
     ) -> Survivors:
-        """Select and keep in one: raw logits [anchors, outputs], offsets [anchors, 4]; the rest as `keep` takes it."""
+        """Select and keep: logits [anchors, outputs], offsets [anchors, 4]; the rest as `keep` takes it."""
         return self.keep(self.select(logits, offsets), anchors, scale, size, lambda rows: logits[rows])
 
     def select(self, logits: Floats, offsets: Floats, maxima: Floats | None = None) -> Candidates:
