@@ -53,7 +53,7 @@ def test_the_count_sees_parameters_assignments_and_loops():
 
 
 LEANING = re.compile(
-    r"(The same|Those|That of|As |Its |Both |None\b|It |They |These |Likewise|Itself|Also |Of )"
+    r"(The same|Those|That of|As (it|they)\b|Its |Both |None\b|It |They |These |Likewise|Itself|Of )"
 )
 
 
