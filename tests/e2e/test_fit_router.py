@@ -299,7 +299,9 @@ def test_a_damaged_run_is_refused(tmp_path, classifiers, command, refused):
     whole = load_run(run / "run.npz")
     scores = {name: values for name, values in whole.scores.items() if name != "margin"}
     save_run(type(whole)(whole.task, whole.image_ids, scores, whole.student, whole.teacher), run / "run.npz")
-    assert "`margin`" in refused("fit-router", "run", run, *QUICK, "--out", tmp_path / "r.safetensors")
+    assert "`margin`" in refused(
+        "fit-router", "run", run, *QUICK, "--out", tmp_path / "r.safetensors", alone=False
+    )
     assert not (tmp_path / "r.safetensors").exists()
 
 

@@ -391,7 +391,7 @@ def test_the_threshold_of_a_run_is_not_taken_for_another_student_or_score(
     change, live, pictures, tmp_path, refused
 ):
     args = [live[0] / "first", pictures, "--out", tmp_path / "out", f"--set={change}"]
-    said = refused("predict", *args)
+    said = refused("predict", *args, alone=False)
     assert "the run's threshold belongs to its own student" in said
     assert "Expected a threshold, got none" in said
     assert not (tmp_path / "out").exists()

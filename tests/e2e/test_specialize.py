@@ -419,7 +419,8 @@ def test_a_pair_that_cannot_be_is_one_line(change, says, special, refused, tmp_p
 
 def test_options_that_push_scores_among_those_handed_on_are_one_line(special, refused, tmp_path):
     how = changes(*PAIR, "data.limit=20", "router.score=free_energy", "router.options={temperature: 1.0e6}")
-    assert "within" in refused("evaluate", special / "pair.yaml", *how, "--out", tmp_path / "run")
+    args = [special / "pair.yaml", *how, "--out", tmp_path / "run"]
+    assert "within" in refused("evaluate", *args, alone=False)
     assert not list(tmp_path.rglob("report.html"))
 
 

@@ -77,7 +77,7 @@ def test_another_student_is_refused_in_one_line(live, tmp_path, refused):
     replace(file, header=replace(file.header, student_weights="")).save(silent)
     assert "distributed otherwise" in refused("evaluate", *args, silent)
     draw_scene("test", 0).save(tmp_path / "scene.png")
-    message = refused("predict", *args, silent, "--rate", 0.5, tmp_path / "scene.png")
+    message = refused("predict", *args, silent, "--rate", 0.5, tmp_path / "scene.png", alone=False)
     assert f"{WIDTH} features" in message
     assert "another student" in message
 
