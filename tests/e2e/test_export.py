@@ -332,7 +332,7 @@ def test_a_consistent_forgery_of_a_classifier_is_refused(
         content.pop("sha256")
         told = json.dumps(content, sort_keys=True).encode()
         (folder / "pair.json").write_text(json.dumps(content | {"sha256": hashlib.sha256(told).hexdigest()}))
-    refused("predict", folder, digit_pictures, "--out", tmp_path / "out")
+    refused("predict", folder, digit_pictures, "--out", tmp_path / "out", alone=False)
     assert not list((tmp_path / "out").glob("*.json"))
 
 
@@ -437,7 +437,7 @@ def test_a_graph_that_is_none_is_refused(content, digits, digit_pictures, refuse
 def test_a_picture_of_another_size_than_the_graphs_is_told_in_one_line(
     exported_digits, scene_pictures, refused, tmp_path
 ):
-    line = refused("predict", exported_digits, scene_pictures, "--out", tmp_path / "out")
+    line = refused("predict", exported_digits, scene_pictures, "--out", tmp_path / "out", alone=False)
     assert "pictures of 8 x 8" in line
     assert not list((tmp_path / "out").glob("*.json"))
 
