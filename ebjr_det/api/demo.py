@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tqdm.auto import tqdm
 
@@ -19,7 +19,7 @@ from ebjr_det.core.cost import CostModel
 from ebjr_det.core.errors import ConfigError, InvalidInput
 from ebjr_det.core.joint import JointModel
 from ebjr_det.core.router import ABSTAINED
-from ebjr_det.core.types import Model, Output
+from ebjr_det.core.types import Model, Opaque, Output
 from ebjr_det.inference.live import Live, Settings, build_live, choose_threshold
 from ebjr_det.io.files import check_space
 from ebjr_det.io.lettering import check_letters
@@ -29,6 +29,7 @@ from ebjr_det.io.threads import on_threads
 from ebjr_det.reporting.film import Board, Moment, Standing, view_for
 from ebjr_det.runtimes.macs import macs_of
 from ebjr_det.tasks import load_task
+from ebjr_det.tasks.contract import Prediction
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -110,7 +111,7 @@ class DemoResult:
     load: Load
     out: str
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Plain values for JSON."""
         return asdict(self) | {"load": self.load.to_dict()}
 
@@ -201,7 +202,7 @@ def _interruptible(live: bool) -> Iterator[threading.Event]:
         yield interrupted
         return
 
-    def interrupt(*_: Any) -> None:
+    def interrupt(*_: object) -> None:
         interrupted.set()
         signal.signal(signal.SIGINT, previous)
 
@@ -218,10 +219,10 @@ class _TimedTeacher:
     def __init__(self, model: Model, watch: Stopwatch) -> None:
         self.model, self.name, self.watch, self.images = model, model.name, watch, 0
 
-    def preprocess(self, image: "Image") -> Any:
+    def preprocess(self, image: "Image") -> Opaque:
         return self.watch.time("teacher", self.model.preprocess, image)
 
-    def __call__(self, inputs: Sequence[Any]) -> Output:
+    def __call__(self, inputs: Sequence[Opaque]) -> Output:
         self.images += len(inputs)
         return self.watch.time("teacher", self.model, inputs)
 
@@ -292,7 +293,7 @@ class _Scene:
             load, str(film),
         )  # fmt: skip
 
-    def _drawn(self, picture: "Image", prediction: Any) -> "Image":
+    def _drawn(self, picture: "Image", prediction: Prediction) -> "Image":
         side = max(view_for(picture.size, self.pictures))
         least_score = self.settings.least_score
         drawn: Image = self.show.annotate(picture, prediction, self.named, least_score, side=side)

@@ -12,6 +12,7 @@ import numpy as np
 from ebjr_det.api.space import bytes_of_graphs
 from ebjr_det.config import EvaluateConfig, ModelSection, parse_section
 from ebjr_det.core.errors import ConfigError
+from ebjr_det.core.types import Model, Opaque
 from ebjr_det.inference.exported import (
     PAIR,
     ROUTER,
@@ -31,6 +32,7 @@ from ebjr_det.io.threads import on_threads
 from ebjr_det.runtimes.macs import macs_of
 from ebjr_det.tasks import load_task
 from ebjr_det.tasks.adapted import plain
+from ebjr_det.tasks.contract import Classes, Picture, RunsAnywhere
 
 SAMPLES = 4
 FILES = (PAIR, ROUTER, "student.onnx", "teacher.onnx")
@@ -48,7 +50,7 @@ class ExportResult:
     threshold: float
     files: dict[str, int]
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Plain values for JSON."""
         return asdict(self)
 
@@ -121,7 +123,11 @@ def _is_earlier(entry: Path) -> bool:
 
 
 def _pair(
-    config: EvaluateConfig, scoring: Scoring, threshold: float, named: Any, models: dict[str, ExportedModel]
+    config: EvaluateConfig,
+    scoring: Scoring,
+    threshold: float,
+    named: Classes,
+    models: dict[str, ExportedModel],
 ) -> ExportedPair:
     """The content of `pair.json`: all that is not in the graphs, without the paths of this machine."""
     ids = getattr(named, "categories", None) or dict(enumerate(named.class_names))
@@ -146,13 +152,13 @@ class _Side:
     """A model on its way into the folder: its settings, a batch that its graph takes, its multiply-adds."""
 
     name: str
-    model: Any
+    model: Model
     section: ModelSection
-    batch: Any
+    batch: Opaque
     macs: float
 
 
-def _side(name: str, model: Any, section: ModelSection, pictures: list[Any]) -> _Side:
+def _side(name: str, model: Model, section: ModelSection, pictures: list[Picture]) -> _Side:
     """Raises ConfigError for a model with code of its own around its network."""
     inner = plain(model)
     if getattr(inner, "around", None) is None or getattr(inner.graph, "state_dict", None) is None:
@@ -164,7 +170,7 @@ def _side(name: str, model: Any, section: ModelSection, pictures: list[Any]) -> 
     return _Side(name, model, section, _batch(inner, pictures), macs)
 
 
-def _batch(model: Any, pictures: list[Any]) -> Any:
+def _batch(model: RunsAnywhere, pictures: list[Picture]) -> Opaque:
     """The pictures as the graph takes them."""
     return model.batch([model.preprocess(picture) for picture in pictures])
 
@@ -196,7 +202,7 @@ def _write_model(side: _Side, folder: Path, tolerance: float) -> ExportedModel:
     )
 
 
-def _pictures(named: Any) -> list[Any]:
+def _pictures(named: Any) -> list[Picture]:
     """Pictures of the data where it has some, else seeded blocks of colour."""
     from PIL import Image
 

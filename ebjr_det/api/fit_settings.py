@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ebjr_det.config import RouterSection
 from ebjr_det.core.cost import CostModel
@@ -95,7 +95,7 @@ def rescalings_of(settings: FitSettings, routing: Routing) -> list[str]:
 
 def settings_of(
     score: str, section: RouterSection, decided: str, routing: Routing
-) -> tuple[str, dict[str, Any]]:
+) -> tuple[str, dict[str, object]]:
     """A registered score and all that turns logits into it, so that other settings cannot change it.
 
     Args:

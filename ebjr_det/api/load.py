@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from ebjr_det.api.settings import load_settings
 from ebjr_det.core.errors import EbjrError
@@ -10,6 +9,7 @@ from ebjr_det.inference.exported import Exported
 from ebjr_det.inference.live import LiveModel, Settings, build_live, choose_threshold
 from ebjr_det.io.loader import readable
 from ebjr_det.tasks import load_task
+from ebjr_det.tasks.contract import Picture
 
 SAMPLES = 4
 
@@ -49,10 +49,10 @@ def load(
     return LiveModel(build_live(settings, scoring, chosen, _samples(settings)))
 
 
-def _samples(settings: Settings) -> Callable[[], list[Any]]:
+def _samples(settings: Settings) -> Callable[[], list[Picture]]:
     """Pictures on which runtimes are tried: of the configured data, or where these are not here, noise."""
 
-    def samples() -> list[Any]:
+    def samples() -> list[Picture]:
         from PIL import Image
 
         assert not isinstance(settings, Exported)

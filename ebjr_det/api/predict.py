@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tqdm.auto import tqdm
 
@@ -62,7 +62,7 @@ class PredictResult:
     load: Load
     out: str
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Plain values for JSON."""
         return asdict(self) | {"load": self.load.to_dict()}
 
@@ -212,7 +212,7 @@ class _Copies:
             stem = stem[:-1]
         return f"{index + 1:06d}_{stem}.jpg"
 
-    def facts(self, answer: "Answer[int, Image]") -> dict[str, Any]:
+    def facts(self, answer: "Answer[int, Image]") -> dict[str, object]:
         """The entry of `images.json`."""
         return {
             "id": answer.item + 1,
@@ -262,12 +262,12 @@ def _say_left_out(index: int, error: InvalidInput) -> None:
 
 
 @contextmanager
-def _json_list(path: Path) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+def _json_list(path: Path) -> Iterator[Callable[[Mapping[str, object]], None]]:
     """A function that adds an entry to a JSON list, which is written as it grows, an entry a line."""
     with atomic_write(path) as temporary, temporary.open("w") as file:
         separator = "["
 
-        def add(entry: Mapping[str, Any]) -> None:
+        def add(entry: Mapping[str, object]) -> None:
             nonlocal separator
             file.write(f"{separator}\n{json.dumps(entry, allow_nan=False)}")
             separator = ","

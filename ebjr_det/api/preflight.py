@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from pydantic_core import PydanticSerializationError, to_json
 
@@ -20,7 +20,7 @@ from ebjr_det.io.files import check_space
 from ebjr_det.io.loader import first_readable
 from ebjr_det.runtimes.macs import macs_of
 from ebjr_det.tasks import load_task
-from ebjr_det.tasks.contract import facts_of
+from ebjr_det.tasks.contract import Picture, facts_of
 
 if TYPE_CHECKING:
     from ebjr_det.inference.pair import Pair
@@ -39,7 +39,7 @@ class Ready(NamedTuple):
 
     scoring: Scoring
     cost: CostModel
-    facts: Mapping[str, Mapping[str, Any]]
+    facts: Mapping[str, Mapping[str, object]]
 
 
 def check_settings(config: EvaluateConfig) -> Scoring:
@@ -96,7 +96,7 @@ def check_ahead(pair: "Pair", scoring: Scoring, out: Path | None = None) -> Read
     return Ready(scoring, cost, facts)
 
 
-def _counted(pair: "Pair", image: Any) -> tuple[CostModel, Mapping[str, Mapping[str, Any]]]:
+def _counted(pair: "Pair", image: Picture) -> tuple[CostModel, Mapping[str, Mapping[str, object]]]:
     """Multiply-adds of both models, as the configuration states or counted on an image, and their facts.
 
     Raises:
@@ -112,7 +112,7 @@ def _counted(pair: "Pair", image: Any) -> tuple[CostModel, Mapping[str, Mapping[
     return CostModel(macs["student"], macs["teacher"]), facts
 
 
-def _check_batches(pair: "Pair", image: Any) -> None:
+def _check_batches(pair: "Pair", image: Picture) -> None:
     """Try the batches of the latency measurement that are larger than those of the run.
 
     Raises:
@@ -130,7 +130,7 @@ def _check_batches(pair: "Pair", image: Any) -> None:
                 ) from error
 
 
-def _check_facts(facts: Mapping[str, Any], side: str) -> None:
+def _check_facts(facts: Mapping[str, object], side: str) -> None:
     try:
         to_json(facts, inf_nan_mode="constants")
     except (PydanticSerializationError, TypeError, ValueError) as error:

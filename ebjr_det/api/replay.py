@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -120,9 +119,11 @@ def replay(outputs: SavedOutputs, out: str | Path, settings: ReplaySettings = DE
     return report(out)
 
 
-def _resolved(outputs: SavedOutputs, settings: ReplaySettings, section: RouterSection) -> Mapping[str, Any]:
+def _resolved(
+    outputs: SavedOutputs, settings: ReplaySettings, section: RouterSection
+) -> Mapping[str, object]:
     """The settings as a run folder keeps them."""
-    content: dict[str, Any] = {
+    content: dict[str, object] = {
         "replay": outputs.task,
         **{name: str(path) for name, path in outputs.files.items()},
         **section.model_dump(),

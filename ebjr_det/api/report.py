@@ -25,7 +25,7 @@ class Result(NamedTuple):
     folder: Path
     traffic: "TrafficReport | None" = None
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """The one JSON object of the command line."""
         return self.summary | ({} if self.traffic is None else {"traffic": self.traffic.to_dict()})
 

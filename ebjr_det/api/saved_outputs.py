@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from ebjr_det.api.references import ReferenceFile
 from ebjr_det.core.errors import check_known
@@ -28,7 +27,7 @@ class SavedOutputs:
     task: str
     files: Mapping[str, str | Path]
     references: Sequence[ReferenceFile] = ()
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         plugin = load_task(self.task)
@@ -59,10 +58,10 @@ class SavedOutputs:
         references = {reference.name: reference.file for reference in self.references}
         specialised = {} if popular is None else {"popular": popular}
         return load_task(self.task).replay.load_pair(
-            **self.paths, scores=scores, others=references, remarks=remarks, **specialised, **self.options
+            self.paths, scores, references, remarks=remarks, **specialised, **self.options
         )
 
 
-def _check_known(kind: str, names: Mapping[str, Any], valid: Mapping[str, Any]) -> None:
+def _check_known(kind: str, names: Mapping[str, object], valid: Mapping[str, object]) -> None:
     for name in names:
         check_known(name, valid, f"a known {kind}")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import yaml
 
@@ -25,7 +25,7 @@ from ebjr_det.io.yaml import FlatDumper
 from ebjr_det.reporting.training import write_training_figure
 from ebjr_det.runtimes.macs import macs_of
 from ebjr_det.tasks import load_task
-from ebjr_det.tasks.contract import DataSet, facts_of
+from ebjr_det.tasks.contract import DataSet, LearnerSettings, facts_of
 from ebjr_det.tasks.popular import Popular
 from ebjr_det.tasks.settings import load_train_config
 
@@ -57,7 +57,7 @@ class Trained:
     sha256: str
     bytes: int
     macs: float
-    facts: Mapping[str, int]
+    facts: Mapping[str, object]
     validation: Mapping[str, float] | None
     validation_by_class: Mapping[str, float] | None
     quality: str
@@ -68,9 +68,9 @@ class Trained:
     run_dir: str
     pair: str | None = None
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """The one JSON object of the command line."""
-        values: dict[str, Any] = {}
+        values: dict[str, object] = {}
         for name, value in vars(self).items():
             values |= value if name == "facts" else {name: value}
         if self.pair is None:
@@ -141,11 +141,11 @@ class _Training:
     data: DataSet
     watched: DataSet | None
     learner: "Learner"
-    settings: Mapping[str, Any]
+    settings: Mapping[str, object]
     device: str
     popular: Popular | None
     macs: float
-    facts: Mapping[str, int]
+    facts: Mapping[str, object]
 
     @classmethod
     def build(cls, config: TrainConfig, device: str, data: DataSet | None) -> "_Training":
@@ -164,17 +164,10 @@ class _Training:
         teacher = None
         if config.teacher is not None:
             teacher = task.models.build_model(data, device=device, **config.teacher.built())
-        learner = task.training.build_learner(
-            model,
-            taught,
-            watched,
-            seed=config.schedule.seed,
-            augment=dict(config.augment),
-            loss=dict(config.loss),
-            popular=popular,
-            popular_share=config.popular_share,
-            teacher=teacher,
+        learning = LearnerSettings(
+            config.schedule.seed, dict(config.augment), dict(config.loss), popular, config.popular_share
         )
+        learner = task.training.build_learner(model, taught, watched, learning, teacher=teacher)
         if config.initial is not None:
             load_fitting(learner.network, read_state(find_checkpoint(config.initial)), config.initial)
         return cls(config, taught, watched, learner, settings, device, popular, macs, facts)

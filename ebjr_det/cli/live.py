@@ -89,16 +89,15 @@ def demo(
 
     settings, threshold = load_live(config, changes, threshold, rate)
     look = api.FilmSettings(min_score, **film)
-    answer = api.demo(settings, source, out, look, threshold=threshold, rate=rate).to_dict()
+    result = api.demo(settings, source, out, look, threshold=threshold, rate=rate)
     if as_json:
-        print_json(answer)
+        print_json(result.to_dict())
         return
-    click.echo(_answered(answer, "frames"))
-    load = answer["load"]
-    if load["noisy"]:
+    click.echo(_answered(result.to_dict(), "frames"))
+    load = result.load
+    if load.noisy:
         click.echo(
-            f"The film's times were measured beside a load of {load['others']:.2f} of {load['cpus']} CPUs: "
-            "noisy."
+            f"The film's times were measured beside a load of {load.others:.2f} of {load.cpus} CPUs: noisy."
         )
     click.echo(out)
 
@@ -120,12 +119,12 @@ def export(
     from ebjr_det import api
 
     settings, threshold = load_live(config, changes, threshold, rate)
-    answer = api.export(api.to_config(settings), out, threshold=threshold, rate=rate).to_dict()
+    result = api.export(api.to_config(settings), out, threshold=threshold, rate=rate)
     if as_json:
-        print_json(answer)
+        print_json(result.to_dict())
         return
-    click.echo(f"Exported: defers where {answer['score']} > {answer['threshold']:.8g}.")
-    for name, size in answer["files"].items():
+    click.echo(f"Exported: defers where {result.score} > {result.threshold:.8g}.")
+    for name, size in result.files.items():
         click.echo(f"{out}/{name}  {file_size(size)}")
     click.echo(f"Serve it: ebjr-det predict {out} IMAGE...")
 

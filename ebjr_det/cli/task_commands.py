@@ -62,8 +62,9 @@ class TaskGroup(Group):
             for name, file in plugin.replay_files.items()
         ]
         for name, option in parameters.items():
-            kind: dict[str, Any] = {"is_flag": True} if option.kind is bool else {"type": option.kind}
-            options.append(click.option(option.flag, name, help=option.help, **kind))
+            switch = option.kind is bool
+            kind = None if switch else option.kind
+            options.append(click.option(option.flag, name, help=option.help, is_flag=switch, type=kind))
         call.__doc__ = self.wording(plugin.replay_inputs)
         return click.command(task)(together(*options, self.options(plugin.bootstrap))(call))
 

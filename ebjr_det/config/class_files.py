@@ -48,7 +48,7 @@ def load_histogram(path: Path) -> dict[str, float]:
 def _content(path: Path, kind: str) -> Any:
     """What a YAML or JSON file holds; a key twice is refused."""
 
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    def once(pairs: list[tuple[str, object]]) -> dict[str, object]:
         keys = [key for key, _ in pairs]
         if len(set(keys)) < len(keys):
             raise ValueError(f"the key `{next(key for key in keys if keys.count(key) > 1)}` twice")

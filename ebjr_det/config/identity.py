@@ -2,9 +2,8 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
-from ebjr_det.config.sections import EvaluateConfig
+from ebjr_det.config.sections import EvaluateConfig, ModelSection
 from ebjr_det.io.files import checksum
 
 BESIDE_RECORDS = (
@@ -40,7 +39,7 @@ the seed only where a network begins with random weights, which follow from it.
 """
 
 
-def identity(config: EvaluateConfig) -> dict[str, Any]:
+def identity(config: EvaluateConfig) -> dict[str, object]:
     """The settings that a run's records depend on; two configurations that share them can share a run.
 
     >>> from ebjr_det.tasks.settings import load_config
@@ -62,7 +61,7 @@ def identity(config: EvaluateConfig) -> dict[str, Any]:
     return settings | {"router.file": fitted, "router.sha256": fitted}
 
 
-def _leaves(section: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+def _leaves(section: Mapping[str, object], prefix: str) -> Iterator[tuple[str, object]]:
     """Each setting by its whole name, sections that stand beside the records left out."""
     for key, value in section.items():
         name = prefix + key
@@ -74,5 +73,5 @@ def _leaves(section: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]
             yield name, value
 
 
-def _is_fresh(model: Any) -> bool:
+def _is_fresh(model: ModelSection) -> bool:
     return model.checkpoint is None and not model.pretrained

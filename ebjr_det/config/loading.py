@@ -50,7 +50,7 @@ def load_score_settings(path: str | Path) -> RouterSection | None:
     return parse_section(RouterSection, {name: section[name] for name in names if name in section})
 
 
-def load_settings(path: str | Path, changes: Iterable[str], verb: str) -> dict[str, Any]:
+def load_settings(path: str | Path, changes: Iterable[str], verb: str) -> dict[str, object]:
     """Read the settings of a command and apply `a.b=value` changes in order.
 
     Raises:
@@ -82,7 +82,7 @@ OTHERS = {
 """What settings are, by the command that they belong to, and what to do with them."""
 
 
-def verb_of(content: Mapping[str, Any]) -> str | None:
+def verb_of(content: Mapping[str, object]) -> str | None:
     """The command whose settings these are, by the sections that only it has; None for none of them."""
     marks = {"fit_router": "fit-router", "replay": "replay", "choose": "specialize", "student": "evaluate"}
     marks |= {"model": "train"}
@@ -121,13 +121,13 @@ def _read(path: str | Path, changes: Iterable[str]) -> dict[str, Any]:
     return content
 
 
-def apply_changes(content: dict[str, Any], changes: Iterable[str]) -> None:
+def apply_changes(content: dict[str, object], changes: Iterable[str]) -> None:
     """Put `a.b=value` changes into a mapping of settings, in order. Raises ConfigError for anything else."""
     for change in changes:
         _apply(content, change)
 
 
-def parse_section(model: type[Section], content: Mapping[str, Any]) -> Section:
+def parse_section(model: type[Section], content: Mapping[str, object]) -> Section:
     """Check the settings of one section. Raises ConfigError with the first fault in one line."""
     try:
         return model.model_validate(content)
@@ -140,7 +140,7 @@ def dump_config(config: BaseSection) -> str:
     return yaml.dump(config.model_dump(), Dumper=FlatDumper, sort_keys=False)
 
 
-def _apply(content: dict[str, Any], change: str) -> None:
+def _apply(content: dict[str, object], change: str) -> None:
     key, equals, text = change.partition("=")
     if not equals or not all(key.split(".")):
         raise ConfigError(f"Expected `--set a.b=value`, got `{change}`.")
@@ -181,7 +181,7 @@ def _fields_at(sections: list[str], model: type[BaseModel]) -> list[str]:
     return list(_fields(model))
 
 
-def _fields(section: Any) -> Mapping[str, Any]:
+def _fields(section: object) -> Mapping[str, Any]:
     """What a section may hold, be it a model or a dataclass; nothing of another type."""
     if is_dataclass(section):
         return {field.name: field for field in fields(section)}

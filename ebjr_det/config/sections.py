@@ -5,7 +5,7 @@ A file is flat and whole: no inheritance, no interpolation. Knows nothing about 
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
@@ -44,12 +44,12 @@ class ModelSection(BaseSection):
     sha256: str | None = None
     pretrained: bool = False
     random_weights: bool = False
-    options: dict[str, Any] = {}
+    options: dict[str, object] = {}
     macs: float | None = Field(None, ge=0)
     popular: list[int | str] | None = None
     runtime: str = "eager"
 
-    def built(self) -> dict[str, Any]:
+    def built(self) -> dict[str, object]:
         """The settings that the task's `build_model` takes."""
         return {key: value for key, value in self if key not in NOT_BUILT}
 
@@ -85,7 +85,7 @@ class RouterSection(BaseSection):
     file: str | None = None
     sha256: str | None = None
     score: str | None = None
-    options: dict[str, Any] = {}
+    options: dict[str, object] = {}
     top_k: int | None = Field(10, ge=1)
     aggregate: Literal["mean", "sum", "min", "logsumexp"] = "mean"
     other_logit: bool = True

@@ -1,7 +1,5 @@
 """Every setting of `ebjr-det specialize` with its type, default and limits."""
 
-from typing import Any
-
 from pydantic import model_validator
 
 from ebjr_det.config.sections import BaseSection, ModelSection
@@ -43,7 +41,7 @@ class SpecializeConfig(LearnConfig):
     loss: LossSection = LossSection()
     augment: BaseSection
     schedule: ScheduleSection
-    pair: dict[str, Any]
+    pair: dict[str, object]
 
     @model_validator(mode="after")
     def _chosen_here(self) -> "SpecializeConfig":

@@ -1,6 +1,6 @@
 """Every setting of a training with its type, default and limits. Knows nothing about what the settings do."""
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
@@ -111,9 +111,9 @@ them, but for their last bits from the number of threads. See `identity.BESIDE_R
 """
 
 
-def training_identity(config: LearnConfig) -> dict[str, Any]:
+def training_identity(config: LearnConfig) -> dict[str, object]:
     """The settings that trained weights depend on, each by its whole name."""
-    settings: dict[str, Any] = {}
+    settings: dict[str, object] = {}
     for key, value in config.model_dump().items():
         inner = value.items() if isinstance(value, dict) else ()
         settings |= {f"{key}.{name}": inner_value for name, inner_value in inner} or {key: value}

@@ -41,7 +41,7 @@ class Calibration:
     images: int
     point: OperatingPoint
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Plain values, those of the point among them."""
         choice = {"target": self.target.to_dict(), "fraction": self.fraction, "images": self.images}
         return choice | {"seed": self.seed} | self.point.to_dict()
@@ -90,7 +90,7 @@ class Analysis:
     live_deferral_rate: float | None = None
     batch_load: Load | None = None
     calibration: Calibration | None = None
-    score_options: Mapping[str, Any] = field(default_factory=dict)
+    score_options: Mapping[str, object] = field(default_factory=dict)
     references: tuple[Reference, ...] = ()
     class_names: tuple[str, ...] = ()
     popular: tuple[str, ...] = ()

@@ -122,7 +122,7 @@ class Report:
             for index, name in enumerate(names)
         ]
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """The one JSON object of the command line, without `run_dir`."""
         areas = {name: curve.area() for name, curve in self.curves.items()}
         calibration = self.analysis.calibration
@@ -163,7 +163,7 @@ class Report:
             "classes": self.class_rows(),
         }
 
-    def _side(self, side: str, profile: Profile, macs: float | None) -> dict[str, Any]:
+    def _side(self, side: str, profile: Profile, macs: float | None) -> dict[str, object]:
         metrics = self.metrics[side]
         latency = profile.latency
         return {
@@ -252,7 +252,7 @@ def _others(curve: TradeoffCurve, analysis: Analysis, chosen: OperatingPoint) ->
     return list({p.deferral_rate: p for p in points if p.deferral_rate != chosen.deferral_rate}.values())
 
 
-def _router_facts(use: FittedUse) -> dict[str, Any]:
+def _router_facts(use: FittedUse) -> dict[str, object]:
     drift = None if use.drift is None else {**use.drift.__dict__, "moved": use.drift.moved}
     return {**use.__dict__, "left_out": list(use.left_out), "drift": drift}
 

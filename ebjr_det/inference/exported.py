@@ -24,8 +24,10 @@ from ebjr_det.io.files import checksum, existing_file, write_text
 from ebjr_det.io.third_party import first_fault, install_hint
 from ebjr_det.runtimes.onnx import INPUT, PROVIDERS, Session
 from ebjr_det.runtimes.onnx_check import check_whole
+from ebjr_det.runtimes.registry import Batch, Column
 from ebjr_det.tasks import load_task
 from ebjr_det.tasks.adapted import Changed
+from ebjr_det.tasks.contract import Classes
 from ebjr_det.tasks.popular import Popular
 
 PAIR, ROUTER = "pair.json", "router.safetensors"
@@ -55,7 +57,7 @@ class ExportedModel(BaseSection):
     sha256: str = Field(pattern=SHA256)
     inputs: dict[str, Any]
     outputs: list[str]
-    around: dict[str, Any]
+    around: dict[str, object]
     macs: float
     popular: list[int | str] | None = None
     other_at: float | None = None
@@ -77,8 +79,8 @@ class ExportedPair(BaseSection):
     threshold: float
     student: ExportedModel
     teacher: ExportedModel
-    run: dict[str, Any]
-    made_with: dict[str, Any]
+    run: dict[str, object]
+    made_with: dict[str, object]
 
     @model_validator(mode="after")
     def _teacher_knows_all(self) -> "ExportedPair":
@@ -102,7 +104,7 @@ class _Graph:
         if not fits or names != [INPUT, *exported.outputs] or list(self.shape) != shape:
             raise InvalidInput("Expected inputs and outputs as they are told, got other ones")
 
-    def __call__(self, batch: Any) -> tuple[Any, ...]:
+    def __call__(self, batch: Batch) -> tuple[Column, ...]:
         """Raises InvalidInput for pictures of another size than the graph's."""
         if batch.shape[1:] != self.shape:
             raise InvalidInput(
@@ -111,7 +113,7 @@ class _Graph:
             )
         return self.session(batch)
 
-    def blank(self) -> tuple[Any, ...]:
+    def blank(self) -> tuple[Column, ...]:
         """The outputs for one empty input."""
         return self.session(np.zeros((1, *self.shape), self.dtype))
 
@@ -150,7 +152,7 @@ class Exported:
         """The teacher's graph and what surrounds it."""
         return self.content.teacher
 
-    def build(self) -> tuple[Any, Model, Model]:
+    def build(self) -> tuple[Classes, Model, Model]:
         """The classes for answers, the student and the teacher, in ONNX Runtime on the configured device."""
         if find_spec("onnxruntime") is None:
             raise ConfigError(
@@ -164,14 +166,14 @@ class Exported:
         named = load_task(self.task).served.name_classes(classes)
         return named, self._served(self.student, named, device), self._served(self.teacher, named, device)
 
-    def _served(self, exported: ExportedModel, named: Any, device: str) -> Model:
+    def _served(self, exported: ExportedModel, named: Classes, device: str) -> Model:
         path, task = self.folder / exported.file, load_task(self.task)
         check_whole(path)
         session = Session(path, device)
         classes = len(named.class_names) if exported.popular is None else len(exported.popular) + 1
         try:
             graph = _Graph(session, exported, path)
-            model: Model = task.served.build_served(exported.name, exported.around, graph)
+            model = task.served.build_served(exported.name, exported.around, graph)
             task.served.check_served(model, graph.shape, graph.blank(), classes)
         except Exception as error:  # whatever wrong numbers, or a graph that fails, can raise
             raise InvalidInput(
@@ -258,5 +260,5 @@ def _read_pair(path: Path) -> ExportedPair:
     return pair
 
 
-def _digest(content: Mapping[str, Any]) -> str:
+def _digest(content: Mapping[str, object]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True, allow_nan=False).encode()).hexdigest()

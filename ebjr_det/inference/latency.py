@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
 
 import numpy as np
 
 from ebjr_det.core.cost import CostModel
 from ebjr_det.core.errors import InvalidInput
+from ebjr_det.core.types import Opaque
 from ebjr_det.io.load import Load, Meter, Reading, Stopwatch, read_cpus
 
 
@@ -34,14 +34,14 @@ class Latency:
         mean = float(per_image.mean())
         return cls(mean, p50, p90, p99, batch_size, batch_size * len(per_image), device, load)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Plain values for JSON."""
         return asdict(self) | {"load": None if self.load is None else self.load.to_dict()}
 
 
 def measure_latency(
-    calls: dict[str, Callable[[Any], Any]],
-    batches: Iterable[Any],
+    calls: Mapping[str, Callable[[Sequence[Opaque]], object]],
+    batches: Iterable[Sequence[Opaque]],
     *,
     batch_size: int,
     device: str,

@@ -6,19 +6,19 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from ebjr_det.config import EvaluateConfig
 from ebjr_det.core.errors import ConfigError, InvalidInput
 from ebjr_det.core.joint import JointModel, JointOutput
-from ebjr_det.core.types import FloatArray, Output
+from ebjr_det.core.types import FloatArray, Model, Output
 from ebjr_det.inference.exported import Exported
 from ebjr_det.inference.scoring import Scoring
 from ebjr_det.inference.student import answers_to_data, check_at_work, watched, weights_of
 from ebjr_det.io.notes import say
 from ebjr_det.io.pictures import as_picture
 from ebjr_det.tasks import load_task
-from ebjr_det.tasks.contract import Picture
+from ebjr_det.tasks.contract import Classes, Picture
 from ebjr_det.tasks.popular import Popular
 
 Settings: TypeAlias = EvaluateConfig | Exported
@@ -36,7 +36,7 @@ class Live:
         scoring: the deciding score.
     """
 
-    named: Any
+    named: Classes
     scoring: Scoring
     joint: JointModel
 
@@ -102,8 +102,8 @@ def build_live(
     config: Settings,
     scoring: Scoring,
     threshold: float,
-    samples: Callable[[], Sequence[Any]],
-    traffic: Callable[[int], Iterable[Any]] = lambda count: (),
+    samples: Callable[[], Sequence[Picture]],
+    traffic: Callable[[int], Iterable[Picture]] = lambda count: (),
 ) -> Live:
     """Build both models on their runtimes, with their classes.
 
@@ -133,7 +133,9 @@ def build_live(
     return Live(classes, scoring, JointModel(student, teacher, watched(scoring, threshold), threshold))
 
 
-def _answers_to(student: Any, size: int, traffic: Callable[[int], Iterable[Any]], count: int) -> list[Output]:
+def _answers_to(
+    student: Model, size: int, traffic: Callable[[int], Iterable[Picture]], count: int
+) -> list[Output]:
     """A student's answers to some pictures; none where it cannot take them, which is told in their turn."""
     pictures, outputs = iter(traffic(count)), list[Output]()
     with suppress(InvalidInput):
@@ -142,7 +144,7 @@ def _answers_to(student: Any, size: int, traffic: Callable[[int], Iterable[Any]]
     return outputs
 
 
-def _built(config: EvaluateConfig, samples: Callable[[], Sequence[Any]]) -> tuple[Any, Any, Any]:
+def _built(config: EvaluateConfig, samples: Callable[[], Sequence[Picture]]) -> tuple[Classes, Model, Model]:
     """Classes, student and teacher, these on their runtimes."""
     from ebjr_det.inference.pair import build_models, make_ready, resolve_device
 

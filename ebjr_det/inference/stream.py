@@ -17,10 +17,11 @@ from typing import Any, Generic
 
 from ebjr_det.core.errors import InvalidInput
 from ebjr_det.core.joint import JointModel
+from ebjr_det.core.types import Opaque
 from ebjr_det.inference.stream_plan import Answer, Image, Item, Plan
 from ebjr_det.inference.threads import WorkerPool
 
-_END: Any = object()
+_END = object()
 
 
 @dataclass(eq=False)
@@ -36,11 +37,11 @@ class _Picture:
 
     index: int
     item: Any = None
-    image: Any = None
-    student_input: Any = None
-    teacher_input: "Future[Any] | None" = None
+    image: Opaque = None
+    student_input: Opaque = None
+    teacher_input: "Future[Opaque] | None" = None
     fault: InvalidInput | None = None
-    prediction: Any = None
+    prediction: Opaque = None
     score: float = 0.0
     deferred: bool = False
     due: float = math.inf
@@ -48,7 +49,7 @@ class _Picture:
     left_out: bool = False
     loaded: "Future[None]" = field(default_factory=Future)
 
-    def answer(self) -> Answer[Any, Any]:
+    def answer(self) -> Answer[Any, Opaque]:
         return Answer(self.item, self.image, self.prediction, self.score, self.deferred)
 
 
@@ -75,7 +76,7 @@ class StreamState(Generic[Item, Image]):
         self.held: deque[_Picture] = deque()
         self.before_student: deque[_Picture] = deque()
         self.before_teacher: deque[_Picture] = deque()
-        self.at_teacher: deque[tuple[list[_Picture], Future[Sequence[Any]]]] = deque()
+        self.at_teacher: deque[tuple[list[_Picture], Future[Sequence[Opaque]]]] = deque()
         self.pulled = self.judged = 0
         self.exhausted = self.ended = False  # the source has no further item; the student has come to its end
 
@@ -199,14 +200,17 @@ class StreamState(Generic[Item, Image]):
             picture.teacher_input = None
         self.at_teacher.append((batch, self.teacher.submit(self._teach, inputs)))
 
-    def _teach(self, inputs: "Sequence[Future[Any] | None]") -> Sequence[Any]:
+    def _teach(self, inputs: "Sequence[Future[Opaque] | None]") -> Sequence[Opaque]:
         """Runs where the teacher works."""
         return self.joint.teach([future.result() for future in inputs if future is not None])
 
     def _wait(self, unloaded: "Future[None] | None") -> None:
         """Until a picture is loaded, the teacher has answered, something failed or a picture is due."""
         remaining = self.before_teacher[0].due - monotonic() if self.before_teacher else math.inf
-        futures: set[Future[Any]] = {self.failure, *(future for _, future in islice(self.at_teacher, 1))}
+        futures: set[Future[Any]] = {
+            self.failure,
+            *(future for _, future in islice(self.at_teacher, 1)),
+        }
         if unloaded is not None:
             futures.add(unloaded)
         wait(futures, min(max(remaining, 0.0), TIMEOUT_MAX), FIRST_COMPLETED)

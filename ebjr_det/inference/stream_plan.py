@@ -2,9 +2,10 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from ebjr_det.core.errors import ConfigError
+from ebjr_det.core.types import Opaque
 
 Item = TypeVar("Item")
 Image = TypeVar("Image")
@@ -66,6 +67,6 @@ class Answer(NamedTuple, Generic[Item, Image]):
 
     item: Item
     image: Image
-    prediction: Any
+    prediction: Opaque
     score: float
     deferred: bool

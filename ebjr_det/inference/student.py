@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from hashlib import sha256
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -112,7 +112,7 @@ WEIGHTS = "weights_sha256"
 """What a profile calls `weights_of` its model."""
 
 
-def weights_of(model: Any) -> str:
+def weights_of(model: object) -> str:
     """A digest of a model's weights, the same on every device and runtime, whatever its tensors are called.
 
     Empty where the model shows none: one that is no torch module, an exported one, or one whose weights are

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ebjr_det.core.errors import InvalidInput, first_line
+from ebjr_det.core.types import Opaque
 from ebjr_det.io.notes import say_left_out
 
 if TYPE_CHECKING:
@@ -276,7 +277,7 @@ def to_rgb(opened: "Image.Image") -> "Image.Image":
     return Image.fromarray(255 - levels if white_is_zero else levels).convert("RGB")
 
 
-def as_picture(source: Any) -> "Image.Image":
+def as_picture(source: Opaque) -> "Image.Image":
     """A picture as RGB from a path, PIL image or array uint8 [height, width (, 3 or 4)], or InvalidInput."""
     from PIL import Image, ImageOps
 

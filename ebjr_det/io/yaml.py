@@ -4,7 +4,7 @@ Convention: what `FlatDumper` writes, `FlatLoader` reads back. Both are YAML's s
 """
 
 import re
-from typing import Any
+from collections.abc import Hashable
 
 import yaml
 
@@ -12,7 +12,7 @@ import yaml
 class FlatLoader(yaml.SafeLoader):
     """YAML without what hides settings: no aliases (which can also grow without bound), no key twice."""
 
-    def compose_node(self, parent: Any, index: Any) -> Any:
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         """A node; an alias is refused."""
         if self.check_event(yaml.AliasEvent):
             raise yaml.composer.ComposerError(
@@ -23,7 +23,7 @@ class FlatLoader(yaml.SafeLoader):
             )
         return super().compose_node(parent, index)
 
-    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, object]:
         """A mapping; a key that comes twice is refused."""
         keys = [self.construct_object(key, deep=deep) for key, _ in node.value]
         repeated = next((key for i, key in enumerate(keys) if key in keys[:i]), None)

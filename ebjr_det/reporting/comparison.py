@@ -88,7 +88,7 @@ class Comparison:
         """The cost that all runs know: `macs`, else `deferral_rate`."""
         return "macs" if all(run.curve.cost.macs(0.0) is not None for run in self.runs) else "deferral_rate"
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """The one JSON object of the command line."""
         return {
             "quality_name": self.quality_name,

@@ -77,7 +77,7 @@ class RouterTrial:
         coin, oracle = area_of(report.curve.random), area_of(report.curve.oracle)
         grid = np.linspace(0, 1, report.curve.images + 1)
 
-        def row(name: str, area: float | None, gap: FloatArray) -> dict[str, Any]:
+        def row(name: str, area: float | None, gap: FloatArray) -> dict[str, object]:
             return {
                 "score": name,
                 "area": area,
@@ -192,7 +192,7 @@ class RouterTrial:
         pictures, quality = plural(len(self.report.run), "picture"), self.report.task.quality_name
         return Table(f"Deferral scores on {pictures}, {quality}", columns, cells, caption)
 
-    def evidence(self) -> dict[str, Any]:
+    def evidence(self) -> dict[str, object]:
         """Plain values of all that was tried."""
         return {
             "quality_name": self.report.task.quality_name,

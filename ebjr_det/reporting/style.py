@@ -21,6 +21,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from ebjr_det.core.types import FloatArray
@@ -83,7 +85,7 @@ def place_labels(figure: Figure, axes: Axes, labels: Sequence[Label]) -> None:
     """Write each label near its anchor, inside the axes, off lines, marks, other labels and their leaders."""
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
-    ink = np.concatenate([_ink(artist) for artist in (*axes.lines, *axes.patches)])
+    ink = np.concatenate([*map(_ink, axes.lines), *map(_ink, axes.patches)])
     ink = np.unique((ink / 3).round(), axis=0) * 3
     marks = axes.transData.transform([a.anchors[0] for a in labels if len(a.anchors) == 1] or [(0, 0)])
     spots = [_spots(figure, axes, label, ink, marks) for label in labels]
@@ -152,7 +154,7 @@ def _settle(spots: Sequence[_Spots], order: Sequence[int]) -> tuple[float, list[
     return total, picked
 
 
-def _ink(artist: Any) -> FloatArray:
+def _ink(artist: Line2D | Patch) -> FloatArray:
     """Pixels [D, 2] that a line, mark or patch covers: one every 3 along its path, a square for a mark."""
     path = artist.get_transform().transform(artist.get_path().vertices)
     path = path[np.isfinite(path).all(axis=1)]

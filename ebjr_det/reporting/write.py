@@ -4,7 +4,7 @@ import csv
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import numpy as np
 
@@ -29,7 +29,7 @@ MOST_HEAD = 1000
 MOST_CURVES = 8
 
 
-def write_report(report: Report, run_dir: Path, out: Path) -> dict[str, Any]:
+def write_report(report: Report, run_dir: Path, out: Path) -> dict[str, object]:
     """Write everything that follows from records and analysis; the summary last.
 
     Args:
@@ -70,7 +70,7 @@ def _clear_optional(out: Path) -> None:
             (out / file).unlink(missing_ok=True)
 
 
-def _curves(report: Report) -> dict[str, Any]:
+def _curves(report: Report) -> dict[str, object]:
     """Every operating point of every score as columns, with the lines to compare with."""
     main = report.curve
     return {
@@ -90,7 +90,7 @@ def _curves(report: Report) -> dict[str, Any]:
     }
 
 
-def _columns(curve: TradeoffCurve) -> dict[str, Any]:
+def _columns(curve: TradeoffCurve) -> dict[str, object]:
     points = [point.to_dict() for point in curve.points()]
     columns = {key: [point[key] for point in points] for key in points[0]}
     return {"area": curve.area(), **columns}

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, NoReturn, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,7 +66,7 @@ def cross_fit(
     task: Task,
     fit: Callable[[PairedRun], FittedRouter],
     parts: list[NDArray[np.intp]],
-    progress: "tqdm[Any]",
+    progress: "tqdm[NoReturn]",
 ) -> PairedRun:
     """The run with out-of-fold scores beside its own, and with the student's records rescaled out of fold.
 

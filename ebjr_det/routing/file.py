@@ -50,7 +50,7 @@ class RouterHeader:
     teacher: str
     image_ids: tuple[str, ...]
     fingerprints: tuple[float, ...]
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, object] = field(default_factory=dict)
     evidence: Mapping[str, Any] = field(default_factory=dict)
     popular: tuple[str, ...] = ()
     student_weights: str = ""

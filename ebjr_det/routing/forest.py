@@ -12,7 +12,7 @@ from ebjr_det.core.errors import InvalidInput
 from ebjr_det.core.types import Array, FloatArray
 from ebjr_det.io.compiled import compiled
 
-_KINDS: Mapping[str, Any] = {
+_KINDS: Mapping[str, type[np.integer] | type[np.floating]] = {
     "roots": np.integer, "feature": np.integer, "limit": np.floating,
     "low": np.integer, "high": np.integer, "value": np.floating,
 }  # fmt: skip

@@ -7,7 +7,6 @@ image's outputs change with what else is in the batch.
 from collections.abc import Callable
 from contextlib import ExitStack
 from copy import deepcopy
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -33,7 +32,7 @@ class TorchNetwork:
         self.graph, self.device = graph, torch.device(device)
         self.layout = torch.channels_last if channels_last else torch.preserve_format
         self.precision = None if precision is None else getattr(torch, precision)
-        self.stream: Any = None
+        self.stream: torch.cuda.Stream | None = None
         if self.device.type == "cuda":
             self.stream = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
             self.stream.wait_stream(torch.cuda.current_stream(self.device))  # weights may be on their way

@@ -97,7 +97,7 @@ class Runtime:
     packages: tuple[str, ...] = ()
     extra: str = ""
     devices: tuple[str, ...] = ("cpu", "cuda")
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, object] = field(default_factory=dict)
 
     def build(self, graph: "nn.Module", example: Batch, device: str) -> Network:
         """The graph made ready; see `build_network`."""

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ebjr_det.core.types import Model, Output
+from ebjr_det.core.types import Model, Opaque, Output
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Changed:
         """The model's name."""
         return self.model.name
 
-    def preprocess(self, image: object) -> Any:
+    def preprocess(self, image: Opaque) -> Opaque:
         """One input, as the model makes it."""
         return self.model.preprocess(image)
 

@@ -8,6 +8,7 @@ a command loads only what it runs. A part that a task lacks has a default here, 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Protocol, TypeAlias, runtime_checkable
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from ebjr_det.config import EvaluateConfig, SpecializeConfig, TrainConfig
 from ebjr_det.core.errors import ConfigError
-from ebjr_det.core.types import FloatArray, Model, Output, PairedRun, RouterDecision, Task
+from ebjr_det.core.types import FloatArray, Model, Opaque, Output, PairedRun, RouterDecision, Task
 from ebjr_det.io.loader import Images
 from ebjr_det.tasks.routing import Routing
 
@@ -50,7 +51,7 @@ class Classes(Protocol):
 class TellsFacts(Protocol):
     """A model that tells exact numbers about itself."""
 
-    def facts(self, image: Picture) -> Mapping[str, Any]:
+    def facts(self, image: Picture) -> Mapping[str, object]:
         """Numbers and texts for the report, such as how many parameters it has."""
 
 
@@ -66,11 +67,11 @@ class RunsAnywhere(Model, Protocol):
     graph: nn.Module
     run: Network
 
-    def batch(self, inputs: Sequence[Any]) -> Any:
+    def batch(self, inputs: Sequence[Opaque]) -> Opaque:
         """Preprocessed inputs as one batch of the graph."""
 
 
-def facts_of(model: Model, image: Picture) -> Mapping[str, Any]:
+def facts_of(model: Model, image: Picture) -> Mapping[str, object]:
     """What a model tells about itself; nothing where it tells nothing."""
     return model.facts(image) if isinstance(model, TellsFacts) else {}
 
@@ -91,7 +92,7 @@ class Data(Protocol):
         """The settings of `data` -> the classes alone, for pictures of one's own."""
 
     @property
-    def collate(self) -> Callable[[Sequence[Any]], Any]:
+    def collate(self) -> Callable[[Sequence[Opaque]], Opaque]:
         """A batch of preprocessed inputs -> what a model is called with."""
 
 
@@ -129,7 +130,7 @@ class Replay(Protocol):
 
     @property
     def load_pair(self) -> Callable[..., PairedRun]:
-        """Files by name, `scores`, `others`, `popular`, `remarks`, the task's own options -> a run."""
+        """(files by name, scores, others, popular, *, remarks, the task's own options) -> a run."""
 
     @property
     def class_names(self) -> Callable[..., tuple[str, ...]]:
@@ -140,11 +141,11 @@ class Show(Protocol):
     """The part that shows an answer to people and to programs."""
 
     @property
-    def annotate(self) -> Callable[..., Any]:
+    def annotate(self) -> Callable[..., Picture]:
         """(picture, prediction, classes, least_score, *, side) -> the picture with the answer drawn on it."""
 
     @property
-    def to_entries(self) -> Callable[[Prediction, int, Any], Iterator[dict[str, Any]]]:
+    def to_entries(self) -> Callable[[Prediction, int, Any], Iterator[Mapping[str, object]]]:
         """(prediction, image id, classes) -> entries of a COCO result file."""
 
 
@@ -152,7 +153,7 @@ class Served(Protocol):
     """The part that answers from an exported folder, without torch."""
 
     @property
-    def build_served(self) -> Callable[[str, Mapping[str, Any], Network], Any]:
+    def build_served(self) -> Callable[[str, Mapping[str, object], Network], Model]:
         """(name, numbers of what surrounds the network, network that runs) -> a model."""
 
     @property
@@ -160,7 +161,7 @@ class Served(Protocol):
         """Raises InvalidInput for a network whose outputs are not those of its surroundings."""
 
     @property
-    def name_classes(self) -> Callable[[Mapping[int, str]], Any]:
+    def name_classes(self) -> Callable[[Mapping[int, str]], Classes]:
         """Category id or class index -> name, as the classes that answers want."""
 
 
@@ -168,11 +169,11 @@ class PopularClasses(Protocol):
     """The part that narrows a data set to popular classes and "other", and widens answers again."""
 
     @property
-    def narrow(self) -> Callable[[Any, Popular], Any]:
+    def narrow(self) -> Callable[[Any, Popular], DataSet]:
         """The data set with a specialised student's classes."""
 
     @property
-    def narrow_classes(self) -> Callable[[Any, Popular], Any]:
+    def narrow_classes(self) -> Callable[[Any, Popular], Classes]:
         """The classes alone."""
 
     @property
@@ -180,12 +181,31 @@ class PopularClasses(Protocol):
         """(output, popular, other_at) -> a specialised student's answers among all classes."""
 
 
+@dataclass(frozen=True)
+class LearnerSettings:
+    """What a training asks of a learner beside its model and its data.
+
+    Attributes:
+        augment: see the task's `augmentation.build_augmentation`.
+        loss: `distillation` and `temperature`, the share and the softness of a teacher's answers, and of
+            classification `label_smoothing` of the labels.
+        popular: where the model is specialised, which of the teacher's classes its own are.
+        popular_share: how often a picture shows a popular class, in the training and in the validation.
+    """
+
+    seed: int
+    augment: Mapping[str, Any]
+    loss: Mapping[str, float]
+    popular: Popular | None = None
+    popular_share: float | None = None
+
+
 class Training(Protocol):
     """The part that builds what a training loop needs."""
 
     @property
     def build_learner(self) -> Callable[..., Learner]:
-        """A model, data and settings -> a `training.loop.Learner`."""
+        """(model, data, validation data or None, `LearnerSettings`, teacher) -> a `training.loop.Learner`."""
 
 
 class TaskPlugin:
@@ -204,7 +224,7 @@ class TaskPlugin:
     replay_inputs: str = ""
     """What is replayed, in words."""
     replay_files: Mapping[str, FileOption] = MappingProxyType({})
-    """Files by the parameter of `Replay.load_pair` that takes them."""
+    """Files by their names for `Replay.load_pair`."""
     replay_options: Mapping[str, TaskOption] = MappingProxyType({})
     """Further parameters of `Replay.load_pair`."""
 

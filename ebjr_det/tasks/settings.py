@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 from ebjr_det.config import EvaluateConfig, SpecializeConfig, TrainConfig, load_settings, parse_section
 from ebjr_det.core.errors import ConfigError, did_you_mean
@@ -35,12 +34,12 @@ def load_specialize_config(path: str | Path, changes: Iterable[str] = ()) -> Spe
     return parse_section(task.specialize_config, settings)
 
 
-def parse_config(settings: Mapping[str, Any]) -> EvaluateConfig:
+def parse_config(settings: Mapping[str, object]) -> EvaluateConfig:
     """Check the settings of an evaluation. Raises ConfigError with the first fault in one line."""
     return parse_section(_task_of(settings).evaluate_config, settings)
 
 
-def parse_train_config(settings: Mapping[str, Any]) -> TrainConfig:
+def parse_train_config(settings: Mapping[str, object]) -> TrainConfig:
     """Check the settings of a training. Raises ConfigError with the first fault in one line."""
     task = _task_of(settings)
     if task.train_config is None:
@@ -48,7 +47,7 @@ def parse_train_config(settings: Mapping[str, Any]) -> TrainConfig:
     return parse_section(task.train_config, settings)
 
 
-def _task_of(settings: Mapping[str, Any]) -> TaskPlugin:
+def _task_of(settings: Mapping[str, object]) -> TaskPlugin:
     """The task that settings name; without a name it is the first."""
     name = settings.get("task", next(iter(TASKS)))
     if not isinstance(name, str) or (name not in TASKS and ":" not in name):

@@ -206,7 +206,7 @@ class Trainer:
         write_log(self.folder / LOG, self.log)
         return row
 
-    def _state(self) -> dict[str, Any]:
+    def _state(self) -> dict[str, object]:
         device = self.ranks.device
         return {
             "step": self.step,

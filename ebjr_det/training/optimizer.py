@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Callable
-from typing import Any
 
 from torch import nn
 from torch.optim import Optimizer
@@ -18,7 +17,7 @@ def build_optimizer(network: nn.Module, plan: ScheduleSection) -> Optimizer:
     """AdamW or SGD, by timm; weight decay spares biases and norms unless `decay_norms` asks for all."""
     from timm.optim import create_optimizer_v2
 
-    settings: dict[str, Any] = {"opt": "adamw"}
+    settings: dict[str, object] = {"opt": "adamw"}
     if plan.optimizer == "sgd":  # timm calls Nesterov's kind `sgd`
         settings = {"opt": "sgd" if plan.nesterov else "momentum", "momentum": plan.momentum}
     settings |= {"lr": plan.lr, "weight_decay": plan.weight_decay, "filter_bias_and_bn": not plan.decay_norms}
@@ -33,7 +32,7 @@ def rate_setter(optimizer: Optimizer, plan: ScheduleSection, steps: int) -> SetR
     if plan.policy == "one_cycle":
         return _one_cycle(optimizer, plan, steps)
     least, policy = plan.lr * LEAST, CosineLRScheduler
-    settings: dict[str, Any] = {"t_initial": steps, "lr_min": least}
+    settings: dict[str, object] = {"t_initial": steps, "lr_min": least}
     if plan.policy == "step":
         # timm drops the rate one step before the one that it is given
         drops = [round(share * steps) + 1 for share in sorted(plan.milestones)]

@@ -19,7 +19,7 @@ LOG = "log.csv"
 WEIGHTS = "weights.safetensors"
 
 
-def save_state(path: Path, state: Mapping[str, Any]) -> None:
+def save_state(path: Path, state: Mapping[str, object]) -> None:
     """Replace the state as a whole."""
     with atomic_write(path) as temporary:
         torch.save(dict(state), temporary)

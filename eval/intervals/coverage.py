@@ -162,9 +162,11 @@ def coco(data: Path, student: str, teacher: str) -> PairedRun:
     from ebjr_det.tasks.detection.replay import load_pair
 
     run = load_pair(
-        data / "detections" / f"{student}_half_a.json.gz",
-        data / "detections" / f"{teacher}_half_a.json.gz",
-        data / "annotations" / "instances_val2017_half_a_intboxes.json.gz",
+        {
+            "student": data / "detections" / f"{student}_half_a.json.gz",
+            "teacher": data / "detections" / f"{teacher}_half_a.json.gz",
+            "annotations": data / "annotations" / "instances_val2017_half_a_intboxes.json.gz",
+        },
         scores=lambda output: {"free_energy": deferral_scores(output.logits, "free_energy", top_k=10)},
     )
     scores = {**run.scores, **box_scores(Boxes.of_records(run.student), None)}

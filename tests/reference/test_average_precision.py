@@ -61,7 +61,7 @@ def files(shared_data):
 @pytest.mark.parametrize(("name", "student", "teacher", "rates"), SETS)
 def test_both_models_and_their_mixtures_are_judged_as_by_pycocotools(files, name, student, teacher, rates):
     (annotations, first), (_, second) = files(name, student), files(name, teacher)
-    run = load_pair(first, second, annotations, free_energy)
+    run = load_pair({"student": first, "teacher": second, "annotations": annotations}, free_energy)
     truth, entries = read(annotations), (read(first), read(second))
     values = run.scores["free_energy"]
     mixtures, order = TASK.mixtures(run.student, run.teacher), np.argsort(-values, kind="stable")

@@ -244,7 +244,7 @@ def test_a_pair_tells_what_was_odd_by_file_and_on_stderr(tmp_path, capsys):
     paths = {name: tmp_path / name for name in files}
     remarks = {}
     scores = lambda output: {"random": np.zeros(len(output.logits))}  # noqa: E731
-    run = load_pair(**paths, scores=scores, lenient=True, remarks=remarks)
+    run = load_pair(paths, scores, lenient=True, remarks=remarks)
     assert len(run) == 12
     assert remarks["student"] == {"detections of unknown categories left out": 1}
     assert remarks["teacher"] == {"detections of unknown images left out": 1}

@@ -285,8 +285,8 @@ def all_scores(output):
 
 
 def test_a_pair_holds_records_and_scores_of_every_annotated_image(write):
-    paths = write(RESULTS, "s.json"), write(RESULTS[1:], "t.json"), write(TRUTH)
-    run = load_pair(*paths, all_scores)
+    paths = {"student": write(RESULTS, "s.json"), "teacher": write(RESULTS[1:], "t.json")}
+    run = load_pair(paths | {"annotations": write(TRUTH)}, all_scores)
     assert (run.task, run.image_ids) == ("detection", ("3", "7", "12"))
     assert (run.student["counts"].tolist(), run.teacher["counts"].tolist()) == ([0, 1, 2], [0, 1, 1])
     assert set(run.scores) == set(KNOWN)
@@ -294,7 +294,8 @@ def test_a_pair_holds_records_and_scores_of_every_annotated_image(write):
 
 
 def test_an_image_without_boxes_has_the_score_of_the_most_doubtful_row(write):
-    run = load_pair(write(RESULTS, "s.json"), write(RESULTS, "t.json"), write(TRUTH), all_scores)
+    results = write(RESULTS, "s.json")
+    run = load_pair({"student": results, "teacher": results, "annotations": write(TRUTH)}, all_scores)
     empty = all_scores(Output([None], Logits.one_row(np.array([[EMPTY_LOGIT]]))))
     assert {name: values[0] for name, values in run.scores.items()} == {k: v[0] for k, v in empty.items()}
     assert (run.scores["free_energy"][1:] < run.scores["free_energy"][0]).all()
@@ -322,6 +323,6 @@ def test_logits_are_those_of_an_images_best_boxes_in_descending_order(write):
 
 @pytest.mark.parametrize("annotations", [[], TRUTH["annotations"][1:2]])
 def test_nothing_to_find_is_refused(write, annotations):
-    paths = write(RESULTS, "s.json"), write(RESULTS, "t.json"), write(TRUTH | {"annotations": annotations})
+    results, truth = write(RESULTS, "s.json"), write(TRUTH | {"annotations": annotations})
     with pytest.raises(InvalidInput, match="annotated object that is no crowd"):
-        load_pair(*paths, all_scores)
+        load_pair({"student": results, "teacher": results, "annotations": truth}, all_scores)

@@ -15,6 +15,7 @@ from torchvision.models.detection import SSDLite320_MobileNet_V3_Large_Weights
 
 from ebjr_det.core.errors import CheckpointError, ConfigError, InvalidInput
 from ebjr_det.core.types import Logits, Output
+from ebjr_det.tasks.contract import LearnerSettings
 from ebjr_det.tasks.detection.data import Named
 from ebjr_det.tasks.detection.detections import Detections
 from ebjr_det.tasks.detection.model import build_model
@@ -35,7 +36,7 @@ def detector(categories, **settings):
 
 def learner_of(categories, model):
     augment = {"scale": [1.0, 1.0], "flip": 0.0, "color": 0.0}
-    return build_learner(model, one_object_a_class(categories), None, seed=0, augment=augment, loss={})
+    return build_learner(model, one_object_a_class(categories), None, LearnerSettings(0, augment, {}))
 
 
 def taught_outputs(learner, count):

@@ -14,6 +14,7 @@ from ebjr_det.core.errors import ConfigError
 from ebjr_det.tasks.classification.data import ImageSet
 from ebjr_det.tasks.classification.model import TorchClassifier
 from ebjr_det.tasks.classification.train import build_learner
+from ebjr_det.tasks.contract import LearnerSettings
 from ebjr_det.tasks.detection import train as detection
 from ebjr_det.tasks.detection.data import Named, build_data
 from ebjr_det.tasks.detection.model import build_model
@@ -22,6 +23,7 @@ from ebjr_det.tasks.popular import Popular
 from ebjr_det.tasks.settings import load_train_config
 
 STILL = {"padding": 0, "border": 0.0, "flip": 0.0, "color": 0.0}
+AS_IT_IS = {"scale": [1.0, 1.0], "flip": 0.0, "color": 0.0}
 NAMES = ("ant", "bee", "cat", "dog")
 SMALL = {"image_size": 128, "options": SMALL_EFFICIENTDET, "random_weights": True}
 
@@ -62,11 +64,9 @@ def images(classes=4):
 
 
 def learner_of(student, teacher, popular=None, classes=4, popular_share=None, **loss):
-    return build_learner(
-        classifier(student), images(classes), None, seed=0, augment=STILL,
-        loss={"label_smoothing": 0.0, "temperature": 4.0, "distillation": 0.5} | loss,
-        popular=popular, popular_share=popular_share, teacher=classifier(teacher),
-    )  # fmt: skip
+    loss = {"label_smoothing": 0.0, "temperature": 4.0, "distillation": 0.5} | loss
+    settings = LearnerSettings(0, STILL, loss, popular, popular_share)
+    return build_learner(classifier(student), images(classes), None, settings, classifier(teacher))
 
 
 def batch_of(learner):
@@ -185,10 +185,8 @@ def learner_of_detectors(popular=None, temperature=2.0, share=0.4, **changes):
     data = whole if popular is None else narrow(whole, popular)
     classes = whole if popular is None else narrow_classes(whole, popular)
     student, teacher = detector(classes, 0), detector(whole, 1, **changes)
-    learner = detection.build_learner(
-        student, data, None, seed=0, augment={"scale": [1.0, 1.0], "flip": 0.0, "color": 0.0},
-        loss={"distillation": share, "temperature": temperature}, popular=popular, teacher=teacher,
-    )  # fmt: skip
+    settings = LearnerSettings(0, AS_IT_IS, {"distillation": share, "temperature": temperature}, popular)
+    learner = detection.build_learner(student, data, None, settings, teacher)
     return learner, student, teacher
 
 
@@ -218,10 +216,7 @@ def test_a_detectors_loss_is_quality_focal_loss_on_the_teachers_scores(temperatu
     expected = (np.abs(t - s) ** 2 * cross_entropy).sum() / sum(map(len, boxes))
     assert expected > 0.01
     assert float(found["teacher_loss"]) == pytest.approx(expected, rel=1e-3)
-    plain = detection.build_learner(
-        student, learner.pictures.data, None, seed=0,
-        augment={"scale": [1.0, 1.0], "flip": 0.0, "color": 0.0}, loss={},
-    )  # fmt: skip
+    plain = detection.build_learner(student, learner.pictures.data, None, LearnerSettings(0, AS_IT_IS, {}))
     own_loss = plain.bench(pixels, boxes, labels)["loss"]
     assert float(found["loss"]) == pytest.approx(0.6 * float(own_loss) + 0.4 * expected, rel=1e-3)
 
@@ -237,10 +232,8 @@ def test_each_class_is_taught_from_the_teachers_output_of_it_to_the_students(sha
     student, teacher = detector(data, 0), detector(data, 1, **trained)
     assert (student.classes.outputs, student.classes.columns.tolist()) == (90, [16, 17])
     assert (teacher.classes.outputs, teacher.classes.columns.tolist()) == (4, [3, 1])
-    learner = detection.build_learner(
-        student, data, None, seed=0, augment={"scale": [1.0, 1.0], "flip": 0.0, "color": 0.0},
-        loss={"distillation": share, "temperature": 2.0}, teacher=teacher,
-    )  # fmt: skip
+    settings = LearnerSettings(0, AS_IT_IS, {"distillation": share, "temperature": 2.0})
+    learner = detection.build_learner(student, data, None, settings, teacher)
     student.network.eval()  # its norms do not move between the two looks
     pixels, boxes, labels = learner.collate([learner.pictures[k] for k in range(2)])
     found = learner.bench(pixels, boxes, labels)
@@ -290,8 +283,6 @@ def test_a_teacher_that_sees_other_inputs_or_anchors_is_refused(changes, says):
 def test_a_teacher_of_another_kind_is_refused():
     data = build_data("digit_scenes", split="calibration", limit=2)
     other = build_model(data, "torchvision/ssdlite320_mobilenet_v3_large", random_weights=True)
+    settings = LearnerSettings(0, AS_IT_IS, {"distillation": 0.5, "temperature": 1.0})
     with pytest.raises(ConfigError, match="`effdet/NAME` as the `teacher`"):
-        detection.build_learner(
-            detector(data, 0), data, None, seed=0, augment={"scale": [1.0, 1.0], "flip": 0.0, "color": 0.0},
-            loss={"distillation": 0.5, "temperature": 1.0}, teacher=other,
-        )  # fmt: skip
+        detection.build_learner(detector(data, 0), data, None, settings, other)

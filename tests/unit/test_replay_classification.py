@@ -31,7 +31,7 @@ def replayed(tmp_path, arrays):
         for name, array in (arrays | changes).items():
             paths[name] = tmp_path / f"{name}.npy"
             np.save(paths[name], array)
-        return load_pair(**paths, scores=two_scores)
+        return load_pair(paths, two_scores)
 
     return replay
 
@@ -44,7 +44,7 @@ def files(tmp_path, arrays, replayed):
 
 
 def load(files):
-    return load_pair(**files, scores=two_scores)
+    return load_pair(files, two_scores)
 
 
 def save_archive(files, name, **arrays):

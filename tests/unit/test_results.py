@@ -192,8 +192,8 @@ def test_only_the_images_of_the_run_are_annotated(annotations, run, tmp_path):
 
 def test_replaying_the_written_files_gives_the_same_records_and_figures(annotations, run, tmp_path):
     write_results_of(tmp_path, DetectionSet(annotations, lambda _: None), run, np.zeros(len(run), dtype=bool))
-    files = [tmp_path / f"{name}.json.gz" for name in ("student", "teacher", "annotations")]
-    again = load_pair(*files, lambda output: {"least": -output.logits.values[:, 0, 0]})
+    files = {name: tmp_path / f"{name}.json.gz" for name in ("student", "teacher", "annotations")}
+    again = load_pair(files, lambda output: {"least": -output.logits.values[:, 0, 0]})
     assert again.image_ids == run.image_ids
     task = AveragePrecision()
     for side in ("student", "teacher"):

@@ -15,6 +15,7 @@ from ebjr_det.tasks.classification.data import ImageSet, build_data
 from ebjr_det.tasks.classification.model import build_model
 from ebjr_det.tasks.classification.popular import narrow
 from ebjr_det.tasks.classification.train import _shift, build_learner
+from ebjr_det.tasks.contract import LearnerSettings
 from ebjr_det.tasks.popular import Popular
 from ebjr_det.tasks.settings import load_train_config
 from ebjr_det.training.loop import Trainer
@@ -183,7 +184,8 @@ def test_smoothed_labels_cost_what_torch_says(config):
     data = build_data("digits", split="train", limit=6)
     model = build_model(data, **config().model.built() | {"random_weights": True})
     images, labels = columns([([model.preprocess(data.load(k))], data.target(k)) for k in range(6)])
-    learner = build_learner(model, data, None, seed=0, augment=STILL, loss=LOSS | {"label_smoothing": 0.3})
+    smoothed = LearnerSettings(0, STILL, LOSS | {"label_smoothing": 0.3})
+    learner = build_learner(model, data, None, smoothed)
     with torch.no_grad():
         found = learner.bench(images, labels)["loss"]
         logs = model.network(images).double().log_softmax(dim=1)
@@ -201,9 +203,7 @@ def test_a_specialised_training_draws_the_share_and_is_judged_by_it(config):
         narrow(build_data("digits", split="train", part=part), popular) for part in ([0, 0.8], [0.8, 1])
     )
     model = build_model(data, **config().model.built() | {"random_weights": True})
-    learner = build_learner(
-        model, data, watched, seed=0, augment=STILL, loss=LOSS, popular=popular, popular_share=0.8
-    )
+    learner = build_learner(model, data, watched, LearnerSettings(0, STILL, LOSS, popular, 0.8))
     drawn = np.array([data.target(learner.pictures.order.image_at(k)) for k in range(5000)])
     assert abs((drawn < 2).mean() - 0.8) < 4 * np.sqrt(0.8 * 0.2 / 5000)
 
@@ -220,7 +220,7 @@ def test_a_specialised_training_draws_the_share_and_is_judged_by_it(config):
     third = (watched.labels == 0).sum() / (watched.labels < 2).sum()
     found = learner.judge(Always(0))
     assert found == {"accuracy": pytest.approx(0.8 * third), "popular": pytest.approx(third), "other": 0.0}
-    plain = build_learner(model, data, watched, seed=0, augment=STILL, loss=LOSS, popular=popular)
+    plain = build_learner(model, data, watched, LearnerSettings(0, STILL, LOSS, popular))
     assert plain.judge(Always(2))["accuracy"] == (watched.labels == 2).mean()
     assert plain.pictures.order.weights is None
 
@@ -233,9 +233,7 @@ def test_a_validation_without_one_side_is_refused_before_anything_is_trained(con
     model = build_model(data, **config().model.built() | {"random_weights": True})
     for share in (None, 0.5):
         with pytest.raises(ConfigError, match="images of popular and of other classes"):
-            build_learner(
-                model, data, watched, seed=0, augment=STILL, loss=LOSS, popular=popular, popular_share=share
-            )
+            build_learner(model, data, watched, LearnerSettings(0, STILL, LOSS, popular, share))
 
 
 def test_a_specialised_student_has_its_own_classes_and_can_begin_at_a_general_one(config, tmp_path, capsys):

@@ -3,14 +3,14 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, TypeVar, TypeVarTuple
+from typing import NamedTuple, TypeVar, TypeVarTuple
 
 import numpy as np
 
 from ebjr_det.core.errors import ConfigError
 from ebjr_det.core.joint import ScoreFunction
 from ebjr_det.core.router import check_rate
-from ebjr_det.core.types import Model
+from ebjr_det.core.types import Model, Opaque
 from ebjr_det.evaluation.benchmark.machine import progress
 from ebjr_det.evaluation.benchmark.result import (
     DECODE,
@@ -111,9 +111,9 @@ class Measurement:
     used: Mapping[str, UsedModel]
     score: ScoreFunction
     points: Mapping[str, Point]
-    load: Callable[[int], Any]
+    load: Callable[[int], Opaque]
     indices: Sequence[int]
-    pictures: Sequence[Any]
+    pictures: Sequence[Opaque]
     settings: BenchmarkSettings
 
     def run(self, seed: int) -> Scenarios:

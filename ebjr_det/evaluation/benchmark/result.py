@@ -132,8 +132,8 @@ class Benchmark:
     server: ServerLoad
     stages: tuple[StageTimes, ...]
     machine: Machine
-    environment: Mapping[str, Any]
-    config: Mapping[str, Any]
+    environment: Mapping[str, object]
+    config: Mapping[str, object]
 
     def __post_init__(self) -> None:
         if set(self.models) != set(SIDES) or not self.points or not self.image_ids:

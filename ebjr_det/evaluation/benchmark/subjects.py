@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
 
 import numpy as np
 from tqdm.auto import tqdm
@@ -11,7 +10,7 @@ from tqdm.auto import tqdm
 from ebjr_det.core.errors import InvalidInput
 from ebjr_det.core.joint import JointModel, ScoreFunction
 from ebjr_det.core.router import threshold_for_rate
-from ebjr_det.core.types import FloatArray, Model, Output
+from ebjr_det.core.types import FloatArray, Model, Opaque, Output
 from ebjr_det.evaluation.benchmark.result import POST_PROCESSING, PREPROCESS, SIDES, Point
 from ebjr_det.evaluation.benchmark.scenarios import Images, Subject
 from ebjr_det.inference.stream import answers
@@ -20,7 +19,7 @@ from ebjr_det.io.load import Stopwatch
 from ebjr_det.io.loader import Images as DataSet
 
 AT_THRESHOLD = "joint at threshold"
-Halves = tuple[Callable[[Images], Any], Callable[[Any, Images], Output]]
+Halves = tuple[Callable[[Images], Opaque], Callable[[Opaque, Images], Output]]
 
 
 class TimedModel:
@@ -30,7 +29,7 @@ class TimedModel:
         self.model, self.name, self.watch = model, model.name, watch
         self.network, self.halves = f"{side} network", halves(model)
 
-    def preprocess(self, image: Any) -> Any:
+    def preprocess(self, image: Opaque) -> Opaque:
         """An input of the model, whose making is timed."""
         return self.watch.time(PREPROCESS, self.model.preprocess, image)
 
@@ -91,13 +90,13 @@ def points_at(scores: FloatArray, rates: Sequence[float], threshold: float | Non
     return points if threshold is None else {**points, AT_THRESHOLD: Point(threshold)}
 
 
-def sample_of(data: DataSet, count: int, seed: int) -> tuple[list[int], list[Any]]:
+def sample_of(data: DataSet, count: int, seed: int) -> tuple[list[int], list[Opaque]]:
     """Indices and pictures of a seeded sample; one that cannot be read is named and left out, or is an error.
 
     Raises:
         InvalidInput: none can be read.
     """
-    pictures: dict[int, Any] = {}
+    pictures: dict[int, Opaque] = {}
     for index in np.random.default_rng(seed).permutation(len(data)).tolist():
         if len(pictures) == count:
             break

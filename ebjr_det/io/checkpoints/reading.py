@@ -55,7 +55,7 @@ class _Nothing:
 class _Mapping:
     """Stands for a dictionary of another type: building one gives a plain one."""
 
-    def __new__(cls, *_: object) -> OrderedDict[Any, Any]:  # type: ignore[misc]
+    def __new__(cls, *_: object) -> OrderedDict[str, object]:  # type: ignore[misc]
         return OrderedDict()
 
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import av
 from av.container import InputContainer
 from av.stream import Disposition
+from av.video.stream import VideoStream
 from PIL import Image
 
 from ebjr_det.core.errors import InvalidInput, first_line
@@ -106,9 +107,9 @@ def open_camera(name: str) -> Iterator[Footage]:
         yield Footage(_frames_of(container, stream, name, live=True), _rate(stream), live=True)
 
 
-def _pictures_of(container: InputContainer, name: object) -> Any:
+def _pictures_of(container: InputContainer, name: object) -> VideoStream:
     """The first stream of pictures that players show unasked, no cover of music and no text."""
-    streams: list[Any] = [
+    streams = [
         stream
         for stream in container.streams.video  # one without a decoder would crash
         if stream.codec_context is not None
@@ -120,7 +121,7 @@ def _pictures_of(container: InputContainer, name: object) -> Any:
     return max(streams, key=lambda stream: bool(stream.disposition & Disposition.default))
 
 
-def _rate(stream: Any) -> Fraction | None:
+def _rate(stream: VideoStream) -> Fraction | None:
     rate = stream.average_rate or stream.guessed_rate
     return Fraction(rate).limit_denominator(1001) if rate and 0 < rate <= FASTEST else None
 

@@ -6,7 +6,6 @@ Convention: picture number k of a training is changed by a generator of its own,
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would ask the network for a newer version
 import albumentations
@@ -31,7 +30,7 @@ def build_augmentation(padding: int, border: float, flip: float, color: float) -
         border: most that is cut off at each side, as a share of it (large pictures).
         flip, color: probabilities of a horizontal flip and of a change of colours.
     """
-    steps: list[Any] = []
+    steps: list[albumentations.BasicTransform] = []
     if padding:
         shift = {"x": (-padding, padding), "y": (-padding, padding)}
         steps.append(

@@ -8,12 +8,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ebjr_det.core.errors import SHOWN, ConfigError, InvalidInput, check_known
+from ebjr_det.core.types import Opaque
 from ebjr_det.io.notes import say_left_out
 from ebjr_det.io.pictures import open_picture, pictures_below
 from ebjr_det.io.subset import part_of
@@ -179,7 +180,7 @@ def _root(root: str | None, dataset: str) -> Path:
     return Path(root)
 
 
-def collate(inputs: Sequence[Any]) -> Any:
+def collate(inputs: Sequence[Opaque]) -> Opaque:
     """Preprocessed images as one array or tensor. Raises InvalidInput where their sizes differ."""
     for image in inputs:
         if image.shape != inputs[0].shape:

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from ebjr_det.core.errors import InvalidInput
-from ebjr_det.core.types import Matches
+from ebjr_det.core.types import Matches, Opaque
 from ebjr_det.tasks.image_mean import ImageMean
 
 TOP_K = 5
@@ -19,7 +19,7 @@ class Accuracy(ImageMean):
     name = "classification"
     columns: ClassVar = MappingProxyType({"accuracy": "correct", "top5_accuracy": "top5_correct"})
 
-    def match(self, predictions: Sequence[Any], targets: Sequence[Any]) -> Matches:
+    def match(self, predictions: Sequence[Opaque], targets: Sequence[Opaque]) -> Matches:
         """Columns `correct` and `top5_correct`, bool [images], and the classes: `label`, `predicted`.
 
         A specialised student's vector is longer by a last entry, "other", which is right for no label, and is

@@ -18,9 +18,7 @@ NO_OTHERS: Mapping[str, Path] = MappingProxyType({})
 
 
 def load_pair(
-    student: Path,
-    teacher: Path,
-    labels: Path,
+    files: Mapping[str, Path],
     scores: Callable[[Output], Mapping[str, FloatArray]],
     others: Mapping[str, Path] = NO_OTHERS,
     popular: Sequence[str | int] | None = None,
@@ -30,8 +28,8 @@ def load_pair(
     """Match two models' saved logits with the labels.
 
     Args:
-        student, teacher: `.npy` or `.npz` (key `logits`; optional `image_ids`), [images, classes].
-        labels: `.npy` or `.npz` (key `labels`; optional `class_names`), integers [images].
+        files: `student` and `teacher`, `.npy` or `.npz` (key `logits`; optional `image_ids`), [images,
+            classes], and `labels`, the same (key `labels`; optional `class_names`), integers [images].
         scores: the student's answers -> deferral scores by name.
         others: logits of further single models, by name.
         popular: classes that a specialised student tells apart; its last logit is then of "other".
@@ -40,15 +38,16 @@ def load_pair(
     Raises:
         InvalidInput: unreadable files, other shapes or ids, NaN or infinity, labels out of range, no images.
     """
-    files = {"student": student, "teacher": teacher, **others}
-    loaded = {side: _logits(path, side) for side, path in files.items()}
+    labels = files["labels"]
+    models = {"student": files["student"], "teacher": files["teacher"], **others}
+    loaded = {side: _logits(path, side) for side, path in models.items()}
     logits = {side: values for side, (values, _) in loaded.items()}
-    classes = None if popular is None else Popular.of(popular, class_names(teacher, labels))
+    classes = None if popular is None else Popular.of(popular, class_names(files["teacher"], labels))
     answers = logits.pop("student")
     for side, values in logits.items():
-        _check_shape(values, answers, classes, f"{side} logits in `{files[side]}`", student)
+        _check_shape(values, answers, classes, f"{side} logits in `{models[side]}`", files["student"])
     targets, label_ids = _labels(labels, *logits["teacher"].shape)
-    named = [(files[side], ids) for side, (_, ids) in loaded.items()]
+    named = [(models[side], ids) for side, (_, ids) in loaded.items()]
     image_ids = _common_ids([*named, (labels, label_ids)]) or tuple(map(str, range(len(answers))))
     task = Accuracy()
     output = Output(list(answers), Logits.one_row(answers))

@@ -1,22 +1,23 @@
 """A classifier from an exported folder: a network that runs, and what was told of what surrounds it."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import numpy as np
 
 from ebjr_det.core.errors import InvalidInput
+from ebjr_det.core.types import Array
 from ebjr_det.runtimes.registry import Network
 from ebjr_det.tasks.classification.data import ImageSet
 from ebjr_det.tasks.classification.networks.classifier import Classifier, Surroundings
 
 
-def build_served(name: str, fields: Mapping[str, Any], run: Network) -> Classifier:
+def build_served(name: str, fields: Mapping[str, object], run: Network) -> Classifier:
     """A classifier from the fields that `Surroundings.to_dict` gave and a network that runs."""
     return Classifier(name, Surroundings.from_dict(fields).preprocessing, run)
 
 
-def check_served(model: Classifier, shape: tuple[int, ...], raw: Sequence[Any], classes: int) -> None:
+def check_served(model: Classifier, shape: tuple[int, ...], raw: Sequence[Array], classes: int) -> None:
     """Raises InvalidInput for a network whose outputs are not logits of so many classes.
 
     Args:

@@ -1,6 +1,6 @@
 """Settings of classifiers: their data, models and trainings, beside what every task has."""
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
@@ -16,7 +16,7 @@ class ClassifierSection(ModelSection):
     growth: int | None = None
     width: int | None = None
     block: str | None = None
-    preprocessing: dict[str, Any] = Field(default_factory=dict)
+    preprocessing: dict[str, object] = Field(default_factory=dict)
 
 
 class ImagesSection(BaseSection):

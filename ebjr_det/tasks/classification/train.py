@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +15,7 @@ from ebjr_det.tasks.classification.augmentation import TrainingSet, build_augmen
 from ebjr_det.tasks.classification.data import ImageSet, collate
 from ebjr_det.tasks.classification.metric import Accuracy
 from ebjr_det.tasks.classification.model import TorchClassifier
+from ebjr_det.tasks.contract import LearnerSettings
 from ebjr_det.tasks.popular import Popular
 from ebjr_det.training.loop import Judged, Learner
 from ebjr_det.training.order import Order
@@ -27,22 +27,10 @@ def build_learner(
     model: TorchClassifier,
     data: ImageSet,
     validation: ImageSet | None,
-    *,
-    seed: int,
-    augment: Mapping[str, Any],
-    loss: Mapping[str, Any],
-    popular: Popular | None = None,
-    popular_share: float | None = None,
+    settings: LearnerSettings,
     teacher: TorchClassifier | None = None,
 ) -> Learner:
-    """A training of a classifier on labelled images.
-
-    Args:
-        data, validation: with the model's classes.
-        augment: see `augmentation.build_augmentation`; `loss`: `label_smoothing` of the labels, and
-            `distillation` and `temperature`, the share and the softness of the teacher's answers.
-        popular: where the model is specialised, which of the teacher's classes its own are.
-        popular_share: how often a picture shows a popular class, in the training and in the validation.
+    """A training of a classifier on labelled images; `data` and `validation` have the model's classes.
 
     Raises:
         ConfigError: the model is no torch module, or there are no popular or no other images.
@@ -50,20 +38,22 @@ def build_learner(
     network = model.network
     if not isinstance(network, nn.Module):
         raise ConfigError(f"Expected a torch module to train, got `{model.name}`.")
+    popular, share = settings.popular, settings.popular_share
     weights, shift = None, torch.zeros(())
-    if popular is not None and popular_share is not None:
-        weights = popular.weights(popular_share, data.labels)
-        shift = _shift(popular, popular_share, float((data.labels < popular.other).mean()))
-    distillation = None if teacher is None else _Distillation(teacher, popular, shift, loss)
+    if popular is not None and share is not None:
+        weights = popular.weights(share, data.labels)
+        shift = _shift(popular, share, float((data.labels < popular.other).mean()))
+    distillation = None if teacher is None else _Distillation(teacher, popular, shift, settings.loss)
     transforms = [model.preprocess] + ([teacher.preprocess] if teacher is not None else [])
-    pictures = TrainingSet(data, build_augmentation(**augment), transforms, Order(len(data), seed, weights))
-    bench = _Bench(network, loss["label_smoothing"], distillation)
+    order = Order(len(data), settings.seed, weights)
+    pictures = TrainingSet(data, build_augmentation(**settings.augment), transforms, order)
+    bench = _Bench(network, settings.loss["label_smoothing"], distillation)
     learner = Learner(
         model.name, network, bench, pictures, columns, len(data), data.class_names, Accuracy.quality_name
     )
     if validation is None:
         return learner
-    judge = _judge(validation, popular, popular_share)
+    judge = _judge(validation, popular, share)
     model_of = partial(TorchClassifier, model.name, preprocess=model.preprocess, device=str(model.device))
     return replace(learner, judge=lambda network: judge(model_of(network)).numbers, judge_model=judge)
 
@@ -98,7 +88,7 @@ class _Distillation:
     """
 
     def __init__(
-        self, teacher: TorchClassifier, popular: Popular | None, shift: Tensor, loss: Mapping[str, Any]
+        self, teacher: TorchClassifier, popular: Popular | None, shift: Tensor, loss: Mapping[str, float]
     ) -> None:
         self.teacher, self.popular, self.shift = teacher, popular, shift.to(teacher.device)
         self.share, self.temperature = loss["distillation"], loss["temperature"]
@@ -124,7 +114,9 @@ def _shift(popular: Popular, share: float, share_of_data: float) -> Tensor:
     return ratios.log()
 
 
-def _judge(data: ImageSet, popular: Popular | None, share: float | None) -> Callable[[Any], Judged]:
+def _judge(
+    data: ImageSet, popular: Popular | None, share: float | None
+) -> Callable[[TorchClassifier], Judged]:
     """Accuracy on the images; of a specialised student weighted to the share, and its parts."""
     if popular is not None:
         is_popular = data.labels < popular.other

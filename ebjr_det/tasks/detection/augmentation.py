@@ -7,7 +7,6 @@ training that goes on after a break sees the same pictures as one that never sto
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would ask the network for a newer version
 import albumentations
@@ -82,9 +81,7 @@ class TrainingSet:
         truth = self.data.annotations.truths[index]
         real = (truth.boxes[:, 2:] > 0).all(axis=1) & ~truth.crowd
         self.augmentation.set_random_seed(seed_of(self.order.seed, k))
-        changed: dict[str, Any] = self.augmentation(
-            image=picture, bboxes=truth.boxes[real], labels=truth.labels[real]
-        )
+        changed = self.augmentation(image=picture, bboxes=truth.boxes[real], labels=truth.labels[real])
         boxes = np.asarray(changed["bboxes"], dtype=np.float32).reshape(-1, 4)
         corners = to_corners(boxes)[:, [1, 0, 3, 2]]
         labels = np.asarray(changed["labels"], dtype=np.int64)

@@ -5,7 +5,7 @@ networks.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 
 from PIL import Image
 
+from ebjr_det.config import parse_section
 from ebjr_det.core.errors import ConfigError, InvalidInput, check_known
 from ebjr_det.io.files import existing_file
 from ebjr_det.io.notes import say
@@ -24,6 +25,7 @@ from ebjr_det.tasks.detection.datasets import digit_scenes as scenes
 from ebjr_det.tasks.detection.datasets.open_images import load_classes, load_open_images
 from ebjr_det.tasks.detection.metric import Target
 from ebjr_det.tasks.detection.networks.classes import UNUSED, coco_names
+from ebjr_det.tasks.detection.settings import AnnotatedSection
 
 COCO_SPLIT = re.compile(r"(train|val|test|unlabeled)20\d\d")
 COCO_SOURCE = "https://cocodataset.org/#download, or run `ebjr-det download coco-val2017`"
@@ -76,44 +78,27 @@ class DetectionSet:
         return Target(self.annotations.truths[index], len(self.annotations.category_ids))
 
 
-def build_data(
-    dataset: str,
-    root: str | None = None,
-    split: str | None = None,
-    annotations: str | None = None,
-    images: str | None = None,
-    ids: Sequence[int] | None = None,
-    part: Sequence[float] | None = None,
-    limit: int | None = None,
-    skip_unreadable: bool = True,
-) -> DetectionSet:
+def build_data(dataset: str, **fields: object) -> DetectionSet:
     """A data set by name.
 
     Args:
         dataset: `coco` (any set in COCO's format), `open_images` or `digit_scenes`.
-        root, split: COCO's layout: `root/annotations/instances_<split>.json` and pictures in `root/<split>`.
-            Open Images': the published CSV files in `root` and pictures in `root/<split>`, which is `train`,
-            `validation` or `test`; see `open_images.load_open_images`.
-            Digit scenes have the splits `train`, `calibration` and `test`, and no root.
-        annotations, images: of a set in another layout: the JSON or CSV file and the folder of its pictures.
-        ids: only these images.
-        part: of those only a seeded random part, as shares from and to; [0, 0.9] and [0.9, 1] share no image.
-        limit: and of those only the first so many.
-        skip_unreadable: go on without a picture that cannot be decoded, naming it; else that is an error.
+        fields: of `settings.AnnotatedSection`.
 
     Raises:
         ConfigError: unknown name or split, no root, ids that are not there.
         InvalidInput: missing, damaged or empty data.
     """
     check_known(dataset, SETS, "a known `dataset`")
-    everything, load = SETS[dataset](root, split, annotations, images)
-    subset = everything.subset(ids)
-    if part is not None:
-        subset = subset.subset([subset.image_ids[index] for index in part_of(len(subset), part)])
-    subset = subset.subset(limit=limit)
+    settings = parse_section(AnnotatedSection, {"dataset": dataset, **fields})
+    everything, load = SETS[dataset](settings.root, settings.split, settings.annotations, settings.images)
+    subset = everything.subset(settings.ids)
+    if settings.part is not None:
+        subset = subset.subset([subset.image_ids[index] for index in part_of(len(subset), settings.part)])
+    subset = subset.subset(limit=settings.limit)
     position_of = {image: index for index, image in enumerate(everything.image_ids)}
     positions = [position_of[image] for image in subset.image_ids]
-    return DetectionSet(subset, lambda index: load(positions[index]), skip_unreadable)
+    return DetectionSet(subset, lambda index: load(positions[index]), settings.skip_unreadable)
 
 
 @dataclass(frozen=True)

@@ -31,9 +31,7 @@ NO_OTHERS: Mapping[str, Path] = MappingProxyType({})
 
 
 def load_pair(
-    student: Path,
-    teacher: Path,
-    annotations: Path,
+    files: Mapping[str, Path],
     scores: Callable[[Output], Mapping[str, FloatArray]],
     others: Mapping[str, Path] = NO_OTHERS,
     popular: Sequence[str | int] | None = None,
@@ -47,8 +45,8 @@ def load_pair(
     A result file holds one number a box, so the only logit of a box is that of its score, log(s / (1 - s)).
 
     Args:
-        student, teacher: COCO result files, `.json` or `.json.gz`.
-        annotations: the COCO ground truth of the same images.
+        files: `student` and `teacher`, COCO result files, `.json` or `.json.gz`, and `annotations`, the COCO
+            ground truth of the same images.
         scores: the student's answers -> deferral scores by name.
         others: result files of further single models, by name.
         popular: names of the classes that a specialised student tells apart. Its boxes of "other" have the
@@ -59,13 +57,14 @@ def load_pair(
     Raises InvalidInput as `load_annotations` and `load_results` do, or where there is no object to find.
     """
     _check_other_at(other_at, popular)
+    annotations = files["annotations"]
+    models = {"student": files["student"], "teacher": files["teacher"], **others}
     truth = load_annotations(annotations)
     if all(image.crowd.all() for image in truth.truths):
         raise InvalidInput(f"Expected an annotated object that is no crowd in `{annotations}`, got none.")
     classes = None if popular is None else Popular.of(popular, truth.class_names)
-    files = {"student": student, "teacher": teacher, **others}
-    results, oddities = _loaded(files, truth, classes, lenient=lenient)
-    for name, path in {"annotations": annotations, **files}.items():
+    results, oddities = _loaded(models, truth, classes, lenient=lenient)
+    for name, path in {"annotations": annotations, **models}.items():
         say_remarks(path, oddities[name])
     if remarks is not None:
         remarks |= {name: counts for name, counts in oddities.items() if counts}

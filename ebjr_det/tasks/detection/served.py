@@ -1,9 +1,9 @@
 """A detector from an exported folder: a network that runs, and what was told of what surrounds it."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from ebjr_det.core.errors import InvalidInput
+from ebjr_det.core.types import Array
 from ebjr_det.runtimes.registry import Network
 from ebjr_det.tasks.detection.data import Named
 from ebjr_det.tasks.detection.networks.detector import Detector, Surroundings
@@ -14,7 +14,7 @@ def build_served(name: str, fields: Mapping[str, object], run: Network) -> Detec
     return Detector(name, Surroundings.from_dict(fields), run)
 
 
-def check_served(model: Detector, shape: tuple[int, ...], raw: Sequence[Any], classes: int) -> None:
+def check_served(model: Detector, shape: tuple[int, ...], raw: Sequence[Array], classes: int) -> None:
     """Raises InvalidInput for a network whose outputs are not those of its surroundings.
 
     Args:

@@ -22,7 +22,19 @@ class DetectorSection(ModelSection):
 
 
 class AnnotatedSection(BaseSection):
-    """A set of images with annotated objects; see `tasks.detection.data.build_data` for every field."""
+    """A set of images with annotated objects.
+
+    Attributes:
+        root, split: COCO's layout: `root/annotations/instances_<split>.json` and pictures in `root/<split>`.
+            Open Images': the published CSV files in `root` and pictures in `root/<split>`, which is `train`,
+            `validation` or `test`; see `open_images.load_open_images`.
+            Digit scenes have the splits `train`, `calibration` and `test`, and no root.
+        annotations, images: of a set in another layout: the JSON or CSV file and the folder of its pictures.
+        ids: only these images.
+        part: of those only a seeded random part, as shares from and to; [0, 0.9] and [0.9, 1] share no image.
+        limit: and of those only the first so many.
+        skip_unreadable: go on without a picture that cannot be decoded, naming it; else that is an error.
+    """
 
     dataset: str
     root: str | None = None

@@ -1,9 +1,8 @@
 """Training an EfficientDet: effdet's bench and loss, and where there is a teacher also its class logits."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +10,7 @@ from torch.nn import functional
 
 from ebjr_det.core.errors import ConfigError
 from ebjr_det.core.types import Model
+from ebjr_det.tasks.contract import LearnerSettings
 from ebjr_det.tasks.detection.augmentation import TrainingSet, build_augmentation
 from ebjr_det.tasks.detection.coco.accumulate import STATS, over_classes
 from ebjr_det.tasks.detection.data import DetectionSet
@@ -33,36 +33,32 @@ def build_learner(
     model: Model,
     data: DetectionSet,
     validation: DetectionSet | None,
-    *,
-    seed: int,
-    augment: Mapping[str, Any],
-    loss: Mapping[str, Any],
-    popular: Popular | None = None,
-    popular_share: float | None = None,
+    settings: LearnerSettings,
     teacher: Model | None = None,
 ) -> Learner:
     """A training of a detector on annotated images.
 
     Args:
         data, validation: with the model's classes.
-        augment: see `augmentation.build_augmentation`; `loss`: `distillation` and `temperature`, the share
-            and the softness of the teacher's answers.
-        popular: where the model is specialised, which of the teacher's classes its own are.
         teacher: an EfficientDet of all classes with the model's inputs and anchors.
 
     Raises:
         ConfigError: model or teacher are no EfficientDets or see other inputs, or a `popular_share`, which
             images that show several classes cannot have.
     """
-    if popular_share is not None:
+    if settings.popular_share is not None:
         raise ConfigError("Expected `popular_share` for classification alone, got it for detection.")
     if not isinstance(model, EfficientDetector):
         raise ConfigError(f"Expected `effdet/NAME` to train, got `{model.name}`.")
     distillation = None
     if teacher is not None:
-        distillation = _Distillation(_checked_teacher(teacher, model), popular, model, **loss)
+        distillation = _Distillation(
+            _checked_teacher(teacher, model), settings.popular, model, **settings.loss
+        )
     side, mean = int(model.config.image_size[0]), statistics(model.config)[0]
-    pictures = TrainingSet(data, build_augmentation(side, mean, **augment), Order(len(data), seed))
+    pictures = TrainingSet(
+        data, build_augmentation(side, mean, **settings.augment), Order(len(data), settings.seed)
+    )
     bench = _Bench(model, distillation)
     bench.check_targets(data.class_names)
     learner = Learner(

@@ -1,7 +1,7 @@
 """CIFAR-10 and CIFAR-100 from their published python files: checked, and unpickled as plain bytes only."""
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,7 +87,7 @@ def load_cifar(name: str, root: Path, split: str, verify: bool) -> Split:
     return Split(images, np.concatenate(labels), class_names)
 
 
-def _unpickle(path: Path) -> dict[bytes, Any]:
+def _unpickle(path: Path) -> dict[bytes, object]:
     try:
         with path.open("rb") as opened:
             batch = PlainUnpickler(opened, encoding="bytes").load()

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ebjr_det.core.errors import InvalidInput
-from ebjr_det.core.types import Logits, Output
+from ebjr_det.core.types import Logits, Opaque, Output
 from ebjr_det.runtimes.registry import Column, Network, stacked
 from ebjr_det.tasks.classification.data import collate
 from ebjr_det.tasks.classification.networks.preprocessing import Preprocessing
@@ -54,7 +54,7 @@ class Classifier:
 
     shape: tuple[int, ...] | None = None
 
-    def __init__(self, name: str, preprocess: Callable[[Any], Any], run: Network) -> None:
+    def __init__(self, name: str, preprocess: Callable[[Opaque], Opaque], run: Network) -> None:
         self.name, self.preprocess, self.run = name, preprocess, run
 
     @property
@@ -62,7 +62,7 @@ class Classifier:
         """Whether a picture's answer is the same, to the bit, in any batch."""
         return self.run.invariant
 
-    def batch(self, inputs: Sequence[object]) -> Any:
+    def batch(self, inputs: Sequence[Opaque]) -> Opaque:
         """The network's input [images, 3, h, w]. Raises InvalidInput where their sizes differ."""
         batch = inputs if hasattr(inputs, "shape") else collate(inputs)  # a loader stacks its own
         if self.shape is not None and tuple(batch.shape[1:]) != self.shape:

@@ -188,7 +188,7 @@ def _of_steps(steps: list[Any]) -> Preprocessing | None:
     from timm.data.transforms import MaybeToTensor
     from torchvision.transforms import CenterCrop, Normalize, Resize, ToTensor, v2
 
-    fields: dict[str, Any] = {}
+    fields: dict[str, object] = {}
     if steps and type(steps[0]) in (Resize, v2.Resize) and steps[0].max_size is None:
         first = steps.pop(0)
         fields |= {"resize": first.size, "interpolation": getattr(first.interpolation, "value", None)}

@@ -37,7 +37,7 @@ def torchvision_names(categories: Sequence[str]) -> Names:
     return [words | {known_as(name)} for words, name in zip(ids, categories, strict=True)]
 
 
-def published_names(arch: str, network: Any, pretrained: bool, options: Mapping[str, Any]) -> Names | None:
+def published_names(arch: str, network: Any, pretrained: bool, options: Mapping[str, object]) -> Names | None:
     """What the library's own weights call the outputs; None of other weights, or where it does not tell."""
     library, _, name = arch.partition("/")
     if library == "torchvision" and pretrained:

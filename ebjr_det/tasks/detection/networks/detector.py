@@ -39,7 +39,7 @@ class Surroundings:
     suppression: Suppression
     classes: ClassMap
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Plain numbers for JSON."""
         parts = {name: asdict(getattr(self, name)) for name in ("letterbox", "anchors", "suppression")}
         classes = {"columns": self.classes.columns.tolist(), "outputs": self.classes.outputs}

@@ -109,7 +109,7 @@ class TorchvisionDetector:
             return
         counts: list[int] = []
 
-        def count(*call: Any) -> None:
+        def count(*call: Sequence[Sequence[Tensor]]) -> None:
             counts[:] = map(len, call[2][0])
 
         def split(*call: Any) -> None:
