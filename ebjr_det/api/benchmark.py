@@ -78,27 +78,34 @@ def benchmark(
     measurement = _prepared(pair, scoring, settings, known_threshold)
     if earlier is not None:
         check_subjects(earlier, measurement.used, measurement.points)
-    gpu = gpu_state(pair.device)
+    result = _measured(pair, measurement, scoring.name, average)
+    return _write(result, None if earlier is None else Against.of(result, earlier), folder)
+
+
+def _measured(
+    pair: "Pair", measurement: Measurement, score: str, average: tuple[float, float, float]
+) -> Benchmark:
+    """All scenarios, and the machine before and after them; `average`: its load before the models."""
+    config, gpu = pair.config, gpu_state(pair.device)
     measured = measurement.run(config.run.seed)
     environment = describe_environment(pair.device, config.run.seed)
     loads, states = (average, os.getloadavg()), (gpu, gpu_state(pair.device))
-    result = Benchmark(
+    return Benchmark(
         title=config.title or f"{pair.student.name} + {pair.teacher.name}",
-        score=scoring.name,
+        score=score,
         models=measurement.used,
         points=measurement.points,
         image_ids=tuple(pair.data.image_ids[index] for index in measurement.indices),
         seed=config.run.seed,
-        seconds=settings.seconds,
+        seconds=measurement.settings.seconds,
         single=measured.single,
         offline=measured.offline,
         server=measured.server,
         stages=measured.stages,
         machine=Machine(environment["cpus"], loads, states, measured.beside),
         environment=environment,
-        config=pair.config.model_dump(mode="json"),
+        config=config.model_dump(mode="json"),
     )
-    return _write(result, None if earlier is None else Against.of(result, earlier), folder)
 
 
 def _prepared(

@@ -77,8 +77,6 @@ def export(
         >>> len(load("exported")(["pictures/0.png"]).predictions)  # without torch from here on
         1
     """
-    from ebjr_det.inference.pair import build_models, popular_of
-
     _check_packages()
     out = Path(out)
     scoring, threshold = choose_threshold(config, threshold, rate)
@@ -86,18 +84,10 @@ def export(
         raise ConfigError(f"Expected a finite threshold to export, got {threshold}. Give --threshold.")
     check_replaceable(out, FILES, "export", _is_earlier)
     named = load_task(config.task).data.build_named(**dict(config.data))
-    popular = popular_of(config.student, named)
-    names = () if popular is None else popular.names
-    scoring = scoring.bind(named.class_names, names)
-    student, teacher = models = build_models(config, named, "cpu")
-    weights = weights_of(student)
-    scoring = scoring.bind(named.class_names, names, student.name, weights)
-    check_answers(scoring, partial(answers_to_data, config, student), weights)
-    pictures = _pictures(named)
-    sides = [
-        _side("student", student, config.student, pictures),
-        _side("teacher", teacher, config.teacher, pictures),
-    ]
+    scoring, models = _bound(config, scoring, named)
+    pictures, sections = _pictures(named), (config.student, config.teacher)
+    parts = zip(("student", "teacher"), models, sections, strict=True)
+    sides = [_side(name, model, section, pictures) for name, model, section in parts]
     check_space(out, bytes_of_graphs(models))
     with replaced_folder(out, FILES, "export", _is_earlier) as folder:
         exported = {side.name: _write_model(side, folder, config.run.tolerance) for side in sides}
@@ -114,6 +104,20 @@ def _check_packages() -> None:
             f"Expected {', '.join(PACKAGES)} to export a pair, got no {' and '.join(missing)}. Install them: "
             f"{install_hint('onnx')}."
         )
+
+
+def _bound(config: EvaluateConfig, scoring: Scoring, named: Classes) -> tuple[Scoring, tuple[Model, Model]]:
+    """The score, bound to what the student answers, and the pair's models."""
+    from ebjr_det.inference.pair import build_models, popular_of
+
+    popular = popular_of(config.student, named)
+    names = () if popular is None else popular.names
+    scoring = scoring.bind(named.class_names, names)
+    student, teacher = build_models(config, named, "cpu")
+    weights = weights_of(student)
+    scoring = scoring.bind(named.class_names, names, student.name, weights)
+    check_answers(scoring, partial(answers_to_data, config, student), weights)
+    return scoring, (student, teacher)
 
 
 def _is_earlier(entry: Path) -> bool:

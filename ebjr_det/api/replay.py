@@ -1,7 +1,7 @@
 """`replay`: the whole analysis from saved outputs of any two models, no model needed."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import yaml
@@ -14,6 +14,7 @@ from ebjr_det.core.cost import CostModel
 from ebjr_det.core.errors import ConfigError
 from ebjr_det.core.router import decide
 from ebjr_det.core.tradeoff import score_of
+from ebjr_det.core.types import PairedRun, RouterDecision
 from ebjr_det.evaluation.analysis import Analysis, Profile
 from ebjr_det.evaluation.run_folder import (
     CONFIG,
@@ -79,7 +80,7 @@ def replay(outputs: SavedOutputs, out: str | Path, settings: ReplaySettings = DE
         >>> result.summary["images"], result.summary["score"]
         (200, 'free_energy')
     """
-    out, task, paths = Path(out), load_task(outputs.task), outputs.paths
+    out = Path(out)
     check_costs(settings.cost, outputs.references)
     scoring = Scoring.load(outputs.task, settings.router.model_copy(update={"threshold": None}))
     check_replay_folder(out)
@@ -87,13 +88,32 @@ def replay(outputs: SavedOutputs, out: str | Path, settings: ReplaySettings = DE
     popular = () if settings.popular is None else Popular.of(settings.popular, names).names
     scoring, remarks = scoring.bind(names, popular), Remarks()
     run = outputs.load(scoring.scores_of_raw, remarks, settings.popular)
-    run, use = scoring.of_records(run, task.judge())
-    threshold = settings.router.threshold
-    if threshold is None:
-        rate = settings.rates[0] if settings.rates else default_rate(run)
-        threshold = at_rate(run, scoring.name, rate).threshold
-    decision = decide(score_of(run, scoring.name), threshold)
-    analysis = Analysis(
+    run, use = scoring.of_records(run, load_task(outputs.task).judge())
+    analysis = replace(
+        _analysis(outputs, settings, scoring, _decision(run, scoring.name, settings)),
+        class_names=names, popular=popular, remarks=remarks, router=use,
+    )  # fmt: skip
+    clear_replay_folder(out)
+    text = yaml.safe_dump(_resolved(outputs, settings, scoring.section), sort_keys=False)
+    write_text(out / CONFIG, text)
+    save_run(run, out / RUN)
+    save_analysis(out, analysis, text, describe_environment("cpu", settings.seed))
+    return report(out)
+
+
+def _decision(run: PairedRun, score: str, settings: ReplaySettings) -> RouterDecision:
+    """What the threshold decides, or the first of the rates, or the default one."""
+    if settings.router.threshold is not None:
+        return decide(score_of(run, score), settings.router.threshold)
+    return at_rate(run, score, settings.rates[0] if settings.rates else default_rate(run))
+
+
+def _analysis(
+    outputs: SavedOutputs, settings: ReplaySettings, scoring: Scoring, decision: RouterDecision
+) -> Analysis:
+    """How the run is looked at, without what its files tell."""
+    paths, replicates = outputs.paths, settings.replicates
+    return Analysis(
         title=f"Replay: {name_of(paths['student'])} + {name_of(paths['teacher'])}",
         score=scoring.name,
         formula=scoring.formula,
@@ -102,21 +122,11 @@ def replay(outputs: SavedOutputs, out: str | Path, settings: ReplaySettings = DE
         teacher=Profile("teacher"),
         cost=settings.cost,
         rates=tuple(settings.rates) if settings.rates else None,
-        replicates=task.bootstrap if settings.replicates is None else settings.replicates,
+        replicates=load_task(outputs.task).bootstrap if replicates is None else replicates,
         seed=settings.seed,
         references=tuple(outputs.references),
-        class_names=names,
-        popular=popular,
-        remarks=remarks,
-        router=use,
         threshold_from="rate" if settings.router.threshold is None else "given",
     )
-    clear_replay_folder(out)
-    text = yaml.safe_dump(_resolved(outputs, settings, scoring.section), sort_keys=False)
-    write_text(out / CONFIG, text)
-    save_run(run, out / RUN)
-    save_analysis(out, analysis, text, describe_environment("cpu", settings.seed))
-    return report(out)
 
 
 def _resolved(

@@ -27,9 +27,9 @@ POPULAR, STUDENT, PAIR = "popular.yaml", "student", "pair.yaml"
 def specialize(config: SpecializeConfig, out: str | Path, *, resume: bool = False) -> Trained | None:
     """Choose the popular classes, train the student on them and "other", write the pair's configuration.
 
-    The folder then holds `popular.yaml`, the classes with their counts; `student`, the folder of the
-    training; and `pair.yaml`, ready for `evaluate`, `predict` and `demo`. Killed at any moment, it goes on
-    with `resume` to the same result. Of several processes all but the first return None.
+    The folder then holds `popular.yaml`, the classes with their counts, `student`, the training, and
+    `pair.yaml`, ready for `evaluate`, `predict` and `demo`. Killed at any moment, it goes on with `resume` to
+    the same result. Of several processes all but the first return None.
 
     Raises:
         EbjrError: settings, data, weights and `out` are checked before anything is computed.
@@ -59,8 +59,7 @@ def specialize(config: SpecializeConfig, out: str | Path, *, resume: bool = Fals
     trained = train(training_of(config, popular), folder, resume=begun, prepare=prepare, data=data)
     if trained is None:
         return None
-    pair = pair_of(config, popular, trained)
-    content = {"task": pair.task} | pair.model_dump(exclude_defaults=True)
+    content = {"task": config.task} | pair_of(config, popular, trained).model_dump(exclude_defaults=True)
     write_text(out / PAIR, yaml.dump(content, Dumper=FlatDumper, sort_keys=False))
     trained = replace(trained, pair=str(out / PAIR), run_dir=str(out))
     write_text(out / SUMMARY, to_json(trained.to_dict()))

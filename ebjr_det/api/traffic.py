@@ -1,6 +1,6 @@
 """`traffic`: finished runs under a stated mix of classes, re-weighted exactly by class."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
@@ -69,18 +69,19 @@ def traffic(
     names = _short_names(run_dirs)
     loaded = [(name, *load_folder(Path(run_dir))) for name, run_dir in zip(names, run_dirs, strict=True)]
     report = judge(loaded, stated, replicates=replicates, seed=seed)
-    writable_folder(folder)
+    folders = {name: str(run_dir) for name, run_dir in zip(names, run_dirs, strict=True)}
+    _write(report, {"folders": folders, "asked": vars(stated)}, writable_folder(folder))
+    return Trafficked(report, folder)
+
+
+def _write(report: TrafficReport, origin: Mapping[str, object], folder: Path) -> None:
+    curves = {run.name: run.curve_dict() for run in report.runs}
+    content = {**report.to_dict(), **origin, "curves": curves}
     write_text(folder / "table.md", _markdown(report))
-    content = report.to_dict() | {
-        "folders": {name: str(run_dir) for name, run_dir in zip(names, run_dirs, strict=True)},
-        "asked": vars(stated),
-        "curves": {run.name: run.curve_dict() for run in report.runs},
-    }
     write_text(folder / "traffic.json", to_json(content, pretty=False))
-    write_text(folder / ENVIRONMENT, to_json(describe_environment("cpu", seed)))
+    write_text(folder / ENVIRONMENT, to_json(describe_environment("cpu", report.seed)))
     write_cost_figure(report, folder / f"{report.quality_name}_by_macs")
     write_share_figure(report, folder / f"{report.quality_name}_by_popular_share")
-    return Trafficked(report, folder)
 
 
 def _markdown(report: TrafficReport) -> str:

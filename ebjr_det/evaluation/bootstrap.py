@@ -174,16 +174,9 @@ def bootstrap(
     base = names.index(reference)
     gain, gains = (areas - areas[..., base, None] for areas in (estimate[:, -1], drawn[:, :, -1]))
     low, high = (dict(zip(names, end[:, :-1], strict=True)) for end in ends)
-    return Intervals(
-        confidence,
-        RATES,
-        low,
-        high,
-        _by_name(names, ends[:, :, -1]),
-        _by_name(names, interval(gain, gains, confidence)),
-        _by_name(names, simultaneous_interval(gain, gains, confidence)),
-        reference,
-    )
+    alone, at_once = (method(gain, gains, confidence) for method in (interval, simultaneous_interval))
+    area, difference, picked = (_by_name(names, pair) for pair in (ends[:, :, -1], alone, at_once))
+    return Intervals(confidence, RATES, low, high, area, difference, picked, reference)
 
 
 def _by_name(names: Sequence[str], ends: FloatArray) -> dict[str, tuple[float, float]]:

@@ -207,10 +207,7 @@ class StreamState(Generic[Item, Image]):
     def _wait(self, unloaded: "Future[None] | None") -> None:
         """Until a picture is loaded, the teacher has answered, something failed or a picture is due."""
         remaining = self.before_teacher[0].due - monotonic() if self.before_teacher else math.inf
-        futures: set[Future[Any]] = {
-            self.failure,
-            *(future for _, future in islice(self.at_teacher, 1)),
-        }
+        futures: set[Future[Any]] = {self.failure, *(future for _, future in islice(self.at_teacher, 1))}
         if unloaded is not None:
             futures.add(unloaded)
         wait(futures, min(max(remaining, 0.0), TIMEOUT_MAX), FIRST_COMPLETED)

@@ -212,16 +212,8 @@ def build_traffic_report(
     mixes = {title: stated} | {popular_text(share): at_share[share] for share in SURE_SHARES}
     sampling = {"replicates": replicates, "seed": seed}
     margins = margins_at_equal_cost(first, rivals, list(mixes.values()), composition, **sampling)
+    by_mix = dict(zip(mixes, margins, strict=True)) if rivals else {}
     return TrafficReport(
-        task.quality_name,
-        title,
-        composition,
-        stated.classes,
-        composition.shown(stated.images),
-        runs,
-        shares,
-        dict(zip(mixes, margins, strict=True)) if rivals else {},
-        first.mean,
-        replicates,
-        seed,
-    )
+        task.quality_name, title, composition, stated.classes, composition.shown(stated.images), runs, shares,
+        by_mix, first.mean, replicates, seed,
+    )  # fmt: skip

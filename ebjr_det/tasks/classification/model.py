@@ -48,11 +48,7 @@ class TorchClassifier(Classifier):
     """
 
     def __init__(
-        self,
-        name: str,
-        network: Callable[[Tensor], Tensor],
-        preprocess: Transform,
-        device: str = "cpu",
+        self, name: str, network: Callable[[Tensor], Tensor], preprocess: Transform, device: str = "cpu"
     ) -> None:
         self.device, self.network = torch.device(device), network
         self.graph: Callable[[Tensor], tuple[Tensor, ...]] = lambda images: (network(images),)
@@ -105,10 +101,9 @@ def build_model(data: ImageSet, arch: str, *, device: str = "cpu", **fields: obj
             [images, 3, h, w] to [images, classes].
         data: gives the class count and an image to try the model on.
         fields: of `settings.ClassifierSection`: `depth`, `growth`, `width` and `block` shape a CIFAR network;
-            `pretrained` takes the library's own weights (timm and torchvision; downloads); `options` are
-            further arguments of the network's builder; `preprocessing`, fields of `Preprocessing`, replaces
-            the family's own as a whole: CIFAR's statistics for CIFAR networks, their library's evaluation
-            transform for timm and torchvision, values in [0, 1] for a callable.
+            `pretrained` takes the library's own weights (timm and torchvision; downloads); `options` go to
+            the network's builder; `preprocessing`, fields of `Preprocessing`, replaces the family's own: the
+            statistics of CIFAR, the evaluation transform of timm or torchvision, [0, 1] for a callable.
 
     Raises:
         ConfigError: unknown names, arguments that the builder does not take, a wrong class count.

@@ -52,9 +52,8 @@ def build_learner(
         raise ConfigError(f"Expected `effdet/NAME` to train, got `{model.name}`.")
     distillation = None
     if teacher is not None:
-        distillation = _Distillation(
-            _checked_teacher(teacher, model), settings.popular, model, **settings.loss
-        )
+        teacher = _checked_teacher(teacher, model)
+        distillation = _Distillation(teacher, settings.popular, model, **settings.loss)
     side, mean = int(model.config.image_size[0]), statistics(model.config)[0]
     pictures = TrainingSet(
         data, build_augmentation(side, mean, **settings.augment), Order(len(data), settings.seed)
@@ -68,11 +67,8 @@ def build_learner(
     if validation is None:
         return learner
     model_of = partial(EfficientDetector, model.name, classes=model.classes, device=str(model.device))
-    return replace(
-        learner,
-        judge=lambda network: judge(model_of(network), validation).numbers,
-        judge_model=partial(judge, data=validation),
-    )
+    judged = partial(judge, data=validation)
+    return replace(learner, judge=lambda network: judged(model_of(network)).numbers, judge_model=judged)
 
 
 def _checked_teacher(teacher: Model, model: EfficientDetector) -> EfficientDetector:
