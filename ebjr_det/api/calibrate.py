@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from ebjr_det.core.calibration import Target, check_disjoint, split
+from ebjr_det.core.calibration import Target
 from ebjr_det.core.router import decide
 from ebjr_det.core.tradeoff import score_of, select, sweep
-from ebjr_det.evaluation.calibrated import Calibrated
+from ebjr_det.evaluation.calibrated import Calibrated, check_disjoint, split
 from ebjr_det.evaluation.certify import choose
 from ebjr_det.evaluation.report import unseen
 from ebjr_det.evaluation.run_folder import check_same_pair, load_folder

@@ -10,13 +10,13 @@ from ebjr_det.api.preflight import Ready, check_ahead, check_settings
 from ebjr_det.api.report import Result, report
 from ebjr_det.api.traffic import traffic
 from ebjr_det.config import EvaluateConfig, dump_config
-from ebjr_det.core.calibration import split
 from ebjr_det.core.cost import CostModel
-from ebjr_det.core.router import decide
+from ebjr_det.core.router import RouterDecision, decide
 from ebjr_det.core.scores import ENERGY
 from ebjr_det.core.tradeoff import score_of, select, sweep
-from ebjr_det.core.types import PairedRun, RouterDecision, Task
+from ebjr_det.core.types import PairedRun, Task
 from ebjr_det.evaluation.analysis import Analysis, Calibration, Profile
+from ebjr_det.evaluation.calibrated import split
 from ebjr_det.evaluation.certify import choose
 from ebjr_det.evaluation.run_folder import as_begun, check_folder, finished_run, open_folder, save_analysis
 from ebjr_det.inference.latency import Latency, with_latency

@@ -12,9 +12,9 @@ from ebjr_det.api.saved_outputs import SavedOutputs
 from ebjr_det.config import RouterSection
 from ebjr_det.core.cost import CostModel
 from ebjr_det.core.errors import ConfigError
-from ebjr_det.core.router import decide
+from ebjr_det.core.router import RouterDecision, decide
 from ebjr_det.core.tradeoff import score_of
-from ebjr_det.core.types import PairedRun, RouterDecision
+from ebjr_det.core.types import PairedRun
 from ebjr_det.evaluation.analysis import Analysis, Profile
 from ebjr_det.evaluation.run_folder import (
     CONFIG,

@@ -1,12 +1,12 @@
 """What an answer costs: multiply-adds, latency, and the cost of the pair.
 
-Conventions: one multiply-add = 1 MAC; a latency is milliseconds per image with its batch size and device
-beside it. The student sees every image, so the pair costs student + p * teacher at deferral rate p.
+One multiply-add = 1 MAC; a latency is milliseconds per image with its batch size and device beside it. The
+student sees every image, so the pair costs student + p * teacher at deferral rate p.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal, NamedTuple, TypeVar
+from typing import Literal, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -14,42 +14,8 @@ from ebjr_det.core.errors import ConfigError
 from ebjr_det.core.types import FloatArray
 
 Rate = TypeVar("Rate", float, FloatArray)
-
-
-class Unit(NamedTuple):
-    """The unit in which one screen, table or figure counts multiply-adds."""
-
-    name: str
-    size: float
-
-    @classmethod
-    def of(cls, largest: float | None) -> "Unit":
-        """The unit in which the largest number reads well.
-
-        >>> Unit.of(54.6e9).name, Unit.of(None).name
-        ('GMACs', 'kMACs')
-        """
-        units = [cls(f"{prefix}MACs", 1000.0**power) for power, prefix in enumerate("kMGTP", start=1)]
-        return next((unit for unit in reversed(units) if (largest or 0) >= unit.size), units[0])
-
-    def value(self, macs: float | None) -> str:
-        """Four digits in this unit."""
-        return "-" if macs is None else f"{macs / self.size:#.4g}".rstrip(".")
-
-    def text(self, macs: float | None) -> str:
-        """Four digits and the unit, for a sentence."""
-        return f"{self.value(macs)} {self.name}"
-
-
-def cost_text(kind: str, value: float, unit: Unit) -> str:
-    """A cost with its unit: `macs` or `latency_ms` an image, or a `deferral_rate`.
-
-    >>> cost_text("macs", 5e5, Unit.of(1.7e6)), cost_text("deferral_rate", 0.3, Unit.of(None))
-    ('0.5000 MMACs', '30 %')
-    """
-    if kind == "macs":
-        return unit.text(value)
-    return f"{value:.4g} ms" if kind == "latency_ms" else f"{100 * value:.4g} %"
+Cost: TypeAlias = Literal["macs", "latency_ms"]
+Budget: TypeAlias = Literal["deferral_rate", "macs", "latency_ms"]
 
 
 @dataclass(frozen=True)
@@ -72,7 +38,7 @@ class CostModel:
             if value is not None and value != 0 and not 1e-9 <= value <= 1e30:
                 raise ConfigError(f"Expected `{name}` to be 0 or between 1e-9 and 1e30, got {value}.")
 
-    def alone(self, kind: Literal["macs", "latency_ms"]) -> tuple[float, float] | None:
+    def alone(self, kind: Cost) -> tuple[float, float] | None:
         """What student and teacher cost alone, or None where either is unknown.
 
         >>> CostModel(2.0, 7.0).alone("macs")

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ebjr_det.core.errors import InvalidInput
-from ebjr_det.core.router import decide
-from ebjr_det.core.types import FloatArray, Model, Opaque, Output, RouterDecision
+from ebjr_det.core.router import RouterDecision, decide
+from ebjr_det.core.types import FloatArray, Model, Opaque, Output
 
 ScoreFunction = Callable[[Output], FloatArray]
 

@@ -9,10 +9,9 @@ from copy import copy
 from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ebjr_det.core.router import operating_points
-from ebjr_det.core.types import Copies, FloatArray, Mixtures
+from ebjr_det.core.types import Copies, FloatArray, Indices, Mixtures
 
 Line: TypeAlias = tuple[FloatArray, FloatArray]
 """Deferral rates and the qualities at them."""
@@ -65,7 +64,7 @@ def distinct(rankings: Sequence[Ranking]) -> tuple[list[Ranking], list[int]]:
     return [rankings[keys.index(key)] for key in unique], [unique.index(key) for key in keys]
 
 
-def share_of_first(order: NDArray[np.intp], copies: Copies | None) -> FloatArray:
+def share_of_first(order: Indices, copies: Copies | None) -> FloatArray:
     """[N + 1] what part of all images, or of their weight, the first 0..N of an order are."""
     if copies is None:
         return np.arange(len(order) + 1) / len(order)

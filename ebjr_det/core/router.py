@@ -6,17 +6,32 @@ sees numbers only; live inference (`joint`) and the offline sweep (`tradeoff`) b
 """
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from ebjr_det.core.errors import ConfigError, InvalidInput
-from ebjr_det.core.types import FloatArray, RouterDecision
+from ebjr_det.core.types import Flags, FloatArray, Indices
 
 ABSTAINED = 1e6
 """What is added to the deferral score of an image that a specialised student hands on: more than scores of
 logits differ by, so that every such image goes to the teacher before any other, most doubtful first, and one
 number can still be the threshold of each operating point."""
+
+
+@dataclass(frozen=True)
+class RouterDecision:
+    """Which images of a batch the teacher answers: defer = scores > threshold, strictly."""
+
+    scores: FloatArray
+    threshold: float
+    defer: Flags
+
+    @property
+    def deferral_rate(self) -> float:
+        """Share of the images that are deferred, in [0, 1]."""
+        return float(self.defer.mean())
 
 
 def decide(scores: ArrayLike, threshold: float) -> RouterDecision:
@@ -38,7 +53,7 @@ def decide(scores: ArrayLike, threshold: float) -> RouterDecision:
     return RouterDecision(values, float(threshold), values > threshold)
 
 
-def abstaining_last(scores: FloatArray, abstains: NDArray[np.bool_] | None) -> FloatArray:
+def abstaining_last(scores: FloatArray, abstains: Flags | None) -> FloatArray:
     """Scores in which the images that the student hands on lie above all others, so one rule decides both.
 
     Raises:
@@ -57,7 +72,7 @@ def abstaining_last(scores: FloatArray, abstains: NDArray[np.bool_] | None) -> F
     return np.asarray(scores + np.where(abstains, ABSTAINED, 0.0))
 
 
-def operating_points(scores: ArrayLike) -> tuple[FloatArray, NDArray[np.intp]]:
+def operating_points(scores: ArrayLike) -> tuple[FloatArray, Indices]:
     """Every distinct decision that a threshold can make on these scores.
 
     N distinct scores give N+1 points, from nothing deferred (threshold +inf) to everything (-inf); equal
@@ -86,14 +101,10 @@ def check_rate(rate: float) -> None:
         raise ConfigError(f"Expected a deferral rate in [0, 1], got {rate}.")
 
 
-def index_for_rate(deferred: NDArray[np.intp] | FloatArray, rate: float) -> int:
-    """Index of the operating point with the largest deferral rate not above `rate`.
+def index_for_rate(deferred: Indices | FloatArray, rate: float) -> int:
+    """Index of the operating point with the largest deferral rate not above `rate`; see `check_rate`.
 
-    Args:
-        deferred: ascending counts as `operating_points` returns them; the last one is N.
-
-    Raises:
-        ConfigError: `rate` is not in [0, 1].
+    `deferred` are ascending counts as `operating_points` returns them, or shares; the last is all images.
     """
     check_rate(rate)
     allowed = rate * deferred[-1] * (1 + 1e-12)  # 0.3 * 10 is 2.9999999999999996

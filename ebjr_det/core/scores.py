@@ -18,7 +18,7 @@ from numpy.typing import DTypeLike, NDArray
 from scipy.special import entr, expit, logsumexp, softmax
 
 from ebjr_det.core.errors import ConfigError, check_known, first_line
-from ebjr_det.core.types import FloatArray, Logits
+from ebjr_det.core.types import FloatArray, Indices, Logits
 
 ENERGY = "free_energy"
 """The score that EBJR publishes; it decides where no other is named."""
@@ -166,26 +166,19 @@ def _f64(logits: Floats) -> FloatArray:
     return np.asarray(logits, dtype=np.float64)
 
 
-def _logsumexp(by_row: FloatArray, starts: NDArray[np.intp]) -> FloatArray:
+def _logsumexp(by_row: FloatArray, starts: Indices) -> FloatArray:
     largest = np.maximum.reduceat(by_row, starts)
     lengths = np.diff(starts, append=len(by_row))
     return np.asarray(largest + np.log(np.add.reduceat(np.exp(by_row - np.repeat(largest, lengths)), starts)))
 
 
-AGGREGATES: dict[str, Callable[[FloatArray, NDArray[np.intp]], FloatArray]] = {
-    # scores of all rows, first row of each image -> scores of the images
+AGGREGATES: dict[str, Callable[[FloatArray, Indices], FloatArray]] = {
     "mean": lambda by_row, starts: np.add.reduceat(by_row, starts) / np.diff(starts, append=len(by_row)),
     "sum": np.add.reduceat,
     "min": np.minimum.reduceat,
     "logsumexp": _logsumexp,
 }
-"""How the scores of an image's rows become one."""
-
-
-def get_score(name: str) -> Score:
-    """The registered score of that name. Raises ConfigError that offers the nearest match."""
-    check_known(name, SCORES, "a known score")
-    return SCORES[name]
+"""Scores of all rows, first row of each image -> scores of the images."""
 
 
 def deferral_scores(
@@ -195,7 +188,7 @@ def deferral_scores(
 
     Args:
         logits: [images, rows, classes], the rows of an image in descending order of detection score. An
-            image without a valid row counts as one row of logits of -20, the most doubtful there is.
+            image without a valid row counts as one row of logits of -20 (`EMPTY_LOGIT`).
         name: a key of `SCORES`.
         top_k: only the first so many valid rows of an image, by default all.
         aggregate: how its rows' scores become one: a key of `AGGREGATES`.
@@ -208,7 +201,8 @@ def deferral_scores(
     >>> deferral_scores(pair, "margin").round(3).tolist()
     [-0.964, -0.05]
     """
-    score = get_score(name)
+    check_known(name, SCORES, "a known score")
+    score = SCORES[name]
     for option in options:
         check_known(option, score.options, f"an option of score `{name}`")
     check_known(aggregate, AGGREGATES, "a known aggregate")
@@ -222,21 +216,18 @@ def deferral_scores(
     return np.asarray(AGGREGATES[aggregate](by_row, starts))
 
 
-def rows_of(logits: Logits, top_k: int | None = None) -> tuple[Floats, NDArray[np.intp]]:
+def rows_of(logits: Logits, top_k: int | None = None) -> tuple[Floats, Indices]:
     """The rows that count, image after image [total, classes], and the first of each image [images].
 
     See `deferral_scores` for `top_k`. Raises ConfigError where it is below 1.
     """
-    if top_k is not None and top_k < 1:
-        raise ConfigError(f"Expected `top_k` of at least 1, got {top_k}.")
-    values, chosen = logits.values, logits.valid
+    chosen = logits.valid
     if top_k is not None:
+        if top_k < 1:
+            raise ConfigError(f"Expected `top_k` of at least 1, got {top_k}.")
         chosen = chosen & (np.cumsum(chosen, axis=1) <= top_k)
     counts = chosen.sum(axis=1)
-    empty = np.flatnonzero(counts == 0)
-    rows = values[chosen]
-    if len(empty):
-        at = (np.cumsum(counts) - counts)[empty]
-        rows = np.insert(rows, at, EMPTY_LOGIT, axis=0)
-        counts = np.maximum(counts, 1)
+    empty = (np.cumsum(counts) - counts)[counts == 0]
+    rows = np.insert(logits.values[chosen], empty, EMPTY_LOGIT, axis=0)
+    counts = np.maximum(counts, 1)
     return rows, np.cumsum(counts) - counts

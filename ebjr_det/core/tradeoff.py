@@ -8,26 +8,15 @@ the images stand for a mix of classes; every rate is then a share of their weigh
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ebjr_det.core.cost import CostModel, Unit, cost_text
-from ebjr_det.core.errors import ConfigError, Infeasible, did_you_mean
+from ebjr_det.core.cost import Budget, CostModel
+from ebjr_det.core.errors import ConfigError, check_known
 from ebjr_det.core.ranking import Ranking, distinct, random_line, share_of_first
-from ebjr_det.core.router import abstaining_last, index_for_rate
-from ebjr_det.core.types import (
-    FloatArray,
-    Matches,
-    PairedRun,
-    RouterDecision,
-    Task,
-    concatenate,
-)
-
-Cost = Literal["macs", "latency_ms"]
-Budget = Literal["deferral_rate", "macs", "latency_ms"]
+from ebjr_det.core.router import RouterDecision, abstaining_last, index_for_rate
+from ebjr_det.core.types import Flags, FloatArray, Indices, Matches, PairedRun, Task, concatenate
 
 
 @dataclass(frozen=True)
@@ -77,7 +66,7 @@ class TradeoffCurve:
     """
 
     score: str
-    deferred: NDArray[np.intp]
+    deferred: Indices
     deferral_rate: FloatArray
     threshold: FloatArray
     quality: FloatArray
@@ -128,18 +117,6 @@ class TradeoffCurve:
         gap = self.teacher_quality - self.student_quality
         return (quality - self.student_quality) / gap if gap > 0 else None
 
-    def gap_recovered_at(self, rate: float) -> float | None:
-        """G at a deferral rate, linear between the two neighbouring operating points."""
-        return self.gap_recovered(float(np.interp(rate, self.deferral_rate, self.quality)))
-
-    def rate_for_gap(self, fraction: float) -> float | None:
-        """Smallest deferral rate at which G reaches `fraction`; None where the gap is undefined."""
-        if self.gap_recovered(0.0) is None:
-            return None
-        gap = self.teacher_quality - self.student_quality
-        reached = self.quality >= self.student_quality + fraction * gap - 1e-12
-        return float(self.deferral_rate[np.argmax(reached)]) if reached.any() else None
-
     def area(self) -> float:
         """Area under quality against deferral rate: the mean quality over all deferral rates.
 
@@ -147,54 +124,13 @@ class TradeoffCurve:
         """
         return float(np.trapezoid(self.quality, self.deferral_rate))
 
-    def best_under(self, kind: Budget, budget: float) -> OperatingPoint:
-        """Highest quality at a cost of at most `budget`; among equals the cheapest.
-
-        Args:
-            kind: what is limited: the deferral rate, MACs per image or ms per image.
-
-        Raises:
-            ConfigError: an unknown kind, or one whose cost is not known.
-            Infeasible: even the student alone costs more; carries the cheapest point.
-        """
-        allowed = self.costs(kind) <= budget * (1 + 1e-12)
-        if not allowed.any():
-            unit = Unit.of(self.cost.teacher_macs)
-            limit, least = (cost_text(kind, cost, unit) for cost in (budget, float(self.costs(kind)[0])))
-            verb, of = ("defers", "of the images") if kind == "deferral_rate" else ("costs", "an image")
-            raise Infeasible(
-                f"Expected a point that {verb} at most {limit} {of}, got {least} for the student alone, "
-                "the cheapest there is.",
-                dict(self.point(0).to_dict()),
-            )
-        return self.point(int(np.argmax(np.where(allowed, self.quality, -np.inf))))
-
-    def cheapest_above(self, floor: float) -> OperatingPoint:
-        """Smallest deferral rate, so the least cost, with a quality of at least `floor`.
-
-        Raises:
-            Infeasible: no point reaches it; carries the best point.
-        """
-        reached = self.quality >= floor - 1e-12
-        if not reached.any():
-            nearest = self.point(int(np.argmax(self.quality)))
-            raise Infeasible(
-                f"Expected a quality of at least {floor:.6g}, got {nearest.quality:.6g} at best, "
-                f"at a deferral rate of {100 * nearest.deferral_rate:.2f} %.",
-                dict(nearest.to_dict()),
-            )
-        return self.point(int(np.argmax(reached)))
-
     def costs(self, kind: Budget) -> FloatArray:
         """[P] cost of every point in one currency. Raises ConfigError where it is unknown."""
-        currencies = {
-            "deferral_rate": self.deferral_rate,
-            "macs": self.cost.macs(self.deferral_rate),
-            "latency_ms": self.cost.latency_ms(self.deferral_rate),
-        }
-        if kind not in currencies:
-            raise ConfigError(f"Expected a known cost, got `{kind}`. {did_you_mean(kind, currencies)}")
-        costs = currencies[kind]
+        check_known(kind, get_args(Budget), "a known cost")
+        rates = self.deferral_rate
+        if kind == "deferral_rate":
+            return rates
+        costs = self.cost.macs(rates) if kind == "macs" else self.cost.latency_ms(rates)
         if costs is None:
             raise ConfigError(
                 f"Expected known `{kind}` of student and teacher, got none in this run. Give or measure them."
@@ -242,7 +178,7 @@ def sweep_all(
     }  # fmt: skip
 
 
-def select(run: PairedRun, task: Task, images: NDArray[np.intp]) -> PairedRun:
+def select(run: PairedRun, task: Task, images: Indices) -> PairedRun:
     """The run on some of its images, by index."""
     return replace(
         run,
@@ -256,7 +192,7 @@ def select(run: PairedRun, task: Task, images: NDArray[np.intp]) -> PairedRun:
     )
 
 
-def mixture(run: PairedRun, task: Task, defer: NDArray[np.bool_]) -> Matches:
+def mixture(run: PairedRun, task: Task, defer: Flags) -> Matches:
     """Match records of the pair: the teacher's where deferred, the student's elsewhere."""
     records = concatenate([run.student, run.teacher])
     return task.take(records, np.arange(len(run)) + np.where(defer, len(run), 0))
@@ -264,6 +200,5 @@ def mixture(run: PairedRun, task: Task, defer: NDArray[np.bool_]) -> Matches:
 
 def score_of(run: PairedRun, name: str) -> FloatArray:
     """A score as it decides, with what the student hands on above all else. ConfigError: no such score."""
-    if name not in run.scores:
-        raise ConfigError(f"Expected a score of this run, got `{name}`. {did_you_mean(name, run.scores)}")
+    check_known(name, run.scores, "a score of this run")
     return abstaining_last(run.scores[name], run.abstains)

@@ -182,20 +182,6 @@ class Task(Protocol):
 
 
 @dataclass(frozen=True)
-class RouterDecision:
-    """Which images of a batch the teacher answers: defer = scores > threshold, strictly."""
-
-    scores: FloatArray
-    threshold: float
-    defer: Flags
-
-    @property
-    def deferral_rate(self) -> float:
-        """Share of the images that are deferred, in [0, 1]."""
-        return float(self.defer.mean())
-
-
-@dataclass(frozen=True)
 class PairedRun:
     """Two models' records on the same images: everything that offline analysis needs.
 

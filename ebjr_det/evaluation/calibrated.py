@@ -2,8 +2,12 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from ebjr_det.core.calibration import BUDGETS, Target
+from ebjr_det.core.errors import ConfigError, InvalidInput, check_seed
 from ebjr_det.core.tradeoff import OperatingPoint, TradeoffCurve
+from ebjr_det.core.types import Indices, PairedRun
 
 
 @dataclass(frozen=True)
@@ -54,3 +58,38 @@ class Calibrated:
 def _part(curve: TradeoffCurve, point: OperatingPoint) -> dict[str, float | None]:
     ends = {"student_quality": curve.student_quality, "teacher_quality": curve.teacher_quality}
     return {"images": curve.images, **point.to_dict(), **ends}
+
+
+def split(run: PairedRun, fraction: float, seed: int) -> tuple[Indices, Indices]:
+    """Indices of two disjoint, seeded random parts of a run: calibration and report.
+
+    The parts depend on the image ids and the seed alone, not on the order of the images.
+
+    Raises:
+        ConfigError: the fraction leaves a part empty.
+    """
+    check_seed(seed)
+    count = calibration_size(len(run), fraction)
+    by_id = np.argsort(np.array(run.image_ids))
+    shuffled = by_id[np.random.default_rng(seed).permutation(len(run))]
+    return np.sort(shuffled[:count]), np.sort(shuffled[count:])
+
+
+def calibration_size(images: int, fraction: float) -> int:
+    """How many of the images calibrate. Raises ConfigError where a part would be empty."""
+    count = round(fraction * images) if 0 < fraction < 1 else 0
+    if not 0 < count < images:
+        raise ConfigError(
+            f"Expected a calibration fraction that leaves images on both sides, got {fraction} of {images}."
+        )
+    return count
+
+
+def check_disjoint(calibration: PairedRun, report: PairedRun) -> None:
+    """Refuse two runs that share an image. Raises InvalidInput with the count and one example."""
+    shared = set(calibration.image_ids) & set(report.image_ids)
+    if shared:
+        raise InvalidInput(
+            f"Expected disjoint images for calibration and report, got {len(shared)} in both, "
+            f"`{min(shared)}` for one. Report on images that the choice never saw."
+        )

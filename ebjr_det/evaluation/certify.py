@@ -1,18 +1,24 @@
-"""Targets that hold with a confidence: exact binomial bounds, and the threshold that they certify."""
+"""The point of a curve that meets a target, as it stands or by exact binomial bounds with a confidence."""
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import beta
 
-from ebjr_det.core.calibration import Target, calibration_size, choose_point
+from ebjr_det.core.calibration import BUDGETS, Target
+from ebjr_det.core.cost import Budget
 from ebjr_det.core.errors import ConfigError, Infeasible
 from ebjr_det.core.ranking import Ranking
 from ebjr_det.core.tradeoff import OperatingPoint, TradeoffCurve, score_of
 from ebjr_det.core.types import FloatArray, PairedRun, Task
+from ebjr_det.evaluation.calibrated import calibration_size
+from ebjr_det.evaluation.units import Unit, cost_text
 
 
 def choose(run: PairedRun, task: Task, curve: TradeoffCurve, target: Target) -> OperatingPoint:
     """The operating point of `curve` (of `run`, the calibration images) that meets the target.
+
+    A budget gives the highest quality within it, for the deferral rate simply the largest rate allowed;
+    a floor gives the cheapest point above it.
 
     With a confidence by Learn then Test (Angelopoulos et al., arXiv 2110.01052), fixed-sequence testing:
     thresholds are tested from "defer everything" upwards until the first that cannot be certified. The
@@ -24,14 +30,18 @@ def choose(run: PairedRun, task: Task, curve: TradeoffCurve, target: Target) -> 
         Infeasible: no point meets it; carries the nearest.
         ConfigError: a cost that this run does not know, a confidence for a metric without right and wrong.
     """
+    drop = target.kind == "max_drop"
+    if target.kind == "deferral_rate":
+        return curve.at_rate(target.value)
+    if target.kind in BUDGETS:
+        return best_under(curve, target.kind, target.value)
     if target.confidence is None:
-        return choose_point(curve, target)
-    bound = shortfall_bound(run, task, curve.score, target.confidence, target.kind == "max_drop")
+        return cheapest_above(curve, curve.teacher_quality - target.value if drop else target.value)
+    bound = shortfall_bound(run, task, curve.score, target.confidence, drop)
     failed = np.flatnonzero(bound > target.allowed_shortfall)
     index = int(failed[-1]) + 1 if len(failed) else 0
     if index < len(bound):
         return curve.point(index)
-    drop = target.kind == "max_drop"
     best = f"a drop of {bound[-1]:.4g}" if drop else f"a quality of {1 - bound[-1]:.4g}"
     raise Infeasible(
         f"Expected {target.kind} {target.value:g} with confidence {target.confidence:g}, got at best {best} "
@@ -39,6 +49,44 @@ def choose(run: PairedRun, task: Task, curve: TradeoffCurve, target: Target) -> 
         "teacher alone needs no certificate.",
         dict(curve.point(len(bound) - 1).to_dict()),
     )
+
+
+def best_under(curve: TradeoffCurve, kind: Budget, budget: float) -> OperatingPoint:
+    """Highest quality at a cost of at most `budget`; among equals the cheapest.
+
+    Raises:
+        ConfigError: a kind of cost that is unknown or not known of this pair.
+        Infeasible: even the student alone costs more; carries the cheapest point.
+    """
+    costs = curve.costs(kind)
+    allowed = costs <= budget * (1 + 1e-12)
+    if not allowed.any():
+        unit = Unit.of(curve.cost.teacher_macs)
+        limit, least = (cost_text(kind, cost, unit) for cost in (budget, float(costs[0])))
+        verb, of = ("defers", "of the images") if kind == "deferral_rate" else ("costs", "an image")
+        raise Infeasible(
+            f"Expected a point that {verb} at most {limit} {of}, got {least} for the student alone, "
+            "the cheapest there is.",
+            dict(curve.point(0).to_dict()),
+        )
+    return curve.point(int(np.argmax(np.where(allowed, curve.quality, -np.inf))))
+
+
+def cheapest_above(curve: TradeoffCurve, floor: float) -> OperatingPoint:
+    """Smallest deferral rate, so the least cost, with a quality of at least `floor`.
+
+    Raises:
+        Infeasible: no point reaches it; carries the best point.
+    """
+    reached = curve.quality >= floor - 1e-12
+    if not reached.any():
+        nearest = curve.point(int(np.argmax(curve.quality)))
+        raise Infeasible(
+            f"Expected a quality of at least {floor:.6g}, got {nearest.quality:.6g} at best, "
+            f"at a deferral rate of {100 * nearest.deferral_rate:.2f} %.",
+            dict(nearest.to_dict()),
+        )
+    return curve.point(int(np.argmax(reached)))
 
 
 def shortfall_bound(

@@ -11,8 +11,9 @@ from typing import get_args
 
 import numpy as np
 
+from ebjr_det.core.cost import Cost
 from ebjr_det.core.ranking import Ranking
-from ebjr_det.core.tradeoff import Cost, OperatingPoint, TradeoffCurve, score_of
+from ebjr_det.core.tradeoff import OperatingPoint, TradeoffCurve, score_of
 from ebjr_det.core.types import FloatArray, PairedRun, Task
 from ebjr_det.evaluation.analysis import Analysis
 from ebjr_det.evaluation.bootstrap import CONFIDENCE, Judge, check_replicates, interval, paired_bootstrap

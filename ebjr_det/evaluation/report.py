@@ -6,16 +6,16 @@ from typing import Any
 
 import numpy as np
 
-from ebjr_det.core.calibration import split
-from ebjr_det.core.cost import CostModel
+from ebjr_det.core.cost import Cost, CostModel
 from ebjr_det.core.errors import InvalidInput
-from ebjr_det.core.router import decide
+from ebjr_det.core.router import RouterDecision, decide
 from ebjr_det.core.scores import ENERGY
-from ebjr_det.core.tradeoff import Cost, OperatingPoint, TradeoffCurve, mixture, score_of, select, sweep_all
-from ebjr_det.core.types import FloatArray, PairedRun, RouterDecision, Task
+from ebjr_det.core.tradeoff import OperatingPoint, TradeoffCurve, mixture, score_of, select, sweep_all
+from ebjr_det.core.types import FloatArray, PairedRun, Task
 from ebjr_det.evaluation.analysis import Analysis
 from ebjr_det.evaluation.analysis import Profile as Profile
 from ebjr_det.evaluation.bootstrap import METHOD, Intervals, bootstrap
+from ebjr_det.evaluation.calibrated import split
 from ebjr_det.evaluation.hull import Margin, margin_numbers, margins_of
 from ebjr_det.evaluation.single_models import SingleModel, single_models
 from ebjr_det.io.threads import thread_count
@@ -152,7 +152,7 @@ class Report:
             "oracle_area": area_of(self.curve.oracle),
             "coin_to_oracle": self.coin_to_oracle(),
             "deferral_rate_for_gap": {
-                f"{fraction:g}": self.curve.rate_for_gap(fraction) for fraction in GAP_FRACTIONS
+                f"{fraction:g}": rate_for_gap(self.curve, fraction) for fraction in GAP_FRACTIONS
             },
             "router": None if self.analysis.router is None else _router_facts(self.analysis.router),
             "calibration": None if calibration is None else calibration.to_dict(),
@@ -260,3 +260,15 @@ def _router_facts(use: FittedUse) -> dict[str, object]:
 def area_of(line: FloatArray) -> float:
     """Area under a line over deferral rates from 0 to 1."""
     return float((line[:-1] + line[1:]).mean() / 2)
+
+
+def gap_recovered_at(curve: TradeoffCurve, rate: float) -> float | None:
+    """G at a deferral rate, linear between the two neighbouring operating points."""
+    return curve.gap_recovered(float(np.interp(rate, curve.deferral_rate, curve.quality)))
+
+
+def rate_for_gap(curve: TradeoffCurve, fraction: float) -> float | None:
+    """Smallest deferral rate at which G reaches `fraction`; None where the gap is undefined."""
+    gap = curve.teacher_quality - curve.student_quality
+    reached = curve.quality >= curve.student_quality + fraction * gap - 1e-12
+    return float(curve.deferral_rate[np.argmax(reached)]) if gap > 0 and reached.any() else None

@@ -13,9 +13,9 @@ from ebjr_det.config import EvaluateConfig, ModelSection
 from ebjr_det.config.sections import RunSection
 from ebjr_det.core.errors import ConfigError, InvalidInput
 from ebjr_det.core.joint import JointModel, JointOutput, ScoreFunction
-from ebjr_det.core.router import decide
+from ebjr_det.core.router import RouterDecision, decide
 from ebjr_det.core.tradeoff import score_of
-from ebjr_det.core.types import Model, Output, PairedRun, RouterDecision, Task
+from ebjr_det.core.types import Model, Output, PairedRun, Task
 from ebjr_det.inference.latency import Latency, measure_latency
 from ebjr_det.inference.offline import Batch, Recorder, ScoresFunction, run_pair
 from ebjr_det.io.checkpoints.finding import find_checkpoint

@@ -8,10 +8,10 @@ import numpy as np
 
 from ebjr_det.config import RouterSection, parse_section
 from ebjr_det.core.errors import ConfigError, InvalidInput, did_you_mean
-from ebjr_det.core.router import abstaining_last, decide, threshold_for_rate
+from ebjr_det.core.router import RouterDecision, abstaining_last, decide, threshold_for_rate
 from ebjr_det.core.scores import ENERGY, SCORES, deferral_scores
 from ebjr_det.core.tradeoff import score_of, select
-from ebjr_det.core.types import FloatArray, Logits, Model, Output, PairedRun, RouterDecision, Task
+from ebjr_det.core.types import FloatArray, Logits, Model, Output, PairedRun, Task
 from ebjr_det.io.files import checksum
 from ebjr_det.io.notes import say
 from ebjr_det.routing.crossfit import FittedRouter

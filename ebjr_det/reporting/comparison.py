@@ -5,15 +5,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ebjr_det.core.cost import cost_text
+from ebjr_det.core.cost import Budget, Cost
 from ebjr_det.core.errors import ConfigError
-from ebjr_det.core.tradeoff import Budget, Cost, OperatingPoint, TradeoffCurve, sweep
+from ebjr_det.core.tradeoff import OperatingPoint, TradeoffCurve, sweep
 from ebjr_det.core.types import PairedRun, Task
 from ebjr_det.evaluation.analysis import Analysis
 from ebjr_det.evaluation.bootstrap import CONFIDENCE, METHOD
 from ebjr_det.evaluation.hull import Margin, margin_numbers, margins_of
 from ebjr_det.evaluation.report import decided
 from ebjr_det.evaluation.single_models import SingleModel, single_models
+from ebjr_det.evaluation.units import cost_text
 from ebjr_det.reporting.notation import Shown, Unit, number, plural, share
 from ebjr_det.reporting.sentences import CURRENCIES, hull_names, side_of
 from ebjr_det.reporting.style import BLUE, VERMILLION, draw_figure, figure_paths

@@ -3,8 +3,8 @@
 import math
 from typing import NamedTuple, TypeGuard, TypeVar
 
-from ebjr_det.core.cost import Unit as Unit
 from ebjr_det.core.types import FloatArray
+from ebjr_det.evaluation.units import Unit as Unit
 
 NONE = "-"
 Number = TypeVar("Number", float, FloatArray)

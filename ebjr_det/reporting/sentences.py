@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
+from ebjr_det.core.cost import Cost
 from ebjr_det.core.scores import ENERGY
-from ebjr_det.core.tradeoff import Cost
 from ebjr_det.evaluation.analysis import Analysis
 from ebjr_det.evaluation.hull import Margin
-from ebjr_det.evaluation.report import GAP_FRACTIONS, Report
+from ebjr_det.evaluation.report import GAP_FRACTIONS, Report, rate_for_gap
 from ebjr_det.evaluation.single_models import SingleModel
 from ebjr_det.reporting.notation import Shown, interval_text, milliseconds, number, percent, plural, share
 
@@ -227,7 +227,7 @@ def _gap_finding(report: Report) -> str:
     curve = report.curve
     if curve.gap_recovered(curve.student_quality) is None:
         return "The teacher is no better than the student here: there is no gap to recover."
-    parts = ", ".join(f"{100 * f:g} % at {percent(curve.rate_for_gap(f))}" for f in GAP_FRACTIONS)
+    parts = ", ".join(f"{100 * f:g} % at {percent(rate_for_gap(curve, f))}" for f in GAP_FRACTIONS)
     return f"Share of the gap recovered by {curve.score}, at the least deferral rate: {parts}."
 
 

@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from ebjr_det.core.cost import Cost
 from ebjr_det.core.router import ABSTAINED
-from ebjr_det.core.tradeoff import Cost
 from ebjr_det.evaluation.bootstrap import METHOD
 from ebjr_det.evaluation.hull import Margin
-from ebjr_det.evaluation.report import Report, area_of
+from ebjr_det.evaluation.report import Report, area_of, gap_recovered_at
 from ebjr_det.reporting.notation import (
     NONE,
     Shown,
@@ -197,7 +197,7 @@ def scores_table(report: Report) -> Table:
             interval_text(intervals.area[name]),
             number(area - areas[reference], digits=4, sign="+"),
             interval_text(intervals.area_difference[name]),
-            *(number(curves[name].gap_recovered_at(rate), 100, 1) for rate in (0.1, 0.3)),
+            *(number(gap_recovered_at(curves[name], rate), 100, 1) for rate in (0.1, 0.3)),
             number(shares[name], 100, 1),
         ]
         for name, area in sorted(areas.items(), key=lambda item: -item[1])

@@ -12,8 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
+from ebjr_det.core.cost import Budget
 from ebjr_det.core.errors import ConfigError, did_you_mean
-from ebjr_det.core.tradeoff import Budget, OperatingPoint, TradeoffCurve
+from ebjr_det.core.tradeoff import OperatingPoint, TradeoffCurve
 from ebjr_det.evaluation.bootstrap import Intervals
 from ebjr_det.evaluation.hull import Hull
 from ebjr_det.evaluation.single_models import SingleModel

@@ -8,8 +8,9 @@ from typing import get_args
 
 import numpy as np
 
+from ebjr_det.core.cost import Budget
 from ebjr_det.core.scores import ENERGY
-from ebjr_det.core.tradeoff import Budget, TradeoffCurve, score_of
+from ebjr_det.core.tradeoff import TradeoffCurve, score_of
 from ebjr_det.evaluation.report import Report
 from ebjr_det.evaluation.run_folder import CONFIG, ENVIRONMENT, SUMMARY
 from ebjr_det.io.files import atomic_write, to_json, write_text

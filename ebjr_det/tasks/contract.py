@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from ebjr_det.config import EvaluateConfig, SpecializeConfig, TrainConfig
 from ebjr_det.core.errors import ConfigError
-from ebjr_det.core.types import FloatArray, Model, Opaque, Output, PairedRun, RouterDecision, Task
+from ebjr_det.core.router import RouterDecision
+from ebjr_det.core.types import FloatArray, Model, Opaque, Output, PairedRun, Task
 from ebjr_det.io.loader import Images
 from ebjr_det.tasks.routing import Routing
 

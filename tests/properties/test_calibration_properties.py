@@ -6,12 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from ebjr_det.core.calibration import Target, check_disjoint, split
+from ebjr_det.core.calibration import Target
 from ebjr_det.core.cost import CostModel
 from ebjr_det.core.errors import ConfigError, Infeasible, InvalidInput
 from ebjr_det.core.router import decide
 from ebjr_det.core.tradeoff import select, sweep
 from ebjr_det.core.types import PairedRun
+from ebjr_det.evaluation.calibrated import check_disjoint, split
 from ebjr_det.evaluation.certify import choose, shortfall_bound
 from ebjr_det.tasks.classification.metric import Accuracy
 

@@ -14,6 +14,8 @@ from ebjr_det.core.router import decide, threshold_for_rate
 from ebjr_det.core.tradeoff import mixture, select, sweep
 from ebjr_det.core.types import PairedRun
 from ebjr_det.evaluation.bootstrap import bootstrap
+from ebjr_det.evaluation.certify import best_under, cheapest_above
+from ebjr_det.evaluation.report import gap_recovered_at, rate_for_gap
 from ebjr_det.tasks.classification.metric import Accuracy
 
 TASK = Accuracy()
@@ -102,7 +104,7 @@ def test_unknown_costs_are_none_and_not_a_budget(run):
     assert {(p.macs, p.latency_ms) for p in curve.points()} == {(None, None)}
     for kind in ("macs", "latency_ms"):
         with pytest.raises(ConfigError, match="Give or measure"):
-            curve.best_under(kind, 1e9)
+            best_under(curve, kind, 1e9)
     with pytest.raises(ConfigError, match="Did you mean `latency_ms`"):
         curve.costs("latency")
 
@@ -191,11 +193,11 @@ def test_best_under_equals_exhaustive_search(kind, run, share, exact):
         budget = float(curve.costs(kind)[np.searchsorted(curve.costs(kind), budget) - 1])
     best = exhaustive_best(curve, kind, budget)
     if best is not None:
-        assert curve.best_under(kind, budget) == best
+        assert best_under(curve, kind, budget) == best
         return
     unit = {"macs": "MACs an image", "latency_ms": "ms an image", "deferral_rate": "% of the images"}[kind]
     with pytest.raises(Infeasible, match=unit) as caught:
-        curve.best_under(kind, budget)
+        best_under(curve, kind, budget)
     assert caught.value.nearest == curve.points()[0].to_dict()
 
 
@@ -203,8 +205,8 @@ def test_a_budget_that_was_computed_with_rounding_still_buys_its_point():
     curve = sweep(run_of(np.arange(10), np.zeros(10), np.ones(10)), TASK, "s", COST)
     for tenths in range(1, 10):
         computed = 1 - (10 - tenths) / 10  # 1 - .9 is .09999999999999998
-        assert curve.best_under("deferral_rate", computed).deferral_rate == tenths / 10
-        assert curve.best_under("macs", 10 + 30 * computed).deferral_rate == tenths / 10
+        assert best_under(curve, "deferral_rate", computed).deferral_rate == tenths / 10
+        assert best_under(curve, "macs", 10 + 30 * computed).deferral_rate == tenths / 10
 
 
 @given(run=runs(), floor=st.integers(0, 1000).map(lambda n: n / 1000), exact=st.booleans())
@@ -214,10 +216,10 @@ def test_cheapest_above_equals_exhaustive_search(run, floor, exact):
         floor = float(curve.quality[round(floor * (len(curve.quality) - 1))])
     enough = [p for p in curve.points() if p.quality >= floor]
     if enough:
-        assert curve.cheapest_above(floor) == min(enough, key=lambda p: p.deferral_rate)
+        assert cheapest_above(curve, floor) == min(enough, key=lambda p: p.deferral_rate)
         return
     with pytest.raises(Infeasible, match="at best") as caught:
-        curve.cheapest_above(floor)
+        cheapest_above(curve, floor)
     best = max(curve.points(), key=lambda p: (p.quality, -p.deferral_rate))
     assert caught.value.nearest == best.to_dict()
 
@@ -225,7 +227,7 @@ def test_cheapest_above_equals_exhaustive_search(run, floor, exact):
 def test_a_floor_out_of_reach_carries_the_first_of_the_best_points():
     curve = sweep(run_of([4, 3, 2, 1, 0], [0, 0, 1, 1, 1], [1, 1, 1, 0, 0]), TASK, "s", COST)
     with pytest.raises(Infeasible, match=r"got 1 at best, at a deferral rate of 40\.00 %") as caught:
-        curve.cheapest_above(1.1)
+        cheapest_above(curve, 1.1)
     assert (caught.value.nearest["deferral_rate"], caught.value.nearest["quality"]) == (0.4, 1.0)
     assert caught.value.nearest["macs"] == 22.0
 
@@ -237,8 +239,8 @@ def test_gap_recovered_runs_from_0_to_1_or_is_none_where_the_teacher_is_not_bett
     gaps = [point.gap_recovered for point in curve.points()]
     if teacher <= student:
         assert set(gaps) == {None}
-        assert curve.gap_recovered_at(0.5) is None
-        assert curve.rate_for_gap(0.5) is None
+        assert gap_recovered_at(curve, 0.5) is None
+        assert rate_for_gap(curve, 0.5) is None
         return
     answers_right = np.rint(curve.quality * len(run))
     np.testing.assert_allclose(gaps, (answers_right - student) / (teacher - student), atol=1e-9)
@@ -255,7 +257,7 @@ def test_gap_recovered_at_a_rate_is_linear_between_points(run, rate):
         if left.deferral_rate <= rate <= right.deferral_rate:
             along = (rate - left.deferral_rate) / (right.deferral_rate - left.deferral_rate)
             expected = left.gap_recovered + along * (right.gap_recovered - left.gap_recovered)
-            assert curve.gap_recovered_at(rate) == pytest.approx(expected, abs=1e-9)
+            assert gap_recovered_at(curve, rate) == pytest.approx(expected, abs=1e-9)
 
 
 @given(run=runs(), fraction=st.integers(0, 1500).map(lambda n: n / 1000))
@@ -264,7 +266,7 @@ def test_rate_for_gap_is_the_smallest_that_reaches_it(run, fraction):
     if curve.teacher_quality <= curve.student_quality:
         return
     reaching = [p.deferral_rate for p in curve.points() if p.gap_recovered >= fraction - 1e-9]
-    assert curve.rate_for_gap(fraction) == min(reaching, default=None)
+    assert rate_for_gap(curve, fraction) == min(reaching, default=None)
 
 
 @given(run=runs(), threshold=st.one_of(st.floats(-6, 6), st.sampled_from([0.0, 1.0, np.inf, -np.inf])))

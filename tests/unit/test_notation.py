@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from ebjr_det.core.cost import Unit, cost_text
+from ebjr_det.evaluation.units import Unit, cost_text
 from ebjr_det.reporting.notation import Shown, interval_text, milliseconds, number, percent, plural, share
 from ebjr_det.reporting.table import Table
 

@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ebjr_det.core.errors import InvalidInput
-from ebjr_det.core.types import FloatArray, Matches, PairedRun, RouterDecision, concatenate
+from ebjr_det.core.router import RouterDecision
+from ebjr_det.core.tradeoff import mixture
+from ebjr_det.core.types import FloatArray, Matches, PairedRun
 from ebjr_det.io.files import atomic_write, writable_folder, write_text
 from ebjr_det.io.lettering import with_strip
 from ebjr_det.tasks.detection.coco.annotations import Truth
@@ -38,10 +40,7 @@ LEGEND = (
 
 def write_results_of(folder: Path, data: DetectionSet, run: PairedRun, defer: NDArray[np.bool_]) -> None:
     """`annotations.json.gz`, and the detections of student, teacher and pair, of all images of the run."""
-    images = np.arange(len(run))
-    joint = AveragePrecision().take(
-        concatenate([run.student, run.teacher]), np.where(defer, images + len(run), images)
-    )
+    joint = mixture(run, AveragePrecision(), defer)
     annotations = data.annotations.subset(run.image_ids)
     for name, matches in (("student", run.student), ("teacher", run.teacher), ("joint", joint)):
         write_results(matches, annotations.image_ids, annotations.category_ids, folder / f"{name}.json.gz")

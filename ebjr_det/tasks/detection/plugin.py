@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from ebjr_det.core.types import PairedRun, RouterDecision
+    from ebjr_det.core.router import RouterDecision
+    from ebjr_det.core.types import PairedRun
     from ebjr_det.tasks.detection.metric import AveragePrecision
 
 
