@@ -14,25 +14,26 @@ from typing import TYPE_CHECKING, Any
 from ebjr_det.io.threads import prepare as _prepare
 
 if TYPE_CHECKING:
-    from ebjr_det.api import BenchmarkSettings as BenchmarkSettings
-    from ebjr_det.api import FitSettings as FitSettings
-    from ebjr_det.api import ReplaySettings as ReplaySettings
-    from ebjr_det.api import SavedOutputs as SavedOutputs
-    from ebjr_det.api import StatedMix as StatedMix
-    from ebjr_det.api import benchmark as benchmark
-    from ebjr_det.api import calibrate as calibrate
-    from ebjr_det.api import compare as compare
-    from ebjr_det.api import demo as demo
-    from ebjr_det.api import evaluate as evaluate
-    from ebjr_det.api import export as export
-    from ebjr_det.api import fit_router as fit_router
-    from ebjr_det.api import load as load
-    from ebjr_det.api import predict as predict
-    from ebjr_det.api import replay as replay
-    from ebjr_det.api import report as report
-    from ebjr_det.api import specialize as specialize
-    from ebjr_det.api import traffic as traffic
-    from ebjr_det.api import train as train
+    from ebjr_det.api.benchmark import BenchmarkSettings as BenchmarkSettings
+    from ebjr_det.api.benchmark import benchmark as benchmark
+    from ebjr_det.api.calibrate import calibrate as calibrate
+    from ebjr_det.api.compare import compare as compare
+    from ebjr_det.api.demo import FilmSettings as FilmSettings
+    from ebjr_det.api.demo import demo as demo
+    from ebjr_det.api.evaluate import evaluate as evaluate
+    from ebjr_det.api.export import export as export
+    from ebjr_det.api.fit_router import FitSettings as FitSettings
+    from ebjr_det.api.fit_router import fit_router as fit_router
+    from ebjr_det.api.load import load as load
+    from ebjr_det.api.predict import predict as predict
+    from ebjr_det.api.replay import ReplaySettings as ReplaySettings
+    from ebjr_det.api.replay import replay as replay
+    from ebjr_det.api.report import report as report
+    from ebjr_det.api.saved_outputs import SavedOutputs as SavedOutputs
+    from ebjr_det.api.specialize import specialize as specialize
+    from ebjr_det.api.traffic import traffic as traffic
+    from ebjr_det.api.train import train as train
+    from ebjr_det.config import StatedMix as StatedMix
     from ebjr_det.core.calibration import Target as Target
     from ebjr_det.core.cost import CostModel as CostModel
     from ebjr_det.core.errors import EbjrError as EbjrError
@@ -49,8 +50,22 @@ if TYPE_CHECKING:
     from ebjr_det.tasks.settings import load_train_config as load_train_config
 
 _ROOMS = {
-    "api": "BenchmarkSettings FitSettings ReplaySettings SavedOutputs StatedMix benchmark calibrate compare "
-    "demo evaluate export fit_router load predict replay report specialize traffic train",
+    "api.benchmark": "BenchmarkSettings benchmark",
+    "api.calibrate": "calibrate",
+    "api.compare": "compare",
+    "api.demo": "demo FilmSettings",
+    "api.evaluate": "evaluate",
+    "api.export": "export",
+    "api.fit_router": "FitSettings fit_router",
+    "api.load": "load",
+    "api.predict": "predict",
+    "api.replay": "ReplaySettings replay",
+    "api.report": "report",
+    "api.saved_outputs": "SavedOutputs",
+    "api.specialize": "specialize",
+    "api.traffic": "traffic",
+    "api.train": "train",
+    "config": "StatedMix",
     "core.calibration": "Target",
     "core.cost": "CostModel",
     "core.errors": "EbjrError",

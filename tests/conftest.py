@@ -180,12 +180,12 @@ def exported_digits(tmp_path_factory):
 
 
 def _export(name, threshold, tmp_path_factory, *changes):
-    from ebjr_det import api
+    import ebjr_det
     from ebjr_det.tasks.settings import load_config
 
     folder = tmp_path_factory.mktemp("exported") / name
     config = load_config(Path(__file__).resolve().parents[1] / "configs" / f"{name}.yaml", changes)
-    api.export(config, folder, threshold=threshold)
+    ebjr_det.export(config, folder, threshold=threshold)
     return folder
 
 

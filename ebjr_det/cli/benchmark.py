@@ -50,15 +50,16 @@ def benchmark(
     CONFIG is a configuration, or the folder of a finished run, whose threshold is then one more point. The
     thresholds of the rates are those on the sample itself: nothing is said about quality.
     """
-    from ebjr_det import api
+    import ebjr_det
+    from ebjr_det.api.settings import to_config
 
     shares = None if rates is None else options.numbers(rates, float, " for --rates")
     sizes = options.numbers(batch_sizes, int, " for --batch-sizes")
     settings, chosen = load_live(config, changes, None, None)
-    measured = api.benchmark(
-        api.to_config(settings),
+    measured = ebjr_det.benchmark(
+        to_config(settings),
         out,
-        api.BenchmarkSettings(shares, batch_sizes=sizes, bound_ms=latency_bound_ms, **values),
+        ebjr_det.BenchmarkSettings(shares, batch_sizes=sizes, bound_ms=latency_bound_ms, **values),
         known_threshold=chosen,
         against=against,
     )

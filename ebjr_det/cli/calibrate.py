@@ -34,7 +34,7 @@ TARGETS: dict[str, tuple[Any, float]] = {
 @AS_JSON
 def calibrate(run: Path, confidence: float | None, as_json: bool, **options: Any) -> None:
     """A threshold for a target, chosen on one part of the images and reported on another."""
-    from ebjr_det import api
+    import ebjr_det
     from ebjr_det.core.calibration import Target
     from ebjr_det.core.errors import ConfigError
 
@@ -47,7 +47,7 @@ def calibrate(run: Path, confidence: float | None, as_json: bool, **options: Any
         )
     kind, unit = TARGETS[stated[0]]
     with infeasible_as_json(as_json):
-        answer = api.calibrate(run, Target(kind, values[stated[0]] * unit, confidence), **options)
+        answer = ebjr_det.calibrate(run, Target(kind, values[stated[0]] * unit, confidence), **options)
     if as_json:
         print_json(answer.to_dict())
         return

@@ -40,10 +40,10 @@ def evaluate(
     if print_config:
         click.echo(dump_config(settings), nl=False)
         return
-    from ebjr_det import api
+    import ebjr_det
     from ebjr_det.io.environment import keep_freed_memory
 
     keep_freed_memory()
     with infeasible_as_json(as_json):
-        result = api.evaluate(settings, out or Path("runs") / config.stem, resume=resume)
+        result = ebjr_det.evaluate(settings, out or Path("runs") / config.stem, resume=resume)
     show(result, as_json=as_json, verbose=verbose)

@@ -47,18 +47,18 @@ def fit_router(
     **settings: Any,
 ) -> None:
     """Compare all deferral scores and a learned router out of fold, and save the best as one file."""
-    from ebjr_det import api
+    import ebjr_det
     from ebjr_det.config import load_weights
     from ebjr_det.core.cost import CostModel
 
-    fitting = api.FitSettings(
+    fitting = ebjr_det.FitSettings(
         class_weights=None if class_weights is None else load_weights(class_weights),
         replicates=bootstrap,
         cost=CostModel(student_macs, teacher_macs),
         rates=() if rates is None else tuple(options.numbers(rates, float)),
         **settings,
     )
-    result = api.fit_router(outputs, out, fitting, report_dir)
+    result = ebjr_det.fit_router(outputs, out, fitting, report_dir)
     if as_json:
         print_json({**result.trial.evidence(), "router": str(result.path)})
         return

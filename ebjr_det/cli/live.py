@@ -47,10 +47,10 @@ def predict(
     CONFIG is a configuration, or the folder of a finished run, whose threshold then holds. IMAGE is a file, a
     folder or a pattern.
     """
-    from ebjr_det import api
+    import ebjr_det
 
     settings, threshold = load_live(config, changes, threshold, rate)
-    result = api.predict(settings, pictures, out, threshold=threshold, rate=rate, least_score=min_score)
+    result = ebjr_det.predict(settings, pictures, out, threshold=threshold, rate=rate, least_score=min_score)
     answer = result.to_dict()
     if as_json:
         print_json(answer)
@@ -85,11 +85,11 @@ def demo(
     video file, a folder or pattern of pictures, or a camera: camera:0, camera:NAME or /dev/video0.
     Ctrl-C ends a camera's film.
     """
-    from ebjr_det import api
+    import ebjr_det
 
     settings, threshold = load_live(config, changes, threshold, rate)
-    look = api.FilmSettings(min_score, **film)
-    result = api.demo(settings, source, out, look, threshold=threshold, rate=rate)
+    look = ebjr_det.FilmSettings(min_score, **film)
+    result = ebjr_det.demo(settings, source, out, look, threshold=threshold, rate=rate)
     if as_json:
         print_json(result.to_dict())
         return
@@ -116,10 +116,11 @@ def export(
 
     CONFIG is a configuration, or the folder of a finished run, whose threshold then holds.
     """
-    from ebjr_det import api
+    import ebjr_det
+    from ebjr_det.api.settings import to_config
 
     settings, threshold = load_live(config, changes, threshold, rate)
-    result = api.export(api.to_config(settings), out, threshold=threshold, rate=rate)
+    result = ebjr_det.export(to_config(settings), out, threshold=threshold, rate=rate)
     if as_json:
         print_json(result.to_dict())
         return
@@ -137,13 +138,13 @@ def load_live(
     Raises:
         EbjrError: both a threshold and a rate, or settings that are wrong.
     """
-    from ebjr_det import api
+    from ebjr_det.api.settings import load_settings
     from ebjr_det.core.errors import ConfigError
     from ebjr_det.io.environment import keep_freed_memory
 
     if threshold is not None and rate is not None:
         raise ConfigError("Expected either a threshold or a rate, got both.")
-    settings, chosen = api.load_settings(config, changes)
+    settings, chosen = load_settings(config, changes)
     keep_freed_memory()
     return settings, chosen if threshold is None else threshold
 

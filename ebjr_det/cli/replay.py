@@ -57,12 +57,12 @@ def replay(
     **router: Any,
 ) -> None:
     """The whole analysis from saved outputs of any two models; no model is run."""
-    from ebjr_det import api
+    import ebjr_det
     from ebjr_det.config import RouterSection, load_classes, parse_section
     from ebjr_det.core.cost import CostModel
 
     router["file"] = None if router["file"] is None else str(router["file"])
-    settings = api.ReplaySettings(
+    settings = ebjr_det.ReplaySettings(
         router=parse_section(RouterSection, router),
         popular=None if popular is None else load_classes(popular),
         rates=None if rates is None else options.numbers(rates, float),
@@ -70,4 +70,4 @@ def replay(
         seed=seed,
         replicates=bootstrap,
     )
-    show(api.replay(outputs, out, settings), as_json=as_json, verbose=verbose)
+    show(ebjr_det.replay(outputs, out, settings), as_json=as_json, verbose=verbose)

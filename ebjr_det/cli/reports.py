@@ -15,9 +15,9 @@ from ebjr_det.cli.printing import print_json, print_places, show
 @AS_JSON
 def report(run: Path, out: Path | None, verbose: bool, as_json: bool) -> None:
     """Draw a finished run's report anew from its own files: page, tables, figures, JSON."""
-    from ebjr_det import api
+    import ebjr_det
 
-    show(api.report(run, out), as_json=as_json, verbose=verbose)
+    show(ebjr_det.report(run, out), as_json=as_json, verbose=verbose)
 
 
 @click.command()
@@ -27,9 +27,9 @@ def report(run: Path, out: Path | None, verbose: bool, as_json: bool) -> None:
 @AS_JSON
 def compare(runs: tuple[Path, ...], out: Path, verbose: bool, as_json: bool) -> None:
     """Several finished runs of one task in one table and one figure."""
-    from ebjr_det import api
+    import ebjr_det
 
-    result = api.compare(runs, out)
+    result = ebjr_det.compare(runs, out)
     if as_json:
         print_json(result.to_dict())
         return

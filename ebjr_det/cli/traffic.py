@@ -38,16 +38,16 @@ def traffic(
     The first RUN is the one in question, such as one with a specialised student; the others are what it is
     compared with, at their own thresholds and at its multiply-adds.
     """
-    from ebjr_det import api
+    import ebjr_det
     from ebjr_det.config import load_classes, load_histogram
 
-    mix = api.StatedMix(
+    mix = ebjr_det.StatedMix(
         None if popular is None else load_classes(popular),
         share,
         None if histogram is None else load_histogram(histogram),
         zipf,
     )
-    report, folder = api.traffic(runs, out, mix, replicates=bootstrap, seed=seed)
+    report, folder = ebjr_det.traffic(runs, out, mix, replicates=bootstrap, seed=seed)
     if as_json:
         print_json(report.to_dict() | {"out": str(folder)})
         return

@@ -64,11 +64,13 @@ def _run(
     if print_config:
         click.echo(dump_config(settings), nl=False)
         return
-    from ebjr_det import api
+    import ebjr_det
     from ebjr_det.io.environment import keep_freed_memory
 
     keep_freed_memory()
-    trained: Trained | None = getattr(api, verb)(settings, out or Path("runs") / config.stem, resume=resume)
+    trained: Trained | None = getattr(ebjr_det, verb)(
+        settings, out or Path("runs") / config.stem, resume=resume
+    )
     if trained is None:  # of several processes the first one prints
         return
     if as_json:

@@ -62,7 +62,7 @@ SETTLING = 0.3
 
 def verbs_in(folder: Path) -> dict[str, Callable[[], float]]:
     """By name, a call that does a verb's least part and returns pictures a second."""
-    from ebjr_det import api
+    import ebjr_det
     from ebjr_det.inference.pair import Pair
     from ebjr_det.inference.scoring import Scoring
     from ebjr_det.io.records import PartStore
@@ -83,11 +83,15 @@ def verbs_in(folder: Path) -> dict[str, Callable[[], float]]:
         return folder / str(next(count))
 
     def predict() -> float:
-        return float(api.predict(config, [str(pictures)], place(), threshold=THRESHOLD).pictures_per_second)
+        return float(
+            ebjr_det.predict(config, [str(pictures)], place(), threshold=THRESHOLD).pictures_per_second
+        )
 
     def demo() -> float:
         film = place().with_suffix(".mp4")
-        return 1e3 / float(api.demo(config, str(pictures), film, threshold=THRESHOLD).latency_ms["pair"] or 0)
+        return 1e3 / float(
+            ebjr_det.demo(config, str(pictures), film, threshold=THRESHOLD).latency_ms["pair"] or 0
+        )
 
     def evaluate() -> float:
         start = perf_counter()
@@ -95,7 +99,7 @@ def verbs_in(folder: Path) -> dict[str, Callable[[], float]]:
         return UNIT / (perf_counter() - start)
 
     def train() -> float:
-        trained = api.train(student, place())
+        trained = ebjr_det.train(student, place())
         assert trained is not None, "one process trains"
         return trained.pictures / trained.seconds
 

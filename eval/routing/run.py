@@ -17,7 +17,7 @@ from typing import Any
 import matplotlib.style
 import numpy as np
 
-from ebjr_det import api
+import ebjr_det
 from ebjr_det.api.fit_router import FitSettings, FittedResult
 from ebjr_det.api.references import ReferenceFile
 from ebjr_det.config import RouterSection
@@ -65,9 +65,9 @@ def fit(data: Path, student: str, teacher: str, out: Path, **how: Any) -> Fitted
     if (student, teacher) == PAIRS[1] and report is not None:
         middle = data / "detections" / "yolov5n_640_half_a.json.gz"
         references = (ReferenceFile("YOLOv5n", MACS["yolov5n_640"], file=middle),)
-    outputs = api.SavedOutputs("detection", own, references)
+    outputs = ebjr_det.SavedOutputs("detection", own, references)
     settings = FitSettings(cost=cost, rates=RATES)
-    return api.fit_router(outputs, out / f"{name}.safetensors", settings, report)
+    return ebjr_det.fit_router(outputs, out / f"{name}.safetensors", settings, report)
 
 
 def write_tables(result: FittedResult, stem: Path) -> None:
@@ -97,10 +97,10 @@ def halves(data: Path, out: Path) -> None:
 def replay_other_half(data: Path, student: str, teacher: str, out: Path) -> dict[str, Any]:
     """A router fitted on the first half at work on the second: quality, margin and drift."""
     fitted = fit(data, student, teacher, out, half="first")
-    result = api.replay(
-        api.SavedOutputs("detection", files(data, student, teacher, "second")),
+    result = ebjr_det.replay(
+        ebjr_det.SavedOutputs("detection", files(data, student, teacher, "second")),
         out / f"{student}_{teacher}_second",
-        api.ReplaySettings(
+        ebjr_det.ReplaySettings(
             RouterSection(file=str(fitted.path)),
             rates=list(PUBLISHED),
             cost=CostModel(MACS[student], MACS[teacher]),
@@ -186,7 +186,7 @@ def main() -> None:
     for run in args.cifar:
         report = args.out / f"{run.name}_out_of_fold"
         settings = FitSettings(folds=2, replicates=1000)
-        result = api.fit_router(run, args.out / f"{run.name}.safetensors", settings, report)
+        result = ebjr_det.fit_router(run, args.out / f"{run.name}.safetensors", settings, report)
         write_tables(result, RESULTS / run.name)
         (RESULTS / f"{run.name}_against_max_softmax.json").write_text(
             to_json(against_max_softmax(report)) + "\n"

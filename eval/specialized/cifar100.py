@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from ebjr_det import api
+import ebjr_det
 from ebjr_det.config import EvaluateConfig, RouterSection, StatedMix
 from ebjr_det.core.cost import CostModel
 from ebjr_det.inference.pair import build_models, popular_of
@@ -48,16 +48,16 @@ def main() -> None:
     for score in SCORES:
         runs = {name: saved.replay(name, score, out / score / name) for name in PAIRS}
         asked = StatedMix(popular=saved.popular, share=SHARE)
-        api.traffic([runs["specialised"], runs["general"]], out / f"traffic_{score}", asked)
+        ebjr_det.traffic([runs["specialised"], runs["general"]], out / f"traffic_{score}", asked)
         all_told = [runs["specialised told"], runs["general told"]]
-        api.traffic(all_told, out / f"traffic_{score}_told", asked)
+        ebjr_det.traffic(all_told, out / f"traffic_{score}_told", asked)
     rows = []
     for score in SCORES:
         for other in (True, False):
             place = out / f"{score}_{'with' if other else 'without'}_other"
             run = saved.replay("specialised", score, place, other_logit=other)
             mix = StatedMix(share=SHARE)
-            at = api.traffic([run], place / "traffic", mix, replicates=100).report.runs[0].at
+            at = ebjr_det.traffic([run], place / "traffic", mix, replicates=100).report.runs[0].at
             cells = (100 * at.joint, 100 * at.deferral_rate, (at.macs or 0) / 1e6)
             rows.append((score, "yes" if other else "no", *(f"{cell:.2f}" for cell in cells)))
     columns = ("score", "sees the logit of other", "accuracy %", "deferred %", "MMACs")
@@ -113,10 +113,10 @@ class Saved:
         student, teacher, special = PAIRS[name]
         files = {"student": student, "teacher": teacher, "labels": "labels"}
         saved = {side: self.folder / f"{file}.npz" for side, file in files.items()}
-        api.replay(
-            api.SavedOutputs("classification", saved),
+        ebjr_det.replay(
+            ebjr_det.SavedOutputs("classification", saved),
             out,
-            api.ReplaySettings(
+            ebjr_det.ReplaySettings(
                 RouterSection(score=score, other_logit=other_logit),
                 popular=self.popular if special else None,
                 rates=(SPECIAL_RATE if special else GENERAL_RATE,),

@@ -16,7 +16,7 @@ import yaml
 from common import STORED, stored_as
 from PIL import Image
 
-from ebjr_det import api
+import ebjr_det
 from ebjr_det.core.errors import InvalidInput
 from ebjr_det.inference.exported import load_exported
 from ebjr_det.io.pictures import open_picture, picture_formats
@@ -430,7 +430,7 @@ def lines_for(root: Path) -> set[str]:
 def test_evaluate_sees_them(task, folder, expected, seen, tmp_path, capsys):
     """A classification stops at a picture that it cannot see."""
     root = folder / ("readable" if task == "classification" else "all")
-    api.evaluate(settings(task, *data_of(task, root), *QUICK), tmp_path / "run")
+    ebjr_det.evaluate(settings(task, *data_of(task, root), *QUICK), tmp_path / "run")
     assert seen == expected
     if task == "detection":
         assert lines_of(capsys.readouterr().err) == lines_for(root)
@@ -448,10 +448,10 @@ def test_predict_and_demo_see_them(task, verb, exported, folder, expected, seen,
     else:
         config = settings(task, *data_of(task, folder / "readable"))
     if verb == "predict":
-        summary = api.predict(config, [str(root)], tmp_path / "out", threshold=-0.9)
+        summary = ebjr_det.predict(config, [str(root)], tmp_path / "out", threshold=-0.9)
         assert summary.images == len(SEEN)
     else:
-        summary = api.demo(config, str(root), tmp_path / "out.mp4", threshold=-0.9)
+        summary = ebjr_det.demo(config, str(root), tmp_path / "out.mp4", threshold=-0.9)
         assert summary.frames == len(SEEN)
     assert summary.unreadable == len(REFUSED)
     assert seen == expected
@@ -502,7 +502,7 @@ def test_train_sees_them(task, folder, expected, seen, tmp_path, capsys, monkeyp
 
     monkeypatch.setattr(kind, "__getitem__", watched)
     (tmp_path / "train.yaml").write_text(yaml.safe_dump(training(task, root)))
-    api.train(load_train_config(tmp_path / "train.yaml"), tmp_path / "out")
+    ebjr_det.train(load_train_config(tmp_path / "train.yaml"), tmp_path / "out")
     assert taught == expected
     assert seen == expected
     if task == "detection":
@@ -510,9 +510,9 @@ def test_train_sees_them(task, folder, expected, seen, tmp_path, capsys, monkeyp
 
 
 def test_export_tries_a_classifiers_graph_on_them(folder, expected, seen, tmp_path, monkeypatch):
-    monkeypatch.setattr(sys.modules[api.export.__module__], "SAMPLES", len(SEEN))
+    monkeypatch.setattr(sys.modules[ebjr_det.export.__module__], "SAMPLES", len(SEEN))
     config = settings("classification", *data_of("classification", folder / "readable"))
-    api.export(config, tmp_path / "out", threshold=-0.9)
+    ebjr_det.export(config, tmp_path / "out", threshold=-0.9)
     assert seen == expected
 
 
@@ -525,10 +525,10 @@ def test_export_tries_a_detectors_graph_on_none_of_them(folder, expected, tmp_pa
     def batch(model, pictures):
         raise Enough({digest(picture) for picture in pictures})
 
-    monkeypatch.setattr(sys.modules[api.export.__module__], "_batch", batch)
+    monkeypatch.setattr(sys.modules[ebjr_det.export.__module__], "_batch", batch)
     config = settings("detection", *data_of("detection", folder / "all"))
     with pytest.raises(Enough) as caught:
-        api.export(config, tmp_path / "out", threshold=-0.9)
+        ebjr_det.export(config, tmp_path / "out", threshold=-0.9)
     assert caught.value.args[0]
     assert caught.value.args[0].isdisjoint(expected)
     assert not lines_of(capsys.readouterr().err)
@@ -546,9 +546,9 @@ def test_a_classifiers_verbs_stop_at_a_picture_that_cannot_be_seen_with_its_line
         open_picture(path)
     config = settings("classification", *data_of("classification", root), *QUICK)
     verbs = {
-        "evaluate": lambda out: api.evaluate(config, out),
-        "export": lambda out: api.export(config, out, threshold=-0.9),
-        "train": lambda out: api.train(load_train_config(tmp_path / "train.yaml"), out),
+        "evaluate": lambda out: ebjr_det.evaluate(config, out),
+        "export": lambda out: ebjr_det.export(config, out, threshold=-0.9),
+        "train": lambda out: ebjr_det.train(load_train_config(tmp_path / "train.yaml"), out),
     }
     for verb, call in verbs.items():
         with pytest.raises(InvalidInput) as caught:

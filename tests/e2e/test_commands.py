@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -306,7 +307,7 @@ def test_a_replay_that_is_cut_off_leaves_no_summary_of_the_one_before(
 ):
     assert command(*replay(saved, "--out", tmp_path / "r")) == 0
     monkeypatch.setattr(
-        sys.modules["ebjr_det.api.replay"], "save_run", lambda *_: (_ for _ in ()).throw(Cut())
+        import_module("ebjr_det.api.replay"), "save_run", lambda *_: (_ for _ in ()).throw(Cut())
     )
     with pytest.raises(Cut):
         command(*replay(saved, "--out", tmp_path / "r"))

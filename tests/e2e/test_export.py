@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ import torch
 from common import DIGITS, QUICKSTART, ROOT
 from onnx import TensorProto, helper
 
-from ebjr_det import api
+from ebjr_det.api.settings import load_settings
 from ebjr_det.inference.exported import ROUTER, load_exported
 from ebjr_det.inference.pair import build_models
 from ebjr_det.tasks.settings import load_config
@@ -217,7 +218,7 @@ def test_a_damaged_router_is_refused(how, routed, digit_pictures, refused, tmp_p
 
 def test_of_a_finished_run_the_threshold_is_exported(routed, tmp_path, answer):
     told = answer("export", routed / "run", "--out", tmp_path / "out")
-    known = api.load_settings(routed / "run")[1]
+    known = load_settings(routed / "run")[1]
     assert told["threshold"] == known == load_exported(tmp_path / "out").router.threshold
 
 
@@ -650,8 +651,8 @@ def test_a_package_that_is_missing_is_told_with_its_extra(
 
 
 def break_second(monkeypatch, target: str, error: BaseException) -> None:
-    """The second call of a function of `api.export` raises."""
-    module = sys.modules["ebjr_det.api.export"]
+    """The second call of a function of `ebjr_det.export` raises."""
+    module = import_module("ebjr_det.api.export")
     real, calls = getattr(module, target), []
 
     def call(*args: object, **options: object) -> object:
@@ -724,3 +725,15 @@ def test_the_graphs_hold_the_configured_weights(exported_digits):
             wanted = model.network(torch.from_numpy(batch)).numpy()
         np.testing.assert_allclose(session.run(None, {"images": batch})[0], wanted, atol=1e-4, rtol=1e-4)
     assert onnx.load(exported_digits / "student.onnx").graph.input[0].name == "images"
+
+
+def test_an_exported_pair_loads_without_what_draws_times_or_trains(exported_digits):
+    code = (
+        "import sys, ebjr_det; pair = ebjr_det.load(sys.argv[1]); assert len(pair.class_names) == 10\n"
+        "heavy = ('ebjr_det.reporting', 'ebjr_det.evaluation.benchmark', 'ebjr_det.training', 'matplotlib', 'torch')\n"
+        "print([name for name in sys.modules if name.startswith(heavy)])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, exported_digits], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"

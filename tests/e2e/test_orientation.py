@@ -13,7 +13,7 @@ import yaml
 from common import QUICKSTART, SMALL_EFFICIENTDET, STORED, stored_as
 from PIL import Image
 
-from ebjr_det import api
+import ebjr_det
 from ebjr_det.core.tradeoff import select
 from ebjr_det.io.records import load_run
 from ebjr_det.tasks.detection.augmentation import TrainingSet
@@ -123,7 +123,7 @@ def evaluated(root, tmp_path_factory):
     where = ["data.dataset=coco", "data.split=null", f"data.annotations={root}/all.json"]
     where += [f"data.images={root}", "run.batch_size=16"]
     quick = ["run.bootstrap=2", "router.target=null", "latency.batches=2", "latency.warmup=1"]
-    api.evaluate(load_config(QUICKSTART, [*where, *quick]), out)
+    ebjr_det.evaluate(load_config(QUICKSTART, [*where, *quick]), out)
     run = load_run(out / "run.npz")
     assert len(run.image_ids) == COUNT * len(WAYS)
     parts = {way: select(run, task, np.arange(COUNT) + COUNT * at) for at, way in enumerate(WAYS)}
@@ -193,7 +193,7 @@ def train(root, tmp_path_factory):
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(TrainingSet, "__getitem__", watched)
-            api.train(load_train_config(folder / "train.yaml"), folder / "out")
+            ebjr_det.train(load_train_config(folder / "train.yaml"), folder / "out")
         weights = hashlib.sha256((folder / "out" / "weights.safetensors").read_bytes()).hexdigest()
         return Training(inputs, (folder / "out" / "log.csv").read_text(), weights)
 
@@ -216,7 +216,7 @@ def test_a_training_on_turned_pictures_is_that_on_the_upright_ones_to_the_bit(tr
 @pytest.mark.parametrize("shape", SHAPES)
 def test_predict_finds_the_same_boxes_however_a_picture_is_stored(root, tmp_path, shape):
     names = [str(root / "png" / shape / str(orientation) / "0.png") for orientation in STORED]
-    api.predict(load_config(QUICKSTART), names, tmp_path, threshold=float("inf"))
+    ebjr_det.predict(load_config(QUICKSTART), names, tmp_path, threshold=float("inf"))
     found: dict[int, list] = {}
     for entry in json.loads((tmp_path / "predictions.json").read_text()):
         found.setdefault(entry.pop("image_id"), []).append(entry)

@@ -3,8 +3,8 @@
 import contextlib
 import io
 import json
-import sys
 import warnings
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from PIL import Image
 from pycocotools.coco import COCO
 from sklearn.datasets import load_digits
 
-from ebjr_det import api
+import ebjr_det
 from ebjr_det.cli import cli
 from ebjr_det.cli.exits import run_safely
 from ebjr_det.core.errors import ConfigError, InvalidInput
@@ -148,7 +148,7 @@ def test_threads_change_no_byte_of_what_is_written(pictures, energies, tmp_path,
 def test_predictions_are_those_of_the_pair_called_batch_by_batch(pictures, energies, tmp_path):
     threshold = float(np.sort(energies)[COUNT // 2 - 1 : COUNT // 2 + 1].mean())
     out, config = tmp_path / "out", load_config(QUICKSTART, ["run.batch_size=2", "run.workers=1"])
-    api.predict(config, [str(pictures)], out, threshold=threshold)
+    ebjr_det.predict(config, [str(pictures)], out, threshold=threshold)
     named = build_named("digit_scenes", split="test")
     student, teacher = build_models(config, named, "cpu")
     joint = JointModel(
@@ -169,23 +169,23 @@ def test_a_picture_that_cannot_be_written_leaves_no_json_behind(pictures, tmp_pa
     def fail(*_: object) -> None:
         raise InvalidInput("Expected to write, got: disk full.")
 
-    monkeypatch.setattr(sys.modules["ebjr_det.api.predict"], "with_strip", fail)
+    monkeypatch.setattr(import_module("ebjr_det.api.predict"), "with_strip", fail)
     for workers in (0, 2):
         config = load_config(QUICKSTART, [f"run.workers={workers}"])
         with pytest.raises(InvalidInput, match="disk full"):
-            api.predict(config, [str(pictures)], tmp_path / "out", threshold=0.0)
+            ebjr_det.predict(config, [str(pictures)], tmp_path / "out", threshold=0.0)
         assert files_of(tmp_path / "out") == {}
 
 
 def test_earlier_predictions_are_replaced_as_a_whole(pictures, tmp_path):
     out, config = tmp_path / "out", load_config(QUICKSTART)
-    api.predict(config, [str(pictures)], out, threshold=0.0)
+    ebjr_det.predict(config, [str(pictures)], out, threshold=0.0)
     assert len(list((out / "pictures").iterdir())) == COUNT
     before = files_of(out)
     with pytest.raises(InvalidInput):
-        api.predict(config, [str(pictures / "broken.jpg")], out, threshold=0.0)
+        ebjr_det.predict(config, [str(pictures / "broken.jpg")], out, threshold=0.0)
     assert files_of(out) == before
-    api.predict(config, [str(pictures / "scene 2.png")], out, threshold=0.0)
+    ebjr_det.predict(config, [str(pictures / "scene 2.png")], out, threshold=0.0)
     assert [path.name for path in (out / "pictures").iterdir()] == ["000001_scene 2.jpg"]
     assert [entry["id"] for entry in json.loads((out / "images.json").read_text())] == [1]
     assert {path.name for path in out.iterdir()} == {"predictions.json", "images.json", "pictures"}
@@ -198,7 +198,7 @@ def test_a_folder_with_files_of_the_users_own_is_refused_before_a_model_is_built
     (out / name).write_text("mine")
     config = load_config(QUICKSTART, ["student.checkpoint=none.pth"])
     with pytest.raises(ConfigError, match="got other files in"):
-        api.predict(config, [str(pictures)], out, threshold=0.0)
+        ebjr_det.predict(config, [str(pictures)], out, threshold=0.0)
     assert files_of(out) == {name: b"mine"}
 
 
@@ -221,28 +221,28 @@ def test_images_of_the_users_own_are_no_earlier_predictions(kind, pictures, tmp_
         (tmp_path / "images.json").write_text(OWN_IMAGES[kind], encoding="latin-1")
     before = files_of(tmp_path)
     with pytest.raises(ConfigError, match="an earlier predict, got other files in"):
-        api.predict(load_config(QUICKSTART), [str(pictures)], tmp_path, threshold=0.0)
+        ebjr_det.predict(load_config(QUICKSTART), [str(pictures)], tmp_path, threshold=0.0)
     assert files_of(tmp_path) == before
 
 
 def test_a_picture_beside_the_annotated_ones_is_not_taken_for_one(pictures, tmp_path):
     config, asked = load_config(QUICKSTART), [str(pictures / "scene 2.png")]
-    api.predict(config, asked, tmp_path, threshold=0.0)
+    ebjr_det.predict(config, asked, tmp_path, threshold=0.0)
     (tmp_path / "pictures" / "000002_left.jpg").write_text("mine")
     before = files_of(tmp_path)
     with pytest.raises(ConfigError, match="such as `pictures`"):
-        api.predict(config, asked, tmp_path, threshold=0.0)
+        ebjr_det.predict(config, asked, tmp_path, threshold=0.0)
     assert files_of(tmp_path) == before
 
 
 def test_predictions_never_replace_the_pictures_that_they_are_of(pictures, tmp_path):
     config = load_config(QUICKSTART)
-    api.predict(config, [str(pictures / "scene 2.png")], tmp_path / "data", threshold=0.0)
+    ebjr_det.predict(config, [str(pictures / "scene 2.png")], tmp_path / "data", threshold=0.0)
     before = files_of(tmp_path / "data")
     (tmp_path / "link").symlink_to(tmp_path / "data")
     for source in ("data/pictures", "data", "link/pictures/*.jpg"):
         with pytest.raises(ConfigError, match=r"Expected pictures outside of --out, got .*Choose another"):
-            api.predict(config, [str(tmp_path / source)], tmp_path / "data", threshold=0.0)
+            ebjr_det.predict(config, [str(tmp_path / source)], tmp_path / "data", threshold=0.0)
         assert files_of(tmp_path / "data") == before
 
 
@@ -250,10 +250,10 @@ def test_predictions_whose_replacement_broke_off_are_replaced(pictures, tmp_path
     """However many of the files had gone and come."""
     config, asked = load_config(QUICKSTART), [str(pictures / "scene 2.png")]
     (plain := tmp_path / "plain").mkdir()
-    api.predict(config, asked, plain, threshold=0.0)
+    ebjr_det.predict(config, asked, plain, threshold=0.0)
     for last in range(8):
         out, moves = tmp_path / str(last), iter(range(last))
-        api.predict(config, asked, out, threshold=0.0)
+        ebjr_det.predict(config, asked, out, threshold=0.0)
         real = Path.replace
 
         def replace(self, target, out=out, moves=moves, real=real):
@@ -264,14 +264,16 @@ def test_predictions_whose_replacement_broke_off_are_replaced(pictures, tmp_path
         with monkeypatch.context() as patch:
             patch.setattr(Path, "replace", replace)
             with contextlib.suppress(KeyboardInterrupt):
-                api.predict(config, asked, out, threshold=0.0)
-        api.predict(config, asked, out, threshold=0.0)
+                ebjr_det.predict(config, asked, out, threshold=0.0)
+        ebjr_det.predict(config, asked, out, threshold=0.0)
         assert files_of(out).keys() == files_of(plain).keys()
 
 
 def test_no_picture_that_can_be_decoded_is_an_error(pictures, tmp_path):
     with pytest.raises(InvalidInput, match="can be decoded, got none among 1"):
-        api.predict(load_config(QUICKSTART), [str(pictures / "broken.jpg")], tmp_path / "out", threshold=0.0)
+        ebjr_det.predict(
+            load_config(QUICKSTART), [str(pictures / "broken.jpg")], tmp_path / "out", threshold=0.0
+        )
     assert files_of(tmp_path / "out") == {}
 
 
@@ -287,7 +289,7 @@ def test_a_suspiciously_large_picture_is_left_out_by_every_thread(
     config = load_config(QUICKSTART, [f"run.workers={workers}"])
     before = list(warnings.filters)
     with pytest.raises(InvalidInput, match="got none among 30"):
-        api.predict(config, [f"{tmp_path}/*.png"], tmp_path / "out", threshold=0.0)
+        ebjr_det.predict(config, [f"{tmp_path}/*.png"], tmp_path / "out", threshold=0.0)
     assert capsys.readouterr().err.count("exceeds limit") == 30
     assert warnings.filters == before
 
@@ -313,7 +315,7 @@ def test_pictures_with_the_longest_names_are_drawn(tmp_path):
     for stem in ("x" * 251, "\u732b" * 83, "\U0001f431" * 62):
         Image.new("RGB", (8, 8)).save(folder / f"{stem}.png")
     config = load_config(ROOT / "configs" / "digits.yaml")
-    assert api.predict(config, [str(folder)], tmp_path / "out", threshold=0.0).images == 3
+    assert ebjr_det.predict(config, [str(folder)], tmp_path / "out", threshold=0.0).images == 3
     entries = json.loads((tmp_path / "out" / "images.json").read_text())
     assert all((tmp_path / "out" / entry["drawn"]).is_file() for entry in entries)
 
@@ -326,13 +328,13 @@ def test_pictures_of_another_size_are_resized_as_set_or_one_line(tmp_path):
         picture = Image.fromarray((values * 255 / 16).astype(np.uint8))
         picture.resize((32, 32), Image.Resampling.NEAREST).save(folder / f"{index}.png")
     config = ROOT / "configs" / "digits.yaml"
-    api.predict(load_config(config), [str(folder)], tmp_path / "out", threshold=-1.0)
+    ebjr_det.predict(load_config(config), [str(folder)], tmp_path / "out", threshold=-1.0)
     answers = json.loads((tmp_path / "out" / "predictions.json").read_text())
     right = np.equal([answer["category_id"] for answer in answers], whole.target[:8])
     assert right.sum() >= 7, "there and back blurs one of them"
     plain = [f"{side}.preprocessing={{mean: [0.305], std: [0.376]}}" for side in ("student", "teacher")]
     with pytest.raises(InvalidInput, match=r"pictures that are 3 x 8 x 8 .* got 3 x 32 x 32\. Resize them"):
-        api.predict(load_config(config, plain), [str(folder)], tmp_path / "none", threshold=0.0)
+        ebjr_det.predict(load_config(config, plain), [str(folder)], tmp_path / "none", threshold=0.0)
     assert not (tmp_path / "none").exists()
 
 

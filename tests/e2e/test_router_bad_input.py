@@ -2,7 +2,7 @@
 
 import json
 import pickle
-import sys
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -62,7 +62,7 @@ def test_settings_that_cannot_be_are_refused_before_anything_is_fitted(
     def never(*args, **kwargs):
         raise AssertionError("a fold ran")
 
-    monkeypatch.setattr(sys.modules["ebjr_det.api.fit_router"], "cross_fit", never)
+    monkeypatch.setattr(import_module("ebjr_det.api.fit_router"), "cross_fit", never)
     given = ["--folds", 2, "--bootstrap", 5, *options, "--report", tmp_path / "report"]
     assert says in refused("fit-router", "detection", *fitted_on.options, *given, "--out", tmp_path / "r.st")
 

@@ -13,7 +13,7 @@ import pytest
 from common import DIGITS_TRAINING
 from rich.cells import cell_len
 
-from ebjr_det import api
+import ebjr_det
 from ebjr_det.api import doctor
 from ebjr_det.reporting.comparison import Comparison
 
@@ -30,7 +30,7 @@ def _quick():
         patch.setattr("ebjr_det.reporting.write.write_figures", lambda *_: {})
         patch.setattr(Comparison, "write_figure", lambda *_: [])
         for figure in ("write_cost_figure", "write_share_figure"):
-            patch.setattr(sys.modules[api.traffic.__module__], figure, lambda *_: [])
+            patch.setattr(sys.modules[ebjr_det.traffic.__module__], figure, lambda *_: [])
         patch.setattr(doctor, "diagnose", lambda: CHECKS)
         yield
 
@@ -188,7 +188,7 @@ def test_what_a_command_did_is_told_first_in_whole_numbers_and_no_line_is_too_wi
     monkeypatch.chdir(runs if name == "replay" else worked)
     args, first = WORK[name]
     args = (*args, "--out", tmp_path / ("out.mp4" if name == "demo" else "out"))
-    verb, results = getattr(api, args[0]), []
+    verb, results = getattr(ebjr_det, args[0]), []
 
     def once(*given, **how):
         if not results:
@@ -197,7 +197,7 @@ def test_what_a_command_did_is_told_first_in_whole_numbers_and_no_line_is_too_wi
                 results[0]["load"] |= {"noisy": True, "others": 12.34, "cpus": 128}
         return results[0]
 
-    monkeypatch.setattr(api, args[0], once)
+    monkeypatch.setattr(ebjr_det, args[0], once)
     for more in ((), ("--verbose",)) if name in LONG else ((),):
         code, wide = shown(1000, *args, *more)
         assert code == 0

@@ -9,7 +9,7 @@ from shutil import copytree
 import pytest
 from common import DIGITS
 
-from ebjr_det import api
+import ebjr_det
 from ebjr_det.io import threads
 from ebjr_det.tasks.settings import load_config
 
@@ -24,7 +24,7 @@ def run(tmp_path_factory):
     changes = [*QUICK, f"run.threads={ASKED}", "latency.batch_sizes=[2]"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(threads, "usable_cpus", lambda: ASKED)
-        result = api.evaluate(load_config(DIGITS, changes), folder)
+        result = ebjr_det.evaluate(load_config(DIGITS, changes), folder)
     return folder, result
 
 
@@ -37,7 +37,7 @@ def test_the_threads_of_a_run_reach_torch_and_are_recorded(run):
 def test_another_number_of_threads_goes_on_with_the_same_run(run, tmp_path):
     changes = [*QUICK, "run.threads=1", "latency.measure=false"]
     folder = copytree(run[0], tmp_path / "run")
-    again = api.evaluate(load_config(DIGITS, changes), folder, resume=True).summary
+    again = ebjr_det.evaluate(load_config(DIGITS, changes), folder, resume=True).summary
     assert again["student"]["quality"] == run[1].summary["student"]["quality"]
 
 
@@ -58,7 +58,7 @@ def test_the_report_says_beside_what_load_latency_was_measured(run, tmp_path, ot
         latency["load"] = load
     content["batch_load"] = load
     path.write_text(json.dumps(content))
-    report = api.report(folder).report
+    report = ebjr_det.report(folder).report
     text = (folder / "table.md").read_text()
     words = f"beside a load of {others:.2f} of 2 CPUs" + ": noisy" * noisy
     assert text.count(words) == 2 + noisy  # both captions, and a sentence where it is noisy
@@ -73,7 +73,7 @@ def test_a_run_of_the_version_before_is_read(run, tmp_path):
         del latency["load"]
     content.pop("batch_load")
     (folder / "analysis.json").write_text(json.dumps(content))
-    api.report(folder)
+    ebjr_det.report(folder)
     assert "beside a" not in (folder / "table.md").read_text()
 
 

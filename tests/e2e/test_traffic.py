@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ebjr_det import api
+import ebjr_det
 from ebjr_det.api.traffic import judge
 from ebjr_det.core.errors import ConfigError
 from ebjr_det.core.tradeoff import score_of, select
@@ -269,7 +269,7 @@ def test_every_table_and_sentence_is_on_the_screen(runs, command, capsys, tmp_pa
 
 def test_zipf_follows_the_listed_order_then_that_of_the_data(runs):
     run, analysis = load_folder(runs["general"])
-    report = traffic_of(run, analysis, api.StatedMix([4, 1], zipf=1.0), replicates=2)
+    report = traffic_of(run, analysis, ebjr_det.StatedMix([4, 1], zipf=1.0), replicates=2)
     falling = 1 / np.array([3, 2, 4, 5, 1, 6])
     np.testing.assert_allclose(report.mix, falling / falling.sum())
 
@@ -302,7 +302,7 @@ def test_a_histogram_may_leave_classes_out(runs, tmp_path, name, dump, answer):
 
 def test_a_whole_group_without_traffic_has_no_quality(runs):
     run, analysis = load_folder(runs["general"])
-    report = traffic_of(run, analysis, api.StatedMix([4, 1], share=1.0), replicates=2)
+    report = traffic_of(run, analysis, ebjr_det.StatedMix([4, 1], share=1.0), replicates=2)
     row = report.runs[0].to_dict()["student"]
     assert row["rest"] is None
     assert row["popular"] == pytest.approx(row["overall"])
@@ -313,8 +313,8 @@ def test_a_runs_own_popular_classes_need_not_be_listed(runs, tmp_path):
     names = tuple("abcdef")
     given = {"popular": ["b", "e"], "class_names": names}
     run, analysis = load_folder(change(tmp_path / "own", runs["special"], **given))
-    own = traffic_of(run, analysis, api.StatedMix(share=0.7), replicates=2)
-    listed = traffic_of(run, analysis, api.StatedMix(["e", "b"], share=0.7), replicates=2)
+    own = traffic_of(run, analysis, ebjr_det.StatedMix(share=0.7), replicates=2)
+    listed = traffic_of(run, analysis, ebjr_det.StatedMix(["e", "b"], share=0.7), replicates=2)
     assert own.to_dict() == listed.to_dict()
     assert [row["class"] for row in own.to_dict()["classes"] if row["popular"]] == ["b", "e"]
 
@@ -323,7 +323,7 @@ def test_a_detectors_other_is_every_picture_that_shows_an_object_of_another_clas
     run, analysis = load_folder(runs["boxes"])
     rest = run.student["truths"][:, 1:, 0].any(axis=1)
     abstains = rest ^ (np.random.default_rng(0).random(len(run)) < 0.3)
-    report = traffic_of(replace(run, abstains=abstains), analysis, api.StatedMix(["ant"], share=0.6))
+    report = traffic_of(replace(run, abstains=abstains), analysis, ebjr_det.StatedMix(["ant"], share=0.6))
     weights, other = report.composition.weights(report.mix).images, report.runs[0].other
     assert other.recall == pytest.approx((weights * abstains)[rest].sum() / weights[rest].sum())
     assert other.popular_handed_on == pytest.approx((weights * abstains)[~rest].sum() / weights[~rest].sum())
@@ -337,7 +337,7 @@ def test_a_detectors_other_is_every_picture_that_shows_an_object_of_another_clas
 @pytest.mark.parametrize("task", ["classification", "detection"])
 def test_a_report_of_a_run_alone_holds_the_same_numbers(task, runs, found):
     name, popular = {"classification": ("special", ["4", "1"]), "detection": ("boxes", ["ant"])}[task]
-    report = traffic_of(*load_folder(runs[name]), api.StatedMix(popular, share=0.7), name=name)
+    report = traffic_of(*load_folder(runs[name]), ebjr_det.StatedMix(popular, share=0.7), name=name)
     whole, own = content(found[task]), json.loads(json.dumps(report.to_dict()))
     assert own["runs"][0] == whole["runs"][0]
     assert [row["runs"][0] for row in own["shares"]] == [row["runs"][0] for row in whole["shares"]]
@@ -351,17 +351,17 @@ def test_the_order_of_images_does_not_matter_and_those_of_one_run_only_are_left_
     task = load_task("classification").judge()
     order = np.random.default_rng(0).permutation(IMAGES)
     change(tmp_path / "general", runs["general"], select(run, task, order))
-    given = api.StatedMix(["4", "1"], share=0.7)
-    api.traffic([runs["special"], tmp_path / "general"], tmp_path / "a", given, replicates=20)
+    given = ebjr_det.StatedMix(["4", "1"], share=0.7)
+    ebjr_det.traffic([runs["special"], tmp_path / "general"], tmp_path / "a", given, replicates=20)
     again, before = content(tmp_path / "a"), content(found["classification"])
     again["folders"] = before["folders"]
     assert again == before
     part = np.arange(20, IMAGES)
     change(tmp_path / "less" / "general", runs["general"], select(run, task, part))
-    api.traffic([runs["special"], tmp_path / "less" / "general"], tmp_path / "b", given, replicates=20)
+    ebjr_det.traffic([runs["special"], tmp_path / "less" / "general"], tmp_path / "b", given, replicates=20)
     change(tmp_path / "less" / "special", runs["special"], select(first, task, part))
     both = [tmp_path / "less" / name for name in ("special", "general")]
-    api.traffic(both, tmp_path / "c", given, replicates=20)
+    ebjr_det.traffic(both, tmp_path / "c", given, replicates=20)
     less, expected = content(tmp_path / "b"), content(tmp_path / "c")
     less["folders"] = expected["folders"]
     assert less == expected
@@ -371,7 +371,7 @@ def test_the_order_of_images_does_not_matter_and_those_of_one_run_only_are_left_
 def test_without_multiply_adds_pairs_are_not_compared_at_equal_cost(runs, tmp_path):
     change(tmp_path / "bare", runs["general"], cost={})
     given = [runs["special"], tmp_path / "bare"]
-    api.traffic(given, tmp_path / "o", api.StatedMix(["4", "1"], share=0.7), replicates=20)
+    ebjr_det.traffic(given, tmp_path / "o", ebjr_det.StatedMix(["4", "1"], share=0.7), replicates=20)
     answer, table = content(tmp_path / "o"), (tmp_path / "o" / "table.md").read_text()
     assert answer["runs"][1]["joint"]["macs"] is None
     assert all(row["equal_macs"] == [] for row in answer["shares"])
@@ -384,7 +384,7 @@ def test_a_run_that_cannot_cost_as_little_is_read_at_its_cheapest_and_marked(run
     dear = {"student_macs": 90e9, "teacher_macs": 10e9}
     change(tmp_path / "dear", runs["general"], cost=dear)
     given = [runs["special"], tmp_path / "dear"]
-    api.traffic(given, tmp_path / "o", api.StatedMix(["4", "1"], share=0.7), replicates=20)
+    ebjr_det.traffic(given, tmp_path / "o", ebjr_det.StatedMix(["4", "1"], share=0.7), replicates=20)
     answer = content(tmp_path / "o")
     (one,) = answer["margins"][0]["runs"]
     assert one["other_macs"] == 90e9
@@ -495,4 +495,4 @@ def test_without_out_nothing_is_done(runs, refused):
 )
 def test_a_mix_is_checked_when_it_is_asked_for(given):
     with pytest.raises(ConfigError):
-        api.StatedMix(["a"], **given)
+        ebjr_det.StatedMix(["a"], **given)

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -387,7 +388,7 @@ def test_a_validation_of_other_classes_is_one_line(config, tmp_path, refused):
 
 
 def test_a_missing_board_is_one_line(config, tmp_path, monkeypatch, refused):
-    monkeypatch.setattr(sys.modules["ebjr_det.api.train"], "find_spec", lambda name: None)
+    monkeypatch.setattr(import_module("ebjr_det.api.train"), "find_spec", lambda name: None)
     asked = ("--set", "schedule.tensorboard=true")
     assert "package tensorboard for `schedule.tensorboard`, got none. Run: pip install" in refused(
         "train", config, *asked, "--out", tmp_path / "out"

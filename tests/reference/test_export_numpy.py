@@ -10,7 +10,8 @@ import sys
 import numpy as np
 import pytest
 
-from ebjr_det import api
+import ebjr_det
+from ebjr_det.api.settings import load_settings
 
 SECOND = """
 import json, math, sys
@@ -152,8 +153,8 @@ def second(folder, pictures, tmp_path):
 
 def served(folder, pictures, out):
     """What `predict` writes."""
-    settings, _ = api.load_settings(folder)
-    api.predict(settings, [str(pictures)], out)
+    settings, _ = load_settings(folder)
+    ebjr_det.predict(settings, [str(pictures)], out)
     read = {name: json.loads((out / f"{name}.json").read_text()) for name in ("predictions", "images")}
     return read
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ebjr_det.api import load_settings
+from ebjr_det.api.settings import load_settings
 from ebjr_det.core.errors import ConfigError, EbjrError, InvalidInput
 from ebjr_det.io.checkpoints.finding import shipped_folder
 from ebjr_det.runtimes.cache import cache_folder

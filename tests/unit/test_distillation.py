@@ -9,7 +9,7 @@ from common import SMALL_EFFICIENTDET, one_object_a_class
 from safetensors.torch import save_file
 from torch import nn
 
-from ebjr_det import api
+import ebjr_det
 from ebjr_det.core.errors import ConfigError
 from ebjr_det.tasks.classification.data import ImageSet
 from ebjr_det.tasks.classification.model import TorchClassifier
@@ -156,7 +156,7 @@ def test_the_teacher_never_changes_and_never_trains(config, tmp_path, monkeypatc
 
     monkeypatch.setattr(classification, "build_learner", building)
     monkeypatch.setattr(Trainer, "_one_step", checked)
-    api.train(config(), tmp_path / "out")
+    ebjr_det.train(config(), tmp_path / "out")
     after = teachers[0].state_dict()
     assert any("running_mean" in key for key in after)
     assert all(torch.equal(value, after[key]) for key, value in begun[0].items())

@@ -583,7 +583,7 @@ def test_a_very_long_patience_is_waited_for_like_any_other():
 
 def test_the_stream_and_predict_need_no_torch():
     code = (
-        "import sys, ebjr_det.inference.stream; from ebjr_det.api import predict\n"
+        "import sys, ebjr_det.inference.stream; from ebjr_det import predict\n"
         "print(sorted({'torch', 'torchvision'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -4,12 +4,13 @@ import json
 import math
 import sys
 from collections import namedtuple
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from ebjr_det import api
+import ebjr_det
 from ebjr_det.core.calibration import Target
 from ebjr_det.core.errors import ConfigError, Infeasible, InvalidInput
 from ebjr_det.core.types import PairedRun
@@ -73,7 +74,7 @@ def scenes(*changes, student="{arch: 'detector_of_mine:build'}"):
 
 def refused(config, out, error, match):
     with pytest.raises(error, match=match) as caught:
-        api.evaluate(config, out)
+        ebjr_det.evaluate(config, out)
     assert not out.exists(), "nothing is left behind"
     return caught.value
 
@@ -85,9 +86,9 @@ def test_multiply_adds_that_cannot_be_counted_are_asked_for_before_any_batch(bat
 
 def test_a_run_goes_on_with_multiply_adds_that_are_stated_later(batches, tmp_path):
     out = tmp_path / "run"
-    api.evaluate(scenes("student.macs=5e6"), out)
+    ebjr_det.evaluate(scenes("student.macs=5e6"), out)
     before, seen = (out / "run.npz").read_bytes(), list(batches)
-    result = api.evaluate(scenes("student.macs=7e6"), out, resume=True)
+    result = ebjr_det.evaluate(scenes("student.macs=7e6"), out, resume=True)
     assert result.summary["student"]["macs"] == 7e6
     assert ((out / "run.npz").read_bytes(), batches) == (before, seen)
 
@@ -181,7 +182,7 @@ def test_an_out_that_is_taken_is_told_before_any_model_is_built(tmp_path):
     (tmp_path / "mine.txt").write_text("x")
     config = load_config(CONFIGS / "digits.yaml", ["student.checkpoint=nope"])
     with pytest.raises(ConfigError, match="Expected an empty --out, got files"):
-        api.evaluate(config, tmp_path)
+        ebjr_det.evaluate(config, tmp_path)
 
 
 def test_a_mix_of_a_class_that_no_picture_shows_is_told_before_any_batch(batches, tmp_path):
@@ -275,9 +276,9 @@ def test_pillow_that_cannot_write_is_told_before_any_batch(batches, tmp_path):
 @pytest.mark.usefixtures("without_freetype")
 def test_so_it_is_before_pictures_are_answered_or_filmed(batches, scene_pictures, tmp_path):
     with pytest.raises(ConfigError, match="Pillow with FreeType"):
-        api.predict(scenes(), [str(scene_pictures)], tmp_path / "out", threshold=0.0)
+        ebjr_det.predict(scenes(), [str(scene_pictures)], tmp_path / "out", threshold=0.0)
     with pytest.raises(ConfigError, match="Pillow with FreeType"):
-        api.demo(scenes(), str(scene_pictures), tmp_path / "film.mp4", threshold=0.0)
+        ebjr_det.demo(scenes(), str(scene_pictures), tmp_path / "film.mp4", threshold=0.0)
     assert batches == []
     assert not any(path.name in ("out", "film.mp4") for path in tmp_path.iterdir())
 
@@ -286,9 +287,9 @@ def test_so_it_is_before_pictures_are_answered_or_filmed(batches, scene_pictures
 def test_classifiers_answers_are_drawn_with_letters_too(digit_pictures, tmp_path):
     config = load_config(CONFIGS / "digits.yaml")
     with pytest.raises(ConfigError, match="Pillow with FreeType"):
-        api.predict(config, [str(digit_pictures)], tmp_path / "out", threshold=0.0)
+        ebjr_det.predict(config, [str(digit_pictures)], tmp_path / "out", threshold=0.0)
     with pytest.raises(ConfigError, match="Pillow with FreeType"):
-        api.demo(config, str(digit_pictures), tmp_path / "film.mp4", threshold=0.0)
+        ebjr_det.demo(config, str(digit_pictures), tmp_path / "film.mp4", threshold=0.0)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -298,10 +299,10 @@ def test_a_full_disk_is_told_before_pictures_are_answered_or_filmed(
     """Six scenes take 25 kB each at least, and a frame of a film half a kB."""
     little_room(60_000)
     with pytest.raises(InvalidInput, match=r"MB of free disk for what goes to .*out"):
-        api.predict(scenes(), [str(scene_pictures)], tmp_path / "out", threshold=0.0)
+        ebjr_det.predict(scenes(), [str(scene_pictures)], tmp_path / "out", threshold=0.0)
     little_room(2_000)
     with pytest.raises(InvalidInput, match="MB of free disk"):
-        api.demo(scenes(), str(scene_pictures), tmp_path / "film.mp4", threshold=0.0)
+        ebjr_det.demo(scenes(), str(scene_pictures), tmp_path / "film.mp4", threshold=0.0)
     assert batches == []
     assert not any(path.name in ("out", "film.mp4") for path in tmp_path.iterdir())
 
@@ -331,12 +332,12 @@ def training(tmp_path, *changes):
 def test_a_training_takes_the_room_that_is_asked_for_and_little_more(changes, tmp_path, monkeypatch):
     """Against the files as they are: a state beside the next one, or beside the weights."""
     asked, out = [], tmp_path / "out"
-    verb = sys.modules["ebjr_det.api.train"]
+    verb = import_module("ebjr_det.api.train")
     monkeypatch.setattr(verb, "check_space", lambda folder, needed: asked.append(needed))
-    api.train(training(tmp_path, *changes), out)
+    ebjr_det.train(training(tmp_path, *changes), out)
     state, weights = ((out / name).stat().st_size for name in ("state.pt", "weights.safetensors"))
     assert 0.5 * (2 * state) < asked[0] <= max(2 * state, state + weights)
-    api.train(training(tmp_path, *changes), out, resume=True)
+    ebjr_det.train(training(tmp_path, *changes), out, resume=True)
     assert 0.7 * state < asked[1] <= state
 
 
@@ -344,9 +345,9 @@ def test_a_full_disk_is_told_before_anything_is_trained_or_exported(tmp_path, li
     little_room(20_000)
     special = load_specialize_config(CONFIGS / "specialize_digits.yaml")
     for name, verb in {
-        "trained": lambda out: api.train(training(tmp_path), out),
-        "special": lambda out: api.specialize(special, out),
-        "exported": lambda out: api.export(load_config(CONFIGS / "digits.yaml"), out, threshold=0.0),
+        "trained": lambda out: ebjr_det.train(training(tmp_path), out),
+        "special": lambda out: ebjr_det.specialize(special, out),
+        "exported": lambda out: ebjr_det.export(load_config(CONFIGS / "digits.yaml"), out, threshold=0.0),
     }.items():
         with pytest.raises(InvalidInput, match=f"MB of free disk for what goes to .*{name}"):
             verb(tmp_path / name)
@@ -378,10 +379,10 @@ def test_a_place_that_cannot_be_written_to_is_told_before_a_training_reads_data(
     (tmp_path / "notes.txt").write_text("mine")
     out, special = tmp_path / "notes.txt" / "run", load_specialize_config(CONFIGS / "specialize_digits.yaml")
     with pytest.raises(InvalidInput, match=UNWRITABLE):
-        api.train(training(tmp_path), out)
+        ebjr_det.train(training(tmp_path), out)
     with pytest.raises(InvalidInput, match=UNWRITABLE):
-        api.specialize(special, out)
-    for verb, config in ((api.train, training(tmp_path)), (api.specialize, special)):
+        ebjr_det.specialize(special, out)
+    for verb, config in ((ebjr_det.train, training(tmp_path)), (ebjr_det.specialize, special)):
         with pytest.raises(ConfigError, match="Expected an empty --out, got files"):
             verb(config, tmp_path)
     assert built == []
@@ -393,13 +394,13 @@ def test_a_place_that_cannot_be_written_to_is_told_before_a_fit_reads_its_files(
     (tmp_path / "notes.txt").write_text("mine")
     router, taken = tmp_path / "router.safetensors", tmp_path / "notes.txt"
     files = dict.fromkeys(("student", "teacher", "annotations"), tmp_path / "nope.json")
-    outputs = api.SavedOutputs("detection", files)
+    outputs = ebjr_det.SavedOutputs("detection", files)
     with pytest.raises(InvalidInput, match=UNWRITABLE):
-        api.fit_router(outputs, taken / "r.safetensors")
+        ebjr_det.fit_router(outputs, taken / "r.safetensors")
     with pytest.raises(InvalidInput, match=UNWRITABLE):
-        api.fit_router(outputs, router, report_dir=taken / "report")
+        ebjr_det.fit_router(outputs, router, report_dir=taken / "report")
     with pytest.raises(InvalidInput, match=UNWRITABLE):
-        api.fit_router(tmp_path / "nope", taken / "r.safetensors")
+        ebjr_det.fit_router(tmp_path / "nope", taken / "r.safetensors")
     with pytest.raises(InvalidInput, match=r"nope\.json"):
-        api.fit_router(outputs, tmp_path / "deep" / "r.safetensors")
+        ebjr_det.fit_router(outputs, tmp_path / "deep" / "r.safetensors")
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from ebjr_det import api
+import ebjr_det
 from ebjr_det.core.errors import CheckpointError, ConfigError, InvalidInput
 from ebjr_det.tasks.detection.augmentation import TrainingSet, build_augmentation
 from ebjr_det.tasks.detection.coco.annotations import Annotations, Truth
@@ -210,7 +210,7 @@ def test_an_unreadable_picture_gives_way_to_the_next_or_is_an_error(capsys):
     ],
 )
 def test_a_training_that_was_cut_off_goes_on_to_the_same_weights(config, tmp_path, monkeypatch, changes):
-    api.train(config(*changes), tmp_path / "whole")
+    ebjr_det.train(config(*changes), tmp_path / "whole")
     step = Trainer._one_step
 
     def cut(self, *batch):
@@ -220,10 +220,10 @@ def test_a_training_that_was_cut_off_goes_on_to_the_same_weights(config, tmp_pat
 
     monkeypatch.setattr(Trainer, "_one_step", cut)
     with pytest.raises(Cut):
-        api.train(config(*changes), tmp_path / "broken")
+        ebjr_det.train(config(*changes), tmp_path / "broken")
     monkeypatch.undo()
     assert not (tmp_path / "broken" / "weights.safetensors").exists()
-    api.train(config(*changes), tmp_path / "broken", resume=True)
+    ebjr_det.train(config(*changes), tmp_path / "broken", resume=True)
     for name in ("weights.safetensors", "log.csv"):
         assert digest(tmp_path / "broken" / name) == digest(tmp_path / "whole" / name), name
 
@@ -242,8 +242,8 @@ def test_killed_in_the_middle_it_goes_on_to_the_same_weights_and_log(config, tmp
     process.wait()
     assert not (broken / "weights.safetensors").exists(), "killed too late to show anything"
     assert 0 < torch.load(broken / "state.pt", weights_only=True)["step"] < 30
-    api.train(settings, broken, resume=True)
-    api.train(settings, unbroken)
+    ebjr_det.train(settings, broken, resume=True)
+    ebjr_det.train(settings, unbroken)
     for name in ("weights.safetensors", "log.csv", "config.yaml"):
         assert digest(broken / name) == digest(unbroken / name), name
     rows = list(csv.DictReader((unbroken / "log.csv").open()))
@@ -253,17 +253,17 @@ def test_killed_in_the_middle_it_goes_on_to_the_same_weights_and_log(config, tmp
 
 def test_a_state_of_another_network_is_named_in_one_line(config, tmp_path):
     out = tmp_path / "out"
-    api.train(config("schedule.steps=2"), out)
+    ebjr_det.train(config("schedule.steps=2"), out)
     for content in (b"", b"not a state", torch_bytes({"step": 1}), torch_bytes({"network": {}, "step": 1})):
         (out / "state.pt").write_bytes(content)
         with pytest.raises(CheckpointError, match=r"state of this training in .*state\.pt") as caught:
-            api.train(config("schedule.steps=2"), out, resume=True)
+            ebjr_det.train(config("schedule.steps=2"), out, resume=True)
         assert len(str(caught.value).splitlines()) == 1
     other = tmp_path / "other"
-    api.train(config("schedule.steps=2", "model.options.fpn_channels=32"), other)
+    ebjr_det.train(config("schedule.steps=2", "model.options.fpn_channels=32"), other)
     (out / "state.pt").write_bytes((other / "state.pt").read_bytes())
     with pytest.raises(CheckpointError, match="state of this training"):
-        api.train(config("schedule.steps=2"), out, resume=True)
+        ebjr_det.train(config("schedule.steps=2"), out, resume=True)
 
 
 def torch_bytes(content):
@@ -276,18 +276,18 @@ def torch_bytes(content):
 
 def test_resuming_asks_for_the_same_settings_and_a_new_start_for_an_empty_folder(config, tmp_path):
     out = tmp_path / "out"
-    api.train(config("schedule.steps=2"), out)
+    ebjr_det.train(config("schedule.steps=2"), out)
     with pytest.raises(ConfigError, match=r"`schedule.steps` as in the training that .* 2, got 3"):
-        api.train(config("schedule.steps=3"), out, resume=True)
+        ebjr_det.train(config("schedule.steps=3"), out, resume=True)
     with pytest.raises(ConfigError, match="Add --resume"):
-        api.train(config("schedule.steps=2"), out)
+        ebjr_det.train(config("schedule.steps=2"), out)
     before = digest(out / "weights.safetensors")
-    api.train(config("schedule.steps=2"), out, resume=True)
+    ebjr_det.train(config("schedule.steps=2"), out, resume=True)
     assert digest(out / "weights.safetensors") == before
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("x")
     with pytest.raises(ConfigError, match="got files"):
-        api.train(config(), tmp_path / "mine")
+        ebjr_det.train(config(), tmp_path / "mine")
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
 
 
@@ -304,7 +304,7 @@ def test_the_average_of_the_weights_is_what_is_saved(config, tmp_path, monkeypat
         return found
 
     monkeypatch.setattr(Trainer, "_one_step", traced)
-    api.train(config(), tmp_path / "out")
+    ebjr_det.train(config(), tmp_path / "out")
     saved = load_file(tmp_path / "out" / "weights.safetensors")
     for key in ("class_net.predict.conv_pw.weight", "backbone.bn1.running_var"):
         average = torch.zeros_like(trace[0][key])
@@ -319,7 +319,7 @@ def test_weights_in_half_precision_load_and_judge_nearly_the_same(config, tmp_pa
     data = build_data("digit_scenes", split="test", limit=3)
     judged = []
     for kind in ("float32", "float16"):
-        summary = api.train(config(f"schedule.weights={kind}", "schedule.steps=2"), tmp_path / kind)
+        summary = ebjr_det.train(config(f"schedule.weights={kind}", "schedule.steps=2"), tmp_path / kind)
         state = load_file(summary.weights)
         assert {v.dtype for v in state.values() if v.ndim > 1} == {getattr(torch, kind)}
         assert {v.dtype for v in state.values() if v.ndim == 1} == {torch.float32}
@@ -336,7 +336,7 @@ def test_weights_in_half_precision_load_and_judge_nearly_the_same(config, tmp_pa
 
 def test_the_summary_and_the_log_tell_what_was_trained(config, tmp_path):
     watched = "validation={dataset: digit_scenes, split: test, limit: 2}"
-    summary = api.train(config(watched), tmp_path / "out")
+    summary = ebjr_det.train(config(watched), tmp_path / "out")
     assert json.loads((tmp_path / "out" / "summary.json").read_text()) == summary.to_dict()
     assert summary.sha256 == digest(tmp_path / "out" / "weights.safetensors")
     assert summary.bytes == (tmp_path / "out" / "weights.safetensors").stat().st_size
@@ -364,7 +364,7 @@ def test_initial_weights_of_other_classes_keep_all_but_the_head(config, tmp_path
         begun.update({k: v.detach().clone() for k, v in self.learner.network.state_dict().items()})
 
     monkeypatch.setattr(Trainer, "__post_init__", begin)
-    api.train(config("schedule.steps=1", f"initial={tmp_path / 'three.safetensors'}"), tmp_path / "out")
+    ebjr_det.train(config("schedule.steps=1", f"initial={tmp_path / 'three.safetensors'}"), tmp_path / "out")
     anew = {key for key, value in begun.items() if value.shape != state[key].shape}
     assert anew == {"class_net.predict.conv_pw.weight", "class_net.predict.conv_pw.bias"}
     for key in begun.keys() - anew:
@@ -374,7 +374,7 @@ def test_initial_weights_of_other_classes_keep_all_but_the_head(config, tmp_path
 
 def test_a_loss_that_is_not_finite_ends_in_one_line(config, tmp_path):
     with pytest.raises(InvalidInput, match=r"finite loss, got nan at step \d+. Lower `lr`") as caught:
-        api.train(config("schedule.lr=1e30", "schedule.warmup_steps=0"), tmp_path / "out")
+        ebjr_det.train(config("schedule.lr=1e30", "schedule.warmup_steps=0"), tmp_path / "out")
     assert len(str(caught.value).splitlines()) == 1
     assert not (tmp_path / "out" / "weights.safetensors").exists()
 
@@ -388,7 +388,7 @@ def test_training_learns(config, tmp_path):
         "augment.color=0",
         "augment.scale=[1,1]",
     ]
-    api.train(
+    ebjr_det.train(
         config(*changes, "schedule.steps=30", "schedule.validate_every=1", "schedule.warmup_steps=1",
                "schedule.lr=0.003"),
         tmp_path / "out",
@@ -404,4 +404,4 @@ def test_only_an_efficientdet_is_trained(config, tmp_path):
         "model.options={}",
     ]
     with pytest.raises(ConfigError, match="`effdet/NAME` to train"):
-        api.train(config(*changes), Path(tmp_path / "out"))
+        ebjr_det.train(config(*changes), Path(tmp_path / "out"))

@@ -8,7 +8,7 @@ import pytest
 import torch
 from common import DIGITS_TRAINING
 
-from ebjr_det import api
+import ebjr_det
 from ebjr_det.core.errors import ConfigError
 from ebjr_det.tasks.classification.augmentation import FILL, TrainingSet, build_augmentation, columns
 from ebjr_det.tasks.classification.data import ImageSet, build_data
@@ -121,7 +121,7 @@ def test_picture_k_is_the_same_whatever_was_shown_before():
 
 
 def test_training_learns_digits(config, tmp_path):
-    summary = api.train(config(), tmp_path / "out")
+    summary = ebjr_det.train(config(), tmp_path / "out")
     assert summary.validation["accuracy"] > 0.85
     rows = rows_of(tmp_path / "out")
     assert float(rows[-1]["loss"]) < 0.5
@@ -137,7 +137,7 @@ def test_training_learns_digits(config, tmp_path):
 
 @pytest.mark.parametrize("at", [1, 3, 5])
 def test_cut_off_it_goes_on_to_the_same_weights_and_log(config, tmp_path, monkeypatch, at):
-    api.train(config(*QUICK), tmp_path / "whole")
+    ebjr_det.train(config(*QUICK), tmp_path / "whole")
     step = Trainer._one_step
 
     def cut(self, batch):
@@ -148,22 +148,22 @@ def test_cut_off_it_goes_on_to_the_same_weights_and_log(config, tmp_path, monkey
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "_one_step", cut)
         with pytest.raises(Cut):
-            api.train(config(*QUICK), tmp_path / "broken")
-    api.train(config(*QUICK), tmp_path / "broken", resume=True)
+            ebjr_det.train(config(*QUICK), tmp_path / "broken")
+    ebjr_det.train(config(*QUICK), tmp_path / "broken", resume=True)
     for name in ("weights.safetensors", "log.csv"):
         assert digest(tmp_path / "broken" / name) == digest(tmp_path / "whole" / name), name
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(config, tmp_path):
     sums = [
-        api.train(config(*QUICK, f"schedule.seed={seed}"), tmp_path / str(turn)).sha256
+        ebjr_det.train(config(*QUICK, f"schedule.seed={seed}"), tmp_path / str(turn)).sha256
         for turn, seed in enumerate((0, 0, 1))
     ]
     assert sums[0] == sums[1] != sums[2]
 
 
 def test_mixed_precision_learns_and_keeps_whole_weights(config, tmp_path):
-    summary = api.train(config("schedule.amp=true", "schedule.steps=60"), tmp_path / "out")
+    summary = ebjr_det.train(config("schedule.amp=true", "schedule.steps=60"), tmp_path / "out")
     rows = rows_of(tmp_path / "out")
     assert float(rows[-1]["loss"]) < 2.0
     assert summary.validation["accuracy"] > 0.3
@@ -175,7 +175,7 @@ def test_mixed_precision_learns_and_keeps_whole_weights(config, tmp_path):
 
 def test_epochs_are_rounds_over_the_images(config, tmp_path):
     length = ("schedule.steps=null", "schedule.epochs=2", "data.part=null", "data.limit=20")
-    summary = api.train(config("schedule.batch_size=8", *length), tmp_path / "out")
+    summary = ebjr_det.train(config("schedule.batch_size=8", *length), tmp_path / "out")
     assert (summary.steps, summary.pictures) == (5, 40)
 
 
@@ -237,10 +237,10 @@ def test_a_validation_without_one_side_is_refused_before_anything_is_trained(con
 
 
 def test_a_specialised_student_has_its_own_classes_and_can_begin_at_a_general_one(config, tmp_path, capsys):
-    general = api.train(config(*QUICK), tmp_path / "general")
+    general = ebjr_det.train(config(*QUICK), tmp_path / "general")
     begun = f"initial={general.weights}"
     special = ("model.popular=[3, 7]", "popular_share=0.7", "schedule.steps=20", "schedule.validate_every=10")
-    summary = api.train(config(*QUICK, *special, begun), tmp_path / "special")
+    summary = ebjr_det.train(config(*QUICK, *special, begun), tmp_path / "special")
     assert "lacks 2 tensors, which start anew" in capsys.readouterr().err
     assert summary.popular == ["3", "7"]
     judged = summary.validation
