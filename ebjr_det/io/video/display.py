@@ -23,9 +23,8 @@ WIDEST = 10
 SLANT = 0.02
 """Sine of the angle by which a display matrix may miss a right angle: one degree."""
 UPRIGHT = (1, 0, 0, 1)
-ORIENTATIONS: dict[
-    tuple[int, ...], Image.Transpose
-] = {  # signs of a, b, c, d in (x, y) -> (ax + cy, bx + dy)
+# Signs of a, b, c, d in (x, y) -> (ax + cy, bx + dy)
+ORIENTATIONS: dict[tuple[int, ...], Image.Transpose] = {
     (-1, 0, 0, 1): Image.Transpose.FLIP_LEFT_RIGHT,
     (-1, 0, 0, -1): Image.Transpose.ROTATE_180,
     (1, 0, 0, -1): Image.Transpose.FLIP_TOP_BOTTOM,

@@ -120,9 +120,8 @@ def _judge(
     """Accuracy on the images; of a specialised student weighted to the share, and its parts."""
     if popular is not None:
         is_popular = data.labels < popular.other
-        balanced = popular.weights(
-            0.5 if share is None else share, data.labels
-        )  # which checks both are there
+        # Also without a share, since it checks that both are there.
+        balanced = popular.weights(0.5 if share is None else share, data.labels)
         weights = None if share is None else balanced
 
     def judge(model: TorchClassifier) -> Judged:
