@@ -62,7 +62,7 @@ class TaskGroup(Group):
             for name, file in plugin.replay_files.items()
         ]
         for name, option in parameters.items():
-            switch = option.kind is bool
+            switch = option.kind is bool or None  # False would let the option stand without a value
             kind = None if switch else option.kind
             options.append(click.option(option.flag, name, help=option.help, is_flag=switch, type=kind))
         call.__doc__ = self.wording(plugin.replay_inputs)
