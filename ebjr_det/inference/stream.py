@@ -11,7 +11,6 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
 from itertools import islice
-from threading import TIMEOUT_MAX
 from time import monotonic
 from typing import Any, Generic
 
@@ -21,6 +20,8 @@ from ebjr_det.core.types import Opaque
 from ebjr_det.inference.stream_plan import Answer, Image, Item, Plan
 from ebjr_det.inference.threads import WorkerPool
 
+LISTENING = 0.5
+"""Seconds of a wait at most: a Ctrl-C that comes just before one is heard by Python only after it."""
 _END = object()
 
 
@@ -151,6 +152,7 @@ class StreamState(Generic[Item, Image]):
         """The student's answers to a batch, without the pictures that could not be loaded and the ends."""
         self.judged += len(batch)
         for picture in batch:
+            picture.loaded.result()  # raises what a worker raised since `_collect`
             if picture.item is _END:
                 self.ended = picture.settled = picture.left_out = True
             elif picture.fault is not None:
@@ -210,7 +212,7 @@ class StreamState(Generic[Item, Image]):
         futures: set[Future[Any]] = {self.failure, *(future for _, future in islice(self.at_teacher, 1))}
         if unloaded is not None:
             futures.add(unloaded)
-        wait(futures, min(max(remaining, 0.0), TIMEOUT_MAX), FIRST_COMPLETED)
+        wait(futures, min(max(remaining, 0.0), LISTENING), FIRST_COMPLETED)
 
 
 def _refuse(item: object, error: InvalidInput) -> None:

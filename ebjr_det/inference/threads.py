@@ -57,9 +57,9 @@ class WorkerPool:
             try:
                 result = call()
             except BaseException as error:
-                future.set_exception(error)
                 with suppress(InvalidStateError):  # another thread failed first
                     self.failure.set_exception(error)
+                future.set_exception(error)  # after it: whoever waits for this one finds the failure
             else:
                 del call  # and with it the picture, before anybody learns that the call is over
                 future.set_result(result)

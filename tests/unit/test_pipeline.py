@@ -15,7 +15,7 @@ import pytest
 from ebjr_det.core.errors import ConfigError, InvalidInput
 from ebjr_det.core.joint import JointModel
 from ebjr_det.core.types import Logits, Output
-from ebjr_det.inference.stream import answers
+from ebjr_det.inference.stream import StreamState, answers
 from ebjr_det.inference.stream_plan import Answer, Plan
 from ebjr_det.inference.threads import WorkerPool
 
@@ -467,6 +467,15 @@ def test_what_is_raised_anywhere_is_raised_here_as_itself(plan, place, kind):
     assert caught.value is error
     assert [answer.item for answer in came] == list(range(len(came)))
     assert len(came) <= 18
+
+
+def test_a_picture_that_failed_between_two_looks_at_the_threads_is_raised_as_itself(monkeypatch):
+    """As if the worker failed after the stream has looked: the student must not see what is not there."""
+    error = RuntimeError("power cut")
+    monkeypatch.setattr(StreamState, "_collect", lambda state: None)
+    with no_thread_left(), pytest.raises(RuntimeError) as caught:
+        list(stream(pair(), range(60), cutting(lambda item: item, error), batch_size=3, workers=2))
+    assert caught.value is error
 
 
 @pytest.mark.parametrize("where", ["load", "teacher"])
