@@ -55,8 +55,8 @@ def traffic(
             that no image shows; nothing is written then.
 
     Example:
-        >>> from ebjr_det import AskedMix, traffic
-        >>> result = traffic(["runs/digits"], "mix", AskedMix(popular=[0, 1, 2], share=0.7), replicates=10)
+        >>> from ebjr_det import StatedMix, traffic
+        >>> result = traffic(["runs/digits"], "mix", StatedMix(popular=[0, 1, 2], share=0.7), replicates=10)
         >>> len(result.report.runs)
         1
     """
