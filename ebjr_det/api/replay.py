@@ -133,9 +133,10 @@ def _resolved(
     outputs: SavedOutputs, settings: ReplaySettings, section: RouterSection
 ) -> Mapping[str, object]:
     """The settings as a run folder keeps them."""
+    models_first = sorted(outputs.files, key=lambda name: name not in ("student", "teacher"))
     content: dict[str, object] = {
         "replay": outputs.task,
-        **{name: str(path) for name, path in outputs.files.items()},
+        **{name: str(outputs.files[name]) for name in models_first},
         **section.model_dump(),
         "threshold": settings.router.threshold,
         "rates": list(settings.rates) if settings.rates else None,
