@@ -101,3 +101,12 @@ def test_a_class_that_is_no_plugin_of_its_name_is_refused():
     with pytest.raises(ConfigError, match="Expected a `TaskPlugin` whose `name` is `tagging:RightTags`"):
         load_task("tagging:RightTags")
     assert RightTags.name == "tagging:Tagging"
+
+
+@pytest.mark.parametrize(
+    "name", ["os:getcwd", "sys:exit", "collections:namedtuple", "pathlib:Path", "os:sep"]
+)
+def test_what_is_no_plugin_is_never_called(name):
+    """Records name their task, and may be anybody's; `sys.exit` would end the process."""
+    with pytest.raises(ConfigError, match=f"Expected a `TaskPlugin` whose `name` is `{name}`, got"):
+        load_task(name)
