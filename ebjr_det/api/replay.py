@@ -36,7 +36,7 @@ from ebjr_det.tasks.popular import Popular
 class ReplaySettings:
     """How saved outputs are looked at.
 
-    The chosen point is that of `router.threshold`, else of the first of `rates`, else that of
+    The chosen point is that of the threshold, else of the first of `rates`, else that of
     `scoring.default_rate`: no label of these images chooses it, and the report says how it came about.
 
     Attributes:
@@ -44,6 +44,7 @@ class ReplaySettings:
             applied.
         popular: classes that a specialised student tells apart, by name or index; its files are then of these
             and "other".
+        threshold: instead of `router.threshold`; infinite ones defer all images or none.
         rates: deferral rates to print.
         cost: MACs of both models or of neither, and ms likewise; references need MACs.
         seed, replicates: of the bootstrap; by default as many as the task's `bootstrap`.
@@ -54,14 +55,20 @@ class ReplaySettings:
 
     router: RouterSection = field(default_factory=RouterSection)
     popular: Sequence[str | int] | None = None
+    threshold: float | None = None
     rates: Sequence[float] | None = None
     cost: CostModel = field(default_factory=CostModel)
     seed: int = 0
     replicates: int | None = None
 
     def __post_init__(self) -> None:
-        if self.router.threshold is not None and self.rates:
+        if self.fixed_threshold is not None and self.rates:
             raise ConfigError("Expected either a threshold or rates, got both.")
+
+    @property
+    def fixed_threshold(self) -> float | None:
+        """The threshold that is given, where one is."""
+        return self.router.threshold if self.threshold is None else self.threshold
 
 
 DEFAULTS = ReplaySettings()
@@ -103,8 +110,8 @@ def replay(outputs: SavedOutputs, out: str | Path, settings: ReplaySettings = DE
 
 def _decision(run: PairedRun, score: str, settings: ReplaySettings) -> RouterDecision:
     """What the threshold decides, or the first of the rates, or the default one."""
-    if settings.router.threshold is not None:
-        return decide(score_of(run, score), settings.router.threshold)
+    if settings.fixed_threshold is not None:
+        return decide(score_of(run, score), settings.fixed_threshold)
     return at_rate(run, score, settings.rates[0] if settings.rates else default_rate(run))
 
 
@@ -125,7 +132,7 @@ def _analysis(
         replicates=load_task(outputs.task).bootstrap if replicates is None else replicates,
         seed=settings.seed,
         references=tuple(outputs.references),
-        threshold_from="rate" if settings.router.threshold is None else "given",
+        threshold_from="rate" if settings.fixed_threshold is None else "given",
     )
 
 
@@ -138,7 +145,7 @@ def _resolved(
         "replay": outputs.task,
         **{name: str(outputs.files[name]) for name in models_first},
         **section.model_dump(),
-        "threshold": settings.router.threshold,
+        "threshold": settings.fixed_threshold,
         "rates": list(settings.rates) if settings.rates else None,
         "seed": settings.seed,
     }

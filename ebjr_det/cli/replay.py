@@ -49,6 +49,7 @@ def replay(
     student_ms: float | None,
     teacher_ms: float | None,
     popular: str | None,
+    threshold: float | None,
     bootstrap: int,
     seed: int,
     out: Path,
@@ -65,6 +66,7 @@ def replay(
     settings = ebjr_det.ReplaySettings(
         router=parse_section(RouterSection, router),
         popular=None if popular is None else load_classes(popular),
+        threshold=threshold,
         rates=None if rates is None else options.numbers(rates, float),
         cost=CostModel(student_macs, teacher_macs, student_ms, teacher_ms),
         seed=seed,

@@ -271,6 +271,12 @@ def test_replay_gives_every_point_and_the_promised_keys(saved, tmp_path: Path, a
     assert got["teacher"]["quality"] == (np.load(saved["T"])["logits"].argmax(1) == labels).mean()
 
 
+@pytest.mark.parametrize(("threshold", "rate"), [("inf", 0.0), ("-inf", 1.0)])
+def test_replay_takes_a_threshold_that_defers_none_or_all(saved, threshold, rate, tmp_path: Path, answer):
+    options = [f"--threshold={threshold}", "--bootstrap", "2", "--out", tmp_path / "r"]
+    assert answer(*replay(saved, *options))["joint"]["deferral_rate"] == rate
+
+
 def test_replay_rates_pick_the_points_and_the_first_is_chosen(saved, tmp_path: Path, answer, refused):
     macs = ["--student-macs", "10", "--teacher-macs", "100"]
     got = answer(*replay(saved, "--rates", ".1,.25", "--score", "margin", *macs, "--out", tmp_path / "r"))
