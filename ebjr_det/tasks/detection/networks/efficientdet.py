@@ -6,6 +6,7 @@ and remembers the anchor of every box that stays, so that its whole row of logit
 
 import warnings
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import torch
@@ -26,6 +27,7 @@ from ebjr_det.tasks.detection.settings import DetectorSection
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", FutureWarning)  # torch's, of the scripts that effdet is made of
     from effdet import EfficientDet, get_efficientdet_config
+    from effdet.config import get_fpn_config
     from effdet.config.model_config import efficientdet_model_param_dict
 
 STRIDE = 128  # of the coarsest level: sides of the input are multiples of it
@@ -59,9 +61,17 @@ def build_network(name: str, num_classes: int, settings: DetectorSection) -> nn.
             f"Expected `image_size` to be a multiple of {STRIDE}, got {list(config.image_size)}."
         )
     with foreign_errors(f"options from which `effdet/{name}` can be built"):
+        if not config.fpn_config:
+            config.fpn_config = _fusion(config.fpn_name, config.min_level, config.max_level)
         network: nn.Module = EfficientDet(config, pretrained_backbone=False)
         assert len(Anchors.of_config(config).boxes)
     return network
+
+
+@cache
+def _fusion(name: str | None, first: int, last: int) -> Any:
+    """How levels are fused; effdet writes out all of its ways for each network that it builds."""
+    return get_fpn_config(name, min_level=first, max_level=last)
 
 
 def _check_options(options: Mapping[str, object], config: Mapping[str, object]) -> None:
