@@ -3,10 +3,12 @@
 `pytest --hypothesis-profile=search` looks at many more examples than a normal run, at random.
 """
 
+import gc
 import os
 import shutil
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +27,7 @@ from ebjr_det.tasks.detection.metric import AveragePrecision, Target
 settings.register_profile("suite", max_examples=25, deadline=None, derandomize=True)
 settings.register_profile("search", max_examples=1000, deadline=None)
 settings.load_profile("suite")
+gc.set_threshold(20_000, 20, 50)  # of the modules that are imported each look for garbage finds none
 
 
 def made_up_answers(images=60, classes=7, seed=0, ties=False):
@@ -141,6 +144,24 @@ def _own_cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("EBJR_DET_CACHE", str(folder))
         patch.setattr(onnx, "write_onnx", written_once(folder))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _trainings_drawn_once(tmp_path_factory):
+    """The figure of a training is drawn for the first of a title and copied for the next."""
+    train = import_module("ebjr_det.api.train")
+    draw, drawn = train.write_training_figure, {}
+
+    def write_training_figure(stem, rows, *, title, quality):
+        kind = (title, quality, tuple(quality in row for row in rows))
+        if kind not in drawn:
+            first = tmp_path_factory.mktemp("log") / stem.name
+            drawn[kind] = draw(first, rows, title=title, quality=quality)
+        return [Path(shutil.copy(path, stem.parent / path.name)) for path in drawn[kind]]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "write_training_figure", write_training_figure)
         yield
 
 
