@@ -20,6 +20,7 @@ import ebjr_det
 from ebjr_det.core.errors import InvalidInput
 from ebjr_det.inference.exported import load_exported
 from ebjr_det.io.pictures import open_picture, picture_formats
+from ebjr_det.io.video.writing import VideoWriter
 from ebjr_det.tasks.classification.data import build_data as labelled
 from ebjr_det.tasks.classification.networks.preprocessing import Preprocessing
 from ebjr_det.tasks.detection.data import build_data as annotated
@@ -342,6 +343,21 @@ def expected(folder) -> set[str]:
     return digests
 
 
+@pytest.fixture(autouse=True)
+def _nothing_is_drawn(monkeypatch):
+    """No figures, and of a film its first frame: what is seen of pictures is asked for, not what is drawn."""
+    add = VideoWriter.add
+
+    def added(self, picture, *times):
+        if self.frames:
+            self.frames += 1
+        else:
+            add(self, picture, *times)
+
+    monkeypatch.setattr(VideoWriter, "add", added)
+    monkeypatch.setattr("ebjr_det.reporting.write.write_figures", lambda *_: {})
+
+
 @pytest.fixture
 def seen(monkeypatch) -> set[str]:
     """Digests of all pictures that reach a network's preprocessing."""
@@ -402,9 +418,9 @@ QUICK = ["latency.measure=false", "run.bootstrap=2"]
 
 
 def settings(task: str, *changes: str):
-    if task == "detection":  # what is seen is asked for, not what is found in it
-        changes += ("teacher.image_size=128",)
-    return load_config(CONFIGS / f"{PAIRS[task]}.yaml", [*changes])
+    """What is seen is asked for, not what is found in it: the student stands in for its teacher too."""
+    config = load_config(CONFIGS / f"{PAIRS[task]}.yaml", ["student.macs=1e6", *changes])
+    return config.model_copy(update={"teacher": config.student.model_copy(update={"name": "teacher"})})
 
 
 def data_of(task: str, root: Path) -> list[str]:

@@ -11,6 +11,7 @@ import pytest
 from ebjr_det.cli import cli
 from ebjr_det.cli.exits import run_safely
 from ebjr_det.reporting import write
+from ebjr_det.tasks import routing
 
 CLASSES = ("ant", "bee", "cow", "dog")
 QUICK = ("--folds", 2, "--bootstrap", 5)
@@ -71,6 +72,14 @@ def write_detectors(
     for path, content in zip(files.__dict__.values(), (truth, *found.values()), strict=True):
         path.write_text(json.dumps(content))
     return files
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _few_trees():
+    """A forest of 30 trees: what a command does with one does not depend on how many there are."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(routing, "TREES", 30)
+        yield
 
 
 def run_command(*args: object) -> int:

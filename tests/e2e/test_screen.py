@@ -137,7 +137,7 @@ def worked(runs, command, digit_pictures, scene_pictures, tmp_path_factory):
     (folder / "scenes").symlink_to(scene_pictures)
     few = ("--set", "schedule.steps=6", "--set", "schedule.validate_every=6", "--out", folder / "popular")
     assert command("specialize", "specialize_digits", *few) == 0
-    short = ("--images", 8, "--seconds", 0.05, "--out", folder / "earlier")
+    short = ("--images", 4, "--seconds", 0.01, "--out", folder / "earlier")
     assert command("benchmark", "digits", *short) == 0
     return folder
 
@@ -149,9 +149,9 @@ def given(*changes: str) -> tuple[str, ...]:
 FEW = given("run.bootstrap=5", "latency.batches=4", "latency.warmup=1")
 STEPS = given("schedule.steps=6", "schedule.validate_every=3")
 FILES = ("--student-logits", "small.npy", "--teacher-logits", "large.npy", "--labels", "labels.npy")
-BENCHMARK = ("benchmark", "digits", "--images", "8", "--seconds", "0.05")
+BENCHMARK = ("benchmark", "digits", "--images", "4", "--seconds", "0.01")
 WORK = {
-    "evaluate": (("evaluate", "digits", *FEW), PAIR),
+    "evaluate": (("evaluate", "digits", *FEW, *given("data.limit=60")), PAIR),
     "evaluate boxes": (("evaluate", "quickstart", *FEW, *given("data.limit=12", "router.target=null")), PAIR),
     "evaluate popular": (("evaluate", "popular/pair.yaml", *FEW, *given("router.target=null")), PAIR),
     "replay": (("replay", "classification", *FILES, *QUICK), r"Whether the pair pays is not known without"),

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -96,6 +97,13 @@ def found(runs, command, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
 
 def content(folder: Path) -> dict:
     return json.loads((folder / "traffic.json").read_text())
+
+
+@pytest.fixture
+def _no_figures(monkeypatch):
+    """For numbers and words alone."""
+    for figure in ("write_cost_figure", "write_share_figure"):
+        monkeypatch.setattr(sys.modules[ebjr_det.traffic.__module__], figure, lambda *_: [])
 
 
 # --- What it writes ---
@@ -253,6 +261,7 @@ def test_on_the_screen_are_the_tables_and_with_json_one_object(task, runs, found
     assert curve["quality"][0] == pytest.approx(whole["runs"][0]["student"]["overall"])
 
 
+@pytest.mark.usefixtures("_no_figures")
 def test_every_table_and_sentence_is_on_the_screen(runs, command, capsys, tmp_path):
     capsys.readouterr()
     given = (runs["special"], runs["general"], "--popular", "4,1", "--share", "0.7")
@@ -274,6 +283,7 @@ def test_zipf_follows_the_listed_order_then_that_of_the_data(runs):
     np.testing.assert_allclose(report.mix, falling / falling.sum())
 
 
+@pytest.mark.usefixtures("_no_figures")
 @pytest.mark.parametrize(
     ("name", "text"),
     [("p.txt", "4\n\n1\n"), ("p.yaml", "- 4\n- '1'\n"), ("p.json", '["4", 1]'), ("p.yml", "[4, 1]")],
@@ -286,6 +296,7 @@ def test_popular_classes_may_stand_in_a_file(runs, found, tmp_path, name, text, 
     assert told["margins"] == []
 
 
+@pytest.mark.usefixtures("_no_figures")
 @pytest.mark.parametrize(
     ("name", "dump"), [("h.yaml", lambda c: str(c).replace("'", '"')), ("h.json", json.dumps)]
 )
@@ -346,6 +357,7 @@ def test_a_report_of_a_run_alone_holds_the_same_numbers(task, runs, found):
     assert all("equal" not in sentence for sentence in traffic_findings(report))
 
 
+@pytest.mark.usefixtures("_no_figures")
 def test_the_order_of_images_does_not_matter_and_those_of_one_run_only_are_left_out(runs, found, tmp_path):
     (run, _), (first, _) = (load_folder(runs[name]) for name in ("general", "special"))
     task = load_task("classification").judge()
@@ -380,6 +392,7 @@ def test_without_multiply_adds_pairs_are_not_compared_at_equal_cost(runs, tmp_pa
     assert "deferral rate (% of the traffic)" in (tmp_path / "o" / "accuracy_by_macs.svg").read_text()
 
 
+@pytest.mark.usefixtures("_no_figures")
 def test_a_run_that_cannot_cost_as_little_is_read_at_its_cheapest_and_marked(runs, tmp_path):
     dear = {"student_macs": 90e9, "teacher_macs": 10e9}
     change(tmp_path / "dear", runs["general"], cost=dear)
