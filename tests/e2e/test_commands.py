@@ -4,10 +4,8 @@ import csv
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from importlib import import_module
 from pathlib import Path
 
@@ -196,48 +194,6 @@ def test_print_config_round_trips(tmp_path: Path, capsys, command):
     assert command("evaluate", path, "--print-config") == 0
     assert capsys.readouterr().out == text
     assert "batch_size: 7" in text
-
-
-def heed_ctrl_c():
-    """A shell starts background jobs deaf to Ctrl-C, and their children with them."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def test_interrupted_and_killed_in_the_middle_it_resumes_to_the_identical_result(tmp_path: Path, command):
-    """Ctrl-C, then kill -9, while parts are written; the joined run equals an unbroken one, to the bit."""
-    slow = ["--batch-size", "4", "--set", "run.flush_seconds=0", "--set", "data.limit=400"]
-    quick = [
-        *QUICK,
-        *(f"--set={side}.macs=1e6" for side in ("student", "teacher")),
-        "--set=latency.measure=false",
-    ]
-    args = ["evaluate", DIGITS, *slow, *quick, "--out"]
-    broken, unbroken = tmp_path / "broken", tmp_path / "unbroken"
-
-    def parts() -> int:
-        return len(list((broken / "parts").glob("[0-9]*.npz")))
-
-    def stop(sign: signal.Signals, count: int, *flags: str) -> tuple[int, str]:
-        """End a process by a signal once there are so many parts; its exit code and what it complained."""
-        program = [sys.executable, "-m", "ebjr_det", *args, broken, *flags]
-        process = subprocess.Popen(program, stderr=subprocess.PIPE, text=True, preexec_fn=heed_ctrl_c)
-        while parts() < count and process.poll() is None:
-            time.sleep(0.01)
-        process.send_signal(sign)
-        _, complaint = process.communicate(timeout=60)
-        assert not (broken / "run.npz").exists(), "stopped too late to show anything"
-        return process.returncode, complaint
-
-    code, complaint = stop(signal.SIGINT, 20)
-    assert code == 130
-    assert "Traceback" not in complaint
-    assert complaint.strip().splitlines()[-1].startswith("ebjr-det: Interrupted, nothing half-written.")
-    assert stop(signal.SIGKILL, 60, "--resume")[0] == -signal.SIGKILL
-    assert parts() >= 60
-    assert command(*args, broken, "--resume") == command(*args, unbroken) == 0
-    for name in ("run.npz", "curve.json", "routes.csv"):
-        assert (broken / name).read_bytes() == (unbroken / name).read_bytes(), name
-    assert not (broken / "parts").exists()
 
 
 @pytest.fixture

@@ -1,19 +1,11 @@
-"""`ebjr-det train` as a user meets it: killed, interrupted, in several processes, and with every mistake."""
+"""`ebjr-det train` as a user meets it: what it tells, what it goes on from, and every mistake."""
 
-import contextlib
-import csv
 import hashlib
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from importlib import import_module
 from pathlib import Path
 
 import pytest
-import torch
 import yaml
 
 from ebjr_det.training.state import save_state
@@ -52,8 +44,6 @@ class Scale(nn.Module):
 def no_module(num_classes):
     return lambda images: images.mean(dim=(2, 3)) @ images.new_ones(3, num_classes)
 """
-LONG = ("schedule.steps=300", "schedule.validate_every=25", "schedule.save_every=25")
-TWO = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 FILES = ("weights.safetensors", "log.csv", "config.yaml")
 
 
@@ -66,31 +56,17 @@ def config(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A module of a user's own, also for processes."""
+    """A module of a user's own."""
     (tmp_path / "networks_of_mine.py").write_text(PLAIN)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
 
 
 def changed(changes: tuple[str, ...]) -> list[str]:
     return [part for change in changes for part in ("--set", change)]
 
 
-def program(config: Path, out: Path, *changes: str) -> list[str]:
-    return [sys.executable, "-m", "ebjr_det", "train", str(config), "--out", str(out), *changed(changes)]
-
-
-def several(config: Path, out: Path, *changes: str) -> list[str]:
-    return [*TWO, *program(config, out, *changes)[1:]]
-
-
 def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def wait_for(path: Path, process: subprocess.Popen) -> None:
-    while not path.exists() and process.poll() is None:
-        time.sleep(0.01)
 
 
 # --- Answers ---
@@ -143,53 +119,6 @@ def test_trained_weights_serve_in_a_pair(config, command, capsys, tmp_path):
 # --- Breaks ---
 
 
-def heed_ctrl_c():
-    """A shell starts background jobs deaf to Ctrl-C, and their children with them."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def test_interrupted_and_killed_in_the_middle_it_goes_on_to_the_same_weights_and_log(
-    config, command, tmp_path
-):
-    """Ctrl-C, then kill -9, once a state is saved: momentum, one cycle, average, norms and best go on."""
-    broken, unbroken = tmp_path / "broken", tmp_path / "unbroken"
-
-    def stop(sign: signal.Signals, *flags: str) -> tuple[int, str, str]:
-        """End a process by a signal once it has saved a state; its exit code, answer and complaint."""
-        process = subprocess.Popen(
-            [*program(config, broken, *LONG), *flags],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed_ctrl_c,
-        )  # fmt: skip
-        earlier = (broken / "state.pt").stat().st_mtime_ns if flags else 0
-        while process.poll() is None:
-            with contextlib.suppress(FileNotFoundError):
-                if (broken / "state.pt").stat().st_mtime_ns > earlier:
-                    break
-            time.sleep(0.01)
-        process.send_signal(sign)
-        printed, complaint = process.communicate(timeout=300)
-        assert not (broken / "weights.safetensors").exists(), "stopped too late to show anything"
-        return process.returncode, printed, complaint
-
-    code, printed, complaint = stop(signal.SIGINT)
-    assert (code, printed) == (130, "")
-    assert "Traceback" not in complaint
-    assert complaint.strip().splitlines()[-1].startswith("ebjr-det: Interrupted, nothing half-written.")
-    assert not [path for path in broken.iterdir() if path.name.startswith(".")], "no temporary file is left"
-    first = torch.load(broken / "state.pt", weights_only=True)
-    assert first["step"] % 25 == 0
-    stop(signal.SIGKILL, "--resume")
-    state = torch.load(broken / "state.pt", weights_only=True)
-    assert 0 < state["best"]["step"] <= state["step"] < 300
-    assert state["step"] > first["step"]
-    for out, flags in ((broken, ["--resume"]), (unbroken, [])):
-        assert command("train", config, "--out", out, *changed(LONG), *flags) == 0
-    for name in FILES:
-        assert digest(broken / name) == digest(unbroken / name), name
-    rows = list(csv.DictReader((unbroken / "log.csv").open()))
-    assert [int(row["step"]) for row in rows] == list(range(25, 301, 25))
-
-
 BESIDE = (
     "title=Another",
     "model.name=mine",
@@ -234,65 +163,6 @@ def test_multiply_adds_that_cannot_be_counted_are_asked_for_before_the_first_ste
     assert not out.exists()
     assert command("train", config, *changes, "--set", "model.macs=33", "--out", out, "--json") == 0
     assert json.loads(capsys.readouterr().out)["macs"] == 33
-
-
-# --- Several processes ---
-
-
-REFUSED_THEN_TRAINED = """
-import sys
-from ebjr_det.cli import cli
-from ebjr_det.cli.exits import run_safely
-
-refused, *train = sys.argv[1:]
-faulty = [*train, "--set", "schedule.batch_size=7", "--out", refused]
-assert run_safely(lambda: cli(faulty, standalone_mode=False)) == 2
-sys.exit(run_safely(lambda: cli(train, standalone_mode=False)))
-"""
-
-
-def test_two_processes_train_what_one_trains_and_write_once(config, networks, command, tmp_path):
-    """A network without norms: the mean of the gradients of two halves is that of the whole batch.
-
-    Before that a batch that cannot be dealt out is refused, and no folder is made.
-    """
-    script, refused, one, two = (tmp_path / name for name in ("both.py", "refused", "one", "two"))
-    script.write_text(REFUSED_THEN_TRAINED)
-    changes = ("model={arch: 'networks_of_mine:build'}", "schedule.ema_decay=0.0", "schedule.keep=last")
-    changes = (*changes, "schedule.steps=40", "schedule.validate_every=10")
-    assert command("train", config, "--out", one, *changed(changes)) == 0
-    call = [*TWO, script, refused, "train", config, "--out", two, *changed(changes), "--json"]
-    done = subprocess.run([*map(str, call)], check=True, capture_output=True, text=True)
-    complaints = {line for line in done.stderr.splitlines() if line.startswith("ebjr-det:")}
-    fault = "Expected `schedule.batch_size` to be a multiple of the 2 processes, got 7."
-    assert complaints == {f"ebjr-det: {fault}"}
-    assert not refused.exists()
-    assert json.loads(done.stdout)["sha256"] == digest(two / "weights.safetensors")
-    from safetensors.torch import load_file
-
-    alone, together = (load_file(folder / "weights.safetensors") for folder in (one, two))
-    for key, value in alone.items():
-        torch.testing.assert_close(together[key], value, rtol=1e-4, atol=1e-6, msg=key)
-    logs = [list(csv.DictReader((folder / "log.csv").open())) for folder in (one, two)]
-    assert [row["step"] for row in logs[1]] == ["10", "20", "30", "40"]
-    for own, other in zip(*logs, strict=True):
-        assert float(own["loss"]) == pytest.approx(float(other["loss"]), rel=1e-4), "of all, not of the first"
-
-
-@pytest.mark.slow
-def test_two_killed_processes_go_on_to_the_same_weights(config, tmp_path):
-    """With norms, whose statistics are the first process's."""
-    broken, whole = tmp_path / "broken", tmp_path / "whole"
-    process = subprocess.Popen(several(config, broken, *LONG), stderr=subprocess.DEVNULL, process_group=0)
-    wait_for(broken / "state.pt", process)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    assert (broken / "state.pt").exists()
-    assert not (broken / "weights.safetensors").exists(), "killed too late to show anything"
-    for out, flags in ((broken, ["--resume"]), (whole, [])):
-        subprocess.run([*several(config, out, *LONG), *flags], check=True, capture_output=True)
-    for name in FILES:
-        assert digest(broken / name) == digest(whole / name), name
 
 
 # --- Mistakes ---

@@ -3,10 +3,6 @@
 import csv
 import hashlib
 import json
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -226,29 +222,6 @@ def test_a_training_that_was_cut_off_goes_on_to_the_same_weights(config, tmp_pat
     ebjr_det.train(config(*changes), tmp_path / "broken", resume=True)
     for name in ("weights.safetensors", "log.csv"):
         assert digest(tmp_path / "broken" / name) == digest(tmp_path / "whole" / name), name
-
-
-def test_killed_in_the_middle_it_goes_on_to_the_same_weights_and_log(config, tmp_path):
-    """kill -9 as soon as there is a state, as a user would meet it."""
-    changes = [f"schedule.{length}" for length in ("steps=30", "validate_every=10", "save_every=4")]
-    settings, broken, unbroken = config(*changes), tmp_path / "broken", tmp_path / "unbroken"
-    program = [sys.executable, "-m", "ebjr_det", "train", tmp_path / "train.yaml", "--out", broken]
-    process = subprocess.Popen(
-        [*program, *(f"--set={change}" for change in changes)], stderr=subprocess.DEVNULL
-    )
-    while not (broken / "state.pt").exists() and process.poll() is None:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert not (broken / "weights.safetensors").exists(), "killed too late to show anything"
-    assert 0 < torch.load(broken / "state.pt", weights_only=True)["step"] < 30
-    ebjr_det.train(settings, broken, resume=True)
-    ebjr_det.train(settings, unbroken)
-    for name in ("weights.safetensors", "log.csv", "config.yaml"):
-        assert digest(broken / name) == digest(unbroken / name), name
-    rows = list(csv.DictReader((unbroken / "log.csv").open()))
-    assert [row["step"] for row in rows] == ["10", "20", "30"]
-    assert [row["pictures"] for row in rows] == ["30", "60", "90"]
 
 
 def test_a_state_of_another_network_is_named_in_one_line(config, tmp_path):
