@@ -1,8 +1,8 @@
 """What tests of several folders share: configurations, turned pictures, trainings, the judge of boxes."""
 
 import contextlib
-import copy
 import io
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -74,9 +74,9 @@ def pycocotools_judge(truth: dict[str, Any], entries: list[dict[str, Any]]) -> A
 
     with contextlib.redirect_stdout(io.StringIO()):
         annotated = COCO()
-        annotated.dataset = copy.deepcopy(truth)
+        annotated.dataset = pickle.loads(pickle.dumps(truth))
         annotated.createIndex()
-        judge = COCOeval(annotated, annotated.loadRes(copy.deepcopy(entries)), "bbox")
+        judge = COCOeval(annotated, annotated.loadRes(pickle.loads(pickle.dumps(entries))), "bbox")
         judge.evaluate()
         judge.accumulate()
         judge.summarize()

@@ -30,6 +30,12 @@ settings.load_profile("suite")
 gc.set_threshold(20_000, 20, 50)  # of the modules that are imported each look for garbage finds none
 
 
+def pytest_collection_finish() -> None:
+    """What was imported stays to the end, so no collection of garbage needs to look at it again."""
+    gc.collect()
+    gc.freeze()
+
+
 def made_up_answers(images=60, classes=7, seed=0, ties=False):
     """Logits of a fair student and a better teacher, and the labels: float64 [images, classes], int [images].
 

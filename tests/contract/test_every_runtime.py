@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from ebjr_det.core.errors import InvalidInput
 from ebjr_det.core.joint import JointModel
 from ebjr_det.core.scores import deferral_scores
 from ebjr_det.inference.pair import Pair, build_models
@@ -21,6 +22,8 @@ from ebjr_det.tasks.settings import load_config
 
 IMAGES = 9
 HERE = [r for r in RUNTIMES.values() if "cpu" in r.devices and installed(r)]
+ONE_SIZE = ("onnxruntime", "openvino", "compile")
+"""Beginnings of the names of those that take pictures of one size alone."""
 LOW = {"bf16", "fp16", "compile_bf16", "compile_fp16", "openvino_bf16"}
 
 
@@ -99,6 +102,10 @@ def check(name, graph, batch):
     assert name == "eager" or name not in LOW or moved > 1e-5, "as exact as float32: is it in bfloat16?"
     for again, first in zip(outputs(network, batch), whole, strict=True):
         assert again.tobytes() == first.tobytes()
+    if name.startswith(ONE_SIZE):
+        with pytest.raises(InvalidInput, match=r"^Expected [^\n]+, got \[[^\n]+$") as error:
+            network(batch[..., 1:])
+        assert f"got {list(batch[0, ..., 1:].shape)}" in str(error.value)
     if network.invariant:
         alone = [outputs(network, batch[at : at + 1]) for at in range(len(batch))]
         for size in (2, 3, 8):

@@ -12,7 +12,7 @@ pytest.importorskip("openvino")
 pytest.importorskip("onnxscript")
 
 OTHERS = ["--set", "student.runtime=onnxruntime", "--set", "teacher.runtime=openvino"]
-QUICK = ["--set", "latency.batches=2"]
+QUICK = ["--set", "latency.measure=false", "--set", "run.bootstrap=5"]
 
 
 def evaluated(command, config, out, *more):

@@ -264,22 +264,12 @@ def test_several_threads_make_one_network_ready(cache):
     assert registry.logging.root.manager.disable == 0
 
 
-@pytest.mark.parametrize("name", ["onnxruntime", "openvino", "compile"])
-def test_pictures_of_another_size_are_one_line(name):
-    if name != "compile":
-        pytest.importorskip(name)
-    network = build_network(name, small(), SAMPLES, "cpu")
-    with pytest.raises(InvalidInput) as error:
-        network(SAMPLES[..., :7])
-    assert "got [3, 8, 7]" in one_line(error)
-
-
 SIGNALS = """
 import faulthandler, os, signal
 from test_runtimes import SAMPLES, build_network, small
 
 faulthandler.enable()  # brings a stack for signals, which OpenVINO replaces
-pair = [build_network("openvino", small(factor=factor), SAMPLES, "cpu") for factor in (1.0, 2.0)]
+pair = [build_network("openvino", small(), SAMPLES, "cpu") for _ in range(2)]
 for network in pair:
     network(SAMPLES)
 while pair:
@@ -292,6 +282,7 @@ os.kill(os.getpid(), signal.SIGUSR1)
 
 def test_a_signal_is_heard_after_two_models_of_openvino_are_gone(cache):
     pytest.importorskip("openvino")
+    build_network("onnxruntime", small(), SAMPLES, "cpu")  # writes the graph that OpenVINO reads
     done = subprocess.run(
         [sys.executable, "-c", SIGNALS], cwd=Path(__file__).parent, capture_output=True, text=True
     )

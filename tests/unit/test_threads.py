@@ -18,14 +18,21 @@ from ebjr_det.io.threads import limited_threads, on_threads, prepare, thread_cou
 from ebjr_det.runtimes.registry import RUNTIMES, build_network, installed
 
 NAMES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "OPENBLAS_THREAD_TIMEOUT", "OMP_NUM_THREADS")
-LOADS_TORCH = "import ebjr_det, os; assert 'torch' not in __import__('sys').modules; import torch"
+LOADS_TORCH = "import ebjr_det, sys; assert 'torch' not in sys.modules; import torch"
+LOADS_OPENMP = "import ebjr_det, ctypes, sys; ctypes.CDLL(sys.argv[1])"
+
+
+def openmp_of_torch() -> list[str]:
+    """The OpenMP that came with torch."""
+    loaded = [pool["filepath"] for pool in threadpool_info() if pool["user_api"] == "openmp"]
+    return [path for path in loaded if "torch" in path]
 
 
 def settings_of_openmp(code: str, **environment: str) -> dict[str, str]:
     """What OpenMP itself says that it goes by, in a fresh process."""
     clean = {name: value for name, value in os.environ.items() if name not in NAMES}
     done = subprocess.run(
-        [sys.executable, "-c", code],
+        [sys.executable, "-c", code, *openmp_of_torch()],
         env={**clean, "OMP_DISPLAY_ENV": "VERBOSE", **environment},
         capture_output=True,
         text=True,
@@ -47,7 +54,7 @@ def test_torch_is_loaded_with_threads_that_soon_sleep_while_they_wait():
 @pytest.mark.skipif(sys.platform != "linux", reason="torch brings another OpenMP elsewhere")
 @pytest.mark.parametrize(("policy", "spins"), [("ACTIVE", "30000000000"), ("PASSIVE", "0")])
 def test_a_wait_policy_of_the_user_stays(policy, spins):
-    found = settings_of_openmp(LOADS_TORCH, OMP_WAIT_POLICY=policy)
+    found = settings_of_openmp(LOADS_OPENMP, OMP_WAIT_POLICY=policy)
     assert (found["OMP_WAIT_POLICY"], found["GOMP_SPINCOUNT"]) == (policy, spins)
 
 
@@ -195,6 +202,8 @@ def test_a_limit_is_lifted_also_after_an_error(three_cpus):
 class Convolution(nn.Module):
     """A network of one layer that is large enough for a kernel that asks OpenMP itself."""
 
+    outputs = ("features",)
+
     def __init__(self):
         super().__init__()
         self.layer = nn.Conv2d(32, 64, 3)
@@ -203,17 +212,14 @@ class Convolution(nn.Module):
         return (self.layer(images),)
 
 
-class Net(nn.Module):
-    """A network that every runtime takes."""
-
-    outputs = ("logits",)
-
-    def __init__(self):
-        super().__init__()
-        self.layer = nn.Conv2d(3, 4, 3)
-
-    def forward(self, images):
-        return (self.layer(images).mean((2, 3)),)
+def network_in(runtime: str):
+    """A small network in a runtime."""
+    if not installed(RUNTIMES[runtime]):
+        pytest.skip(f"needs {runtime}")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        graph = Convolution().eval()
+    return build_network(runtime, graph, np.zeros((1, 32, 8, 8), np.float32), "cpu")
 
 
 def openmp_threads() -> set[int]:
@@ -240,12 +246,9 @@ def test_a_limit_that_came_after_torch_reaches_a_network_in_a_thread_of_its_own(
 
 
 @pytest.mark.parametrize("count", [1, 3])
-def test_a_limit_reaches_onnx_runtime_which_does_not_spin(three_cpus, count, tmp_path, monkeypatch):
-    if not installed(RUNTIMES["onnxruntime"]):
-        pytest.skip("needs onnxruntime")
-    monkeypatch.setenv("EBJR_DET_CACHE", str(tmp_path))
+def test_a_limit_reaches_onnx_runtime_which_does_not_spin(three_cpus, count):
     with limited_threads(count):
-        network = build_network("onnxruntime", Net().eval(), np.zeros((1, 3, 8, 8), np.float32), "cpu")
+        network = network_in("onnxruntime")
     options = network.session.get_session_options()
     assert options.intra_op_num_threads == count
     assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
@@ -253,14 +256,9 @@ def test_a_limit_reaches_onnx_runtime_which_does_not_spin(three_cpus, count, tmp
 
 
 @pytest.mark.parametrize("count", [1, 2])
-def test_a_limit_reaches_openvino_whose_threads_lie_where_there_is_room(
-    three_cpus, count, tmp_path, monkeypatch
-):
-    if not installed(RUNTIMES["openvino"]):
-        pytest.skip("needs openvino")
-    monkeypatch.setenv("EBJR_DET_CACHE", str(tmp_path))
+def test_a_limit_reaches_openvino_whose_threads_lie_where_there_is_room(three_cpus, count):
     with limited_threads(count):
-        network = build_network("openvino", Net().eval(), np.zeros((1, 3, 8, 8), np.float32), "cpu")
+        network = network_in("openvino")
     compiled = network.request.get_compiled_model()
     assert compiled.get_property("INFERENCE_NUM_THREADS") == count
     assert compiled.get_property("ENABLE_CPU_PINNING") is False
