@@ -135,12 +135,12 @@ def test_one_seed_gives_one_file_and_another_seed_another(fitted, fitted_on, tmp
     assert (tmp_path / "other").read_bytes() != first
 
 
-@pytest.mark.parametrize("score", ["free_energy_min", "learned", "set_doubt"])
+@pytest.mark.parametrize("score", ["free_energy_min", "set_doubt"])
 def test_a_score_and_a_rescaling_are_saved_as_asked_for(score, fitted_on, tmp_path, command, capsys):
     given = ["--score", score, "--rescaling", "affine", "--out", tmp_path / "r.safetensors"]
     said = fit(command, capsys, "detection", *fitted_on.options, *given, "--report", tmp_path / "report")
     file = RouterFile.load(tmp_path / "r.safetensors")
-    assert (said["score"], said["rescaling"]) == (score, "affine")
+    assert (said["score"], said["rescaling"], said["picked_among"]) == (score, "affine", 0)
     assert list(said["area_by_rescaling"]) == ["affine"]
     assert "router/rescaling" not in file.arrays
     assert file.arrays["rescaling"].shape[0] == 4
@@ -343,9 +343,7 @@ def test_a_router_below_the_hull_is_saved_with_a_warning(fitted_on, tmp_path, co
     assert "at a deferral rate of 30.00 % and equal multiply-adds" in said
 
 
-def test_a_picked_score_says_among_how_many_and_a_named_one_does_not(
-    fitted, fitted_on, tmp_path, command, capsys
-):
+def test_a_picked_score_says_among_how_many(fitted):
     evidence = RouterFile.load(fitted / "router.safetensors").header.evidence
     never = {"random", "set_doubt", "set_learned", "learned_features"}
     candidates = OF_RESULT_FILES - never - {"(coin)"}
@@ -357,8 +355,3 @@ def test_a_picked_score_says_among_how_many_and_a_named_one_does_not(
     assert summary["picked_among"] == evidence["picked_among"]
     assert summary["threshold_from"] == "rate"
     assert "picked as the best of" in (fitted / "report" / "report.html").read_text()
-    named = fit(
-        command, capsys, "detection", *fitted_on.options, "--score", "doubt", "--out",
-        tmp_path / "r.safetensors",
-    )  # fmt: skip
-    assert named["picked_among"] == 0

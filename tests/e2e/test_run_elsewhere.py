@@ -40,14 +40,15 @@ def write_scenes(project: Path) -> list[str]:
         json.dumps({"images": images, "annotations": boxes, "categories": categories})
     )
     where = ["data.annotations=data/truth.json", "data.images=data/pictures"]
-    return ["data.dataset=coco", "data.split=null", *where]
+    return ["data.dataset=coco", "data.split=null", "teacher.image_size=128", *where]
 
 
 TASKS = {
     "classification": ("digits", "digits/student.safetensors", write_digits, "data/*/*.png"),
     "detection": ("quickstart", "scenes/student.safetensors", write_scenes, "data/pictures/*.png"),
 }
-QUICK = ("run.bootstrap=2", "latency.measure=false", "router.target=null")
+COSTS = ("student.macs=1e8", "teacher.macs=1e9")
+QUICK = (*COSTS, "run.bootstrap=2", "latency.measure=false", "router.target=null")
 
 
 @pytest.mark.parametrize("task", TASKS)

@@ -66,14 +66,28 @@ def replay(files: dict[str, Path], task: str, *options: object) -> list[object]:
     return ["replay", task, *given, "--bootstrap", "30", "--rates", "0.3,0.5", *options]
 
 
+@pytest.fixture
+def undrawn(command, monkeypatch):
+    """A function: arguments of a replay -> its exit code, without the figures, which take their time."""
+    monkeypatch.setattr("ebjr_det.reporting.write.write_figures", lambda *_: {})
+    return command
+
+
 @pytest.fixture(scope="module")
 def runs(files, tmp_path_factory: pytest.TempPathFactory, command) -> dict[str, Path]:
-    """Finished replays beside a third measured model, and one of the pair alone without any cost."""
+    """Finished replays beside a third measured model, and one of the pair alone without any cost.
+
+    Only that of detectors beside a third one has figures.
+    """
     folder = tmp_path_factory.mktemp("runs")
-    for task, file in (("detection", files["middle"]), ("classification", files["middle_logits"])):
-        options = [*COSTS, *TIMES, "--reference", f"middle={file}:3e9:9", "--out", folder / task]
-        assert command(*replay(files, task, *options)) == 0
-    assert command(*replay(files, "detection", "--out", folder / "bare")) == 0
+    beside = [*COSTS, *TIMES, "--reference"]
+    drawn = [*beside, f"middle={files['middle']}:3e9:9", "--out", folder / "detection"]
+    assert command(*replay(files, "detection", *drawn)) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ebjr_det.reporting.write.write_figures", lambda *_: {})
+        options = [*beside, f"middle={files['middle_logits']}:3e9:9", "--out", folder / "classification"]
+        assert command(*replay(files, "classification", *options)) == 0
+        assert command(*replay(files, "detection", "--out", folder / "bare")) == 0
     return {path.name: path for path in folder.iterdir()}
 
 
@@ -82,9 +96,9 @@ def summary_of(folder: Path) -> dict:
 
 
 @pytest.mark.parametrize("task", ["detection", "classification"])
-def test_the_third_model_is_judged_as_if_it_were_the_teacher(task, runs, files, tmp_path: Path, command):
+def test_the_third_model_is_judged_as_if_it_were_the_teacher(task, runs, files, tmp_path: Path, undrawn):
     alone = dict(files) | {"teacher": files["middle"], "teacher_logits": files["middle_logits"]}
-    assert command(*replay(alone, task, "--out", tmp_path / "alone")) == 0
+    assert undrawn(*replay(alone, task, "--out", tmp_path / "alone")) == 0
     (other,) = summary_of(runs[task])["references"]
     assert other["quality"] == pytest.approx(summary_of(tmp_path / "alone")["teacher"]["quality"], abs=1e-12)
     assert (other["name"], other["macs"], other["latency_ms"]) == ("middle", 3e9, 9.0)
@@ -275,9 +289,9 @@ def test_one_name_for_two_models_is_refused(files, refusal):
     assert "`m` twice" in refusal("detection", *given, *COSTS)
 
 
-def test_a_colon_and_an_equals_sign_may_be_in_the_files_name(files, tmp_path: Path, command):
+def test_a_colon_and_an_equals_sign_may_be_in_the_files_name(files, tmp_path: Path, undrawn):
     odd = tmp_path / "a:b=c.json"
     shutil.copy(files["middle"], odd)
     for number, costs in enumerate(("3e9", "3e9:9")):
         given = ["--reference", f"m={odd}:{costs}", *COSTS, "--out", tmp_path / f"out{number}"]
-        assert command(*replay(files, "detection", *given)) == 0
+        assert undrawn(*replay(files, "detection", *given)) == 0

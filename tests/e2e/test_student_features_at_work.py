@@ -15,6 +15,7 @@ from ebjr_det.tasks.detection.datasets.digit_scenes import draw_scene
 
 QUICK = ["--folds", 2, "--bootstrap", 5]
 CHEAP = ["latency.measure=false", "run.bootstrap=5", "run.batch_size=4", "run.workers=0"]
+CHEAP += ["student.macs=1e8", "teacher.macs=1e9"]
 SCORE = "learned_features"
 WIDTH = 10 + 48  # quantiles of two energies, channels of the student's fused levels
 FITTED, OTHERS = range(1, 25), range(31, 43)

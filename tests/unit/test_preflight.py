@@ -84,7 +84,8 @@ def test_multiply_adds_that_cannot_be_counted_are_asked_for_before_any_batch(bat
     assert batches == [1], "one picture was tried, no batch ran"
 
 
-def test_a_run_goes_on_with_multiply_adds_that_are_stated_later(batches, tmp_path):
+def test_a_run_goes_on_with_multiply_adds_that_are_stated_later(batches, tmp_path, monkeypatch):
+    monkeypatch.setattr("ebjr_det.reporting.write.write_figures", lambda *_: {})  # they take their time
     out = tmp_path / "run"
     ebjr_det.evaluate(scenes("student.macs=5e6"), out)
     before, seen = (out / "run.npz").read_bytes(), list(batches)
