@@ -3,19 +3,20 @@
 import contextlib
 import io
 import json
+import shutil
 import warnings
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import pytest
+from common import DIGITS, QUICKSTART
 from PIL import Image
 from pycocotools.coco import COCO
 from sklearn.datasets import load_digits
 
 import ebjr_det
-from ebjr_det.cli import cli
-from ebjr_det.cli.exits import run_safely
 from ebjr_det.core.errors import ConfigError, InvalidInput
 from ebjr_det.core.joint import JointModel
 from ebjr_det.core.scores import deferral_scores
@@ -26,13 +27,12 @@ from ebjr_det.tasks.detection.model import build_model
 from ebjr_det.tasks.detection.show import to_entries
 from ebjr_det.tasks.settings import load_config
 
-ROOT = Path(__file__).resolve().parents[2]
-QUICKSTART = str(ROOT / "configs" / "quickstart.yaml")
 COUNT = 4
 
 
-def predict(*args: object) -> int:
-    return run_safely(lambda: cli(["predict", *map(str, args)], standalone_mode=False))
+@pytest.fixture(scope="module")
+def predict(command):
+    return partial(command, "predict")
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,9 @@ def energies(pictures: Path) -> np.ndarray:
     return deferral_scores(student([student.preprocess(s) for s in scenes]).logits, "free_energy", top_k=10)
 
 
-def test_pictures_are_answered_annotated_and_written_as_coco_results(pictures, energies, tmp_path, capsys):
+def test_pictures_are_answered_annotated_and_written_as_coco_results(
+    predict, pictures, energies, tmp_path, capsys
+):
     threshold = float(np.sort(energies)[COUNT // 2 - 1 : COUNT // 2 + 1].mean())
     out = tmp_path / "out"
     assert predict(QUICKSTART, pictures, "--threshold", threshold, "--out", out, "--json") == 0
@@ -84,7 +86,7 @@ def test_pictures_are_answered_annotated_and_written_as_coco_results(pictures, e
 
 
 @pytest.mark.parametrize(("threshold", "deferred"), [("-inf", COUNT), ("inf", 0)])
-def test_the_end_thresholds_send_all_or_none(threshold, deferred, pictures, tmp_path, capsys):
+def test_the_end_thresholds_send_all_or_none(predict, threshold, deferred, pictures, tmp_path, capsys):
     args = [
         QUICKSTART,
         f"{pictures}/scene*.png",
@@ -99,13 +101,10 @@ def test_the_end_thresholds_send_all_or_none(threshold, deferred, pictures, tmp_
     assert summary["threshold"] is None
 
 
-def test_a_run_folder_brings_its_threshold(pictures, tmp_path, capsys):
+def test_a_run_folder_brings_its_threshold(command, predict, pictures, tmp_path, capsys):
     run = tmp_path / "run"
     quick = [f"--set={change}" for change in ("data.limit=12", "latency.measure=false", "run.bootstrap=5")]
-    assert (
-        run_safely(lambda: cli(["evaluate", QUICKSTART, *quick, "--out", str(run)], standalone_mode=False))
-        == 0
-    )
+    assert command("evaluate", QUICKSTART, *quick, "--out", run) == 0
     capsys.readouterr()
     assert predict(run, pictures / "scene 0.png", "--out", tmp_path / "out", "--json") == 0
     chosen = json.loads((run / "summary.json").read_text())["joint"]["threshold"]
@@ -123,7 +122,7 @@ def files_of(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_threads_change_no_byte_of_what_is_written(pictures, energies, tmp_path, capsys):
+def test_threads_change_no_byte_of_what_is_written(predict, pictures, energies, tmp_path, capsys):
     threshold = float(np.sort(energies)[0]) + 1e-3  # all but one
     written = {}
     for name, changes in {
@@ -248,12 +247,11 @@ def test_predictions_never_replace_the_pictures_that_they_are_of(pictures, tmp_p
 
 def test_predictions_whose_replacement_broke_off_are_replaced(pictures, tmp_path, monkeypatch):
     """However many of the files had gone and come."""
-    config, asked = load_config(QUICKSTART), [str(pictures / "scene 2.png")]
-    (plain := tmp_path / "plain").mkdir()
+    config, asked = load_config(DIGITS), [str(pictures / "scene 2.png")]
+    plain = tmp_path / "plain"
     ebjr_det.predict(config, asked, plain, threshold=0.0)
     for last in range(8):
-        out, moves = tmp_path / str(last), iter(range(last))
-        ebjr_det.predict(config, asked, out, threshold=0.0)
+        out, moves = shutil.copytree(plain, tmp_path / str(last)), iter(range(last))
         real = Path.replace
 
         def replace(self, target, out=out, moves=moves, real=real):
@@ -314,7 +312,7 @@ def test_pictures_with_the_longest_names_are_drawn(tmp_path):
     folder.mkdir()
     for stem in ("x" * 251, "\u732b" * 83, "\U0001f431" * 62):
         Image.new("RGB", (8, 8)).save(folder / f"{stem}.png")
-    config = load_config(ROOT / "configs" / "digits.yaml")
+    config = load_config(DIGITS)
     assert ebjr_det.predict(config, [str(folder)], tmp_path / "out", threshold=0.0).images == 3
     entries = json.loads((tmp_path / "out" / "images.json").read_text())
     assert all((tmp_path / "out" / entry["drawn"]).is_file() for entry in entries)
@@ -327,18 +325,17 @@ def test_pictures_of_another_size_are_resized_as_set_or_one_line(tmp_path):
     for index, values in enumerate(whole.images[:8]):
         picture = Image.fromarray((values * 255 / 16).astype(np.uint8))
         picture.resize((32, 32), Image.Resampling.NEAREST).save(folder / f"{index}.png")
-    config = ROOT / "configs" / "digits.yaml"
-    ebjr_det.predict(load_config(config), [str(folder)], tmp_path / "out", threshold=-1.0)
+    ebjr_det.predict(load_config(DIGITS), [str(folder)], tmp_path / "out", threshold=-1.0)
     answers = json.loads((tmp_path / "out" / "predictions.json").read_text())
     right = np.equal([answer["category_id"] for answer in answers], whole.target[:8])
     assert right.sum() >= 7, "there and back blurs one of them"
     plain = [f"{side}.preprocessing={{mean: [0.305], std: [0.376]}}" for side in ("student", "teacher")]
     with pytest.raises(InvalidInput, match=r"pictures that are 3 x 8 x 8 .* got 3 x 32 x 32\. Resize them"):
-        ebjr_det.predict(load_config(config, plain), [str(folder)], tmp_path / "none", threshold=0.0)
+        ebjr_det.predict(load_config(DIGITS, plain), [str(folder)], tmp_path / "none", threshold=0.0)
     assert not (tmp_path / "none").exists()
 
 
-def test_the_help_tells_what_becomes_of_a_folder_that_is_not_empty(capsys):
+def test_the_help_tells_what_becomes_of_a_folder_that_is_not_empty(predict, capsys):
     assert predict("--help") == 0
     told = " ".join(capsys.readouterr().out.replace("\u2502", " ").split())
     assert "Earlier predictions there are replaced" in told

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from common import SMALL_EFFICIENTDET
 
 from ebjr_det.training.state import save_state
 
@@ -22,9 +23,9 @@ schedule:
 DETECTION = """
 task: detection
 data: {dataset: digit_scenes, split: calibration, limit: 4}
-model: {arch: effdet/efficientdet_d0, image_size: 128}
+model: {arch: effdet/efficientdet_d0, image_size: 128, options: SMALL}
 schedule: {steps: 1}
-"""
+""".replace("SMALL", json.dumps(SMALL_EFFICIENTDET))
 PLAIN = """
 import torch
 from torch import nn
