@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
+import ebjr_det
 from ebjr_det.core.router import ABSTAINED
 from ebjr_det.core.scores import deferral_scores
 from ebjr_det.core.tradeoff import score_of
@@ -51,6 +53,13 @@ def judged(command, special, tmp_path_factory: pytest.TempPathFactory) -> Path:
     how = changes(*PAIR, "data.part=[0.0, 0.5]")
     assert command("evaluate", special / "pair.yaml", *how, "--out", out) == 0
     return out
+
+
+@pytest.fixture(autouse=True)
+def _no_figures(monkeypatch):
+    """Figures of traffic are drawn for `judged`; they take their time."""
+    for figure in ("write_cost_figure", "write_share_figure"):
+        monkeypatch.setattr(sys.modules[ebjr_det.traffic.__module__], figure, lambda *_: [])
 
 
 @pytest.fixture(scope="module")
@@ -451,7 +460,7 @@ TINY = """{arch: effdet/efficientdet_d0, image_size: 128, options: {backbone_nam
 DETECTOR = """
 task: detection
 choose: {classes: ["1", "4"]}
-data: {dataset: digit_scenes, split: train, limit: 12}
+data: {dataset: digit_scenes, split: calibration, limit: 12}
 student: TINY}
 teacher: TINY, random_weights: true, name: teacher}
 schedule: {steps: 4, batch_size: 4, warmup_steps: 1, validate_every: 4}
