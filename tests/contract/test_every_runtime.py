@@ -11,13 +11,12 @@ from torch import nn
 from ebjr_det.core.errors import InvalidInput
 from ebjr_det.core.joint import JointModel
 from ebjr_det.core.scores import deferral_scores
-from ebjr_det.inference.pair import Pair, build_models
+from ebjr_det.inference.pair import Pair, make_ready
 from ebjr_det.inference.stream import answers
 from ebjr_det.inference.stream_plan import Plan
 from ebjr_det.runtimes.choose import drift
 from ebjr_det.runtimes.macs import macs_of
 from ebjr_det.runtimes.registry import RUNTIMES, build_network, installed, stacked
-from ebjr_det.tasks import load_task
 from ebjr_det.tasks.settings import load_config
 
 IMAGES = 9
@@ -58,14 +57,19 @@ def tiny():
 
 
 @pytest.fixture(scope="module")
-def models():
+def pairs():
+    """The embedded pairs in eager torch; who sets another runtime takes it away again."""
+    return {name: Pair.build(load_config(f"configs/{name}.yaml")) for name in ("digits", "quickstart")}
+
+
+@pytest.fixture(scope="module")
+def models(pairs):
     """Name -> model, its pictures and the batch that its network takes."""
     found = {}
     for name, sides in (("digits", 2), ("quickstart", 1)):
-        config = load_config(f"configs/{name}.yaml")
-        data = load_task(config.task).data.build_data(**dict(config.data))
-        pictures = [data.load(index) for index in range(IMAGES)]
-        for model in build_models(config, data, "cpu")[:sides]:
+        pair = pairs[name]
+        pictures = [pair.data.load(index) for index in range(IMAGES)]
+        for model in (pair.student, pair.teacher)[:sides]:
             batch = np.asarray(model.batch([model.preprocess(picture) for picture in pictures]))
             found[f"{name} {model.name}"] = model, pictures, batch
     assert len(found) == 3
@@ -147,17 +151,20 @@ def test_macs_do_not_depend_on_the_runtime(name, models):
 
 @pytest.mark.parametrize("name", every_runtime(slow=True))
 @pytest.mark.parametrize("config", ["digits", "quickstart"])
-def test_a_stream_answers_as_the_joint_model_to_the_bit(name, config):
+def test_a_stream_answers_as_the_joint_model_to_the_bit(name, config, pairs, monkeypatch):
     """Also with a student and a teacher that work in two threads, and answers that outlive later batches."""
-    changes = [f"{side}.runtime={name}" for side in ("student", "teacher")]
-    pair = Pair.build(load_config(f"configs/{config}.yaml", [*changes, "run.tolerance=0.1"]))
-    assert pair.teacher.invariant == pair.teacher.run.invariant
+    pair, changes = pairs[config], [f"{side}.runtime={name}" for side in ("student", "teacher")]
+    student, teacher = pair.student, pair.teacher
+    for model in (student, teacher):
+        monkeypatch.setattr(model, "run", model.run)  # so that it is restored
     pictures = [pair.data.load(index) for index in range(12)]
+    settings = load_config(f"configs/{config}.yaml", [*changes, "run.tolerance=0.1"])
+    make_ready(settings, (student, teacher), lambda: pictures[:4], "cpu")
+    assert teacher.invariant == teacher.run.invariant
 
     def score(output):
         return deferral_scores(output.logits, "max_softmax")
 
-    student, teacher = pair.student, pair.teacher
     scores = score(student([student.preprocess(picture) for picture in pictures]))
     joint = JointModel(student, teacher, score, float(np.median(scores)))
     wanted = [joint(pictures[at : at + 3]) for at in range(0, 12, 3)]

@@ -93,14 +93,6 @@ def test_raising_any_logit_never_raises_an_energy(name, values, data):
     assert (scored(raised, name) <= before + 1e-12 * np.maximum(1, np.abs(before))).all()
 
 
-@every_score_of_the_winner
-@pytest.mark.parametrize("classes", [2, 10, 1000])
-def test_a_sure_image_scores_below_an_unsure_one(name, classes):
-    sure = np.zeros((1, classes))
-    sure[0, 1] = 20.0
-    assert scored(sure, name) < scored(np.zeros((1, classes)), name)
-
-
 @given(values=batches_of_logits(min_classes=2, bound=5.0), by=st.floats(0.01, 5))
 def test_the_rival_raises_the_doubt_and_the_winner_does_not_matter(values, by):
     before = scored(values, "rival_class")
@@ -136,13 +128,6 @@ def test_adding_a_constant_to_all_logits_lowers_the_free_energy_by_it(values, co
 def test_the_order_of_the_classes_does_not_matter(name, values, data):
     order = data.draw(st.permutations(range(values.shape[1])))
     np.testing.assert_allclose(scored(values[:, order], name), scored(values, name), rtol=1e-13, atol=1e-13)
-
-
-@every_score
-@given(values=batches_of_logits(), data=st.data())
-def test_permuting_images_permutes_scores_to_the_bit(name, values, data):
-    order = data.draw(st.permutations(range(len(values))))
-    np.testing.assert_array_equal(scored(values[order], name), scored(values, name)[order])
 
 
 @every_score
@@ -269,23 +254,13 @@ def test_an_image_scores_the_mean_of_its_valid_rows(name, batch):
 
 
 @every_score
-@given(batch=images_with_rows(), padding=st.floats(-1e4, 1e4))
+@given(batch=images_with_rows(), padding=st.floats(-1e4, 1e4) | st.sampled_from([np.nan, np.inf, -np.inf]))
 def test_what_stands_in_padding_rows_does_not_matter(name, batch, padding):
     values, valid = batch
     padded = np.where(valid[..., None], values, padding)
     np.testing.assert_array_equal(
         scored_rows(Logits(padded, valid), name), scored_rows(Logits(values, valid), name)
     )
-
-
-@every_score
-@pytest.mark.parametrize("padding", ["nan", "inf", "-inf"])
-def test_padding_rows_may_hold_anything(name, padding):
-    values = np.random.default_rng(0).normal(size=(2, 3, 4))
-    valid = np.array([[True, False, True], [True, True, False]])
-    expected = deferral_scores(Logits(values, valid), name)
-    values[~valid] = float(padding)
-    np.testing.assert_array_equal(deferral_scores(Logits(values, valid), name), expected)
 
 
 def test_an_image_scores_the_same_bits_whatever_it_is_padded_to():
@@ -311,9 +286,8 @@ def test_the_first_k_valid_rows_are_aggregated(aggregate, batch, top_k):
     np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("aggregate", AGGREGATES)
 @every_score
-@given(batch=images_with_rows(), at=st.integers(0, 3))
+@given(batch=images_with_rows(), at=st.integers(0, 3), aggregate=st.sampled_from([*AGGREGATES]))
 def test_an_image_without_rows_counts_as_one_row_in_which_nothing_is_there(name, aggregate, batch, at):
     values, valid = batch
     full = scored_rows(Logits(values, valid), name, aggregate=aggregate)

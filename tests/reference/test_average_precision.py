@@ -255,20 +255,10 @@ def images_out_of_order():
 
 
 AWKWARD = [
-    tied_scores,
-    tied_overlaps,
-    crowds,
-    boxes_of_no_size,
-    boxes_too_small_for_their_area,
-    more_than_100_detections,
-    nothing_to_find,
-    nothing_found_in_most,
-    the_ends_of_the_area_ranges,
-    areas_of_masks,
-    an_ignored_object_fits_better,
-    overlap_exactly_at_a_threshold,
-    images_out_of_order,
-]
+    tied_scores, tied_overlaps, crowds, boxes_of_no_size, boxes_too_small_for_their_area,
+    more_than_100_detections, nothing_to_find, nothing_found_in_most, the_ends_of_the_area_ranges,
+    areas_of_masks, an_ignored_object_fits_better, overlap_exactly_at_a_threshold, images_out_of_order,
+]  # fmt: skip
 
 
 def judged(tmp_path, truth, entries):

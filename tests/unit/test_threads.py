@@ -18,8 +18,7 @@ from ebjr_det.io.threads import limited_threads, on_threads, prepare, thread_cou
 from ebjr_det.runtimes.registry import RUNTIMES, build_network, installed
 
 NAMES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "OPENBLAS_THREAD_TIMEOUT", "OMP_NUM_THREADS")
-LOADS_TORCH = "import ebjr_det, sys; assert 'torch' not in sys.modules; import torch"
-LOADS_OPENMP = "import ebjr_det, ctypes, sys; ctypes.CDLL(sys.argv[1])"
+LOADS_OPENMP = "import ebjr_det, ctypes, sys; assert 'torch' not in sys.modules; ctypes.CDLL(sys.argv[1])"
 
 
 def openmp_of_torch() -> list[str]:
@@ -46,15 +45,13 @@ def settings_of_openmp(code: str, **environment: str) -> dict[str, str]:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="torch brings another OpenMP elsewhere")
-def test_torch_is_loaded_with_threads_that_soon_sleep_while_they_wait():
-    found = settings_of_openmp(LOADS_TORCH)
-    assert (found["OMP_WAIT_POLICY"], found["GOMP_SPINCOUNT"]) == ("PASSIVE", "800")
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="torch brings another OpenMP elsewhere")
-@pytest.mark.parametrize(("policy", "spins"), [("ACTIVE", "30000000000"), ("PASSIVE", "0")])
-def test_a_wait_policy_of_the_user_stays(policy, spins):
-    found = settings_of_openmp(LOADS_OPENMP, OMP_WAIT_POLICY=policy)
+@pytest.mark.parametrize(
+    ("given", "policy", "spins"),
+    [(None, "PASSIVE", "800"), ("ACTIVE", "ACTIVE", "30000000000"), ("PASSIVE", "PASSIVE", "0")],
+)
+def test_threads_soon_sleep_while_they_wait_unless_the_user_has_a_policy(given, policy, spins):
+    """Of torch's OpenMP, loaded as torch does after this package."""
+    found = settings_of_openmp(LOADS_OPENMP, **({} if given is None else {"OMP_WAIT_POLICY": given}))
     assert (found["OMP_WAIT_POLICY"], found["GOMP_SPINCOUNT"]) == (policy, spins)
 
 
