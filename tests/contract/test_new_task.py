@@ -76,13 +76,8 @@ def test_its_curve_is_swept_exactly(run):
 def test_it_is_calibrated_compared_and_reported_again(run, capsys):
     assert main(["calibrate", str(run), "--deferral-rate", "0.3", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["calibration"]["deferral_rate"] <= 0.3
-    again = [
-        str(run.parent / "pair.yaml"),
-        "--out",
-        str(run.parent / "margin"),
-        "--set",
-        "router.score=margin",
-    ]
+    again = [str(run.parent / "pair.yaml"), "--out", str(run.parent / "margin")]
+    again += ["--set", "router.score=margin"]
     assert main(["evaluate", *again]) == 0
     assert main(["compare", str(run), str(run.parent / "margin"), "--out", str(run.parent / "both")]) == 0
     assert main(["report", str(run), "--out", str(run.parent / "again")]) == 0

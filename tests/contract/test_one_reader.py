@@ -46,6 +46,10 @@ def saved(picture: Image.Image, **options) -> Callable[[Path], None]:
     return lambda path: picture.save(path, **options)
 
 
+def written(content: bytes) -> Callable[[Path], object]:
+    return lambda path: path.write_bytes(content)
+
+
 def seen_of(picture: Image.Image, **options) -> tuple[Levels, Callable[[Path], None]]:
     return np.asarray(picture.convert("RGB")), saved(picture, **options)
 
@@ -61,9 +65,8 @@ def tiff(levels: bytes, bits: int, photometric: int, signed: bool = False) -> by
 
 def png(levels: bytes, bits: int, colour: int, side: int = SIDE) -> bytes:
     def chunk(kind: bytes, content: bytes) -> bytes:
-        return (
-            struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-        )
+        whole = kind + content
+        return struct.pack(">I", len(content)) + whole + struct.pack(">I", zlib.crc32(whole))
 
     header = struct.pack(">IIBBBBB", side, side, bits, colour, 0, 0, 0)
     row = len(levels) // side
@@ -156,11 +159,8 @@ def rare() -> Iterator[tuple[str, Levels, bytes]]:
     levels = noise("brush", 4)
     yield "brush.gbr", levels[..., :3], brush(levels)
     grey = noise("im tools")
-    yield (
-        "im_tools.png",
-        colour_of(grey),
-        f"width {SIDE}\nheight {SIDE}\npixel n8\n\x0c".encode() + grey.tobytes(),
-    )
+    head = f"width {SIDE}\nheight {SIDE}\npixel n8\n\x0c".encode()
+    yield "im_tools.png", colour_of(grey), head + grey.tobytes()
     codes = noise("thumbnail").astype(int)
     seen = np.stack([(codes >> 5) * 255 // 7, (codes >> 2 & 7) * 255 // 7, (codes & 3) * 255 // 3], axis=-1)
     head = f"P7 332\n#END_OF_COMMENTS\n{SIDE} {SIDE} 255\n".encode()
@@ -195,7 +195,7 @@ def exact() -> Iterator[tuple[str, Levels, Callable[[Path], object]]]:
         bits = noise(name) > 127
         yield name, colour_of(255 * bits.astype(np.uint8)), saved(Image.fromarray(bits))
     for name, levels, content in rare():
-        yield name, levels, lambda path, content=content: path.write_bytes(content)
+        yield name, levels, written(content)
     for name in ("la.png", "la.tif", "rgba.png", "rgba.webp", "rgba.tif", "rgba.qoi"):
         channels = 2 if name.startswith("la") else 4
         levels = noise(name, channels)  # colours under full transparency are seen too
@@ -217,18 +217,13 @@ def exact() -> Iterator[tuple[str, Levels, Callable[[Path], object]]]:
     deep = noise("white is zero", kind=np.uint16)
     content = tiff(deep.astype("<u2").tobytes(), 16, photometric=0)
     expected = colour_of(((65535 - deep.astype(int)) // 256).astype(np.uint8))
-    yield "white_is_zero.tif", expected, lambda path, content=content: path.write_bytes(content)
+    yield "white_is_zero.tif", expected, written(content)
     twelve = noise("twelve", kind=np.uint16) // 16
     content = tiff(twelve_bits(twelve), 12, photometric=1)
-    expected = colour_of((twelve // 16).astype(np.uint8))
-    yield "twelve.tif", expected, lambda path, content=content: path.write_bytes(content)
+    yield "twelve.tif", colour_of((twelve // 16).astype(np.uint8)), written(content)
     deep = noise("deep colours", 3, kind=np.uint16)
     content = png(deep.astype(">u2").tobytes(), 16, colour=2)
-    yield (
-        "deep_rgb.png",
-        (deep // 256).astype(np.uint8),
-        lambda path, content=content: path.write_bytes(content),
-    )
+    yield "deep_rgb.png", (deep // 256).astype(np.uint8), written(content)
     for orientation in [*STORED][1:]:
         suffix = (".png", ".webp", ".tif")[orientation % 3]
         name = f"turned_{orientation}{suffix}"
@@ -281,14 +276,14 @@ def refused() -> Iterator[tuple[str, str, Callable[[Path], object]]]:
     yield "floats.pfm", "floats", saved(Image.fromarray(unit))
     yield "long.tif", "integers of more than 16 bits", saved(Image.fromarray(noise("long").astype(np.int32)))
     signed = tiff(noise("signed", kind=np.uint16).tobytes(), 16, photometric=1, signed=True)
-    yield "signed.tif", "with a sign", lambda path: path.write_bytes(signed)
-    yield "text.png", "cannot identify", lambda path: path.write_text("no picture")
-    yield "empty.jpg", "cannot identify", lambda path: path.write_bytes(b"")
-    yield "huge.png", "decompression bomb", lambda path: path.write_bytes(png(b"", 8, 2, side=60_000))
-    yield "large.png", "decompression bomb", lambda path: path.write_bytes(png(b"", 8, 2, side=10_000))
+    yield "signed.tif", "with a sign", written(signed)
+    yield "text.png", "cannot identify", written(b"no picture")
+    yield "empty.jpg", "cannot identify", written(b"")
+    yield "huge.png", "decompression bomb", written(png(b"", 8, 2, side=60_000))
+    yield "large.png", "decompression bomb", written(png(b"", 8, 2, side=10_000))
     whole = io.BytesIO()
     Image.fromarray(noise("cut", 3)).resize((64, 64)).save(whole, "JPEG")
-    yield "cut.jpg", "truncated", lambda path: path.write_bytes(whole.getvalue()[:-400])
+    yield "cut.jpg", "truncated", written(whole.getvalue()[:-400])
 
 
 SEEN = {name: (levels, 0, write) for name, levels, write in exact()}
@@ -478,17 +473,15 @@ def training(task: str, root: Path) -> dict:
     if task == "classification":
         data = {"dataset": "image_folder", "root": str(root)}
         augment: dict = {"flip": 0.0}
-        model = settings(task).student.model_dump(exclude_none=True)
-        model = {key: model[key] for key in ("arch", "depth", "width", "preprocessing")}
+        keys = ("arch", "depth", "width", "preprocessing")
     else:
         data = {"dataset": "coco", "annotations": f"{root}.json", "images": str(root)}
         augment = {"scale": [1.0, 1.0], "flip": 0.0, "color": 0.0}
-        model = settings(task).student.model_dump(exclude_none=True)
-        model = {key: model[key] for key in ("arch", "image_size", "options")}
-    schedule = {"epochs": 2, "batch_size": 8, "device": "cpu", "workers": 0}
-    return {"task": task, "data": data, "validation": dict(data), "model": model, "augment": augment} | {
-        "schedule": schedule
-    }
+        keys = ("arch", "image_size", "options")
+    student = settings(task).student.model_dump(exclude_none=True)
+    how = {"model": {key: student[key] for key in keys}, "augment": augment}
+    how["schedule"] = {"epochs": 2, "batch_size": 8, "device": "cpu", "workers": 0}
+    return {"task": task, "data": data, "validation": dict(data), **how}
 
 
 @pytest.mark.parametrize("task", ["classification", "detection"])

@@ -27,13 +27,10 @@ OF_RESULT_FILES = (
 )
 
 
-def fit(command, capsys, *args):
-    """The JSON object that a fit prints."""
-    capsys.readouterr()
-    code = command("fit-router", *args, *QUICK, "--json")
-    said, complained = capsys.readouterr()
-    assert code == 0, complained
-    return json.loads(said)
+@pytest.fixture
+def fit(answer):
+    """A function: arguments -> the JSON object that a fit prints."""
+    return lambda *args: answer("fit-router", *args, *QUICK)
 
 
 def columns(folder: Path, name: str = "class_doubt") -> np.ndarray:
@@ -65,9 +62,9 @@ def test_the_table_ranks_every_score_beside_a_coin_the_oracle_and_the_published_
     assert "never seen" not in said
 
 
-def test_the_evidence_parses_and_is_saved_in_the_router(fitted_on, tmp_path, command, capsys):
+def test_the_evidence_parses_and_is_saved_in_the_router(fitted_on, tmp_path, fit):
     out = tmp_path / "router.safetensors"
-    said = fit(command, capsys, "detection", *fitted_on.options, "--out", out)
+    said = fit("detection", *fitted_on.options, "--out", out)
     file = RouterFile.load(out)
     assert said.pop("router") == str(out)
     assert said == file.header.evidence
@@ -83,11 +80,7 @@ def test_the_evidence_parses_and_is_saved_in_the_router(fitted_on, tmp_path, com
     assert rows["free_energy"]["minus_energy_interval"] == [0, 0]
     assert (rows["(coin)"]["coin_to_oracle"], rows["(oracle)"]["coin_to_oracle"]) == (0, 1)
     assert rows["(EBJR, published)"]["gap"] == {str(rate): share for rate, share in EBJR.items()}
-    live = [
-        name
-        for name in OF_RESULT_FILES
-        if name not in ("set_doubt", "set_learned", "random", "learned_features")
-    ]
+    live = OF_RESULT_FILES - {"set_doubt", "set_learned", "random", "learned_features"}
     assert said["score"] == max(live, key=lambda name: rows[name]["area"])
     assert said["unseen_classes"] == []
     header = file.header
@@ -98,10 +91,14 @@ def test_the_evidence_parses_and_is_saved_in_the_router(fitted_on, tmp_path, com
     assert header.rescaling == said["rescaling"] in said["area_by_rescaling"]
 
 
-def test_an_area_lies_within_its_interval(fitted_on, tmp_path, command, capsys):
+def test_an_area_lies_within_its_interval_and_without_rescaling_the_student_stays_as_it_is(
+    fitted_on, tmp_path, command, capsys
+):
     args = [*fitted_on.options, "--out", tmp_path / "r.safetensors", "--folds", 2, "--bootstrap", 60]
     assert command("fit-router", "detection", *args, "--rescaling", "none", "--json") == 0
     rows = json.loads(capsys.readouterr().out)["scores"]
+    assert "rescaling" not in RouterFile.load(tmp_path / "r.safetensors").arrays
+    assert all(row["area_without_rescaling"] in (None, row["area"]) for row in rows)
     inside = [r["interval"][0] <= r["area"] <= r["interval"][1] for r in rows if r["interval"]]
     assert len(inside) == len(OF_RESULT_FILES)
     assert np.mean(inside) > 0.9
@@ -126,9 +123,14 @@ def test_the_report_is_whole_and_redrawn_byte_for_byte(fitted, tmp_path, command
 
 
 def test_one_seed_gives_one_file_and_another_seed_another(fitted, fitted_on, tmp_path, command):
-    costs = ["--student-macs", "1e9", "--teacher-macs", "9e9"]
-    for name, seed in (("again", 0), ("other", 1)):
-        given = [*costs, "--seed", seed, "--out", tmp_path / name]
+    """Also where classes are said to weigh 1, in JSON."""
+    (tmp_path / "ones.json").write_text(json.dumps({"bee": 1, "dog": 1.0}))
+    costs, ones = (
+        ["--student-macs", "1e9", "--teacher-macs", "9e9"],
+        ["--class-weights", tmp_path / "ones.json"],
+    )
+    for name, how in (("again", ones), ("other", ["--seed", 1])):
+        given = [*costs, *how, "--out", tmp_path / name]
         assert command("fit-router", "detection", *fitted_on.options, *QUICK, *given) == 0
     first = (fitted / "router.safetensors").read_bytes()
     assert (tmp_path / "again").read_bytes() == first
@@ -136,9 +138,9 @@ def test_one_seed_gives_one_file_and_another_seed_another(fitted, fitted_on, tmp
 
 
 @pytest.mark.parametrize("score", ["free_energy_min", "set_doubt"])
-def test_a_score_and_a_rescaling_are_saved_as_asked_for(score, fitted_on, tmp_path, command, capsys):
+def test_a_score_and_a_rescaling_are_saved_as_asked_for(score, fitted_on, tmp_path, fit):
     given = ["--score", score, "--rescaling", "affine", "--out", tmp_path / "r.safetensors"]
-    said = fit(command, capsys, "detection", *fitted_on.options, *given, "--report", tmp_path / "report")
+    said = fit("detection", *fitted_on.options, *given, "--report", tmp_path / "report")
     file = RouterFile.load(tmp_path / "r.safetensors")
     assert (said["score"], said["rescaling"], said["picked_among"]) == (score, "affine", 0)
     assert list(said["area_by_rescaling"]) == ["affine"]
@@ -148,15 +150,6 @@ def test_a_score_and_a_rescaling_are_saved_as_asked_for(score, fitted_on, tmp_pa
     aggregate = "min" if score.endswith("_min") else "mean"
     assert file.header.settings == {"top_k": 10, "aggregate": aggregate, "options": {}}
     np.testing.assert_array_equal(file.reference, columns(tmp_path / "report", score))
-
-
-def test_without_rescaling_the_student_stays_as_it_is(fitted_on, tmp_path, command, capsys):
-    given = ["--rescaling", "none", "--out", tmp_path / "r.safetensors"]
-    said = fit(command, capsys, "detection", *fitted_on.options, *given)
-    assert "rescaling" not in RouterFile.load(tmp_path / "r.safetensors").arrays
-    for row in said["scores"]:
-        if row["area_without_rescaling"] is not None:
-            assert row["area_without_rescaling"] == row["area"]
 
 
 def test_class_weights_change_what_is_learned_and_the_weight_of_doubt(fitted_on, tmp_path, command):
@@ -183,14 +176,6 @@ def test_class_weights_change_what_is_learned_and_the_weight_of_doubt(fitted_on,
     assert settings["fit_router"]["class_weights"]["dog"] == 5
 
 
-def test_weights_of_ones_in_json_change_nothing(fitted, fitted_on, tmp_path, command):
-    (tmp_path / "ones.json").write_text(json.dumps({"bee": 1, "dog": 1.0}))
-    given = ["--class-weights", tmp_path / "ones.json", "--out", tmp_path / "r.safetensors"]
-    costs = ["--student-macs", "1e9", "--teacher-macs", "9e9"]
-    assert command("fit-router", "detection", *fitted_on.options, *QUICK, *given, *costs) == 0
-    assert (tmp_path / "r.safetensors").read_bytes() == (fitted / "router.safetensors").read_bytes()
-
-
 @pytest.mark.parametrize(("used", "says"), [(1, "3 of 4 classes were never seen: bee, cow, dog."),
                                             (3, "1 of 4 classes was never seen: dog.")])  # fmt: skip
 def test_classes_that_no_picture_shows_are_named(used, says, make_detectors, tmp_path, command, capsys):
@@ -207,9 +192,9 @@ def test_classes_that_no_picture_shows_are_named(used, says, make_detectors, tmp
 # --- Classifiers ---
 
 
-def test_classifiers_are_ranked_with_a_learned_router(classifiers, tmp_path, command, capsys):
+def test_classifiers_are_ranked_with_a_learned_router(classifiers, tmp_path, fit, command):
     files, out = classifiers(range(300), 0), tmp_path / "r.safetensors"
-    said = fit(command, capsys, "classification", *files, "--out", out, "--report", tmp_path / "report")
+    said = fit("classification", *files, "--out", out, "--report", tmp_path / "report")
     file = RouterFile.load(out)
     names = {row["score"] for row in said["scores"]}
     assert names == {*SCORES, "learned", "(coin)", "(oracle)"}
@@ -225,12 +210,12 @@ def test_classifiers_are_ranked_with_a_learned_router(classifiers, tmp_path, com
 # --- Finished runs ---
 
 
-def test_a_replay_and_its_files_give_the_same_router_but_for_names(fitted_on, tmp_path, command, capsys):
+def test_a_replay_and_its_files_give_the_same_router_but_for_names(fitted_on, tmp_path, fit, command):
     run = tmp_path / "run"
     assert command("replay", "detection", *fitted_on.options, "--bootstrap", 5, "--out", run) == 0
     given = ["--score", "class_doubt", "--rescaling", "affine"]
-    of_run = fit(command, capsys, "run", run, *given, "--out", tmp_path / "run.st")
-    of_files = fit(command, capsys, "detection", *fitted_on.options, *given, "--out", tmp_path / "files.st")
+    of_run = fit("run", run, *given, "--out", tmp_path / "run.st")
+    of_files = fit("detection", *fitted_on.options, *given, "--out", tmp_path / "files.st")
     first, second = (RouterFile.load(tmp_path / f"{name}.st") for name in ("run", "files"))
     np.testing.assert_array_equal(first.reference, second.reference)
     np.testing.assert_array_equal(first.student_scores, second.student_scores)
@@ -259,12 +244,12 @@ def test_how_a_runs_scores_came_from_logits_is_saved_with_them(fitted_on, others
     np.testing.assert_array_equal(routed, plain)
 
 
-def test_a_run_of_the_digits_pair_gives_a_router_with_their_names(tmp_path, command, capsys):
+def test_a_run_of_the_digits_pair_gives_a_router_with_their_names(tmp_path, fit, command):
     run = tmp_path / "run"
     quick = [f"--set={change}" for change in ("data.limit=120", "latency.measure=false", "run.bootstrap=5")]
     args = ["--set=router.target=null", *quick]
     assert command("evaluate", ROOT / "configs" / "digits.yaml", *args, "--out", run) == 0
-    said = fit(command, capsys, "run", run, "--out", tmp_path / "r.safetensors")
+    said = fit("run", run, "--out", tmp_path / "r.safetensors")
     header = RouterFile.load(tmp_path / "r.safetensors").header
     analysis = json.loads((run / "analysis.json").read_text())
     assert (header.student, header.teacher) == (analysis["student"]["name"], analysis["teacher"]["name"])

@@ -12,8 +12,6 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from ebjr_det.cli import cli
-from ebjr_det.cli.exits import run_safely
 from ebjr_det.core.scores import SCORES
 from ebjr_det.tasks.detection.routing.box_scores import BOX_SCORES
 
@@ -23,12 +21,10 @@ WITH_COUNTS = {name for name, score in BOX_SCORES.items() if not score.candidate
 RATES = [0.298, 0.0, 1.0]
 
 
-def command(capsys, out: Path, *, options=(), **files: Path):
-    """Exit code, standard output and error of a replay."""
-    given = [str(part) for name, path in files.items() for part in (f"--{name}", path)]
-    args = ["replay", "detection", *given, "--out", str(out), "--bootstrap", "5", *options]
-    code = run_safely(lambda: cli(args, standalone_mode=False))
-    return code, *capsys.readouterr()
+def replay(out: Path, *options, **files: Path) -> list[object]:
+    """The arguments of a replay."""
+    given = [part for name, path in files.items() for part in (f"--{name}", path)]
+    return ["replay", "detection", *given, "--out", out, "--bootstrap", 5, *options]
 
 
 # --- Real detections ---
@@ -43,15 +39,13 @@ def real(shared_data):
 
 
 @pytest.fixture(scope="module")
-def replayed(real, tmp_path_factory):
+def replayed(real, tmp_path_factory, command):
     """The JSON object of a replay and the folder it left."""
     out = tmp_path_factory.mktemp("runs") / "pair"
     printed = io.StringIO()
-    files = dict(zip(("--annotations", "--student", "--teacher"), real, strict=True))
-    args = ["replay", "detection", *(str(part) for item in files.items() for part in item)]
-    args += ["--rates", ",".join(map(str, RATES)), "--bootstrap", "5", "--out", str(out), "--json"]
+    files = dict(zip(("annotations", "student", "teacher"), real, strict=True))
     with contextlib.redirect_stdout(printed):
-        assert run_safely(lambda: cli(args, standalone_mode=False)) == 0
+        assert command(*replay(out, "--rates", ",".join(map(str, RATES)), "--json", **files)) == 0
     return json.loads(printed.getvalue()), out
 
 
@@ -93,9 +87,7 @@ def test_student_teacher_and_every_point_have_pycocotools_numbers(replayed, peer
     for point in summary["points"]:
         end = np.inf if point["deferral_rate"] == 0 else -np.inf
         threshold = end if point["threshold"] is None else point["threshold"]
-        teachers = {
-            image for image, score in zip(ids, scores["free_energy"], strict=True) if score > threshold
-        }
+        teachers = set(np.array(ids)[scores["free_energy"] > threshold].tolist())
         assert len(teachers) == point["deferral_rate"] * 204
         known[point["deferral_rate"]] = peer(teachers)
         np.testing.assert_allclose(point["stats"], known[point["deferral_rate"]], rtol=0, atol=1e-12)
@@ -127,16 +119,8 @@ def test_routes_have_every_image_once_with_every_score_and_the_decision(replayed
 def test_the_folder_holds_the_whole_report_and_every_point(replayed):
     summary, out = replayed
     written = {path.name for path in out.iterdir()}
-    files = {
-        "config.yaml",
-        "curve.json",
-        "environment.json",
-        "routes.csv",
-        "run.npz",
-        "summary.json",
-        "table.md",
-    }
-    assert files | {"AP_by_deferral_rate.png"} <= written
+    files = {"config.yaml", "curve.json", "environment.json", "routes.csv", "run.npz", "summary.json"}
+    assert files | {"table.md", "AP_by_deferral_rate.png"} <= written
     assert not [name for name in written if name.startswith(".")]
     assert json.loads((out / "summary.json").read_text()) == summary
     curves = json.loads((out / "curve.json").read_text())["curves"]
@@ -173,11 +157,9 @@ def files(tmp_path):
     return paths
 
 
-def test_a_picture_in_which_the_student_finds_nothing_goes_to_the_teacher_first(files, tmp_path, capsys):
+def test_a_picture_in_which_the_student_finds_nothing_goes_to_the_teacher_first(files, tmp_path, answer):
     out = tmp_path / "out"
-    code, printed, error = command(capsys, out, **files, options=["--rates", "0.25,0", "--json"])
-    assert code == 0, error
-    summary = json.loads(printed)
+    summary = answer(*replay(out, "--rates", "0.25,0", **files))
     ids, scores, deferred = routes(out)
     assert (ids, deferred.tolist()) == ([1, 2, 3, 4], [False, False, True, False])
     assert scores["free_energy"][2] == 20.0
@@ -188,25 +170,23 @@ def test_a_picture_in_which_the_student_finds_nothing_goes_to_the_teacher_first(
     assert summary["student"]["metrics"]["APs"] == -1  # nothing small is there
 
 
-def test_a_second_replay_replaces_the_first(files, tmp_path, capsys):
+def test_a_second_replay_replaces_the_first(files, tmp_path, command):
     out = tmp_path / "out"
-    assert command(capsys, out, **files)[0] == 0
+    assert command(*replay(out, **files)) == 0
     first = (out / "routes.csv").read_text()
-    assert command(capsys, out, **files, options=["--rates", "0.5"])[0] == 0
+    assert command(*replay(out, "--rates", "0.5", **files)) == 0
     second = (out / "routes.csv").read_text()
-    assert [line.split(",")[:2] for line in first.splitlines()] == [
-        line.split(",")[:2] for line in second.splitlines()
-    ]
+    columns = [[line.split(",")[:2] for line in text.splitlines()] for text in (first, second)]
+    assert columns[0] == columns[1]
     assert json.loads((out / "summary.json").read_text())["joint"]["deferral_rate"] == 0.5
 
 
-def test_a_threshold_decides_as_given(files, tmp_path, capsys):
+def test_a_threshold_decides_as_given(files, tmp_path, answer):
     out = tmp_path / "out"
-    code, printed, _ = command(capsys, out, **files, options=["--threshold", "2", "--json"])
-    assert code == 0
+    told = answer(*replay(out, "--threshold", "2", **files))
     energies = [-np.log(score / (1 - score)) for score in (0.1, 0.2)] + [20, -np.log(0.4 / 0.6)]
     assert routes(out)[2].tolist() == [energy > 2 for energy in energies] == [True, False, True, False]
-    assert json.loads(printed)["joint"]["threshold"] == 2
+    assert told["joint"]["threshold"] == 2
 
 
 # --- A user's mistake ---
@@ -254,32 +234,23 @@ MISTAKES = {
 
 @pytest.mark.parametrize(("name", "content", "says"), MISTAKES.values(), ids=MISTAKES)
 def test_a_faulty_file_is_explained_in_one_line_and_leaves_nothing(
-    files, tmp_path, capsys, name, content, says
+    files, tmp_path, refused, name, content, says
 ):
     raw = content if isinstance(content, bytes) else json.dumps(content).encode()
     files[name].write_bytes(raw)
-    code, printed, error = command(capsys, tmp_path / "out", **files)
-    assert (code, printed) == (2, "")
-    assert len(error.strip().splitlines()) == 1
+    error = refused(*replay(tmp_path / "out", **files))
     assert says in error
     assert str(files[name]) in error
     assert len(error) < 400 + len(str(files[name]))
     assert not (tmp_path / "out").exists()
 
 
+UNKNOWN_IMAGES, UNKNOWN_CLASSES = (f"unknown {what} left out" for what in ("images", "categories"))
 ODD = {
-    "an object of no picture": ("annotations", objects(image_id=9), "annotations of unknown images left out"),
-    "an object of no class": (
-        "annotations",
-        objects(category_id=9),
-        "annotations of unknown categories left out",
-    ),
-    "one other class": (
-        "teacher",
-        spoilt(TEACHER, category_id=0),
-        "detections of unknown categories left out",
-    ),
-    "one other picture": ("teacher", spoilt(TEACHER, image_id=50), "detections of unknown images left out"),
+    "an object of no picture": ("annotations", objects(image_id=9), f"annotations of {UNKNOWN_IMAGES}"),
+    "an object of no class": ("annotations", objects(category_id=9), f"annotations of {UNKNOWN_CLASSES}"),
+    "one other class": ("teacher", spoilt(TEACHER, category_id=0), f"detections of {UNKNOWN_CLASSES}"),
+    "one other picture": ("teacher", spoilt(TEACHER, image_id=50), f"detections of {UNKNOWN_IMAGES}"),
     "noise above 1": (
         "student",
         spoilt(STUDENT, score=1.0000001),
@@ -292,23 +263,23 @@ ODD = {
 
 
 @pytest.mark.parametrize(("name", "content", "says"), ODD.values(), ids=ODD)
-def test_what_is_odd_is_counted_on_stderr_and_in_the_summary(files, tmp_path, capsys, name, content, says):
+def test_what_is_odd_is_counted_on_stderr_and_in_the_summary(
+    files, tmp_path, command, capsys, name, content, says
+):
     files[name].write_text(json.dumps(content))
-    lenient = ["--lenient"] if says == "detections of unknown images left out" else []
-    code, printed, error = command(capsys, tmp_path / "out", **files, options=[*lenient, "--json"])
-    assert code == 0
+    lenient = ["--lenient"] if says == f"detections of {UNKNOWN_IMAGES}" else []
+    assert command(*replay(tmp_path / "out", *lenient, "--json", **files)) == 0
+    printed, error = capsys.readouterr()
     told = json.loads(printed)["input_remarks"]
     assert told == ({} if says is None else {name: {says: 1}})
     assert error.strip() == ("" if says is None else f"Note on `{files[name]}`: {says}: 1.")
     assert json.loads((tmp_path / "out" / "summary.json").read_text())["input_remarks"] == told
 
 
-def test_a_file_that_is_not_there_or_cut_short_is_explained_in_one_line(files, tmp_path, capsys):
+def test_a_file_that_is_not_there_or_cut_short_is_explained_in_one_line(files, tmp_path, refused):
     missing = tmp_path / "nope.json"
     short = tmp_path / "short.json.gz"
     short.write_bytes(gzip.compress(json.dumps(STUDENT).encode())[:-12])
     for path, says in ((missing, "No such file"), (short, "end-of-stream")):
-        code, printed, error = command(capsys, tmp_path / "out", **files | {"student": path})
-        assert (code, printed, len(error.strip().splitlines())) == (2, "", 1)
-        assert says in error
+        assert says in refused(*replay(tmp_path / "out", **files | {"student": path}))
         assert not (tmp_path / "out").exists()

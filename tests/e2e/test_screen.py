@@ -42,23 +42,12 @@ def runs(command, fitted_on, tmp_path_factory):
     folder, generator = tmp_path_factory.mktemp("shown"), np.random.default_rng(0)
     labels = generator.integers(CLASSES, size=IMAGES)
     for name, hint in zip(NAMES, (1.0, 4.0, 2.0), strict=True):
-        np.save(
-            folder / f"{name[:5]}.npy",
-            generator.normal(size=(IMAGES, CLASSES)) + hint * np.eye(CLASSES)[labels],
-        )
+        logits = generator.normal(size=(IMAGES, CLASSES)) + hint * np.eye(CLASSES)[labels]
+        np.save(folder / f"{name[:5]}.npy", logits)
     np.save(folder / "labels.npy", labels)
     paths = [folder / f"{name}.npy" for name in ("small", "large", "labels")]
     files = zip(("--student-logits", "--teacher-logits", "--labels"), paths, strict=True)
-    costs = (
-        "--student-macs",
-        "523456",
-        "--teacher-macs",
-        "7.8e9",
-        "--student-ms",
-        "0.0271",
-        "--teacher-ms",
-        "1913",
-    )
+    costs = "--student-macs 523456 --teacher-macs 7.8e9 --student-ms 0.0271 --teacher-ms 1913".split()
     third = f"{NAMES[2]}={folder / 'a thi.npy'}:3e9:41.9"
     given = [part for file in files for part in file]
     for name, rate in (("classes", "0.3"), ("other", "0.5")):

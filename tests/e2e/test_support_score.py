@@ -2,12 +2,13 @@
 
 import json
 from pathlib import Path
+from shutil import copytree
 
 import numpy as np
 import pytest
 from common import QUICKSTART
 
-from ebjr_det.io.records import load_run
+from ebjr_det.io.records import load_run, save_run
 
 NAME = "nms_disagreement"
 FEW = ["run.bootstrap=5", "latency.measure=false", "router.target=null", "teacher.image_size=128"]
@@ -52,26 +53,14 @@ def test_a_router_fitted_on_the_run_can_save_it_and_decides_live_with_it(
     np.testing.assert_allclose(routed, alone, rtol=1e-6)
 
 
-def test_replay_refuses_it_with_the_reason(tmp_path: Path, refused):
-    picture = {"id": 1, "width": 64, "height": 48, "file_name": "1.png"}
-    real = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 2, 30, 20], "area": 600, "iscrowd": 0}
-    truth = {"images": [picture], "annotations": [real], "categories": [{"id": 1, "name": "cell"}]}
-    found = [{"image_id": 1, "category_id": 1, "bbox": [1, 2, 30, 20], "score": 0.7}]
-    for name, content in (("truth", truth), ("found", found)):
-        (tmp_path / f"{name}.json").write_text(json.dumps(content))
-    files = ["--annotations", tmp_path / "truth.json"]
-    files += [part for side in ("--student", "--teacher") for part in (side, tmp_path / "found.json")]
-    line = refused("replay", "detection", *files, "--score", NAME, "--out", tmp_path / "out")
+def test_replay_refuses_it_with_the_reason(fitted_on, tmp_path: Path, refused):
+    line = refused("replay", "detection", *fitted_on.options, "--score", NAME, "--out", tmp_path / "out")
     assert f"Expected raw candidates for score `{NAME}`" in line
     assert "a result file holds no others" in line
     assert not (tmp_path / "out").exists()
 
 
 def test_a_finished_run_without_it_says_so(finished: Path, tmp_path: Path, refused):
-    from shutil import copytree
-
-    from ebjr_det.io.records import save_run
-
     folder = copytree(finished, tmp_path / "old")
     run = load_run(folder / "run.npz")
     del run.scores[NAME]
@@ -81,9 +70,8 @@ def test_a_finished_run_without_it_says_so(finished: Path, tmp_path: Path, refus
     assert f"Expected a score of this run, got `{NAME}`" in line
 
 
-def test_scores_lists_it_with_what_it_needs(capsys, command):
-    assert command("scores", "--json") == 0
-    (listed,) = [score for score in json.loads(capsys.readouterr().out) if score["name"] == NAME]
+def test_scores_lists_it_with_what_it_needs(answer):
+    (listed,) = [score for score in answer("scores") if score["name"] == NAME]
     assert listed["needs"] == ["candidates"]
     assert (listed["task"], listed["options"]) == ("detection", [])
     assert "2010.01695" in listed["source"]

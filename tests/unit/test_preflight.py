@@ -173,9 +173,8 @@ def little_room(monkeypatch):
 
 def test_a_full_disk_is_told_before_any_batch(batches, tmp_path, little_room):
     little_room(10**6)
-    refused(
-        scenes("student.macs=5.0"), tmp_path / "deep" / "run", InvalidInput, "8 MB of free disk.*got 1 MB"
-    )
+    out = tmp_path / "deep" / "run"
+    refused(scenes("student.macs=5.0"), out, InvalidInput, "8 MB of free disk.*got 1 MB")
     assert batches == []
 
 
@@ -275,23 +274,16 @@ def test_pillow_that_cannot_write_is_told_before_any_batch(batches, tmp_path):
 
 
 @pytest.mark.usefixtures("without_freetype")
-def test_so_it_is_before_pictures_are_answered_or_filmed(batches, scene_pictures, tmp_path):
+@pytest.mark.parametrize("pictures", ["scene_pictures", "digit_pictures"])
+def test_so_it_is_before_pictures_are_answered_or_filmed(pictures, batches, tmp_path, request):
+    config = scenes() if pictures == "scene_pictures" else load_config(CONFIGS / "digits.yaml")
+    place, folder = str(request.getfixturevalue(pictures)), tmp_path / "out"
     with pytest.raises(ConfigError, match="Pillow with FreeType"):
-        ebjr_det.predict(scenes(), [str(scene_pictures)], tmp_path / "out", threshold=0.0)
+        ebjr_det.predict(config, [place], folder / "answers", threshold=0.0)
     with pytest.raises(ConfigError, match="Pillow with FreeType"):
-        ebjr_det.demo(scenes(), str(scene_pictures), tmp_path / "film.mp4", threshold=0.0)
+        ebjr_det.demo(config, place, folder / "film.mp4", threshold=0.0)
     assert batches == []
-    assert not any(path.name in ("out", "film.mp4") for path in tmp_path.iterdir())
-
-
-@pytest.mark.usefixtures("without_freetype")
-def test_classifiers_answers_are_drawn_with_letters_too(digit_pictures, tmp_path):
-    config = load_config(CONFIGS / "digits.yaml")
-    with pytest.raises(ConfigError, match="Pillow with FreeType"):
-        ebjr_det.predict(config, [str(digit_pictures)], tmp_path / "out", threshold=0.0)
-    with pytest.raises(ConfigError, match="Pillow with FreeType"):
-        ebjr_det.demo(config, str(digit_pictures), tmp_path / "film.mp4", threshold=0.0)
-    assert list(tmp_path.iterdir()) == []
+    assert not folder.exists()
 
 
 def test_a_full_disk_is_told_before_pictures_are_answered_or_filmed(
