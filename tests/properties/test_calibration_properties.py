@@ -128,8 +128,7 @@ def clopper_pearson(successes, trials, confidence, side):
     return getattr(test.proportion_ci(confidence, method="exact"), side)
 
 
-@pytest.mark.parametrize("confidence", [0.5, 0.9, 0.99])
-@given(run=runs())
+@given(run=runs(), confidence=st.sampled_from([0.5, 0.9, 0.99]))
 def test_the_error_bound_is_clopper_pearsons_at_every_point(confidence, run):
     expected = [
         clopper_pearson(np.rint((1 - quality) * len(run)), len(run), confidence, "high")
@@ -157,8 +156,7 @@ def drop_bound(run, defer, confidence):
     return lost - won
 
 
-@pytest.mark.parametrize("confidence", [0.5, 0.9, 0.99])
-@given(run=runs())
+@given(run=runs(), confidence=st.sampled_from([0.5, 0.9, 0.99]))
 def test_the_drop_bound_is_clopper_pearsons_at_every_point(confidence, run):
     points = brute_force(run)
     expected = [drop_bound(run, defer, confidence) for _, _, defer in points]

@@ -30,7 +30,7 @@ NEVER_USED = (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)
 COCO = {key: name for key, name in coco_names().items() if key not in (0, *NEVER_USED)}
 
 
-@dataclass
+@dataclass(eq=False)
 class Data:
     """The classes of a data set."""
 
@@ -85,8 +85,9 @@ def classifiers(network):
     return [head.cls_logits] if hasattr(head, "cls_logits") else [part[-1] for part in head.module_list]
 
 
+@cache
 def both(name, data=None, **options):
-    """The plain network, and the same weights as a model of the core."""
+    """The plain network, and the same weights as a model of the core: to be left as they are."""
     data = data or Data()
     plain = plain_network(name, 1 + (90 if data.categories == COCO else len(data.categories)))
     model = build_model(
@@ -156,9 +157,10 @@ def test_a_row_of_logits_is_that_of_the_very_box(name, monkeypatch):
         torchvision_detectors, "_by_image", lambda head: (heads.append(by_image(head)), heads[-1])[1]
     )
     anchors = []
-    network.anchor_generator.register_forward_hook(lambda *call: anchors.append(call[2]))
+    hook = network.anchor_generator.register_forward_hook(lambda *call: anchors.append(call[2]))
     image = pictures()[0]
     output = model([model.preprocess(image)])
+    hook.remove()
     ((head,),), ((places,),) = heads, anchors
     if name.startswith("fcos"):
         decoded = network.box_coder.decode(head["bbox_regression"], places)

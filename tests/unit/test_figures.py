@@ -16,12 +16,19 @@ from ebjr_det.core.scores import deferral_scores
 from ebjr_det.core.types import Logits, PairedRun
 from ebjr_det.evaluation.bootstrap import bootstrap
 from ebjr_det.reporting.histogram_figure import Groups, HistogramFigure
+from ebjr_det.reporting.style import STYLE
 from ebjr_det.reporting.tradeoff_figure import TradeoffFigure
 from ebjr_det.tasks import load_task
 
 TASK = load_task("classification").judge()
 COST = CostModel(46.2e6, 281.3e6, 0.31, 1.42)
 SCORES = ["free_energy", "entropy"]
+
+
+@pytest.fixture(autouse=True)
+def _coarse(monkeypatch):
+    """Pictures of few pixels, as nobody looks at them."""
+    monkeypatch.setitem(STYLE, "savefig.dpi", 40)
 
 
 def pair(images=300, student=4.0, teacher=6.0, seed=0):
