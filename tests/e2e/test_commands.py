@@ -23,25 +23,11 @@ from ebjr_det.tasks.settings import load_config
 
 QUICK = ["--set", "run.bootstrap=20", "--set", "latency.batches=5", "--set", "latency.warmup=1"]
 FILES = {
-    "accuracy_by_deferral_rate.png",
-    "accuracy_by_deferral_rate.svg",
-    "accuracy_by_latency_ms.png",
-    "accuracy_by_latency_ms.svg",
-    "accuracy_by_macs.png",
-    "accuracy_by_macs.svg",
-    "analysis.json",
-    "config.yaml",
-    "curve.json",
-    "environment.json",
-    "judged.json",
-    "report.html",
-    "routes.csv",
-    "run.npz",
-    "score_histogram.png",
-    "score_histogram.svg",
-    "summary.json",
-    "table.md",
-}
+    "accuracy_by_deferral_rate.png", "accuracy_by_deferral_rate.svg", "accuracy_by_latency_ms.png",
+    "accuracy_by_latency_ms.svg", "accuracy_by_macs.png", "accuracy_by_macs.svg", "analysis.json",
+    "config.yaml", "curve.json", "environment.json", "judged.json", "report.html", "routes.csv", "run.npz",
+    "score_histogram.png", "score_histogram.svg", "summary.json", "table.md",
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -136,14 +122,9 @@ def test_resume_notices_other_weights_under_the_same_name(tmp_path: Path, comman
     weights = tmp_path / "student.safetensors"
     weights.write_bytes((ROOT / "checkpoints" / "digits" / "student.safetensors").read_bytes())
     args = [
-        *QUICK,
-        "--set",
-        f"student.checkpoint={weights}",
-        "--set",
-        "data.limit=50",
-        "--out",
+        *QUICK, "--set", f"student.checkpoint={weights}", "--set", "data.limit=50", "--out",
         tmp_path / "r",
-    ]
+    ]  # fmt: skip
     assert command("evaluate", DIGITS, *args) == 0
     settings = load_config(tmp_path / "r" / "config.yaml")
     assert None not in (settings.student.sha256, settings.teacher.sha256)

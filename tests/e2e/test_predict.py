@@ -88,13 +88,9 @@ def test_pictures_are_answered_annotated_and_written_as_coco_results(
 @pytest.mark.parametrize(("threshold", "deferred"), [("-inf", COUNT), ("inf", 0)])
 def test_the_end_thresholds_send_all_or_none(predict, threshold, deferred, pictures, tmp_path, capsys):
     args = [
-        QUICKSTART,
-        f"{pictures}/scene*.png",
-        f"--threshold={threshold}",
-        "--out",
-        tmp_path / "out",
+        QUICKSTART, f"{pictures}/scene*.png", f"--threshold={threshold}", "--out", tmp_path / "out",
         "--json",
-    ]
+    ]  # fmt: skip
     assert predict(*args) == 0
     summary = json.loads(capsys.readouterr().out)
     assert summary["deferred"] == deferred

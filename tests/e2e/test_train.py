@@ -121,13 +121,9 @@ def test_trained_weights_serve_in_a_pair(config, command, capsys, tmp_path):
 
 
 BESIDE = (
-    "title=Another",
-    "model.name=mine",
-    "model.macs=5.0",
-    "schedule.workers=2",
-    "schedule.save_every=1",
+    "title=Another", "model.name=mine", "model.macs=5.0", "schedule.workers=2", "schedule.save_every=1",
     "schedule.threads=1",
-)
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("text", [CONFIG, DETECTION], ids=["classification", "detection"])

@@ -370,15 +370,9 @@ def attacks(canary):
 
 
 NAMES = [
-    "os.system",
-    "getattr",
-    "eval",
-    "exec",
-    "inside a namespace",
-    "a namespace's state",
-    "attrgetter",
+    "os.system", "getattr", "eval", "exec", "inside a namespace", "a namespace's state", "attrgetter",
     "partial",
-]
+]  # fmt: skip
 NAMES += ["numpy.load", "runpy"]
 LAYOUTS = {
     "timm": lambda evil: {"state_dict": STATE, "args": argparse.Namespace(lr=0.1, a=evil), "metric": 0.9},

@@ -258,19 +258,8 @@ def test_a_name_without_pictures_is_refused(folder, name):
 
 def test_the_suffixes_are_those_of_pictures_that_pillow_opens():
     pictures = {
-        ".jpg",
-        ".jpeg",
-        ".jfif",
-        ".png",
-        ".bmp",
-        ".webp",
-        ".tif",
-        ".tiff",
-        ".ppm",
-        ".pgm",
-        ".gif",
-        ".mpo",
-    }
+        ".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".gif", ".mpo",
+    }  # fmt: skip
     if features.check("avif"):
         pictures.add(".avif")
     assert pictures < picture_suffixes()

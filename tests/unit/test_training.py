@@ -355,12 +355,9 @@ def test_a_loss_that_is_not_finite_ends_in_one_line(config, tmp_path):
 def test_training_learns(config, tmp_path):
     """A few steps lower the loss on the pictures that it sees."""
     changes = [
-        "data.limit=2",
-        "schedule.batch_size=2",
-        "augment.flip=0",
-        "augment.color=0",
+        "data.limit=2", "schedule.batch_size=2", "augment.flip=0", "augment.color=0",
         "augment.scale=[1,1]",
-    ]
+    ]  # fmt: skip
     ebjr_det.train(
         config(*changes, "schedule.steps=30", "schedule.validate_every=1", "schedule.warmup_steps=1",
                "schedule.lr=0.003"),
