@@ -314,17 +314,12 @@ def test_calibrate_names_the_end_thresholds(rate: str, says: str, finished: Path
     assert f": {says}" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda analysis: analysis.pop("score"),
-        lambda analysis: analysis.update(score=[]),
-        lambda analysis: analysis.update(score="energie"),
-        lambda analysis: analysis.update(student=None),
-        lambda analysis: analysis["cost"].update(teacher_macs="x"),
-        lambda analysis: analysis["cost"].update(teacher_macs=-1),
-    ],
-)
+@pytest.mark.parametrize("damage", [
+    lambda analysis: analysis.pop("score"), lambda analysis: analysis.update(score=[]),
+    lambda analysis: analysis.update(score="energie"), lambda analysis: analysis.update(student=None),
+    lambda analysis: analysis["cost"].update(teacher_macs="x"),
+    lambda analysis: analysis["cost"].update(teacher_macs=-1),
+])  # fmt: skip
 def test_an_edited_run_is_refused(damage, finished: Path, tmp_path: Path, capsys, command):
     shutil.copytree(finished, tmp_path / "run")
     path = tmp_path / "run" / "analysis.json"

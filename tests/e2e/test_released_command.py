@@ -76,17 +76,11 @@ def test_the_published_command_line_prints_the_published_lines(
     assert re.search(rf"\({count}/{count}\).*top1: +\d+\.\d{{4}} \| top5: +\d+\.\d{{4}}", complaint)
 
 
-@pytest.mark.parametrize(
-    ("args", "says"),
-    [
-        (["--dataset", "cifar11"], "Did you mean"),
-        (["--test-batch", "0"], "0 is below 1"),
-        (["-j", "-1"], "-1 is below 0"),
-        (["--depht", "52"], "--depht"),
-        (["--data", "/nope"], "/nope"),
-        (["--dataset", "imagenet", "--depth", "99", "--data", "/nope"], "/nope"),
-    ],
-)
+@pytest.mark.parametrize(("args", "says"), [
+    (["--dataset", "cifar11"], "Did you mean"), (["--test-batch", "0"], "0 is below 1"),
+    (["-j", "-1"], "-1 is below 0"), (["--depht", "52"], "--depht"), (["--data", "/nope"], "/nope"),
+    (["--dataset", "imagenet", "--depth", "99", "--data", "/nope"], "/nope"),
+])  # fmt: skip
 def test_a_mistake_is_one_line(args: list[str], says: str, released):
     code, _, complaint = released(*args)
     assert (code, len(complaint.strip().splitlines())) == (2, 1)

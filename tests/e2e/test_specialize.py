@@ -302,62 +302,39 @@ def test_distillation_learns_from_the_teacher(command, tmp_path):
 # --- Mistakes ---
 
 
-@pytest.mark.parametrize(
-    ("change", "says"),
-    [
-        ("choose={top: 0}", "got top 0"),
-        ("choose={top: 10}", "got top 10"),
-        ("choose={top: 99}", "got top 99"),
-        ("choose={classes: []}", "got 0"),
-        ("choose={classes: ['0','1','2','3','4','5','6','7','8','9']}", "got 10"),
-        ("choose={classes: ['1', '1']}", "more than once"),
-        ("choose={classes: ['one']}", "got `one`"),
-        ("choose={classes: [10]}", "0..9"),
-        ("choose={classes: ['1'], top: 2}", "both or neither"),
-        ("choose={classes: ['1'], histogram: a.yaml}", "beside classes"),
-        ("choose={top: 2, histogram: nowhere.yaml}", "nowhere.yaml"),
-        ("data.limit=3", "got none of"),
-        ("teacher.popular=['1']", "`popular`"),
-        ("teacher.checkpoint=nowhere.pth", "nowhere.pth"),
-        ("teacher.sha256=abcdef0123", "sha256 abcdef0123"),
-        ("teacher.width=8", "digits-teacher` to fit the network"),
-        ("student.popular=['1']", "`popular`"),
-        ("pair.student={arch: resnet}", "`student`"),
-        ("pair.teacher={arch: resnet}", "`teacher`"),
-        ("pair.nonsense=1", "nonsense"),
-        ("pair.router={score: nonsense}", "nonsense"),
-        ("pair.data={dataset: digits, split: nowhere}", "nowhere"),
-        ("pair.traffic={share: 0.7, zipf: 1.0}", "exactly one"),
-        ("pair.traffic={histogram: {'1': 0.5, '2': 0.4}}", "sum of 0.9"),
-        ("pair.traffic={histogram: {one: 1.0}}", "got `one`"),
-        ("pair.traffic={share: 1.7}", "1.7"),
-        ("pair.traffic={share: 0.7, popular: [one]}", "got `one`"),
-        ("initial=nowhere.pth", "nowhere.pth"),
-        ("schedule.device=gpu", "gpu"),
-        ("student.depth=9", "9"),
-    ],
-)
+@pytest.mark.parametrize(("change", "says"), [
+    ("choose={top: 0}", "got top 0"), ("choose={top: 10}", "got top 10"),
+    ("choose={top: 99}", "got top 99"), ("choose={classes: []}", "got 0"),
+    ("choose={classes: ['0','1','2','3','4','5','6','7','8','9']}", "got 10"),
+    ("choose={classes: ['1', '1']}", "more than once"), ("choose={classes: ['one']}", "got `one`"),
+    ("choose={classes: [10]}", "0..9"), ("choose={classes: ['1'], top: 2}", "both or neither"),
+    ("choose={classes: ['1'], histogram: a.yaml}", "beside classes"),
+    ("choose={top: 2, histogram: nowhere.yaml}", "nowhere.yaml"), ("data.limit=3", "got none of"),
+    ("teacher.popular=['1']", "`popular`"), ("teacher.checkpoint=nowhere.pth", "nowhere.pth"),
+    ("teacher.sha256=abcdef0123", "sha256 abcdef0123"),
+    ("teacher.width=8", "digits-teacher` to fit the network"), ("student.popular=['1']", "`popular`"),
+    ("pair.student={arch: resnet}", "`student`"), ("pair.teacher={arch: resnet}", "`teacher`"),
+    ("pair.nonsense=1", "nonsense"), ("pair.router={score: nonsense}", "nonsense"),
+    ("pair.data={dataset: digits, split: nowhere}", "nowhere"),
+    ("pair.traffic={share: 0.7, zipf: 1.0}", "exactly one"),
+    ("pair.traffic={histogram: {'1': 0.5, '2': 0.4}}", "sum of 0.9"),
+    ("pair.traffic={histogram: {one: 1.0}}", "got `one`"), ("pair.traffic={share: 1.7}", "1.7"),
+    ("pair.traffic={share: 0.7, popular: [one]}", "got `one`"), ("initial=nowhere.pth", "nowhere.pth"),
+    ("schedule.device=gpu", "gpu"), ("student.depth=9", "9"),
+])  # fmt: skip
 def test_a_mistake_is_one_line_and_leaves_nothing(change, says, refused, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert says in refused("specialize", CONFIG, *changes(*FEW, change), "--out", tmp_path / "run")
     assert not list((tmp_path / "run").glob("*") if (tmp_path / "run").exists() else [])
 
 
-@pytest.mark.parametrize(
-    ("content", "says"),
-    [
-        ("{'1': 5, one: 3}", "got `one`"),
-        ("{'1': 5, '2': .nan}", "nan of `2`"),
-        ("{'1': 5, '2': -1}", "-1.0 of `2`"),
-        ("{'1': .inf, '2': 1}", "inf of `1`"),
-        ("{'1': 5}", "Only 1 classes were seen"),
-        ("{'1': 0, '2': 0}", "with none"),
-        ("{'1': many}", "something else"),
-        ("[1, 2]", "something else"),
-        ("{'1': 5, '1': 6}", "twice"),
-        ("{", "while parsing"),
-    ],
-)
+@pytest.mark.parametrize(("content", "says"), [
+    ("{'1': 5, one: 3}", "got `one`"), ("{'1': 5, '2': .nan}", "nan of `2`"),
+    ("{'1': 5, '2': -1}", "-1.0 of `2`"), ("{'1': .inf, '2': 1}", "inf of `1`"),
+    ("{'1': 5}", "Only 1 classes were seen"), ("{'1': 0, '2': 0}", "with none"),
+    ("{'1': many}", "something else"), ("[1, 2]", "something else"), ("{'1': 5, '1': 6}", "twice"),
+    ("{", "while parsing"),
+])  # fmt: skip
 def test_a_histogram_that_cannot_be_is_one_line(content, says, refused, tmp_path):
     (tmp_path / "seen.yaml").write_text(content)
     choose = f"choose={{top: 2, histogram: {tmp_path / 'seen.yaml'}}}"

@@ -142,23 +142,13 @@ def test_a_file_cut_off_anywhere_is_refused(tmp_path):
             load_cifar(tmp_path)
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        batch(labels=(1, 2, 10)),
-        batch(labels=(1, -1, 2)),
-        batch(labels=(1, 2)),
-        batch(labels=()),
-        batch(images=0, labels=()),
-        {b"data": pixels(3)},
-        {b"labels": [1, 2, 3]},
-        {b"data": pixels(3).astype(np.int64), b"labels": [1, 2, 3]},
-        {b"data": pixels(3)[:, :1000], b"labels": [1, 2, 3]},
-        {b"data": pixels(3).tolist(), b"labels": [1, 2, 3]},
-        [1, 2, 3],
-        None,
-    ],
-)
+@pytest.mark.parametrize("content", [
+    batch(labels=(1, 2, 10)), batch(labels=(1, -1, 2)), batch(labels=(1, 2)), batch(labels=()),
+    batch(images=0, labels=()), {b"data": pixels(3)}, {b"labels": [1, 2, 3]},
+    {b"data": pixels(3).astype(np.int64), b"labels": [1, 2, 3]},
+    {b"data": pixels(3)[:, :1000], b"labels": [1, 2, 3]},
+    {b"data": pixels(3).tolist(), b"labels": [1, 2, 3]}, [1, 2, 3], None,
+])  # fmt: skip
 def test_a_file_whose_content_is_no_cifar_is_refused(tmp_path, content):
     write_cifar(tmp_path, [content])
     with pytest.raises(InvalidInput):

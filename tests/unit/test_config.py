@@ -121,18 +121,10 @@ def test_a_configuration_cannot_be_changed_by_accident(file):
         config.run.seed = 5
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "a: [1",
-        "\ttab: 1",
-        "a: b: c",
-        "\x00",
-        "a: &x 1\nb: *x",
-        "a: !!python/object/apply:os.getcwd []",
-        "{[1]: 2}",
-    ],
-)
+@pytest.mark.parametrize("text", [
+    "a: [1", "\ttab: 1", "a: b: c", "\x00", "a: &x 1\nb: *x", "a: !!python/object/apply:os.getcwd []",
+    "{[1]: 2}",
+])  # fmt: skip
 def test_what_is_no_yaml_is_refused_with_the_path(file, text):
     file.write_text(text)
     with pytest.raises(ConfigError, match=r"Expected YAML in .*pair\.yaml") as caught:
@@ -277,64 +269,32 @@ def test_a_misspelt_key_that_must_be_there_is_refused_with_the_nearest(content, 
 # --- Values ---
 
 
-@pytest.mark.parametrize(
-    ("section", "key", "value"),
-    [
-        ("run", "batch_size", "many"),
-        ("run", "batch_size", 2.5),
-        ("run", "batch_size", None),
-        ("run", "seed", [1]),
-        ("run", "device", 3),
-        ("data", "dataset", 5),
-        ("data", "verify", "perhaps"),
-        ("student", "arch", None),
-        ("student", "depth", "deep"),
-        ("student", "options", [1]),
-        ("student", "pretrained", "2"),
-        ("router", "threshold", "low"),
-        ("router", "target", "max_drop"),
-        ("latency", "measure", 7),
-    ],
-)
+@pytest.mark.parametrize(("section", "key", "value"), [
+    ("run", "batch_size", "many"), ("run", "batch_size", 2.5), ("run", "batch_size", None),
+    ("run", "seed", [1]), ("run", "device", 3), ("data", "dataset", 5), ("data", "verify", "perhaps"),
+    ("student", "arch", None), ("student", "depth", "deep"), ("student", "options", [1]),
+    ("student", "pretrained", "2"), ("router", "threshold", "low"), ("router", "target", "max_drop"),
+    ("latency", "measure", 7),
+])  # fmt: skip
 def test_a_value_of_another_type_is_refused_with_its_place(section, key, value):
     message = refusal(settings(**{section: {key: value}}))
     assert f"`{section}.{key}`" in message
     assert f"got {value!r}" in message
 
 
-@pytest.mark.parametrize(
-    ("section", "key", "value"),
-    [
-        ("run", "batch_size", 0),
-        ("run", "batch_size", 10**7),
-        ("run", "seed", -1),
-        ("run", "workers", -1),
-        ("run", "bootstrap", 1),
-        ("data", "limit", 0),
-        ("latency", "batch_size", 0),
-        ("latency", "batches", 0),
-        ("latency", "warmup", -1),
-        ("router", "threshold", float("nan")),
-        ("router", "threshold", float("inf")),
-    ],
-)
+@pytest.mark.parametrize(("section", "key", "value"), [
+    ("run", "batch_size", 0), ("run", "batch_size", 10**7), ("run", "seed", -1), ("run", "workers", -1),
+    ("run", "bootstrap", 1), ("data", "limit", 0), ("latency", "batch_size", 0), ("latency", "batches", 0),
+    ("latency", "warmup", -1), ("router", "threshold", float("nan")), ("router", "threshold", float("inf")),
+])  # fmt: skip
 def test_a_value_out_of_range_is_refused_with_its_place(section, key, value):
     assert f"`{section}.{key}`" in refusal(settings(**{section: {key: value}}))
 
 
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [
-        ("kind", "max_drp"),
-        ("value", -0.1),
-        ("value", float("nan")),
-        ("confidence", 0.0),
-        ("confidence", 1.0),
-        ("fraction", 0.0),
-        ("fraction", 1.0),
-        ("fraction", float("nan")),
-    ],
-)
+@pytest.mark.parametrize(("key", "value"), [
+    ("kind", "max_drp"), ("value", -0.1), ("value", float("nan")), ("confidence", 0.0), ("confidence", 1.0),
+    ("fraction", 0.0), ("fraction", 1.0), ("fraction", float("nan")),
+])  # fmt: skip
 def test_a_target_out_of_range_is_refused_with_its_place(key, value):
     target = {"kind": "max_drop", "value": 0.01} | {key: value}
     assert f"`router.target.{key}`" in refusal(settings(router={"target": target}))

@@ -296,28 +296,17 @@ def test_a_missing_array_is_refused(router, name):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("name", "damage"),
-    [
-        ("history/seen", lambda own: own[:-1]),
-        ("history/seen", lambda own: -own),
-        ("history/student", lambda own: own[:-1]),
-        ("history/teacher", lambda own: own[:, None]),
-        ("history/boxes", lambda own: own[:, :-1]),
-        ("history/objects", lambda own: own[:-1]),
-        ("history/more", lambda own: np.zeros(4)),
-        ("forest/columns", lambda own: own + 1),
-        ("forest/columns", lambda own: np.zeros(2)),
-        ("forest/low", lambda own: own * 0),
-        ("forest/value", lambda own: own * np.nan),
-        ("worth", lambda own: own * 0),
-        ("worth", lambda own: own[:-1]),
-        ("images", lambda own: own * 0),
-        ("images", lambda own: np.array([1, 2])),
-        ("rescaling", lambda own: own[:, ::-1]),
-        ("rescaling", lambda own: own[:-1]),
-    ],
-)
+@pytest.mark.parametrize(("name", "damage"), [
+    ("history/seen", lambda own: own[:-1]), ("history/seen", lambda own: -own),
+    ("history/student", lambda own: own[:-1]), ("history/teacher", lambda own: own[:, None]),
+    ("history/boxes", lambda own: own[:, :-1]), ("history/objects", lambda own: own[:-1]),
+    ("history/more", lambda own: np.zeros(4)), ("forest/columns", lambda own: own + 1),
+    ("forest/columns", lambda own: np.zeros(2)), ("forest/low", lambda own: own * 0),
+    ("forest/value", lambda own: own * np.nan), ("worth", lambda own: own * 0),
+    ("worth", lambda own: own[:-1]), ("images", lambda own: own * 0),
+    ("images", lambda own: np.array([1, 2])), ("rescaling", lambda own: own[:, ::-1]),
+    ("rescaling", lambda own: own[:-1]),
+])  # fmt: skip
 def test_damaged_arrays_are_refused(router, name, damage):
     arrays = router.to_arrays()
     with pytest.raises(InvalidInput, match="Expected"):

@@ -570,17 +570,10 @@ def test_ctrl_c_ends_the_wait_for_the_source(overlap):
 # --- The plan ---
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("batch_size", 0),
-        ("teacher_batch", 0),
-        ("workers", -1),
-        ("patience_ms", -1.0),
-        ("patience_ms", float("nan")),
-        ("patience_ms", float("inf")),
-    ],
-)
+@pytest.mark.parametrize(("name", "value"), [
+    ("batch_size", 0), ("teacher_batch", 0), ("workers", -1), ("patience_ms", -1.0),
+    ("patience_ms", float("nan")), ("patience_ms", float("inf")),
+])  # fmt: skip
 def test_a_number_out_of_range_is_named(name, value):
     with pytest.raises(ConfigError, match=f"`{name}` to be"):
         Plan(**{name: value})

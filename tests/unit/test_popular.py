@@ -21,20 +21,13 @@ def test_names_and_indices_in_any_order_name_the_same_classes():
         assert popular.other == 2
 
 
-@pytest.mark.parametrize(
-    ("chosen", "says"),
-    [
-        ([], "1 to 3 popular classes among 4, got 0"),
-        (list(NAMES), "1 to 3 popular classes among 4, got 4"),
-        (["ant", "be"], r"got `be`\. Did you mean `bee`"),
-        (["other"], "got `other`"),
-        ([4], r"0\.\.3, got \[4\]"),
-        ([-1], r"0\.\.3, got \[-1\]"),
-        (["ant", "bee", "ant"], "got `ant` more than once"),
-        (["bee", 1], "got `bee` more than once"),
-        ([2, 2], "got `2` more than once"),
-    ],
-)
+@pytest.mark.parametrize(("chosen", "says"), [
+    ([], "1 to 3 popular classes among 4, got 0"), (list(NAMES), "1 to 3 popular classes among 4, got 4"),
+    (["ant", "be"], r"got `be`\. Did you mean `bee`"), (["other"], "got `other`"),
+    ([4], r"0\.\.3, got \[4\]"), ([-1], r"0\.\.3, got \[-1\]"),
+    (["ant", "bee", "ant"], "got `ant` more than once"), (["bee", 1], "got `bee` more than once"),
+    ([2, 2], "got `2` more than once"),
+])  # fmt: skip
 def test_a_wrong_list_is_one_line(chosen, says):
     with pytest.raises(ConfigError, match=says) as caught:
         Popular.of(chosen, NAMES)
@@ -53,16 +46,10 @@ def test_the_top_are_the_largest_counts_and_among_equals_the_first():
     assert Popular.top(1, [0.1, 0.2, 0.3, 0.4], NAMES).names == ("dog",)
 
 
-@pytest.mark.parametrize(
-    ("count", "says"),
-    [
-        (0, "top 1 to 3 of 4 classes, got top 0"),
-        (-1, "got top -1"),
-        (4, "got top 4"),
-        (9, "got top 9"),
-        (3, r"got `cat` with none\. Only 2 classes were seen"),
-    ],
-)
+@pytest.mark.parametrize(("count", "says"), [
+    (0, "top 1 to 3 of 4 classes, got top 0"), (-1, "got top -1"), (4, "got top 4"), (9, "got top 9"),
+    (3, r"got `cat` with none\. Only 2 classes were seen"),
+])  # fmt: skip
 def test_a_top_that_is_not_there_is_one_line(count, says):
     with pytest.raises(ConfigError, match=says) as caught:
         Popular.top(count, [3, 9, 0, 0], NAMES)

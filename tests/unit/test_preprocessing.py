@@ -185,20 +185,12 @@ def torchvisions_without_wrap(own):
 LAST = [ToTensor(), Normalize(*IMAGENET_STATISTICS)]
 
 
-@pytest.mark.parametrize(
-    "other",
-    [
-        lambda image: image,
-        Compose([]),
-        Compose([ToTensor()]),
-        Compose([Resize(20, max_size=30), *LAST]),
-        Compose([CenterCrop(20), Resize(20), *LAST]),
-        Compose([Resize(20), RandomCrop(10), *LAST]),
-        Compose([Resize(20), *LAST, nn.Identity()]),
-        Compose([ToTensor(), Resize(20), LAST[1]]),
-        OnPil(lambda image: image),
-    ],
-)
+@pytest.mark.parametrize("other", [
+    lambda image: image, Compose([]), Compose([ToTensor()]), Compose([Resize(20, max_size=30), *LAST]),
+    Compose([CenterCrop(20), Resize(20), *LAST]), Compose([Resize(20), RandomCrop(10), *LAST]),
+    Compose([Resize(20), *LAST, nn.Identity()]), Compose([ToTensor(), Resize(20), LAST[1]]),
+    OnPil(lambda image: image),
+])  # fmt: skip
 def test_any_other_transform_is_no_numbers(other):
     assert described(other) is None
 

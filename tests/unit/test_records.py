@@ -247,34 +247,21 @@ def test_an_archive_of_somebody_else_is_refused(tmp_path):
         load_run(tmp_path / "run.npz")
 
 
-@pytest.mark.parametrize(
-    ("name", "array"),
-    [
-        ("scores/margin", np.full(12, np.nan)),
-        ("scores/margin", np.full(12, np.inf)),
-        ("scores/margin", np.zeros(11)),
-        ("scores/margin", np.zeros((12, 1))),
-        ("image_ids", np.array(["same"] * 12)),
-        ("image_ids", np.array([], dtype="U1")),
-        ("other/column", np.zeros(12)),
-        ("others/column", np.zeros(12)),
-        ("others/m/column", np.zeros(11)),
-    ],
-)
+@pytest.mark.parametrize(("name", "array"), [
+    ("scores/margin", np.full(12, np.nan)), ("scores/margin", np.full(12, np.inf)),
+    ("scores/margin", np.zeros(11)), ("scores/margin", np.zeros((12, 1))),
+    ("image_ids", np.array(["same"] * 12)), ("image_ids", np.array([], dtype="U1")),
+    ("other/column", np.zeros(12)), ("others/column", np.zeros(12)), ("others/m/column", np.zeros(11)),
+])  # fmt: skip
 def test_an_archive_whose_content_makes_no_run_is_refused(saved, name, array):
     with pytest.raises(InvalidInput):
         load_run(rewritten(saved[1], **{name: array}))
 
 
-@pytest.mark.parametrize(
-    ("name", "array"),
-    [
-        ("version", np.array([1, 1])),
-        ("version", np.array("one")),
-        ("image_ids", np.array("one")),
-        ("scores/margin", np.array(["x"] * 12)),
-    ],
-)
+@pytest.mark.parametrize(("name", "array"), [
+    ("version", np.array([1, 1])), ("version", np.array("one")), ("image_ids", np.array("one")),
+    ("scores/margin", np.array(["x"] * 12)),
+])  # fmt: skip
 def test_an_archive_whose_content_has_another_type_is_refused(saved, name, array):
     with pytest.raises(InvalidInput):
         load_run(rewritten(saved[1], **{name: array}))

@@ -119,20 +119,11 @@ def test_logits_that_are_not_finite_are_refused_with_file_and_place(replayed, ar
 
 
 @pytest.mark.parametrize("side", ["student", "teacher"])
-@pytest.mark.parametrize(
-    "spoil",
-    [
-        lambda logits: logits[0],
-        lambda logits: logits[None],
-        lambda logits: logits[:0],
-        lambda logits: logits[:, :0],
-        lambda logits: np.float64(3),
-        lambda logits: logits.astype(int),
-        lambda logits: logits.astype(complex),
-        lambda logits: logits.astype(str),
-        lambda logits: logits > 0,
-    ],
-)
+@pytest.mark.parametrize("spoil", [
+    lambda logits: logits[0], lambda logits: logits[None], lambda logits: logits[:0],
+    lambda logits: logits[:, :0], lambda logits: np.float64(3), lambda logits: logits.astype(int),
+    lambda logits: logits.astype(complex), lambda logits: logits.astype(str), lambda logits: logits > 0,
+])  # fmt: skip
 def test_an_array_that_is_no_logits_is_refused_with_the_file(replayed, arrays, side, spoil):
     with pytest.raises(InvalidInput, match=rf"{side}\.npy"):
         replayed(**{side: spoil(arrays[side])})

@@ -139,17 +139,12 @@ def with_weights(config):
     return with_checksums(config)
 
 
-@pytest.mark.parametrize(
-    ("change", "names"),
-    [
-        ("data.limit=8", "data.limit"),
-        ("run.batch_size=3", "run.batch_size"),
-        ("student.depth=14", "student.depth"),
-        ("student.preprocessing={}", "student.preprocessing"),
-        ("router.options={temperature: 2.0}", "router.score and options"),
-        ("router.other_logit=false", "router.other_logit"),
-    ],
-)
+@pytest.mark.parametrize(("change", "names"), [
+    ("data.limit=8", "data.limit"), ("run.batch_size=3", "run.batch_size"),
+    ("student.depth=14", "student.depth"), ("student.preprocessing={}", "student.preprocessing"),
+    ("router.options={temperature: 2.0}", "router.score and options"),
+    ("router.other_logit=false", "router.other_logit"),
+])  # fmt: skip
 def test_a_setting_that_changes_records_is_refused_by_its_name(change, names, tmp_path):
     config = load_config(DIGITS, [*FEW, "router.score=free_energy"])
     open_folder(tmp_path / "run", config, False)
