@@ -123,19 +123,26 @@ def test_ids_that_merely_count_are_other_pictures(make_detectors, tmp_path, rout
     assert (facts["images"], facts["router"]["left_out"]) == (50, [])
 
 
-def test_a_router_of_a_score_with_settings_of_its_own_knows_its_pictures(fitted_on, tmp_path, command):
-    own, out = tmp_path / "top1.safetensors", tmp_path / "out"
-    fit = [*fitted_on.options, *QUICK, "--score", "free_energy_top1", "--rescaling", "none", "--out", own]
-    assert command("fit-router", "detection", *fit) == 0
-    args = [*fitted_on.options, "--router", own, "--bootstrap", 5, "--out", out]
-    assert command("replay", "detection", *args) == 2
+@pytest.fixture
+def fit(fitted_on, tmp_path, command):
+    """A function: score -> a router of it without rescaling."""
+
+    def run(score):
+        given = [*QUICK, "--score", score, "--rescaling", "none", "--out", tmp_path / "own.safetensors"]
+        assert command("fit-router", "detection", *fitted_on.options, *given) == 0
+        return given[-1]
+
+    return run
 
 
-def test_a_router_of_a_score_of_whole_sets_works_on_another_set(fitted_on, others, tmp_path, command, replay):
-    own = tmp_path / "set.safetensors"
-    fit = [*fitted_on.options, *QUICK, "--score", "set_learned", "--rescaling", "none", "--out", own]
-    assert command("fit-router", "detection", *fit) == 0
-    facts = summary_of(replay("set", others, "--router", own))
+def test_a_router_of_a_score_with_settings_of_its_own_knows_its_pictures(fitted_on, fit, tmp_path, refused):
+    router = ["--router", fit("free_energy_top1"), "--out", tmp_path / "out"]
+    said = refused("replay", "detection", *fitted_on.options, *router, alone=False)  # it is below a coin
+    assert "all of which it was fitted on" in said
+
+
+def test_a_router_of_a_score_of_whole_sets_works_on_another_set(others, fit, replay):
+    facts = summary_of(replay("set", others, "--router", fit("set_learned")))
     assert facts["score"] == "set_learned"
     assert len(facts["router"]["drift"]["got"]) == 5
 
@@ -205,14 +212,9 @@ def test_rates_asked_and_got_are_in_the_summary_the_table_and_on_the_page(others
 
 
 @pytest.mark.parametrize("score", ["class_rarity", "learned"])
-def test_thresholds_of_class_weighted_scores_survive(
-    score, fitted_on, make_detectors, replay, tmp_path, command
-):
-    router = tmp_path / "r.safetensors"
-    given = ["--score", score, "--rescaling", "none", "--out", router]
-    assert command("fit-router", "detection", *fitted_on.options, *QUICK, *given) == 0
+def test_thresholds_of_class_weighted_scores_survive(score, make_detectors, replay, tmp_path, fit):
     files = make_detectors(tmp_path / "files", range(200, 320), 0)
-    drift = summary_of(replay("run", files, "--router", router))["router"]["drift"]
+    drift = summary_of(replay("run", files, "--router", fit(score)))["router"]["drift"]
     assert not drift["moved"], drift
     assert np.abs(np.subtract(drift["got"], drift["asked"])).max() < 0.2, drift
 

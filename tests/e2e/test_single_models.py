@@ -66,28 +66,26 @@ def replay(files: dict[str, Path], task: str, *options: object) -> list[object]:
     return ["replay", task, *given, "--bootstrap", "30", "--rates", "0.3,0.5", *options]
 
 
-@pytest.fixture
-def undrawn(command, monkeypatch):
-    """A function: arguments of a replay -> its exit code, without the figures, which take their time."""
-    monkeypatch.setattr("ebjr_det.reporting.write.write_figures", lambda *_: {})
-    return command
+@pytest.fixture(scope="module")
+def undrawn(command):
+    """A function: arguments of a command -> its exit code, without the figures, which take their time."""
+
+    def run(*args: object) -> int:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("ebjr_det.reporting.write.write_figures", lambda *_: {})
+            return command(*args)
+
+    return run
 
 
 @pytest.fixture(scope="module")
-def runs(files, tmp_path_factory: pytest.TempPathFactory, command) -> dict[str, Path]:
-    """Finished replays beside a third measured model, and one of the pair alone without any cost.
-
-    Only that of detectors beside a third one has figures.
-    """
+def runs(files, tmp_path_factory: pytest.TempPathFactory, command, undrawn) -> dict[str, Path]:
+    """Finished replays beside a third measured model, and one of the pair alone without any cost."""
     folder = tmp_path_factory.mktemp("runs")
-    beside = [*COSTS, *TIMES, "--reference"]
-    drawn = [*beside, f"middle={files['middle']}:3e9:9", "--out", folder / "detection"]
-    assert command(*replay(files, "detection", *drawn)) == 0
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ebjr_det.reporting.write.write_figures", lambda *_: {})
-        options = [*beside, f"middle={files['middle_logits']}:3e9:9", "--out", folder / "classification"]
-        assert command(*replay(files, "classification", *options)) == 0
-        assert command(*replay(files, "detection", "--out", folder / "bare")) == 0
+    for task, file, run in (("detection", "middle", command), ("classification", "middle_logits", undrawn)):
+        options = [*COSTS, *TIMES, "--reference", f"middle={files[file]}:3e9:9", "--out", folder / task]
+        assert run(*replay(files, task, *options)) == 0
+    assert undrawn(*replay(files, "detection", "--out", folder / "bare")) == 0
     return {path.name: path for path in folder.iterdir()}
 
 
@@ -281,8 +279,7 @@ def test_answers_on_other_images_or_classes_are_refused(files, refusal, task, re
 
 
 def test_one_name_for_two_models_is_refused(files, refusal):
-    given = [part for _ in range(2) for part in ("--reference", f"m={files['middle']}:1e9")]
-    assert "`m` twice" in refusal("detection", *given, *COSTS)
+    assert "`m` twice" in refusal("detection", *2 * ["--reference", f"m={files['middle']}:1e9"], *COSTS)
 
 
 def test_a_colon_and_an_equals_sign_may_be_in_the_files_name(files, tmp_path: Path, undrawn):

@@ -97,8 +97,3 @@ def test_a_router_that_saw_no_features_names_what_it_lacks(live, tmp_path, comma
     args = [*settings(OTHERS), "--router", router, f"--set=router.score={SCORE}", "--out", tmp_path / "out"]
     assert "fitted with the student's features" in refused("evaluate", *args)
     assert not (tmp_path / "out").exists()
-
-
-def test_it_is_listed(answer):
-    listed = answer("scores")
-    assert SCORE in json.dumps(listed)
