@@ -161,26 +161,14 @@ def spoil(case: str, router: Path, path: Path) -> None:
 
 
 FILES = {
-    "missing": "No such file",
-    "truncated": "a fitted router",
-    "only its beginning": "a fitted router",
-    "empty": "a fitted router",
-    "a pickle": "a fitted router",
-    "a text": "a fitted router",
-    "other tensors": "other tensors",
-    "a header that is none": "header",
-    "another version": "version 1",
-    "a header with more": "header",
-    "NaN inside": "finite",
-    "no reference": "`reference`|'reference'",
-    "no trees": "numbers of a detection router",
-    "a tree that leads nowhere": "forest",
-    "other classes": "`dog`",
-    "an unknown score": "`magic`",
-    "unknown settings": "top_k",
-    "another task": "for classification",
-    "an unknown task": "poetry",
-}
+    "missing": "No such file", "truncated": "a fitted router", "only its beginning": "a fitted router",
+    "empty": "a fitted router", "a pickle": "a fitted router", "a text": "a fitted router",
+    "other tensors": "other tensors", "a header that is none": "header", "another version": "version 1",
+    "a header with more": "header", "NaN inside": "finite", "no reference": "`reference`|'reference'",
+    "no trees": "numbers of a detection router", "a tree that leads nowhere": "forest",
+    "other classes": "`dog`", "an unknown score": "`magic`", "unknown settings": "top_k",
+    "another task": "for classification", "an unknown task": "poetry",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("case", FILES)

@@ -104,32 +104,28 @@ def extra(entry, **changes):
     return [*entry, entry[0] | changes]
 
 
+TRUTH, FOUND = made_up()
+STRANGE = [{**entry, "category_id": 9, "score": 1.0} for entry in FOUND[:3]]
+NOISE = {0: 1.0, 1: 1.0000001, 2: -1e-9}
 LEFT_OUT = {
     "objects of an unknown image": (
-        made_up()[0] | {"annotations": extra(made_up()[0]["annotations"], id=99, image_id=77)},
-        made_up()[1],
+        TRUTH | {"annotations": extra(TRUTH["annotations"], id=99, image_id=77)},
+        FOUND,
         {"annotations of unknown images left out": 1},
     ),
     "objects of an unknown category": (
-        made_up()[0] | {"annotations": extra(made_up()[0]["annotations"], id=99, category_id=9)},
-        made_up()[1],
+        TRUTH | {"annotations": extra(TRUTH["annotations"], id=99, category_id=9)},
+        FOUND,
         {"annotations of unknown categories left out": 1},
     ),
     "detections of an unknown category": (
-        made_up()[0],
-        [
-            *made_up()[1][:5],
-            *({**entry, "category_id": 9, "score": 1.0} for entry in made_up()[1][:3]),
-            *made_up()[1][5:],
-        ],
+        TRUTH,
+        [*FOUND[:5], *STRANGE, *FOUND[5:]],
         {"detections of unknown categories left out": 3},
     ),
     "a float's noise above 1 and below 0": (
-        made_up()[0],
-        [
-            entry | {"score": {0: 1.0, 1: 1.0000001, 2: -1e-9}.get(index, entry["score"])}
-            for index, entry in enumerate(made_up()[1])
-        ],
+        TRUTH,
+        [entry | {"score": NOISE.get(index, entry["score"])} for index, entry in enumerate(FOUND)],
         {"scores outside [0, 1] by a float's noise": 2},
     ),
 }

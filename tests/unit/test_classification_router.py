@@ -10,9 +10,9 @@ from ebjr_det.core.errors import ConfigError, InvalidInput
 from ebjr_det.core.scores import deferral_scores
 from ebjr_det.core.types import Logits, Output, PairedRun
 from ebjr_det.routing.file import RouterFile, RouterHeader
+from ebjr_det.tasks import routing
 from ebjr_det.tasks.classification.metric import Accuracy
 from ebjr_det.tasks.classification.router import COLUMNS, LEAF, LEARNED, ClassificationRouting
-from ebjr_det.tasks.routing import TREES
 
 IMAGES, CLASSES = 400, 7
 ONE = np.ones(1)
@@ -46,7 +46,7 @@ def columns(values):
 
 def test_live_answers_score_what_trees_on_their_scores_predict(run, router, answers, logits):
     reward = run.teacher["correct"].astype(float) - run.student["correct"]
-    trees = ExtraTreesRegressor(TREES, min_samples_leaf=LEAF, random_state=0)
+    trees = ExtraTreesRegressor(routing.TREES, min_samples_leaf=LEAF, random_state=0)
     trees.fit(columns(answers(IMAGES, CLASSES)[0]), reward)
     scores = router.scores(output_of(logits))
     assert set(scores) == {LEARNED}

@@ -22,30 +22,14 @@ DIGITS, SCENES = CONFIGS / "digits.yaml", CONFIGS / "quickstart.yaml"
 FEW = ("data.limit=9", "run.batch_size=4")
 
 OTHERWISE = {
-    "title": "another",
-    "references": [{"name": "third", "quality": 0.5, "macs": 7.0}],
-    "traffic": {"popular": ["0", "1"], "share": 0.9},
-    "latency": {"measure": False, "batch_size": 2},
-    "data.verify": False,
-    "data.skip_unreadable": False,
-    "student.name": "s",
-    "student.macs": 11.0,
-    "teacher.name": "t",
-    "teacher.macs": 12.0,
-    "router.score": "entropy",
-    "router.options": {},
-    "router.threshold": 0.25,
-    "router.target": {"kind": "macs", "value": 9.0},
-    "run.teacher_batch": 3,
-    "run.patience_ms": 2.0,
-    "run.overlap": True,
-    "run.regroup": False,
-    "run.tolerance": 0.5,
-    "run.flush_seconds": 0.0,
-    "run.workers": 1,
-    "run.threads": 1,
-    "run.bootstrap": 7,
-}
+    "title": "another", "references": [{"name": "third", "quality": 0.5, "macs": 7.0}],
+    "traffic": {"popular": ["0", "1"], "share": 0.9}, "latency": {"measure": False, "batch_size": 2},
+    "data.verify": False, "data.skip_unreadable": False, "student.name": "s", "student.macs": 11.0,
+    "teacher.name": "t", "teacher.macs": 12.0, "router.score": "entropy", "router.options": {},
+    "router.threshold": 0.25, "router.target": {"kind": "macs", "value": 9.0}, "run.teacher_batch": 3,
+    "run.patience_ms": 2.0, "run.overlap": True, "run.regroup": False, "run.tolerance": 0.5,
+    "run.flush_seconds": 0.0, "run.workers": 1, "run.threads": 1, "run.bootstrap": 7,
+}  # fmt: skip
 """Another value of every setting that stands beside the records."""
 
 
