@@ -19,8 +19,8 @@ def _analysis(replicates: int) -> options.Decorator:
     return options.together(
         click.option("--score", help="Deferral score; by default the router's, else free_energy."),
         click.option("--router", "file", type=PATH, help="A router that fit-router made on other pictures."),
-        click.option("--top-k", type=int, default=10, show_default=True, help="Boxes that are scored."),
-        click.option("--aggregate", default="mean", show_default=True, help="Of their scores: mean, sum ..."),
+        click.option("--top-k", type=int, help="Boxes that are scored, if not as the score itself says."),
+        click.option("--aggregate", help="Of their scores, likewise: mean, sum, min, logsumexp."),
         click.option("--popular", metavar="A,B,...|FILE", help="Classes of a specialised student."),
         click.option(
             "--other-logit/--no-other-logit", default=True, help="Whether scores see its logit of other."
@@ -63,6 +63,7 @@ def replay(
     from ebjr_det.core.cost import CostModel
 
     router["file"] = None if router["file"] is None else str(router["file"])
+    router = {name: value for name, value in router.items() if value is not None}
     settings = ebjr_det.ReplaySettings(
         router=parse_section(RouterSection, router),
         popular=None if popular is None else load_classes(popular),

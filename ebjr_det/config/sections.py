@@ -78,16 +78,17 @@ class RouterSection(BaseSection):
 
     With neither, the threshold defers 30 % of the images that the student does not hand on by itself, which
     needs no label. `file` is a fitted router; without a `score` its own decides, or without a router the
-    paper's energy. `top_k` and `aggregate` turn the scores of an image's boxes into one; a classification has
-    one row, which is it. `other_logit`: whether the scores of a specialised student see its logit of "other".
+    paper's energy. `top_k` and `aggregate` turn the scores of an image's boxes into one, by default as the
+    score itself says (`scores.Score`); a classification has one row, which is it. `other_logit`: whether the
+    scores of a specialised student see its logit of "other".
     """
 
     file: str | None = None
     sha256: str | None = None
     score: str | None = None
     options: dict[str, object] = {}
-    top_k: int | None = Field(10, ge=1)
-    aggregate: Literal["mean", "sum", "min", "logsumexp"] = "mean"
+    top_k: Annotated[int, Field(ge=1)] | Literal["auto"] | None = "auto"
+    aggregate: Literal["auto", "mean", "sum", "min", "logsumexp"] = "auto"
     other_logit: bool = True
     threshold: float | None = None
     target: TargetSection | None = None

@@ -11,7 +11,7 @@ import hashlib
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -25,6 +25,7 @@ ENERGY = "free_energy"
 EMPTY_LOGIT = -20.0
 """Every logit of the one row that stands for an image in which the student found nothing: the most doubtful
 row there is, so such images go to the teacher first."""
+TINY = np.finfo(np.float64).tiny
 
 Floats: TypeAlias = NDArray[np.floating]
 RowFunction: TypeAlias = Callable[..., FloatArray]
@@ -34,7 +35,10 @@ RowFunction: TypeAlias = Callable[..., FloatArray]
 class Score:
     """A registered score: `function` maps logits [..., classes] to scores [...].
 
-    `all_classes` scores say nothing of a box of which only its own score is known.
+    Attributes:
+        all_classes: it says nothing of a box of which only its own score is known.
+        of_log_odds: its function takes the classes' log-odds under the model's own head (`log_odds_of`).
+        top_k, aggregate: of an image's boxes, where the settings name none.
     """
 
     name: str
@@ -43,19 +47,22 @@ class Score:
     source: str
     options: tuple[str, ...]
     all_classes: bool = False
+    of_log_odds: bool = False
+    top_k: int | None = 10
+    aggregate: str = "mean"
 
 
 SCORES: dict[str, Score] = {}
 """Every score by name, in the order of this file."""
 
 
-def score(formula: str, source: str, *, all_classes: bool = False) -> Callable[[RowFunction], RowFunction]:
-    """Register a function under its own name."""
+def score(formula: str, source: str, **traits: Any) -> Callable[[RowFunction], RowFunction]:
+    """Register a function under its own name; `traits` are further fields of `Score`."""
 
     def register(function: RowFunction) -> RowFunction:
         _, *options = inspect.signature(function).parameters
         name = function.__name__
-        SCORES[name] = Score(name, function, formula, source, tuple(options), all_classes)
+        SCORES[name] = Score(name, function, formula, source, tuple(options), **traits)
         return function
 
     return register
@@ -122,6 +129,28 @@ def joint_energy(logits: Floats) -> FloatArray:
     return np.asarray(-np.logaddexp(0.0, _f64(logits)).sum(axis=-1))
 
 
+@score(
+    "sum p (1 - p), p = softmax(f), of detectors sigmoid(f)",
+    "second derivative of the energy; for a softmax the Gini impurity, Breiman et al. 1984",
+    of_log_odds=True,
+    top_k=None,
+    aggregate="sum",
+)
+def energy_curvature(log_odds: Floats) -> FloatArray:
+    """How much hangs in doubt: the curvature of the energy, where `free_energy` is its level.
+
+    Of a softmax row it is the trace of the Hessian of logsumexp(f), 1 - sum p^2, in [0, 1 - 1/K]; of
+    independent sigmoids the second derivative of sum softplus(f) under a common shift of the logits, the
+    variance of the number of objects, in [0, K/4]. Variances add up, so a picture's is the sum over all its
+    boxes, and a picture without boxes has next to none. EBJR's released score is to second order a function
+    of the softmax form: -log(K + 1 + sum p^2 / 2).
+
+    >>> energy_curvature(np.array([0.0, 0.0])).item()
+    0.5
+    """
+    return np.asarray((expit(log_odds) * expit(-log_odds)).sum(axis=-1))
+
+
 @score("sigmoid of the second largest f", "ambiguity of names: the rival class", all_classes=True)
 def rival_class(logits: Floats) -> FloatArray:
     """How likely the next best class is by itself, in [0, 1]; for heads with one sigmoid a class.
@@ -155,6 +184,20 @@ def random(logits: Floats, seed: int = 0) -> FloatArray:
     return np.asarray((bits * 2.0**-53).reshape(values.shape[:-1]))
 
 
+def log_odds_of(logits: Logits) -> Logits:
+    """Logits [images, rows, classes] as log(p / (1 - p)), p being each class's probability under the head.
+
+    Of sigmoids, and of a single logit, they are the logits themselves. Of a softmax they are f_c minus
+    logsumexp of all others, the background among them; they are finite where a class is all but certain.
+    """
+    values = np.where(logits.valid[..., None], _f64(logits.values), 0.0)  # whatever pads has no logsumexp
+    if logits.head == "sigmoid" or (values.shape[2] == 1 and logits.background is None):
+        return Logits(values, logits.valid, "sigmoid")
+    scale = values if logits.background is None else np.dstack([values, _f64(logits.background)])
+    log_p = values - logsumexp(scale, axis=2, keepdims=True)
+    return Logits(log_p - np.log(np.maximum(-np.expm1(log_p), TINY)), logits.valid, "sigmoid")
+
+
 def _probabilities(logits: Floats) -> Floats:
     """softmax(f); a single sigmoid output is two classes, the second of which has the logit 0."""
     if logits.shape[-1] == 1:
@@ -182,7 +225,7 @@ AGGREGATES: dict[str, Callable[[FloatArray, Indices], FloatArray]] = {
 
 
 def deferral_scores(
-    logits: Logits, name: str, *, top_k: int | None = None, aggregate: str = "mean", **options: object
+    logits: Logits, name: str, *, top_k: int | None = None, aggregate: str | None = None, **options: object
 ) -> FloatArray:
     """Score a batch: float64 [images], higher = send to the teacher.
 
@@ -191,7 +234,7 @@ def deferral_scores(
             image without a valid row counts as one row of logits of -20 (`EMPTY_LOGIT`).
         name: a key of `SCORES`.
         top_k: only the first so many valid rows of an image, by default all.
-        aggregate: how its rows' scores become one: a key of `AGGREGATES`.
+        aggregate: how its rows' scores become one: a key of `AGGREGATES`, by default the score's own.
         options: what that score takes (`Score.options`), for example `temperature`.
 
     Raises:
@@ -205,8 +248,9 @@ def deferral_scores(
     score = SCORES[name]
     for option in options:
         check_known(option, score.options, f"an option of score `{name}`")
+    aggregate = score.aggregate if aggregate is None else aggregate
     check_known(aggregate, AGGREGATES, "a known aggregate")
-    rows, starts = rows_of(logits, top_k)
+    rows, starts = rows_of(log_odds_of(logits) if score.of_log_odds else logits, top_k)
     try:
         by_row = score.function(rows, **options).astype(np.float64)
     except (TypeError, ValueError, OverflowError) as error:

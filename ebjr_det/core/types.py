@@ -5,7 +5,7 @@ Convention: arrays are numpy, the first axis is the image. Nothing here knows wh
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,8 @@ class Logits:
         values: [images, rows, classes], any float type. Classification has one row an image, detection
             one row a kept box, padded to the longest image.
         valid: [images, rows], True where a row is real and False where it pads.
+        head: whether a row's probabilities are one softmax over all classes or one sigmoid a class.
+        background: [images, rows] a softmax head's logit of "none of the classes", where it has one.
 
     Raises:
         InvalidInput: shapes that disagree, no classes, or a valid row with NaN, infinity or a number above
@@ -45,6 +47,8 @@ class Logits:
 
     values: NDArray[np.floating]
     valid: Flags
+    head: Literal["softmax", "sigmoid"] = "softmax"
+    background: NDArray[np.floating] | None = None
 
     def __post_init__(self) -> None:
         shape = self.values.shape
@@ -52,6 +56,10 @@ class Logits:
             raise InvalidInput(f"Expected logits of shape [images, rows, classes], got {list(shape)}.")
         if self.valid.shape != shape[:2]:
             raise InvalidInput(f"Expected `valid` of shape {list(shape[:2])}, got {list(self.valid.shape)}.")
+        if self.background is not None and self.background.shape != shape[:2]:
+            raise InvalidInput(
+                f"Expected `background` of shape {list(shape[:2])}, got {list(self.background.shape)}."
+            )
         with np.errstate(over="ignore"):
             finite = (np.abs(self.values.astype(np.float64)) <= 1e100) | ~self.valid[:, :, None]
         _check_finite(finite, "logits")

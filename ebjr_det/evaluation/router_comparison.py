@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ebjr_det.core.scores import SCORES
 from ebjr_det.core.tradeoff import sweep_all
 from ebjr_det.core.types import PairedRun, Task
 from ebjr_det.io.threads import thread_count
@@ -87,4 +88,5 @@ def candidates_of(areas: Mapping[str, float], routing: Routing, live: bool) -> l
     pair; it is taken unasked only where the student was there (`live`).
     """
     offline = {n for n, s in routing.SCORES.items() if s.whole_set or (s.features and not live)}
-    return [name for name in areas if name not in {"random", *offline}]
+    known = {*SCORES, *routing.SCORES, *routing.VARIANTS}  # a run of an earlier version has other scores too
+    return [name for name in areas if name in known - {"random", *offline}]

@@ -57,11 +57,12 @@ class Scoring:
                 of the whole set where pictures come one at a time.
             InvalidInput: a router that is damaged or of another task.
         """
-        file, fitted, name = None, None, section.score or ENERGY
+        routing, file, fitted = load_task(task).routing, None, None
+        name = routing.RENAMED.get(str(section.score), section.score or ENERGY)
         if section.file is not None:
             file, digest = _router_for(task, section)
-            fitted = load_task(task).routing.load_router(file.arrays) if file.arrays else None
-            name = section.score or file.header.score
+            fitted = routing.load_router(file.arrays) if file.arrays else None
+            name = name if section.score else file.header.score
             settings = {"other_logit": True} | dict(file.header.settings)
             if name != file.header.score:  # its settings are of its own score
                 settings = {"other_logit": settings["other_logit"]}
@@ -76,7 +77,7 @@ class Scoring:
     def _check_name(self, live: bool) -> None:
         name, section, routing = self.name, self.section, self._routing
         if name not in SCORES and name not in routing.SCORES:
-            hint = did_you_mean(name, [*SCORES, *routing.SCORES])
+            hint = routing.RETIRED.get(name) or did_you_mean(name, [*SCORES, *routing.SCORES])
             raise ConfigError(f"Expected a known score, got `{name}`. {hint}")
         if name in routing.SCORES and section.options:
             option = next(iter(section.options))
@@ -176,7 +177,7 @@ class Scoring:
     def _change(self, output: Output) -> Output:
         logits = output.logits
         if output.abstains is not None and not self.section.other_logit and logits.values.shape[2] > 1:
-            output = replace(output, logits=Logits(logits.values[:, :, :-1], logits.valid))
+            output = replace(output, logits=replace(logits, values=logits.values[:, :, :-1]))
         return output if self.fitted is None else self.fitted.rescale(output)
 
     def of_records(self, run: PairedRun, task: Task) -> tuple[PairedRun, FittedUse | None]:
@@ -257,11 +258,9 @@ class Scoring:
 
     def _of_logits(self, name: str, output: Output) -> FloatArray:
         """A registered score of logits; the options go to the deciding score alone."""
-        section = self.section
-        options = section.options if name == self.name else {}
-        return deferral_scores(
-            output.logits, name, top_k=section.top_k, aggregate=section.aggregate, **options
-        )
+        options = self.section.options if name == self.name else {}
+        top_k, aggregate = of_boxes(self.section, name)
+        return deferral_scores(output.logits, name, top_k=top_k, aggregate=aggregate, **options)
 
 
 def _router_for(task: str, section: RouterSection) -> tuple[RouterFile, str]:
@@ -275,7 +274,17 @@ def _router_for(task: str, section: RouterSection) -> tuple[RouterFile, str]:
         )
     if file.header.task != task:
         raise InvalidInput(f"Expected a router for {task}, got `{section.file}` for {file.header.task}.")
-    return file, digest
+    score = load_task(task).routing.RENAMED.get(file.header.score, file.header.score)
+    return replace(file, header=replace(file.header, score=score)), digest
+
+
+def of_boxes(section: RouterSection, name: str) -> tuple[int | None, str]:
+    """How many of an image's boxes are scored, and how their scores become one: as the settings say, else as
+    the score itself does.
+    """
+    score = SCORES.get(name, SCORES[ENERGY])
+    top_k = score.top_k if section.top_k == "auto" else section.top_k
+    return top_k, score.aggregate if section.aggregate == "auto" else section.aggregate
 
 
 def default_rate(run: PairedRun) -> float:

@@ -53,6 +53,10 @@ class Routing:
     """Scores of logits that a learned router sees."""
     VARIANTS: ClassVar[Mapping[str, tuple[str, Mapping[str, Any]]]] = {}
     """Further scores that a fit tries: name -> score of logits and its settings."""
+    RENAMED: ClassVar[Mapping[str, str]] = {}
+    """Names that scores had in earlier versions -> those of today."""
+    RETIRED: ClassVar[Mapping[str, str]] = {}
+    """Names of scores that are no more -> what to do instead."""
     PUBLISHED_GAP: ClassVar[Mapping[float, float]] = {}
     """Deferral rate -> share of the gap between student and teacher that EBJR claims, where it claims any."""
 

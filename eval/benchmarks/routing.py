@@ -26,7 +26,7 @@ from ebjr_det.tasks.detection.router import DetectionRouting
 sys.path.insert(0, str(Path(__file__).parent))
 from detection_sweep import made_up
 
-SCORES = ("learned", "class_doubt", "doubt")
+SCORES = ("learned", "class_curvature", "energy_curvature")
 DECISIONS = 300
 
 

@@ -191,14 +191,14 @@ def draws(run: PairedRun, images: int, samples: int) -> Iterator[tuple[PairedRun
 def made_up(make: Callable[[int, int, int], PairedRun], classes: int, images: int, samples: int) -> Plan:
     """A large made-up population and samples of it."""
     run = make(images * samples, classes, 0)
-    names = ("margin", "free_energy") if make is classifiers else ("doubt", "random")
+    names = ("margin", "free_energy") if make is classifiers else ("energy_curvature", "random")
     return run, parts(run, images, samples), names
 
 
 def real(data: Path, images: int, samples: int) -> Plan:
     """Real detections and samples of them."""
     run = coco(data, "fastestdet_352", "yolo11n_640")
-    return run, draws(run, images, samples), ("doubt", "free_energy")
+    return run, draws(run, images, samples), ("energy_curvature", "free_energy")
 
 
 def coverage(

@@ -38,7 +38,7 @@ PAIRS = (
 TRUTH = "instances_val2017_half_a_intboxes"
 PUBLISHED = load_task("detection").routing.PUBLISHED_GAP
 RATES = (0.615, *PUBLISHED)  # at 61.5 % FastestDet and YOLO11n cost as much as YOLOv5n
-DRAWN = {"learned": (BLUE, "-"), "class_doubt": ("#009E73", "-"), "free_energy": (VERMILLION, "-")}
+DRAWN = {"learned": (BLUE, "-"), "class_curvature": ("#009E73", "-"), "free_energy": (VERMILLION, "-")}
 RESULTS = Path(__file__).parent / "results"
 
 

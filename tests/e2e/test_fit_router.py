@@ -33,7 +33,7 @@ def fit(answer):
     return lambda *args: answer("fit-router", *args, *QUICK)
 
 
-def columns(folder: Path, name: str = "class_doubt") -> np.ndarray:
+def columns(folder: Path, name: str = "class_curvature") -> np.ndarray:
     """[images] a score of the folder's run."""
     return load_run(folder / "run.npz").scores[name]
 
@@ -80,7 +80,7 @@ def test_the_evidence_parses_and_is_saved_in_the_router(fitted_on, tmp_path, fit
     assert rows["free_energy"]["minus_energy_interval"] == [0, 0]
     assert (rows["(coin)"]["coin_to_oracle"], rows["(oracle)"]["coin_to_oracle"]) == (0, 1)
     assert rows["(EBJR, published)"]["gap"] == {str(rate): share for rate, share in EBJR.items()}
-    live = OF_RESULT_FILES - {"set_doubt", "set_learned", "random", "learned_features"}
+    live = OF_RESULT_FILES - {"set_curvature", "set_learned", "random", "learned_features"}
     assert said["score"] == max(live, key=lambda name: rows[name]["area"])
     assert said["unseen_classes"] == []
     header = file.header
@@ -137,7 +137,7 @@ def test_one_seed_gives_one_file_and_another_seed_another(fitted, fitted_on, tmp
     assert (tmp_path / "other").read_bytes() != first
 
 
-@pytest.mark.parametrize("score", ["free_energy_min", "set_doubt"])
+@pytest.mark.parametrize("score", ["free_energy_min", "set_curvature"])
 def test_a_score_and_a_rescaling_are_saved_as_asked_for(score, fitted_on, tmp_path, fit):
     given = ["--score", score, "--rescaling", "affine", "--out", tmp_path / "r.safetensors"]
     said = fit("detection", *fitted_on.options, *given, "--report", tmp_path / "report")
@@ -161,9 +161,9 @@ def test_class_weights_change_what_is_learned_and_the_weight_of_doubt(fitted_on,
         assert command("fit-router", "detection", *fitted_on.options, *QUICK, *given, *how) == 0
         found[name] = load_run(tmp_path / name / "run.npz")
     alike, weighed = (run.scores for run in found.values())
-    for name in ("learned", "class_doubt", "class_rarity", "set_doubt"):
+    for name in ("learned", "class_curvature", "class_rarity", "set_curvature"):
         assert not np.allclose(alike[name], weighed[name]), name
-    for name in ("doubt", "free_energy", "best_score"):
+    for name in ("energy_curvature", "free_energy", "best_score"):
         np.testing.assert_array_equal(alike[name], weighed[name])
     records = found["weighed"].student
     image = np.repeat(np.arange(70), records["counts"])
@@ -213,7 +213,7 @@ def test_classifiers_are_ranked_with_a_learned_router(classifiers, tmp_path, fit
 def test_a_replay_and_its_files_give_the_same_router_but_for_names(fitted_on, tmp_path, fit, command):
     run = tmp_path / "run"
     assert command("replay", "detection", *fitted_on.options, "--bootstrap", 5, "--out", run) == 0
-    given = ["--score", "class_doubt", "--rescaling", "affine"]
+    given = ["--score", "class_curvature", "--rescaling", "affine"]
     of_run = fit("run", run, *given, "--out", tmp_path / "run.st")
     of_files = fit("detection", *fitted_on.options, *given, "--out", tmp_path / "files.st")
     first, second = (RouterFile.load(tmp_path / f"{name}.st") for name in ("run", "files"))
@@ -314,7 +314,7 @@ def test_a_router_below_chance_is_saved_with_a_warning_that_comes_back_when_it_i
     args = [*others.options, "--router", router, "--bootstrap", 5, "--out", tmp_path / "run"]
     assert command("replay", "detection", *args) == 0
     assert f"Warning: router `{router}`: {warning}" in capsys.readouterr().err
-    assert command("replay", "detection", *args, "--score", "class_doubt") == 0
+    assert command("replay", "detection", *args, "--score", "class_curvature") == 0
     assert "Warning" not in capsys.readouterr().err
 
 
@@ -330,7 +330,7 @@ def test_a_router_below_the_hull_is_saved_with_a_warning(fitted_on, tmp_path, co
 
 def test_a_picked_score_says_among_how_many(fitted):
     evidence = RouterFile.load(fitted / "router.safetensors").header.evidence
-    never = {"random", "set_doubt", "set_learned", "learned_features"}
+    never = {"random", "set_curvature", "set_learned", "learned_features"}
     candidates = OF_RESULT_FILES - never - {"(coin)"}
     rows = {row["score"]: row for row in evidence["scores"]}
     assert evidence["picked_among"] == len([name for name in candidates if name in rows])

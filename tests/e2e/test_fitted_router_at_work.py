@@ -150,7 +150,7 @@ def test_a_router_of_a_score_of_whole_sets_works_on_another_set(others, fit, rep
 # --- Labels ---
 
 
-@pytest.mark.parametrize("score", ["learned", "set_doubt"])
+@pytest.mark.parametrize("score", ["learned", "set_curvature"])
 def test_labels_of_the_replayed_pictures_never_matter_for_routing(score, others, router, replay, tmp_path):
     truth = json.loads(others.annotations.read_text())
     generator = np.random.default_rng(0)
@@ -191,7 +191,7 @@ def test_the_routers_score_decides_unless_another_is_asked_for(others, router, r
     assert other["score"] == "free_energy"
     assert other["router"]["drift"] is None
     assert other["router"]["rescaling"] == header.rescaling
-    assert set(other["scores"]) == set(summary_of(own)["scores"]) >= {"learned", "class_doubt", "set_doubt"}
+    assert set(other["scores"]) == set(summary_of(own)["scores"]) >= {"learned", "class_curvature", "set_curvature"}
     np.testing.assert_array_equal(*(load_run(run / "run.npz").student["score"] for run in (own, energy)))
 
 
@@ -253,7 +253,7 @@ def live(tmp_path_factory, command):
     folder = tmp_path_factory.mktemp("live")
     router = folder / "router.safetensors"
     assert command("evaluate", *evaluate_args(1, 20), "--out", folder / "first") == 0
-    given = ["--rescaling", "affine", "--score", "class_doubt", "--report", folder / "report"]
+    given = ["--rescaling", "affine", "--score", "class_curvature", "--report", folder / "report"]
     assert command("fit-router", "run", folder / "first", *QUICK, *given, "--out", router) == 0
     args = [*evaluate_args(18, 30), "--router", router, "--out", folder / "second"]
     assert command("evaluate", *args) == 0
@@ -265,9 +265,9 @@ def test_an_evaluation_is_routed_by_the_file_and_reports_what_it_has_not_seen(li
     file, run = RouterFile.load(folder / "router.safetensors"), folder / "second"
     settings = yaml.safe_load((run / "config.yaml").read_text())["router"]
     assert settings["file"] == str(folder / "router.safetensors")
-    assert settings["score"] == "class_doubt"
+    assert settings["score"] == "class_curvature"
     summary = summary_of(run)
-    assert (summary["score"], summary["images"]) == ("class_doubt", 10)
+    assert (summary["score"], summary["images"]) == ("class_curvature", 10)
     assert summary["router"]["left_out"] == ["18", "19", "20"]
     assert summary["router"]["drift"]["asked"] == [0.1, 0.2, 0.3, 0.5, 0.8]
     assert not {"18", "19", "20"} & set(scores_of(run)["image_id"])
@@ -330,7 +330,7 @@ def test_predict_takes_the_threshold_of_a_rate_from_the_file(
     args = [pictures, "--router", router, "--rate", rate, "--out", tmp_path / "out"]
     said = answer("predict", QUICKSTART, *args)
     expected = threshold_for_rate(RouterFile.load(router).reference, rate)
-    assert (said["score"], said["images"]) == ("class_doubt", 4)
+    assert (said["score"], said["images"]) == ("class_curvature", 4)
     assert said["threshold"] == (expected if np.isfinite(expected) else None)
     entries = json.loads((tmp_path / "out" / "images.json").read_text())
     for entry in entries:
@@ -342,7 +342,7 @@ def test_predict_takes_the_threshold_of_a_rate_from_the_file(
 def test_predict_on_the_routed_run_uses_its_threshold_and_its_router(live, pictures, tmp_path, answer):
     folder, _ = live
     said = answer("predict", folder / "second", pictures, "--out", tmp_path / "out")
-    assert said["score"] == "class_doubt"
+    assert said["score"] == "class_curvature"
     assert said["threshold"] == summary_of(folder / "second")["joint"]["threshold"]
 
 
@@ -405,7 +405,7 @@ def test_the_live_score_of_a_picture_is_that_of_its_evaluation(live, tmp_path, c
     (entry,) = json.loads((tmp_path / "out" / "images.json").read_text())
     columns = scores_of(folder / "second")
     place = columns["image_id"].index("30")
-    assert entry["deferral_score"] == pytest.approx(float(columns["class_doubt"][place]), rel=1e-3)
+    assert entry["deferral_score"] == pytest.approx(float(columns["class_curvature"][place]), rel=1e-3)
 
 
 @pytest.fixture(scope="module")
@@ -532,7 +532,7 @@ def test_a_threshold_of_another_score_is_not_taken_over(live, pictures, tmp_path
 
 
 def test_what_speaks_against_a_router_is_said_once(live, tmp_path, command, capsys):
-    doubt = {"evidence": {"warnings": ["score `class_doubt` routes no better than a coin"]}}
+    doubt = {"evidence": {"warnings": ["score `class_curvature` routes no better than a coin"]}}
     router = rewritten(live[0] / "router.safetensors", tmp_path / "r.safetensors", **doubt)
     capsys.readouterr()
     args = ["--router", router, "--out", tmp_path / "out"]

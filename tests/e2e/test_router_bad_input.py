@@ -12,6 +12,8 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 import ebjr_det.api  # noqa: F401, so that its modules are there
+from ebjr_det.config import RouterSection
+from ebjr_det.inference.scoring import Scoring
 from ebjr_det.routing.file import HEADER
 
 
@@ -33,7 +35,7 @@ def refused(refused, tmp_path):
 SETTINGS = {
     "one fold": (["--folds", 1], "at least 2 folds"),
     "too few pictures": (["--folds", 8], "at least 80 pictures for 8 folds, got 70"),
-    "an unknown score": (["--score", "class_dout"], "Did you mean `class_doubt`"),
+    "an unknown score": (["--score", "class_curvatur"], "Did you mean `class_curvature`"),
     "a score of all classes": (["--score", "rival_class"], "the logits of all classes"),
     "a score of candidates": (["--score", "nms_disagreement"], "raw candidates"),
     "an unknown rescaling": (["--rescaling", "afine"], "Did you mean `affine`"),
@@ -241,10 +243,11 @@ def test_a_rate_and_a_threshold_are_one_too_many(fitted, refused, tmp_path):
 
 SCORES = {
     "learned": "a fitted router",
-    "class_doubt": "class counts",
+    "class_curvature": "class counts",
     "rival_class": "the logits of all classes",
     "nms_disagreement": "raw candidates",
-    "doutb": "Did you mean",
+    "energy_curvatur": "Did you mean",
+    "doubt": "It is `energy_curvature` now",
 }
 
 
@@ -254,6 +257,12 @@ def test_a_score_that_result_files_do_not_give_is_refused(score, others, refused
     assert SCORES[score] in refused("replay", "detection", *args)
 
 
+def test_a_router_of_an_earlier_version_decides_by_todays_name_of_its_score(fitted, tmp_path):
+    router = rewritten(fitted / "router.safetensors", tmp_path / "r.st", {"score": "class_doubt"})
+    scoring = Scoring.load("detection", RouterSection(file=str(router)))
+    assert scoring.name == scoring.file.header.score == "class_curvature"
+
+
 def test_learned_without_a_router_is_refused_for_classifiers(classifiers, refused, tmp_path):
     args = [*classifiers(range(40), 0), "--score", "learned", "--out", tmp_path / "out"]
     assert "a fitted router" in refused("replay", "classification", *args)
@@ -261,8 +270,10 @@ def test_learned_without_a_router_is_refused_for_classifiers(classifiers, refuse
 
 def test_a_score_of_whole_sets_does_not_work_live(fitted, refused, tmp_path):
     args = ["--set=data.limit=2", "--set=latency.measure=false", "--set=run.bootstrap=5"]
-    message = refused("evaluate", QUICKSTART, "--set=router.score=set_doubt", *args, "--out", tmp_path / "o")
-    assert "set_doubt" in message
-    router = rewritten(fitted / "router.safetensors", tmp_path / "r.st", {"score": "set_doubt"})
+    message = refused(
+        "evaluate", QUICKSTART, "--set=router.score=set_curvature", *args, "--out", tmp_path / "o"
+    )
+    assert "set_curvature" in message
+    router = rewritten(fitted / "router.safetensors", tmp_path / "r.st", {"score": "set_curvature"})
     for more in (["evaluate", QUICKSTART, *args], ["predict", QUICKSTART, "x.png", "--rate", 0.5]):
         assert "whole set" in refused(*more, "--router", router, "--out", tmp_path / "o")

@@ -31,7 +31,7 @@ def finished(tmp_path_factory, command) -> Path:
 
 def test_an_evaluation_reports_it_beside_the_other_scores(finished: Path):
     summary = json.loads((finished / "summary.json").read_text())
-    assert {NAME, "free_energy", "doubt", "crowding"} <= set(summary["scores"])
+    assert {NAME, "free_energy", "energy_curvature", "crowding"} <= set(summary["scores"])
     scores = load_run(finished / "run.npz").scores
     assert (scores[NAME] > 0).all()
     assert len(np.unique(scores[NAME])) == 20

@@ -7,12 +7,13 @@ from hypothesis import strategies as st
 from scipy.stats import poisson
 
 from ebjr_det.core.errors import ConfigError
-from ebjr_det.tasks.detection.boxes import Boxes
+from ebjr_det.core.scores import deferral_scores
+from ebjr_det.tasks.detection.boxes import Boxes, logits_of_scores
 from ebjr_det.tasks.detection.coco.annotations import Truth
 from ebjr_det.tasks.detection.coco.counts import TRAIN2017, published_counts
 from ebjr_det.tasks.detection.detections import Detections
 from ebjr_det.tasks.detection.metric import AveragePrecision, Target
-from ebjr_det.tasks.detection.networks.classes import UNUSED, coco_names
+from ebjr_det.tasks.detection.networks.classes import UNUSED, coco_names, padded
 from ebjr_det.tasks.detection.routing.box_scores import (
     BOX_SCORES,
     ClassCounts,
@@ -100,8 +101,8 @@ def test_a_picture_scores_the_same_alone_unless_the_score_looks_at_the_whole_set
 
 def test_scores_of_a_whole_set_do_look_at_it():
     unsure, other = [(0, 0, 9, 9, 0.5, 0)], [(0, 0, 9, 9, 0.9, 0)] * 5
-    assert {"set_doubt"} == WHOLE_SET
-    assert scored([unsure])["set_doubt"][0] != pytest.approx(scored([unsure, other])["set_doubt"][0])
+    assert {"set_curvature"} == WHOLE_SET
+    assert scored([unsure])["set_curvature"][0] != pytest.approx(scored([unsure, other])["set_curvature"][0])
 
 
 @given(found=sets)
@@ -116,7 +117,7 @@ def test_match_records_hold_the_boxes_that_the_detector_gave(found):
 def test_scores_that_need_class_counts_come_only_with_them():
     boxes = boxes_of([(0, 0, 9, 9, 0.5, 0)])
     assert set(box_scores(boxes, whole_set=True)) == set(BOX_SCORES) - NEED_COUNTS
-    assert {"class_doubt", "class_rarity", "set_doubt"} == NEED_COUNTS
+    assert {"class_curvature", "class_rarity", "set_curvature"} == NEED_COUNTS
 
 
 @every_score
@@ -139,7 +140,6 @@ BY_HAND = {
     "best_score": (-0.6, -0.9),
     "best_margin": (-0.2, -0.9),
     "score_entropy": (2 * 0.6730116670092565 + 0.5004024235381879, 0.3250829733914482),
-    "doubt": (0.24 + 0.24 + 0.16, 0.09),
     "grey_zone": (0.4 + 0.2, 0),
     "box_count": (2, 1),
     "small_objects": (1.2, 0),
@@ -147,9 +147,9 @@ BY_HAND = {
     "confusion": (0.6 * (0.2 / 2) + 0.4 * (0.2 / 3) + 0.2 * (0.6 / 2), 0),
     "class_variety": (1, 1),
     "nms_disagreement": (0.6 / 3 + 0.4 / 3 + 0.2 / 2, 0.9 / 11),
-    "class_doubt": (9 * (0.1 * 0.48 + 1 * 0.16), 9 * 0.09),
+    "class_curvature": (9 * (0.1 * 0.48 + 1 * 0.16), 9 * 0.09),
     "class_rarity": (9 * (0.1 * 1.0 + 1 * 0.2), 9 * 0.9),
-    "set_doubt": (3 * (W0 * 0.48 + W1 * 0.16), 3 * W1 * 0.09),
+    "set_curvature": (3 * (W0 * 0.48 + W1 * 0.16), 3 * W1 * 0.09),
 }
 
 
@@ -187,7 +187,6 @@ DOUBTS = {
     "best_score": ([box(0.9)], [box(0.4)]),
     "best_margin": ([box(0.9), box(0.1)], [box(0.9), box(0.8)]),
     "score_entropy": ([box(0.95)], [box(0.6)]),
-    "doubt": ([box(0.95)], [box(0.6)]),
     "grey_zone": ([box(0.8), box(0.05)], [box(0.4)]),
     "box_count": ([box(0.9)], [box(0.9), box(0.5)]),
     "small_objects": ([box(0.9)], [box(0.9, side=20.0)]),
@@ -195,9 +194,9 @@ DOUBTS = {
     "confusion": ([box(0.9), box(0.9, 1, at=500.0)], [box(0.9), box(0.9, 1, at=10.0)]),
     "class_variety": ([box(0.9), box(0.9)], [box(0.9), box(0.9, 1)]),
     "nms_disagreement": ([box(0.9)], [box(0.9, side=20.0)]),
-    "class_doubt": ([box(0.5, 0)], [box(0.6, 1)]),
+    "class_curvature": ([box(0.5, 0)], [box(0.6, 1)]),
     "class_rarity": ([box(0.9, 0)], [box(0.6, 1)]),
-    "set_doubt": ([box(0.5, 0)], [box(0.6, 1)]),
+    "set_curvature": ([box(0.5, 0)], [box(0.6, 1)]),
 }
 
 
@@ -248,17 +247,20 @@ def test_boxes_whose_areas_no_float_holds_overlap_with_nothing(side):
 
 
 @given(found=sets, seen=st.integers(0, 10_000), worth=st.floats(0.1, 10))
-def test_with_equal_counts_class_doubt_is_doubt_in_another_unit(found, seen, worth):
+def test_with_equal_counts_class_curvature_is_that_of_lone_logits_in_another_unit(found, seen, worth):
     counts = ClassCounts(np.full(CLASSES, float(seen)), 100, np.full(CLASSES, worth))
-    scores = scored(found, counts)
+    boxes = boxes_of(*found)
+    rows = [logits_of_scores(boxes.score[boxes.image == image])[:, None] for image in range(boxes.images)]
+    curvature = deferral_scores(padded(rows, 1, np.float64), "energy_curvature")
     unit = 100 * worth / (seen + 1)
-    np.testing.assert_allclose(scores["class_doubt"], scores["doubt"] * unit, rtol=1e-9)
+    scores = box_score_of("class_curvature", boxes, counts)
+    np.testing.assert_allclose(scores, curvature * unit, rtol=1e-9, atol=1e-8 * unit)
 
 
 @given(found=sets, seen=st.lists(st.integers(1000, 9999), min_size=3, max_size=3))
 def test_a_threshold_from_fewer_pictures_holds_for_counts_from_more(found, seen):
     few, many = (ClassCounts(k * np.array(seen, float), k * 100, np.ones(CLASSES)) for k in (4, 5))
-    for name in ("class_doubt", "class_rarity"):
+    for name in ("class_curvature", "class_rarity"):
         np.testing.assert_allclose(
             *(box_score_of(name, boxes_of(*found), counts) for counts in (few, many)), rtol=1e-3
         )

@@ -14,7 +14,7 @@ from ebjr_det.core.types import Logits
 
 DETERMINED = [name for name in SCORES if name != "random"]
 OF_WINNER = [name for name in DETERMINED if name != "rival_class"]
-SHIFT_INVARIANT = ["max_softmax", "margin", "entropy", "probability_logsumexp"]
+SHIFT_INVARIANT = ["max_softmax", "margin", "entropy", "probability_logsumexp", "energy_curvature"]
 DTYPES = ["float16", "float32", "float64"]
 
 every_score = pytest.mark.parametrize("name", SCORES)
@@ -250,7 +250,8 @@ def images_with_rows(draw):
 def test_an_image_scores_the_mean_of_its_valid_rows(name, batch):
     values, valid = batch
     expected = [scored(rows[real], name).mean() for rows, real in zip(values, valid, strict=True)]
-    np.testing.assert_allclose(scored_rows(Logits(values, valid), name), expected, rtol=1e-13, atol=1e-13)
+    scores = scored_rows(Logits(values, valid), name, aggregate="mean")
+    np.testing.assert_allclose(scores, expected, rtol=1e-13, atol=1e-13)
 
 
 @every_score
@@ -297,7 +298,7 @@ def test_an_image_without_rows_counts_as_one_row_in_which_nothing_is_there(name,
     got = deferral_scores(Logits(values, valid), name, aggregate=aggregate)
     others = np.arange(len(values)) != at
     np.testing.assert_array_equal(got[others], full[others])
-    nothing = Logits.one_row(np.full((1, values.shape[2]), -20.0))
+    nothing = Logits(np.full((1, 1, values.shape[2]), -20.0), np.ones((1, 1), bool), "sigmoid")
     assert got[at] == deferral_scores(nothing, name, aggregate=aggregate)[0]
 
 

@@ -17,6 +17,7 @@ TORCH = {
     "entropy": lambda f: Categorical(logits=f).entropy(),
     "margin": lambda f: -torch.softmax(f, -1).topk(2).values.diff().abs().squeeze(-1),
     "joint_energy": lambda f: -functional.softplus(f, threshold=700).sum(-1),
+    "energy_curvature": lambda f: 1 - torch.softmax(f, -1).square().sum(-1),
     "rival_class": lambda f: torch.sigmoid(f.topk(2).values[..., 1]),
 }
 
@@ -79,12 +80,41 @@ def test_a_row_of_three_classes_by_hand():
         "entropy": 0.8979457248567797,  # .6 log(1/.6) + .3 log(1/.3) + .1 log 10
         "margin": -0.3,
         "joint_energy": -4.02535169073515,  # -log(7 * 4 * 2)
+        "energy_curvature": 0.54,  # 1 - .36 - .09 - .01
         "rival_class": 0.75,
     }
     assert set(by_hand) == set(TORCH)
     for name, number in by_hand.items():
         assert scored(values, name)[0] == pytest.approx(number, abs=1e-14), name
     assert scored(np.log([[16.0, 9.0]]), "free_energy", temperature=2)[0] == pytest.approx(-2 * np.log(7))
+
+
+@pytest.mark.parametrize("background", [None, 0.7])
+@pytest.mark.parametrize("classes", [2, 7])
+def test_curvature_is_the_second_derivative_of_the_energy_by_autograd(classes, background):
+    """Of a softmax the trace of the Hessian over the classes; of sigmoids under a common shift."""
+    rows = made_up(2.0, classes, images=5)
+    rest = [] if background is None else [background]
+    rest = torch.tensor(rest, dtype=torch.float64)
+    traces = [_trace(lambda f: torch.logsumexp(torch.cat([f, rest]), 0), row) for row in rows]
+    column = None if background is None else np.full((5, 1), background)
+    softmax = Logits(rows[:, None], np.ones((5, 1), bool), "softmax", column)
+    np.testing.assert_allclose(deferral_scores(softmax, "energy_curvature"), traces, rtol=1e-12)
+    shifted = _trace(lambda shift: functional.softplus(torch.from_numpy(rows) + shift).sum(), [0.0])
+    sigmoids = Logits(rows[None], np.ones((1, 5), bool), "sigmoid")
+    np.testing.assert_allclose(deferral_scores(sigmoids, "energy_curvature"), shifted, rtol=1e-12)
+
+
+def _trace(function, at):
+    hessian = torch.autograd.functional.hessian(function, torch.tensor(at, dtype=torch.float64))
+    return float(torch.atleast_2d(hessian).trace())
+
+
+def test_released_score_is_to_second_order_a_function_of_the_curvature():
+    nearly_level = made_up(0.01, 10)
+    squares = 1 - scored(nearly_level, "energy_curvature")
+    expected = -np.log(10 + 1 + squares / 2)
+    np.testing.assert_allclose(scored(nearly_level, "probability_logsumexp"), expected, atol=2e-3 / 6)
 
 
 @pytest.mark.parametrize(("classes", "lowest", "highest"), [(10, 2.4026, 2.4612), (100, 4.6152, 4.6222)])

@@ -105,8 +105,8 @@ def test_printing_writes_every_default_out(file):
     assert printed["run"]["batch_size"] == 256
     ways = {
         "options": {},
-        "top_k": 10,
-        "aggregate": "mean",
+        "top_k": "auto",
+        "aggregate": "auto",
         "other_logit": True,
         "threshold": None,
         "target": None,

@@ -207,7 +207,7 @@ def test_a_class_that_is_worth_nothing_gains_nothing(run, answered):
     own, other = (detections((0, 0, 50, 50, 0.5, label)) for label in (1, 2))
     scores = router.scores(answered([own, other]))
     assert scores[LEARNED][0] == 0 != scores[LEARNED][1]
-    assert scores["class_doubt"][0] == 0 < scores["class_doubt"][1]
+    assert scores["class_curvature"][0] == 0 < scores["class_curvature"][1]
 
 
 def test_what_was_learned_orders_other_pictures_better_than_chance(detectors):

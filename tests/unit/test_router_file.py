@@ -104,8 +104,8 @@ def test_a_router_that_learned_nothing_has_no_arrays(tmp_path):
 
 
 def test_a_router_replaces_the_one_that_was_there(path):
-    replace(FILE, header=replace(WORDS, score="doubt")).save(path)
-    assert RouterFile.load(path).header.score == "doubt"
+    replace(FILE, header=replace(WORDS, score="energy_curvature")).save(path)
+    assert RouterFile.load(path).header.score == "energy_curvature"
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
@@ -122,7 +122,7 @@ def test_a_failed_save_leaves_what_was_there_and_nothing_beside_it(path, monkeyp
 
     monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(InvalidInput, match="No space left on device"):
-        replace(FILE, header=replace(WORDS, score="doubt")).save(path)
+        replace(FILE, header=replace(WORDS, score="energy_curvature")).save(path)
     assert path.read_bytes() == before
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 

@@ -310,7 +310,7 @@ def test_a_fit_for_them_on_a_run_without_is_refused(run):
 
 
 def test_unasked_they_decide_only_where_the_student_itself_told_them():
-    areas = {LEARNED: 0.2, "random": 0.9, "set_doubt": 0.8, LEARNED_FEATURES: 0.3}
+    areas = {LEARNED: 0.2, "random": 0.9, "set_curvature": 0.8, LEARNED_FEATURES: 0.3}
     assert candidates_of(areas, ROUTING, live=True) == [LEARNED, LEARNED_FEATURES]
     assert candidates_of(areas, ROUTING, live=False) == [LEARNED]
 

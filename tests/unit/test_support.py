@@ -207,7 +207,7 @@ def test_boxes_without_support_have_every_other_score_and_this_one_says_why_not(
 def test_scoring_has_it_beside_the_others_and_alone():
     output = output_of(detections([0.9, 0.5], backing=[8.0, 1.0]), detections([0.4], backing=[0.0]))
     beside = Scoring.load("detection", RouterSection()).scores(output)
-    assert {NAME, "doubt", "free_energy"} <= set(beside)
+    assert {NAME, "energy_curvature", "free_energy"} <= set(beside)
     chosen = Scoring.load("detection", RouterSection(score=NAME))
     np.testing.assert_array_equal(chosen.score(output), beside[NAME])
     np.testing.assert_array_equal(chosen.scores(output)[NAME], beside[NAME])
@@ -248,7 +248,7 @@ def test_a_fitted_router_has_it_not_from_records():
     run = PairedRun("detection", ("a",), {}, none, none)
     found = router(None).scores_of_set(run)
     assert NAME not in found
-    assert "set_doubt" in found
+    assert "set_curvature" in found
 
 
 # --- The list ---
@@ -268,7 +268,7 @@ def test_every_score_is_listed_with_what_it_needs():
     assert needs["any", "free_energy"] == ()
     assert needs["any", "rival_class"] == ("all class logits",)
     assert needs["detection", NAME] == ("candidates",)
-    assert needs["detection", "class_doubt"] == ("class counts",)
-    assert needs["detection", "set_doubt"] == ("class counts", "whole set")
+    assert needs["detection", "class_curvature"] == ("class counts",)
+    assert needs["detection", "set_curvature"] == ("class counts", "whole set")
     assert needs["detection", "learned"] == needs["classification", "learned"] == ("a fitted router",)
     assert needs["detection", "learned_features"] == ("a fitted router",)

@@ -60,7 +60,8 @@ def widen(output: Output, popular: Popular, other_at: float) -> Output:
     It abstains where a box of "other" has a score of at least `other_at`. Boxes of "other" are no answer:
     they are left out, of logits too, so that scores look at what the student would answer.
     """
-    predictions, logits = [], []
+    predictions, logits, backgrounds = [], [], []
+    background = output.logits.background
     abstains = np.zeros(len(output.predictions), dtype=bool)
     classes = np.array(popular.classes, dtype=np.intp)
     for image, answer in enumerate(output.predictions):
@@ -69,7 +70,12 @@ def widen(output: Output, popular: Popular, other_at: float) -> Output:
         labels = classes[answer.labels[real]]
         predictions.append(Detections(answer.boxes[real], answer.scores[real], labels, support))
         logits.append(output.logits.values[image, : len(answer)][real])
+        if background is not None:
+            backgrounds.append(background[image, : len(answer)][real][:, None])
     rows = padded(logits, popular.other + 1, output.logits.values.dtype)
+    if background is not None:
+        padding = padded(backgrounds, 1, background.dtype).values[..., 0]
+        rows = replace(rows, head=output.logits.head, background=padding)
     return replace(output, predictions=predictions, logits=rows, abstains=abstains)
 
 

@@ -101,14 +101,18 @@ class DetectionRouting(Routing):
             features=True,
         ),
         SET_LEARNED: TaskScore(
-            "learned, classes weighing as set_doubt weighs them",
+            "learned, classes weighing as set_curvature weighs them",
             "learned, knowing the whole set",
             A_FITTED_ROUTER,
             whole_set=True,
         ),
     }
     RESCALINGS = tuple(RESCALINGS)
-    SELECTS_BY = "class_doubt"
+    RENAMED: ClassVar = {"class_doubt": "class_curvature", "set_doubt": "set_curvature"}
+    RETIRED: ClassVar = {
+        "doubt": "It is `energy_curvature` now, from the logits of all classes: choose its threshold anew."
+    }
+    SELECTS_BY = "class_curvature"
     VARIANTS = VARIANTS
 
     check_worth = staticmethod(check_worth)

@@ -5,12 +5,13 @@ Convention: class indices of the data count from 0, in the order of its category
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
+from scipy.special import logsumexp
 
 from ebjr_det.core.errors import ConfigError, did_you_mean
 from ebjr_det.core.types import Array, FloatArray, Logits, Output
@@ -38,12 +39,14 @@ def are_coco(categories: Mapping[int, str]) -> bool:
 
 
 def padded(rows: Sequence[Array], classes: int, dtype: DTypeLike = np.float32, least: int = 1) -> Logits:
-    """Each image's rows of logits, [n, classes], padded to the longest image, to `least` rows at least."""
+    """Each image's rows of logits, [n, classes], one sigmoid a class; padded to the longest image, to `least`
+    rows at least.
+    """
     values = np.zeros((len(rows), max([least, *map(len, rows)]), classes), dtype=dtype)
     valid = np.zeros(values.shape[:2], dtype=bool)
     for index, logits in enumerate(rows):
         values[index, : len(logits)], valid[index, : len(logits)] = logits, True
-    return Logits(values, valid)
+    return Logits(values, valid, "sigmoid")
 
 
 @dataclass(frozen=True)
@@ -103,22 +106,33 @@ class ClassMap:
         answers: Sequence[Answer],
         supports: Sequence[FloatArray] | None = None,
         features: NDArray[np.floating] | None = None,
+        *,
+        softmax: bool = False,
     ) -> Output:
         """What the core sees: detections of the data's classes, and their logits, padded.
 
         Args:
+            softmax: the head is one softmax over all outputs; those that are no class of the data are then
+                together its background.
             supports: [n] of each image, `Detections.support`, where the detector tells it.
             features: [images, d], `Output.features`, likewise.
         """
-        label_of, predictions, rows = self.labels, [], []
-        for image, (boxes, scores, outputs, logits) in enumerate(answers):
+        label_of, predictions, rows, backgrounds = self.labels, [], [], []
+        rest = label_of < 0
+        for image, (boxes, scores, outputs, row_logits) in enumerate(answers):
             labels = label_of[outputs]
             real = labels >= 0
             support = None if supports is None else supports[image][real]
             boxes, scores = boxes[real].astype(np.float64), scores[real].astype(np.float64)
             predictions.append(Detections(boxes, scores, labels[real], support))
-            rows.append(logits[real][:, self.columns])
-        return Output(predictions, padded(rows, len(self.columns)), features)
+            rows.append(row_logits[real][:, self.columns])
+            if softmax:
+                backgrounds.append(logsumexp(row_logits[real][:, rest], axis=1, keepdims=True))
+        logits = padded(rows, len(self.columns))
+        if softmax:
+            background = padded(backgrounds, 1).values[..., 0]
+            logits = replace(logits, head="softmax", background=background)
+        return Output(predictions, logits, features)
 
 
 def _columns(categories: Mapping[int, str], output_names: Sequence[str], label: str) -> NDArray[np.intp]:

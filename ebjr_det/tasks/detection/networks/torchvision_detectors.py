@@ -28,6 +28,8 @@ SCORES: dict[str, Callable[[Mapping[str, Tensor]], Tensor]] = {
     "FasterRCNN": lambda head: head["cls_logits"].softmax(dim=-1),
 }
 
+SOFTMAX = ("SSD", "FasterRCNN")
+
 
 def build_network(name: str, num_classes: int, settings: DetectorSection, *, published: bool) -> nn.Module:
     """A detector of torchvision by name, with fresh or its `published` weights, which have their own classes.
@@ -92,7 +94,8 @@ class TorchvisionDetector:
         with torch.inference_mode():
             answers = self.network([image.to(self.device).float() / 255 for image in inputs])
         pairs = zip(answers, self._heads, strict=True)
-        return self.classes.output([self._with_logits(answer, head) for answer, head in pairs])
+        answers = [self._with_logits(answer, head) for answer, head in pairs]
+        return self.classes.output(answers, softmax=self.family in SOFTMAX)
 
     def _with_logits(self, answer: Mapping[str, Tensor], head: Mapping[str, Tensor]) -> Answer:
         scores, labels = answer["scores"], answer["labels"]

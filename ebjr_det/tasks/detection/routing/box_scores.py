@@ -139,12 +139,6 @@ def score_entropy(boxes: Boxes) -> FloatArray:
     return boxes.total(entr(boxes.score) + entr(1 - boxes.score))
 
 
-@box_score("sum s (1-s)", "variance of the number of objects, boxes being independent")
-def doubt(boxes: Boxes) -> FloatArray:
-    """How uncertain the number of objects is."""
-    return boxes.total(boxes.score * (1 - boxes.score))
-
-
 @box_score("sum s over 0.1 <= s < 0.5", "boxes neither dismissed nor believed")
 def grey_zone(boxes: Boxes) -> FloatArray:
     """Expected number of objects among the boxes that a user would be unsure to show."""
@@ -197,10 +191,10 @@ def nms_disagreement(boxes: Boxes, support: FloatArray) -> FloatArray:
     return boxes.total(boxes.score / (1 + support))
 
 
-@box_score("sum v_c s (1-s) N / (n_c + 1)", "doubt, weighted as AP weighs classes", CLASS_COUNTS)
-def class_doubt(boxes: Boxes, counts: ClassCounts) -> FloatArray:
-    """Doubt in units of the metric: AP is a mean over classes, so one object of a rare class is worth many of
-    a common one.
+@box_score("sum v_c s (1-s) N / (n_c + 1)", "energy_curvature, weighted as AP weighs classes", CLASS_COUNTS)
+def class_curvature(boxes: Boxes, counts: ClassCounts) -> FloatArray:
+    """Curvature of the energy in units of the metric, each box that of its own class: AP is a mean over
+    classes, so one object of a rare class is worth many of a common one.
     """
     return boxes.total(counts.per_object[boxes.label] * boxes.score * (1 - boxes.score))
 
@@ -213,11 +207,11 @@ def class_rarity(boxes: Boxes, counts: ClassCounts) -> FloatArray:
 
 @box_score(
     "sum v_c s (1-s) M (1 - exp(-m_c)) / m_c, m_c expected in the set of M pictures",
-    "class_doubt, knowing the whole set",
+    "class_curvature, knowing the whole set",
     CLASS_COUNTS,
     whole_set=True,
 )
-def set_doubt(boxes: Boxes, counts: ClassCounts) -> FloatArray:
+def set_curvature(boxes: Boxes, counts: ClassCounts) -> FloatArray:
     """Doubt weighted by what each class weighs in this very set of pictures, judged without its truth."""
     per_object = boxes.images * counts.in_set(boxes)
     return boxes.total(per_object[boxes.label] * boxes.score * (1 - boxes.score))
