@@ -6,21 +6,20 @@ from pathlib import Path
 from shutil import rmtree
 from typing import TYPE_CHECKING
 
+from ebjr_det.api.auto_router import RoutedRun, auto_router, automatic_target
+from ebjr_det.api.fit_router import FitSource
 from ebjr_det.api.preflight import Ready, check_ahead, check_settings
 from ebjr_det.api.report import Result, report
 from ebjr_det.api.traffic import traffic
 from ebjr_det.config import EvaluateConfig, dump_config
-from ebjr_det.core.cost import CostModel
-from ebjr_det.core.router import RouterDecision, decide
-from ebjr_det.core.scores import ENERGY
-from ebjr_det.core.tradeoff import score_of, select, sweep
-from ebjr_det.core.types import PairedRun, Task
-from ebjr_det.evaluation.analysis import Analysis, Calibration, Profile
-from ebjr_det.evaluation.calibrated import split
-from ebjr_det.evaluation.certify import choose
+from ebjr_det.core.router import decide
+from ebjr_det.core.tradeoff import score_of
+from ebjr_det.core.types import PairedRun
+from ebjr_det.evaluation.analysis import Analysis, Profile
 from ebjr_det.evaluation.run_folder import as_begun, check_folder, finished_run, open_folder, save_analysis
 from ebjr_det.inference.latency import Latency, with_latency
 from ebjr_det.inference.scoring import at_rate, default_rate
+from ebjr_det.inference.student import WEIGHTS
 from ebjr_det.io.environment import describe_environment
 from ebjr_det.io.threads import on_threads
 
@@ -55,16 +54,19 @@ def evaluate(config: EvaluateConfig, out: str | Path, *, resume: bool = False) -
     check_folder(out, resume)
     scoring = check_settings(config)
     config = as_begun(config, out) if resume else config
-    pair = Pair.build(config.model_copy(update={"router": scoring.section}))
+    section = config.router if config.router.automatic else scoring.section
+    pair = Pair.build(config.model_copy(update={"router": section}))
     ready = check_ahead(pair, scoring, out)
     scoring, config = ready.scoring, pair.config
-    pair = replace(pair, student=scoring.adapted(pair.student))
     open_folder(out, config, resume)
-    run = finished_run(out, pair.data, scoring.name, lambda parts: pair.run(scoring.scores, parts))
-    analysis, reported = _analyse(pair, ready, run)
+    recorded = replace(pair, student=scoring.adapted(pair.student))
+    run = finished_run(out, pair.data, scoring.name, lambda parts: recorded.run(scoring.scores, parts))
+    routed = _routed(pair, ready, run, out)
+    pair = replace(pair, student=routed.scoring.adapted(pair.student))
+    analysis = _analyse(pair, ready, routed)
     save_analysis(out, analysis, dump_config(config), describe_environment(pair.device, config.run.seed))
-    decision = decide(score_of(reported, scoring.name), analysis.threshold)
-    pair.write_artifacts(out, run, reported, decision, scoring.name)
+    decision = decide(score_of(routed.reported, analysis.score), analysis.threshold)
+    pair.write_artifacts(out, routed.every, routed.reported, decision, analysis.score)
     rmtree(out / TRAFFIC, ignore_errors=True)
     result = report(out)
     if config.traffic is None:
@@ -78,23 +80,38 @@ TRAFFIC = "traffic"
 """Folder of a run in which its numbers under a stated mix are."""
 
 
-def _analyse(pair: "Pair", ready: Ready, run: PairedRun) -> tuple[Analysis, PairedRun]:
-    """How the run is looked at, with the latencies that the settings ask for; and the images to report on."""
-    config, scoring, target, cost = pair.config, ready.scoring, pair.config.router.target, ready.cost
-    unseen, use = scoring.unseen(run, pair.task)
+def _routed(pair: "Pair", ready: Ready, run: PairedRun, out: Path) -> RoutedRun:
+    """The run under the router that the settings name, or that is chosen on the calibration part."""
+    config, scoring, seed = pair.config, ready.scoring, pair.config.run.seed
+    target = automatic_target(config.router, len(run))
+    if target is None:
+        return RoutedRun.as_configured(scoring, run, config.router.target, seed)
+    names, popular = pair.data.class_names, () if pair.popular is None else pair.popular.names
+    weights = str(ready.facts["student"].get(WEIGHTS, ""))
+    source = FitSource(
+        run, names, len(names), pair.student.name, pair.teacher.name, config.title, scoring.section,
+        popular=popular, student_weights=weights,
+    )  # fmt: skip
+    return auto_router(source, scoring, target, out, seed)
+
+
+def _analyse(pair: "Pair", ready: Ready, routed: RoutedRun) -> Analysis:
+    """How the run is looked at, with the latencies that the settings ask for."""
+    config, scoring, target, cost = pair.config, routed.scoring, routed.target, ready.cost
+    reported = routed.reported
     times: Mapping[str, Latency] = {}
     live_rate, by_batch, batch_load = None, dict[int, tuple[float, float]](), None
     if target is not None and target.kind == "latency_ms":
-        start = at_rate(unseen, scoring.name, default_rate(unseen))
-        times, live_rate = pair.measure(unseen, scoring.score, start)
+        start = at_rate(reported, scoring.name, default_rate(reported))
+        times, live_rate = pair.measure(reported, scoring.score, start)
         cost = with_latency(cost, times)
-    reported, decision, calibration = _decide(unseen, pair.task, config, cost)
+    decision, point = routed.decision(cost)
     if config.latency.measure:
         times, live_rate = pair.measure(reported, scoring.score, decision)
         by_batch, batch_load = pair.measure_batches(reported)
     options = config.router.options
     remarks = getattr(pair.data, "remarks", {})
-    analysis = Analysis(
+    return Analysis(
         title=config.title or f"{pair.student.name} + {pair.teacher.name}",
         score=scoring.name,
         formula=scoring.formula,
@@ -107,30 +124,14 @@ def _analyse(pair: "Pair", ready: Ready, run: PairedRun) -> tuple[Analysis, Pair
         live=times.get("joint"),
         live_deferral_rate=live_rate,
         batch_load=batch_load,
-        calibration=calibration,
+        calibration=routed.calibration(point, config.run.seed),
         score_options={scoring.name: options} if options else {},
         references=tuple(config.references),
         class_names=pair.data.class_names,
         popular=() if pair.popular is None else pair.popular.names,
-        router=use,
-        unreadable=tuple(sorted(set(pair.data.image_ids) - set(run.image_ids))),
+        router=routed.use,
+        selection=routed.selection,
+        unreadable=tuple(sorted(set(pair.data.image_ids) - set(routed.every.image_ids))),
         remarks={"data": remarks} if remarks else {},
         threshold_from="target" if target else "rate" if config.router.threshold is None else "given",
     )
-    return analysis, reported
-
-
-def _decide(
-    run: PairedRun, task: Task, config: EvaluateConfig, cost: CostModel
-) -> tuple[PairedRun, RouterDecision, Calibration | None]:
-    """The images to report on, the decision on them, and how its threshold came about."""
-    router, target, name = config.router, config.router.target, config.router.score or ENERGY
-    if target is None:
-        if router.threshold is None:
-            return run, at_rate(run, name, default_rate(run)), None
-        return run, decide(score_of(run, name), router.threshold), None
-    calibration_part, reported_part = split(run, target.fraction, config.run.seed)
-    chosen_on, reported = select(run, task, calibration_part), select(run, task, reported_part)
-    point = choose(chosen_on, task, sweep(chosen_on, task, name, cost), target)
-    calibration = Calibration(target, target.fraction, config.run.seed, len(chosen_on), point)
-    return reported, decide(score_of(reported, name), point.threshold), calibration

@@ -18,9 +18,8 @@ from ebjr_det.api.fit_settings import (
 )
 from ebjr_det.api.fit_settings import FitSettings as FitSettings
 from ebjr_det.api.references import check_costs
-from ebjr_det.api.replay import name_of
 from ebjr_det.api.report import report as write_report_of
-from ebjr_det.api.saved_outputs import SavedOutputs
+from ebjr_det.api.saved_outputs import SavedOutputs, name_of
 from ebjr_det.config import Reference, RouterSection, load_score_settings
 from ebjr_det.core.cost import CostModel
 from ebjr_det.core.errors import InvalidInput
@@ -42,7 +41,6 @@ from ebjr_det.routing.crossfit import FittedRouter, cross_fit, folds
 from ebjr_det.routing.file import RouterFile, RouterHeader
 from ebjr_det.tasks import load_task
 from ebjr_det.tasks.contract import Remarks
-from ebjr_det.tasks.routing import Routing
 
 
 class FittedResult(NamedTuple):
@@ -54,7 +52,7 @@ class FittedResult(NamedTuple):
 
 
 @dataclass(frozen=True)
-class _Source:
+class FitSource:
     """Records to fit on, and names; that of the student only where it tells one student from another.
 
     `section` tells how logits became scores; its options are those of the score `decided`; `saved`: what of
@@ -112,7 +110,7 @@ def fit_router(
     return _fit(source, Path(out), settings, report_dir)
 
 
-def _of_files(outputs: SavedOutputs) -> _Source:
+def _of_files(outputs: SavedOutputs) -> FitSource:
     section, names, remarks = RouterSection(), outputs.class_names, Remarks()
     scoring = Scoring.load(outputs.task, section).bind(names)
     variants = load_task(outputs.task).routing.VARIANTS.items()
@@ -129,7 +127,7 @@ def _of_files(outputs: SavedOutputs) -> _Source:
     student, teacher = (name_of(outputs.paths[side]) for side in ("student", "teacher"))
     classes, title = len(names) or widths[0], f"{student} + {teacher}"
     saved = {"references": outputs.references, "lenient": bool(outputs.options.get("lenient"))}
-    return _Source(
+    return FitSource(
         run,
         names,
         classes,
@@ -143,7 +141,7 @@ def _of_files(outputs: SavedOutputs) -> _Source:
     )
 
 
-def _of_run(run_dir: Path, settings: FitSettings) -> tuple[_Source, FitSettings]:
+def _of_run(run_dir: Path, settings: FitSettings) -> tuple[FitSource, FitSettings]:
     """A finished run, and the settings with its costs where they name none."""
     run, analysis = load_folder(run_dir)
     section = load_score_settings(run_dir / CONFIG)
@@ -158,20 +156,36 @@ def _of_run(run_dir: Path, settings: FitSettings) -> tuple[_Source, FitSettings]
     replayed = (run_dir / CONFIG).read_bytes().startswith(b"replay:")
     student, teacher = "" if replayed else analysis.student.name, analysis.teacher.name
     names = analysis.class_names
-    source = _Source(
+    source = FitSource(
         run, names, len(names), student, teacher, analysis.title, section, analysis.score,
         analysis.references, analysis.popular, student_weights=str(analysis.student.extras.get(WEIGHTS, "")),
     )  # fmt: skip
     return source, settings
 
 
-def _fit(source: _Source, out: Path, settings: FitSettings, report_dir: str | Path | None) -> FittedResult:
+class FittedChoice(NamedTuple):
+    """What was compared out of fold, and the router that was then fitted on all of it."""
+
+    comparison: RouterComparison
+    router: FittedRouter
+
+    @property
+    def crossed(self) -> PairedRun:
+        """The run under the chosen rescaling, every score out of fold."""
+        return self.comparison.crossed[self.comparison.rescaling]
+
+
+def choose_router(source: FitSource, settings: FitSettings) -> FittedChoice:
+    """Compare all routers out of fold, and fit the one that is chosen on all pictures.
+
+    Raises:
+        EbjrError: settings that no fit on these records could have, or records that nothing can be fitted on.
+    """
     run, routing = source.run, load_task(source.run.task).routing
     worth = routing.check_worth(settings.class_weights or {}, source.class_names)
     task = routing.judge(worth)
     check_settings(settings, run, routing)
     parts = folds(len(run), settings.folds, settings.seed)
-    writable_folder(out.parent)
     fit = partial(routing.fit_router, worth=worth, seed=settings.seed)
     rescalings, learned = rescalings_of(settings, routing), 1 if settings.rescaling == "none" else 2
     total = len(parts) * (len(rescalings) + learned) + 1
@@ -180,21 +194,32 @@ def _fit(source: _Source, out: Path, settings: FitSettings, report_dir: str | Pa
         def cross(rescaling: str, learn: bool) -> PairedRun:
             return cross_fit(run, task, partial(fit, rescaling=rescaling, learn=learn), parts, bar)
 
-        comparison = compare_routers(run, task, cross, rescalings, settings.score, live=bool(source.student))
+        comparison = compare_routers(
+            run, task, cross, rescalings, settings.score,
+            live=bool(source.student), replicates=settings.replicates, seed=settings.seed,
+        )  # fmt: skip
         router = fit(run, rescaling=comparison.rescaling)
         bar.update()
-    trial = _trial(source, task, comparison, settings)
-    crossed = comparison.crossed[comparison.rescaling]
-    file = _file(source, trial, router, crossed, routing)
+    return FittedChoice(comparison, router)
+
+
+def _fit(source: FitSource, out: Path, settings: FitSettings, report_dir: str | Path | None) -> FittedResult:
+    routing = load_task(source.run.task).routing
+    writable_folder(out.parent)
+    choice = choose_router(source, settings)
+    task = routing.judge(routing.check_worth(settings.class_weights or {}, source.class_names))
+    trial = _trial(source, task, choice.comparison, settings)
+    file = file_of(source, choice, trial.evidence())
     if report_dir is not None:
-        _write_report(Path(report_dir), crossed, trial, {**settings._asdict(), **source.saved})
+        settings_dict = {**settings._asdict(), **source.saved}
+        _write_report(Path(report_dir), choice.crossed, trial, settings_dict)
     file.save(out)
     for warning in file.header.warnings:
         say(f"Warning: {warning}. The router was saved all the same.")
     return FittedResult(trial, file, out)
 
 
-def _trial(source: _Source, task: Task, comparison: RouterComparison, settings: FitSettings) -> RouterTrial:
+def _trial(source: FitSource, task: Task, comparison: RouterComparison, settings: FitSettings) -> RouterTrial:
     score, rescaling = comparison.score, comparison.rescaling
     run = comparison.crossed[rescaling]
     analysis = Analysis(
@@ -226,16 +251,15 @@ def _formula(score: str, task: str) -> str:
     return SCORES[base].formula if base in SCORES else routing.SCORES[score].formula
 
 
-def _file(
-    source: _Source, trial: RouterTrial, router: FittedRouter, crossed: PairedRun, routing: Routing
-) -> RouterFile:
-    score = trial.report.analysis.score
-    base, logits_settings = settings_of(score, source.section, source.decided, routing)
-    rescaled = replace(source.run, student=router.rescale_records(source.run.student))
+def file_of(source: FitSource, choice: FittedChoice, evidence: Mapping[str, object]) -> RouterFile:
+    """The chosen router as a file."""
+    routing, comparison = load_task(source.run.task).routing, choice.comparison
+    base, logits_settings = settings_of(comparison.score, source.section, source.decided, routing)
+    rescaled = replace(source.run, student=choice.router.rescale_records(source.run.student))
     header = RouterHeader(
         task=source.run.task,
         score=base,
-        rescaling=trial.rescaling,
+        rescaling=comparison.rescaling,
         classes=source.classes,
         class_names=source.class_names,
         student=source.student,
@@ -243,11 +267,12 @@ def _file(
         image_ids=source.run.image_ids,
         fingerprints=tuple(routing.fingerprints(source.run).tolist()),
         settings=logits_settings,
-        evidence=trial.evidence(),
+        evidence=evidence,
         popular=source.popular,
         student_weights=source.student_weights,
     )
-    return RouterFile(header, score_of(crossed, score), routing.student_numbers(rescaled), router.to_arrays())
+    reference = score_of(choice.crossed, comparison.score)
+    return RouterFile(header, reference, routing.student_numbers(rescaled), choice.router.to_arrays())
 
 
 def _write_report(folder: Path, run: PairedRun, trial: RouterTrial, settings: Mapping[str, object]) -> None:

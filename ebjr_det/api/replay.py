@@ -6,15 +6,16 @@ from pathlib import Path
 
 import yaml
 
+from ebjr_det.api.auto_router import RoutedRun, auto_router, automatic_target
+from ebjr_det.api.fit_router import FitSource
 from ebjr_det.api.references import check_costs
 from ebjr_det.api.report import Result, report
-from ebjr_det.api.saved_outputs import SavedOutputs
+from ebjr_det.api.saved_outputs import SavedOutputs, name_of
 from ebjr_det.config import RouterSection
 from ebjr_det.core.cost import CostModel
 from ebjr_det.core.errors import ConfigError
 from ebjr_det.core.router import RouterDecision, decide
-from ebjr_det.core.tradeoff import score_of
-from ebjr_det.core.types import PairedRun
+from ebjr_det.core.tradeoff import OperatingPoint, score_of
 from ebjr_det.evaluation.analysis import Analysis, Profile
 from ebjr_det.evaluation.run_folder import (
     CONFIG,
@@ -37,11 +38,13 @@ class ReplaySettings:
     """How saved outputs are looked at.
 
     The chosen point is that of the threshold, else of the first of `rates`, else that of
-    `scoring.default_rate`: no label of these images chooses it, and the report says how it came about.
+    `scoring.default_rate`: no label of these images chooses it, and the report says how it came about. Where
+    the score is left open, a third of the images chooses score, router and that point, and the others are
+    reported.
 
     Attributes:
-        router: which score decides. Pictures that its fitted router saw are left out, and its rescaling is
-            applied.
+        router: which score decides, or `auto`. Pictures that its fitted router saw are left out, and its
+            rescaling is applied.
         popular: classes that a specialised student tells apart, by name or index; its files are then of these
             and "other".
         threshold: instead of `router.threshold`; infinite ones defer all images or none.
@@ -95,31 +98,49 @@ def replay(outputs: SavedOutputs, out: str | Path, settings: ReplaySettings = DE
     popular = () if settings.popular is None else Popular.of(settings.popular, names).names
     scoring, remarks = scoring.bind(names, popular), Remarks()
     run = outputs.load(scoring.scores_of_raw, remarks, settings.popular)
-    run, use = scoring.of_records(run, load_task(outputs.task).judge())
+    target = None if settings.fixed_threshold is not None else automatic_target(settings.router, len(run))
+    if target is None:
+        run, use = scoring.of_records(run, load_task(outputs.task).judge())
+        clear_replay_folder(out)
+        routed = RoutedRun(scoring, None, None, run, run, use)
+    else:
+        target = replace(target, value=settings.rates[0]) if settings.rates else target
+        teacher = name_of(outputs.paths["teacher"])
+        source = FitSource(run, names, len(names), "", teacher, "", scoring.section, popular=popular)
+        clear_replay_folder(out)
+        routed = auto_router(source, scoring, target, out, settings.seed)
+    decision, point = _decision(routed, settings)
     analysis = replace(
-        _analysis(outputs, settings, scoring, _decision(run, scoring.name, settings)),
-        class_names=names, popular=popular, remarks=remarks, router=use,
-    )  # fmt: skip
-    clear_replay_folder(out)
-    text = yaml.safe_dump(_resolved(outputs, settings, scoring.section), sort_keys=False)
+        _analysis(outputs, settings, routed, decision),
+        class_names=names,
+        popular=popular,
+        remarks=remarks,
+        calibration=routed.calibration(point, settings.seed),
+    )
+    section = scoring.section if target is None else settings.router
+    text = yaml.safe_dump(_resolved(outputs, settings, section), sort_keys=False)
     write_text(out / CONFIG, text)
     save_run(run, out / RUN)
     save_analysis(out, analysis, text, describe_environment("cpu", settings.seed))
     return report(out)
 
 
-def _decision(run: PairedRun, score: str, settings: ReplaySettings) -> RouterDecision:
+def _decision(routed: RoutedRun, settings: ReplaySettings) -> tuple[RouterDecision, OperatingPoint | None]:
     """What the threshold decides, or the first of the rates, or the default one."""
+    run, score = routed.reported, routed.scoring.name
+    if routed.target is not None:
+        return routed.decision(settings.cost)
     if settings.fixed_threshold is not None:
-        return decide(score_of(run, score), settings.fixed_threshold)
-    return at_rate(run, score, settings.rates[0] if settings.rates else default_rate(run))
+        return decide(score_of(run, score), settings.fixed_threshold), None
+    return at_rate(run, score, settings.rates[0] if settings.rates else default_rate(run)), None
 
 
 def _analysis(
-    outputs: SavedOutputs, settings: ReplaySettings, scoring: Scoring, decision: RouterDecision
+    outputs: SavedOutputs, settings: ReplaySettings, routed: RoutedRun, decision: RouterDecision
 ) -> Analysis:
     """How the run is looked at, without what its files tell."""
-    paths, replicates = outputs.paths, settings.replicates
+    paths, replicates, scoring = outputs.paths, settings.replicates, routed.scoring
+    chosen_from = "given" if settings.fixed_threshold is not None else "target" if routed.target else "rate"
     return Analysis(
         title=f"Replay: {name_of(paths['student'])} + {name_of(paths['teacher'])}",
         score=scoring.name,
@@ -132,7 +153,9 @@ def _analysis(
         replicates=load_task(outputs.task).bootstrap if replicates is None else replicates,
         seed=settings.seed,
         references=tuple(outputs.references),
-        threshold_from="rate" if settings.fixed_threshold is None else "given",
+        router=routed.use,
+        selection=routed.selection,
+        threshold_from=chosen_from,  # type: ignore[arg-type]
     )
 
 
@@ -155,9 +178,3 @@ def _resolved(
     if outputs.references:
         content["references"] = [reference.to_dict() for reference in outputs.references]
     return content
-
-
-def name_of(path: Path) -> str:
-    """A file's name without what it ends in, safe to print."""
-    stem = Path(path.name.removesuffix(".gz")).stem
-    return "".join(letter if letter.isprintable() else "?" for letter in stem)

@@ -65,3 +65,9 @@ class SavedOutputs:
 def _check_known(kind: str, names: Mapping[str, object], valid: Mapping[str, object]) -> None:
     for name in names:
         check_known(name, valid, f"a known {kind}")
+
+
+def name_of(path: Path) -> str:
+    """A file's name without what it ends in, safe to print."""
+    stem = Path(path.name.removesuffix(".gz")).stem
+    return "".join(letter if letter.isprintable() else "?" for letter in stem)

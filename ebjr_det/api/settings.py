@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from ebjr_det.config import EvaluateConfig, identity
+from ebjr_det.config.sections import AUTO
 from ebjr_det.core.errors import ConfigError, InvalidInput
-from ebjr_det.evaluation.run_folder import ANALYSIS, CONFIG, load_analysis
+from ebjr_det.evaluation.run_folder import ANALYSIS, CONFIG, ROUTER, load_analysis
 from ebjr_det.inference.exported import PAIR, Exported, is_exported, load_exported
 from ebjr_det.inference.live import Settings
 from ebjr_det.io.checkpoints.finding import manifest
@@ -84,6 +85,10 @@ def load_settings(source: str | Path, changes: Sequence[str] = ()) -> tuple[Sett
         )
     analysis = load_analysis(path)
     original = load_config(path / CONFIG)
+    if analysis.selection is not None and config.router.automatic:
+        router = config.router.model_copy(update={"file": str(path / ROUTER)})
+        config = config.model_copy(update={"router": router})
+    score = analysis.score if config.router.score in (None, AUTO) else config.router.score
     if config.student.runtime != original.student.runtime:
         say(
             f"Note: the run's threshold was chosen with runtime `{original.student.runtime}` of the student. "
@@ -91,7 +96,7 @@ def load_settings(source: str | Path, changes: Sequence[str] = ()) -> tuple[Sett
             "evaluate."
         )
     fitted = None if analysis.router is None else analysis.router.sha256
-    if config.router.score != analysis.score or identity(config)["router.file"] != fitted:
+    if score != analysis.score or identity(config)["router.file"] != fitted:
         return config, None
     if _scored_by(changed) != _scored_by(original):
         say(

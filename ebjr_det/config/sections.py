@@ -73,19 +73,27 @@ class TargetSection(Target):
     fraction: Inside = 0.5
 
 
+AUTO, PUBLISHED = "auto", "published"
+"""Words for a score: chosen on the calibration part, and that of EBJR."""
+
+
 class RouterSection(BaseSection):
     """Which score decides, and where: a fixed threshold or a calibrated target, not both.
 
-    With neither, the threshold defers 30 % of the images that the student does not hand on by itself, which
-    needs no label. `file` is a fitted router; without a `score` its own decides, or without a router the
-    paper's energy. `top_k` and `aggregate` turn the scores of an image's boxes into one, by default as the
-    score itself says (`scores.Score`); a classification has one row, which is it. `other_logit`: whether the
-    scores of a specialised student see its logit of "other".
+    `score: auto`, the default, chooses score, router and rescaling on the calibration part, which `target`
+    names (by default a third, on which 30 % are deferred); with a `file`, a fitted router, its own score
+    decides; beside a threshold, or where the part is too small, `energy_curvature` does. `published` is
+    EBJR's. With a score and neither threshold nor target, the threshold defers 30 % of the images that the
+    student does not hand on by itself, which needs no label.
+
+    `top_k` and `aggregate` turn the scores of an image's boxes into one, by default as the score itself says
+    (`scores.Score`); a classification has one row, which is it. `other_logit`: whether the scores of a
+    specialised student see its logit of "other".
     """
 
     file: str | None = None
     sha256: str | None = None
-    score: str | None = None
+    score: str | None = AUTO
     options: dict[str, object] = {}
     top_k: Annotated[int, Field(ge=1)] | Literal["auto"] | None = "auto"
     aggregate: Literal["auto", "mean", "sum", "min", "logsumexp"] = "auto"
@@ -98,6 +106,11 @@ class RouterSection(BaseSection):
         if self.threshold is not None and self.target is not None:
             raise ValueError("either a threshold or a target, got both")
         return self
+
+    @property
+    def automatic(self) -> bool:
+        """Whether score and router are left to be chosen."""
+        return self.score in (None, AUTO) and self.file is None and self.threshold is None
 
 
 MOST_TIMED = 10_000_000

@@ -21,7 +21,9 @@ from ebjr_det.core.errors import ConfigError, check_known, first_line
 from ebjr_det.core.types import FloatArray, Indices, Logits
 
 ENERGY = "free_energy"
-"""The score that EBJR publishes; it decides where no other is named."""
+"""The score that EBJR publishes."""
+CURVATURE = "energy_curvature"
+"""The score that decides where none is named and none can be chosen."""
 EMPTY_LOGIT = -20.0
 """Every logit of the one row that stands for an image in which the student found nothing: the most doubtful
 row there is, so such images go to the teacher first."""

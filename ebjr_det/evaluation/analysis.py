@@ -48,6 +48,36 @@ class Calibration:
 
 
 @dataclass(frozen=True)
+class Selection:
+    """How a router was chosen on calibration images, every number out of fold.
+
+    Attributes:
+        images: how many there were; `candidates`: scores that could be chosen.
+        score, rescaling: the choice; `best`, `best_rescaling`: what had the largest area.
+        area: of the choice; `behind`: what it has less than the best; `error`: the standard error of that.
+        published, random, oracle: areas of EBJR's score, of a coin and of the best order in hindsight.
+        student_quality, teacher_quality: of both models there.
+        decision_ms: what a decision takes for one picture, where it was measured.
+    """
+
+    images: int
+    candidates: int
+    score: str
+    rescaling: str
+    best: str
+    best_rescaling: str
+    area: float
+    behind: float
+    error: float
+    published: float | None
+    random: float
+    oracle: float
+    student_quality: float
+    teacher_quality: float
+    decision_ms: float | None = None
+
+
+@dataclass(frozen=True)
 class Analysis:
     """How a run is looked at.
 
@@ -64,7 +94,7 @@ class Analysis:
         popular: names of the classes that a specialised student tells apart, in the order of all classes.
         unreadable: ids of images that were left out because they could not be decoded.
         remarks: by input file, how often something odd was left out or taken all the same.
-        router: how a fitted router was used, if one was.
+        router: how a fitted router was used, if one was; `selection`: how it was chosen, where `auto` did.
         threshold_from: how the threshold came about: `given`, from a deferral `rate` on the reported images
             (which needs no label), or from a `target` on others; empty where an earlier version did not say.
         picked_among: among how many scores the deciding one was picked by its quality on the reported
@@ -97,6 +127,7 @@ class Analysis:
     unreadable: tuple[str, ...] = ()
     remarks: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     router: FittedUse | None = None
+    selection: Selection | None = None
     threshold_from: Literal["", "given", "rate", "target"] = ""
     picked_among: int = 0
 

@@ -179,6 +179,25 @@ def bootstrap(
     return Intervals(confidence, RATES, low, high, area, difference, picked, reference)
 
 
+def resampled_areas(
+    curves: Sequence[tuple[PairedRun, str]], task: Task, replicates: int, seed: int
+) -> tuple[FloatArray, FloatArray]:
+    """Areas under curves on all images, [curves], and on each of the same resamples, [replicates, curves].
+
+    Args:
+        curves: records of the same images, which may differ in their scores' scale, and a score of each.
+    """
+    grid, images = None if task.mean else ROUGH_GRID, len(curves[0][0])
+    mixtures = {id(run): task.mixtures(run.student, run.teacher) for run, _ in curves}
+    rankings = (Ranking(mixtures[id(run)], score_of(run, name)) for run, name in curves)
+    judges: list[Judge] = [partial(_area_on_resample, ranking, grid) for ranking in rankings]
+    return paired_bootstrap(judges, images, replicates, seed, side_by_side=not task.mean)
+
+
+def _area_on_resample(ranking: Ranking, grid: int | None, copies: NDArray[np.intp]) -> FloatArray:
+    return _on_resample(ranking, grid, copies)[-1:]
+
+
 def _by_name(names: Sequence[str], ends: FloatArray) -> dict[str, tuple[float, float]]:
     return {name: (low, high) for name, low, high in zip(names, *ends.tolist(), strict=True)}
 

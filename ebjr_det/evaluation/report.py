@@ -232,7 +232,7 @@ def decided(run: PairedRun, task: Task, analysis: Analysis) -> tuple[PairedRun, 
     """The reported images of a run, which neither router nor threshold saw, and the decision on them."""
     run = unseen(run, task, analysis)
     chosen_on = analysis.calibration
-    if chosen_on is not None:
+    if chosen_on is not None and analysis.selection is None:
         run = select(run, task, split(run, chosen_on.fraction, chosen_on.seed)[1])
     return run, decide(score_of(run, analysis.score), analysis.threshold)
 

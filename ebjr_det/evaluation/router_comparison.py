@@ -1,18 +1,38 @@
-"""Routers compared out of fold: which rescaling of the student's scores, and which score, is best."""
+"""Routers compared out of fold: the simplest score and rescaling that are about as good as the best.
+
+*One standard error rule* (Breiman, Friedman, Olshen and Stone 1984, Classification and Regression Trees,
+3.4.3): of all that lie within one standard error of the best, the simplest is taken. The error is that of the
+difference to the best, by a paired bootstrap over images.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from ebjr_det.core.scores import SCORES
+from ebjr_det.core.scores import CURVATURE, SCORES
 from ebjr_det.core.tradeoff import sweep_all
 from ebjr_det.core.types import PairedRun, Task
+from ebjr_det.evaluation.bootstrap import resampled_areas
 from ebjr_det.io.threads import thread_count
 from ebjr_det.tasks import load_task
-from ebjr_det.tasks.routing import Routing
+from ebjr_det.tasks.routing import A_FITTED_ROUTER, CLASS_COUNTS, Routing
 
 AUTO = "auto"
+CONTENDERS = 6
+"""How many of the best routers are compared by resampling, beside the best of each level of simplicity."""
+
+
+class Contender(NamedTuple):
+    """A score under a rescaling, out of fold: its area under the curve, and what it has less than the best,
+    with the standard error of that.
+    """
+
+    score: str
+    rescaling: str
+    area: float
+    behind: float
+    error: float
 
 
 class RouterComparison(NamedTuple):
@@ -23,6 +43,7 @@ class RouterComparison(NamedTuple):
         by_rescaling: area of one fixed score under each rescaling.
         ends: quality of student and teacher as they are.
         rescaling, score: those to be saved; `candidates`: among how many scores this one could be picked.
+        contenders: those that were compared by resampling, the best first; none where the score was named.
     """
 
     crossed: Mapping[str, PairedRun]
@@ -32,6 +53,7 @@ class RouterComparison(NamedTuple):
     rescaling: str
     score: str
     candidates: int
+    contenders: Sequence[Contender] = ()
 
 
 def compare_routers(
@@ -42,13 +64,17 @@ def compare_routers(
     name: str = AUTO,
     *,
     live: bool = True,
+    replicates: int = 100,
+    seed: int = 0,
 ) -> RouterComparison:
     """Rescalings by one fixed score, nothing learned; then every score on the best of them and on none.
 
     Args:
         cross: rescaling, and whether to learn -> the run with out-of-fold scores.
-        name: of the score to save; `auto` takes the best that works on one picture.
+        name: of the score to save; `auto` takes the simplest within one standard error of the best of those
+            that work on one picture.
         live: the student itself is there, and not a file of its answers.
+        replicates, seed: of the resamples by which routers are told apart.
     """
     routing = load_task(run.task).routing
     fixed = routing.SELECTS_BY
@@ -57,11 +83,53 @@ def compare_routers(
     }
     ends = _ends(run, task)
     best = _simplest(by_rescaling, ends[1] - ends[0])
+    tried = ["none", best] if "none" in rescalings else [best]
     crossed = {rescaling: cross(rescaling, True) for rescaling in dict.fromkeys(["none", best])}
     areas = {rescaling: _areas(fitted, task, list(fitted.scores)) for rescaling, fitted in crossed.items()}
     candidates = candidates_of(areas[best], routing, live)
-    score = max(candidates, key=lambda score: areas[best][score]) if name == AUTO else name
-    return RouterComparison(crossed, areas, by_rescaling, ends, best, score, len(candidates))
+    if name != AUTO:
+        return RouterComparison(crossed, areas, by_rescaling, ends, best, name, len(candidates))
+    pairs = {(rescaling, score): areas[rescaling][score] for rescaling in tried for score in candidates}
+    contenders = _contenders(crossed, task, pairs, replicates, seed)
+    within = [contender for contender in contenders if contender.behind <= contender.error]
+    chosen = min(within, key=lambda c: (simplicity(c.score, c.rescaling, routing), -c.area))
+    return RouterComparison(
+        crossed, areas, by_rescaling, ends, chosen.rescaling, chosen.score, len(candidates), contenders
+    )
+
+
+def simplicity(score: str, rescaling: str, routing: Routing) -> int:
+    """How much has to be fitted: 0 the curvature of the energy, 1 another score that needs no fit, 2 class
+    counts, 3 a learned router, 4 one that looks at the student's features; 1 more with a rescaling.
+    """
+    known = routing.SCORES.get(score)
+    levels = {CLASS_COUNTS: 2, A_FITTED_ROUTER: 3}
+    level = int(score != CURVATURE) if known is None else levels.get(known.needs, 1) + known.features
+    return level + (rescaling != "none")
+
+
+def _contenders(
+    crossed: Mapping[str, PairedRun],
+    task: Task,
+    areas: Mapping[tuple[str, str], float],
+    replicates: int,
+    seed: int,
+) -> list[Contender]:
+    """The best routers and the best of each level of simplicity, with what they have less than the best."""
+    routing, ranked = load_task(task.name).routing, sorted(areas, key=lambda pair: -areas[pair])
+    best_of_level: dict[int, tuple[str, str]] = {}
+    for rescaling, score in ranked:
+        best_of_level.setdefault(simplicity(score, rescaling, routing), (rescaling, score))
+    chosen = [pair for pair in ranked if pair in ranked[:CONTENDERS] or pair in best_of_level.values()]
+    curves = [(crossed[rescaling], score) for rescaling, score in chosen]
+    _, resampled = resampled_areas(curves, task, replicates, seed)
+    errors = (resampled[:, :1] - resampled).std(axis=0, ddof=1)
+    return [
+        Contender(
+            score, rescaling, areas[rescaling, score], areas[ranked[0]] - areas[rescaling, score], error
+        )
+        for (rescaling, score), error in zip(chosen, errors.tolist(), strict=True)
+    ]
 
 
 def _simplest(areas: Mapping[str, float], gap: float) -> str:

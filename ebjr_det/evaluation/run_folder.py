@@ -9,14 +9,24 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
 import pydantic_core
 
-from ebjr_det.config import BaseSection, EvaluateConfig, LearnConfig, dump_config, identity, training_identity
+from ebjr_det.config import (
+    BaseSection,
+    EvaluateConfig,
+    LearnConfig,
+    RouterSection,
+    dump_config,
+    identity,
+    training_identity,
+)
 from ebjr_det.core.errors import ConfigError, EbjrError, InvalidInput, first_line
-from ebjr_det.core.tradeoff import score_of
+from ebjr_det.core.tradeoff import score_of, select
 from ebjr_det.core.types import PairedRun
 from ebjr_det.evaluation.analysis import Analysis, Profile
 from ebjr_det.evaluation.single_models import single_models
+from ebjr_det.inference.scoring import Scoring
 from ebjr_det.inference.student import WEIGHTS
 from ebjr_det.io.files import check_writable, existing_file, to_json, writable_folder, write_text
 from ebjr_det.io.loader import Images
@@ -30,6 +40,8 @@ Settings = TypeVar("Settings", bound=LearnConfig)
 SUMMARY = "summary.json"
 RUN = "run.npz"
 ANALYSIS = "analysis.json"
+ROUTER = "router.safetensors"
+"""File of a run: the router that was chosen on its calibration part."""
 CONFIG = "config.yaml"
 ENVIRONMENT = "environment.json"
 PARTS = "parts"
@@ -192,6 +204,8 @@ def save_analysis(out: Path, analysis: Analysis, settings: str, environment: Map
     """Replace an earlier analysis as a whole: it is there only beside the settings that it comes from."""
     for name in (SUMMARY, ANALYSIS):
         (out / name).unlink(missing_ok=True)
+    if analysis.selection is None:
+        (out / ROUTER).unlink(missing_ok=True)
     write_text(out / CONFIG, settings)
     write_text(out / ENVIRONMENT, to_json(environment))
     write_text(out / ANALYSIS, analysis.to_json())
@@ -201,6 +215,8 @@ def load_folder(folder: Path) -> tuple[PairedRun, Analysis]:
     """A finished run with its analysis, tried out before anything relies on it."""
     analysis = load_analysis(folder)
     run = load_run(folder / RUN)
+    if analysis.selection is not None:
+        run = _routed(folder, run, analysis)
     try:
         score = score_of(run, analysis.score)
         task = load_task(run.task).judge()
@@ -212,6 +228,16 @@ def load_folder(folder: Path) -> tuple[PairedRun, Analysis]:
     except Exception as error:  # an edited or damaged file can raise anything
         raise InvalidInput(f"Expected a whole run in `{folder}`, got: {first_line(error)}.") from error
     return run, analysis
+
+
+def _routed(folder: Path, run: PairedRun, analysis: Analysis) -> PairedRun:
+    """The images that a chosen router has not seen, as it sees them; records are as the student answered."""
+    assert analysis.router is not None
+    section = RouterSection(file=str(folder / ROUTER), sha256=analysis.router.sha256)
+    scoring = Scoring.load(run.task, section).bind(analysis.class_names, analysis.popular)
+    calibration = set(analysis.router.left_out)
+    reported = np.flatnonzero([image not in calibration for image in run.image_ids])
+    return scoring.routed(select(run, load_task(run.task).judge(), reported))
 
 
 def load_analysis(folder: Path) -> Analysis:

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from ebjr_det.config import RouterSection, parse_section
+from ebjr_det.config.sections import AUTO, PUBLISHED
 from ebjr_det.core.errors import ConfigError, InvalidInput, did_you_mean
 from ebjr_det.core.router import RouterDecision, abstaining_last, decide, threshold_for_rate
-from ebjr_det.core.scores import ENERGY, SCORES, deferral_scores
+from ebjr_det.core.scores import CURVATURE, ENERGY, SCORES, deferral_scores
 from ebjr_det.core.tradeoff import score_of, select
 from ebjr_det.core.types import FloatArray, Logits, Model, Output, PairedRun, Task
 from ebjr_det.io.files import checksum
@@ -58,11 +59,12 @@ class Scoring:
             InvalidInput: a router that is damaged or of another task.
         """
         routing, file, fitted = load_task(task).routing, None, None
-        name = routing.RENAMED.get(str(section.score), section.score or ENERGY)
+        words = {AUTO: CURVATURE, PUBLISHED: ENERGY, **routing.RENAMED}
+        name = words.get(section.score or AUTO, section.score or AUTO)
         if section.file is not None:
             file, digest = _router_for(task, section)
             fitted = routing.load_router(file.arrays) if file.arrays else None
-            name = name if section.score else file.header.score
+            name = name if section.score not in (None, AUTO) else file.header.score
             settings = {"other_logit": True} | dict(file.header.settings)
             if name != file.header.score:  # its settings are of its own score
                 settings = {"other_logit": settings["other_logit"]}
@@ -190,6 +192,13 @@ class Scoring:
             run = replace(run, student=self.fitted.rescale_records(run.student))
         run, use = self.unseen(run, task)
         return self._with_set(run), use
+
+    def routed(self, run: PairedRun) -> PairedRun:
+        """A run as the student answered, as its router sees it: rescaled, with every score of records."""
+        if self.fitted is None:
+            return run
+        run = replace(run, student=self.fitted.rescale_records(run.student))
+        return replace(run, scores={**run.scores, **self.fitted.scores_of_set(run)})
 
     def _with_set(self, run: PairedRun) -> PairedRun:
         scores = (
