@@ -109,6 +109,9 @@ def _analyse(pair: "Pair", ready: Ready, routed: RoutedRun) -> Analysis:
     if config.latency.measure:
         times, live_rate = pair.measure(reported, scoring.score, decision)
         by_batch, batch_load = pair.measure_batches(reported)
+    selection = routed.selection
+    if config.latency.measure and selection is not None:
+        selection = replace(selection, decision_ms=pair.measure_decision(scoring.score))
     options = config.router.options
     remarks = getattr(pair.data, "remarks", {})
     return Analysis(
@@ -130,7 +133,7 @@ def _analyse(pair: "Pair", ready: Ready, routed: RoutedRun) -> Analysis:
         class_names=pair.data.class_names,
         popular=() if pair.popular is None else pair.popular.names,
         router=routed.use,
-        selection=routed.selection,
+        selection=selection,
         unreadable=tuple(sorted(set(pair.data.image_ids) - set(routed.every.image_ids))),
         remarks={"data": remarks} if remarks else {},
         threshold_from="target" if target else "rate" if config.router.threshold is None else "given",

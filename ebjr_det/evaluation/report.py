@@ -63,6 +63,14 @@ class Report:
         """The deciding score's curve."""
         return next(iter(self.curves.values()))
 
+    @property
+    def published_quality(self) -> float | None:
+        """What EBJR's own score gets at the chosen deferral rate; None where it decides, or is unknown."""
+        if ENERGY not in self.curves or self.curve.score == ENERGY:
+            return None
+        published = self.curves[ENERGY]
+        return float(np.interp(self.chosen.deferral_rate, published.deferral_rate, published.quality))
+
     def table_points(self) -> list[OperatingPoint]:
         """A readable number of points: those asked for, or eleven from nothing to everything."""
         return [self.curve.at_rate(rate) for rate in self.analysis.rates or np.linspace(0, 1, 11)]
@@ -154,6 +162,8 @@ class Report:
             "deferral_rate_for_gap": {
                 f"{fraction:g}": rate_for_gap(self.curve, fraction) for fraction in GAP_FRACTIONS
             },
+            "published_score": self._published(),
+            "selection": None if self.analysis.selection is None else dict(self.analysis.selection.__dict__),
             "router": None if self.analysis.router is None else _router_facts(self.analysis.router),
             "calibration": None if calibration is None else calibration.to_dict(),
             "references": [asdict(model) for model in self.rivals],
@@ -162,6 +172,13 @@ class Report:
             "input_remarks": {file: dict(counts) for file, counts in self.analysis.remarks.items()},
             "classes": self.class_rows(),
         }
+
+    def _published(self) -> dict[str, object] | None:
+        quality = self.published_quality
+        if quality is None:
+            return None
+        rate, gap = self.chosen.deferral_rate, self.curve.gap_recovered(quality)
+        return {"score": ENERGY, "quality": quality, "deferral_rate": rate, "gap_recovered": gap}
 
     def _side(self, side: str, profile: Profile, macs: float | None) -> dict[str, object]:
         metrics = self.metrics[side]

@@ -30,6 +30,8 @@ from ebjr_det.tasks.adapted import Changed, plain
 from ebjr_det.tasks.contract import Classes, DataSet, Picture, RunsAnywhere, TaskPlugin
 from ebjr_det.tasks.popular import Popular
 
+DECISIONS = 50
+"""Pictures on which a router's own time is measured."""
 OnPictures: TypeAlias = Callable[[Sequence[Picture]], Output]
 """A model on pictures, preprocessing and all."""
 
@@ -137,6 +139,15 @@ class Pair:
         )
         timed = outputs[settings.warmup :]
         return times, float(np.mean([output.decision.deferral_rate for output in timed]))
+
+    def measure_decision(self, score: ScoreFunction) -> float:
+        """Milliseconds that the router takes for one picture, half of them less: on a seeded sample."""
+        sample = np.random.default_rng(self.config.run.seed).permutation(len(self.data))[:DECISIONS]
+        _, outputs = answers_to(self.student, self.data, sample.tolist(), 1)
+        calls = {"decision": lambda batch: score(batch[0])}
+        return measure_latency(calls, [[output] for output in outputs], batch_size=1, device="cpu")[
+            "decision"
+        ].p50
 
     def measure_batches(self, run: PairedRun) -> tuple[dict[int, tuple[float, float]], Load | None]:
         """Mean ms an image of student and teacher alone at the further batch sizes; on seeded images.

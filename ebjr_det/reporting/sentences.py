@@ -23,6 +23,7 @@ def main_findings(report: Report) -> list[str]:
     """What stands behind the verdict: the pair against mixed single models, how it was chosen, the scores."""
     return [
         *margin_findings(report),
+        *_selection_finding(report),
         *_noise_finding(report),
         *_router_finding(report),
         *choice_findings(report),
@@ -203,12 +204,40 @@ def _flops_finding(report: Report) -> list[str]:
     return [f"FLOPs as EBJR's code counts them: student {student}, teacher {teacher}, pair {joint}."]
 
 
+def _selection_finding(report: Report) -> list[str]:
+    """Which router was chosen, why, and what it costs; what EBJR's own score would have got."""
+    choice, name, show = (
+        report.analysis.selection,
+        report.task.quality_name,
+        Shown.of(report.task.quality_name),
+    )
+    if choice is None:
+        return []
+    rescaled = "" if choice.rescaling == "none" else f", scores rescaled ({choice.rescaling}),"
+    pictures = f"{plural(choice.candidates, 'score')} on {plural(choice.images, 'other picture')}"
+    text = f"{choice.score}{rescaled} was chosen among {pictures}: "
+    if choice.behind > 0:
+        best = f"{choice.best}, {number(choice.behind, digits=4)} more area"
+        error = number(choice.error, digits=4)
+        text += f"the simplest within one standard error, {error}, of the best there ({best})."
+    else:
+        text += "the best there, and none that is simpler lies within one standard error."
+    if report.published_quality is not None:
+        less = report.chosen.quality - report.published_quality
+        words = f"{show.points(abs(less))} {'less' if less >= 0 else 'more'}"
+        quality = show.text(report.published_quality)
+        text += f" At this share EBJR's own score gets an {name} of {quality}, {words}."
+    if choice.decision_ms is not None:
+        text += f" A decision takes {milliseconds(choice.decision_ms)} ms and no multiply-adds."
+    return [text]
+
+
 def _router_finding(report: Report) -> list[str]:
-    use = report.analysis.router
+    use, choice = report.analysis.router, report.analysis.selection
     if use is None:
         return []
     text = f"The router was fitted on {plural(use.fitted_on, 'other picture')} (rescaling: {use.rescaling})"
-    if use.left_out:
+    if use.left_out and choice is None:
         text += f"; {len(use.left_out):,} of these here were among them and are left out"
     if use.drift is not None:
         drift = use.drift

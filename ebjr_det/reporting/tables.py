@@ -23,6 +23,7 @@ from ebjr_det.reporting.table import Table
 
 COIN_TO_ORACLE = "coin to oracle %"
 HULL = "what mixing single models at random reaches at that cost"
+PUBLISHED_ROW = "pair, EBJR's own score"
 MIXED: dict[Cost, str] = {"macs": "MACs", "latency_ms": "ms"}
 
 
@@ -104,6 +105,8 @@ def summary_table(report: Report) -> Table:
     for kind, (margin, *_) in report.margins.items():
         name, cost = f"single models mixed, same {MIXED[kind]}", [margin.cost, None]
         rows.append(row(name, margin.quality - margin.value, None, *(cost if kind == "macs" else cost[::-1])))
+    if report.published_quality is not None:
+        rows.append(row(PUBLISHED_ROW, report.published_quality, rate, *spent))
     rows.append(row("pair, random deferral", float(curve.random[index]), rate, *spent))
     rows.append(row("pair, oracle deferral", float(curve.oracle[index]), rate, *spent))
     columns = ["model", cells.heading, "deferred %", cells.unit.name, "ms"]
