@@ -194,7 +194,7 @@ def written_once(folder):
 @pytest.fixture(scope="session")
 def exported_scenes(tmp_path_factory):
     """The folder of the quickstart's pair, exported where it defers some scenes; copy to change."""
-    return _export("quickstart", -0.6, tmp_path_factory)
+    return _export("quickstart", -0.6, tmp_path_factory, "router.score=free_energy")
 
 
 @pytest.fixture(scope="session")
@@ -203,7 +203,7 @@ def exported_digits(tmp_path_factory):
     plain = [
         f"{side}.preprocessing.{what}=null" for side in ("student", "teacher") for what in ("resize", "crop")
     ]
-    return _export("digits", -0.95, tmp_path_factory, *plain)
+    return _export("digits", -0.95, tmp_path_factory, *plain, "router.score=max_softmax")
 
 
 def _export(name, threshold, tmp_path_factory, *changes):

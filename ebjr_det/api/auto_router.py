@@ -19,7 +19,8 @@ from ebjr_det.evaluation.calibrated import calibration_size, split
 from ebjr_det.evaluation.certify import choose
 from ebjr_det.evaluation.report import area_of
 from ebjr_det.evaluation.run_folder import ROUTER
-from ebjr_det.inference.scoring import DEFAULT_RATE, Scoring, at_rate, default_rate
+from ebjr_det.inference.rates import DEFAULT_RATE, at_rate, default_rate
+from ebjr_det.inference.scoring import Scoring
 from ebjr_det.io.notes import say
 from ebjr_det.routing.crossfit import LEAST_IMAGES
 from ebjr_det.routing.drift import FittedUse

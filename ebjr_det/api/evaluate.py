@@ -18,7 +18,7 @@ from ebjr_det.core.types import PairedRun
 from ebjr_det.evaluation.analysis import Analysis, Profile
 from ebjr_det.evaluation.run_folder import as_begun, check_folder, finished_run, open_folder, save_analysis
 from ebjr_det.inference.latency import Latency, with_latency
-from ebjr_det.inference.scoring import at_rate, default_rate
+from ebjr_det.inference.rates import at_rate, default_rate
 from ebjr_det.inference.student import WEIGHTS
 from ebjr_det.io.environment import describe_environment
 from ebjr_det.io.threads import on_threads

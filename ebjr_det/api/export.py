@@ -23,7 +23,7 @@ from ebjr_det.inference.exported import (
     write_pair,
 )
 from ebjr_det.inference.live import choose_threshold
-from ebjr_det.inference.scoring import Scoring
+from ebjr_det.inference.scoring import Scoring, of_boxes
 from ebjr_det.inference.student import answers_to_data, check_answers, weights_of
 from ebjr_det.io.environment import describe_environment
 from ebjr_det.io.files import check_replaceable, check_space, checksum, coming, replaced_folder
@@ -135,7 +135,13 @@ def _pair(
 ) -> ExportedPair:
     """The content of `pair.json`: all that is not in the graphs, without the paths of this machine."""
     ids = getattr(named, "categories", None) or dict(enumerate(named.class_names))
-    router = {"threshold": None, "target": None, "file": None if scoring.file is None else ROUTER}
+    top_k, aggregate = of_boxes(scoring.section, scoring.name)
+    router: dict[str, object] = {
+        "threshold": None,
+        "target": None,
+        "file": None if scoring.file is None else ROUTER,
+    }
+    router |= {"top_k": top_k, "aggregate": aggregate}
     environment = describe_environment("cpu", config.run.seed)
     content = {
         "version": VERSION,

@@ -30,12 +30,13 @@ from ebjr_det.evaluation.analysis import Analysis, Profile
 from ebjr_det.evaluation.report import build_report
 from ebjr_det.evaluation.router_comparison import AUTO, RouterComparison, compare_routers
 from ebjr_det.evaluation.run_folder import CONFIG, RUN, clear_replay_folder, load_folder, save_analysis
-from ebjr_det.inference.scoring import Scoring, at_rate, default_rate
+from ebjr_det.inference.rates import at_rate, default_rate
+from ebjr_det.inference.scoring import Scoring
 from ebjr_det.inference.student import WEIGHTS
 from ebjr_det.io.environment import describe_environment
 from ebjr_det.io.files import writable_folder, write_text
 from ebjr_det.io.notes import say
-from ebjr_det.io.records import save_run
+from ebjr_det.io.records import load_run, save_run
 from ebjr_det.reporting.routers import RouterTrial, settings_text
 from ebjr_det.routing.crossfit import FittedRouter, cross_fit, folds
 from ebjr_det.routing.file import RouterFile, RouterHeader
@@ -145,6 +146,8 @@ def _of_run(run_dir: Path, settings: FitSettings) -> tuple[FitSource, FitSetting
     """A finished run, and the settings with its costs where they name none."""
     run, analysis = load_folder(run_dir)
     section = load_score_settings(run_dir / CONFIG)
+    if analysis.selection is not None:  # all of its images, as the student answered
+        run, analysis = load_run(run_dir / RUN), replace(analysis, router=None)
     if analysis.router is not None or section is None:
         raise InvalidInput(
             f"Expected a run without a fitted router, got one in `{run_dir}`. Its scores are "

@@ -14,7 +14,6 @@ from ebjr_det.evaluation.analysis import Analysis
 from ebjr_det.evaluation.bootstrap import check_replicates
 from ebjr_det.evaluation.router_comparison import AUTO
 from ebjr_det.evaluation.run_folder import check_replay_folder
-from ebjr_det.inference.scoring import of_boxes
 from ebjr_det.io.files import check_writable
 from ebjr_det.tasks.routing import Routing, TaskScore
 
@@ -105,6 +104,5 @@ def settings_of(
     """
     base, variant = routing.VARIANTS.get(score, (score, {}))
     options = section.options if base == decided else {}
-    top_k, aggregate = of_boxes(section, base)
-    logits_settings = {"top_k": top_k, "aggregate": aggregate, "options": options, **variant}
+    logits_settings = {"top_k": section.top_k, "aggregate": section.aggregate, "options": options, **variant}
     return base, logits_settings if section.other_logit else logits_settings | {"other_logit": False}

@@ -24,7 +24,8 @@ from ebjr_det.evaluation.run_folder import (
     clear_replay_folder,
     save_analysis,
 )
-from ebjr_det.inference.scoring import Scoring, at_rate, default_rate
+from ebjr_det.inference.rates import at_rate, default_rate
+from ebjr_det.inference.scoring import Scoring
 from ebjr_det.io.environment import describe_environment
 from ebjr_det.io.files import write_text
 from ebjr_det.io.records import save_run
@@ -87,8 +88,8 @@ def replay(outputs: SavedOutputs, out: str | Path, settings: ReplaySettings = DE
         >>> from ebjr_det import SavedOutputs, replay
         >>> files = {"student": "student.npy", "teacher": "teacher.npy", "labels": "labels.npy"}
         >>> result = replay(SavedOutputs("classification", files), "runs/replay")
-        >>> result.summary["images"], result.summary["score"]
-        (200, 'free_energy')
+        >>> result.summary["images"], result.summary["selection"]["images"], result.summary["score"]
+        (133, 67, 'energy_curvature')
     """
     out = Path(out)
     check_costs(settings.cost, outputs.references)

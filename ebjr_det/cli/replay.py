@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def _analysis(replicates: int) -> options.Decorator:
     """The options that every replay has, whatever its files."""
     return options.together(
-        click.option("--score", help="Deferral score; by default the router's, else free_energy."),
+        click.option("--score", help="A deferral score, `published` or `auto`, the default."),
         click.option("--router", "file", type=PATH, help="A router that fit-router made on other pictures."),
         click.option("--top-k", type=int, help="Boxes that are scored, if not as the score itself says."),
         click.option("--aggregate", help="Of their scores, likewise: mean, sum, min, logsumexp."),

@@ -22,6 +22,9 @@ AUTO = "auto"
 CONTENDERS = 6
 """How many of the best routers are compared by resampling, beside the best of each level of simplicity."""
 
+EQUAL = 1e-12
+"""Areas that differ by less are equal."""
+
 
 class Contender(NamedTuple):
     """A score under a rescaling, out of fold: its area under the curve, and what it has less than the best,
@@ -91,8 +94,8 @@ def compare_routers(
         return RouterComparison(crossed, areas, by_rescaling, ends, best, name, len(candidates))
     pairs = {(rescaling, score): areas[rescaling][score] for rescaling in tried for score in candidates}
     contenders = _contenders(crossed, task, pairs, replicates, seed)
-    within = [contender for contender in contenders if contender.behind <= contender.error]
-    chosen = min(within, key=lambda c: (simplicity(c.score, c.rescaling, routing), -c.area))
+    eligible = [contender for contender in contenders if contender.behind <= contender.error + EQUAL]
+    chosen = min(eligible, key=lambda c: (simplicity(c.score, c.rescaling, routing), -c.area))
     return RouterComparison(
         crossed, areas, by_rescaling, ends, chosen.rescaling, chosen.score, len(candidates), contenders
     )
@@ -102,9 +105,9 @@ def simplicity(score: str, rescaling: str, routing: Routing) -> int:
     """How much has to be fitted: 0 the curvature of the energy, 1 another score that needs no fit, 2 class
     counts, 3 a learned router, 4 one that looks at the student's features; 1 more with a rescaling.
     """
-    known = routing.SCORES.get(score)
+    of_task = routing.SCORES.get(score)
     levels = {CLASS_COUNTS: 2, A_FITTED_ROUTER: 3}
-    level = int(score != CURVATURE) if known is None else levels.get(known.needs, 1) + known.features
+    level = int(score != CURVATURE) if of_task is None else levels.get(of_task.needs, 1) + of_task.features
     return level + (rescaling != "none")
 
 
@@ -156,5 +159,6 @@ def candidates_of(areas: Mapping[str, float], routing: Routing, live: bool) -> l
     pair; it is taken unasked only where the student was there (`live`).
     """
     offline = {n for n, s in routing.SCORES.items() if s.whole_set or (s.features and not live)}
-    known = {*SCORES, *routing.SCORES, *routing.VARIANTS}  # a run of an earlier version has other scores too
-    return [name for name in areas if name in known - {"random", *offline}]
+    # a run of an earlier version has other scores too
+    registered = {*SCORES, *routing.SCORES, *routing.VARIANTS}
+    return [name for name in areas if name in registered - {"random", *offline}]

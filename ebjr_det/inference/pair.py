@@ -16,7 +16,7 @@ from ebjr_det.core.joint import JointModel, JointOutput, ScoreFunction
 from ebjr_det.core.router import RouterDecision, decide
 from ebjr_det.core.tradeoff import score_of
 from ebjr_det.core.types import Model, Output, PairedRun, Task
-from ebjr_det.inference.latency import Latency, measure_latency
+from ebjr_det.inference.latency import Latency, measure_decision, measure_latency
 from ebjr_det.inference.offline import Batch, Recorder, ScoresFunction, run_pair
 from ebjr_det.io.checkpoints.finding import find_checkpoint
 from ebjr_det.io.environment import device_name
@@ -30,8 +30,6 @@ from ebjr_det.tasks.adapted import Changed, plain
 from ebjr_det.tasks.contract import Classes, DataSet, Picture, RunsAnywhere, TaskPlugin
 from ebjr_det.tasks.popular import Popular
 
-DECISIONS = 50
-"""Pictures on which a router's own time is measured."""
 OnPictures: TypeAlias = Callable[[Sequence[Picture]], Output]
 """A model on pictures, preprocessing and all."""
 
@@ -141,13 +139,9 @@ class Pair:
         return times, float(np.mean([output.decision.deferral_rate for output in timed]))
 
     def measure_decision(self, score: ScoreFunction) -> float:
-        """Milliseconds that the router takes for one picture, half of them less: on a seeded sample."""
-        sample = np.random.default_rng(self.config.run.seed).permutation(len(self.data))[:DECISIONS]
-        _, outputs = answers_to(self.student, self.data, sample.tolist(), 1)
-        calls = {"decision": lambda batch: score(batch[0])}
-        return measure_latency(calls, [[output] for output in outputs], batch_size=1, device="cpu")[
-            "decision"
-        ].p50
+        """`latency.measure_decision` on the answers to 50 of the images, drawn with the seed."""
+        sample = np.random.default_rng(self.config.run.seed).permutation(len(self.data))[:50]
+        return measure_decision(score, answers_to(self.student, self.data, sample.tolist(), 1)[1])
 
     def measure_batches(self, run: PairedRun) -> tuple[dict[int, tuple[float, float]], Load | None]:
         """Mean ms an image of student and teacher alone at the further batch sizes; on seeded images.

@@ -9,7 +9,7 @@ import numpy as np
 from ebjr_det.config import RouterSection, parse_section
 from ebjr_det.config.sections import AUTO, PUBLISHED
 from ebjr_det.core.errors import ConfigError, InvalidInput, did_you_mean
-from ebjr_det.core.router import RouterDecision, abstaining_last, decide, threshold_for_rate
+from ebjr_det.core.router import abstaining_last, threshold_for_rate
 from ebjr_det.core.scores import CURVATURE, ENERGY, SCORES, deferral_scores
 from ebjr_det.core.tradeoff import score_of, select
 from ebjr_det.core.types import FloatArray, Logits, Model, Output, PairedRun, Task
@@ -21,9 +21,6 @@ from ebjr_det.routing.file import RouterFile, check_classes, check_student_of
 from ebjr_det.tasks import load_task
 from ebjr_det.tasks.adapted import Changed
 from ebjr_det.tasks.routing import A_FITTED_ROUTER, Routing, TaskScore
-
-DEFAULT_RATE = 0.3
-"""Deferral rate of the chosen point when neither a threshold nor a target is given; needs no label."""
 
 
 @dataclass(frozen=True)
@@ -294,22 +291,3 @@ def of_boxes(section: RouterSection, name: str) -> tuple[int | None, str]:
     score = SCORES.get(name, SCORES[ENERGY])
     top_k = score.top_k if section.top_k == "auto" else section.top_k
     return top_k, score.aggregate if section.aggregate == "auto" else section.aggregate
-
-
-def default_rate(run: PairedRun) -> float:
-    """What is deferred where nothing is asked for: 0.3 of the images that the student answers itself.
-
-    A specialised student's "other" all goes to the teacher.
-    """
-    handed_on = 0.0 if run.abstains is None else float(run.abstains.mean())
-    return handed_on + DEFAULT_RATE * (1 - handed_on)
-
-
-def at_rate(run: PairedRun, score: str, rate: float) -> RouterDecision:
-    """The decision that defers at most a share of the images; needs no label.
-
-    Raises:
-        ConfigError: the run has no such score.
-    """
-    values = score_of(run, score)
-    return decide(values, threshold_for_rate(values, rate))

@@ -109,7 +109,7 @@ class RouterTrial:
         share_of_way = coin_to_oracle(curve.area(), area_of(curve.random), area_of(curve.oracle))
         rank = "named beforehand"
         if picked_among:
-            rank = f"the best of {plural(picked_among, 'score')} that can be saved"
+            rank = f"chosen among {plural(picked_among, 'score')} that can be saved"
         text = f"{self.chosen}, {rank}, on {plural(len(self.report.run), 'picture')}"
         if share_of_way is None:
             return f"{text}, cannot help: the best choice in hindsight is no better than a coin."

@@ -188,7 +188,7 @@ def choice_findings(report: Report) -> list[str]:
         "rate": f"The threshold is the one that defers {percent(report.chosen.deferral_rate)} of these very "
         f"images; no label chose it. On other images it defers another share: {ELSEWHERE}.",
         "target": "The threshold was chosen on other images than these.",
-        "picked": f"{report.curve.score} was picked as the best of {report.analysis.picked_among} scores on "
+        "picked": f"{report.curve.score} was picked among {report.analysis.picked_among} scores on "
         "these images, so its numbers here flatter; those of a choice made beforehand need other images: "
         "replay --router.",
     }

@@ -25,8 +25,8 @@ QUICK = ["--set", "run.bootstrap=20", "--set", "latency.batches=5", "--set", "la
 FILES = {
     "accuracy_by_deferral_rate.png", "accuracy_by_deferral_rate.svg", "accuracy_by_latency_ms.png",
     "accuracy_by_latency_ms.svg", "accuracy_by_macs.png", "accuracy_by_macs.svg", "analysis.json",
-    "config.yaml", "curve.json", "environment.json", "judged.json", "report.html", "routes.csv", "run.npz",
-    "score_histogram.png", "score_histogram.svg", "summary.json", "table.md",
+    "config.yaml", "curve.json", "environment.json", "judged.json", "report.html", "router.safetensors",
+    "routes.csv", "run.npz", "score_histogram.png", "score_histogram.svg", "summary.json", "table.md",
 }  # fmt: skip
 
 
@@ -196,7 +196,7 @@ def replay(saved: dict[str, Path], *extra: object) -> list[object]:
 
 
 def test_replay_gives_every_point_and_the_promised_keys(saved, tmp_path: Path, answer):
-    got = answer(*replay(saved, "--out", tmp_path / "run"))
+    got = answer(*replay(saved, "--score", "free_energy", "--out", tmp_path / "run"))
     assert len(got["points"]) == 201
     assert set(got["points"][0]) >= {"deferral_rate", "threshold", "quality", "macs", "gap_recovered"}
     for side in ("student", "teacher", "joint"):
@@ -270,7 +270,7 @@ def test_a_refused_replay_writes_nothing(saved, tmp_path: Path, refused):
 def test_calibrate_chooses_on_one_part_and_reports_on_the_other(finished: Path, answer):
     got = answer("calibrate", finished, "--max-drop", "0.02", "--confidence", "0.9")
     assert got["feasible"]
-    assert got["calibration"]["images"] == got["report"]["images"] == 600
+    assert got["calibration"]["images"] == got["report"]["images"] == 300  # not those of the router
     assert got["calibration"]["quality"] >= got["calibration"]["teacher_quality"] - 0.02
     run = load_run(finished / "run.npz")
     assert got["report"]["threshold"] == got["threshold"] == got["calibration"]["threshold"]

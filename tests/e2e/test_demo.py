@@ -110,7 +110,8 @@ def film(command, tmp_path, capfd) -> Filming:
     def run(source: object, *options: object, counted: bool = False) -> Film:
         out = tmp_path / "film.mp4"
         options += () if counted else STATED
-        assert command("demo", DIGITS, source, "--out", out, "--json", *options) == 0
+        scored = "--set=router.score=max_softmax"
+        assert command("demo", DIGITS, source, scored, "--out", out, "--json", *options) == 0
         return read(out, json.loads(capfd.readouterr().out))
 
     return run
@@ -325,7 +326,7 @@ def test_an_earlier_film_is_replaced(film, clip, tmp_path):
 def test_who_answers_and_the_share_are_those_of_predict(beside, command, film, pictures, tmp_path, capfd):
     def predicted(threshold: float) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         given = [f"--threshold={threshold}", "--out", tmp_path / "out", "--json"]
-        assert command("predict", DIGITS, pictures, *given) == 0
+        assert command("predict", DIGITS, pictures, "--set=router.score=max_softmax", *given) == 0
         entries = json.loads((tmp_path / "out" / "images.json").read_text())
         return json.loads(capfd.readouterr().out), entries
 

@@ -91,7 +91,8 @@ def test_without_torch_the_answers_are_those_of_the_live_pair(task, request, com
     told = json.loads(done.stdout)
     assert 0 < told["deferred"] < told["images"]
     for name, options in {"onnx": ORT, "eager": []}.items():
-        args = ["--threshold", threshold, *options, "--out", tmp_path / name]
+        score = {"scenes": "free_energy", "digits": "max_softmax"}[task]
+        args = [f"--set=router.score={score}", "--threshold", threshold, *options, "--out", tmp_path / name]
         assert command("predict", config, pictures, *args) == 0, capsys.readouterr().err
     assert files_of(tmp_path / "served") == files_of(tmp_path / "onnx")
     for name in NAMES:

@@ -191,7 +191,11 @@ def test_the_routers_score_decides_unless_another_is_asked_for(others, router, r
     assert other["score"] == "free_energy"
     assert other["router"]["drift"] is None
     assert other["router"]["rescaling"] == header.rescaling
-    assert set(other["scores"]) == set(summary_of(own)["scores"]) >= {"learned", "class_curvature", "set_curvature"}
+    assert (
+        set(other["scores"])
+        == set(summary_of(own)["scores"])
+        >= {"learned", "class_curvature", "set_curvature"}
+    )
     np.testing.assert_array_equal(*(load_run(run / "run.npz").student["score"] for run in (own, energy)))
 
 

@@ -50,7 +50,7 @@ def energies(pictures: Path) -> np.ndarray:
     section = load_config(QUICKSTART).student.built()
     student = build_model(build_named("digit_scenes", split="test"), **section)
     scenes = [Image.open(pictures / f"scene {index}.png").convert("RGB") for index in range(COUNT)]
-    return deferral_scores(student([student.preprocess(s) for s in scenes]).logits, "free_energy", top_k=10)
+    return deferral_scores(student([student.preprocess(s) for s in scenes]).logits, "energy_curvature")
 
 
 def test_pictures_are_answered_annotated_and_written_as_coco_results(
@@ -146,9 +146,7 @@ def test_predictions_are_those_of_the_pair_called_batch_by_batch(pictures, energ
     ebjr_det.predict(config, [str(pictures)], out, threshold=threshold)
     named = build_named("digit_scenes", split="test")
     student, teacher = build_models(config, named, "cpu")
-    joint = JointModel(
-        student, teacher, lambda o: deferral_scores(o.logits, "free_energy", top_k=10), threshold
-    )
+    joint = JointModel(student, teacher, lambda o: deferral_scores(o.logits, "energy_curvature"), threshold)
     expected, places = [], [*enumerate(sorted(pictures.iterdir()), start=1)]
     for at in range(0, len(places), 2):
         lot = [

@@ -22,9 +22,10 @@ RATES = [0.298, 0.0, 1.0]
 
 
 def replay(out: Path, *options, **files: Path) -> list[object]:
-    """The arguments of a replay."""
+    """The arguments of a replay by the energy."""
     given = [part for name, path in files.items() for part in (f"--{name}", path)]
-    return ["replay", "detection", *given, "--out", out, "--bootstrap", 5, *options]
+    fixed = ["--score", "free_energy", "--out", out, "--bootstrap", 5]
+    return ["replay", "detection", *given, *fixed, *options]
 
 
 # --- Real detections ---

@@ -42,13 +42,16 @@ def same_box(one, two):
     return named and np.allclose([*one["bbox"], one["score"]], [*two["bbox"], two["score"]], atol=0.1, rtol=0)
 
 
-@pytest.mark.parametrize(("config", "threshold"), [(DIGITS, -0.95), (QUICKSTART, -0.6)])
-def test_predict_says_the_same_on_other_runtimes(config, threshold, command, request, tmp_path):
+@pytest.mark.parametrize(
+    ("config", "score", "threshold"), [(DIGITS, "max_softmax", -0.95), (QUICKSTART, "free_energy", -0.6)]
+)
+def test_predict_says_the_same_on_other_runtimes(config, score, threshold, command, request, tmp_path):
     pictures = request.getfixturevalue("digit_pictures" if config == DIGITS else "scene_pictures")
     said, boxes = [], []
     for name, more in (("eager", []), ("other", OTHERS)):
         out = tmp_path / name
-        assert command("predict", config, pictures, "--threshold", threshold, "--out", out, *more) == 0
+        scored = [f"--set=router.score={score}", "--threshold", threshold]
+        assert command("predict", config, pictures, *scored, "--out", out, *more) == 0
         said.append(json.loads((out / "images.json").read_text()))
         boxes.append(json.loads((out / "predictions.json").read_text()))
     assert {one["answered_by"] for one in said[0]} == {"student", "teacher"}

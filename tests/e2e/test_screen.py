@@ -92,7 +92,7 @@ COMMANDS = {
     "drop": (("calibrate", "classes", "--max-drop", "0.1"), TARGET),
     "fit": (
         ("fit-router", "run", "classes", "--folds", 2, *QUICK, "--out", "r.safetensors"),
-        r"\w+, the best of ",
+        r"\w+, chosen among ",
     ),
     "traffic": ((*TRAFFIC, "--out", "t"), "At equal multiply-adds "),
     "traffic, all": ((*TRAFFIC, "--verbose", "--out", "t"), "At equal multiply-adds "),
@@ -153,7 +153,10 @@ WORK = {
         r"12 pictures, \d+ \(\S+ %\) answered",
     ),
     "predict boxes": (("predict", "quickstart", "scenes", "--threshold", "-0.6"), r"6 pictures, \d+ \(\S+ %"),
-    "export": (("export", "digits", "--threshold", "-0.9"), r"Exported: defers where max_softmax > -0\.9\."),
+    "export": (
+        ("export", "digits", "--threshold", "-0.9"),
+        r"Exported: defers where energy_curvature > -0\.9\.",
+    ),
     "demo": (("demo", "digits", "pictures", "--threshold", "-0.9"), r"12 frames, \d+ \(\S+ %\) answered"),
 }
 LONG = {name for name in WORK if name.split()[0] in ("evaluate", "replay", "benchmark")}
@@ -206,7 +209,7 @@ def test_one_small_table_stands_under_the_verdict_and_the_long_ones_come_when_as
     _, short = shown(80, "report", runs / "classes")
     _, long = shown(80, "report", runs / "classes", "--verbose")
     assert sum(set(line.strip()) == {"─"} for line in short) == 1
-    assert len(short) <= 40 < len(long)
+    assert len(short) <= 42 < len(long)
     assert short[-1] == long[-1] == str(runs / "classes" / "report.html")
     assert "--verbose" in short[-2]
     assert [line for line in long if line.startswith("Operating points of ")]

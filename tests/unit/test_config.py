@@ -111,7 +111,7 @@ def test_printing_writes_every_default_out(file):
         "threshold": None,
         "target": None,
     }
-    assert printed["router"] == {"file": None, "sha256": None, "score": None} | ways
+    assert printed["router"] == {"file": None, "sha256": None, "score": "auto"} | ways
     assert list(printed)[:3] == ["task", "title", "data"]
 
 

@@ -11,7 +11,8 @@ from ebjr_det.core.errors import CheckpointError, InvalidInput
 from ebjr_det.core.router import ABSTAINED, abstaining_last, operating_points
 from ebjr_det.core.scores import SCORES, deferral_scores
 from ebjr_det.core.types import Logits, Output, PairedRun
-from ebjr_det.inference.scoring import DEFAULT_RATE, Scoring, at_rate, default_rate
+from ebjr_det.inference.rates import DEFAULT_RATE, at_rate, default_rate
+from ebjr_det.inference.scoring import Scoring
 from ebjr_det.io.checkpoints.finding import check_classes
 from ebjr_det.reporting.histogram_figure import Groups, HistogramFigure
 from ebjr_det.routing.file import RouterHeader
