@@ -16,6 +16,7 @@ from ebjr_det.core.errors import InvalidInput, check_seed
 from ebjr_det.core.router import check_rate
 from ebjr_det.core.tradeoff import OperatingPoint
 from ebjr_det.evaluation.bootstrap import check_replicates
+from ebjr_det.evaluation.certify import share_interval
 from ebjr_det.inference.latency import Latency
 from ebjr_det.io.load import Load
 from ebjr_det.io.third_party import first_fault
@@ -40,6 +41,15 @@ class Calibration:
     seed: int
     images: int
     point: OperatingPoint
+
+    def share_interval(self, images: int) -> tuple[float, float] | None:
+        """What share of so many further images is to be expected, by `certify.share_interval`.
+
+        None where the target is no share.
+        """
+        if self.target.kind != "deferral_rate":
+            return None
+        return share_interval(round(self.point.deferral_rate * self.images), self.images, images)
 
     def to_dict(self) -> dict[str, object]:
         """Plain values, those of the point among them."""

@@ -166,6 +166,7 @@ class Report:
             "selection": None if self.analysis.selection is None else dict(self.analysis.selection.__dict__),
             "router": None if self.analysis.router is None else _router_facts(self.analysis.router),
             "calibration": None if calibration is None else calibration.to_dict(),
+            "share_interval": None if calibration is None else calibration.share_interval(len(self.run)),
             "references": [asdict(model) for model in self.rivals],
             "margins": {kind: list(map(asdict, margins)) for kind, margins in self.margins.items()},
             "unreadable": list(self.analysis.unreadable),

@@ -187,13 +187,30 @@ def choice_findings(report: Report) -> list[str]:
         f"flatters: {ELSEWHERE}.",
         "rate": f"The threshold is the one that defers {percent(report.chosen.deferral_rate)} of these very "
         f"images; no label chose it. On other images it defers another share: {ELSEWHERE}.",
-        "target": "The threshold was chosen on other images than these.",
+        "target": f"The threshold was chosen on other images than these{_share_words(report)}.",
         "picked": f"{report.curve.score} was picked among {report.analysis.picked_among} scores on "
         "these images, so its numbers here flatter; those of a choice made beforehand need other images: "
         "replay --router.",
     }
     keys = [report.analysis.threshold_from, "picked" * bool(report.analysis.picked_among)]
     return [sentences[key] for key in keys if key]
+
+
+def _share_words(report: Report) -> str:
+    """The share that was asked for beside the one that came, and what chance alone would give."""
+    calibration, rate = report.analysis.calibration, report.chosen.deferral_rate
+    expected = None if calibration is None else calibration.share_interval(len(report.run))
+    if calibration is None or expected is None:
+        return ""
+    low, high = expected
+    images, asked = plural(calibration.images, "image"), percent(calibration.target.value)
+    text = (
+        f", where it defers {percent(calibration.point.deferral_rate)} of {images} ({asked} asked for); here "
+    )
+    text += f"{percent(rate)}, and 95 of 100 such samples lie between {share(low)} and {percent(high)}"
+    if not low <= rate <= high:
+        text += ". THESE IMAGES ARE OF ANOTHER KIND: choose the threshold on images like them"
+    return text
 
 
 def _flops_finding(report: Report) -> list[str]:

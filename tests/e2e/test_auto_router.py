@@ -14,8 +14,10 @@ from ebjr_det.core.errors import ConfigError
 from ebjr_det.core.scores import CURVATURE, ENERGY
 from ebjr_det.core.types import PairedRun
 from ebjr_det.evaluation.calibrated import split
+from ebjr_det.evaluation.certify import share_interval
 from ebjr_det.evaluation.router_comparison import compare_routers
 from ebjr_det.io.records import load_run
+from ebjr_det.reporting.notation import percent, share
 from ebjr_det.routing.file import RouterFile
 from ebjr_det.tasks import load_task
 
@@ -58,6 +60,19 @@ def test_a_third_chooses_and_the_others_are_reported(replayed):
     assert sorted(summary["router"]["left_out"]) == sorted(router.header.image_ids)
     assert summary["calibration"]["target"] == {"kind": "deferral_rate", "value": 0.3, "confidence": None}
     assert summary["threshold_from"] == "target"
+
+
+def test_the_share_that_came_stands_beside_what_chance_would_give(replayed, capsys, command):
+    summary = summary_of(replayed)
+    above = round(summary["calibration"]["deferral_rate"] * 80)
+    low, high = summary["share_interval"]
+    assert (low, high) == share_interval(above, 80, 160)
+    assert low <= summary["joint"]["deferral_rate"] <= high
+    capsys.readouterr()
+    assert command("report", replayed, "--verbose") == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"95 of 100 such samples lie between {share(low)} and {percent(high)}" in said
+    assert "ANOTHER KIND" not in said
 
 
 def test_it_is_what_fit_router_and_a_replay_of_the_other_pictures_give(

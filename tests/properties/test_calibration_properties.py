@@ -9,11 +9,11 @@ from scipy.stats import binomtest
 from ebjr_det.core.calibration import Target
 from ebjr_det.core.cost import CostModel
 from ebjr_det.core.errors import ConfigError, Infeasible, InvalidInput
-from ebjr_det.core.router import decide
+from ebjr_det.core.router import decide, threshold_for_rate
 from ebjr_det.core.tradeoff import select, sweep
 from ebjr_det.core.types import PairedRun
 from ebjr_det.evaluation.calibrated import check_disjoint, split
-from ebjr_det.evaluation.certify import choose, shortfall_bound
+from ebjr_det.evaluation.certify import choose, share_interval, shortfall_bound
 from ebjr_det.tasks.classification.metric import Accuracy
 
 TASK = Accuracy()
@@ -311,3 +311,24 @@ def test_runs_that_share_an_image_are_refused_with_count_and_example(pair):
     check_disjoint(select(run, TASK, np.arange(5)), select(run, TASK, np.arange(5, 10)))
     with pytest.raises(InvalidInput, match=r"2 in both, `image-0003`"):
         check_disjoint(select(run, TASK, np.arange(5)), select(run, TASK, np.arange(3, 10)))
+
+
+# --- The share of further images ---
+
+
+@pytest.mark.parametrize(("count", "images"), [(50, 100), (198, 402), (30, 5000)])
+def test_the_share_interval_holds_what_it_promises(count, images):
+    """Thresholds at 30 % of a sample, shares of another of the same kind: 95 of 100, and hardly more."""
+    generator, inside = np.random.default_rng(0), []
+    for _ in range(2000):
+        chosen_on, further = generator.normal(size=count), generator.normal(size=images)
+        threshold = threshold_for_rate(chosen_on, 0.3)
+        low, high = share_interval(int((chosen_on > threshold).sum()), count, images)
+        inside.append(low <= (further > threshold).mean() <= high)
+    assert 0.94 <= np.mean(inside) <= 0.98
+
+
+def test_where_none_or_all_lay_above_the_interval_reaches_the_end():
+    assert share_interval(0, 20, 100)[0] == 0
+    assert share_interval(20, 20, 100)[1] == 1
+    assert share_interval(0, 20, 100)[1] < 0.3 < 0.7 < share_interval(20, 20, 100)[0]
