@@ -2,8 +2,8 @@
 
     python eval/routing/auto.py DATA [--run RUN ...] --out runs/auto
 
-DATA holds `annotations/` and `detections/` of three detectors on 1,444 pictures of COCO; a RUN is the folder of
-an evaluation with a named score (scenes, BCCD, CIFAR). Each set is split into two halves, several times by
+DATA holds `annotations/` and `detections/` of three detectors on 1,444 pictures of COCO; a RUN is the folder
+of an evaluation with a named score (scenes, BCCD, CIFAR). Each set is split into two halves, several times by
 seed: one half chooses the router, the other is reported, for `auto` and for each score as it is.
 """
 
@@ -21,7 +21,7 @@ from ebjr_det.config.sections import TargetSection
 from ebjr_det.core.cost import CostModel
 from ebjr_det.core.scores import ENERGY
 from ebjr_det.core.tradeoff import TradeoffCurve, select, sweep_all
-from ebjr_det.core.types import FloatArray, PairedRun
+from ebjr_det.core.types import FloatArray
 from ebjr_det.evaluation.bootstrap import interval, resampled_areas
 from ebjr_det.evaluation.calibrated import split
 from ebjr_det.evaluation.run_folder import load_folder
