@@ -10,6 +10,7 @@ from ebjr_det.api.fit_settings import FitSettings
 from ebjr_det.config import RouterSection
 from ebjr_det.config.sections import TargetSection
 from ebjr_det.core.cost import CostModel
+from ebjr_det.core.errors import InvalidInput
 from ebjr_det.core.router import RouterDecision, decide
 from ebjr_det.core.scores import CURVATURE, ENERGY
 from ebjr_det.core.tradeoff import OperatingPoint, score_of, select, sweep
@@ -85,6 +86,29 @@ class RoutedRun:
         if self.target is None or self.chosen_on is None or point is None:
             return None
         return Calibration(self.target, self.target.fraction, seed, len(self.chosen_on), point)
+
+
+def automatic_router(
+    source: FitSource, scoring: Scoring, section: RouterSection, out: Path, seed: int
+) -> RoutedRun | None:
+    """A run under the router that is chosen on its calibration part, where the settings leave it open.
+
+    None where they name a score, or where nothing can be chosen, which is said.
+
+    Args:
+        source: of all images, as the models answered.
+        scoring: with neither router nor threshold, of the pair's classes.
+        section: the settings as they were given.
+        seed: of the split and the fit.
+    """
+    target = automatic_target(section, len(source.run))
+    if target is None:
+        return None
+    try:
+        return auto_router(source, scoring, target, out, seed)
+    except InvalidInput as error:
+        say(f"Note: no router can be chosen, `{CURVATURE}` decides. {error}")
+        return None
 
 
 def automatic_target(section: RouterSection, images: int) -> TargetSection | None:

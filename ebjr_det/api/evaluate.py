@@ -6,7 +6,7 @@ from pathlib import Path
 from shutil import rmtree
 from typing import TYPE_CHECKING
 
-from ebjr_det.api.auto_router import RoutedRun, auto_router, automatic_target
+from ebjr_det.api.auto_router import RoutedRun, automatic_router
 from ebjr_det.api.fit_router import FitSource
 from ebjr_det.api.preflight import Ready, check_ahead, check_settings
 from ebjr_det.api.report import Result, report
@@ -83,16 +83,14 @@ TRAFFIC = "traffic"
 def _routed(pair: "Pair", ready: Ready, run: PairedRun, out: Path) -> RoutedRun:
     """The run under the router that the settings name, or that is chosen on the calibration part."""
     config, scoring, seed = pair.config, ready.scoring, pair.config.run.seed
-    target = automatic_target(config.router, len(run))
-    if target is None:
-        return RoutedRun.as_configured(scoring, run, config.router.target, seed)
     names, popular = pair.data.class_names, () if pair.popular is None else pair.popular.names
     weights = str(ready.facts["student"].get(WEIGHTS, ""))
     source = FitSource(
         run, names, len(names), pair.student.name, pair.teacher.name, config.title, scoring.section,
         popular=popular, student_weights=weights,
     )  # fmt: skip
-    return auto_router(source, scoring, target, out, seed)
+    chosen = automatic_router(source, scoring, config.router, out, seed)
+    return chosen or RoutedRun.as_configured(scoring, run, config.router.target, seed)
 
 
 def _analyse(pair: "Pair", ready: Ready, routed: RoutedRun) -> Analysis:

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import yaml
 
-from ebjr_det.api.auto_router import RoutedRun, auto_router, automatic_target
+from ebjr_det.api.auto_router import FRACTION, RoutedRun, automatic_router
 from ebjr_det.api.fit_router import FitSource
 from ebjr_det.api.references import check_costs
 from ebjr_det.api.report import Result, report
 from ebjr_det.api.saved_outputs import SavedOutputs, name_of
 from ebjr_det.config import RouterSection
+from ebjr_det.config.sections import TargetSection
 from ebjr_det.core.cost import CostModel
 from ebjr_det.core.errors import ConfigError
 from ebjr_det.core.router import RouterDecision, decide
@@ -74,6 +75,14 @@ class ReplaySettings:
         """The threshold that is given, where one is."""
         return self.router.threshold if self.threshold is None else self.threshold
 
+    @property
+    def asked(self) -> RouterSection:
+        """The router's settings with the threshold, or the first of the rates as their target."""
+        if not self.rates:
+            return self.router.model_copy(update={"threshold": self.fixed_threshold})
+        target = TargetSection("deferral_rate", self.rates[0], fraction=FRACTION)
+        return self.router.model_copy(update={"target": target})
+
 
 DEFAULTS = ReplaySettings()
 
@@ -99,17 +108,16 @@ def replay(outputs: SavedOutputs, out: str | Path, settings: ReplaySettings = DE
     popular = () if settings.popular is None else Popular.of(settings.popular, names).names
     scoring, remarks = scoring.bind(names, popular), Remarks()
     run = outputs.load(scoring.scores_of_raw, remarks, settings.popular)
-    target = None if settings.fixed_threshold is not None else automatic_target(settings.router, len(run))
-    if target is None:
+    teacher = name_of(outputs.paths["teacher"])
+    source = FitSource(run, names, len(names), "", teacher, "", scoring.section, popular=popular)
+    routed, section = None, settings.asked
+    if section.automatic:
+        clear_replay_folder(out)
+        routed = automatic_router(source, scoring, section, out, settings.seed)
+    if routed is None:
         run, use = scoring.of_records(run, load_task(outputs.task).judge())
         clear_replay_folder(out)
         routed = RoutedRun(scoring, None, None, run, run, use)
-    else:
-        target = replace(target, value=settings.rates[0]) if settings.rates else target
-        teacher = name_of(outputs.paths["teacher"])
-        source = FitSource(run, names, len(names), "", teacher, "", scoring.section, popular=popular)
-        clear_replay_folder(out)
-        routed = auto_router(source, scoring, target, out, settings.seed)
     decision, point = _decision(routed, settings)
     analysis = replace(
         _analysis(outputs, settings, routed, decision),
@@ -118,7 +126,7 @@ def replay(outputs: SavedOutputs, out: str | Path, settings: ReplaySettings = DE
         remarks=remarks,
         calibration=routed.calibration(point, settings.seed),
     )
-    section = scoring.section if target is None else settings.router
+    section = scoring.section if routed.selection is None else settings.router
     text = yaml.safe_dump(_resolved(outputs, settings, section), sort_keys=False)
     write_text(out / CONFIG, text)
     save_run(run, out / RUN)

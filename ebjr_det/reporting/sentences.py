@@ -8,10 +8,10 @@ from ebjr_det.evaluation.analysis import Analysis
 from ebjr_det.evaluation.hull import Margin
 from ebjr_det.evaluation.report import GAP_FRACTIONS, Report, rate_for_gap
 from ebjr_det.evaluation.single_models import SingleModel
+from ebjr_det.reporting.choices import choice_findings, router_finding, selection_finding
 from ebjr_det.reporting.notation import Shown, interval_text, milliseconds, number, percent, plural, share
 
 CURRENCIES: dict[Cost, str] = {"macs": "multiply-adds", "latency_ms": "time"}
-ELSEWHERE = "`ebjr-det calibrate` chooses on one part of the images and reports on the other"
 
 
 def findings(report: Report) -> list[str]:
@@ -23,9 +23,9 @@ def main_findings(report: Report) -> list[str]:
     """What stands behind the verdict: the pair against mixed single models, how it was chosen, the scores."""
     return [
         *margin_findings(report),
-        *_selection_finding(report),
+        *selection_finding(report),
         *_noise_finding(report),
-        *_router_finding(report),
+        *router_finding(report),
         *choice_findings(report),
         _score_finding(report),
     ]
@@ -180,93 +180,12 @@ def latency_name(analysis: Analysis) -> str:
     return "expected latency" if analysis.live is None else "measured latency"
 
 
-def choice_findings(report: Report) -> list[str]:
-    """What a threshold and a picked score may claim that were chosen on the reported images."""
-    sentences = {
-        "given": "The threshold was given. If it was picked by its quality on these images, that quality "
-        f"flatters: {ELSEWHERE}.",
-        "rate": f"The threshold is the one that defers {percent(report.chosen.deferral_rate)} of these very "
-        f"images; no label chose it. On other images it defers another share: {ELSEWHERE}.",
-        "target": f"The threshold was chosen on other images than these{_share_words(report)}.",
-        "picked": f"{report.curve.score} was picked among {report.analysis.picked_among} scores on "
-        "these images, so its numbers here flatter; those of a choice made beforehand need other images: "
-        "replay --router.",
-    }
-    keys = [report.analysis.threshold_from, "picked" * bool(report.analysis.picked_among)]
-    return [sentences[key] for key in keys if key]
-
-
-def _share_words(report: Report) -> str:
-    """The share that was asked for beside the one that came, and what chance alone would give."""
-    calibration, rate = report.analysis.calibration, report.chosen.deferral_rate
-    expected = None if calibration is None else calibration.share_interval(len(report.run))
-    if calibration is None or expected is None:
-        return ""
-    low, high = expected
-    images, asked = plural(calibration.images, "image"), percent(calibration.target.value)
-    text = (
-        f", where it defers {percent(calibration.point.deferral_rate)} of {images} ({asked} asked for); here "
-    )
-    text += f"{percent(rate)}, and 95 of 100 such samples lie between {share(low)} and {percent(high)}"
-    if not low <= rate <= high:
-        text += ". THESE IMAGES ARE OF ANOTHER KIND: choose the threshold on images like them"
-    return text
-
-
 def _flops_finding(report: Report) -> list[str]:
     flops = [side.get("ebjr_flops") for side in report.sides().values()]
     if None in flops:
         return []
     student, teacher, joint = (f"{count:.8g}" for count in flops)
     return [f"FLOPs as EBJR's code counts them: student {student}, teacher {teacher}, pair {joint}."]
-
-
-def _selection_finding(report: Report) -> list[str]:
-    """Which router was chosen, why, and what it costs; what EBJR's own score would have got."""
-    choice, name, show = (
-        report.analysis.selection,
-        report.task.quality_name,
-        Shown.of(report.task.quality_name),
-    )
-    if choice is None:
-        return []
-    rescaled = "" if choice.rescaling == "none" else f", scores rescaled ({choice.rescaling}),"
-    pictures = f"{plural(choice.candidates, 'score')} on {plural(choice.images, 'other picture')}"
-    text = f"{choice.score}{rescaled} was chosen among {pictures}: "
-    if choice.behind > 0:
-        best = f"{choice.best}, {number(choice.behind, digits=4)} more area"
-        error = number(choice.error, digits=4)
-        text += f"the simplest within one standard error, {error}, of the best there ({best})."
-    else:
-        text += "the best there, and none that is simpler lies within one standard error."
-    if report.published_quality is not None:
-        less = report.chosen.quality - report.published_quality
-        words = f"{show.points(abs(less))} {'less' if less >= 0 else 'more'}"
-        quality = show.text(report.published_quality)
-        text += f" At this share EBJR's own score gets an {name} of {quality}, {words}."
-    if choice.decision_ms is not None:
-        text += f" A decision takes {milliseconds(choice.decision_ms)} ms and no multiply-adds."
-    return [text]
-
-
-def _router_finding(report: Report) -> list[str]:
-    use, choice = report.analysis.router, report.analysis.selection
-    if use is None:
-        return []
-    text = f"The router was fitted on {plural(use.fitted_on, 'other picture')} (rescaling: {use.rescaling})"
-    if use.left_out and choice is None:
-        text += f"; {len(use.left_out):,} of these here were among them and are left out"
-    if use.drift is not None:
-        drift = use.drift
-        pairs = zip(drift.asked, drift.got, strict=True)
-        shares = ", ".join(f"{share(fitted, 0)} -> {share(got)} %" for fitted, got in pairs)
-        moved = "has" if drift.moved else "has not visibly"
-        text += (
-            f". Its score {moved} moved: its values there and here differ by {drift.distance:.3f} "
-            f"(Kolmogorov-Smirnov), and 95 of 100 samples that did not move would stay under "
-            f"{drift.expected:.3f}. Deferral rates asked at the fit and got here: {shares}"
-        )
-    return [text + "."]
 
 
 def _gap_finding(report: Report) -> str:

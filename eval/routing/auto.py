@@ -9,8 +9,9 @@ seed: one half chooses the router, the other is reported, for `auto` and for eac
 
 import argparse
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -90,14 +91,14 @@ def compared(source: FitSource, seed: int, folder: Path) -> dict[str, object]:
     }
 
 
-def summary(splits: list[Mapping[str, object]]) -> dict[str, object]:
+def summary(splits: Sequence[Mapping[str, Any]]) -> dict[str, object]:
     """Means over the splits; the best fixed score in hindsight is picked on these very means."""
     fixed: dict[str, float] = {}
-    for name in splits[0]["fixed"]:  # type: ignore[attr-defined]
+    for name in splits[0]["fixed"]:
         if name != "random":
-            fixed[name] = float(np.mean([one["fixed"][name] for one in splits]))  # type: ignore[index]
+            fixed[name] = float(np.mean([one["fixed"][name] for one in splits]))
     best = max(fixed, key=lambda name: fixed[name])
-    auto = float(np.mean([one["auto"] for one in splits]))  # type: ignore[arg-type]
+    auto = float(np.mean([one["auto"] for one in splits]))
     return {"auto": auto, "best": best, "best_fixed": fixed[best], "published": fixed[ENERGY], "fixed": fixed}
 
 

@@ -3,9 +3,9 @@
     python eval/routing/curvature.py RUN [RUN ...]
 
 A RUN is the folder of an evaluation of a pair with an EfficientDet student (scenes, BCCD), whose logits are
-computed anew here, or of classifiers (CIFAR), whose scores the run holds. Every form is judged by its area under
-AP (accuracy) against deferral rate: what part of the way from a coin to the oracle it gets, and its paired 95 %
-interval minus `energy_curvature`.
+computed anew here, or of classifiers (CIFAR), whose scores the run holds. Every form is judged by its area
+under AP (accuracy) against deferral rate: what part of the way from a coin to the oracle it gets, and its
+paired 95 % interval minus `energy_curvature`.
 """
 
 import argparse

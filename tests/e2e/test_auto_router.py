@@ -72,7 +72,7 @@ def test_the_share_that_came_stands_beside_what_chance_would_give(replayed, caps
     assert command("report", replayed, "--verbose") == 0
     said = " ".join(capsys.readouterr().out.split())
     assert f"95 of 100 such samples lie between {share(low)} and {percent(high)}" in said
-    assert "ANOTHER KIND" not in said
+    assert "UNLIKE CHANCE" not in said
 
 
 def test_it_is_what_fit_router_and_a_replay_of_the_other_pictures_give(
@@ -253,3 +253,32 @@ def test_an_unknown_word_for_a_score_is_refused(tmp_path):
         ebjr_det.load_config("digits", ["router.score=automatic"]) and ebjr_det.evaluate(
             ebjr_det.load_config("digits", ["router.score=automatic"]), tmp_path / "out"
         )
+
+
+def test_where_nothing_can_be_fitted_the_curvature_decides_and_says_so(pictures, tmp_path, command, capsys):
+    """A student that finds next to nothing has no boxes to be rescaled by."""
+    lone = [{"image_id": 1, "category_id": 1, "bbox": [0, 0, 5, 5], "score": 0.3}]
+    args = [*pictures.changed(tmp_path, "student", lone).options, "--bootstrap", 5]
+    capsys.readouterr()
+    assert command("replay", "detection", *args, "--out", tmp_path / "out") == 0
+    said = capsys.readouterr().err
+    assert "Note: no router can be chosen, `energy_curvature` decides. Expected boxes of the student" in said
+    assert (summary_of(tmp_path / "out")["score"], summary_of(tmp_path / "out")["images"]) == (CURVATURE, 240)
+
+
+def test_the_first_rate_is_the_target(pictures, tmp_path, answer):
+    args = [*pictures.options, "--bootstrap", 5, "--out", tmp_path / "out"]
+    said = answer("replay", "detection", *args, "--rates", "0.1,0.5")
+    assert (said["calibration"]["target"]["value"], len(said["points"])) == (0.1, 2)
+    assert abs(said["joint"]["deferral_rate"] - 0.1) < 0.15
+
+
+def test_a_share_that_chance_does_not_give_is_told(replayed, tmp_path, command, capsys):
+    """The threshold of a run set as if it had deferred nearly all of the calibration pictures."""
+    shutil.copytree(replayed, tmp_path / "run")
+    analysis = json.loads((tmp_path / "run" / "analysis.json").read_text())
+    analysis["calibration"]["point"]["deferral_rate"] = 0.9
+    (tmp_path / "run" / "analysis.json").write_text(json.dumps(analysis))
+    capsys.readouterr()
+    assert command("report", tmp_path / "run") == 0
+    assert "UNLIKE CHANCE" in capsys.readouterr().out
