@@ -13,14 +13,15 @@ from torchvision.transforms.functional import to_tensor
 
 from ebjr_det.core.errors import ConfigError
 from ebjr_det.core.joint import JointModel
-from ebjr_det.core.scores import deferral_scores
+from ebjr_det.core.scores import deferral_scores, log_odds_of
 from ebjr_det.tasks.detection.model import build_model
 from ebjr_det.tasks.detection.networks import torchvision_detectors
 from ebjr_det.tasks.detection.networks.classes import coco_names
 
+SSD = "ssdlite320_mobilenet_v3_large"
 SMALL = {"min_size": 96, "max_size": 128}
 DETECTORS = {
-    "ssdlite320_mobilenet_v3_large": {},
+    SSD: {},
     "retinanet_resnet50_fpn": SMALL,
     "fcos_resnet50_fpn": SMALL,
     "fasterrcnn_mobilenet_v3_large_320_fpn": SMALL,
@@ -174,6 +175,22 @@ def test_a_row_of_logits_is_that_of_the_very_box(name, monkeypatch):
     for box, row in zip(found.boxes, values, strict=True):
         at = (head["cls_logits"][:, 1:] == torch.from_numpy(row)).all(dim=1).nonzero().flatten()
         assert any(np.allclose(decoded[place], box, atol=1e-2) for place in at.tolist())
+
+
+@pytest.mark.parametrize(("name", "data"), [*((name, None) for name in DETECTORS), (SSD, COCO)])
+def test_log_odds_are_those_of_the_heads_own_probabilities(name, data):
+    """A box's score is the probability of its class; whatever is no class of the data is the background."""
+    _, model = both(name, None if data is None else Data(data))
+    output = model([model.preprocess(image) for image in pictures()])
+    assert output.logits.head == ("sigmoid" if name.startswith(("retinanet", "fcos")) else "softmax")
+    odds = log_odds_of(output.logits)
+    for found, rows in zip(output.predictions, odds.values, strict=True):
+        p = 1 / (1 + np.exp(-rows[np.arange(len(found)), found.labels]))
+        if not name.startswith("fcos"):  # whose score is the root of it times the centre-ness
+            np.testing.assert_allclose(p, found.scores, rtol=1e-4, atol=1e-6)
+    p = np.where(odds.valid[..., None], 1 / (1 + np.exp(-odds.values)), 0.0)
+    curvature = deferral_scores(output.logits, "energy_curvature")
+    np.testing.assert_allclose(curvature, (p * (1 - p)).sum(axis=(1, 2)), rtol=1e-9)
 
 
 @pytest.mark.parametrize("name", DETECTORS)
