@@ -1,8 +1,8 @@
 """What a task owes the other rooms: one typed plugin, loaded once by name.
 
 A task says what a picture's answer is and how it is judged. Its plugin is a small class; each of its parts is
-a module of the task's folder, or any object with these members, imported when it is first asked for, so that
-a command loads only what it runs. A part that a task lacks has a default here, or is refused in one line.
+a module of the task's folder, or any object with these members, imported when first asked for, so a command
+loads only what it runs. A part that a task lacks has a default here, or is refused in one line.
 """
 
 from __future__ import annotations
@@ -273,6 +273,12 @@ class TaskPlugin:
         """Learners of networks."""
         self._lacks("trained")
 
+    def pseudo_targets(
+        self, student: Output, teacher: Output, classes: int, generator: np.random.Generator
+    ) -> Sequence[Opaque]:
+        """What both models' answers are judged by for want of labels; pictures draw in their order."""
+        self._lacks("judged without labels")
+
     def class_counts(self, data: Any) -> NDArray[np.intp] | None:
         """[classes] how often a data set shows each; None where pictures have no classes."""
         return None
@@ -287,8 +293,7 @@ class TaskPlugin:
         """Leave the task's own files beside a report, where it has any.
 
         Args:
-            run: all images; `defer`: which of them the teacher answers.
-            reported: those that the report is about; `decision`: on these.
+            run: all images, of which the teacher answers `defer`; reported, decision: those of the report.
         """
 
     def _lacks(self, verb: str) -> NoReturn:

@@ -23,7 +23,7 @@ class ImageMean:
 
     Attributes:
         columns: metric -> column of `match`, bool or float [images]; the first metric is the quality.
-        mean: whether the quality's column is bool: each answer right or wrong.
+        mean: whether each answer is right or wrong: the quality's column is bool, or how likely it is right.
     """
 
     name: str
@@ -63,8 +63,9 @@ class ImageMean:
         return MeanMixtures(student, teacher, self.columns)
 
     def right(self, matches: Matches) -> NDArray[np.bool_] | None:
-        """[images] right or wrong, where the quality is a share of right answers."""
-        return matches[self.columns[self.quality_name]] if self.mean else None
+        """[images] right or wrong, where the quality is a share of answers that are known to be right."""
+        column = matches[self.columns[self.quality_name]]
+        return column if self.mean and column.dtype == bool else None
 
     def take(self, matches: Matches, images: NDArray[np.intp]) -> Matches:
         """The records of some images."""

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from ebjr_det.core.types import FloatArray, Output
     from ebjr_det.tasks.classification.metric import Accuracy
 
 
@@ -98,3 +99,11 @@ class Classification(contract.TaskPlugin):
         from ebjr_det.tasks.classification.popular import class_counts
 
         return class_counts(data)
+
+    def pseudo_targets(
+        self, student: "Output", teacher: "Output", classes: int, generator: "np.random.Generator"
+    ) -> "list[FloatArray]":
+        """How likely each class is, by both models."""
+        from ebjr_det.tasks.classification import pseudo
+
+        return pseudo.targets(student, teacher, classes, generator)

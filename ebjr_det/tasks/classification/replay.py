@@ -12,6 +12,7 @@ from ebjr_det.core.types import Array, FloatArray, Logits, Output, PairedRun
 from ebjr_det.io.records import read_npz
 from ebjr_det.tasks.classification.metric import Accuracy
 from ebjr_det.tasks.classification.popular import widen
+from ebjr_det.tasks.classification.pseudo import pooled
 from ebjr_det.tasks.popular import Popular
 
 NO_OTHERS: Mapping[str, Path] = MappingProxyType({})
@@ -30,6 +31,7 @@ def load_pair(
     Args:
         files: `student` and `teacher`, `.npy` or `.npz` (key `logits`; optional `image_ids`), [images,
             classes], and `labels`, the same (key `labels`; optional `class_names`), integers [images].
+            Without labels an answer is right as far as both models' probabilities say so, see `pseudo`.
         scores: the student's answers -> deferral scores by name.
         others: logits of further single models, by name.
         popular: classes that a specialised student tells apart; its last logit is then of "other".
@@ -38,7 +40,7 @@ def load_pair(
     Raises:
         InvalidInput: unreadable files, other shapes or ids, NaN or infinity, labels out of range, no images.
     """
-    labels = files["labels"]
+    labels = files.get("labels")
     models = {"student": files["student"], "teacher": files["teacher"], **others}
     loaded = {side: _logits(path, side) for side, path in models.items()}
     logits = {side: values for side, (values, _) in loaded.items()}
@@ -46,12 +48,17 @@ def load_pair(
     answers = logits.pop("student")
     for side, values in logits.items():
         _check_shape(values, answers, classes, f"{side} logits in `{models[side]}`", files["student"])
-    targets, label_ids = _labels(labels, *logits["teacher"].shape)
     named = [(models[side], ids) for side, (_, ids) in loaded.items()]
-    image_ids = _common_ids([*named, (labels, label_ids)]) or tuple(map(str, range(len(answers))))
     task = Accuracy()
     output = Output(list(answers), Logits.one_row(answers))
     output = output if classes is None else widen(output, classes)
+    targets: Array
+    if labels is None:
+        targets = pooled(np.asarray(output.predictions), logits["teacher"])
+    else:
+        targets, label_ids = _labels(labels, *logits["teacher"].shape)
+        named.append((labels, label_ids))
+    image_ids = _common_ids(named) or tuple(map(str, range(len(answers))))
     records = {side: task.match(values, targets) for side, values in logits.items()}  # type: ignore[arg-type]
     return PairedRun(
         task.name,
@@ -75,14 +82,14 @@ def _common_ids(named: Sequence[tuple[Path, tuple[str, ...] | None]]) -> tuple[s
     return having[0][1] if having else None
 
 
-def class_names(teacher: Path, labels: Path, **logits: Path) -> tuple[str, ...]:
+def class_names(teacher: Path, labels: Path | None = None, **logits: Path) -> tuple[str, ...]:
     """The classes of the teacher's logits: as the labels' file tells, else their indices.
 
     Raises:
         InvalidInput: `class_names` of another number of classes, or one twice.
     """
     classes = _logits(teacher, "teacher")[0].shape[1]
-    column = _read(labels, "labels", "the labels").get("class_names")
+    column = None if labels is None else _read(labels, "labels", "the labels").get("class_names")
     if column is None:
         return tuple(map(str, range(classes)))
     names = tuple(map(str, column.ravel()))

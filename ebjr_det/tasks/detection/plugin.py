@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ebjr_det.core.router import RouterDecision
-    from ebjr_det.core.types import PairedRun
-    from ebjr_det.tasks.detection.metric import AveragePrecision
+    from ebjr_det.core.types import Output, PairedRun
+    from ebjr_det.tasks.detection.metric import AveragePrecision, Target
 
 
 class Detection(contract.TaskPlugin):
@@ -127,3 +127,11 @@ class Detection(contract.TaskPlugin):
 
         write_results_of(folder, data, run, defer)
         write_gallery(folder, data, reported, decision)
+
+    def pseudo_targets(
+        self, student: "Output", teacher: "Output", classes: int, generator: "np.random.Generator"
+    ) -> "list[Target]":
+        """Objects drawn from the teacher's boxes."""
+        from ebjr_det.tasks.detection import pseudo
+
+        return pseudo.targets(student, teacher, classes, generator)

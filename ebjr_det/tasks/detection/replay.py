@@ -21,12 +21,14 @@ from ebjr_det.tasks.detection.detections import Detections, to_corners
 from ebjr_det.tasks.detection.metric import AveragePrecision, match_records
 from ebjr_det.tasks.detection.networks.classes import padded
 from ebjr_det.tasks.detection.popular import OTHER_AT, narrow_annotations, widen_results
+from ebjr_det.tasks.detection.pseudo import pictures_of_results, with_drawn_objects
 from ebjr_det.tasks.detection.routing.features import features_of
 from ebjr_det.tasks.popular import Popular
 
 ROWS = 100  # boxes of an image that a score sees
 CHUNK = 512  # images scored at a time
 LEAST = 1e-9  # scores of 0 and 1 have no logit
+OBJECTS = "boxes drawn as objects, in place of annotations"
 NO_OTHERS: Mapping[str, Path] = MappingProxyType({})
 
 
@@ -46,7 +48,9 @@ def load_pair(
 
     Args:
         files: `student` and `teacher`, COCO result files, `.json` or `.json.gz`, and `annotations`, the COCO
-            ground truth of the same images.
+            ground truth of the same images. Without it the teacher's boxes stand in for objects, see
+            `pseudo`; then `pictures`, a COCO file of which objects are not looked at, tells which images
+            and classes there are, or else the result files do.
         scores: the student's answers -> deferral scores by name.
         others: result files of further single models, by name.
         popular: names of the classes that a specialised student tells apart. Its boxes of "other" have the
@@ -57,14 +61,17 @@ def load_pair(
     Raises InvalidInput as `load_annotations` and `load_results` do, or where there is no object to find.
     """
     _check_other_at(other_at, popular)
-    annotations = files["annotations"]
     models = {"student": files["student"], "teacher": files["teacher"], **others}
-    truth = load_annotations(annotations)
-    if all(image.crowd.all() for image in truth.truths):
-        raise InvalidInput(f"Expected an annotated object that is no crowd in `{annotations}`, got none.")
+    truth = _pictures(files, popular)
     classes = None if popular is None else Popular.of(popular, truth.class_names)
     results, oddities = _loaded(models, truth, classes, lenient=lenient)
-    for name, path in {"annotations": annotations, **models}.items():
+    if "annotations" not in files:
+        truth = with_drawn_objects(truth, results["teacher"])
+        oddities["teacher"][OBJECTS] = sum(map(len, truth.truths))
+    described = "annotations" if "annotations" in files else "pictures"
+    oddities = {described: dict(truth.remarks)} | oddities
+    paths = {name: files[name] for name in (described,) if name in files} | models
+    for name, path in paths.items():
         say_remarks(path, oddities[name])
     if remarks is not None:
         remarks |= {name: counts for name, counts in oddities.items() if counts}
@@ -77,11 +84,30 @@ def load_pair(
     return _paired(truth, results, scores, abstains)
 
 
+def _pictures(files: Mapping[str, Path], popular: Sequence[str | int] | None) -> Annotations:
+    """The annotated images; where there are no annotations, the images alone."""
+    if "annotations" in files:
+        truth = load_annotations(files["annotations"])
+        if all(image.crowd.all() for image in truth.truths):
+            raise InvalidInput(
+                f"Expected an annotated object that is no crowd in `{files['annotations']}`, got none."
+            )
+        return truth
+    if "pictures" in files:
+        return load_annotations(files["pictures"])
+    if popular is not None:
+        raise InvalidInput(
+            "Expected `annotations` or `pictures` beside a specialised student, got result files alone, "
+            "which name no classes."
+        )
+    return pictures_of_results([files["student"], files["teacher"]])
+
+
 def _loaded(
     files: Mapping[str, Path], truth: Annotations, classes: Popular | None, *, lenient: bool
 ) -> tuple[dict[str, tuple[Results, ...]], dict[str, dict[str, int]]]:
     """The results in each file, those of a specialised student in its `classes`, and what was odd in each."""
-    oddities: dict[str, dict[str, int]] = {"annotations": dict(truth.remarks)}
+    oddities: dict[str, dict[str, int]] = {}
     results = {}
     for name, path in files.items():
         expected = narrow_annotations(truth, classes) if classes and name == "student" else truth
@@ -126,9 +152,14 @@ def _check_other_at(other_at: float | None, popular: Sequence[str | int] | None)
         raise ConfigError(f"Expected --other-at in [0, 1], got {other_at}.")
 
 
-def class_names(annotations: Path, **outputs: Path) -> tuple[str, ...]:
-    """The classes of the ground truth, by index; `outputs` are the result files."""
-    return load_annotations(annotations).class_names
+def class_names(
+    annotations: Path | None = None, pictures: Path | None = None, **outputs: Path
+) -> tuple[str, ...]:
+    """The classes of the ground truth, by index; `outputs` are the result files, which know ids only."""
+    described = annotations or pictures
+    if described is None:
+        return pictures_of_results(list(outputs.values())).class_names
+    return load_annotations(described).class_names
 
 
 def output_of(results: Sequence[Results]) -> Output:

@@ -188,7 +188,7 @@ def load_results(
         InvalidInput: a damaged file, unknown images, boxes of negative size or in shares of the picture,
             scores outside [0, 1] or no numbers, or no entry at all.
     """
-    entries = _entries(path)
+    entries = result_entries(path)
     owners, named = positions(entries, "image_id", annotations.image_ids, path, annotations.file_names)
     classes, _ = positions(entries, "category_id", annotations.category_ids, path)
     boxes = numbers([entry.get("bbox") for entry in entries], BOX, "bbox", entries, path)
@@ -213,7 +213,8 @@ def load_results(
     return tuple(Results(boxes[rows], scores[rows], classes[rows]) for rows in by_image)
 
 
-def _entries(path: Path) -> list[Entry]:
+def result_entries(path: Path) -> list[Entry]:
+    """The objects of a result file as they are. Raises InvalidInput for another file, or no entry at all."""
     entries = load_json(path, "COCO results")
     if not (isinstance(entries, list) and all(isinstance(entry, dict) for entry in entries)):
         raise InvalidInput(
