@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ebjr_det.api.references import ReferenceFile
-from ebjr_det.core.errors import check_known
+from ebjr_det.core.errors import ConfigError, check_known
 from ebjr_det.core.types import PairedRun
 from ebjr_det.tasks import load_task
 from ebjr_det.tasks.contract import Remarks, Scores
@@ -21,7 +21,7 @@ class SavedOutputs:
         options: the task's own, of `TaskPlugin.replay_options`.
 
     Raises:
-        ConfigError: an unknown task, file or option, with the nearest.
+        ConfigError: an unknown task, file or option, with the nearest; or a file that is missing.
     """
 
     task: str
@@ -33,6 +33,9 @@ class SavedOutputs:
         plugin = load_task(self.task)
         _check_known("file", self.files, plugin.replay_files)
         _check_known("option", self.options, plugin.replay_options)
+        for name in plugin.replay_files:
+            if name not in self.files:
+                raise ConfigError(f"Expected a file of `{name}` for {self.task}, got none.")
 
     @property
     def paths(self) -> dict[str, Path]:
