@@ -42,7 +42,7 @@ class RoutedRun:
         scoring: the router.
         target: what the threshold is chosen for, and how much of the run calibrates; or None.
         chosen_on: the images that choose the threshold, no score of which has seen its own image; or None.
-        reported: the others; `every`: all images.
+        reported: the others.
         use: of a fitted router on the reported images; `selection`: how it was chosen, where it was.
     """
 
@@ -50,7 +50,6 @@ class RoutedRun:
     target: TargetSection | None
     chosen_on: PairedRun | None
     reported: PairedRun
-    every: PairedRun
     use: FittedUse | None
     selection: Selection | None = None
 
@@ -62,9 +61,9 @@ class RoutedRun:
         task = load_task(run.task).judge()
         unseen, use = scoring.unseen(run, task)
         if target is None:
-            return cls(scoring, None, None, unseen, run, use)
+            return cls(scoring, None, None, unseen, use)
         chosen_on, reported = (select(unseen, task, part) for part in split(unseen, target.fraction, seed))
-        return cls(scoring, target, chosen_on, reported, run, use)
+        return cls(scoring, target, chosen_on, reported, use)
 
     def decision(self, cost: CostModel) -> tuple[RouterDecision, OperatingPoint | None]:
         """The decision on the reported images; and the point that met the target on the others.
@@ -119,7 +118,7 @@ def automatic_target(section: RouterSection, images: int) -> TargetSection | Non
     if not section.automatic:
         return None
     target = section.target or TargetSection("deferral_rate", DEFAULT_RATE, fraction=FRACTION)
-    count = calibration_size(images, target.fraction) // (2 if target.confidence is not None else 1)
+    count = _choosing(images, target)
     if count >= LEAST:
         return target
     say(
@@ -127,6 +126,20 @@ def automatic_target(section: RouterSection, images: int) -> TargetSection | Non
         f"`{CURVATURE}` decides."
     )
     return None
+
+
+def certifying_fraction(section: RouterSection, target: TargetSection, images: int) -> float:
+    """What share of a run chooses the threshold: half of the calibration part where the other half has to
+    choose the router, see `auto_router`.
+    """
+    halved = section.automatic and target.confidence is not None and _choosing(images, target) >= LEAST
+    return target.fraction / 2 if halved else target.fraction
+
+
+def _choosing(images: int, target: TargetSection) -> int:
+    """How many images choose the router."""
+    count = calibration_size(images, target.fraction)
+    return count if target.confidence is None else count // 2
 
 
 def auto_router(
@@ -160,7 +173,7 @@ def auto_router(
     chosen_on = choice.crossed
     if target.confidence is not None:
         chosen_on = scoring.routed(select(run, task, certified_on))
-    return RoutedRun(scoring, target, chosen_on, unseen, scoring.routed(run), use, selection)
+    return RoutedRun(scoring, target, chosen_on, unseen, use, selection)
 
 
 def _selection(choice: FittedChoice) -> Selection:

@@ -63,10 +63,12 @@ def evaluate(config: EvaluateConfig, out: str | Path, *, resume: bool = False) -
     run = finished_run(out, pair.data, scoring.name, lambda parts: recorded.run(scoring.scores, parts))
     routed = _routed(pair, ready, run, out)
     pair = replace(pair, student=routed.scoring.adapted(pair.student))
-    analysis = _analyse(pair, ready, routed)
+    unreadable = tuple(sorted(set(pair.data.image_ids) - set(run.image_ids)))
+    analysis = replace(_analyse(pair, ready, routed), unreadable=unreadable)
     save_analysis(out, analysis, dump_config(config), describe_environment(pair.device, config.run.seed))
     decision = decide(score_of(routed.reported, analysis.score), analysis.threshold)
-    pair.write_artifacts(out, routed.every, routed.reported, decision, analysis.score)
+    every = run if routed.selection is None else routed.scoring.routed(run)
+    pair.write_artifacts(out, every, routed.reported, decision, analysis.score)
     rmtree(out / TRAFFIC, ignore_errors=True)
     result = report(out)
     if config.traffic is None:
@@ -132,7 +134,6 @@ def _analyse(pair: "Pair", ready: Ready, routed: RoutedRun) -> Analysis:
         popular=() if pair.popular is None else pair.popular.names,
         router=routed.use,
         selection=selection,
-        unreadable=tuple(sorted(set(pair.data.image_ids) - set(routed.every.image_ids))),
         remarks={"data": remarks} if remarks else {},
         threshold_from="target" if target else "rate" if config.router.threshold is None else "given",
     )

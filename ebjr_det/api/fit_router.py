@@ -21,6 +21,7 @@ from ebjr_det.api.references import check_costs
 from ebjr_det.api.report import report as write_report_of
 from ebjr_det.api.saved_outputs import SavedOutputs, name_of
 from ebjr_det.config import Reference, RouterSection, load_score_settings
+from ebjr_det.config.sections import AUTO
 from ebjr_det.core.cost import CostModel
 from ebjr_det.core.errors import InvalidInput
 from ebjr_det.core.scores import SCORES, deferral_scores
@@ -28,7 +29,7 @@ from ebjr_det.core.tradeoff import score_of
 from ebjr_det.core.types import FloatArray, Output, PairedRun, Task
 from ebjr_det.evaluation.analysis import Analysis, Profile
 from ebjr_det.evaluation.report import build_report
-from ebjr_det.evaluation.router_comparison import AUTO, RouterComparison, compare_routers
+from ebjr_det.evaluation.router_comparison import RouterComparison, compare_routers
 from ebjr_det.evaluation.run_folder import CONFIG, RUN, clear_replay_folder, load_folder, save_analysis
 from ebjr_det.inference.rates import at_rate, default_rate
 from ebjr_det.inference.scoring import Scoring
@@ -202,6 +203,7 @@ def choose_router(source: FitSource, settings: FitSettings) -> FittedChoice:
             live=bool(source.student), replicates=settings.replicates, seed=settings.seed,
         )  # fmt: skip
         router = fit(run, rescaling=comparison.rescaling)
+        bar.total = bar.n + 1  # where no rescaling is best, nothing was learned twice
         bar.update()
     return FittedChoice(comparison, router)
 

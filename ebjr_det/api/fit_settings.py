@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ebjr_det.config import RouterSection
+from ebjr_det.config.sections import AUTO
 from ebjr_det.core.cost import CostModel
 from ebjr_det.core.errors import ConfigError, InvalidInput, check_known, did_you_mean
 from ebjr_det.core.router import check_rate
@@ -12,7 +13,6 @@ from ebjr_det.core.scores import SCORES
 from ebjr_det.core.types import PairedRun
 from ebjr_det.evaluation.analysis import Analysis
 from ebjr_det.evaluation.bootstrap import check_replicates
-from ebjr_det.evaluation.router_comparison import AUTO
 from ebjr_det.evaluation.run_folder import check_replay_folder
 from ebjr_det.io.files import check_writable
 from ebjr_det.tasks.routing import Routing, TaskScore

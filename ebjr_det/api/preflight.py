@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pydantic_core import PydanticSerializationError, to_json
 
+from ebjr_det.api.auto_router import certifying_fraction
 from ebjr_det.api.seen import count_unseen
 from ebjr_det.api.traffic import stated_on
 from ebjr_det.config import EvaluateConfig
@@ -92,7 +93,8 @@ def check_ahead(pair: "Pair", scoring: Scoring, out: Path | None = None) -> Read
         check_space(out, REPORT_BYTES + len(data) * _bytes_per_image(config))
     images = count_unseen(scoring, pair, answered=anew)
     if target is not None:
-        check_reachable(target, target.fraction, images, cost.student_macs or 0.0)
+        fraction = certifying_fraction(config.router, target, images)
+        check_reachable(target, fraction, images, cost.student_macs or 0.0)
     return Ready(scoring, cost, facts)
 
 

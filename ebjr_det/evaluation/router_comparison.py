@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ebjr_det.config.sections import AUTO
 from ebjr_det.core.scores import CURVATURE, SCORES
 from ebjr_det.core.tradeoff import sweep_all
 from ebjr_det.core.types import PairedRun, Task
@@ -18,7 +19,6 @@ from ebjr_det.io.threads import thread_count
 from ebjr_det.tasks import load_task
 from ebjr_det.tasks.routing import A_FITTED_ROUTER, CLASS_COUNTS, Routing
 
-AUTO = "auto"
 CONTENDERS = 6
 """How many of the best routers are compared by resampling, beside the best of each level of simplicity."""
 
