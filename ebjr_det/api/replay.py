@@ -15,7 +15,7 @@ from ebjr_det.config import RouterSection
 from ebjr_det.config.sections import TargetSection
 from ebjr_det.core.cost import CostModel
 from ebjr_det.core.errors import ConfigError
-from ebjr_det.core.router import RouterDecision, decide
+from ebjr_det.core.router import RouterDecision, check_rate, decide
 from ebjr_det.core.tradeoff import OperatingPoint, score_of
 from ebjr_det.evaluation.analysis import Analysis, Profile
 from ebjr_det.evaluation.run_folder import (
@@ -55,7 +55,7 @@ class ReplaySettings:
         seed, replicates: of the bootstrap; by default as many as the task's `bootstrap`.
 
     Raises:
-        ConfigError: a threshold beside rates.
+        ConfigError: a threshold beside rates, or a rate outside [0, 1].
     """
 
     router: RouterSection = field(default_factory=RouterSection)
@@ -69,6 +69,8 @@ class ReplaySettings:
     def __post_init__(self) -> None:
         if self.fixed_threshold is not None and self.rates:
             raise ConfigError("Expected either a threshold or rates, got both.")
+        for rate in self.rates or ():
+            check_rate(rate)
 
     @property
     def fixed_threshold(self) -> float | None:
@@ -117,7 +119,7 @@ def replay(outputs: SavedOutputs, out: str | Path, settings: ReplaySettings = DE
     if routed is None:
         run, use = scoring.of_records(run, load_task(outputs.task).judge())
         clear_replay_folder(out)
-        routed = RoutedRun(scoring, None, None, run, run, use)
+        routed = RoutedRun(scoring, None, None, run, use)
     decision, point = _decision(routed, settings)
     analysis = replace(
         _analysis(outputs, settings, routed, decision),

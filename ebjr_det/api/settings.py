@@ -85,8 +85,9 @@ def load_settings(source: str | Path, changes: Sequence[str] = ()) -> tuple[Sett
         )
     analysis = load_analysis(path)
     original = load_config(path / CONFIG)
-    if analysis.selection is not None and config.router.automatic:
-        router = config.router.model_copy(update={"file": str(path / ROUTER)})
+    if analysis.selection is not None and analysis.router is not None and config.router.automatic:
+        chosen = {"file": str(path / ROUTER), "sha256": analysis.router.sha256}
+        router = config.router.model_copy(update=chosen)
         config = config.model_copy(update={"router": router})
     score = analysis.score if config.router.score in (None, AUTO) else config.router.score
     if config.student.runtime != original.student.runtime:

@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from ebjr_det.core.calibration import Target
 from ebjr_det.core.errors import ConfigError
@@ -77,6 +77,12 @@ AUTO, PUBLISHED = "auto", "published"
 """Words for a score: chosen on the calibration part, and that of EBJR."""
 
 
+def _count_of_boxes(count: object) -> object:
+    if count in (None, AUTO) or (type(count) is int and count >= 1):
+        return count
+    raise ValueError("a whole number of at least 1, `auto`, or null for all")
+
+
 class RouterSection(BaseSection):
     """Which score decides, and where: a fixed threshold or a calibrated target, not both.
 
@@ -95,7 +101,7 @@ class RouterSection(BaseSection):
     sha256: str | None = None
     score: str | None = AUTO
     options: dict[str, object] = {}
-    top_k: Annotated[int, Field(ge=1)] | Literal["auto"] | None = "auto"
+    top_k: Annotated[int | Literal["auto"] | None, BeforeValidator(_count_of_boxes)] = "auto"
     aggregate: Literal["auto", "mean", "sum", "min", "logsumexp"] = "auto"
     other_logit: bool = True
     threshold: float | None = None

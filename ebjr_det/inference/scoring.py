@@ -76,7 +76,9 @@ class Scoring:
     def _check_name(self, live: bool) -> None:
         name, section, routing = self.name, self.section, self._routing
         if name not in SCORES and name not in routing.SCORES:
-            hint = routing.RETIRED.get(name) or did_you_mean(name, [*SCORES, *routing.SCORES])
+            hint = routing.RETIRED.get(name) or did_you_mean(
+                name, [AUTO, PUBLISHED, *SCORES, *routing.SCORES]
+            )
             raise ConfigError(f"Expected a known score, got `{name}`. {hint}")
         if name in routing.SCORES and section.options:
             option = next(iter(section.options))

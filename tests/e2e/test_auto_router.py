@@ -282,3 +282,41 @@ def test_a_share_that_chance_does_not_give_is_told(replayed, tmp_path, command, 
     capsys.readouterr()
     assert command("report", tmp_path / "run") == 0
     assert "UNLIKE CHANCE" in capsys.readouterr().out
+
+
+def test_a_certificate_that_half_of_the_part_cannot_give_is_refused_before_the_first_batch(
+    tmp_path, command, capsys
+):
+    """Of 600 calibration images 300 choose the router, and a drop of 1 % takes 368 others."""
+    target = "{kind: max_drop, value: 0.01, confidence: 0.95, fraction: 0.5}"
+    capsys.readouterr()
+    assert command("evaluate", "digits", f"--set=router={{target: {target}}}", "--out", tmp_path / "out") == 3
+    assert "Expected 368 images to certify" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+MISTAKES = {
+    "a word that is nearly one": (["--score", "autoo"], "Did you mean `auto`?"),
+    "no boxes": (
+        ["--top-k", "0"],
+        "`top_k` to be right: a whole number of at least 1, `auto`, or null for all",
+    ),
+    "a rate that is none": (["--rates", "nan"], "Expected a deferral rate in [0, 1], got nan"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_one_line_and_leaves_nothing(mistake, pictures, tmp_path, refused):
+    options, line = MISTAKES[mistake]
+    assert line in refused("replay", "detection", *pictures.options, *options, "--out", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_with_another_router_than_it_chose_is_refused(
+    evaluated, replayed, scene_pictures, tmp_path, refused
+):
+    shutil.copytree(evaluated, tmp_path / "run")
+    shutil.copy(replayed / "router.safetensors", tmp_path / "run")
+    for args in (("predict", tmp_path / "run", scene_pictures), ("report", tmp_path / "run")):
+        assert "got another. Name the one that was meant" in refused(*args, "--out", tmp_path / "out")
+        assert not (tmp_path / "out").exists()
