@@ -39,6 +39,7 @@ class Report:
         metrics: the task's numbers of student, teacher and joint at the chosen point.
         by_class: by side [classes, numbers], -1 where a class has no such object; None if the task has none.
         rivals: the single models beside student and teacher that the pair is compared with.
+        published: EBJR's own score at the chosen deferral rate, unless it decides, and the task's numbers.
         margins: by kind of cost, over the hull of all single models: of the chosen point first, then of a few
             others; a kind of which some model's cost is unknown is not there.
     """
@@ -57,6 +58,7 @@ class Report:
     by_class: Mapping[str, FloatArray] | None
     rivals: Sequence[SingleModel]
     margins: Mapping[Cost, Sequence[Margin]]
+    published: tuple[OperatingPoint, FloatArray] | None = None
 
     @property
     def curve(self) -> TradeoffCurve:
@@ -65,11 +67,8 @@ class Report:
 
     @property
     def published_quality(self) -> float | None:
-        """What EBJR's own score gets at the chosen deferral rate; None where it decides, or is unknown."""
-        if ENERGY not in self.curves or self.curve.score == ENERGY:
-            return None
-        published = self.curves[ENERGY]
-        return float(np.interp(self.chosen.deferral_rate, published.deferral_rate, published.quality))
+        """What EBJR's own score gets at the chosen deferral rate."""
+        return None if self.published is None else self.published[0].quality
 
     def table_points(self) -> list[OperatingPoint]:
         """A readable number of points: those asked for, or eleven from nothing to everything."""
@@ -79,6 +78,10 @@ class Report:
         """A few points with all of the task's numbers, to stand beside the chosen one."""
         points = [self.curve.at_rate(rate) for rate in self.analysis.rates or TABLE_RATES]
         return [(point, self._named(self.stats[self.points.index(point)])) for point in points]
+
+    def published_points(self) -> list[tuple[OperatingPoint, Mapping[str, float]]]:
+        """EBJR's own score with all of the task's numbers, where there is any."""
+        return [] if self.published is None else [(self.published[0], self._named(self.published[1]))]
 
     def _named(self, numbers: FloatArray) -> dict[str, float]:
         return dict(zip(self.metrics["joint"], numbers.tolist(), strict=True))
@@ -175,11 +178,11 @@ class Report:
         }
 
     def _published(self) -> dict[str, object] | None:
-        quality = self.published_quality
-        if quality is None:
+        if self.published is None:
             return None
-        rate, gap = self.chosen.deferral_rate, self.curve.gap_recovered(quality)
-        return {"score": ENERGY, "quality": quality, "deferral_rate": rate, "gap_recovered": gap}
+        point = self.published[0]
+        numbers = {name: getattr(point, name) for name in ("quality", "deferral_rate", "gap_recovered")}
+        return {"score": ENERGY, **numbers}
 
     def _side(self, side: str, profile: Profile, macs: float | None) -> dict[str, object]:
         metrics = self.metrics[side]
@@ -220,6 +223,10 @@ def build_report(run: PairedRun, task: Task, analysis: Analysis) -> Report:
         raise InvalidInput(f"Expected names of {counts[0]} classes, got {counts[1]}.")
     chosen, rivals = curve.of_decision(decision), single_models(run, task, analysis)
     reference = ENERGY if ENERGY in run.scores else score
+    published = None
+    if reference != score:
+        point = curves[ENERGY].at_rate(chosen.deferral_rate)
+        published = point, _stats(run, task, ENERGY, [point])[0]
     return Report(
         analysis,
         task,
@@ -235,6 +242,7 @@ def build_report(run: PairedRun, task: Task, analysis: Analysis) -> Report:
         by_class=by_class or None,
         rivals=rivals,
         margins=margins_of(run, task, analysis, curve, rivals, [chosen, *_others(curve, analysis, chosen)]),
+        published=published,
     )
 
 

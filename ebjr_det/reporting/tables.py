@@ -23,7 +23,6 @@ from ebjr_det.reporting.table import Table
 
 COIN_TO_ORACLE = "coin to oracle %"
 HULL = "what mixing single models at random reaches at that cost"
-PUBLISHED_ROW = "pair, EBJR's own score"
 MIXED: dict[Cost, str] = {"macs": "MACs", "latency_ms": "ms"}
 
 
@@ -105,8 +104,7 @@ def summary_table(report: Report) -> Table:
     for kind, (margin, *_) in report.margins.items():
         name, cost = f"single models mixed, same {MIXED[kind]}", [margin.cost, None]
         rows.append(row(name, margin.quality - margin.value, None, *(cost if kind == "macs" else cost[::-1])))
-    if report.published_quality is not None:
-        rows.append(row(PUBLISHED_ROW, report.published_quality, rate, *spent))
+    rows += [row("pair, EBJR's own score", p.quality, rate, *spent) for p, _ in report.published_points()]
     rows.append(row("pair, random deferral", float(curve.random[index]), rate, *spent))
     rows.append(row("pair, oracle deferral", float(curve.oracle[index]), rate, *spent))
     columns = ["model", cells.heading, "deferred %", cells.unit.name, "ms"]
@@ -146,10 +144,13 @@ def models_table(report: Report) -> Table:
         measured = {key: milliseconds(facts["latency"][key]) for key in times.values() if facts["latency"]}
         shares = facts.get("deferral_rate"), facts.get("gap_recovered")
         rows.append(row(name, facts["metrics"], facts["macs"], measured, *shares))
-    for point, values in report.further_points():
-        name, expected = f"joint at {share(point.deferral_rate, 0)} %", f"~{milliseconds(point.latency_ms)}"
-        shares = point.deferral_rate, point.gap_recovered
-        rows.append(row(name, values, point.macs, {"mean": expected}, *shares))
+    points = [("joint, EBJR's own score", *entry) for entry in report.published_points()]
+    points += [
+        (f"joint at {share(entry[0].deferral_rate, 0)} %", *entry) for entry in report.further_points()
+    ]
+    for name, point, values in points:
+        ms = {"mean": f"~{milliseconds(point.latency_ms)}"}
+        rows.append(row(name, values, point.macs, ms, point.deferral_rate, point.gap_recovered))
     caption = "G: share of the gap between student and teacher that is recovered"
     if latency:
         live = report.analysis.live
