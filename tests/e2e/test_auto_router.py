@@ -147,6 +147,10 @@ def test_the_verdict_tells_what_was_chosen_and_what_ebjr_gets_at_the_same_share(
     curve = json.loads((replayed / "curve.json").read_text())["curves"][ENERGY]
     quality = np.interp(published["deferral_rate"], curve["deferral_rate"], curve["quality"])
     assert published["quality"] == pytest.approx(quality, abs=1e-12)
+    table = (replayed / "table.md").read_text()
+    (row,) = (line for line in table.splitlines() if line.startswith("| joint, EBJR's own score |"))
+    assert f" {published['quality']:.4f} " in row
+    assert f" {100 * published['deferral_rate']:.2f} " in row
 
 
 def test_published_is_the_score_of_ebjr(pictures, tmp_path, answer):
