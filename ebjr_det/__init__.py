@@ -16,6 +16,7 @@ from ebjr_det.io.threads import prepare as _prepare
 if TYPE_CHECKING:
     from ebjr_det.api.benchmark import BenchmarkSettings as BenchmarkSettings
     from ebjr_det.api.benchmark import benchmark as benchmark
+    from ebjr_det.api.build_router import build_router as build_router
     from ebjr_det.api.calibrate import calibrate as calibrate
     from ebjr_det.api.compare import compare as compare
     from ebjr_det.api.demo import FilmSettings as FilmSettings
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
 
 _ROOMS = {
     "api.benchmark": "BenchmarkSettings benchmark",
+    "api.build_router": "build_router",
     "api.calibrate": "calibrate",
     "api.compare": "compare",
     "api.demo": "demo FilmSettings",

@@ -12,6 +12,7 @@ import numpy as np
 from ebjr_det.api.space import bytes_of_graphs
 from ebjr_det.config import EvaluateConfig, ModelSection, parse_section
 from ebjr_det.core.errors import ConfigError
+from ebjr_det.core.scores import rows_counted
 from ebjr_det.core.types import Model, Opaque
 from ebjr_det.inference.exported import (
     PAIR,
@@ -23,7 +24,7 @@ from ebjr_det.inference.exported import (
     write_pair,
 )
 from ebjr_det.inference.live import choose_threshold
-from ebjr_det.inference.scoring import Scoring, of_boxes
+from ebjr_det.inference.scoring import Scoring
 from ebjr_det.inference.student import answers_to_data, check_answers, weights_of
 from ebjr_det.io.environment import describe_environment
 from ebjr_det.io.files import check_replaceable, check_space, checksum, coming, replaced_folder
@@ -135,7 +136,7 @@ def _pair(
 ) -> ExportedPair:
     """The content of `pair.json`: all that is not in the graphs, without the paths of this machine."""
     ids = getattr(named, "categories", None) or dict(enumerate(named.class_names))
-    top_k, aggregate = of_boxes(scoring.section, scoring.name)
+    top_k, aggregate = rows_counted(scoring.name, scoring.section.top_k, scoring.section.aggregate)
     router: dict[str, object] = {
         "threshold": None,
         "target": None,

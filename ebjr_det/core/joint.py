@@ -6,12 +6,60 @@ it into numbers, the router turns numbers into a decision.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol, TypeAlias, runtime_checkable
 
-from ebjr_det.core.errors import InvalidInput
-from ebjr_det.core.router import RouterDecision, decide
+from ebjr_det.core.errors import ConfigError, InvalidInput, did_you_mean
+from ebjr_det.core.router import RouterDecision, abstaining_last, check_scores, decide
+from ebjr_det.core.scores import CURVATURE, SCORES, deferral_scores
 from ebjr_det.core.types import FloatArray, Model, Opaque, Output
 
-ScoreFunction = Callable[[Output], FloatArray]
+ScoreFunction: TypeAlias = Callable[[Output], FloatArray]
+
+
+@runtime_checkable
+class Router(Protocol):
+    """What a fitted router, or a score by its name, is to a joint model."""
+
+    def check_live(self) -> None:
+        """Raises ConfigError where no picture has its score on its own."""
+
+    def adapted(self, student: Model) -> Model:
+        """The student as the router looks at it: a rescaled one has other scores."""
+
+    def score(self, output: Output) -> FloatArray:
+        """The adapted student's answers -> the deferral scores that decide, [images]."""
+
+    def deferral_scores(self, output: Output, name: str | None = None) -> FloatArray:
+        """Any score by its name, by default that which decides, [images]. Raises EbjrError, never NaN."""
+
+
+@dataclass(frozen=True)
+class LogitsRouter:
+    """A router by one of the scores of logits, which serve every task."""
+
+    name: str
+
+    def __post_init__(self) -> None:
+        if self.name not in SCORES:
+            raise ConfigError(
+                f"Expected a score of logits, got `{self.name}`. {did_you_mean(self.name, SCORES)} Scores of "
+                "a task and fitted routers: ebjr_det.build_router."
+            )
+
+    def check_live(self) -> None:
+        """Every picture has its score on its own."""
+
+    def adapted(self, student: Model) -> Model:
+        """The student as it is."""
+        return student
+
+    def score(self, output: Output) -> FloatArray:
+        """The score that decides, [images]."""
+        return abstaining_last(deferral_scores(output, self.name), output.abstains)
+
+    def deferral_scores(self, output: Output, name: str | None = None) -> FloatArray:
+        """Any score of logits by its name, [images]."""
+        return check_scores(LogitsRouter(name or self.name).score(output))
 
 
 @dataclass(frozen=True)
@@ -21,24 +69,61 @@ class JointOutput:
     predictions: Sequence[Opaque]
     decision: RouterDecision
 
+    @property
+    def answered_by(self) -> tuple[str, ...]:
+        """`student` or `teacher`, by image."""
+        return tuple("teacher" if deferred else "student" for deferred in self.decision.defer)
+
 
 class JointModel:
     """Student on every image, teacher on the deferred ones, answers back in order.
 
     Args:
         student, teacher: any two models (`types.Model`).
-        score: the student's answers -> deferral scores [images], higher = send to the teacher.
+        score: the name of a score of logits, a router (`ebjr_det.build_router`: scores of boxes, fitted
+            routers), or a function: the student's answers -> deferral scores [images], higher = send to the
+            teacher.
         threshold: defer when score > threshold; settable at any time, the trade-off is a run-time choice.
+
+    Attributes:
+        student: as the router looks at it.
+
+    Raises:
+        ConfigError: an unknown score, or one that a picture has in a whole set only.
     """
 
-    def __init__(self, student: Model, teacher: Model, score: ScoreFunction, threshold: float) -> None:
+    def __init__(
+        self, student: Model, teacher: Model, score: str | Router | ScoreFunction, threshold: float
+    ) -> None:
+        router: Router = LogitsRouter(score if isinstance(score, str) else CURVATURE)
+        if isinstance(score, Router):
+            score.check_live()
+            student, router = score.adapted(student), score
         self.student = student
         self.teacher = teacher
-        self.score = score
+        self.router = router
+        self.score = score if callable(score) else router.score
         self.threshold = threshold
 
-    def __call__(self, images: Sequence[Opaque]) -> JointOutput:
-        """Answer a batch of images of any size above zero.
+    def deferral_scores(self, output: Output, name: str | None = None) -> FloatArray:
+        """Deferral scores of answers of `student`: of the score that decides, or of any other by its name.
+
+        Args:
+            output: for example the first of what `judge` gives.
+
+        Returns:
+            [images] finite; pictures that a specialised student hands on lie above all others.
+
+        Raises:
+            ConfigError: an unknown score, or one that needs what is not here.
+            InvalidInput: a score that is not finite.
+        """
+        if name is None:
+            return check_scores(self.score(output))
+        return self.router.deferral_scores(output, name)
+
+    def __call__(self, images: Sequence[Opaque], threshold: float | None = None) -> JointOutput:
+        """Answer a batch of images of any size above zero, by default at the pair's own threshold.
 
         The answers do not depend on how images are batched, but for the last bits that a network's logits
         change with the batch size. The teacher sees the deferred images, if any, as one smaller batch.
@@ -47,16 +132,21 @@ class JointModel:
             InvalidInput: an empty batch, or logits that are not finite.
         """
         inputs = [self.student.preprocess(image) for image in images]
-        return self.answer(inputs, lambda index: self.teacher.preprocess(images[index]))
+        return self.answer(inputs, lambda index: self.teacher.preprocess(images[index]), threshold)
 
-    def answer(self, student_inputs: Sequence[Opaque], teacher_input: Callable[[int], Opaque]) -> JointOutput:
+    def answer(
+        self,
+        student_inputs: Sequence[Opaque],
+        teacher_input: Callable[[int], Opaque],
+        threshold: float | None = None,
+    ) -> JointOutput:
         """Answer a batch that a loader has preprocessed.
 
         Args:
             student_inputs: the batch, preprocessed for the student.
             teacher_input: index in the batch -> the teacher's input; called for deferred images only.
         """
-        output, decision = self.judge(student_inputs)
+        output, decision = self.judge(student_inputs, threshold)
         predictions = list(output.predictions)
         if deferred := decision.defer.nonzero()[0].tolist():
             taught = self.teach([teacher_input(index) for index in deferred])
@@ -64,7 +154,9 @@ class JointModel:
                 predictions[index] = prediction
         return JointOutput(predictions, decision)
 
-    def judge(self, student_inputs: Sequence[Opaque]) -> tuple[Output, RouterDecision]:
+    def judge(
+        self, student_inputs: Sequence[Opaque], threshold: float | None = None
+    ) -> tuple[Output, RouterDecision]:
         """The first step: the student's answers to a batch, and which of them to send to the teacher.
 
         Raises InvalidInput for an empty batch, logits that are not finite, or another number of answers.
@@ -72,7 +164,7 @@ class JointModel:
         if not len(student_inputs):
             raise InvalidInput("Expected at least one image, got an empty batch.")
         output = answers_of(self.student, student_inputs)
-        return output, decide(self.score(output), self.threshold)
+        return output, decide(self.score(output), self.threshold if threshold is None else threshold)
 
     def teach(self, teacher_inputs: Sequence[Opaque]) -> Sequence[Opaque]:
         """The second step: the teacher's prediction of every input, at least one."""

@@ -47,7 +47,7 @@ def decide(scores: ArrayLike, threshold: float) -> RouterDecision:
     >>> decide([-9.1, -2.0, -5.0], threshold=-5.0).defer.tolist()
     [False, True, False]
     """
-    values = _checked(scores)
+    values = check_scores(scores)
     if math.isnan(threshold):
         raise InvalidInput("Expected `threshold` to be a number, got NaN.")
     return RouterDecision(values, float(threshold), values > threshold)
@@ -85,7 +85,7 @@ def operating_points(scores: ArrayLike) -> tuple[FloatArray, Indices]:
     >>> operating_points([1.0, 3.0, 1.0])
     (array([ inf,   2., -inf]), array([0, 1, 3]))
     """
-    values, counts = np.unique(_checked(scores), return_counts=True)
+    values, counts = np.unique(check_scores(scores), return_counts=True)
     values, counts = values[::-1], counts[::-1]
     upper, lower = values[:-1], values[1:]
     middle = lower / 2 + upper / 2
@@ -121,7 +121,8 @@ def threshold_for_rate(scores: ArrayLike, rate: float) -> float:
     return float(thresholds[index_for_rate(deferred, rate)])
 
 
-def _checked(scores: ArrayLike) -> FloatArray:
+def check_scores(scores: ArrayLike) -> FloatArray:
+    """Scores [images] as float64. Raises InvalidInput for none, other shapes, or one that is not finite."""
     values = np.asarray(scores, dtype=np.float64)
     if values.ndim != 1 or not len(values):
         raise InvalidInput(f"Expected at least one score, in one dimension, got {values.shape}.")

@@ -11,14 +11,14 @@ import hashlib
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 from scipy.special import entr, expit, logsumexp, softmax
 
 from ebjr_det.core.errors import ConfigError, check_known, first_line
-from ebjr_det.core.types import FloatArray, Indices, Logits
+from ebjr_det.core.types import FloatArray, Indices, Logits, Output
 
 ENERGY = "free_energy"
 """The score that EBJR publishes."""
@@ -30,6 +30,8 @@ row there is, so such images go to the teacher first."""
 TINY = np.finfo(np.float64).tiny
 
 Floats: TypeAlias = NDArray[np.floating]
+Count: TypeAlias = int | Literal["auto"] | None
+"""How many of an image's rows count: so many, all (None), or as the score itself says."""
 RowFunction: TypeAlias = Callable[..., FloatArray]
 
 
@@ -227,16 +229,22 @@ AGGREGATES: dict[str, Callable[[FloatArray, Indices], FloatArray]] = {
 
 
 def deferral_scores(
-    logits: Logits, name: str, *, top_k: int | None = None, aggregate: str | None = None, **options: object
+    answers: Logits | Output,
+    name: str,
+    *,
+    top_k: Count = "auto",
+    aggregate: str = "auto",
+    **options: object,
 ) -> FloatArray:
-    """Score a batch: float64 [images], higher = send to the teacher.
+    """Score a batch by one of the scores of logits: float64 [images], higher = send to the teacher.
 
     Args:
-        logits: [images, rows, classes], the rows of an image in descending order of detection score. An
-            image without a valid row counts as one row of logits of -20 (`EMPTY_LOGIT`).
-        name: a key of `SCORES`.
-        top_k: only the first so many valid rows of an image, by default all.
-        aggregate: how its rows' scores become one: a key of `AGGREGATES`, by default the score's own.
+        answers: a student's, or their logits [images, rows, classes] alone, the rows of an image in
+            descending order of detection score. An image without a valid row counts as one row of logits of
+            -20 (`EMPTY_LOGIT`).
+        name: a key of `SCORES`; for a task's own scores and fitted routers see `ebjr_det.build_router`.
+        top_k: only the first so many valid rows of an image, None for all; `auto`: as the score itself says.
+        aggregate: how its rows' scores become one: a key of `AGGREGATES`; `auto`: as the score itself says.
         options: what that score takes (`Score.options`), for example `temperature`.
 
     Raises:
@@ -247,10 +255,10 @@ def deferral_scores(
     [-0.964, -0.05]
     """
     check_known(name, SCORES, "a known score")
-    score = SCORES[name]
+    score, logits = SCORES[name], answers.logits if isinstance(answers, Output) else answers
     for option in options:
         check_known(option, score.options, f"an option of score `{name}`")
-    aggregate = score.aggregate if aggregate is None else aggregate
+    top_k, aggregate = rows_counted(name, top_k, aggregate)
     check_known(aggregate, AGGREGATES, "a known aggregate")
     rows, starts = rows_of(log_odds_of(logits) if score.of_log_odds else logits, top_k)
     try:
@@ -260,6 +268,13 @@ def deferral_scores(
             f"Expected options that score `{name}` can use, got {options}: {first_line(error)}."
         ) from error
     return np.asarray(AGGREGATES[aggregate](by_row, starts))
+
+
+def rows_counted(name: str, top_k: Count, aggregate: str) -> tuple[int | None, str]:
+    """How many of an image's rows count, and how scores of rows become one; `auto`: as the score says."""
+    score = SCORES.get(name, SCORES[ENERGY])
+    top_k = score.top_k if top_k == "auto" else top_k
+    return top_k, score.aggregate if aggregate == "auto" else aggregate
 
 
 def rows_of(logits: Logits, top_k: int | None = None) -> tuple[Floats, Indices]:

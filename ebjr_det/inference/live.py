@@ -52,15 +52,16 @@ class LiveModel(JointModel):
     def __init__(self, live: Live) -> None:
         joint = live.joint
         super().__init__(joint.student, joint.teacher, joint.score, joint.threshold)
+        self.router = live.scoring
         self.class_names, self.score_name = live.named.class_names, live.scoring.name
 
-    def __call__(self, images: Sequence[Picture]) -> JointOutput:
-        """Answer a batch of pictures of any size above zero; see `JointModel`.
+    def __call__(self, images: Sequence[Picture], threshold: float | None = None) -> JointOutput:
+        """Answer a batch of pictures of any size above zero, by default at the pair's own threshold.
 
         Raises:
             InvalidInput: an empty batch, or a picture that cannot be read.
         """
-        return super().__call__([as_picture(image) for image in images])
+        return super().__call__([as_picture(image) for image in images], threshold)
 
 
 def choose_threshold(config: Settings, threshold: float | None, rate: float | None) -> tuple[Scoring, float]:

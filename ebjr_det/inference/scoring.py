@@ -2,18 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
 from ebjr_det.config import RouterSection, parse_section
 from ebjr_det.config.sections import AUTO, PUBLISHED
 from ebjr_det.core.errors import ConfigError, InvalidInput, did_you_mean
-from ebjr_det.core.router import abstaining_last, threshold_for_rate
+from ebjr_det.core.router import abstaining_last, check_scores, threshold_for_rate
 from ebjr_det.core.scores import CURVATURE, ENERGY, SCORES, deferral_scores
 from ebjr_det.core.tradeoff import score_of, select
 from ebjr_det.core.types import FloatArray, Logits, Model, Output, PairedRun, Task
-from ebjr_det.io.files import checksum
+from ebjr_det.inference.router_file import load_router_file
 from ebjr_det.io.notes import say
 from ebjr_det.routing.crossfit import FittedRouter
 from ebjr_det.routing.drift import Drift, FittedUse, check_student, check_unseen, shared_images
@@ -59,7 +58,7 @@ class Scoring:
         words = {AUTO: CURVATURE, PUBLISHED: ENERGY, **routing.RENAMED}
         name = words.get(section.score or AUTO, section.score or AUTO)
         if section.file is not None:
-            file, digest = _router_for(task, section)
+            file, digest = load_router_file(task, section)
             fitted = routing.load_router(file.arrays) if file.arrays else None
             name = name if section.score not in (None, AUTO) else file.header.score
             settings = {"other_logit": True} | dict(file.header.settings)
@@ -68,9 +67,9 @@ class Scoring:
             section = parse_section(RouterSection, {**section.model_dump(), "sha256": digest, **settings})
         scoring = cls(task, name, section.model_copy(update={"score": name}), (), file, fitted)
         scoring._check_name(live)
-        if file is not None and name == file.header.score:
-            for warning in file.header.warnings:
-                say(f"Warning: router `{section.file}`: {warning}.")
+        warnings = file.header.warnings if file is not None and name == file.header.score else ()
+        for warning in warnings:
+            say(f"Warning: router `{section.file}`: {warning}.")
         return scoring
 
     def _check_name(self, live: bool) -> None:
@@ -94,9 +93,14 @@ class Scoring:
             )
         for registered in SCORES:  # options and aggregate, on a made-up picture
             self._of_logits(registered, Output([None], Logits.one_row(np.zeros((1, 2)))))
-        if live and self._score.whole_set:
+        if live:
+            self.check_live()
+
+    def check_live(self) -> None:
+        """Raises ConfigError where no picture has the deciding score on its own."""
+        if self._score.whole_set:
             raise ConfigError(
-                f"Expected a score that one picture has on its own, got `{name}`, which looks at the "
+                f"Expected a score that one picture has on its own, got `{self.name}`, which looks at the "
                 "whole set. It works in replay; choose another one here."
             )
 
@@ -118,13 +122,18 @@ class Scoring:
             check_classes(self.file.header, class_names, str(self.section.file), popular)
             if student:
                 check_student_of(self.file.header, student, weights, str(self.section.file))
-        counted = self.fitted is not None or not class_names or self._routing.has_class_counts(class_names)
+        if class_names:
+            self.check_counts(class_names)
+        return replace(self, class_names=tuple(class_names))
+
+    def check_counts(self, class_names: Sequence[str]) -> None:
+        """Raises ConfigError where the deciding score needs class counts, and nobody knows any of these."""
+        counted = self.fitted is not None or self._routing.has_class_counts(class_names)
         if self._score.needs and not counted:
             raise ConfigError(
                 f"Expected class counts for score `{self.name}`, got none: they are published for COCO's "
                 "classes only. Make them from pictures of these classes: ebjr-det fit-router."
             )
-        return replace(self, class_names=tuple(class_names))
 
     def scores(self, output: Output) -> dict[str, FloatArray]:
         """Every score of a batch of answers of `adapted(student)`, each image on its own.
@@ -162,11 +171,34 @@ class Scoring:
         """The deciding score alone, pictures that the student hands on above all others."""
         return abstaining_last(self._deciding(output), output.abstains)
 
+    def deferral_scores(self, output: Output, name: str | None = None) -> FloatArray:
+        """A score of answers of `adapted(student)` by its name, by default the deciding one, [images].
+
+        Pictures that the student hands on lie above all others. A score of the whole set takes these images
+        for the set.
+
+        Raises:
+            ConfigError: an unknown score, or one that needs what is not here: a fitted router, class counts,
+                raw candidates, the logits of all classes.
+            InvalidInput: scores that are not finite.
+        """
+        return check_scores(self._named(name).score(output))
+
+    def _named(self, name: str | None) -> "Scoring":
+        """The scoring of these classes by another score; options are of the deciding one alone."""
+        if (name := self._routing.RENAMED.get(name or self.name, name or self.name)) == self.name:
+            return self
+        section = self.section.model_copy(update={"score": name, "options": {}})
+        scoring = replace(self, name=name, section=section)
+        scoring._check_name(live=False)
+        scoring.check_counts(self.class_names)
+        return scoring
+
     def _deciding(self, output: Output) -> FloatArray:
         if self.name in SCORES:
             return self._of_logits(self.name, output)
         if self.fitted is not None:
-            return np.asarray(self.fitted.score(self.name, output))
+            return self.fitted.score(self.name, output)
         return np.asarray(self._routing.plain_score(self.name, output, self.class_names))
 
     def adapted(self, student: Model) -> Model:
@@ -226,16 +258,11 @@ class Scoring:
         drift = None
         if self.name == header.score:
             drift = Drift.of(self.file.reference, score_of(self._with_set(unseen), self.name))
-        use = FittedUse(
-            header.score,
-            header.rescaling,
-            len(header.image_ids),
-            tuple(np.array(run.image_ids, dtype=object)[fitted_on].tolist()),
-            drift,
-            header.teacher,
-            str(self.section.sha256),
+        left_out = tuple(np.array(run.image_ids, dtype=object)[fitted_on].tolist())
+        digest, fitted_images = str(self.section.sha256), len(header.image_ids)
+        return unseen, FittedUse(
+            header.score, header.rescaling, fitted_images, left_out, drift, header.teacher, digest
         )
-        return unseen, use
 
     def threshold_for(self, rate: float) -> float:
         """The threshold of the deciding score that defers at most this share of the fit's pictures.
@@ -266,30 +293,5 @@ class Scoring:
 
     def _of_logits(self, name: str, output: Output) -> FloatArray:
         """A registered score of logits; the options go to the deciding score alone."""
-        options = self.section.options if name == self.name else {}
-        top_k, aggregate = of_boxes(self.section, name)
-        return deferral_scores(output.logits, name, top_k=top_k, aggregate=aggregate, **options)
-
-
-def _router_for(task: str, section: RouterSection) -> tuple[RouterFile, str]:
-    """The router's file and its checksum. Raises InvalidInput for another file, or one of another task."""
-    path = Path(str(section.file))
-    file, digest = RouterFile.load(path), checksum(path)
-    if section.sha256 not in (None, digest):
-        raise InvalidInput(
-            f"Expected the router with sha256 {str(section.sha256)[:12]}... at `{section.file}`, got "
-            "another. Name the one that was meant, or evaluate anew."
-        )
-    if file.header.task != task:
-        raise InvalidInput(f"Expected a router for {task}, got `{section.file}` for {file.header.task}.")
-    score = load_task(task).routing.RENAMED.get(file.header.score, file.header.score)
-    return replace(file, header=replace(file.header, score=score)), digest
-
-
-def of_boxes(section: RouterSection, name: str) -> tuple[int | None, str]:
-    """How many of an image's boxes are scored, and how their scores become one: as the settings say, else as
-    the score itself does.
-    """
-    score = SCORES.get(name, SCORES[ENERGY])
-    top_k = score.top_k if section.top_k == "auto" else section.top_k
-    return top_k, score.aggregate if section.aggregate == "auto" else section.aggregate
+        section, options = self.section, self.section.options if name == self.name else {}
+        return deferral_scores(output, name, top_k=section.top_k, aggregate=section.aggregate, **options)

@@ -78,14 +78,18 @@ class DetectionRouter:
         if name in CANDIDATES and self.rescaling is not None:
             output = self.rescaling.undone(output)
         boxes = Boxes.of_predictions(output.predictions)
-        if name not in (LEARNED, LEARNED_FEATURES):
+        if name not in (LEARNED, LEARNED_FEATURES, SET_LEARNED):
             return box_score_of(name, boxes, self.counts)
         rows, forest = class_rows(boxes, self.history), self.forest
         if name == LEARNED_FEATURES:
             rows, forest = rows.with_columns(self._features(output)), self.forest_features
         if forest is None:
             raise InvalidInput(f"Expected a router that learned `{name}`, got one that did not. Fit it anew.")
-        return self._gain(forest, rows, boxes.images)
+        return self._gain(forest, rows, boxes.images, self._in_set(boxes) if name == SET_LEARNED else None)
+
+    def _in_set(self, boxes: Boxes) -> FloatArray:
+        """[classes] what one object weighs where these are all the pictures."""
+        return boxes.images * self.counts.in_set(boxes)
 
     def _features(self, output: Output) -> NDArray[np.float32]:
         """The student's features, if they are as many as those of the fit."""
@@ -107,8 +111,7 @@ class DetectionRouter:
         rows = class_rows(boxes, self.history)
         scores = {LEARNED: self._gain(self.forest, rows, boxes.images)}
         if whole_set:
-            per_object = boxes.images * self.counts.in_set(boxes)
-            scores[SET_LEARNED] = self._gain(self.forest, rows, boxes.images, per_object)
+            scores[SET_LEARNED] = self._gain(self.forest, rows, boxes.images, self._in_set(boxes))
         if self.forest_features is not None and features is not None and features.shape[1] == self.features:
             wider = rows.with_columns(features)
             scores[LEARNED_FEATURES] = self._gain(self.forest_features, wider, boxes.images)
