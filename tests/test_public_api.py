@@ -13,7 +13,7 @@ import ebjr_det
 from ebjr_det.cli import cli
 from ebjr_det.core.errors import InvalidInput
 
-VERBS = {name.replace("-", "_") for name in cli.commands} - {"download", "scores", "doctor"}
+VERBS = {name.replace("-", "_") for name in cli.commands} - {"init", "schema", "download", "scores", "doctor"}
 """Commands that do something with a pair; the others tell of this installation."""
 
 

@@ -12,7 +12,7 @@ from ebjr_det.cli.printing import print_json, print_places
 
 
 @click.command()
-@options.CONFIG
+@options.config("evaluate")
 @click.option("--out", type=PATH, required=True, help="Folder to write to; replaces a benchmark there.")
 @click.option("--rates", metavar="P,P...", help="Deferral rates of the pair, by default 0.1,0.3,0.5.")
 @click.option("--threshold", type=float, help="A threshold of the pair, instead of or beside --rates.")

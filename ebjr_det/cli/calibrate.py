@@ -5,7 +5,7 @@ from typing import Any
 
 import rich_click as click
 
-from ebjr_det.cli.options import AS_JSON, PATH, seed
+from ebjr_det.cli.options import AS_JSON, PATH, name_option, seed
 from ebjr_det.cli.printing import infeasible_as_json, print_json
 
 TARGETS: dict[str, tuple[Any, float]] = {
@@ -27,7 +27,7 @@ TARGETS: dict[str, tuple[Any, float]] = {
 @click.option("--min-quality", type=float, help="At least this quality, cheapest point.")
 @click.option("--max-drop", type=float, help="At most this far below the teacher, cheapest point.")
 @click.option("--confidence", type=float, help="Make --min-quality or --max-drop hold with this probability.")
-@click.option("--score", help="Deferral score; by default the run's.")
+@name_option("--score", of="scores", help="What decides; by default the run's.")
 @click.option("--report-on", type=PATH, help="Another run folder to report on; else the rest of RUN.")
 @click.option("--fraction", type=float, default=0.5, show_default=True, help="Share of RUN that calibrates.")
 @seed("Of the split.")

@@ -10,7 +10,7 @@ from ebjr_det.cli.printing import infeasible_as_json, show
 
 
 @click.command()
-@options.CONFIG
+@options.config("evaluate")
 @options.SET
 @options.device("run")
 @click.option("--batch-size", type=int, help="Images a batch. [run.batch_size]")
@@ -33,12 +33,12 @@ def evaluate(
     as_json: bool,
 ) -> None:
     """Run a pair on labelled images: quality, cost, latency and the whole trade-off curve."""
-    from ebjr_det.config import dump_config
+    from ebjr_det.config import commented
     from ebjr_det.tasks.settings import load_config
 
     settings = load_config(config, changes)
     if print_config:
-        click.echo(dump_config(settings), nl=False)
+        click.echo(commented(type(settings), settings.model_dump()), nl=False)
         return
     import ebjr_det
     from ebjr_det.io.environment import keep_freed_memory

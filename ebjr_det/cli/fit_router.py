@@ -13,25 +13,43 @@ from ebjr_det.cli.task_commands import task_group
 if TYPE_CHECKING:
     from ebjr_det.api.saved_outputs import SavedOutputs
 
-FITTING = options.together(
-    click.option("--score", default="auto", show_default=True, help="To be saved; auto: the best."),
-    click.option("--rescaling", default="auto", show_default=True, help="Of the student's scores."),
-    click.option("--class-weights", type=PATH, help="YAML or JSON: class name -> weight in the metric."),
-    click.option("--folds", type=int, default=5, show_default=True, help="Of the cross-validation."),
-    options.seed("Of folds, contexts and trees."),
-    options.bootstrap(100),
-    options.MACS,
-    click.option("--rates", metavar="R,R,...", help="Deferral rates of the report; the first is chosen."),
-    click.option("--report", "report_dir", type=PATH, help="Folder for the whole out-of-fold report."),
-    click.option("--out", type=PATH, required=True, help="Router file, .safetensors."),
-    options.VERBOSE,
-    options.AS_JSON,
-)
-"""The options that every fit has; references are those of result files alone, since a run keeps its own."""
+
+def fitting(task: str | None = None) -> options.Decorator:
+    """The options that every fit has; references go with result files alone, since a run keeps its own."""
+    return options.together(
+        options.name_option(
+            "--score",
+            of="fitted_scores",
+            task=task,
+            default="auto",
+            show_default=True,
+            help="To be saved; auto: the best.",
+        ),
+        options.name_option(
+            "--rescaling",
+            of="rescalings",
+            task=task,
+            default="auto",
+            show_default=True,
+            help="Of the student's scores; auto: the best.",
+        ),
+        click.option("--class-weights", type=PATH, help="YAML or JSON: class name -> weight in the metric."),
+        click.option("--folds", type=int, default=5, show_default=True, help="Of the cross-validation."),
+        options.seed("Of folds, contexts and trees."),
+        options.bootstrap(100),
+        options.MACS,
+        click.option("--rates", metavar="R,R,...", help="Deferral rates of the report; the first is chosen."),
+        click.option("--report", "report_dir", type=PATH, help="Folder for the whole out-of-fold report."),
+        click.option("--out", type=PATH, required=True, help="Router file, .safetensors."),
+        options.VERBOSE,
+        options.AS_JSON,
+    )
 
 
 @task_group(
-    "fit-router", lambda _: options.together(options.REFERENCES, FITTING), lambda inputs: f"On {inputs}."
+    "fit-router",
+    lambda task: options.together(options.REFERENCES, fitting(task.name)),
+    lambda inputs: f"On {inputs}.",
 )
 def fit_router(
     outputs: "SavedOutputs | Path",
@@ -77,7 +95,7 @@ def fit_router(
 
 @fit_router.command("run")
 @click.argument("run_dir", metavar="RUN", type=PATH)
-@FITTING
+@fitting()
 def on_run(run_dir: Path, **values: Any) -> None:
     """On the records of a finished run; RUN is its folder."""
     fit_router.run(run_dir, **values)

@@ -4,17 +4,17 @@ from pathlib import Path
 
 import rich_click as click
 
-from ebjr_det.cli.options import AS_JSON, PATH
+from ebjr_det.cli.options import AS_JSON, PATH, Name, name_argument
 from ebjr_det.cli.printing import print_json
 from ebjr_det.core.errors import InvalidInput
 
 
 @click.command()
-@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@name_argument("names", Name("downloads"), metavar="NAME...", nargs=-1, required=True, help="What to fetch.")
 @click.option("--data", type=PATH, default=Path("data"), show_default=True, help="Root of data sets.")
 @AS_JSON
 def download(names: tuple[str, ...], data: Path, as_json: bool) -> None:
-    """Fetch published weights (tf_efficientdet_d0 ...) or data (coco-val2017); resumes and checks."""
+    """Fetch published weights or data; resumes and checks."""
     from ebjr_det.io.download import download as fetch
 
     paths = [str(path) for name in names for path in fetch(name, data)]

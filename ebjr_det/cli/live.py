@@ -28,7 +28,7 @@ PICTURES = (
 
 
 @click.command()
-@options.CONFIG
+@options.config("evaluate")
 @click.argument("pictures", metavar="IMAGE...", nargs=-1, required=True)
 @click.option("--out", type=PATH, default=Path("runs/predict"), show_default=True, help=PICTURES)
 @LIVE
@@ -60,7 +60,7 @@ def predict(
 
 
 @click.command()
-@options.CONFIG
+@options.config("evaluate")
 @click.argument("source", metavar="VIDEO|FOLDER|CAMERA")
 @click.option("--out", type=PATH, required=True, help="The film, an mp4 file.")
 @click.option("--side-by-side", is_flag=True, help="The teacher's answer to every frame beside the pair's.")
@@ -103,7 +103,7 @@ def demo(
 
 
 @click.command()
-@options.CONFIG
+@options.config("evaluate")
 @click.option("--out", type=PATH, required=True, help="Folder to write to; an earlier export is replaced.")
 @options.DECISION
 @options.SET

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 import rich_click as click
+from click.shell_completion import CompletionItem
 
 from ebjr_det.core.errors import ConfigError, did_you_mean
 
@@ -15,6 +16,86 @@ Number = TypeVar("Number", int, float)
 PATH = click.Path(path_type=Path)
 
 
+class Name(click.ParamType[Any]):
+    """Text that is usually one of some names, which help lists and shells complete.
+
+    Args:
+        of: function of `api.names` that tells the names; called when they are asked for.
+        about: passed to it where given, such as a task.
+    """
+
+    name = "name"
+    head = "One of"
+
+    def __init__(self, of: str, about: str | None = None) -> None:
+        self.of, self.about = of, about
+
+    @property
+    def names(self) -> list[str]:
+        """What there is to choose from."""
+        from ebjr_det.api import names
+
+        tell: Callable[..., list[str]] = getattr(names, self.of)
+        return tell() if self.about is None else tell(self.about)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """The names that begin so."""
+        return [CompletionItem(name) for name in self.names if name.startswith(incomplete)]
+
+
+class NameOrPath(Name):
+    """A file, or one of some names."""
+
+    head = "With the package come"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path as it was typed."""
+        return Path(value)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """The names that begin so, then files."""
+        names = super().shell_complete(ctx, param, incomplete)
+        return names or [CompletionItem(incomplete, type="file")]
+
+
+class TellsNames(click.Parameter):
+    """A parameter whose help ends in the names that it takes."""
+
+    text: str | None = None
+
+    def _tell(self) -> str | None:
+        if self.text is None or not isinstance(self.type, Name):
+            return self.text
+        return f"{self.text} {self.type.head}: {', '.join(self.type.names)}."
+
+    def _set(self, text: str | None) -> None:
+        self.text = text
+
+    help = property(_tell, _set)
+
+
+class NamedOption(TellsNames, click.RichOption):
+    """An option that takes a name."""
+
+
+class NamedArgument(TellsNames, click.RichArgument):
+    """An argument that takes a name."""
+
+
+def name_option(*flags: str, of: str, task: str | None = None, **settings: Any) -> Decorator:
+    """An option that takes a name of `api.names.<of>`."""
+    return click.option(*flags, cls=NamedOption, type=Name(of, task), **{"metavar": "NAME"} | settings)
+
+
+def name_argument(name: str, kind: Name, **settings: Any) -> Decorator:
+    """An argument that takes a name, or names."""
+    return click.argument(name, cls=NamedArgument, type=kind, **settings)
+
+
 def together(*options: Decorator) -> Decorator:
     """Several options as one decorator."""
     return lambda command: reduce(lambda wrapped, option: option(wrapped), reversed(options), command)
@@ -22,7 +103,7 @@ def together(*options: Decorator) -> Decorator:
 
 def device(section: str) -> Decorator:
     """Where networks run, a setting of `section`."""
-    return click.option("--device", help=f"auto, cpu, cuda, cuda:1 ... [{section}.device]")
+    return name_option("--device", of="devices", help=f"Where networks run. [{section}.device]")
 
 
 def seed(purpose: str) -> Decorator:
@@ -35,18 +116,27 @@ def bootstrap(replicates: int, purpose: str = "Resamples.") -> Decorator:
     return click.option("--bootstrap", type=int, default=replicates, show_default=True, help=purpose)
 
 
-CONFIG = click.argument("config", type=PATH)
+def config(verb: str) -> Decorator:
+    """The argument that every command has which takes settings."""
+    kind = NameOrPath("configurations", verb)
+    return name_argument("config", kind, help="A configuration, as a file or by name.")
+
+
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 VERBOSE = click.option("--verbose", "-v", is_flag=True, help="Print all tables, not the short answer alone.")
-SET = click.option("--set", "changes", multiple=True, metavar="A.B=C", help="Change a setting; repeatable.")
+SET = click.option(
+    "--set",
+    "changes",
+    multiple=True,
+    metavar="A.B=C",
+    help="Change a setting; repeatable. `ebjr-det init` tells all.",
+)
 ROUTER = click.option("--router", type=PATH, help="A router that fit-router made. [router.file]")
 RUNTIMES = together(
     click.option("--threads", type=int, help="Of torch and runtimes, by default one a CPU. [run.threads]"),
-    click.option(
-        "--runtime", metavar="NAME", help="Of student and teacher: a runtime, or auto for the fastest."
-    ),
-    click.option("--student-runtime", metavar="NAME", help="Of the student alone. [student.runtime]"),
-    click.option("--teacher-runtime", metavar="NAME", help="Of the teacher alone. [teacher.runtime]"),
+    name_option("--runtime", of="runtimes", help="What runs both networks; auto takes the fastest."),
+    name_option("--student-runtime", of="runtimes", help="Of the student alone. [student.runtime]"),
+    name_option("--teacher-runtime", of="runtimes", help="Of the teacher alone. [teacher.runtime]"),
 )
 PRINT_CONFIG = click.option("--print-config", is_flag=True, help="Print the resolved configuration and stop.")
 DECISION = together(

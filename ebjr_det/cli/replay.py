@@ -12,15 +12,18 @@ from ebjr_det.cli.task_commands import task_group
 
 if TYPE_CHECKING:
     from ebjr_det.api.saved_outputs import SavedOutputs
+    from ebjr_det.tasks.contract import TaskPlugin
 
 
-def _analysis(replicates: int) -> options.Decorator:
+def _analysis(task: "TaskPlugin") -> options.Decorator:
     """The options that every replay has, whatever its files."""
     return options.together(
-        click.option("--score", help="A deferral score, `published` or `auto`, the default."),
+        options.name_option(
+            "--score", of="deciding_scores", task=task.name, help="What decides; auto, the default, chooses."
+        ),
         click.option("--router", "file", type=PATH, help="A router that fit-router made on other pictures."),
         click.option("--top-k", type=int, help="Boxes that are scored, if not as the score itself says."),
-        click.option("--aggregate", help="Of their scores, likewise: mean, sum, min, logsumexp."),
+        options.name_option("--aggregate", of="aggregates", help="Of their scores, likewise."),
         click.option("--popular", metavar="A,B,...|FILE", help="Classes of a specialised student."),
         click.option(
             "--other-logit/--no-other-logit", default=True, help="Whether scores see its logit of other."
@@ -32,7 +35,7 @@ def _analysis(replicates: int) -> options.Decorator:
         click.option("--teacher-ms", type=float, help="Latency that you measured, ms an image."),
         options.REFERENCES,
         options.seed("Of the bootstrap."),
-        options.bootstrap(replicates),
+        options.bootstrap(task.bootstrap),
         click.option("--out", type=PATH, required=True, help="Run folder."),
         options.VERBOSE,
         options.AS_JSON,

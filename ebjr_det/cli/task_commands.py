@@ -1,14 +1,17 @@
 """Commands that every task has: one subcommand a task, with the files and options of the task's plugin."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
 from ebjr_det.cli.options import PATH, Decorator, Group, together
 
+if TYPE_CHECKING:
+    from ebjr_det.tasks.contract import TaskPlugin
+
 Run = Callable[..., None]
-Options = Callable[[int], Decorator]
+Options = Callable[["TaskPlugin"], Decorator]
 
 
 class TaskGroup(Group):
@@ -16,7 +19,7 @@ class TaskGroup(Group):
 
     Args:
         run: called with the saved outputs and the values of `options`; its docstring is the group's help.
-        options: resamples by default -> the options that every task has.
+        options: the task -> the options that every task has.
         wording: what a task reads -> the help of its subcommand.
     """
 
@@ -66,7 +69,7 @@ class TaskGroup(Group):
             kind = None if switch else option.kind
             options.append(click.option(option.flag, name, help=option.help, is_flag=switch, type=kind))
         call.__doc__ = self.wording(plugin.replay_inputs)
-        return click.command(task)(together(*options, self.options(plugin.bootstrap))(call))
+        return click.command(task)(together(*options, self.options(plugin))(call))
 
 
 def task_group(name: str, options: Options, wording: Callable[[str], str]) -> Callable[[Run], TaskGroup]:

@@ -11,7 +11,9 @@ from ebjr_det.cli.printing import print_json, print_places, show_traffic
 @click.command()
 @click.argument("runs", metavar="RUN [RUN]...", nargs=-1, required=True, type=PATH)
 @click.option(
-    "--popular", help="Popular classes, `A,B,C` or a .txt, .yaml or .json list; else the run's own."
+    "--popular",
+    metavar="A,B,...|FILE",
+    help="Popular classes, or a .txt, .yaml or .json list of them; else the run's own.",
 )
 @click.option("--share", type=float, help="Share of the traffic that is popular.")
 @click.option("--histogram", type=PATH, help="A .yaml or .json file of `class: share`, sum 1.")

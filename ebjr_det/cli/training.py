@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from ebjr_det.api.train import Trained
 
 OPTIONS = options.together(
-    options.CONFIG,
     options.SET,
     options.device("schedule"),
     click.option("--threads", type=int, help="Of each process; by default one a CPU. [schedule.threads]"),
@@ -27,6 +26,7 @@ OPTIONS = options.together(
 
 
 @click.command()
+@options.config("train")
 @OPTIONS
 def train(**values: Any) -> None:
     """Train a network on labelled images: the best weights, the log, its plot.
@@ -39,6 +39,7 @@ def train(**values: Any) -> None:
 
 
 @click.command()
+@options.config("specialize")
 @OPTIONS
 def specialize(**values: Any) -> None:
     """Train a student for the popular classes and "other", and write the pair with its teacher."""
@@ -58,11 +59,11 @@ def _run(
     as_json: bool,
 ) -> None:
     """Load the settings, run the verb of `api`, print."""
-    from ebjr_det.config import dump_config
+    from ebjr_det.config import commented
 
     settings = load(config, changes)
     if print_config:
-        click.echo(dump_config(settings), nl=False)
+        click.echo(commented(type(settings), settings.model_dump()), nl=False)
         return
     import ebjr_det
     from ebjr_det.io.environment import keep_freed_memory

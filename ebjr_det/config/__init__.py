@@ -1,6 +1,7 @@
 """One typed definition of a run: the YAML file, `--set a.b=c` and `--print-config` all come from it."""
 
 from ebjr_det.config.class_files import load_classes, load_histogram
+from ebjr_det.config.described import Setting, commented, describe
 from ebjr_det.config.identity import identity
 from ebjr_det.config.loading import (
     apply_changes,
@@ -9,16 +10,16 @@ from ebjr_det.config.loading import (
     load_settings,
     load_weights,
     parse_section,
+    shipped_for,
 )
 from ebjr_det.config.sections import (
     BaseSection,
     EvaluateConfig,
     ModelSection,
-    Reference,
     RouterSection,
-    StatedMix,
 )
 from ebjr_det.config.specialize import SpecializeConfig
+from ebjr_det.config.stated import Reference, StatedMix
 from ebjr_det.config.training import LearnConfig, ScheduleSection, TrainConfig, training_identity
 
 __all__ = [
@@ -29,10 +30,13 @@ __all__ = [
     "Reference",
     "RouterSection",
     "ScheduleSection",
+    "Setting",
     "SpecializeConfig",
     "StatedMix",
     "TrainConfig",
     "apply_changes",
+    "commented",
+    "describe",
     "dump_config",
     "identity",
     "load_classes",
@@ -41,5 +45,6 @@ __all__ = [
     "load_settings",
     "load_weights",
     "parse_section",
+    "shipped_for",
     "training_identity",
 ]

@@ -89,11 +89,20 @@ def verb_of(content: Mapping[str, object]) -> str | None:
     return next((verb for mark, verb in marks.items() if mark in content), None)
 
 
+def shipped_for(verb: str) -> list[str]:
+    """Names of the configurations of a command that come with the package."""
+    return [name for name, path in _shipped().items() if verb_of(_read(path, ())) == verb]
+
+
+def _shipped() -> dict[str, Path]:
+    return {file.stem: file for file in sorted(shipped("configs").glob("*.yaml"))}
+
+
 def _find(path: Path) -> Path:
     """The file itself, or where there is none the shipped one of that name."""
     if os.path.exists(path):  # of a name that no file can have it says no
         return path
-    names = {file.stem: file for file in sorted(shipped("configs").glob("*.yaml"))}
+    names = _shipped()
     plain = path.parent.as_posix() in (".", "configs")
     file = names.get(path.name.removesuffix(".yaml")) if plain else None
     if file is None:

@@ -1,65 +1,78 @@
 """Every setting of a run with its type, default and limits.
 
-A file is flat and whole: no inheritance, no interpolation. Knows nothing about what the settings do.
+A file is flat and whole: no inheritance, no interpolation. Knows nothing about what the settings do. The
+text below a setting is its meaning wherever it is shown: `init`, `--print-config`, schema, reference.
 """
 
-import math
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    model_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
-from ebjr_det.core.calibration import Target
-from ebjr_det.core.errors import ConfigError
-
-
-def _printable(text: str) -> str:
-    if not text.isprintable():
-        raise ValueError("words without control characters")
-    return text
-
-
-Words = Annotated[str, Field(max_length=200), AfterValidator(_printable)]
+from ebjr_det.config.stated import VALUE, Inside, PublishedReference, StatedMix, Words
+from ebjr_det.core.calibration import Target, TargetKind
 
 
 class BaseSection(BaseModel):
     """Settings that belong together: frozen, strictly typed, none unknown, no NaN."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """A schema in which a setting that a derived section types anew keeps its meaning."""
+        schema = handler.resolve_ref_schema(handler(core))
+        for name, setting in schema.get("properties", {}).items():
+            fields = (base.model_fields.get(name) for base in cls.__mro__ if issubclass(base, BaseModel))
+            meanings = [field.description for field in fields if field and field.description]
+            if meanings:
+                setting["description"] = meanings[0]
+        return schema
 
 
 NOT_BUILT = ("macs", "popular", "other_at", "runtime")
 
 
 class ModelSection(BaseSection):
-    """What every model has: weights, a name, and multiply-adds an image where torch counts none.
-
-    `popular` makes it a specialised student: its outputs are these classes and, last, "other". `runtime` runs
-    it (`runtimes.RUNTIMES`); `auto` takes the fastest that agrees with eager torch on this machine.
-    """
+    """What every model has: network, weights, a name, and what runs it."""
 
     arch: str
+    """The network: a library's name such as `effdet/tf_efficientdet_d0` or `torchvision/resnet50`, or
+    `package.module:function` of one's own.
+    """
     name: Words | None = None
+    """What reports call the model; by default its `arch`."""
     checkpoint: str | None = None
+    """Weights: a file, .safetensors or what torch wrote, or a name that the manifest of known weights has."""
     sha256: str | None = None
+    """Checksum of the weights, which a run writes and a later one checks."""
     pretrained: bool = False
+    """Take the library's own weights for `arch`."""
     random_weights: bool = False
+    """Run without any weights, to measure speed alone."""
     options: dict[str, object] = {}
+    """Further arguments of the network's builder."""
     macs: float | None = Field(None, ge=0)
+    """Multiply-adds an image, where they cannot be counted."""
     popular: list[int | str] | None = None
+    """Classes of a specialised student: its outputs are these and, last, "other"."""
     runtime: str = "eager"
+    """What runs the network; `auto` takes the fastest that agrees with eager torch on this machine."""
 
     def built(self) -> dict[str, object]:
         """The settings that the task's `build_model` takes."""
         return {key: value for key, value in self if key not in NOT_BUILT}
-
-
-VALUE = ConfigDict(extra="forbid", allow_inf_nan=False)
-"""Of a dataclass that is a section: pydantic's `strict` would take no mapping for it, so its fields are."""
-Number = Annotated[float, Field(strict=True)]
-Share = Annotated[float, Field(ge=0, le=1, strict=True)]
-Inside = Annotated[float, Field(gt=0, lt=1, strict=True)]
-Cost = Annotated[float, Field(gt=0, le=1e30, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -68,9 +81,17 @@ class TargetSection(Target):
 
     __pydantic_config__: ClassVar[ConfigDict] = VALUE
 
+    kind: TargetKind
+    """What the operating point keeps: at most so large a `deferral_rate`, `macs` or `latency_ms` an image, or
+    a `max_drop` of quality below the teacher; or quality of at least `min_quality`.
+    """
+
     value: Annotated[float, Field(ge=0, strict=True)]
+    """The limit itself: a share, multiply-adds, ms, or quality in [0, 1]."""
     confidence: Inside | None = None
+    """Probability with which `max_drop` or `min_quality` holds on new images; null promises nothing."""
     fraction: Inside = 0.5
+    """Share of the images that choose; the rest is reported on."""
 
 
 AUTO, PUBLISHED = "auto", "published"
@@ -86,26 +107,32 @@ def _count_of_boxes(count: object) -> object:
 class RouterSection(BaseSection):
     """Which score decides, and where: a fixed threshold or a calibrated target, not both.
 
-    `score: auto`, the default, chooses score, router and rescaling on the calibration part, which `target`
-    names (by default a third, on which 30 % are deferred); with a `file`, a fitted router, its own score
-    decides; beside a threshold, or where the part is too small, `energy_curvature` does. `published` is
-    EBJR's. With a score and neither threshold nor target, the threshold defers 30 % of the images that the
-    student does not hand on by itself, which needs no label.
-
-    `top_k` and `aggregate` turn the scores of an image's boxes into one, by default as the score itself says
-    (`scores.Score`); a classification has one row, which is it. `other_logit`: whether the scores of a
-    specialised student see its logit of "other".
+    With `score: auto`, the default, the calibration part is that of `target`, by default a third, on which
+    30 % are deferred; with a `file` its own score decides; beside a threshold, or where the part is too
+    small, `energy_curvature` does. With a score and neither threshold nor target, the threshold defers 30 %
+    of the images that the student does not hand on by itself, which needs no label.
     """
 
     file: str | None = None
+    """A fitted router, which `ebjr-det fit-router` made."""
     sha256: str | None = None
+    """Checksum of `file`, which a run writes and a later one checks."""
     score: str | None = AUTO
+    """The deferral score; `auto` chooses score, router and rescaling on the calibration part, `published` is
+    EBJR's.
+    """
     options: dict[str, object] = {}
+    """Arguments of the score, such as `temperature`."""
     top_k: Annotated[int | Literal["auto"] | None, BeforeValidator(_count_of_boxes)] = "auto"
+    """How many of an image's boxes count, the surest first; `auto` is as the score itself says, null all."""
     aggregate: Literal["auto", "mean", "sum", "min", "logsumexp"] = "auto"
+    """How the scores of an image's boxes become one; `auto` is as the score itself says."""
     other_logit: bool = True
+    """Whether scores of a specialised student see its logit of "other"."""
     threshold: float | None = None
+    """Images with a score above it go to the teacher; not beside a `target`."""
     target: TargetSection | None = None
+    """What the threshold is chosen for, on a part of the images that no reported number sees."""
 
     @model_validator(mode="after")
     def _one_choice(self) -> "RouterSection":
@@ -124,16 +151,18 @@ MOST_TIMED = 10_000_000
 
 
 class LatencySection(BaseSection):
-    """How latency is measured: on `batches` seeded random batches, each model alone and the live pair.
-
-    `batch_sizes`: further sizes at which each model is measured alone, so that budgets in ms hold there too.
-    """
+    """How latency is measured: on seeded random batches, each model alone and the live pair."""
 
     measure: bool = True
+    """Whether latency is measured at all."""
     batch_size: int = Field(1, ge=1, le=1_000_000)
+    """Images in a timed batch."""
     batch_sizes: list[Annotated[int, Field(ge=1, le=1_000_000)]] = []
+    """Further sizes at which each model is measured alone, so that budgets in ms hold there too."""
     batches: int = Field(100, ge=1, le=1_000_000)
+    """Timed batches, drawn at random."""
     warmup: int = Field(3, ge=0, le=1_000_000)
+    """Batches before the first timed one."""
 
     @model_validator(mode="after")
     def _within_reason(self) -> "LatencySection":
@@ -143,110 +172,61 @@ class LatencySection(BaseSection):
 
 
 class RunSection(BaseSection):
-    """How the run goes, none of which changes what is measured but the batch size in its last bits.
+    """How the run goes; none of it changes what is measured, but the batch size the last bits.
 
-    The live pair gathers deferred pictures over batches: `teacher_batch` at most, for `patience_ms` at most;
-    see `inference.stream_plan`. `tolerance`: how far a runtime's outputs may lie from eager's; see
-    `runtimes.drift`.
-    `threads`: of torch and the runtimes, by default one a CPU; see `threads.limited_threads`.
+    For the live pair's batches see `inference.stream_plan`, for `tolerance` `runtimes.drift`, for `threads`
+    `io.threads`.
     """
 
     batch_size: int = Field(256, ge=1, le=1_000_000)
+    """Images in a batch of the student."""
     teacher_batch: int | None = Field(None, ge=1, le=1_000_000)
+    """Images in a batch of the teacher, gathered over batches of the student; by default `batch_size`."""
     patience_ms: float | None = Field(None, ge=0)
+    """How long a deferred image waits for others at most; null for no bound."""
     overlap: bool = False
+    """Whether the teacher works in a thread of its own while the student goes on."""
     regroup: bool | None = None
+    """Whether deferred images are gathered over batches; null: where that changes no bit of an answer."""
     tolerance: float = Field(0.02, gt=0)
+    """How far a runtime's outputs may lie from those of eager torch, as a share of their spread."""
     flush_seconds: float = Field(5.0, ge=0)
+    """Seconds between two states for `--resume`."""
     workers: int = Field(0, ge=0, le=1000)
+    """Processes, live threads, that load images; 0 loads between batches."""
     threads: int | None = Field(None, ge=1, le=10_000)
+    """Threads of torch and the runtimes, by default one a CPU."""
     device: str = "auto"
+    """Where networks run: `auto`, `cpu`, `cuda`, `cuda:1` ..."""
     seed: int = Field(0, ge=0)
+    """Seed of splits, intervals, timed batches and random weights."""
     bootstrap: int = Field(1000, ge=2, le=100_000)
-
-
-@dataclass(frozen=True)
-class Reference:
-    """A single model to compare with.
-
-    Attributes:
-        quality: as it was published; None where the run holds the model's own records, which then tell it.
-        macs, latency_ms: of an image.
-        source: where a published figure comes from.
-    """
-
-    __pydantic_config__: ClassVar[ConfigDict] = VALUE
-
-    name: Words
-    quality: Share | None
-    macs: Cost
-    latency_ms: Cost | None = None
-    source: Words = ""
-
-
-@dataclass(frozen=True)
-class PublishedReference(Reference):
-    """A single model by its published quality."""
-
-    quality: Share
-
-
-@dataclass(frozen=True)
-class StatedMix:
-    """A mix of classes as people state it; exactly one of `share`, `histogram` and `zipf`.
-
-    Attributes:
-        popular: names or indices of the popular classes, most popular first; by default those of the runs.
-        share: of the popular classes in the traffic; inside both groups classes are as in the data.
-        histogram: share of each class, 0 of those that it leaves out.
-        zipf: exponent of Zipf's law over the popular classes, then the others in the order of the data.
-
-    Raises:
-        ConfigError: none or several of them, or numbers that cannot be.
-    """
-
-    __pydantic_config__: ClassVar[ConfigDict] = VALUE
-
-    popular: list[int | str] | None = None
-    share: Number | None = None
-    histogram: dict[str, Number] | None = None
-    zipf: Number | None = None
-
-    def __post_init__(self) -> None:
-        stated = sum(value is not None for value in (self.share, self.histogram, self.zipf))
-        if stated != 1:
-            raise ConfigError(
-                "Expected exactly one of a share of the popular classes, a histogram and an exponent of "
-                f"Zipf's law, got {stated or 'none'}."
-            )
-        if self.share is not None and not 0 <= self.share <= 1:
-            raise ConfigError(f"Expected a share of the popular classes in [0, 1], got {self.share}.")
-        if self.zipf is not None and not 0 <= self.zipf < math.inf:
-            raise ConfigError(f"Expected an exponent of at least 0 for Zipf's law, got {self.zipf}.")
-        shares = [] if self.histogram is None else list(self.histogram.values())
-        for share in shares:
-            if not 0 <= share < math.inf:
-                raise ConfigError(f"Expected shares of classes from 0 to 1, got {share:g}.")
-        if self.histogram is not None and abs(sum(shares) - 1) > SUM_TOLERANCE:
-            raise ConfigError(f"Expected shares of classes that sum to 1, got a sum of {sum(shares):.8g}.")
-
-
-SUM_TOLERANCE = 1e-6
+    """Resamples for the intervals."""
 
 
 class EvaluateConfig(BaseSection):
     """`ebjr-det evaluate`: a pair on labelled images. Each task says what its `data` and models are."""
 
     task: str
+    """What the models do: `classification`, `detection`, or `package.module:Class` of one's own."""
     title: Words = ""
+    """Heading of the report."""
     data: BaseSection
+    """The labelled images."""
     student: ModelSection
+    """The small model, which sees every image."""
     teacher: ModelSection
+    """The large model, which sees the images that the router sends on."""
     router: RouterSection = RouterSection()
+    """Which score decides, and where."""
     latency: LatencySection = LatencySection()
+    """How latency is measured."""
     run: RunSection = RunSection()
+    """How the run goes; none of it but the batch size changes a number, and that the last bits alone."""
     references: list[PublishedReference] = []
+    """Published single models that the pair is compared with."""
     traffic: StatedMix | None = None
+    """The mix of classes that quality is weighted to, where it is not that of the data."""
 
     @model_validator(mode="after")
     def _teacher_knows_all(self) -> "EvaluateConfig":

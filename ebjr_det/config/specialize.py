@@ -7,15 +7,16 @@ from ebjr_det.config.training import LearnConfig, LossSection, ScheduleSection
 
 
 class ChooseSection(BaseSection):
-    """Which classes are popular: a list, or the `top` so many.
-
-    The top is by counts in the training data (images of a classification, objects of a detection), or by a
-    recorded `histogram`, a YAML or JSON file of class names with counts or shares.
+    """Which classes are popular: a list, or the `top` so many (by images of a classification, by objects of a
+    detection).
     """
 
     classes: list[int | str] | None = None
+    """The popular classes by name or index; either these or `top`."""
     top: int | None = None
+    """How many of the most frequent classes are popular."""
     histogram: str | None = None
+    """Counts or shares by class, a YAML or JSON file, that `top` goes by; by default the training data."""
 
     @model_validator(mode="after")
     def _one_choice(self) -> "ChooseSection":
@@ -27,21 +28,24 @@ class ChooseSection(BaseSection):
 
 
 class SpecializeConfig(LearnConfig):
-    """`ebjr-det specialize`: a student for the popular classes, and its pair with a teacher of all.
-
-    `data` and `validation` train the student as in `ebjr-det train`, with the settings of the same names;
-    `popular_share` is the share of the traffic that is popular. `distill` makes it learn the teacher's
-    answers too. `pair` holds the settings of the pair beside its models, those of `ebjr-det evaluate`.
-    """
+    """`ebjr-det specialize`: a student for the popular classes, and its pair with a teacher of all."""
 
     choose: ChooseSection
+    """Which classes are popular."""
     student: ModelSection
+    """The network that is trained for the popular classes and "other"."""
     teacher: ModelSection
+    """The model of all classes, which answers what the student calls "other"."""
     distill: bool = False
+    """Whether the student learns the teacher's answers beside the labels."""
     loss: LossSection = LossSection()
+    """What the loss is made of."""
     augment: BaseSection
+    """How training images are changed."""
     schedule: ScheduleSection
+    """How the training goes."""
     pair: dict[str, object]
+    """Settings of the pair that is written, beside its models: those of `ebjr-det evaluate`."""
 
     @model_validator(mode="after")
     def _chosen_here(self) -> "SpecializeConfig":

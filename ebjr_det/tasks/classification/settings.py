@@ -10,24 +10,37 @@ from ebjr_det.config.training import LossSection
 
 
 class ClassifierSection(ModelSection):
-    """A classifier; see `tasks.classification.model.build_model` for every field."""
+    """A classifier; see `tasks.classification.model.build_model`."""
 
     depth: int | None = None
+    """Layers of a CIFAR network."""
     growth: int | None = None
+    """Growth rate of a CIFAR `densenet`."""
     width: int | None = None
+    """Width of a CIFAR `resnet`, `preresnet` or `wrn`."""
     block: str | None = None
-    preprocessing: dict[str, object] = Field(default_factory=dict)
+    """Kind of block of a CIFAR `resnet` or `preresnet`."""
+    preprocessing: dict[str, object] = Field({})
+    """What replaces the network's own: `mean`, `std`, `resize`, `crop`, `interpolation`."""
 
 
 class ImagesSection(BaseSection):
-    """A set of labelled images; see `tasks.classification.data.build_data` for every field."""
+    """A set of labelled images."""
 
-    dataset: str
+    dataset: str = Field(examples=["image_folder", "cifar10", "cifar100", "digits"])
+    """Which set: `image_folder` (one folder a class), `cifar10`, `cifar100`, or `digits`, which needs no
+    file.
+    """
     root: str | None = None
+    """Folder that holds the data."""
     split: str | None = None
+    """`train` or `test`; of an image folder a subfolder, by default `root` itself."""
     verify: bool = True
+    """Whether CIFAR's published checksums are checked."""
     part: list[float] | None = Field(None, min_length=2, max_length=2)
+    """A seeded random part, as shares from and to; [0, 0.9] and [0.9, 1] have no image in common."""
     limit: int | None = Field(None, ge=1)
+    """Only the first so many images."""
 
 
 class ClassificationConfig(EvaluateConfig):
@@ -40,18 +53,23 @@ class ClassificationConfig(EvaluateConfig):
 
 
 class AugmentSection(BaseSection):
-    """How training pictures are changed; see `tasks.classification.augmentation.build_augmentation`."""
+    """How training pictures are changed."""
 
     padding: int = Field(0, ge=0, le=1000)
+    """Pixels by which an image is shifted at most."""
     border: float = Field(0.0, ge=0, lt=0.5)
+    """Most that is cut off at each side, as a share of it."""
     flip: float = Field(0.5, ge=0, le=1)
+    """Probability of a horizontal flip."""
     color: float = Field(0.0, ge=0, le=1)
+    """Probability of a change of colours."""
 
 
 class ClassifierLossSection(LossSection):
     """Weights of the loss, and the share of every label that is spread over all classes."""
 
     label_smoothing: float = Field(0.0, ge=0, lt=1)
+    """Share of every label that is spread over all classes."""
 
 
 class OnImages(BaseSection):

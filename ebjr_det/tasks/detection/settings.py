@@ -9,49 +9,52 @@ from ebjr_det.config.sections import BaseSection, RunSection
 
 
 class DetectorSection(ModelSection):
-    """A detector; see `tasks.detection.model.build_model` for every field.
-
-    A specialised one hands a picture on where a box of "other" has a score of at least `other_at`.
-    """
+    """A detector; see `tasks.detection.model.build_model`."""
 
     image_size: int | None = Field(None, ge=32, le=8192)
+    """Side of the square that effdet resizes images into; a multiple of 128."""
     num_classes: int | None = Field(None, ge=1)
+    """Outputs of the network without a background; by default those of the weights, else of the data."""
     max_detections: int = Field(100, ge=1, le=10_000)
+    """Most boxes of an image."""
     soft_nms: bool = False
+    """Whether effdet lowers the scores of overlapping boxes instead of dropping them."""
     other_at: float = Field(0.3, ge=0, le=1)
+    """Score of a box of "other" from which on a specialised student hands the image on."""
 
 
 class AnnotatedSection(BaseSection):
-    """A set of images with annotated objects.
+    """A set of images with annotated objects."""
 
-    Attributes:
-        root, split: COCO's layout: `root/annotations/instances_<split>.json` and pictures in `root/<split>`.
-            Open Images': the published CSV files in `root` and pictures in `root/<split>`, which is `train`,
-            `validation` or `test`; see `open_images.load_open_images`.
-            Digit scenes have the splits `train`, `calibration` and `test`, and no root.
-        annotations, images: of a set in another layout: the JSON or CSV file and the folder of its pictures.
-        ids: only these images.
-        part: of those only a seeded random part, as shares from and to; [0, 0.9] and [0.9, 1] share no image.
-        limit: and of those only the first so many.
-        skip_unreadable: go on without a picture that cannot be decoded, naming it; else that is an error.
-    """
-
-    dataset: str
+    dataset: str = Field(examples=["coco", "open_images", "digit_scenes"])
+    """Which set: `coco` (any set in COCO's format), `open_images`, or `digit_scenes`, which needs no file."""
     root: str | None = None
+    """Folder of a set in its published layout: COCO's `annotations/instances_<split>.json` and pictures in
+    `<split>`; Open Images' CSV files and pictures in `<split>`.
+    """
     split: str | None = None
+    """Split of that layout, such as `val2017`, `validation`, `test`."""
     annotations: str | None = None
+    """Annotations of a set in another layout: the JSON or CSV file."""
     images: str | None = None
+    """Folder of its pictures."""
     ids: list[int] | None = None
+    """Only the images of these ids."""
     part: list[float] | None = Field(None, min_length=2, max_length=2)
+    """Of those a seeded random part, as shares from and to; [0, 0.9] and [0.9, 1] have no image in common."""
     limit: int | None = Field(None, ge=1)
+    """Of those only the first so many."""
     skip_unreadable: bool = True
+    """Whether a picture that cannot be decoded is named and left out, or is an error."""
 
 
 class DetectionRunSection(RunSection):
     """How a run goes, with defaults for large pictures and a dear metric."""
 
     batch_size: int = Field(8, ge=1, le=1_000_000)
+    """Images in a batch of the student."""
     bootstrap: int = Field(200, ge=2, le=100_000)
+    """Resamples for the intervals."""
 
 
 class DetectionConfig(EvaluateConfig):
@@ -65,11 +68,16 @@ class DetectionConfig(EvaluateConfig):
 
 
 class BoxAugmentSection(BaseSection):
-    """How training pictures are changed; see `tasks.detection.augmentation.build_augmentation`."""
+    """How training pictures are changed."""
 
     scale: list[float] = Field([0.8, 1.25], min_length=2, max_length=2)
+    """Length of the longer side after resizing, as a multiple of the network's, from and to; above 1 the
+    image is cropped.
+    """
     flip: float = Field(0.5, ge=0, le=1)
+    """Probability of a horizontal flip."""
     color: float = Field(0.5, ge=0, le=1)
+    """Probability of a change of colours."""
 
 
 class OnBoxes(BaseSection):
