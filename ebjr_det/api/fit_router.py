@@ -19,7 +19,7 @@ from ebjr_det.api.fit_settings import (
 from ebjr_det.api.fit_settings import FitSettings as FitSettings
 from ebjr_det.api.references import check_costs
 from ebjr_det.api.report import report as write_report_of
-from ebjr_det.api.saved_outputs import SavedOutputs, name_of
+from ebjr_det.api.saved_outputs import SavedOutputs
 from ebjr_det.config import Reference, RouterSection, load_score_settings
 from ebjr_det.config.sections import AUTO
 from ebjr_det.core.cost import CostModel
@@ -36,6 +36,7 @@ from ebjr_det.inference.scoring import Scoring
 from ebjr_det.inference.student import WEIGHTS
 from ebjr_det.io.environment import describe_environment
 from ebjr_det.io.files import writable_folder, write_text
+from ebjr_det.io.memory import name_of
 from ebjr_det.io.notes import say
 from ebjr_det.io.records import load_run, save_run
 from ebjr_det.reporting.routers import RouterTrial, settings_text
@@ -126,7 +127,7 @@ def _of_files(outputs: SavedOutputs) -> FitSource:
         return scoring.scores(output) | of_variants
 
     run = outputs.load(scores, remarks)
-    student, teacher = (name_of(outputs.paths[side]) for side in ("student", "teacher"))
+    student, teacher = (name_of(outputs.sources[side]) for side in ("student", "teacher"))
     classes, title = len(names) or widths[0], f"{student} + {teacher}"
     saved = {"references": outputs.references, "lenient": bool(outputs.options.get("lenient"))}
     return FitSource(

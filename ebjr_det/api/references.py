@@ -1,12 +1,14 @@
-"""Further single models of a replay: which file holds their answers, and what they cost."""
+"""Further single models of a replay: what holds their answers, and what they cost."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from ebjr_det.config import Reference
 from ebjr_det.core.cost import CostModel
 from ebjr_det.core.errors import ConfigError
+from ebjr_det.io.memory import Source, described, source_of
 
 FORM = "NAME=FILE:MACS or NAME=FILE:MACS:MS"
 LONGEST_NAME = 60
@@ -14,10 +16,19 @@ LONGEST_NAME = 60
 
 @dataclass(frozen=True)
 class ReferenceFile(Reference):
-    """A single model by the file of its answers on the same images, which then tell its quality."""
+    """A single model by its answers on the same images, which then tell its quality.
+
+    Attributes:
+        file: a path, or what such a file would hold; see `SavedOutputs`.
+    """
 
     quality: None = field(default=None, init=False)
-    file: Path = field(kw_only=True)
+    file: object = field(kw_only=True)
+
+    @cached_property
+    def answers(self) -> Source:
+        """Where the answers are read from."""
+        return source_of(self.name, self.file)
 
     @classmethod
     def parse(cls, text: str) -> "ReferenceFile":
@@ -42,7 +53,12 @@ class ReferenceFile(Reference):
 
     def to_dict(self) -> dict[str, str | float | None]:
         """Plain values, as the settings of a replay have them."""
-        return {"name": self.name, "file": str(self.file), "macs": self.macs, "latency_ms": self.latency_ms}
+        return {
+            "name": self.name,
+            "file": described(self.answers),
+            "macs": self.macs,
+            "latency_ms": self.latency_ms,
+        }
 
 
 def check_costs(cost: CostModel, references: Sequence[ReferenceFile]) -> None:

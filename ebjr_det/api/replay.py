@@ -10,7 +10,7 @@ from ebjr_det.api.auto_router import FRACTION, RoutedRun, automatic_router
 from ebjr_det.api.fit_router import FitSource
 from ebjr_det.api.references import check_costs
 from ebjr_det.api.report import Result, report
-from ebjr_det.api.saved_outputs import SavedOutputs, name_of
+from ebjr_det.api.saved_outputs import SavedOutputs
 from ebjr_det.config import RouterSection
 from ebjr_det.config.sections import TargetSection
 from ebjr_det.core.cost import CostModel
@@ -29,6 +29,7 @@ from ebjr_det.inference.rates import at_rate, default_rate
 from ebjr_det.inference.scoring import Scoring
 from ebjr_det.io.environment import describe_environment
 from ebjr_det.io.files import write_text
+from ebjr_det.io.memory import described, name_of
 from ebjr_det.io.records import save_run
 from ebjr_det.tasks import load_task
 from ebjr_det.tasks.contract import Remarks
@@ -96,11 +97,19 @@ def replay(outputs: SavedOutputs, out: str | Path, settings: ReplaySettings = DE
         EbjrError: see the task's `replay`; nothing is written then.
 
     Example:
+        >>> import numpy as np
         >>> from ebjr_det import SavedOutputs, replay
         >>> files = {"student": "student.npy", "teacher": "teacher.npy", "labels": "labels.npy"}
         >>> result = replay(SavedOutputs("classification", files), "runs/replay")
         >>> result.summary["images"], result.summary["selection"]["images"], result.summary["score"]
         (133, 67, 'energy_curvature')
+
+        What a file would hold does as well:
+
+        >>> arrays = {name: np.load(file) for name, file in files.items()}
+        >>> again = replay(SavedOutputs("classification", arrays), "runs/again")
+        >>> again.summary["points"] == result.summary["points"]
+        True
     """
     out = Path(out)
     check_costs(settings.cost, outputs.references)
@@ -110,7 +119,7 @@ def replay(outputs: SavedOutputs, out: str | Path, settings: ReplaySettings = DE
     popular = () if settings.popular is None else Popular.of(settings.popular, names).names
     scoring, remarks = scoring.bind(names, popular), Remarks()
     run = outputs.load(scoring.scores_of_raw, remarks, settings.popular)
-    teacher = name_of(outputs.paths["teacher"])
+    teacher = name_of(outputs.sources["teacher"])
     source = FitSource(run, names, len(names), "", teacher, "", scoring.section, popular=popular)
     routed, section = None, settings.asked
     if section.automatic:
@@ -150,7 +159,7 @@ def _analysis(
     outputs: SavedOutputs, settings: ReplaySettings, routed: RoutedRun, decision: RouterDecision
 ) -> Analysis:
     """How the run is looked at, without what its files tell."""
-    paths, replicates, scoring = outputs.paths, settings.replicates, routed.scoring
+    paths, replicates, scoring = outputs.sources, settings.replicates, routed.scoring
     chosen_from = "given" if settings.fixed_threshold is not None else "target" if routed.target else "rate"
     return Analysis(
         title=f"Replay: {name_of(paths['student'])} + {name_of(paths['teacher'])}",
@@ -177,7 +186,7 @@ def _resolved(
     models_first = sorted(outputs.files, key=lambda name: name not in ("student", "teacher"))
     content: dict[str, object] = {
         "replay": outputs.task,
-        **{name: str(outputs.files[name]) for name in models_first},
+        **{name: described(outputs.sources[name]) for name in models_first},
         **section.model_dump(),
         "threshold": settings.fixed_threshold,
         "rates": list(settings.rates) if settings.rates else None,

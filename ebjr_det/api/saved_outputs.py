@@ -1,12 +1,13 @@
-"""Two models' outputs in files, as `replay` and `fit_router` take them."""
+"""Two models' outputs, in files or in memory, as `replay` and `fit_router` take them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from functools import cached_property
 
 from ebjr_det.api.references import ReferenceFile
 from ebjr_det.core.errors import ConfigError, check_known
 from ebjr_det.core.types import PairedRun
+from ebjr_det.io.memory import Source, source_of
 from ebjr_det.tasks import load_task
 from ebjr_det.tasks.contract import Remarks, Scores
 
@@ -16,7 +17,9 @@ class SavedOutputs:
     """Two models' saved outputs on the same pictures, and what they are judged by.
 
     Attributes:
-        task: a registered task; `files`: what it reads, by name: `TaskPlugin.replay_files`.
+        task: a registered task; `files`: what it reads, by name: `TaskPlugin.replay_files`. Each is a path,
+            or what such a file would hold: of classifiers arrays, or a mapping of some by the keys of the
+            `.npz`; of detectors COCO's lists and objects, or pycocotools' `COCO`.
         references: further single models on the same pictures.
         options: the task's own, of `TaskPlugin.replay_options`.
 
@@ -25,7 +28,7 @@ class SavedOutputs:
     """
 
     task: str
-    files: Mapping[str, str | Path]
+    files: Mapping[str, object]
     references: Sequence[ReferenceFile] = ()
     options: Mapping[str, object] = field(default_factory=dict)
 
@@ -37,15 +40,15 @@ class SavedOutputs:
             if name not in self.files:
                 raise ConfigError(f"Expected a file of `{name}` for {self.task}, got none.")
 
-    @property
-    def paths(self) -> dict[str, Path]:
-        """The files by name."""
-        return {name: Path(path) for name, path in self.files.items()}
+    @cached_property
+    def sources(self) -> dict[str, Source]:
+        """Where each is read from, by name."""
+        return {name: source_of(name, given) for name, given in self.files.items()}
 
     @property
     def class_names(self) -> tuple[str, ...]:
         """Classes of the ground truth, by index; none where it tells none."""
-        return load_task(self.task).replay.class_names(**self.paths)
+        return load_task(self.task).replay.class_names(**self.sources)
 
     def load(self, scores: Scores, remarks: Remarks, popular: Sequence[str | int] | None = None) -> PairedRun:
         """Match everything with the ground truth.
@@ -58,19 +61,13 @@ class SavedOutputs:
         Raises:
             InvalidInput: see the task's `replay`.
         """
-        references = {reference.name: reference.file for reference in self.references}
+        references = {reference.name: reference.answers for reference in self.references}
         specialised = {} if popular is None else {"popular": popular}
         return load_task(self.task).replay.load_pair(
-            self.paths, scores, references, remarks=remarks, **specialised, **self.options
+            self.sources, scores, references, remarks=remarks, **specialised, **self.options
         )
 
 
 def _check_known(kind: str, names: Mapping[str, object], valid: Mapping[str, object]) -> None:
     for name in names:
         check_known(name, valid, f"a known {kind}")
-
-
-def name_of(path: Path) -> str:
-    """A file's name without what it ends in, safe to print."""
-    stem = Path(path.name.removesuffix(".gz")).stem
-    return "".join(letter if letter.isprintable() else "?" for letter in stem)

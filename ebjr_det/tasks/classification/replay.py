@@ -1,7 +1,6 @@
 """A PairedRun from saved logits of any framework: no model, no picture, only arrays."""
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
@@ -9,19 +8,20 @@ from numpy.typing import NDArray
 
 from ebjr_det.core.errors import InvalidInput, first_line
 from ebjr_det.core.types import Array, FloatArray, Logits, Output, PairedRun
+from ebjr_det.io.memory import InMemory, Source
 from ebjr_det.io.records import read_npz
 from ebjr_det.tasks.classification.metric import Accuracy
 from ebjr_det.tasks.classification.popular import widen
 from ebjr_det.tasks.classification.pseudo import pooled
 from ebjr_det.tasks.popular import Popular
 
-NO_OTHERS: Mapping[str, Path] = MappingProxyType({})
+NO_OTHERS: Mapping[str, Source] = MappingProxyType({})
 
 
 def load_pair(
-    files: Mapping[str, Path],
+    files: Mapping[str, Source],
     scores: Callable[[Output], Mapping[str, FloatArray]],
-    others: Mapping[str, Path] = NO_OTHERS,
+    others: Mapping[str, Source] = NO_OTHERS,
     popular: Sequence[str | int] | None = None,
     *,
     remarks: dict[str, Mapping[str, int]] | None = None,
@@ -71,7 +71,7 @@ def load_pair(
     )
 
 
-def _common_ids(named: Sequence[tuple[Path, tuple[str, ...] | None]]) -> tuple[str, ...] | None:
+def _common_ids(named: Sequence[tuple[Source, tuple[str, ...] | None]]) -> tuple[str, ...] | None:
     """The ids of those files that have some. Raises InvalidInput where they differ."""
     having = [(path, ids) for path, ids in named if ids]
     for path, ids in having:
@@ -82,7 +82,7 @@ def _common_ids(named: Sequence[tuple[Path, tuple[str, ...] | None]]) -> tuple[s
     return having[0][1] if having else None
 
 
-def class_names(teacher: Path, labels: Path | None = None, **logits: Path) -> tuple[str, ...]:
+def class_names(teacher: Source, labels: Source | None = None, **logits: Source) -> tuple[str, ...]:
     """The classes of the teacher's logits: as the labels' file tells, else their indices.
 
     Raises:
@@ -101,7 +101,7 @@ def class_names(teacher: Path, labels: Path | None = None, **logits: Path) -> tu
     return names
 
 
-def _check_shape(logits: Array, answers: Array, popular: Popular | None, name: str, student: Path) -> None:
+def _check_shape(logits: Array, answers: Array, popular: Popular | None, name: str, student: Source) -> None:
     """Raises InvalidInput where a model's logits are not of the images of the student's answers, or not of
     all classes.
     """
@@ -117,7 +117,7 @@ def _check_shape(logits: Array, answers: Array, popular: Popular | None, name: s
         )
 
 
-def _logits(path: Path, side: str) -> tuple[Array, tuple[str, ...] | None]:
+def _logits(path: Source, side: str) -> tuple[Array, tuple[str, ...] | None]:
     arrays = _read(path, "logits", f"the {side}'s logits")
     values = arrays["logits"]
     if values.ndim != 2 or not values.size:
@@ -133,7 +133,7 @@ def _logits(path: Path, side: str) -> tuple[Array, tuple[str, ...] | None]:
     return values, _ids(arrays, len(values), path)
 
 
-def _ids(arrays: Mapping[str, Array], images: int, path: Path) -> tuple[str, ...] | None:
+def _ids(arrays: Mapping[str, Array], images: int, path: Source) -> tuple[str, ...] | None:
     ids = arrays.get("image_ids")
     if ids is None:
         return None
@@ -153,7 +153,7 @@ def _id(value: object) -> str:
     return str(int(value) if isinstance(value, float) and value.is_integer() else value)
 
 
-def _labels(path: Path, images: int, classes: int) -> tuple[NDArray[np.intp], tuple[str, ...] | None]:
+def _labels(path: Source, images: int, classes: int) -> tuple[NDArray[np.intp], tuple[str, ...] | None]:
     arrays = _read(path, "labels", "the labels")
     labels = arrays["labels"]
     if labels.shape != (images,):
@@ -172,12 +172,11 @@ def _labels(path: Path, images: int, classes: int) -> tuple[NDArray[np.intp], tu
     return labels.astype(np.intp), _ids(arrays, images, path)
 
 
-def _read(path: Path, key: str, content: str) -> Mapping[str, Array]:
+def _read(path: Source, key: str, content: str) -> Mapping[str, Array]:
+    if isinstance(path, InMemory):
+        return _with_key(_arrays(path, key, content), key, path)
     if path.suffix == ".npz":
-        arrays = read_npz(path, content)
-        if key not in arrays:
-            raise InvalidInput(f"Expected the key `{key}` in `{path}`, got {sorted(arrays)}.")
-        return arrays
+        return _with_key(read_npz(path, content), key, path)
     try:
         array = np.load(path, allow_pickle=False)
     except Exception as error:  # a damaged file can raise anything
@@ -187,3 +186,20 @@ def _read(path: Path, key: str, content: str) -> Mapping[str, Array]:
     if not isinstance(array, np.ndarray):
         raise InvalidInput(f"Expected one array at `{path}`, got an archive. Name it `.npz`.")
     return {key: array}
+
+
+def _with_key(arrays: Mapping[str, Array], key: str, path: Source) -> Mapping[str, Array]:
+    if key not in arrays:
+        raise InvalidInput(f"Expected the key `{key}` in `{path}`, got {sorted(arrays)}.")
+    return arrays
+
+
+def _arrays(source: InMemory, key: str, content: str) -> Mapping[str, Array]:
+    """An array in memory, or a mapping of some; whatever numpy can make one of, such as a tensor."""
+    given = source.content if isinstance(source.content, Mapping) else {key: source.content}
+    try:
+        return {str(name): np.asarray(values) for name, values in given.items()}
+    except Exception as error:  # a tensor on a GPU, lists of several lengths
+        raise InvalidInput(
+            f"Expected {content} as arrays in `{source}`, got: {first_line(error)}."
+        ) from error

@@ -9,13 +9,13 @@ routers and curves from such objects are worth beside those from annotations.
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from reprlib import repr as shown
 
 import numpy as np
 
 from ebjr_det.core.errors import InvalidInput
 from ebjr_det.core.types import Output
+from ebjr_det.io.memory import Source
 from ebjr_det.tasks.detection.coco.annotations import Annotations, Results, Truth, result_entries
 from ebjr_det.tasks.detection.coco.ids import Entry, Id, id_of, numbered
 from ebjr_det.tasks.detection.detections import Detections, to_sides
@@ -59,7 +59,7 @@ def _drawn(results: Results, generator: np.random.Generator) -> Truth:
     return Truth(boxes, results.labels[is_object], sides.prod(axis=1), np.zeros(len(box), dtype=bool))
 
 
-def pictures_of_results(paths: Sequence[Path]) -> Annotations:
+def pictures_of_results(paths: Sequence[Source]) -> Annotations:
     """The pictures and categories that result files tell of, without objects; a class is named by its id.
 
     A picture in which no model found anything is in no result file, and so is missing.
@@ -80,7 +80,7 @@ def pictures_of_results(paths: Sequence[Path]) -> Annotations:
     )
 
 
-def _ids(entries: Sequence[Entry], key: str, paths: Sequence[Path]) -> tuple[Id, ...]:
+def _ids(entries: Sequence[Entry], key: str, paths: Sequence[Source]) -> tuple[Id, ...]:
     """The distinct ids under a key, ascending."""
     ids = {id_of(entry.get(key)) for entry in entries}
     numbers = [value for value in ids if isinstance(value, int)]

@@ -1,7 +1,6 @@
 """A PairedRun from the result files of any two detectors: no model, no picture, only boxes."""
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
@@ -9,6 +8,7 @@ from numpy.typing import NDArray
 
 from ebjr_det.core.errors import ConfigError, InvalidInput
 from ebjr_det.core.types import FloatArray, Logits, Output, PairedRun
+from ebjr_det.io.memory import Source
 from ebjr_det.tasks.detection.coco.annotations import (
     UNKNOWN_CATEGORIES,
     Annotations,
@@ -29,13 +29,13 @@ ROWS = 100  # boxes of an image that a score sees
 CHUNK = 512  # images scored at a time
 LEAST = 1e-9  # scores of 0 and 1 have no logit
 OBJECTS = "boxes drawn as objects, in place of annotations"
-NO_OTHERS: Mapping[str, Path] = MappingProxyType({})
+NO_OTHERS: Mapping[str, Source] = MappingProxyType({})
 
 
 def load_pair(
-    files: Mapping[str, Path],
+    files: Mapping[str, Source],
     scores: Callable[[Output], Mapping[str, FloatArray]],
-    others: Mapping[str, Path] = NO_OTHERS,
+    others: Mapping[str, Source] = NO_OTHERS,
     popular: Sequence[str | int] | None = None,
     other_at: float | None = None,
     *,
@@ -84,7 +84,7 @@ def load_pair(
     return _paired(truth, results, scores, abstains)
 
 
-def _pictures(files: Mapping[str, Path], popular: Sequence[str | int] | None) -> Annotations:
+def _pictures(files: Mapping[str, Source], popular: Sequence[str | int] | None) -> Annotations:
     """The annotated images; where there are no annotations, the images alone."""
     if "annotations" in files:
         truth = load_annotations(files["annotations"])
@@ -104,7 +104,7 @@ def _pictures(files: Mapping[str, Path], popular: Sequence[str | int] | None) ->
 
 
 def _loaded(
-    files: Mapping[str, Path], truth: Annotations, classes: Popular | None, *, lenient: bool
+    files: Mapping[str, Source], truth: Annotations, classes: Popular | None, *, lenient: bool
 ) -> tuple[dict[str, tuple[Results, ...]], dict[str, dict[str, int]]]:
     """The results in each file, those of a specialised student in its `classes`, and what was odd in each."""
     oddities: dict[str, dict[str, int]] = {}
@@ -153,7 +153,7 @@ def _check_other_at(other_at: float | None, popular: Sequence[str | int] | None)
 
 
 def class_names(
-    annotations: Path | None = None, pictures: Path | None = None, **outputs: Path
+    annotations: Source | None = None, pictures: Source | None = None, **outputs: Source
 ) -> tuple[str, ...]:
     """The classes of the ground truth, by index; `outputs` are the result files, which know ids only."""
     described = annotations or pictures

@@ -6,7 +6,7 @@ from 0, the position of a category's id among the sorted ids; the ids themselves
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import PurePosixPath, PureWindowsPath
 from reprlib import repr as shown
 
 import numpy as np
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ebjr_det.core.errors import ConfigError, InvalidInput
 from ebjr_det.core.types import FloatArray
+from ebjr_det.io.memory import InMemory, Source
 from ebjr_det.tasks.detection.coco.ids import MISSING, Entry, Id, distinct, numbered, positions, stranger
 from ebjr_det.tasks.detection.coco.validate import (
     BOX,
@@ -112,7 +113,7 @@ class Results:
         return len(self.scores)
 
 
-def load_annotations(path: Path) -> Annotations:
+def load_annotations(path: Source) -> Annotations:
     """Read a COCO ground truth, `.json` or `.json.gz`.
 
     As pycocotools does, objects of unknown images and categories are left out; `remarks` counts them.
@@ -153,7 +154,7 @@ def load_annotations(path: Path) -> Annotations:
     )
 
 
-def _lists(path: Path) -> Iterator[list[Entry]]:
+def _lists(path: Source) -> Iterator[list[Entry]]:
     """The images, categories and annotations of a file, as lists of objects."""
     content = load_json(path, "COCO annotations")
     if not isinstance(content, dict):
@@ -173,7 +174,7 @@ def _lists(path: Path) -> Iterator[list[Entry]]:
 
 
 def load_results(
-    path: Path, annotations: Annotations, lenient: bool = False, remarks: dict[str, int] | None = None
+    path: Source, annotations: Annotations, lenient: bool = False, remarks: dict[str, int] | None = None
 ) -> tuple[Results, ...]:
     """Read a COCO result file, `.json` or `.json.gz`: one `Results` an image, in the file's own order.
 
@@ -213,9 +214,12 @@ def load_results(
     return tuple(Results(boxes[rows], scores[rows], classes[rows]) for rows in by_image)
 
 
-def result_entries(path: Path) -> list[Entry]:
+def result_entries(path: Source) -> list[Entry]:
     """The objects of a result file as they are. Raises InvalidInput for another file, or no entry at all."""
     entries = load_json(path, "COCO results")
+    if isinstance(path, InMemory) and isinstance(entries, dict):  # of pycocotools' `loadRes`
+        listed = entries.get("annotations")
+        entries = listed if listed and all("score" in entry for entry in listed) else entries
     if not (isinstance(entries, list) and all(isinstance(entry, dict) for entry in entries)):
         raise InvalidInput(
             f"Expected a list of detections (COCO results) in `{path}`, got {kind_of(entries)}. "
@@ -228,13 +232,13 @@ def result_entries(path: Path) -> list[Entry]:
     return entries
 
 
-def _too_large(scores: FloatArray, path: Path) -> InvalidInput:
+def _too_large(scores: FloatArray, path: Source) -> InvalidInput:
     worst, percent = int(scores.argmax()), scores.max() <= 100 and np.median(scores) > 1
     fix = "They look like percent: divide them by 100." if percent else "Save them after the sigmoid."
     return InvalidInput(f"Expected scores in [0, 1] in `{path}`, got {scores[worst]} at entry {worst}. {fix}")
 
 
-def check_file_names(annotations: Annotations, path: Path) -> None:
+def check_file_names(annotations: Annotations, path: Source) -> None:
     """Raises InvalidInput where a picture has no name, or one that leaves the folder of pictures."""
     for image, name in zip(annotations.image_ids, annotations.file_names, strict=True):
         text(name, "file names", path)
@@ -259,14 +263,14 @@ def _file_name(entry: Entry) -> str:
     return name if isinstance(name, str) else ""
 
 
-def _crowds(entries: Sequence[Entry], path: Path) -> NDArray[np.bool_]:
+def _crowds(entries: Sequence[Entry], path: Source) -> NDArray[np.bool_]:
     flags = [entry.get("iscrowd", 0) for entry in entries]
     if strange := [flag for flag in flags if flag not in (0, 1)]:
         raise InvalidInput(f"Expected `iscrowd` to be 0 or 1 in `{path}`, got {shown(strange[0])}.")
     return np.array(flags, dtype=bool)
 
 
-def _size(entry: Entry, path: Path) -> tuple[int, int]:
+def _size(entry: Entry, path: Source) -> tuple[int, int]:
     """Width and height, whole numbers (640.0 too), 0 where the file does not say."""
     sides = tuple(
         int(side) if type(side) is float and side.is_integer() else side

@@ -6,7 +6,7 @@ may name a picture by its file, as Ultralytics' tools write it.
 
 import re
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from reprlib import repr as shown
 from typing import TypeAlias
 
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ebjr_det.core.errors import InvalidInput
+from ebjr_det.io.memory import Source
 
 Id: TypeAlias = int | str
 Entry: TypeAlias = dict[str, object]
@@ -33,7 +34,7 @@ def id_of(value: object) -> Id | None:
     return value if isinstance(value, int | str) and not isinstance(value, bool) else None
 
 
-def distinct(entries: Sequence[Entry], kind: str, path: Path) -> tuple[tuple[Id, ...], dict[Id, Entry]]:
+def distinct(entries: Sequence[Entry], kind: str, path: Source) -> tuple[tuple[Id, ...], dict[Id, Entry]]:
     """The ids, ascending, and the entries by id; texts ascend as texts, which is pycocotools' order.
 
     Raises:
@@ -60,7 +61,7 @@ def distinct(entries: Sequence[Entry], kind: str, path: Path) -> tuple[tuple[Id,
     return tuple(sorted(by_id)), by_id
 
 
-def numbered(ids: Sequence[Id], kind: str, path: Path) -> tuple[int, ...]:
+def numbered(ids: Sequence[Id], kind: str, path: Source) -> tuple[int, ...]:
     """Ids of texts as the numbers that they are, in their order. Raises InvalidInput for other texts."""
     for key in ids:
         if type(key) is str and not (len(key) <= DIGITS and re.fullmatch("0|[1-9][0-9]*", key)):
@@ -74,7 +75,7 @@ def positions(
     entries: Sequence[Entry],
     key: str,
     ids: Sequence[Id],
-    path: Path,
+    path: Source,
     file_names: Sequence[str] = (),
 ) -> tuple[NDArray[np.intp], int]:
     """[n] the position among `ids` of what each entry has under `key`, -1 of an unknown one.
@@ -109,7 +110,7 @@ def positions(
 
 
 def stranger(
-    entries: Sequence[Entry], indices: NDArray[np.intp], key: str, path: Path, fix: str
+    entries: Sequence[Entry], indices: NDArray[np.intp], key: str, path: Source, fix: str
 ) -> InvalidInput:
     """The error that names the first entry whose id is none of the annotated set's."""
     strange = np.flatnonzero(indices == MISSING)

@@ -17,6 +17,7 @@ from pydantic import FailFast, Field, Strict, TypeAdapter, ValidationError
 from ebjr_det.core.errors import ConfigError, InvalidInput, first_line
 from ebjr_det.core.types import FloatArray
 from ebjr_det.io.files import existing_file
+from ebjr_det.io.memory import InMemory, Source, plain
 from ebjr_det.io.notes import say
 from ebjr_det.tasks.detection.coco.ids import Entry
 
@@ -47,8 +48,10 @@ SIZE = NumberForm(TypeAdapter(Annotated[list[Positive], FailFast()]), "a finite 
 SCORE = NumberForm(TypeAdapter(Annotated[list[NearPositive], FailFast()]), SIZE.expected)
 
 
-def load_json(path: Path, content: str) -> Any:
+def load_json(path: Source, content: str) -> Any:
     """A `.json` or `.json.gz`, read; the `content` that it should have is named in the error."""
+    if isinstance(path, InMemory):
+        return plain(path.content)
     existing_file(path, content)
     try:
         raw = path.read_bytes()
@@ -71,7 +74,7 @@ def kind_of(content: object) -> str:
     return kinds.get(type(content), "a number")
 
 
-def objects_under(content: Entry, key: str, path: Path) -> list[Entry]:
+def objects_under(content: Entry, key: str, path: Source) -> list[Entry]:
     """The list of objects that the file has under a key."""
     entries = content.get(key)
     if not (isinstance(entries, list) and all(isinstance(entry, dict) for entry in entries)):
@@ -81,7 +84,7 @@ def objects_under(content: Entry, key: str, path: Path) -> list[Entry]:
 
 
 def numbers(
-    values: Sequence[object], form: NumberForm, key: str, entries: Sequence[Entry], path: Path
+    values: Sequence[object], form: NumberForm, key: str, entries: Sequence[Entry], path: Source
 ) -> FloatArray:
     """[n] or [n, 4] float64, what the `entries` have under `key`, as `BOX`, `SIZE` or `SCORE` wants it.
 
@@ -99,14 +102,14 @@ def numbers(
     return array if len(array) else array.reshape(form.empty)
 
 
-def text(value: object, name: str, path: Path) -> str:
+def text(value: object, name: str, path: Source) -> str:
     """`value`, which UTF-8 can write."""
     if not isinstance(value, str) or any("\ud800" <= letter <= "\udfff" for letter in value):
         raise InvalidInput(f"Expected {name} in `{path}` to be text, got {shown(value)}.")
     return value
 
 
-def outside(boxes: FloatArray, sizes: NDArray[np.intp], path: Path) -> dict[str, int]:
+def outside(boxes: FloatArray, sizes: NDArray[np.intp], path: Source) -> dict[str, int]:
     """The remark on boxes that end outside their picture, where so many do that they have another form.
 
     Args:
@@ -145,7 +148,7 @@ def existing_folder(folder: Path, source: str | None) -> Path:
     return folder
 
 
-def say_remarks(path: Path, remarks: Mapping[str, int]) -> None:
+def say_remarks(path: Source, remarks: Mapping[str, int]) -> None:
     """Tell on stderr what was odd in a file and was left out or taken all the same."""
     if remarks:
         say(f"Note on `{path}`: {'; '.join(f'{text}: {count:,}' for text, count in remarks.items())}.")

@@ -1,0 +1,93 @@
+"""What a file would hold, given in memory: the same code reads it, and the same words refuse it."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+from pydantic_core import to_json
+
+
+@dataclass(frozen=True)
+class InMemory:
+    """Content that no file holds.
+
+    Attributes:
+        name: what it is of, such as `student`.
+        content: arrays, or what JSON would hold.
+
+    >>> print(InMemory("student", [1, 2]))
+    <student in memory>
+    """
+
+    name: str
+    content: object
+
+    def __str__(self) -> str:
+        return f"<{self.name} in memory>"
+
+    @cached_property
+    def sha256(self) -> str:
+        """A digest of the content, the same for equal content of one form."""
+        digest = sha256()
+        entries = self.content.items() if isinstance(self.content, Mapping) else [("", self.content)]
+        for key, value in entries:
+            digest.update(str(key).encode())
+            if hasattr(value, "__array__"):
+                array = np.asarray(value)
+                digest.update(f"{array.dtype.str}{array.shape}".encode())
+                digest.update(_json(array) if array.dtype.hasobject else np.ascontiguousarray(array).data)
+            else:
+                digest.update(_json(value))
+        return digest.hexdigest()
+
+
+Source: TypeAlias = Path | InMemory
+"""Where something is read from; as text it is what a message calls it."""
+
+
+def source_of(name: str, given: object) -> Source:
+    """A path as a file, anything else as content; of an object with a `dataset`, such as COCO's API, that."""
+    if isinstance(given, str | os.PathLike):
+        return Path(given)
+    return InMemory(name, getattr(given, "dataset", given))
+
+
+def described(source: Source) -> str:
+    """A source as a run folder tells it: a path, or that there was none and a digest of the content."""
+    return str(source) if isinstance(source, Path) else f"<in memory> sha256 {source.sha256}"
+
+
+def name_of(source: Source) -> str:
+    """What to call what a source holds: a file's name without what it ends in, safe to print."""
+    if isinstance(source, InMemory):
+        return source.name
+    stem = Path(source.name.removesuffix(".gz")).stem
+    return "".join(letter if letter.isprintable() else "?" for letter in stem)
+
+
+def plain(value: object) -> object:
+    """Content as JSON would give it back: lists for tuples and arrays, Python's numbers for numpy's.
+
+    >>> plain({"bbox": np.array([1.0, 2.0]), "image_id": np.int64(7)})
+    {'bbox': [1.0, 2.0], 'image_id': 7}
+    """
+    if isinstance(value, dict):
+        return {key: plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(entry) for entry in value]
+    as_list = getattr(value, "tolist", None)
+    return value if as_list is None else as_list()
+
+
+def _json(value: object) -> bytes:
+    return to_json(value, inf_nan_mode="constants", bytes_mode="base64", fallback=_fallback)
+
+
+def _fallback(value: object) -> object:
+    as_list = getattr(value, "tolist", None)
+    return type(value).__name__ if as_list is None else as_list()
