@@ -43,7 +43,7 @@ class SavedOutputs:
     @cached_property
     def sources(self) -> dict[str, Source]:
         """Where each is read from, by name."""
-        return {name: source_of(name, given) for name, given in self.files.items()}
+        return {name: source_of(name, content) for name, content in self.files.items()}
 
     @property
     def class_names(self) -> tuple[str, ...]:

@@ -50,11 +50,11 @@ Source: TypeAlias = Path | InMemory
 """Where something is read from; as text it is what a message calls it."""
 
 
-def source_of(name: str, given: object) -> Source:
+def source_of(name: str, content: object) -> Source:
     """A path as a file, anything else as content; of an object with a `dataset`, such as COCO's API, that."""
-    if isinstance(given, str | os.PathLike):
-        return Path(given)
-    return InMemory(name, getattr(given, "dataset", given))
+    if isinstance(content, str | os.PathLike):
+        return Path(content)
+    return InMemory(name, getattr(content, "dataset", content))
 
 
 def described(source: Source) -> str:

@@ -196,9 +196,9 @@ def _with_key(arrays: Mapping[str, Array], key: str, path: Source) -> Mapping[st
 
 def _arrays(source: InMemory, key: str, content: str) -> Mapping[str, Array]:
     """An array in memory, or a mapping of some; whatever numpy can make one of, such as a tensor."""
-    given = source.content if isinstance(source.content, Mapping) else {key: source.content}
+    columns = source.content if isinstance(source.content, Mapping) else {key: source.content}
     try:
-        return {str(name): np.asarray(values) for name, values in given.items()}
+        return {str(name): np.asarray(values) for name, values in columns.items()}
     except Exception as error:  # a tensor on a GPU, lists of several lengths
         raise InvalidInput(
             f"Expected {content} as arrays in `{source}`, got: {first_line(error)}."
