@@ -1,9 +1,10 @@
 """`benchmark`: how fast student, teacher and the pair are on this machine, after MLPerf's scenarios."""
 
 import os
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from ebjr_det.config import EvaluateConfig
 from ebjr_det.core.errors import ConfigError
@@ -19,6 +20,8 @@ from ebjr_det.inference.student import check_answers, weights_of
 from ebjr_det.io.environment import describe_environment
 from ebjr_det.io.files import check_writable, writable_folder, write_text
 from ebjr_det.io.threads import on_threads
+from ebjr_det.reporting.benchmark.tables import short_tables, verdict
+from ebjr_det.reporting.overview import Overview, PrintedResult
 
 if TYPE_CHECKING:
     from ebjr_det.inference.pair import Pair
@@ -26,13 +29,19 @@ if TYPE_CHECKING:
 DEFAULTS = BenchmarkSettings()
 
 
-class BenchmarkResult(NamedTuple):
+@dataclass(frozen=True, repr=False)
+class BenchmarkResult(PrintedResult):
     """What was measured, its numbers, how it compares with an earlier one, and where it was written."""
 
     benchmark: Benchmark
     summary: Summary
     against: Against | None
     folder: Path
+
+    def overview(self) -> Overview:
+        """How fast the pair is beside its teacher, one image after the other."""
+        single = short_tables(self.benchmark, self.summary, None)[0]
+        return Overview(verdict(self.benchmark, self.summary), single, self.folder)
 
     def to_dict(self) -> Summary:
         """Plain values for JSON."""

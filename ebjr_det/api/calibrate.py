@@ -1,5 +1,6 @@
 """`calibrate`: a threshold for a target, chosen on one set of images and reported on another."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from ebjr_det.core.calibration import Target
@@ -9,7 +10,18 @@ from ebjr_det.evaluation.calibrated import Calibrated, check_disjoint, split
 from ebjr_det.evaluation.certify import choose
 from ebjr_det.evaluation.report import unseen
 from ebjr_det.evaluation.run_folder import check_same_pair, load_folder
+from ebjr_det.reporting.calibrated import table, threshold_line, verdict
+from ebjr_det.reporting.overview import Overview, PrintedResult
 from ebjr_det.tasks import load_task
+
+
+@dataclass(frozen=True, repr=False)
+class CalibrateResult(PrintedResult, Calibrated):
+    """A calibrated threshold that tells whether its target is met."""
+
+    def overview(self) -> Overview:
+        """Whether the target is met on other images, and both sets of images side by side."""
+        return Overview(f"{verdict(self)} {threshold_line(self)}", table(self))
 
 
 def calibrate(
@@ -21,7 +33,7 @@ def calibrate(
     fraction: float = 0.5,
     seed: int = 0,
     batch_size: int | None = None,
-) -> Calibrated:
+) -> CalibrateResult:
     """A threshold that meets the target on one set of images, and what it does on another.
 
     Args:
@@ -56,6 +68,6 @@ def calibrate(
     curve, reported_curve = (sweep(part, task, name, cost) for part in (chosen_on, reported_on))
     chosen = choose(chosen_on, task, curve, target)
     reported = reported_curve.of_decision(decide(score_of(reported_on, name), chosen.threshold))
-    return Calibrated(
+    return CalibrateResult(
         target, task.quality_name, curve, chosen, reported_curve, reported, seed=seed, run_dir=str(run_dir)
     )

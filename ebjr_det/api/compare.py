@@ -1,21 +1,27 @@
 """`compare`: several finished runs in one table and one figure."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from ebjr_det.core.errors import ConfigError
 from ebjr_det.evaluation.run_folder import load_folder
 from ebjr_det.io.files import to_json, writable_folder, write_text
 from ebjr_det.reporting.comparison import ComparedRun, Comparison
+from ebjr_det.reporting.overview import Overview, PrintedResult
 from ebjr_det.tasks import load_task
 
 
-class Compared(NamedTuple):
+@dataclass(frozen=True, repr=False)
+class Compared(PrintedResult):
     """The comparison, and where it was written."""
 
     comparison: Comparison
     folder: Path
+
+    def overview(self) -> Overview:
+        """Which run is ahead, and the table of all."""
+        return Overview(self.comparison.verdict(), self.comparison.summary_table(), self.folder)
 
     def to_dict(self) -> dict[str, object]:
         """The one JSON object of the command line."""

@@ -75,7 +75,7 @@ def evaluate(config: EvaluateConfig, out: str | Path, *, resume: bool = False) -
         return result
     sampling = {"replicates": config.run.bootstrap, "seed": config.run.seed}
     weighted = traffic([out], out / TRAFFIC, config.traffic, **sampling)
-    return result._replace(traffic=weighted.report)
+    return replace(result, traffic=weighted.report)
 
 
 TRAFFIC = "traffic"

@@ -39,6 +39,7 @@ from ebjr_det.io.files import writable_folder, write_text
 from ebjr_det.io.memory import name_of
 from ebjr_det.io.notes import say
 from ebjr_det.io.records import load_run, save_run
+from ebjr_det.reporting.overview import Overview, PrintedResult
 from ebjr_det.reporting.routers import RouterTrial, settings_text
 from ebjr_det.routing.crossfit import FittedRouter, cross_fit, folds
 from ebjr_det.routing.file import RouterFile, RouterHeader
@@ -46,12 +47,17 @@ from ebjr_det.tasks import load_task
 from ebjr_det.tasks.contract import Remarks
 
 
-class FittedResult(NamedTuple):
+@dataclass(frozen=True, repr=False)
+class FittedResult(PrintedResult):
     """What was tried, and the file."""
 
     trial: RouterTrial
     file: RouterFile
     path: Path
+
+    def overview(self) -> Overview:
+        """What the saved score is worth, and the ranked table."""
+        return Overview(self.trial.verdict(), self.trial.summary_table(), self.path)
 
 
 @dataclass(frozen=True)

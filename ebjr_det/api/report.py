@@ -1,12 +1,16 @@
 """`report`: a run's report drawn from the run's own files. `evaluate` and `replay` end here too."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from ebjr_det.core.errors import ConfigError
 from ebjr_det.evaluation.report import Report, build_report
 from ebjr_det.evaluation.run_folder import RUN, SUMMARY, load_folder
 from ebjr_det.io.files import writable_folder
+from ebjr_det.reporting.overview import Overview, PrintedResult
+from ebjr_det.reporting.sentences import verdict
+from ebjr_det.reporting.tables import summary_table
 from ebjr_det.reporting.write import write_report
 from ebjr_det.tasks import load_task
 
@@ -14,7 +18,11 @@ if TYPE_CHECKING:
     from ebjr_det.evaluation.traffic.report import TrafficReport
 
 
-class Result(NamedTuple):
+PAGE = "report.html"
+
+
+@dataclass(frozen=True, repr=False)
+class Result(PrintedResult):
     """What a verb found: the report for people, the JSON object for programs, and where all of it lies.
 
     `traffic` is the same under a stated mix of classes, where one was asked for.
@@ -24,6 +32,10 @@ class Result(NamedTuple):
     summary: dict[str, Any]
     folder: Path
     traffic: "TrafficReport | None" = None
+
+    def overview(self) -> Overview:
+        """Whether the pair pays, and the table of the models."""
+        return Overview(verdict(self.report), summary_table(self.report), self.folder / PAGE)
 
     def to_dict(self) -> dict[str, object]:
         """The one JSON object of the command line."""

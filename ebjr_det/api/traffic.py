@@ -1,8 +1,9 @@
 """`traffic`: finished runs under a stated mix of classes, re-weighted exactly by class."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +20,10 @@ from ebjr_det.evaluation.traffic.mix import Composition, mix_of, popular_mix
 from ebjr_det.evaluation.traffic.report import TrafficReport, build_traffic_report
 from ebjr_det.io.environment import describe_environment
 from ebjr_det.io.files import check_writable, to_json, writable_folder, write_text
+from ebjr_det.reporting.overview import Overview, PrintedResult
 from ebjr_det.reporting.table import markdown_text
 from ebjr_det.reporting.traffic.figures import write_cost_figure, write_share_figure
-from ebjr_det.reporting.traffic.tables import traffic_findings, traffic_tables
+from ebjr_det.reporting.traffic.tables import summary_table, traffic_findings, traffic_tables
 from ebjr_det.tasks import load_task
 from ebjr_det.tasks.popular import Popular
 
@@ -29,11 +31,17 @@ Named: TypeAlias = tuple[str, PairedRun, Analysis]
 """A run with its name and its analysis."""
 
 
-class Trafficked(NamedTuple):
+@dataclass(frozen=True, repr=False)
+class Trafficked(PrintedResult):
     """The report, and where it was written."""
 
     report: TrafficReport
     folder: Path
+
+    def overview(self) -> Overview:
+        """Who is ahead under the mix, and the table of the runs."""
+        finding = next(iter(traffic_findings(self.report)), f"{self.report.runs[0].name} under the mix.")
+        return Overview(finding, summary_table(self.report), self.folder)
 
 
 def traffic(

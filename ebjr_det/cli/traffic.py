@@ -49,9 +49,9 @@ def traffic(
         None if histogram is None else load_histogram(histogram),
         zipf,
     )
-    report, folder = ebjr_det.traffic(runs, out, mix, replicates=bootstrap, seed=seed)
+    result = ebjr_det.traffic(runs, out, mix, replicates=bootstrap, seed=seed)
     if as_json:
-        print_json(report.to_dict() | {"out": str(folder)})
+        print_json(result.report.to_dict() | {"out": str(result.folder)})
         return
-    show_traffic(report, verbose=verbose)
-    print_places("Tables, figures and all numbers", [folder], verbose=verbose)
+    show_traffic(result.report, verbose=verbose)
+    print_places("Tables, figures and all numbers", [result.folder], verbose=verbose)

@@ -8,6 +8,8 @@ than the terminal is wide.
 import os
 import re
 from collections.abc import Iterable, Sequence
+from io import StringIO
+from typing import IO
 
 from rich import box
 from rich.cells import cell_len
@@ -39,6 +41,17 @@ def print_screen(verdict: str, tables: Iterable[Table], sentences: Sequence[str]
         console.print(*[""] * (index == 0), "- " + "\n  ".join(lines), sep="\n", soft_wrap=True)
 
 
+def screen_text(verdict: str, tables: Iterable[Table], width: int) -> str:
+    """What a screen of this width would show, without a last line break."""
+    console = _console(width, StringIO())
+    console.print(_wrapped(console, verdict, width))
+    for table in tables:
+        console.print()
+        print_table(table, console)
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    return "\n".join(line.rstrip() for line in lines)
+
+
 def print_table(table: Table, console: Console | None = None) -> None:
     """One table, between its title and its caption."""
     console = console or _console()
@@ -46,7 +59,9 @@ def print_table(table: Table, console: Console | None = None) -> None:
         console.print(_wrapped(console, table.title, console.width), style="bold")
     for index, part in enumerate(_parts(table, console.width)):
         widths = _widths(part, console.width)
-        wide = _console(max(console.width, _total(widths)))  # rich cuts a width down to the console's
+        wide = _console(
+            max(console.width, _total(widths)), console.file
+        )  # rich cuts a width down to the console's
         wide.print(*[""] * bool(index), _drawn(part, widths), sep="\n", crop=False)
     if table.caption:
         console.print(_wrapped(console, table.caption, console.width), style="dim")
@@ -138,12 +153,12 @@ def _drawn(table: Table, widths: Sequence[int]) -> RichTable:
     return drawn
 
 
-def _console(width: int | None = None) -> Console:
+def _console(width: int | None = None, file: IO[str] | None = None) -> Console:
     """A console of that width, else of the terminal's own, or `COLUMNS`; `PIPE` wide where there is neither.
 
     Texts are shown as they are: nothing in a name acts as markup.
     """
-    console = Console(markup=False, highlight=False, emoji=False, width=width)
+    console = Console(markup=False, highlight=False, emoji=False, width=width, file=file)
     if width is not None or console.is_terminal or "COLUMNS" in os.environ:
         return console
     return _console(PIPE)
