@@ -12,11 +12,13 @@ from ebjr_det.api.preflight import Ready, check_ahead, check_settings
 from ebjr_det.api.report import Result, report
 from ebjr_det.api.traffic import traffic
 from ebjr_det.config import EvaluateConfig, dump_config
+from ebjr_det.core.errors import ConfigError
 from ebjr_det.core.router import decide
 from ebjr_det.core.tradeoff import score_of
 from ebjr_det.core.types import PairedRun
 from ebjr_det.evaluation.analysis import Analysis, Profile
 from ebjr_det.evaluation.run_folder import as_begun, check_folder, finished_run, open_folder, save_analysis
+from ebjr_det.inference.in_memory import NO_OBJECTS, Objects, told_apart
 from ebjr_det.inference.latency import Latency, with_latency
 from ebjr_det.inference.rates import at_rate, default_rate
 from ebjr_det.inference.student import WEIGHTS
@@ -27,8 +29,9 @@ if TYPE_CHECKING:
     from ebjr_det.inference.pair import Pair
 
 
-@on_threads("run")
-def evaluate(config: EvaluateConfig, out: str | Path, *, resume: bool = False) -> Result:
+def evaluate(
+    config: EvaluateConfig | Mapping[str, object], out: str | Path, *, resume: bool = False
+) -> Result:
     """Run a pair on labelled images and report it.
 
     Both models see every image once, costs are counted, and latency is measured on the live path at the
@@ -36,6 +39,13 @@ def evaluate(config: EvaluateConfig, out: str | Path, *, resume: bool = False) -
     seeded part of the images, and everything reported then comes from the rest. Killed at any moment, it goes
     on with `resume` to the same result; a finished run is analysed again, also with another target, threshold
     or latency measurement.
+
+    Args:
+        config: of `load_config`, or a plain mapping with the keys of a configuration, in which `student` and
+            `teacher` may be models (`types.Model`), or have one as `model` beside settings such as `macs`,
+            and `data` a data set, as `build_labelled` and `build_annotated` make of pictures in memory.
+        out: the folder of the run; it tells `<in memory>` in place of such objects.
+        resume: go on with the run there; not with objects, of which nobody knows whether they are the same.
 
     Raises:
         Infeasible: no point meets the target; the run is kept for another one.
@@ -48,14 +58,21 @@ def evaluate(config: EvaluateConfig, out: str | Path, *, resume: bool = False) -
         >>> result.summary["images"], (result.folder / "report.html").is_file()
         (30, True)
     """
+    settings, objects = told_apart(config)
+    if resume and objects != NO_OBJECTS:
+        raise ConfigError("Expected no `resume` beside models or data in memory, got it. Evaluate anew.")
+    return _evaluate(settings, objects, Path(out), resume=resume)
+
+
+@on_threads("run")
+def _evaluate(config: EvaluateConfig, objects: Objects, out: Path, *, resume: bool) -> Result:
     from ebjr_det.inference.pair import Pair
 
-    out = Path(out)
     check_folder(out, resume)
     scoring = check_settings(config)
     config = as_begun(config, out) if resume else config
     section = config.router if config.router.automatic else scoring.section
-    pair = Pair.build(config.model_copy(update={"router": section}))
+    pair = Pair.build(config.model_copy(update={"router": section}), objects)
     ready = check_ahead(pair, scoring, out)
     scoring, config = ready.scoring, pair.config
     open_folder(out, config, resume)

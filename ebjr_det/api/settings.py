@@ -10,6 +10,7 @@ from ebjr_det.config.sections import AUTO
 from ebjr_det.core.errors import ConfigError, InvalidInput
 from ebjr_det.evaluation.run_folder import ANALYSIS, CONFIG, ROUTER, load_analysis
 from ebjr_det.inference.exported import PAIR, Exported, is_exported, load_exported
+from ebjr_det.inference.in_memory import check_not_in_memory
 from ebjr_det.inference.live import Settings
 from ebjr_det.io.checkpoints.finding import manifest
 from ebjr_det.io.notes import say
@@ -77,6 +78,7 @@ def load_settings(source: str | Path, changes: Sequence[str] = ()) -> tuple[Sett
     if is_exported(path):
         return load_exported(path, changes), None
     changed = load_config(_config_of(path), changes)
+    check_not_in_memory(changed, path)
     config = from_run(changed, path)
     if not (path / ANALYSIS).is_file():
         raise InvalidInput(

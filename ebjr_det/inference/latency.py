@@ -7,6 +7,7 @@ import numpy as np
 
 from ebjr_det.core.cost import CostModel
 from ebjr_det.core.errors import InvalidInput
+from ebjr_det.core.router import RouterDecision
 from ebjr_det.core.types import Opaque, Output
 from ebjr_det.io.load import Load, Meter, Reading, Stopwatch, read_cpus
 
@@ -103,3 +104,16 @@ def with_latency(
     return replace(
         cost, student_ms=student.mean, teacher_ms=teacher.mean, by_batch=dict(sorted(sizes.items()))
     )
+
+
+def stratified(decision: RouterDecision, count: int, generator: np.random.Generator) -> list[int]:
+    """`count` images, deferred ones in the share of `decision`, in random order, repeated if too few."""
+    deferred = np.flatnonzero(decision.defer)
+    answered = np.flatnonzero(~decision.defer)
+    number_deferred = round(count * decision.deferral_rate)
+    parts = [
+        np.resize(generator.permutation(group), number)
+        for group, number in ((deferred, number_deferred), (answered, count - number_deferred))
+        if len(group)
+    ]
+    return [int(index) for index in generator.permutation(np.concatenate(parts))]

@@ -16,7 +16,8 @@ from ebjr_det.core.joint import JointModel, JointOutput, ScoreFunction
 from ebjr_det.core.router import RouterDecision, decide
 from ebjr_det.core.tradeoff import score_of
 from ebjr_det.core.types import Model, Output, PairedRun, Task
-from ebjr_det.inference.latency import Latency, measure_decision, measure_latency
+from ebjr_det.inference.in_memory import NO_OBJECTS, Objects, checked_model
+from ebjr_det.inference.latency import Latency, measure_decision, measure_latency, stratified
 from ebjr_det.inference.offline import Batch, Recorder, ScoresFunction, run_pair
 from ebjr_det.io.checkpoints.finding import find_checkpoint
 from ebjr_det.io.environment import device_name
@@ -51,12 +52,15 @@ class Pair:
     device: str
 
     @classmethod
-    def build(cls, config: EvaluateConfig) -> "Pair":
-        """Everything that a configuration names. Raises EbjrError for whatever is wrong in it."""
-        device = resolve_device(config.run.device)
-        data = load_task(config.task).data.build_data(**dict(config.data))
+    def build(cls, config: EvaluateConfig, objects: Objects = NO_OBJECTS) -> "Pair":
+        """All that a configuration names, but for what is there as `objects`. Raises EbjrError for faults."""
+        device, data = resolve_device(config.run.device), objects.data
+        if data is None:
+            data = load_task(config.task).data.build_data(**dict(config.data))
         config = with_checksums(config)
-        student, teacher = build_models(config, data, device)
+        student, teacher = build_models(config, data, device, objects)
+        for model in (student, teacher) if objects != NO_OBJECTS else ():
+            answers_to(model, data, range(min(1, len(data))), 1)  # refused before a folder is opened
         spread = sorted({0, len(data) // 3, 2 * len(data) // 3, len(data) - 1})
         config = make_ready(config, (student, teacher), lambda: readable(data, spread), device)
         return cls(config, load_task(config.task).judge(), data, student, teacher, device)
@@ -123,7 +127,7 @@ class Pair:
         joint = JointModel(self.student, self.teacher, score, decision.threshold)
         outputs: list[JointOutput] = []
         positions = {image: index for index, image in enumerate(self.data.image_ids)}
-        sample = _stratified(
+        sample = stratified(
             decision, settings.batch_size * settings.batches, np.random.default_rng(self.config.run.seed)
         )
         chosen = [positions[run.image_ids[index]] for index in sample]
@@ -195,13 +199,15 @@ def _on_pictures(model: Model) -> OnPictures:
     return lambda images: model([model.preprocess(image) for image in images])
 
 
-def build_models(config: EvaluateConfig, data: Classes, device: str) -> tuple[Model, Model]:
+def build_models(
+    config: EvaluateConfig, data: Classes, device: str, objects: Objects = NO_OBJECTS
+) -> tuple[Model, Model]:
     """Student and teacher for the classes of the data; random weights, where meant, follow the seed."""
     import torch
 
     torch.manual_seed(config.run.seed)
-    student = _build_model(config.task, config.student, data, device)
-    return student, _build_model(config.task, config.teacher, data, device)
+    student = _build_model(config.task, config.student, data, device, objects.student)
+    return student, _build_model(config.task, config.teacher, data, device, objects.teacher)
 
 
 def make_ready(
@@ -243,13 +249,20 @@ def make_ready(
     return config.model_copy(update=sections)
 
 
-def _build_model(task: str, section: ModelSection, data: Classes, device: str) -> Model:
+def _build_model(
+    task: str, section: ModelSection, data: Classes, device: str, ready: Model | None = None
+) -> Model:
     """A model whose answers are of all classes of the data, also where it tells only some apart."""
     plugin, popular = load_task(task), popular_of(section, data)
+
+    def built(classes: Classes) -> Model:
+        if ready is not None:
+            return checked_model(ready, classes)
+        return plugin.models.build_model(classes, device=device, **section.built())
+
     if popular is None:
-        return plugin.models.build_model(data, device=device, **section.built())
-    narrow = plugin.popular.narrow_classes(data, popular)
-    model = plugin.models.build_model(narrow, device=device, **section.built())
+        return built(data)
+    model = built(plugin.popular.narrow_classes(data, popular))
     other_at = getattr(section, "other_at", None)
     return Changed(model, partial(plugin.popular.widen, popular=popular, other_at=other_at))
 
@@ -285,16 +298,3 @@ def resolve_device(name: str) -> str:
         reason = str(error).splitlines()[0]
         raise ConfigError(f"Expected a device of this machine, got `{name}`: {reason}.") from error
     return name
-
-
-def _stratified(decision: RouterDecision, count: int, generator: np.random.Generator) -> list[int]:
-    """`count` images, deferred ones in the share of `decision`, in random order, repeated if too few."""
-    deferred = np.flatnonzero(decision.defer)
-    answered = np.flatnonzero(~decision.defer)
-    number_deferred = round(count * decision.deferral_rate)
-    parts = [
-        np.resize(generator.permutation(group), number)
-        for group, number in ((deferred, number_deferred), (answered, count - number_deferred))
-        if len(group)
-    ]
-    return [int(index) for index in generator.permutation(np.concatenate(parts))]
