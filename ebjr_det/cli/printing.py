@@ -15,19 +15,20 @@ if TYPE_CHECKING:
 
 
 def show(result: "Result", *, as_json: bool, verbose: bool) -> None:
-    """A report: the verdict, a table and findings for people, its summary for programs."""
+    """A report: three sentences, a small table and a path for people, its summary for programs."""
     if as_json:
         print_json(result.to_dict())
         return
+    from ebjr_det.reporting.answer import short_answer
     from ebjr_det.reporting.screen import print_screen
-    from ebjr_det.reporting.sentences import further_findings, main_findings, verdict
+    from ebjr_det.reporting.sentences import findings
     from ebjr_det.reporting.tables import summary_table, tables
 
     report, traffic = result.report, result.traffic
     texts = [summary_table(report), *(tables(report) if verbose else [])]
-    sentences = [*main_findings(report), *(further_findings(report) if verbose else [])]
-    print_screen(verdict(report), texts, sentences)
-    page, heading = result.folder / "report.html", "Everything on one page"
+    first, *grounds = short_answer(report)
+    print_screen(first, texts, findings(report)[1:] if verbose else (), grounds)
+    page, heading = result.folder / "report.html", "Everything on one page, with a glossary"
     if traffic is None:
         print_places(heading, [page], verbose=verbose)
         return

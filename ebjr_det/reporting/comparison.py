@@ -15,8 +15,9 @@ from ebjr_det.evaluation.hull import Margin, margin_numbers, margins_of
 from ebjr_det.evaluation.report import decided
 from ebjr_det.evaluation.single_models import SingleModel, single_models
 from ebjr_det.evaluation.units import cost_text
+from ebjr_det.reporting.answer import CURRENCIES, side_of
 from ebjr_det.reporting.notation import Shown, Unit, number, plural, share
-from ebjr_det.reporting.sentences import CURRENCIES, hull_names, side_of
+from ebjr_det.reporting.sentences import hull_names
 from ebjr_det.reporting.style import BLUE, VERMILLION, draw_figure, figure_paths
 from ebjr_det.reporting.table import Table, markdown_text
 from ebjr_det.reporting.tables import HULL, Cells
@@ -174,7 +175,7 @@ class Comparison:
         return f"{best.name} is best: {words(best)}. {cheapest.name} costs least: {words(cheapest)}."
 
     def sentences(self) -> list[str]:
-        """Which pairs pay: see `sentences.verdict`."""
+        """Which pairs pay: see `answer.verdict`."""
         sentences, claims = [], {1: "pays", 0: "not shown", -1: "does not pay"}
         for kind, currency in CURRENCIES.items():
             sides = {run.name: side_of(run.margins[kind]) for run in self.runs if kind in run.margins}

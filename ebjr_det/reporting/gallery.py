@@ -1,7 +1,7 @@
 """The pictures that a run folder shows: `gallery.json`, written by a task, and the files that it names."""
 
 from base64 import b64encode
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
@@ -40,6 +40,20 @@ class Gallery:
 
     legend: str = ""
     groups: tuple[Group, ...] = ()
+
+    def within(self, run_dir: Path, limit: int) -> "Gallery":
+        """The first pictures of every group, so many that their files hold at most `limit` bytes."""
+        longest = max((len(group.pictures) for group in self.groups), default=0)
+        for count in range(longest, 0, -1):
+            groups = [replace(group, pictures=group.pictures[:count]) for group in self.groups]
+            pictures = {picture.file for group in groups for picture in group.pictures}
+            if sum(_picture_file(run_dir, file).stat().st_size for file in pictures) <= limit:
+                break
+        else:
+            groups, count = [], 0
+        hidden = sum(max(len(group.pictures) - count, 0) for group in self.groups)
+        note = f" {hidden} further ones are in the run's folder." if hidden else ""
+        return replace(self, legend=self.legend + note, groups=tuple(groups))
 
 
 def load_gallery(run_dir: Path) -> Gallery:

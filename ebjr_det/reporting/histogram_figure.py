@@ -1,11 +1,13 @@
 """The histogram figure: how a deferral score parts the images that need the teacher from the others."""
 
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
@@ -37,6 +39,7 @@ class HistogramFigure:
         score, formula: what `values` are; both name the x axis.
         handed_on: [images] which a specialised student hands on, far above the others: they are told in words
             and not drawn, unless there are no others.
+        title: what the figure shows; `subtitle`: of what it is.
 
     Raises:
         InvalidInput: no images, a NaN, or lengths that differ.
@@ -49,6 +52,7 @@ class HistogramFigure:
     formula: str
     title: str
     handed_on: NDArray[np.bool_] | None = None
+    subtitle: str = ""
 
     def __post_init__(self) -> None:
         values, needy, threshold = self.values, self.groups.needy, self.threshold
@@ -60,16 +64,20 @@ class HistogramFigure:
 
     def write(self, stem: Path) -> list[Path]:
         """Draw it to `stem` with `.png` and `.svg`; returns both paths."""
+        with draw_figure(stem, self.title, 4.1, self.subtitle, 34) as (figure, axes):
+            self.paint(figure, axes)
+        return figure_paths(stem)
+
+    def paint(self, figure: Figure, axes: Axes) -> None:
+        """Draw all of it."""
         handed_on = self.handed_on
         if handed_on is None or handed_on.all():
             handed_on = np.zeros(len(self.values), dtype=bool)
-        with draw_figure(stem, self.title, 3.8) as (figure, axes):
-            axes.set_xlabel(f"{self.score} = {self.formula}   (higher: more doubt)")
-            labels = self._draw_groups(axes, ~handed_on)
-            labels.insert(0, self._draw_threshold(axes, handed_on))
-            self._write_sides(axes, handed_on)
-            place_labels(figure, axes, labels)
-        return figure_paths(stem)
+        axes.set_xlabel(textwrap.fill(f"{self.score} = {self.formula}   (higher: more doubt)", 90))
+        labels = self._draw_groups(axes, ~handed_on)
+        labels.insert(0, self._draw_threshold(axes, handed_on))
+        self._write_sides(axes, handed_on)
+        place_labels(figure, axes, labels)
 
     def _draw_groups(self, axes: Axes, drawn: NDArray[np.bool_]) -> list[Label]:
         """Histograms of both groups on shared bins; sets the limits."""

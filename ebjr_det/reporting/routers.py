@@ -10,10 +10,10 @@ import yaml
 from ebjr_det.core.types import FloatArray
 from ebjr_det.evaluation.bootstrap import METHOD
 from ebjr_det.evaluation.report import Report, area_of
+from ebjr_det.reporting.answer import verdict as pair_verdict
 from ebjr_det.reporting.choices import choice_findings
 from ebjr_det.reporting.notation import NONE, interval_text, number, percent, plural, share
 from ebjr_det.reporting.sentences import difference_words, margin_findings
-from ebjr_det.reporting.sentences import verdict as pair_verdict
 from ebjr_det.reporting.table import Table
 from ebjr_det.tasks import load_task
 

@@ -29,10 +29,14 @@ STAND_IN = "\ue000"
 """Stands for a space at which no line may end; of private use, so that no text holds it."""
 
 
-def print_screen(verdict: str, tables: Iterable[Table], sentences: Sequence[str] = ()) -> None:
-    """The verdict, then tables, then further sentences."""
+def print_screen(
+    verdict: str, tables: Iterable[Table], sentences: Sequence[str] = (), grounds: Sequence[str] = ()
+) -> None:
+    """The verdict, right below it the sentences on which it stands, then tables, then further sentences."""
     console = _console()
     console.print(_wrapped(console, verdict, console.width), style="bold")
+    for sentence in grounds:
+        console.print(_wrapped(console, sentence, console.width))
     for table in tables:
         console.print()
         print_table(table, console)
@@ -126,6 +130,9 @@ def _widths(table: Table, width: int) -> list[int]:
     for turn, index in enumerate(texts):
         room = max(width - _total(widths), 0) // (len(texts) - turn)
         widths[index] += min(room, max(map(cell_len, columns[index])) - min(widths[index], width))
+    for index, heading in enumerate(table.columns):  # in one line where there is room
+        missing = max(cell_len(heading) - widths[index], 0)
+        widths[index] += missing if _total(widths) + missing <= width else 0
     names = [index for index in range(table.labels) if any(map(_has_words, columns[index]))]
     least = {index: min(widths[index], _folded(columns[index])) for index in {*texts, *names}}
     # Too wide still: the widest of the columns that may fold gives way, one letter at a time.

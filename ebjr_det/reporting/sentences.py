@@ -5,13 +5,11 @@ from collections.abc import Sequence
 from ebjr_det.core.cost import Cost
 from ebjr_det.core.scores import ENERGY
 from ebjr_det.evaluation.analysis import Analysis
-from ebjr_det.evaluation.hull import Margin
 from ebjr_det.evaluation.report import GAP_FRACTIONS, Report, rate_for_gap
 from ebjr_det.evaluation.single_models import SingleModel
+from ebjr_det.reporting.answer import noise_finding, verdict
 from ebjr_det.reporting.choices import choice_findings, router_finding, selection_finding
-from ebjr_det.reporting.notation import Shown, interval_text, milliseconds, number, percent, plural, share
-
-CURRENCIES: dict[Cost, str] = {"macs": "multiply-adds", "latency_ms": "time"}
+from ebjr_det.reporting.notation import Shown, interval_text, milliseconds, number, percent, plural
 
 
 def findings(report: Report) -> list[str]:
@@ -24,7 +22,7 @@ def main_findings(report: Report) -> list[str]:
     return [
         *margin_findings(report),
         *selection_finding(report),
-        *_noise_finding(report),
+        *noise_finding(report),
         *router_finding(report),
         *choice_findings(report),
         _score_finding(report),
@@ -34,71 +32,6 @@ def main_findings(report: Report) -> list[str]:
 def further_findings(report: Report) -> list[str]:
     """What only a long report tells."""
     return [_pair_finding(report), _gap_finding(report), *_flops_finding(report)]
-
-
-def verdict(report: Report) -> str:
-    """One sentence: whether the pair pays, what it costs beside the teacher and what it keeps of its quality.
-
-    A pair pays in a currency where the interval of its margin over single models that are mixed at random
-    lies above 0, and does not where it lies below.
-    """
-    sides, name = report.sides(), report.task.quality_name
-    joint, teacher, student = (sides[side]["quality"] for side in ("joint", "teacher", "student"))
-    show = Shown.of(name)
-    if min(joint, teacher, student) < 0:
-        return f"Nothing is known of the pair's {name}: these images show nothing to judge by."
-    pays, not_shown, loses = (
-        [CURRENCIES[kind] for kind, (margin, *_) in report.margins.items() if side_of(margin) == side]
-        for side in (1, 0, -1)
-    )
-    if teacher <= student and not pays:
-        return (
-            f"There is nothing to gain here: the teacher's {name}, {show.text(teacher)}, is no better than "
-            f"the student's, {show.text(student)}; the pair's is {show.text(joint)}."
-        )
-    lead, tail = _lead(pays, not_shown, loses)
-    return f"{lead}: {_cost_words(report)} it {_kept_words(joint, teacher, name)}{tail}."
-
-
-def side_of(margin: Margin) -> int:
-    """1 where the interval lies above 0, -1 where it lies below, 0 where it includes 0."""
-    return (margin.low > 0) - (margin.high < 0)
-
-
-def _lead(pays: list[str], not_shown: list[str], loses: list[str]) -> tuple[str, str]:
-    """How the verdict begins, and how it ends."""
-    mixed = "single models mixed at random"
-    if not (pays or not_shown or loses):
-        return "Whether the pair pays is not known without its models' costs", ""
-    if not (not_shown or loses):
-        return "The pair pays", f", more than {mixed} would at that cost"
-    if not (pays or not_shown):
-        return "The pair does not pay", f", less than {mixed} would at that cost"
-    if not (pays or loses):
-        return "It is not shown that the pair pays", f"; {mixed} may do as well at that cost"
-    parts = [f"pays in {name}" for name in pays] + [f"does not pay in {name}" for name in loses]
-    parts += [f"in {name} that is not shown" for name in not_shown]
-    return f"The pair {'; '.join(parts)}", ""
-
-
-def _cost_words(report: Report) -> str:
-    sides = report.sides()
-    parts: list[str] = []
-    for kind, name in CURRENCIES.items():
-        joint, teacher = sides["joint"][kind], sides["teacher"][kind]
-        if joint is not None and teacher:
-            owner = "its" if parts else "the teacher's"
-            parts.append(f"{share(joint / teacher)} % of {owner} {name}")
-    sent = f"with {percent(report.chosen.deferral_rate)} of the images sent to the teacher"
-    return f"at {' and '.join(parts)}" if parts else sent
-
-
-def _kept_words(joint: float, teacher: float, name: str) -> str:
-    show = Shown.of(name)
-    if not teacher:
-        return f"has an {name} of {show.text(joint)}, the teacher {show.text(teacher)}"
-    verb, numbers = "keeps" if joint <= teacher else "reaches", f"{show.value(joint)} of {show.text(teacher)}"
-    return f"{verb} {share(joint / teacher)} % of its {name} ({numbers})"
 
 
 def _pair_finding(report: Report) -> str:
@@ -116,16 +49,6 @@ def _pair_finding(report: Report) -> str:
             f"{milliseconds(joint['expected_latency_ms'])} ms"
         )
     return text + "."
-
-
-def _noise_finding(report: Report) -> list[str]:
-    """That latencies are doubtful, where other processes took too much of the CPUs."""
-    live, batches = report.analysis.live, report.analysis.batch_load
-    loads = [load for load in (live.load if live else None, batches) if load is not None and load.noisy]
-    if not loads:
-        return []
-    largest = max(loads, key=lambda load: load.others or 0)
-    return [f"Latencies were measured {largest.in_words}. Measure them again on a quiet machine."]
 
 
 def margin_findings(report: Report) -> list[str]:

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from ebjr_det.core.types import FloatArray
 from ebjr_det.io.files import atomic_write
 
-BLUE, VERMILLION, INK, GREY = "#0072B2", "#D55E00", "#222222", "#707070"
+BLUE, VERMILLION, GREEN, INK, GREY = "#0072B2", "#D55E00", "#00805E", "#222222", "#707070"
 STYLE: Any = {
     "figure.dpi": 100, "savefig.dpi": 200, "svg.fonttype": "none", "svg.hashsalt": "ebjr_det",
     "font.size": 8, "axes.labelsize": 9, "text.parse_math": False, "text.color": INK,
@@ -53,10 +53,18 @@ class Label(NamedTuple):
 
 
 @contextmanager
-def draw_figure(stem: Path, title: str, height: float) -> Iterator[tuple[Figure, Axes]]:
-    """A figure in the common style; written to `figure_paths(stem)` unless drawing raises."""
+def draw_figure(
+    stem: Path, title: str, height: float, subtitle: str = "", above: float = 8
+) -> Iterator[tuple[Figure, Axes]]:
+    """A figure in the common style; written to `figure_paths(stem)` unless drawing raises.
+
+    Args:
+        title: what the figure shows; `subtitle`: of what it is, so many points `above` the axes.
+    """
     with matplotlib.style.context(["default", STYLE]):
         figure, axes = new_figure(title, height)
+        if subtitle:
+            axes.set_title(textwrap.fill(subtitle, 100), loc="left", fontsize=8, color=GREY, pad=above)
         yield figure, axes
         save_figure(figure, stem, title)
 
@@ -66,12 +74,12 @@ def figure_paths(stem: Path) -> list[Path]:
     return [stem.with_name(f"{stem.name}.{kind}") for kind in FORMATS]
 
 
-def new_figure(title: str, height: float) -> tuple[Figure, Axes]:
-    """An empty figure of a page's width and `height` inches, under its title; use within `STYLE`."""
-    figure = Figure(figsize=(7.2, height), layout="constrained")
+def new_figure(title: str, height: float, width: float = 7.2) -> tuple[Figure, Axes]:
+    """An empty figure of `width` and `height` inches, under its title; use within `STYLE`."""
+    figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
-    title = textwrap.fill(title, 75)
-    figure.suptitle(title, x=0.012, ha="left", fontsize=10, weight="bold")
+    if title:
+        figure.suptitle(textwrap.fill(title, 75), x=0.012, ha="left", fontsize=10, weight="bold")
     return figure, figure.add_subplot()
 
 
@@ -100,6 +108,7 @@ def place_labels(figure: Figure, axes: Axes, labels: Sequence[Label]) -> None:
             color=label.color, weight=label.weight, ha="center", va="center", zorder=7,
             multialignment="right" if center[0] < -10 else "left" if center[0] > 10 else "center",
             arrowprops={"arrowstyle": "-", "lw": width, "color": GREY, "shrinkB": 4}, annotation_clip=False,
+            bbox={"fc": "white", "ec": "none", "pad": 0.5, "alpha": 0.8},  # over the grid
         )  # fmt: skip
 
 

@@ -4,32 +4,51 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from ebjr_det.core.cost import Budget
 from ebjr_det.core.errors import ConfigError, did_you_mean
+from ebjr_det.core.scores import ENERGY
 from ebjr_det.core.tradeoff import OperatingPoint, TradeoffCurve
 from ebjr_det.evaluation.bootstrap import Intervals
 from ebjr_det.evaluation.hull import Hull
 from ebjr_det.evaluation.single_models import SingleModel
 from ebjr_det.reporting.notation import Number, Shown
-from ebjr_det.reporting.style import BLUE, GREY, INK, Label, along, draw_figure, figure_paths, place_labels
+from ebjr_det.reporting.style import (
+    BLUE,
+    GREEN,
+    GREY,
+    INK,
+    VERMILLION,
+    Label,
+    along,
+    draw_figure,
+    figure_paths,
+    place_labels,
+)
 
-PUBLISHED, MEASURED = "published figure,\nnot measured here", "single model,\nmeasured here"
-SOLID = {"marker": "^", "mfc": INK, "mec": "white"}
-MUTED = ("#ECB540", "#40B595", "#D99ABD", "#80C6EE", "#E08640")  # Okabe and Ito's, a quarter white
-Entry: TypeAlias = tuple[str, Artist | tuple[Artist, ...]]
-"""A name in the legend and what it stands beside."""
+SOLID: Any = {"marker": "^", "mfc": INK, "mec": "white"}
+HOLLOW: Any = {"marker": "o", "mfc": "white", "mec": INK}
 MARK: dict[str, Any] = {"ms": 7, "mew": 1.3, "clip_on": False}
+OTHERS: Any = ({"color": VERMILLION, "ls": (0, (7, 2, 1.5, 2))}, {"color": GREEN, "ls": (0, (9, 3))})
+"""Lines of scores beside the deciding one: told apart by their dashes, where a print has no colours."""
 
 
-class _Scale(NamedTuple):
+class Line(NamedTuple):
+    """A line's name, where its label may stand, and what draws it in a legend."""
+
+    label: Label
+    handle: Artist | tuple[Artist, ...]
+
+
+class Scale(NamedTuple):
     """The x axis: what each model costs alone, in the unit of the axis's name."""
 
     student: float
@@ -38,7 +57,8 @@ class _Scale(NamedTuple):
     name: str
 
     @classmethod
-    def of(cls, curve: TradeoffCurve, kind: Budget) -> "_Scale":
+    def of(cls, curve: TradeoffCurve, kind: Budget) -> "Scale":
+        """The axis of a kind of cost. Raises ConfigError for an unknown one."""
         start, end = curve.costs(kind)[[0, -1]]
         unit, name = 1.0, "expected latency (ms per image)"
         if kind == "deferral_rate":
@@ -61,12 +81,13 @@ class TradeoffFigure:
     that would flatten all other lines leaves at the top; its label then says how high it goes.
 
     Attributes:
-        curves: of one pair on the same images; the first is drawn strong, the others thin.
+        curves: of one pair on the same images; the first is drawn strong, up to two others thinner.
         intervals: for the first curve's band, or None for no band.
         kind: the cost axis: deferral rate in %, MACs or ms per image.
         chosen: the operating point to mark.
         quality_name: the y axis; an accuracy is shown in %, any other quality as the number it is.
         names: of the student and the teacher.
+        title: what the figure shows; `subtitle`: of what it is.
         measured_ms: ms per image of the live pair at `chosen`; shown where `kind` is `latency_ms`.
         references: other single models, drawn where their cost of this kind is known, published ones hollow.
 
@@ -84,11 +105,12 @@ class TradeoffFigure:
     title: str
     measured_ms: float | None = None
     references: Sequence[SingleModel] = ()
+    subtitle: str = ""
 
     def __post_init__(self) -> None:
         measured, chosen = self.measured_ms, self.chosen
-        if not self.curves:
-            raise ConfigError("Expected at least one trade-off curve, got none.")
+        if not 1 <= len(self.curves) <= 1 + len(OTHERS):
+            raise ConfigError(f"Expected one to three trade-off curves, got {len(self.curves)}.")
         if measured is not None and (chosen is None or not 0 <= measured < np.inf):
             raise ConfigError(f"Expected `measured_ms` of at least 0 and `chosen`, got {measured}, {chosen}.")
         score = self.curves[0].score
@@ -107,23 +129,32 @@ class TradeoffFigure:
         Raises:
             ConfigError: an unknown kind or cost.
         """
-        scale = _Scale.of(self.curves[0], self.kind)
-        with draw_figure(stem, self.title, 4.3) as (figure, axes):
-            axes.set(xlabel=scale.name, ylabel=self.quality_name + " (%)" * self.show.percent)
-            labels = self._draw_points(axes, scale)
-            entries = self._draw_curves(axes, scale)
-            if self.kind != "deferral_rate":
-                labels += self._draw_singles(axes, scale, entries)
-            labels += self._draw_lines(axes, scale)
-            if len(self.curves) == 1:
-                main = self.curves[0]
-                line = along(scale.x(main.deferral_rate), self.show.height(main.quality))
-                labels.append(Label(entries.pop(0)[0], line, BLUE, "bold"))
-            _draw_legend(axes, entries, bold=len(self.curves) > 1)
-            place_labels(figure, axes, labels)
+        scale = self.scale
+        with draw_figure(stem, self.title, 4.5, self.subtitle) as (figure, axes):
+            self.paint(figure, axes, scale)
         return figure_paths(stem)
 
-    def _draw_points(self, axes: Axes, scale: _Scale) -> list[Label]:
+    @property
+    def scale(self) -> Scale:
+        """The cost axis. Raises ConfigError for an unknown kind or cost."""
+        return Scale.of(self.curves[0], self.kind)
+
+    def paint(self, figure: Figure, axes: Axes, scale: Scale, *, narrow: bool = False) -> None:
+        """Draw all of it; where the figure is narrow, lines are named below it and not beside themselves."""
+        axes.set(xlabel=scale.name, ylabel=self.quality_name + " (%)" * self.show.percent)
+        labels = self._draw_points(axes, scale, narrow)
+        lines = self._draw_curves(axes, scale)
+        if self.kind != "deferral_rate":
+            labels += self._draw_singles(axes, scale)
+            lines += self._draw_hull(axes, scale)
+        lines += self._draw_limits(axes, scale)
+        if narrow:
+            _draw_legend(figure, lines)
+        else:
+            labels += [line.label for line in lines]
+        place_labels(figure, axes, labels)
+
+    def _draw_points(self, axes: Axes, scale: Scale, narrow: bool) -> list[Label]:
         """Mark each model alone, the teacher at its own cost, the chosen point and the live measurement."""
         main, chosen, show, labels = self.curves[0], self.chosen, self.show, []
         axes.axhline(show.height(main.teacher_quality), color="#cccccc", lw=0.8, zorder=1)
@@ -140,58 +171,67 @@ class TradeoffFigure:
             ("teacher", self.names[1], scale.teacher, main.teacher_quality, "s"),
         ):
             axes.plot(x, show.height(quality), marker, mfc=INK, mec="white", zorder=7, **MARK)
-            text = f"{role} alone: {show.label(quality)}\n{textwrap.fill(name, 30)}"
+            text = f"{role} alone: {show.label(quality)}"
+            text += "" if narrow or name == role else f"\n{textwrap.fill(name, 30)}"
             labels.append(Label(text, np.array([[x, show.height(quality)]])))
         return labels
 
-    def _draw_curves(self, axes: Axes, scale: _Scale) -> list[Entry]:
-        """The first curve with its band, then the others by area; their names with what draws them."""
-        main, height = self.curves[0], self.show.height
-        x, name, intervals = scale.x(main.deferral_rate), main.score, self.intervals
-        (handle,) = axes.plot(x, height(main.quality), color=BLUE, lw=2.2, zorder=4)
-        entries: list[Entry] = [(name, handle)]
+    def _draw_curves(self, axes: Axes, scale: Scale) -> list[Line]:
+        """The first curve with its band, then the others."""
+        main, height, intervals = self.curves[0], self.show.height, self.intervals
+        x, name = scale.x(main.deferral_rate), main.score
+        handle: Artist | tuple[Artist, ...]
+        (handle,) = axes.plot(x, height(main.quality), color=BLUE, lw=2.4, zorder=4)
         if len(x) <= 12:
             axes.plot(x, height(main.quality), "o", color=BLUE, ms=4, zorder=4)
         if intervals is not None:
             low, high = height(intervals.low[name]), height(intervals.high[name])
             axes.fill_between(scale.x(intervals.rate), low, high, color=BLUE, alpha=0.15, lw=0, zorder=2)
-            band = Patch(color=BLUE, alpha=0.15, lw=0)
-            entries = [(f"{name}\n{100 * intervals.confidence:.4g} % interval", (band, handle))]
-        for index, curve in enumerate(sorted(self.curves[1:], key=lambda curve: -curve.area())):
-            color, dash = MUTED[index % 5], ("-", (0, (7, 1.5, 1.5, 1.5)), (0, (2, 1)))[index // 5 % 3]
+            handle = Patch(color=BLUE, alpha=0.15, lw=0), handle
+            name += f"\n{100 * intervals.confidence:.4g} % interval"
+        lines = [Line(Label(name, along(x, height(main.quality)), BLUE, "bold"), handle)]
+        for curve, style in zip(self.curves[1:], OTHERS, strict=False):
             x, y = scale.x(curve.deferral_rate), height(curve.quality)
-            entries += [(curve.score, axes.plot(x, y, color=color, lw=1.1, ls=dash, zorder=3)[0])]
-        return entries
+            (handle,) = axes.plot(x, y, lw=1.5, zorder=3, **style)
+            name = f"EBJR's own score:\n{ENERGY}" if curve.score == ENERGY else curve.score
+            lines.append(Line(Label(name, along(x, y), style["color"]), handle))
+        return lines
 
-    def _draw_singles(self, axes: Axes, scale: _Scale, entries: list[Entry]) -> list[Label]:
-        """Further models as marks with their names, published ones hollow, and the hull of all models."""
-        main, height, labels, marks = self.curves[0], self.show.height, [], {}
-        costs = [(model, getattr(model, self.kind)) for model in self.references]
-        models = [(model, cost / scale.unit) for model, cost in costs if cost is not None]
-        for model, x in models:
-            style: Any = {"marker": "o", "mfc": "white", "mec": INK} if model.published else SOLID
-            (mark,) = axes.plot(x, height(model.quality), ls="", ms=7, mew=1.1, zorder=6, **style)
-            marks[PUBLISHED if model.published else MEASURED] = mark
-            labels.append(Label(model.name, np.array([[x, height(model.quality)]]), GREY))
-        entries += marks.items()
-        pair = [(scale.student, main.student_quality), (scale.teacher, main.teacher_quality)]
-        hull = Hull.of(pair + [(x, model.quality) for model, x in models])
-        axes.plot(hull.cost, height(hull.quality), color=INK, lw=0.8, zorder=3)
-        if len(hull.cost) > 1:
-            labels.append(Label("hull of single models", along(hull.cost, height(hull.quality)), INK))
+    def _draw_singles(self, axes: Axes, scale: Scale) -> list[Label]:
+        """Further models as marks with their names, published ones hollow."""
+        labels = []
+        for model, x in self._singles(scale):
+            y = self.show.height(model.quality)
+            axes.plot(x, y, ls="", ms=7, mew=1.1, zorder=6, **(HOLLOW if model.published else SOLID))
+            text = f"{model.name} (published)" if model.published else model.name
+            labels.append(Label(text, np.array([[x, y]]), GREY))
         return labels
 
-    def _draw_lines(self, axes: Axes, scale: _Scale) -> list[Label]:
+    def _singles(self, scale: Scale) -> list[tuple[SingleModel, float]]:
+        """Further models with their cost, where it is known."""
+        costs = [(model, getattr(model, self.kind)) for model in self.references]
+        return [(model, cost / scale.unit) for model, cost in costs if cost is not None]
+
+    def _draw_hull(self, axes: Axes, scale: Scale) -> list[Line]:
+        """What mixing the single models at random reaches; nothing where one model alone is best."""
+        main, height = self.curves[0], self.show.height
+        pair = [(scale.student, main.student_quality), (scale.teacher, main.teacher_quality)]
+        hull = Hull.of(pair + [(x, model.quality) for model, x in self._singles(scale)])
+        (handle,) = axes.plot(hull.cost, height(hull.quality), color=INK, lw=1.0, zorder=3)
+        label = Label("single models mixed\nat random (hull)", along(hull.cost, height(hull.quality)), INK)
+        return [Line(label, handle)] if len(hull.cost) > 1 else []
+
+    def _draw_limits(self, axes: Axes, scale: Scale) -> list[Line]:
         """Random and oracle deferral over all that is drawn, and limits that keep it half the height."""
         main, show = self.curves[0], self.show
         x = scale.x(np.linspace(0.0, 1.0, main.images + 1))
         random, oracle = show.height(main.random), show.height(main.oracle)
-        axes.plot(x, random, color=GREY, lw=1.2, ls=(0, (4, 3)), zorder=5)
+        (coin,) = axes.plot(x, random, color=GREY, lw=1.1, ls=(0, (4, 3)), zorder=5)
         low, high = (float(end) for end in axes.dataLim.intervaly)
         cut = high > low and oracle.max() - low > 2 * (high - low)
         high = max(high, high + 0.4 * (high - low) if cut else oracle.max())
         margin = 0.08 * (high - low) or show.height(0.01)
-        axes.plot(x, oracle, color=GREY, lw=1.4, ls=(0, (1, 1.6)), zorder=5)
+        (best,) = axes.plot(x, oracle, color=GREY, lw=1.4, ls=(0, (1, 1.6)), zorder=5)
         locator = MaxNLocator(6, steps=[1, 2, 2.5, 5, 10])
         ticks = np.asarray(locator.tick_values(low - 2 * margin, high + margin))
         axes.set_yticks(ticks[(ticks >= 0) & (ticks <= 100)] if show.percent else ticks)
@@ -199,26 +239,14 @@ class TradeoffFigure:
         inside = oracle <= high + margin
         peak = f" (up to {show.label(float(main.oracle.max()))})" if cut else ""
         return [
-            Label(f"oracle{peak}", along(x[inside], oracle[inside]), GREY),
-            Label("random deferral", along(x, random), GREY),
+            Line(Label(f"oracle{peak}", along(x[inside], oracle[inside]), GREY), best),
+            Line(Label("random deferral", along(x, random), GREY), coin),
         ]
 
 
-def _draw_legend(axes: Axes, entries: Sequence[Entry], bold: bool) -> None:
-    """The list beside the figure, if anything is in it; where scores are, the first of them decides."""
-    if not entries:
-        return
-    names, handles = zip(*entries, strict=True)
-    legend = axes.legend(
-        handles,
-        names,
-        title="deferral score" if bold else None,
-        loc="upper left",
-        bbox_to_anchor=(1.02, 1),
-        frameon=False,
-        alignment="left",
-        handlelength=1.8,
-        borderaxespad=0,
-    )
-    if bold:
-        legend.get_texts()[0].set(color=BLUE, weight="bold")
+def _draw_legend(figure: Figure, lines: Sequence[Line]) -> None:
+    """The lines by name, below a narrow figure."""
+    names = [line.label.text.replace("\n", " ") for line in lines]
+    handles: Any = [line.handle for line in lines]  # a pair of artists is one handle
+    options: Any = {"frameon": False, "alignment": "left", "handlelength": 2.6}
+    figure.legend(handles, names, loc="outside lower left", **options)

@@ -6,28 +6,23 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import get_args
 
-import numpy as np
-
 from ebjr_det.core.cost import Budget
-from ebjr_det.core.scores import ENERGY
 from ebjr_det.core.tradeoff import TradeoffCurve, score_of
 from ebjr_det.evaluation.report import Report
 from ebjr_det.evaluation.run_folder import CONFIG, ENVIRONMENT, SUMMARY
 from ebjr_det.io.files import atomic_write, to_json, write_text
-from ebjr_det.reporting.histogram_figure import Groups, HistogramFigure
 from ebjr_det.reporting.page import Origin, draw_page
+from ebjr_det.reporting.report_figures import histogram_of, known_costs, tradeoff_of
 from ebjr_det.reporting.sentences import findings
 from ebjr_det.reporting.style import FORMATS
 from ebjr_det.reporting.table import markdown_text
 from ebjr_det.reporting.tables import tables
-from ebjr_det.reporting.tradeoff_figure import TradeoffFigure
 
 PAGE = "report.html"
 CURVE = "curve.json"
 EARLIER = re.compile(rb'\{"score": "[^"]+", "quality_name": "(\w+)", "images": \d+, "cost": ')
 """How a curve begins, which is written before all that hangs on it; and the quality in its figures' names."""
 MOST_HEAD = 1000
-MOST_CURVES = 8
 
 
 def write_report(report: Report, run_dir: Path, out: Path) -> dict[str, object]:
@@ -133,57 +128,9 @@ def _markdown(report: Report) -> str:
 
 def write_figures(report: Report, out: Path) -> dict[str, Path]:
     """The figures by what they show: a cost that is known, or `histogram`; the path of each SVG."""
-    analysis, name = report.analysis, report.task.quality_name
-    curves, cost = shown_curves(report), report.curve.cost
-    values: dict[Budget, float | None] = {
-        "macs": cost.macs(0.0),
-        "latency_ms": cost.latency_ms(0.0),
-        "deferral_rate": 0.0,
-    }
+    name = report.task.quality_name
     figures: dict[str, Path] = {}
-    for kind in (kind for kind, value in values.items() if value is not None):
-        tradeoff = TradeoffFigure(
-            curves,
-            report.intervals,
-            kind,
-            report.chosen,
-            name,
-            (analysis.student.name, analysis.teacher.name),
-            analysis.title,
-            analysis.live.mean if analysis.live and kind == "latency_ms" else None,
-            report.rivals,
-        )
-        _, figures[kind] = tradeoff.write(out / f"{name}_by_{kind}")
-    histogram = HistogramFigure(
-        report.decision.scores,
-        groups_of(report),
-        report.decision.threshold,
-        report.curve.score,
-        analysis.formula,
-        analysis.title,
-        report.run.abstains,
-    )
-    _, figures["histogram"] = histogram.write(out / "score_histogram")
+    for kind in known_costs(report):
+        _, figures[kind] = tradeoff_of(report, kind).write(out / f"{name}_by_{kind}")
+    _, figures["histogram"] = histogram_of(report).write(out / "score_histogram")
     return figures
-
-
-def shown_curves(report: Report) -> list[TradeoffCurve]:
-    """The deciding score, the paper's energy and the best further ones that differ, up to MOST_CURVES.
-
-    The random score is drawn only where it decides: the random line is its expectation.
-    """
-    first = [report.curve, *(report.curves[name] for name in (ENERGY,) if name in report.curves)]
-    candidates = [curve for name, curve in report.curves.items() if name != "random"]
-    curves: list[TradeoffCurve] = []
-    for curve in [*first, *sorted(candidates, key=lambda curve: -curve.area())]:
-        if len(curves) < MOST_CURVES and not any(np.array_equal(curve.quality, c.quality) for c in curves):
-            curves.append(curve)
-    return curves
-
-
-def groups_of(report: Report) -> Groups:
-    """The images that need the teacher: those with a wrong answer, else those where its answer helps."""
-    right = report.task.right(report.run.student)
-    if right is not None:
-        return Groups(~right, "student wrong", "student right")
-    return Groups(report.reward > 0, "teacher helps", "teacher does not help")

@@ -10,7 +10,7 @@ import pytest
 
 from ebjr_det.cli import cli
 from ebjr_det.cli.exits import run_safely
-from ebjr_det.reporting import write
+from ebjr_det.reporting import page, write
 from ebjr_det.tasks import routing
 
 CLASSES = ("ant", "bee", "cow", "dog")
@@ -105,8 +105,16 @@ def _drawn_once(tmp_path_factory: pytest.TempPathFactory):
             shutil.copytree(path, out, dirs_exist_ok=True)
         return {name: out / path.name for name, path in drawn[kind].items()}
 
+    draw_forms, forms = page.draw_forms, {}
+
+    def drawn_forms(figure, words):
+        kind = figure.kind, len(figure.curves), len(figure.references)
+        forms[kind] = forms.get(kind) or draw_forms(figure, words)
+        return forms[kind]
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(write, "write_figures", write_figures)
+        patch.setattr(page, "draw_forms", drawn_forms)
         yield
 
 

@@ -10,22 +10,33 @@ from ebjr_det.evaluation.run_folder import check_same_pair
 
 
 @pytest.mark.parametrize(
-    ("given", "origin", "sentence"),
+    ("given", "origin", "sentence", "brief"),
     [
-        ((), "rate", "The threshold is the one that defers 30.00 % of these very images; no label chose it."),
-        (("--rates", "0.2,0.5"), "rate", "defers 20.00 % of these very images"),
-        (("--threshold", "-2"), "given", "If it was picked by its quality on these images"),
+        (
+            (),
+            "rate",
+            "The threshold is the one that defers 30.00 % of these very images; no label chose it.",
+            "of which no label chose the threshold.",
+        ),
+        (("--rates", "0.2,0.5"), "rate", "defers 20.00 % of these very images", "so many of these images."),
+        (
+            ("--threshold", "-2"),
+            "given",
+            "If it was picked by its quality on these images",
+            "If the threshold was picked by its quality on these images, that quality flatters.",
+        ),
     ],
 )
 def test_a_replay_says_where_its_threshold_comes_from(
-    given, origin, sentence, classifiers, tmp_path, command, capsys
+    given, origin, sentence, brief, classifiers, tmp_path, command, capsys
 ):
     out = tmp_path / "run"
     args = [*classifiers(range(100), 0), "--bootstrap", 5, "--out", out, *given]
     capsys.readouterr()
-    assert command("replay", "classification", *args) == 0
+    assert command("replay", "classification", *args, "--verbose") == 0
     said = " ".join(capsys.readouterr().out.split())
     assert sentence in said
+    assert brief in said
     assert "`ebjr-det calibrate` chooses on one part of the images and reports on the other" in said
     summary = json.loads((out / "summary.json").read_text())
     assert (summary["threshold_from"], summary["picked_among"]) == (origin, 0)
@@ -34,7 +45,7 @@ def test_a_replay_says_where_its_threshold_comes_from(
     assert picked.keys() == alone.keys()
     assert summary["deferral_rate_for_gap"]
     assert picked["free_energy"] == alone["free_energy"] == [0.0, 0.0]
-    assert sentence.split(";")[0] in (out / "report.html").read_text()
+    assert sentence.split(";")[0] in (out / "report.html").read_text().replace("\u00a0", " ")
 
 
 ANALYSIS = Analysis("t", "free_energy", "-E", -2.0, Profile("a"), Profile("b"))

@@ -77,14 +77,14 @@ CHECKS = [
     doctor.Check("ebjr-cifar100-densenet-bc-88-8", "note", f"not here; https://a.org/{'long/' * 12}x.pth"),
     doctor.Check("a folder", "ok", "words that take more room than what is left of eighty columns here"),
 ]
-PAIR = r"The pair |It is not shown that the pair pays: at "
+PAIR = r"This pair |It is not shown that this pair pays, because "
 COMPARED = r"No run is better than |.* is best: "
 TARGET = r"The target is (met|MISSED) on 40 images"
 TRAFFIC = ("traffic", "classes", "other", "--popular", "1,2", "--share", "0.7", *QUICK)
 COMMANDS = {
     "report": (("report", "classes"), PAIR),
     "report, all": (("report", "classes", "--verbose"), PAIR),
-    "boxes": (("report", "boxes", "--verbose"), "Whether the pair pays is not known without"),
+    "boxes": (("report", "boxes", "--verbose"), "Whether this pair pays is not known without"),
     "compare": (("compare", "classes", "other", "--out", "both"), COMPARED),
     "compare, all": (("compare", "classes", "other", "--verbose", "--out", "both"), COMPARED),
     "rate": (("calibrate", "classes", "--deferral-rate", "0.3"), TARGET),
@@ -143,7 +143,7 @@ WORK = {
     "evaluate": (("evaluate", "digits", *FEW, *given("data.limit=60")), PAIR),
     "evaluate boxes": (("evaluate", "quickstart", *FEW, *given("data.limit=12", "router.target=null")), PAIR),
     "evaluate popular": (("evaluate", "popular/pair.yaml", *FEW, *given("router.target=null")), PAIR),
-    "replay": (("replay", "classification", *FILES, *QUICK), r"Whether the pair pays is not known without"),
+    "replay": (("replay", "classification", *FILES, *QUICK), r"Whether this pair pays is not known without"),
     "benchmark": (BENCHMARK, r"(NOISY, not to be trusted: )?Beside its teacher, one image after the other"),
     "benchmark against": ((*BENCHMARK, "--against", "earlier"), r"(NOISY, .*)?Beside its teacher"),
     "train": (("train", "train.yaml", *STEPS), r"\S+: [\d,]+ parameters, validation accuracy \d\.\d{4}, "),
@@ -209,10 +209,17 @@ def test_one_small_table_stands_under_the_verdict_and_the_long_ones_come_when_as
     _, short = shown(80, "report", runs / "classes")
     _, long = shown(80, "report", runs / "classes", "--verbose")
     assert sum(set(line.strip()) == {"─"} for line in short) == 1
-    assert len(short) <= 42 < len(long)
+    assert len(short) <= 30 < len(long)
+    sentences = " ".join(short[: short.index("")]).split(". ")
+    assert [sentence.split()[0] for sentence in sentences] == ["This", "30.00", "Judged"]
     assert short[-1] == long[-1] == str(runs / "classes" / "report.html")
     assert "--verbose" in short[-2]
     assert [line for line in long if line.startswith("Operating points of ")]
+
+
+def test_a_heading_stays_in_one_line_where_there_is_room(runs, shown):
+    _, lines = shown(80, "report", runs / "boxes")
+    assert "deferred %" in next(line for line in lines if line.startswith("model "))
 
 
 @pytest.mark.parametrize("width", WIDTHS)

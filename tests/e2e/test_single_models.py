@@ -200,8 +200,7 @@ def test_a_published_model_is_called_so_and_hides_no_missing_latency(runs, tmp_p
     assert "not known, for want of that of D1" in table
     assert "published a table" in page
     drawing = (copy / "AP_by_macs.svg").read_text()
-    assert "D1" in drawing
-    assert "published figure" in drawing
+    assert "D1 (published)" in drawing
     assert "published figure" not in (runs["detection"] / "AP_by_macs.svg").read_text()
 
 

@@ -183,7 +183,7 @@ def test_an_oracle_that_would_flatten_the_rest_is_cut_and_says_so(tmp_path: Path
 
 def test_tradeoff_figure_refuses_what_it_cannot_draw(tmp_path: Path):
     run = pair(images=5)
-    with pytest.raises(ConfigError, match="at least one trade-off curve"):
+    with pytest.raises(ConfigError, match="one to three trade-off curves"):
         TradeoffFigure([], None, "macs", None, "AP", ("a", "b"), "")
     with pytest.raises(ConfigError, match="measured_ms"):
         draw(tmp_path / "f", run, kind="latency_ms", chosen=None, measured_ms=1.0)

@@ -8,7 +8,9 @@ import pytest
 from ebjr_det.core.cost import CostModel
 from ebjr_det.evaluation.analysis import Analysis, Profile
 from ebjr_det.evaluation.report import build_report
-from ebjr_det.reporting.sentences import findings, main_findings, verdict, zero_words
+from ebjr_det.io.load import Load
+from ebjr_det.reporting.answer import headline, short_answer, verdict
+from ebjr_det.reporting.sentences import findings, main_findings, zero_words
 from ebjr_det.reporting.tables import summary_table
 from ebjr_det.tasks.classification.metric import Accuracy
 
@@ -37,37 +39,74 @@ def report(run, cost: CostModel, score: str = "max_softmax"):
 
 
 @pytest.mark.parametrize(
-    ("cost", "says"),
+    ("cost", "heading", "says"),
     [
         (
             CostModel(1e9, 1e11),
-            "The pair pays: at 41.0 % of the teacher's multiply-adds it reaches 101.0 % of its accuracy "
-            "(100.00 of 99.00 %), more than single models mixed at random would at that cost.",
+            "At 41 % of the teacher's computation you get 101 % of its quality: this pair pays",
+            "This pair pays: at 41.0 % of the teacher's multiply-adds you get 101.0 % of its accuracy "
+            "(100.00 of 99.00 %); that is {margin} more than single models mixed at random would give at "
+            "that cost.",
         ),
         (
             CostModel(9e10, 1e11, None, None),
-            "It is not shown that the pair pays: at 130.0 % of the teacher's multiply-adds it reaches",
+            "At 130 % of the teacher's computation you get 101 % of its quality: it is not shown that",
+            "It is not shown that this pair pays, because single models mixed at random may do as well at "
+            "its cost: at 130.0 % of the teacher's multiply-adds you get",
         ),
         (
             CostModel(student_ms=1.0, teacher_ms=100.0),
-            "Whether the pair pays is not known",
+            "At 41 % of the teacher's time you get",
+            "This pair pays: at 41.0 % of the teacher's time you get",
         ),
-        (CostModel(), "Whether the pair pays is not known without its models' costs: with 40.00 % of the "
-                      "images sent to the teacher it reaches 101.0 % of its accuracy (100.00 of 99.00 %)."),
-        (CostModel(1e9, 1e11, 99.0, 100.0), "The pair pays in multiply-adds; "),
+        (
+            CostModel(),
+            "With 40 % of the images sent to the teacher you get",
+            "Whether this pair pays is not known without its models' costs: with 40.00 % of the images sent "
+            "to the teacher you get 101.0 % of its accuracy (100.00 of 99.00 %).",
+        ),
+        (
+            CostModel(1e9, 1e11, 99.0, 100.0),
+            "At 41 % of the teacher's computation you get 101 % of its quality: this pair pays in "
+            "computation and ",
+            "This pair pays in multiply-adds and ",
+        ),
     ],
-)  # fmt: skip
-def test_the_verdict_is_that_of_the_intervals(right, cost, says):
-    said = verdict(report(right, cost))
-    if cost.student_ms == 1.0:
-        says = "The pair pays: "
-    assert said.startswith(says)
+)
+def test_the_verdict_is_that_of_the_intervals(right, cost, heading, says):
+    built = report(right, cost)
+    margins = built.margins.get("macs")
+    if margins:
+        low, high = (100 * end for end in margins[0].interval)
+        says = says.replace("{margin}", f"{100 * margins[0].value:.2f} points [{low:.2f}, {high:.2f}]")
+    assert verdict(built).startswith(says)
+    assert headline(built).startswith(heading)
+
+
+def test_the_answer_is_three_sentences_and_what_is_amiss_comes_after_them(right):
+    built = report(right, CostModel(1e9, 1e11))
+    _, who, trust = short_answer(built)
+    threshold = f"max_softmax > {built.decision.threshold:.8g}"
+    assert who == f"40.00 % of the images go to the teacher, those with {threshold}."
+    assert trust == "Judged on 200 images; in brackets 95 % intervals from 60 resamples of them."
+    given = replace(built, analysis=replace(built.analysis, threshold_from="given"))
+    assert short_answer(given)[2].endswith("picked by its quality on these images, that quality flatters.")
+    picked = replace(built, analysis=replace(built.analysis, picked_among=7))
+    assert "picked among 7 scores on these very images" in short_answer(picked)[2]
+    load = Load(1.3, 0.7, 2, 60.0)
+    noisy = replace(built, analysis=replace(built.analysis, batch_load=load))
+    assert short_answer(noisy)[3:] == [
+        f"Latencies were measured {load.in_words}. Measure them again on a quiet machine."
+    ]
 
 
 def test_a_bad_score_does_not_pay_and_the_margin_says_by_how_much(right):
     built = report(right, CostModel(1e9, 1e11), "free_energy")
     (margin, *_) = built.margins["macs"]
-    assert verdict(built).startswith("The pair does not pay: at 41.0 % of the teacher's multiply-adds")
+    assert verdict(built).startswith(
+        "This pair does not pay, because single models mixed at random do better at its cost: at 41.0 % "
+        "of the teacher's multiply-adds"
+    )
     sentence = main_findings(built)[0]
     low, high = (100 * end for end in margin.interval)
     assert high < 0
