@@ -8,8 +8,8 @@ from ebjr_det.core.errors import ConfigError
 from ebjr_det.evaluation.report import Report, build_report
 from ebjr_det.evaluation.run_folder import RUN, SUMMARY, load_folder
 from ebjr_det.io.files import writable_folder
+from ebjr_det.reporting.answer import verdict
 from ebjr_det.reporting.overview import Overview, PrintedResult
-from ebjr_det.reporting.sentences import verdict
 from ebjr_det.reporting.tables import summary_table
 from ebjr_det.reporting.write import write_report
 from ebjr_det.tasks import load_task
