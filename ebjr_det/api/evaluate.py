@@ -16,7 +16,7 @@ from ebjr_det.core.errors import ConfigError
 from ebjr_det.core.router import decide
 from ebjr_det.core.tradeoff import score_of
 from ebjr_det.core.types import PairedRun
-from ebjr_det.evaluation.analysis import Analysis, Profile
+from ebjr_det.evaluation.analysis import Analysis, Profile, titled
 from ebjr_det.evaluation.run_folder import as_begun, check_folder, finished_run, open_folder, save_analysis
 from ebjr_det.inference.in_memory import NO_OBJECTS, Objects, told_apart
 from ebjr_det.inference.latency import Latency, with_latency
@@ -132,7 +132,7 @@ def _analyse(pair: "Pair", ready: Ready, routed: RoutedRun) -> Analysis:
     options = config.router.options
     remarks = getattr(pair.data, "remarks", {})
     return Analysis(
-        title=config.title or f"{pair.student.name} + {pair.teacher.name}",
+        title=titled(config.title or f"{pair.student.name} + {pair.teacher.name}", reported),
         score=scoring.name,
         formula=scoring.formula,
         threshold=decision.threshold,

@@ -27,7 +27,7 @@ from ebjr_det.core.errors import InvalidInput
 from ebjr_det.core.scores import SCORES, deferral_scores
 from ebjr_det.core.tradeoff import score_of
 from ebjr_det.core.types import FloatArray, Output, PairedRun, Task
-from ebjr_det.evaluation.analysis import Analysis, Profile
+from ebjr_det.evaluation.analysis import Analysis, Profile, titled
 from ebjr_det.evaluation.report import build_report
 from ebjr_det.evaluation.router_comparison import RouterComparison, compare_routers
 from ebjr_det.evaluation.run_folder import CONFIG, RUN, clear_replay_folder, load_folder, save_analysis
@@ -233,9 +233,9 @@ def _fit(source: FitSource, out: Path, settings: FitSettings, report_dir: str | 
 
 def _trial(source: FitSource, task: Task, comparison: RouterComparison, settings: FitSettings) -> RouterTrial:
     score, rescaling = comparison.score, comparison.rescaling
-    run = comparison.crossed[rescaling]
+    run, title = comparison.crossed[rescaling], f"Out of fold: {source.title}"
     analysis = Analysis(
-        title=f"Out of fold: {source.title}" + " (classes weighted)" * bool(settings.class_weights),
+        title=titled(title + " (classes weighted)" * bool(settings.class_weights), run),
         score=score,
         formula=_formula(score, run.task),
         threshold=at_rate(run, score, settings.rates[0] if settings.rates else default_rate(run)).threshold,

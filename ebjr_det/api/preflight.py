@@ -13,7 +13,7 @@ from ebjr_det.api.traffic import stated_on
 from ebjr_det.config import EvaluateConfig
 from ebjr_det.core.cost import CostModel
 from ebjr_det.core.errors import ConfigError, InvalidInput, first_line
-from ebjr_det.evaluation.certify import check_reachable, check_target
+from ebjr_det.evaluation.certify import check_reachable, check_target, uncertified
 from ebjr_det.evaluation.run_folder import RUN
 from ebjr_det.inference.scoring import Scoring
 from ebjr_det.inference.student import WEIGHTS, check_answers, weights_of
@@ -51,6 +51,9 @@ def check_settings(config: EvaluateConfig) -> Scoring:
     """
     scoring = Scoring.load(config.task, config.router, live=True)
     if config.router.target is not None:
+        confidence = config.router.target.confidence
+        if confidence is not None and not dict(config.data).get("labels", True):
+            raise uncertified(confidence)
         check_target(config.router.target, load_task(config.task).judge())
     return scoring
 
@@ -73,12 +76,12 @@ def check_ahead(pair: "Pair", scoring: Scoring, out: Path | None = None) -> Read
     target, mix = config.router.target, config.traffic
     class_names, popular = data.class_names, () if pair.popular is None else pair.popular.names
     scoring = scoring.bind(class_names, popular)
-    counts = pair.plugin.class_counts(data)
+    counts = pair.plugin.class_counts(data) if pair.labelled else None
     if counts is not None and not counts.any():
         raise InvalidInput("Expected an annotated object that is no crowd in the images, got none.")
     if mix is not None:
         if counts is None:
-            raise ConfigError("Expected `traffic` of a task whose pictures show classes, got one without.")
+            raise ConfigError("Expected `traffic` of labelled pictures whose classes are known, got others.")
         stated_on(mix, counts[None], class_names, pair.popular)
     image = first_readable(data)
     cost, facts = _counted(pair, image)

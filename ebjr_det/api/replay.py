@@ -17,7 +17,7 @@ from ebjr_det.core.cost import CostModel
 from ebjr_det.core.errors import ConfigError
 from ebjr_det.core.router import RouterDecision, check_rate, decide
 from ebjr_det.core.tradeoff import OperatingPoint, score_of
-from ebjr_det.evaluation.analysis import Analysis, Profile
+from ebjr_det.evaluation.analysis import Analysis, Profile, titled
 from ebjr_det.evaluation.run_folder import (
     CONFIG,
     RUN,
@@ -162,7 +162,7 @@ def _analysis(
     paths, replicates, scoring = outputs.sources, settings.replicates, routed.scoring
     chosen_from = "given" if settings.fixed_threshold is not None else "target" if routed.target else "rate"
     return Analysis(
-        title=f"Replay: {name_of(paths['student'])} + {name_of(paths['teacher'])}",
+        title=titled(f"Replay: {name_of(paths['student'])} + {name_of(paths['teacher'])}", routed.reported),
         score=scoring.name,
         formula=scoring.formula,
         threshold=decision.threshold,

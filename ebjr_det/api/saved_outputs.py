@@ -19,7 +19,8 @@ class SavedOutputs:
     Attributes:
         task: a registered task; `files`: what it reads, by name: `TaskPlugin.replay_files`. Each is a path,
             or what such a file would hold: of classifiers arrays, or a mapping of some by the keys of the
-            `.npz`; of detectors COCO's lists and objects, or pycocotools' `COCO`.
+            `.npz`; of detectors COCO's lists and objects, or pycocotools' `COCO`. Without
+            annotations or labels what the models say stands in for them, and every quality is an estimate.
         references: further single models on the same pictures.
         options: the task's own, of `TaskPlugin.replay_options`.
 
@@ -36,8 +37,8 @@ class SavedOutputs:
         plugin = load_task(self.task)
         _check_known("file", self.files, plugin.replay_files)
         _check_known("option", self.options, plugin.replay_options)
-        for name in plugin.replay_files:
-            if name not in self.files:
+        for name, file in plugin.replay_files.items():
+            if name not in self.files and not file.optional:
                 raise ConfigError(f"Expected a file of `{name}` for {self.task}, got none.")
 
     @cached_property

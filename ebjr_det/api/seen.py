@@ -39,7 +39,7 @@ def count_unseen(scoring: Scoring, pair: "Pair", *, answered: bool) -> int:
 
 def _known_by_answers(scoring: Scoring, pair: "Pair", ids: tuple[str, ...]) -> NDArray[np.bool_]:
     """[ids] those of the fit, if a sample of these is answered as the fit has it."""
-    from ebjr_det.inference.pair import answers_to
+    from ebjr_det.inference.answers import answers_to
 
     assert scoring.file is not None
     header = scoring.file.header

@@ -54,6 +54,7 @@ class TaskGroup(Group):
             from ebjr_det.api.saved_outputs import SavedOutputs
 
             files = {name: values.pop(f"file_{name}") for name in plugin.replay_files}
+            files = {name: path for name, path in files.items() if path is not None}
             options = {name: values.pop(name) for name in parameters}
             options = {
                 name: value for name, value in options.items() if value is not None and value is not False
@@ -61,7 +62,7 @@ class TaskGroup(Group):
             run(SavedOutputs(task, files, list(map(ReferenceFile.parse, references)), options), **values)
 
         options = [
-            click.option(file.flag, f"file_{name}", type=PATH, required=True, help=file.help)
+            click.option(file.flag, f"file_{name}", type=PATH, required=not file.optional, help=file.help)
             for name, file in plugin.replay_files.items()
         ]
         for name, option in parameters.items():

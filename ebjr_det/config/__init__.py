@@ -1,6 +1,6 @@
 """One typed definition of a run: the YAML file, `--set a.b=c` and `--print-config` all come from it."""
 
-from ebjr_det.config.class_files import load_classes, load_histogram
+from ebjr_det.config.class_files import listed_classes, load_classes, load_histogram
 from ebjr_det.config.described import Setting, commented, describe
 from ebjr_det.config.identity import identity
 from ebjr_det.config.loading import (
@@ -39,6 +39,7 @@ __all__ = [
     "describe",
     "dump_config",
     "identity",
+    "listed_classes",
     "load_classes",
     "load_histogram",
     "load_score_settings",

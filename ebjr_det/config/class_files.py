@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from ebjr_det.core.errors import InvalidInput, first_line
+from ebjr_det.core.errors import ConfigError, InvalidInput, first_line
 from ebjr_det.io.files import existing_file
 from ebjr_det.io.yaml import FlatLoader
 
@@ -34,6 +34,20 @@ def load_classes(text: str) -> list[str | int]:
     if not isinstance(content, list) or not all(type(name) in (str, int) for name in content):
         raise InvalidInput(f"Expected a list of names of classes in `{path}`, got something else.")
     return content
+
+
+def listed_classes(classes: list[str] | str | None) -> list[str] | None:
+    """Names of classes that settings list, or a file that they name does; None where they do neither.
+
+    Raises:
+        ConfigError: no name, one twice, or one that is none.
+    """
+    if classes is None:
+        return None
+    names = load_classes(classes) if isinstance(classes, str) else list(classes)
+    if not names or len(set(names)) < len(names) or not all(isinstance(name, str) and name for name in names):
+        raise ConfigError(f"Expected `classes` as a list of distinct names, got {names}.")
+    return [str(name) for name in names]
 
 
 def load_histogram(path: Path) -> dict[str, float]:

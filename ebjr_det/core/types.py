@@ -202,6 +202,7 @@ class PairedRun:
         others: match records of further single models to compare the pair with, by name.
         features: [N, m] float32 numbers of the student for learned routers, or None.
         abstains: [N] where a specialised student handed the image on, or None.
+        estimated: the records are an estimate, for want of labels: see `tasks.contract`.
 
     Raises:
         InvalidInput: no images, duplicate ids, columns of another shape, type or number of images, values
@@ -216,6 +217,7 @@ class PairedRun:
     others: Mapping[str, Matches] = field(default_factory=dict, repr=False)
     features: NDArray[np.float32] | None = field(default=None, repr=False)
     abstains: Flags | None = field(default=None, repr=False)
+    estimated: bool = False
 
     def __post_init__(self) -> None:
         _check_ids(self.image_ids)

@@ -15,6 +15,7 @@ from ebjr_det.core.cost import CostModel
 from ebjr_det.core.errors import InvalidInput, check_seed
 from ebjr_det.core.router import check_rate
 from ebjr_det.core.tradeoff import OperatingPoint
+from ebjr_det.core.types import PairedRun
 from ebjr_det.evaluation.bootstrap import check_replicates
 from ebjr_det.evaluation.certify import share_interval
 from ebjr_det.inference.latency import Latency
@@ -160,6 +161,11 @@ class Analysis:
             raise InvalidInput(
                 f"Expected an analysis as this version writes it, got {first_fault(error)}. Evaluate again."
             ) from error
+
+
+def titled(title: str, run: PairedRun) -> str:
+    """A report's title, which says of numbers that no label judged that they are estimates."""
+    return f"Estimated: {title}" if run.estimated else title
 
 
 _ADAPTER = TypeAdapter(Analysis)

@@ -101,8 +101,10 @@ def shortfall_bound(
     bound is at most e is a valid test at level 1 - confidence for each fixed threshold.
 
     Raises:
-        ConfigError: the task's quality is no mean of right and wrong.
+        ConfigError: the task's quality is no mean of right and wrong, or no label judged the run.
     """
+    if run.estimated:
+        raise uncertified(confidence)
     student, teacher = task.right(run.student), task.right(run.teacher)
     if student is None or teacher is None:
         raise _no_mean(task)
@@ -172,6 +174,14 @@ def check_reachable(target: Target, fraction: float, images: int, student_macs: 
             f"{target.confidence:g}, got {count:,}, {fraction:g} of {images:,}. Take more images, a larger "
             "`fraction`, or ask for less."
         )
+
+
+def uncertified(confidence: float) -> ConfigError:
+    """The error of a certificate that would rest on estimated answers."""
+    return ConfigError(
+        f"Expected labels for a target with `confidence`, got {confidence:g} without: what was estimated "
+        "certifies nothing. Leave the confidence out."
+    )
 
 
 def _no_mean(task: Task) -> ConfigError:

@@ -142,6 +142,7 @@ class Report:
             "task": self.task.name,
             "quality_name": self.task.quality_name,
             "images": len(self.run),
+            "estimated": self.run.estimated,
             "score": self.curve.score,
             "score_options": dict(self.analysis.score_options),
             **self.sides(),
@@ -222,8 +223,7 @@ def build_report(run: PairedRun, task: Task, analysis: Analysis) -> Report:
         counts = len(by_class["joint"]), len(analysis.class_names)
         raise InvalidInput(f"Expected names of {counts[0]} classes, got {counts[1]}.")
     chosen, rivals = curve.of_decision(decision), single_models(run, task, analysis)
-    reference = ENERGY if ENERGY in run.scores else score
-    published = None
+    reference, published = ENERGY if ENERGY in run.scores else score, None
     if reference != score:
         point = curves[ENERGY].at_rate(chosen.deferral_rate)
         published = point, _stats(run, task, ENERGY, [point])[0]

@@ -19,6 +19,7 @@ from ebjr_det.io.records import PartStore, join_runs
 
 ScoresFunction = Callable[[Output], Mapping[str, FloatArray]]
 FeaturesFunction = Callable[[Output], NDArray[np.float32] | None]
+EstimateFunction = Callable[[Output, Output, Sequence[str]], Sequence[Opaque]]
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ class Recorder:
     Attributes:
         scores: the student's answers -> named deferral scores.
         features: the student's answers -> numbers [images, m] that learned routers see, or None.
+        estimate: both models' answers and the images' ids -> what stands in for their labels; None where
+            there are labels.
     """
 
     student: Model
@@ -45,20 +48,25 @@ class Recorder:
     task: Task
     scores: ScoresFunction
     features: FeaturesFunction = lambda output: None
+    estimate: EstimateFunction | None = None
 
     def record(self, batch: Batch, watch: Stopwatch) -> PairedRun:
         """The batch's records. Raises InvalidInput, which names the batch, for logits that are not finite."""
         try:
             student = watch.time("student", answers_of, self.student, batch.student_inputs)
             teacher = watch.time("teacher", answers_of, self.teacher, batch.teacher_inputs)
+            targets = batch.targets
+            if self.estimate is not None:
+                targets = self.estimate(student, teacher, batch.image_ids)
             return PairedRun(
                 self.task.name,
                 tuple(batch.image_ids),
                 self.scores(student),
-                self.task.match(student.predictions, batch.targets),
-                self.task.match(teacher.predictions, batch.targets),
+                self.task.match(student.predictions, targets),
+                self.task.match(teacher.predictions, targets),
                 features=self.features(student),
                 abstains=student.abstains,
+                estimated=self.estimate is not None,
             )
         except InvalidInput as error:
             first, last = batch.image_ids[0], batch.image_ids[-1]

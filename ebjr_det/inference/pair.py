@@ -1,21 +1,19 @@
 """A configured pair at work: data, student and teacher built, run, costed and timed."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeAlias
 
 import numpy as np
 
 from ebjr_det.config import EvaluateConfig, ModelSection
-from ebjr_det.config.sections import RunSection
-from ebjr_det.core.errors import ConfigError, InvalidInput
+from ebjr_det.core.errors import ConfigError
 from ebjr_det.core.joint import JointModel, JointOutput, ScoreFunction
 from ebjr_det.core.router import RouterDecision, decide
 from ebjr_det.core.tradeoff import score_of
 from ebjr_det.core.types import Model, Output, PairedRun, Task
+from ebjr_det.inference.answers import OnPictures, answers_to, on_pictures, sample_answers
 from ebjr_det.inference.in_memory import NO_OBJECTS, Objects, checked_model
 from ebjr_det.inference.latency import Latency, measure_decision, measure_latency, stratified
 from ebjr_det.inference.offline import Batch, Recorder, ScoresFunction, run_pair
@@ -30,9 +28,6 @@ from ebjr_det.tasks import load_task
 from ebjr_det.tasks.adapted import Changed, plain
 from ebjr_det.tasks.contract import Classes, DataSet, Picture, RunsAnywhere, TaskPlugin
 from ebjr_det.tasks.popular import Popular
-
-OnPictures: TypeAlias = Callable[[Sequence[Picture]], Output]
-"""A model on pictures, preprocessing and all."""
 
 
 @dataclass(frozen=True)
@@ -75,10 +70,19 @@ class Pair:
         """The classes that a specialised student tells apart."""
         return popular_of(self.config.student, self.data)
 
+    @property
+    def labelled(self) -> bool:
+        """Whether the data's labels judge the answers, and not what both models say."""
+        return bool(dict(self.config.data).get("labels", True))
+
     def run(self, scores: ScoresFunction, parts: PartStore) -> PairedRun:
         """Run both models on all images; continues from `parts`."""
         features = self.plugin.routing.features_of
-        recorder = Recorder(self.student, self.teacher, self.task, scores, features)
+        estimate = None
+        if not self.labelled:
+            classes = len(self.data.class_names)
+            estimate = lambda small, large, ids: self.plugin.pseudo_targets(small, large, classes, ids)  # noqa: E731
+        recorder = Recorder(self.student, self.teacher, self.task, scores, features, estimate)
         seconds = self.config.run.flush_seconds
         return run_pair(recorder, self._batches_after, len(self.data), parts, flush_seconds=seconds)
 
@@ -173,30 +177,7 @@ class Pair:
 
     def alone(self) -> dict[str, OnPictures]:
         """Each model on pictures, preprocessing and all."""
-        return {"student": _on_pictures(self.student), "teacher": _on_pictures(self.teacher)}
-
-
-def sample_answers(student: Model, data: DataSet, count: int, run: RunSection) -> list[Output]:
-    """A student's answers to so many images of a set, at most, drawn at random with the seed."""
-    sample = np.random.default_rng(run.seed).permutation(len(data))[:count]
-    return answers_to(student, data, sample.tolist(), run.batch_size)[1]
-
-
-def answers_to(
-    student: Model, data: DataSet, indices: Sequence[int], batch_size: int
-) -> tuple[list[int], list[Output]]:
-    """Which of some images of a set can be read, and a student's answers to these, in batches."""
-    images: dict[int, Picture] = {}
-    for index in indices:
-        with suppress(InvalidInput):  # one that cannot be read is named when its turn comes
-            images[index] = data.load(index)
-    answer, pictures = _on_pictures(student), list(images.values())
-    starts = range(0, len(pictures), batch_size)
-    return list(images), [answer(pictures[at : at + batch_size]) for at in starts]
-
-
-def _on_pictures(model: Model) -> OnPictures:
-    return lambda images: model([model.preprocess(image) for image in images])
+        return {"student": on_pictures(self.student), "teacher": on_pictures(self.teacher)}
 
 
 def build_models(

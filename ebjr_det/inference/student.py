@@ -63,7 +63,7 @@ def check_at_work(scoring: Scoring, traffic: Answers, configured: Answers, weigh
 
 def answers_to_data(config: EvaluateConfig, student: Model, count: int) -> list[Output]:
     """A student's answers to a sample of the configured data; none where these are not here."""
-    from ebjr_det.inference.pair import sample_answers
+    from ebjr_det.inference.answers import sample_answers
 
     try:
         data = load_task(config.task).data.build_data(**dict(config.data))

@@ -6,6 +6,7 @@ killed at any moment continues from its last part.
 
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +20,14 @@ GROUPS = ("scores", "student", "teacher")
 OTHERS = "others"
 OPTIONAL = {"features": "features", "abstains": "abstentions"}
 """Columns that a run may lack, and what messages call them."""
+ESTIMATED = "estimated"
 
 
 def save_run(run: PairedRun, path: Path) -> None:
     """Write the run as `path` (.npz): `task`, `image_ids` and the columns as `group/column`.
 
     Columns of further models are `others/model/column`; the student's features, where there are any,
-    `features`, and where it abstains `abstains`.
+    `features`, where it abstains `abstains`, and `estimated` for records that no label judged.
     """
     arrays: dict[str, Array] = {
         "version": np.array(VERSION),
@@ -38,6 +40,8 @@ def save_run(run: PairedRun, path: Path) -> None:
         f"{group}/{name}": column for group, columns in groups.items() for name, column in columns.items()
     }
     arrays |= {name: column for name in OPTIONAL if (column := getattr(run, name)) is not None}
+    if run.estimated:
+        arrays[ESTIMATED] = np.array(True)
     with atomic_write(path) as temporary, temporary.open("wb") as opened:
         np.savez_compressed(opened, **arrays)  # type: ignore[arg-type]
 
@@ -64,7 +68,8 @@ def load_run(path: Path) -> PairedRun:
                 groups[group][name] = column
         ids = tuple(str(i) for i in arrays["image_ids"])
         optional = {name: arrays.get(name) for name in OPTIONAL}
-        return PairedRun(str(arrays["task"]), ids, **groups, others=singles, **optional)  # type: ignore[arg-type]
+        run = PairedRun(str(arrays["task"]), ids, **groups, others=singles, **optional)  # type: ignore[arg-type]
+        return replace(run, estimated=True) if arrays.get(ESTIMATED, False) else run
     except KeyError as error:
         raise InvalidInput(f"Expected a saved run in `{path}`, got a file without {error}.") from error
     except (TypeError, ValueError) as error:
@@ -91,8 +96,11 @@ def join_runs(parts: Sequence[PairedRun]) -> PairedRun:
     if any(part.others.keys() != models for part in parts):
         raise InvalidInput("Expected the same further models in all parts of a run, got others.")
     singles = {model: concatenate([part.others[model] for part in parts]) for model in models}
+    if len({part.estimated for part in parts}) > 1:
+        raise InvalidInput("Expected labels for all parts of a run or for none, got them for some.")
     optional = {name: _optional([getattr(part, name) for part in parts], name) for name in OPTIONAL}
-    return PairedRun(parts[0].task, ids, **columns, others=singles, **optional)  # type: ignore[arg-type]
+    run = PairedRun(parts[0].task, ids, **columns, others=singles, **optional)  # type: ignore[arg-type]
+    return replace(run, estimated=parts[0].estimated)
 
 
 def _optional(columns: Sequence[Array | None], name: str) -> Array | None:

@@ -6,6 +6,7 @@ What is amiss, such as times from a busy machine, follows them; where nothing is
 from ebjr_det.core.cost import Budget, Cost
 from ebjr_det.evaluation.hull import Margin
 from ebjr_det.evaluation.report import Report
+from ebjr_det.reporting.choices import estimate_finding, without_labels
 from ebjr_det.reporting.notation import Shown, number, percent, plural, share, threshold_text
 
 CURRENCIES: dict[Cost, str] = {"macs": "multiply-adds", "latency_ms": "time"}
@@ -21,6 +22,10 @@ def short_answer(report: Report) -> list[str]:
 
 def headline(report: Report) -> str:
     """The answer in a few words, in whole per cents: the page's heading."""
+    return "Estimated: " * report.run.estimated + _headline(report)
+
+
+def _headline(report: Report) -> str:
     sides = report.sides()
     joint, teacher, student = (sides[side]["quality"] for side in ("joint", "teacher", "student"))
     pays, not_shown, loses = _sides(report)
@@ -40,6 +45,10 @@ def verdict(report: Report) -> str:
     A pair pays in a currency where the interval of its margin over single models that are mixed at random
     lies above 0, and does not where it lies below.
     """
+    return without_labels(report) + _judgement(report)
+
+
+def _judgement(report: Report) -> str:
     sides, name = report.sides(), report.task.quality_name
     joint, teacher, student = (sides[side]["quality"] for side in ("joint", "teacher", "student"))
     show = Shown.of(name)
@@ -164,8 +173,8 @@ def trust_sentence(report: Report) -> str:
 
 
 def warnings(report: Report) -> list[str]:
-    """What is amiss: times from a busy machine, a share unlike chance, a score that has moved."""
-    sentences = list(noise_finding(report))
+    """What is amiss: no labels, times from a busy machine, a share unlike chance, a score that has moved."""
+    sentences = [*estimate_finding(report), *noise_finding(report)]
     calibration, rate, use = report.analysis.calibration, report.chosen.deferral_rate, report.analysis.router
     expected = None if calibration is None else calibration.share_interval(len(report.run))
     if calibration is not None and expected is not None and not expected[0] <= rate <= expected[1]:

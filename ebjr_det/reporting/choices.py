@@ -3,7 +3,26 @@
 from ebjr_det.evaluation.report import Report
 from ebjr_det.reporting.notation import Shown, milliseconds, number, percent, plural, share
 
+SHARE_OFF, GAP_OFF = 0.11, "a third"
+"""How far estimated curves were off, in `eval/routing`: the share of the gap, and its size."""
 ELSEWHERE = "`ebjr-det calibrate` chooses on one part of the images and reports on the other"
+
+
+def without_labels(report: Report) -> str:
+    """How a verdict begins that rests on no label."""
+    return "Estimated without labels. " if report.run.estimated else ""
+
+
+def estimate_finding(report: Report) -> list[str]:
+    """What numbers are worth that no label judged."""
+    if not report.run.estimated:
+        return []
+    return [
+        "No labels were given: what the models answer stands in for them, and every quality is an estimate. "
+        f"On pairs that have labels too the share of the gap recovered at a rate was off by at most "
+        f"{SHARE_OFF:g}, and the gap itself by up to {GAP_OFF}: trust who is "
+        "sent on more than how much that gains."
+    ]
 
 
 def choice_findings(report: Report) -> list[str]:

@@ -11,7 +11,7 @@ from ebjr_det.core.types import FloatArray
 from ebjr_det.evaluation.bootstrap import METHOD
 from ebjr_det.evaluation.report import Report, area_of
 from ebjr_det.reporting.answer import verdict as pair_verdict
-from ebjr_det.reporting.choices import choice_findings
+from ebjr_det.reporting.choices import choice_findings, estimate_finding, without_labels
 from ebjr_det.reporting.notation import NONE, interval_text, number, percent, plural, share
 from ebjr_det.reporting.sentences import difference_words, margin_findings
 from ebjr_det.reporting.table import Table
@@ -111,7 +111,8 @@ class RouterTrial:
         rank = "named beforehand"
         if picked_among:
             rank = f"chosen among {plural(picked_among, 'score')} that can be saved"
-        text = f"{self.chosen}, {rank}, on {plural(len(self.report.run), 'picture')}"
+        lead = without_labels(self.report) + self.chosen
+        text = f"{lead}, {rank}, on {plural(len(self.report.run), 'picture')}"
         if share_of_way is None:
             return f"{text}, cannot help: the best choice in hindsight is no better than a coin."
         if share_of_way <= 0:
@@ -123,7 +124,7 @@ class RouterTrial:
     def sentences(self) -> list[str]:
         """Whether the pair pays with it, how sure its lead over energy is, and classes never seen."""
         reference, curves = self.report.intervals.reference, self.report.curves
-        sentences = [pair_verdict(self.report), *margin_findings(self.report)]
+        sentences = [pair_verdict(self.report), *estimate_finding(self.report), *margin_findings(self.report)]
         if self.chosen != reference:
             difference = curves[self.chosen].area() - curves[reference].area()
             quality, word = self.report.task.quality_name, "more" if difference >= 0 else "less"
@@ -198,6 +199,7 @@ class RouterTrial:
         return {
             "quality_name": self.report.task.quality_name,
             "images": len(self.report.run),
+            "estimated": self.report.run.estimated,
             "folds": self.folds,
             "student_quality": self.ends[0],
             "teacher_quality": self.ends[1],

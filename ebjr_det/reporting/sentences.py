@@ -8,7 +8,7 @@ from ebjr_det.evaluation.analysis import Analysis
 from ebjr_det.evaluation.report import GAP_FRACTIONS, Report, rate_for_gap
 from ebjr_det.evaluation.single_models import SingleModel
 from ebjr_det.reporting.answer import noise_finding, verdict
-from ebjr_det.reporting.choices import choice_findings, router_finding, selection_finding
+from ebjr_det.reporting.choices import choice_findings, estimate_finding, router_finding, selection_finding
 from ebjr_det.reporting.notation import Shown, interval_text, milliseconds, number, percent, plural
 
 
@@ -20,6 +20,7 @@ def findings(report: Report) -> list[str]:
 def main_findings(report: Report) -> list[str]:
     """What stands behind the verdict: the pair against mixed single models, how it was chosen, the scores."""
     return [
+        *estimate_finding(report),
         *margin_findings(report),
         *selection_finding(report),
         *noise_finding(report),

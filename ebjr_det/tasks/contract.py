@@ -1,8 +1,8 @@
 """What a task owes the other rooms: one typed plugin, loaded once by name.
 
-A task says what a picture's answer is and how it is judged. Its plugin is a small class; each of its parts is
-a module of the task's folder, or any object with these members, imported when first asked for, so a command
-loads only what it runs. A part that a task lacks has a default here, or is refused in one line.
+A task says what a picture's answer is and how it is judged. Its plugin is a small class; each of its parts,
+a module or any object with these members, is imported when first asked for. A part that a task lacks has a
+default here, or is refused in one line.
 """
 
 from __future__ import annotations
@@ -106,18 +106,18 @@ class Models(Protocol):
 
 
 class FileOption(NamedTuple):
-    """A file of saved outputs: its flag on the command line, and what it holds."""
+    """A file of saved outputs: its flag on the command line, what it holds, whether it can be missing."""
 
     flag: str
     help: str
+    optional: bool = False
 
 
 class TaskOption(NamedTuple):
     """An option of one task alone.
 
     Attributes:
-        kind: `float`, or `bool` for a switch.
-        verbs: the commands that take it.
+        kind: `float`, or `bool` for a switch; verbs: the commands that take it.
     """
 
     flag: str
@@ -274,9 +274,9 @@ class TaskPlugin:
         self._lacks("trained")
 
     def pseudo_targets(
-        self, student: Output, teacher: Output, classes: int, generator: np.random.Generator
+        self, student: Output, teacher: Output, classes: int, image_ids: Sequence[str]
     ) -> Sequence[Opaque]:
-        """What both models' answers are judged by for want of labels; pictures draw in their order."""
+        """What both models' answers are judged by for want of labels; draws hang on the image's id."""
         self._lacks("judged without labels")
 
     def class_counts(self, data: Any) -> NDArray[np.intp] | None:

@@ -173,11 +173,9 @@ def detection(data: Path) -> dict[str, Any]:
             return PairedRun("detection", ids, {"random": random}, matches[student], matches[teacher])
 
         real = records(truth.truths)
-        drawn = [
-            records(pseudo.drawn_truths(results[teacher], np.random.default_rng(seed))) for seed in range(3)
-        ]
+        drawn = [records(pseudo.drawn_truths(results[teacher], truth.image_ids, seed)) for seed in range(3)]
         sure = records(confident(results[teacher]))
-        objects = pseudo.drawn_truths(results[teacher], np.random.default_rng(0))
+        objects = pseudo.drawn_truths(results[teacher], truth.image_ids)
         few = records([truth.truths[i] if i in labelled else objects[i] for i in range(len(truth))])
         alone = select(real, task, np.array(sorted(labelled)))
         forms = {
@@ -240,17 +238,14 @@ def classification(folder: Path, name: str) -> dict[str, Any]:
     outputs = {side: Output(list(logits), Logits.one_row(logits)) for side, logits in models.items()}
     task, teacher = load_task("classification").judge(), models["teacher"]
     scores = {score: deferral_scores(outputs["student"].logits, score) for score in SCORES}
-    generator = np.random.default_rng(0)
+    ids = tuple(map(str, range(len(labels))))
 
     def records(targets: Any) -> PairedRun:
         matches = {side: task.match(logits, targets) for side, logits in models.items()}
-        ids = tuple(map(str, range(len(labels))))
         return PairedRun("classification", ids, scores, matches["student"], matches["teacher"])
 
     real = records(labels)
-    pooled = records(
-        classes_pseudo.targets(outputs["student"], outputs["teacher"], teacher.shape[1], generator)
-    )
+    pooled = records(classes_pseudo.targets(outputs["student"], outputs["teacher"], teacher.shape[1], ids))
     classes = np.eye(teacher.shape[1])[teacher.argmax(axis=1)]
     alone = records(np.exp(teacher) / np.exp(teacher).sum(axis=1, keepdims=True))
     stand_ins = {"teacher's class": records(classes), "teacher's probabilities": alone, "pooled": pooled}

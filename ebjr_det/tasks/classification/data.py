@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from ebjr_det.config import listed_classes
 from ebjr_det.core.errors import SHOWN, ConfigError, InvalidInput, check_known
 from ebjr_det.core.types import Opaque
 from ebjr_det.io.notes import say_left_out
 from ebjr_det.io.pictures import open_picture, pictures_below
 from ebjr_det.io.subset import part_of
 from ebjr_det.tasks.classification.datasets.cifar import load_cifar
+from ebjr_det.tasks.unlabelled import named_pictures, picture_folder
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -26,6 +28,10 @@ if TYPE_CHECKING:
     from ebjr_det.tasks.classification.networks.preprocessing import Picture
 
 DIGITS_TRAINING = 597
+PICTURES = "pictures"
+"""Name of the data set of a folder's pictures that nobody labelled."""
+UNKNOWN = -1
+"""The label of an image of which none is known; no answer can be matched with it."""
 
 
 @dataclass(frozen=True)
@@ -76,22 +82,33 @@ def build_data(
     verify: bool = True,
     part: Sequence[float] | None = None,
     limit: int | None = None,
+    *,
+    labels: bool = True,
+    classes: list[str] | str | None = None,
 ) -> ImageSet:
     """A data set by name.
 
     Args:
-        dataset: `cifar10`, `cifar100`, `image_folder` (ImageNet's, Caltech-256's layout) or `digits`.
+        dataset: `cifar10`, `cifar100`, `image_folder` (ImageNet's, Caltech-256's layout), `digits`, or
+            `pictures` that nobody labelled.
         root: folder that holds the data; `digits` needs none.
         split: `train` or `test`, the default; for image folders a subfolder, by default `root` itself.
         verify: check CIFAR's published md5 sums.
         part: only a seeded random part, as shares from and to: [0, 0.9] and [0.9, 1] share no image.
         limit: of those only the first images.
+        labels: whether the labels are read.
+        classes: of `pictures` alone: names of the classes, or a file with a list of them.
 
     Raises:
         ConfigError: unknown name or split, or no root. InvalidInput: missing, damaged, unsafe or empty data.
     """
-    check_known(dataset, SETS, "a known `dataset`")
-    images = SETS[dataset](root, split, verify)
+    if dataset == PICTURES:
+        images = _pictures(root, labels, listed_classes(classes))
+    else:
+        check_known(dataset, {*SETS, PICTURES}, "a known `dataset`")
+        images = SETS[dataset](root, split, verify)
+    if not labels:
+        images = replace(images, labels=np.full(len(images), UNKNOWN))
     if part is not None:
         images = images.subset(part_of(len(images), part))
     return images.head(limit)
@@ -133,6 +150,17 @@ def _image_folder(root: str | None, split: str | None, verify: bool) -> ImageSet
     files = tuple(Path(folder, file).relative_to(base).as_posix() for _, folder, file in ordered)
     ids = tuple(os.fsencode(file).decode("utf-8", "backslashreplace") for file in files)
     return ImageSet(ids, labels, tuple(classes), partial(_picture_at, base, files))
+
+
+def _pictures(root: str | None, labels: bool, classes: Sequence[str] | None) -> ImageSet:
+    if labels:
+        raise ConfigError("Expected `data.labels: false` with `pictures`, which nobody labelled, got true.")
+    if classes is None:
+        raise ConfigError("Expected `data.classes`, names of the models' classes, with `pictures`, got none.")
+    folder = picture_folder(root)
+    files = named_pictures(folder)
+    load = partial(_picture_at, folder, tuple(files.values()))
+    return ImageSet(tuple(files), np.full(len(files), UNKNOWN), tuple(classes), load)
 
 
 def _picture_at(base: Path, files: tuple[str, ...], index: int) -> "Image.Image":

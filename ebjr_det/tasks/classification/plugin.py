@@ -8,6 +8,8 @@ from ebjr_det.tasks.classification import settings
 from ebjr_det.tasks.routing import Routing
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -23,12 +25,16 @@ class Classification(contract.TaskPlugin):
     train_config = settings.ClassificationTrainConfig
     specialize_config = settings.SpecializeClassifierConfig
 
-    replay_inputs = "two classifiers' logits and the labels"
+    replay_inputs = "two classifiers' logits, and the labels where there are any"
     replay_files = MappingProxyType(
         {
             "student": contract.FileOption("--student-logits", ".npy, or .npz with key `logits`."),
             "teacher": contract.FileOption("--teacher-logits", ".npy, or .npz with key `logits`."),
-            "labels": contract.FileOption("--labels", ".npy, or .npz with key `labels`."),
+            "labels": contract.FileOption(
+                "--labels",
+                ".npy, or .npz with key `labels`. Without them all qualities are estimated from both models.",
+                optional=True,
+            ),
         }
     )
 
@@ -101,9 +107,9 @@ class Classification(contract.TaskPlugin):
         return class_counts(data)
 
     def pseudo_targets(
-        self, student: "Output", teacher: "Output", classes: int, generator: "np.random.Generator"
+        self, student: "Output", teacher: "Output", classes: int, image_ids: "Sequence[str]"
     ) -> "list[FloatArray]":
         """How likely each class is, by both models."""
         from ebjr_det.tasks.classification import pseudo
 
-        return pseudo.targets(student, teacher, classes, generator)
+        return pseudo.targets(student, teacher, classes, image_ids)

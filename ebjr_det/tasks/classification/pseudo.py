@@ -8,6 +8,8 @@ nothing where they agree, and less where the student is sure. Probabilities say 
 learned routers get better by it, even than from true labels. `eval/routing` has the numbers.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
@@ -20,9 +22,7 @@ models is .030 and .054; estimated it is .022 and .062 at this share, .056 and .
 and .016 at one half. Between .65 and .75 routers are equally good."""
 
 
-def targets(
-    student: Output, teacher: Output, classes: int, generator: np.random.Generator
-) -> list[FloatArray]:
+def targets(student: Output, teacher: Output, classes: int, image_ids: Sequence[str]) -> list[FloatArray]:
     """What both models' answers on a batch are judged by where there are no labels; nothing is drawn."""
     answers = (np.asarray(output.predictions, dtype=np.float64) for output in (student, teacher))
     return list(pooled(*answers))

@@ -68,6 +68,7 @@ def load_pair(
         records.pop("teacher"),
         records,
         abstains=output.abstains,
+        estimated=labels is None,
     )
 
 

@@ -27,9 +27,9 @@ class ClassifierSection(ModelSection):
 class ImagesSection(BaseSection):
     """A set of labelled images."""
 
-    dataset: str = Field(examples=["image_folder", "cifar10", "cifar100", "digits"])
-    """Which set: `image_folder` (one folder a class), `cifar10`, `cifar100`, or `digits`, which needs no
-    file.
+    dataset: str = Field(examples=["image_folder", "cifar10", "cifar100", "digits", "pictures"])
+    """Which set: `image_folder` (one folder a class), `cifar10`, `cifar100`, `digits`, which needs no file, or
+    `pictures`, a folder that nobody labelled.
     """
     root: str | None = None
     """Folder that holds the data."""
@@ -43,11 +43,22 @@ class ImagesSection(BaseSection):
     """Only the first so many images."""
 
 
+class JudgedSection(ImagesSection):
+    """A set of images on which a pair is evaluated."""
+
+    labels: bool = True
+    """Whether the labels are read. Without them what both models say stands in for them, and every quality is
+    an estimate.
+    """
+    classes: list[str] | str | None = None
+    """Names of the classes of `pictures`, or a file with a list of them."""
+
+
 class ClassificationConfig(EvaluateConfig):
     """A pair of classifiers on labelled images."""
 
     task: Literal["classification"] = "classification"
-    data: ImagesSection
+    data: JudgedSection
     student: ClassifierSection
     teacher: ClassifierSection
 

@@ -11,21 +11,28 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
-from ebjr_det.config import parse_section
+from ebjr_det.config import listed_classes, parse_section
 from ebjr_det.core.errors import ConfigError, InvalidInput, check_known
 from ebjr_det.io.files import existing_file
 from ebjr_det.io.notes import say
 from ebjr_det.io.pictures import open_picture
 from ebjr_det.io.subset import part_of
-from ebjr_det.tasks.detection.coco.annotations import Annotations, check_file_names, load_annotations
+from ebjr_det.tasks.detection.coco.annotations import (
+    NO_OBJECTS,
+    Annotations,
+    check_file_names,
+    load_annotations,
+)
 from ebjr_det.tasks.detection.coco.validate import check_located, existing_folder, say_remarks
 from ebjr_det.tasks.detection.datasets import digit_scenes as scenes
 from ebjr_det.tasks.detection.datasets.open_images import load_classes, load_open_images
 from ebjr_det.tasks.detection.metric import Target
 from ebjr_det.tasks.detection.networks.classes import UNUSED, coco_names
-from ebjr_det.tasks.detection.settings import AnnotatedSection
+from ebjr_det.tasks.detection.settings import JudgedSection
+from ebjr_det.tasks.unlabelled import named_pictures, picture_folder
 
 COCO_SPLIT = re.compile(r"(train|val|test|unlabeled)20\d\d")
 COCO_SOURCE = "https://cocodataset.org/#download, or run `ebjr-det download coco-val2017`"
@@ -82,16 +89,18 @@ def build_data(dataset: str, **fields: object) -> DetectionSet:
     """A data set by name.
 
     Args:
-        dataset: `coco` (any set in COCO's format), `open_images` or `digit_scenes`.
-        fields: of `settings.AnnotatedSection`.
+        dataset: `coco` (any set in COCO's format), `open_images`, `digit_scenes` or `pictures`.
+        fields: of `settings.JudgedSection`.
 
     Raises:
         ConfigError: unknown name or split, no root, ids that are not there.
         InvalidInput: missing, damaged or empty data.
     """
     check_known(dataset, SETS, "a known `dataset`")
-    settings = parse_section(AnnotatedSection, {"dataset": dataset, **fields})
-    everything, load = SETS[dataset](settings.root, settings.split, settings.annotations, settings.images)
+    settings = parse_section(JudgedSection, {"dataset": dataset, **fields})
+    everything, load = SETS[dataset](settings)
+    if not settings.labels:
+        everything = everything.without_objects()
     subset = everything.subset(settings.ids)
     if settings.part is not None:
         subset = subset.subset([subset.image_ids[index] for index in part_of(len(subset), settings.part)])
@@ -123,6 +132,8 @@ def build_named(dataset: str, annotations: str | None = None, **settings: Any) -
     """
     if dataset == "digit_scenes":
         return Named(dict(enumerate(scenes.CLASSES, start=1)))
+    if dataset == "pictures":
+        return Named(_listed(settings.get("classes")))
     if dataset == "open_images":
         return Named(dict(enumerate(load_classes(settings.get("root"), annotations).values(), start=1)))
     if dataset == "coco":
@@ -137,26 +148,23 @@ def build_named(dataset: str, annotations: str | None = None, **settings: Any) -
     return Named(build_data(dataset, annotations=annotations, **settings).categories)
 
 
-def _coco(
-    root: str | None, split: str | None, annotations: str | None, images: str | None
-) -> tuple[Annotations, PictureAt]:
+def _coco(settings: JudgedSection) -> tuple[Annotations, PictureAt]:
+    root, split, annotations, images = settings.root, settings.split, settings.annotations, settings.images
     if annotations is None or images is None:
         check_located(root, split)
         annotations = annotations or f"{root}/annotations/instances_{split}.json"
         images = images or f"{root}/{split}"
     path, published = Path(annotations), COCO_SPLIT.fullmatch(split or "")  # others have another source
     content = f"COCO annotations (from {COCO_SOURCE})" if published else "annotations"
-    loaded = load_annotations(existing_file(path, content))
+    loaded = load_annotations(existing_file(path, content), objects_too=settings.labels)
     folder = existing_folder(Path(images), COCO_SOURCE if published else None)
     check_file_names(loaded, path)
     say_remarks(path, loaded.remarks)
     return loaded, partial(_annotated_picture, loaded, folder)
 
 
-def _open_images(
-    root: str | None, split: str | None, annotations: str | None, images: str | None
-) -> tuple[Annotations, PictureAt]:
-    loaded, folder = load_open_images(root, split, annotations, images)
+def _open_images(settings: JudgedSection) -> tuple[Annotations, PictureAt]:
+    loaded, folder = load_open_images(settings.root, settings.split, settings.annotations, settings.images)
     return loaded, partial(_annotated_picture, loaded, folder, as_stored=True)
 
 
@@ -169,21 +177,45 @@ def _annotated_picture(
     return open_picture(path, (int(width), int(height)), as_stored=as_stored)
 
 
-def _digit_scenes(
-    root: str | None, split: str | None, annotations: str | None, images: str | None
-) -> tuple[Annotations, PictureAt]:
-    if root or annotations or images:
+def _digit_scenes(settings: JudgedSection) -> tuple[Annotations, PictureAt]:
+    if settings.root or settings.annotations or settings.images:
         raise ConfigError("Expected digit scenes without `root`, `annotations` and `images`, got some.")
-    split = split or "test"
+    split = settings.split or "test"
     check_known(split, scenes.SPLITS, "a split of digit_scenes")
     return scenes.describe(split), partial(scenes.draw_scene, split)
+
+
+def _pictures(settings: JudgedSection) -> tuple[Annotations, PictureAt]:
+    """Pictures of a folder and of those below it, by the paths of their files; objects are not known."""
+    if settings.labels:
+        raise ConfigError("Expected `data.labels: false` with `pictures`, which nobody annotated, got true.")
+    folder, names = picture_folder(settings.root), _listed(settings.classes)
+    files = named_pictures(folder)
+    described = Annotations(
+        tuple(files),
+        tuple(files.values()),
+        np.zeros((len(files), 2), dtype=np.intp),
+        tuple(names),
+        tuple(names.values()),
+        (NO_OBJECTS,) * len(files),
+    )
+    return described, partial(_annotated_picture, described, folder)
+
+
+def _listed(classes: list[str] | str | None) -> dict[int, str]:
+    """Category id -> name of listed classes, which count from 1; COCO's own where none are listed."""
+    names = listed_classes(classes)
+    if names is None:
+        return {key: name for key, name in coco_names().items() if name not in UNUSED}
+    return dict(enumerate(names, start=1))
 
 
 collate = list
 """Pictures of several sizes are no tensor: a batch is a list of inputs."""
 
-SETS: dict[str, Callable[..., tuple[Annotations, PictureAt]]] = {
+SETS: dict[str, Callable[[JudgedSection], tuple[Annotations, PictureAt]]] = {
     "coco": _coco,
     "open_images": _open_images,
     "digit_scenes": _digit_scenes,
+    "pictures": _pictures,
 }

@@ -10,6 +10,8 @@ from ebjr_det.tasks.detection import settings
 from ebjr_det.tasks.routing import Routing
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -27,12 +29,22 @@ class Detection(contract.TaskPlugin):
     specialize_config = settings.SpecializeDetectorConfig
     bootstrap = 200
 
-    replay_inputs = "two detectors' result files and the ground truth"
+    replay_inputs = "two detectors' result files, and the ground truth where there is one"
     replay_files = MappingProxyType(
         {
-            "annotations": contract.FileOption("--annotations", "COCO ground truth, .json or .json.gz."),
+            "annotations": contract.FileOption(
+                "--annotations",
+                "COCO ground truth, .json or .json.gz. Without it all qualities are estimated from the "
+                "teacher's boxes.",
+                optional=True,
+            ),
             "student": contract.FileOption("--student", "COCO results, .json or .json.gz."),
             "teacher": contract.FileOption("--teacher", "COCO results, .json or .json.gz."),
+            "pictures": contract.FileOption(
+                "--pictures",
+                "In place of annotations: a COCO file of images and categories; objects are not read.",
+                optional=True,
+            ),
         }
     )
     replay_options = MappingProxyType(
@@ -126,12 +138,13 @@ class Detection(contract.TaskPlugin):
         from ebjr_det.tasks.detection.artifacts import write_gallery, write_results_of
 
         write_results_of(folder, data, run, defer)
-        write_gallery(folder, data, reported, decision)
+        if not run.estimated:
+            write_gallery(folder, data, reported, decision)
 
     def pseudo_targets(
-        self, student: "Output", teacher: "Output", classes: int, generator: "np.random.Generator"
+        self, student: "Output", teacher: "Output", classes: int, image_ids: "Sequence[str]"
     ) -> "list[Target]":
         """Objects drawn from the teacher's boxes."""
         from ebjr_det.tasks.detection import pseudo
 
-        return pseudo.targets(student, teacher, classes, generator)
+        return pseudo.targets(student, teacher, classes, image_ids)

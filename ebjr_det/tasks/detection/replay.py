@@ -1,6 +1,7 @@
 """A PairedRun from the result files of any two detectors: no model, no picture, only boxes."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 
 import numpy as np
@@ -61,6 +62,7 @@ def load_pair(
     Raises InvalidInput as `load_annotations` and `load_results` do, or where there is no object to find.
     """
     _check_other_at(other_at, popular)
+    _check_described(files)
     models = {"student": files["student"], "teacher": files["teacher"], **others}
     truth = _pictures(files, popular)
     classes = None if popular is None else Popular.of(popular, truth.class_names)
@@ -81,7 +83,16 @@ def load_pair(
         widened = [widen_results(image, classes, least) for image in results["student"]]
         results["student"] = tuple(image for image, _ in widened)
         abstains = np.array([abstained for _, abstained in widened])
-    return _paired(truth, results, scores, abstains)
+    paired = _paired(truth, results, scores, abstains)
+    return replace(paired, estimated="annotations" not in files)
+
+
+def _check_described(files: Mapping[str, Source]) -> None:
+    if "annotations" in files and "pictures" in files:
+        raise ConfigError(
+            "Expected either annotations or, where there are none, pictures, got both. Annotations alone "
+            "give exact numbers."
+        )
 
 
 def _pictures(files: Mapping[str, Source], popular: Sequence[str | int] | None) -> Annotations:
@@ -94,7 +105,7 @@ def _pictures(files: Mapping[str, Source], popular: Sequence[str | int] | None) 
             )
         return truth
     if "pictures" in files:
-        return load_annotations(files["pictures"])
+        return load_annotations(files["pictures"], objects_too=False)
     if popular is not None:
         raise InvalidInput(
             "Expected `annotations` or `pictures` beside a specialised student, got result files alone, "
@@ -159,7 +170,7 @@ def class_names(
     described = annotations or pictures
     if described is None:
         return pictures_of_results(list(outputs.values())).class_names
-    return load_annotations(described).class_names
+    return load_annotations(described, objects_too=False).class_names
 
 
 def output_of(results: Sequence[Results]) -> Output:

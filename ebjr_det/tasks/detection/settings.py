@@ -26,11 +26,13 @@ class DetectorSection(ModelSection):
 class AnnotatedSection(BaseSection):
     """A set of images with annotated objects."""
 
-    dataset: str = Field(examples=["coco", "open_images", "digit_scenes"])
-    """Which set: `coco` (any set in COCO's format), `open_images`, or `digit_scenes`, which needs no file."""
+    dataset: str = Field(examples=["coco", "open_images", "digit_scenes", "pictures"])
+    """Which set: `coco` (any set in COCO's format), `open_images`, `digit_scenes`, which needs no file, or
+    `pictures`, a folder that nobody annotated.
+    """
     root: str | None = None
     """Folder of a set in its published layout: COCO's `annotations/instances_<split>.json` and pictures in
-    `<split>`; Open Images' CSV files and pictures in `<split>`.
+    `<split>`; Open Images' CSV files and pictures in `<split>`. Of `pictures` the folder itself.
     """
     split: str | None = None
     """Split of that layout, such as `val2017`, `validation`, `test`."""
@@ -48,6 +50,17 @@ class AnnotatedSection(BaseSection):
     """Whether a picture that cannot be decoded is named and left out, or is an error."""
 
 
+class JudgedSection(AnnotatedSection):
+    """A set of images on which a pair is evaluated."""
+
+    labels: bool = True
+    """Whether the objects are read. Without them the teacher's boxes stand in for objects, and every quality is
+    an estimate.
+    """
+    classes: list[str] | str | None = None
+    """Names of the classes of `pictures`, or a file with a list of them; by default COCO's."""
+
+
 class DetectionRunSection(RunSection):
     """How a run goes, with defaults for large pictures and a dear metric."""
 
@@ -61,7 +74,7 @@ class DetectionConfig(EvaluateConfig):
     """A pair of detectors on images with annotated objects."""
 
     task: Literal["detection"]
-    data: AnnotatedSection
+    data: JudgedSection
     student: DetectorSection
     teacher: DetectorSection
     run: DetectionRunSection = DetectionRunSection()

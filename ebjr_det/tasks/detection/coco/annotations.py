@@ -54,6 +54,9 @@ class Truth:
         return len(self.labels)
 
 
+NO_OBJECTS = Truth(np.zeros((0, 4)), np.zeros(0, dtype=np.intp), np.zeros(0), np.zeros(0, dtype=bool))
+
+
 @dataclass(frozen=True)
 class Annotations:
     """A set of images with their annotated objects, in ascending order of the image ids.
@@ -100,6 +103,10 @@ class Annotations:
             truths=tuple(self.truths[index] for index in indices),
         )
 
+    def without_objects(self) -> "Annotations":
+        """The images as if nobody had annotated them."""
+        return replace(self, truths=(NO_OBJECTS,) * len(self))
+
 
 @dataclass(frozen=True)
 class Results:
@@ -113,14 +120,14 @@ class Results:
         return len(self.scores)
 
 
-def load_annotations(path: Source) -> Annotations:
-    """Read a COCO ground truth, `.json` or `.json.gz`.
+def load_annotations(path: Source, *, objects_too: bool = True) -> Annotations:
+    """Read a COCO ground truth, `.json` or `.json.gz`; `objects_too`: and not its pictures and classes alone.
 
     As pycocotools does, objects of unknown images and categories are left out; `remarks` counts them.
     Raises InvalidInput, and names a culprit, for a damaged file, no images or categories, ids that are there
     twice, boxes or areas that are negative or no numbers, boxes in shares of the picture.
     """
-    images, categories, objects = _lists(path)
+    images, categories, objects = _lists(path, objects_too)
     names, by_category = distinct(categories, "category", path)
     image_ids, by_image = distinct(images, "image", path)
     zero = distinct(objects, "annotation", path)[0][:1] == (0,)
@@ -154,7 +161,7 @@ def load_annotations(path: Source) -> Annotations:
     )
 
 
-def _lists(path: Source) -> Iterator[list[Entry]]:
+def _lists(path: Source, objects_too: bool) -> Iterator[list[Entry]]:
     """The images, categories and annotations of a file, as lists of objects."""
     content = load_json(path, "COCO annotations")
     if not isinstance(content, dict):
@@ -162,9 +169,8 @@ def _lists(path: Source) -> Iterator[list[Entry]]:
             f"Expected an object with `images`, `annotations` and `categories` in `{path}`, "
             f"got {kind_of(content)}."
         )
-    images, categories, objects = (
-        objects_under(content, key, path) for key in ("images", "categories", "annotations")
-    )
+    images, categories = (objects_under(content, key, path) for key in ("images", "categories"))
+    objects = objects_under(content, "annotations", path) if objects_too else []
     if not images or not categories:
         raise InvalidInput(
             f"Expected at least one image and one category in `{path}`, "
