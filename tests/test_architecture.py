@@ -26,7 +26,15 @@ FLOORS = [
     "cli",
 ]
 DOOR = {"__init__", "__main__"}
-SHARED = {"popular", "adapted", "contract", "routing", "image_mean", "weights"}  # of `tasks`, for every task
+SHARED = {
+    "popular",
+    "adapted",
+    "contract",
+    "routing",
+    "image_mean",
+    "unlabelled",
+    "weights",
+}  # of `tasks`, for every task
 TASK_MAY_IMPORT = {"core", "io", "config", "runtimes", "routing", "training"}
 HEAVY = {"torch", "torchvision", "timm", "sklearn", "matplotlib"}
 HEAVY |= {"onnxruntime", "openvino"}

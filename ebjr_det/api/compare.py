@@ -50,7 +50,10 @@ def compare(run_dirs: Sequence[str | Path], out: str | Path) -> Compared:
     judges = [load_task(task).judge() for task in tasks]
     comparison = Comparison(
         judges[0].quality_name if judges else "",
-        [ComparedRun.of(name, run, judges[0], analysis) for name, run, analysis in loaded],
+        [
+            ComparedRun.of(name + " (estimated)" * run.estimated, run, judges[0], analysis)
+            for name, run, analysis in loaded
+        ],
     )
     folder = writable_folder(Path(out))
     write_text(folder / "comparison.md", comparison.markdown())

@@ -3,8 +3,8 @@
 from ebjr_det.evaluation.report import Report
 from ebjr_det.reporting.notation import Shown, milliseconds, number, percent, plural, share
 
-SHARE_OFF, GAP_OFF = 0.11, "a third"
-"""How far estimated curves were off, in `eval/routing`: the share of the gap, and its size."""
+SHARE_OFF, GAP_OFF = 0.11, 3
+"""How far estimates were off, in `eval/routing`: the share of the gap at a rate; the gap, by this factor."""
 ELSEWHERE = "`ebjr-det calibrate` chooses on one part of the images and reports on the other"
 
 
@@ -20,7 +20,7 @@ def estimate_finding(report: Report) -> list[str]:
     return [
         "No labels were given: what the models answer stands in for them, and every quality is an estimate. "
         f"On pairs that have labels too the share of the gap recovered at a rate was off by at most "
-        f"{SHARE_OFF:g}, and the gap itself by up to {GAP_OFF}: trust who is "
+        f"{SHARE_OFF:g}, and the gap itself by a factor of up to {GAP_OFF}: trust who is "
         "sent on more than how much that gains."
     ]
 

@@ -15,6 +15,8 @@ RATES = (0.1, 0.2, 0.3, 0.5, 0.8)
 OTHER_STUDENT = 0.1
 """Distance of two samples of a student's numbers from which on they are another student's. Measured on COCO:
 one detector on other pictures 0.01 to 0.02, three detectors among each other 0.16 to 0.6."""
+UNKNOWN = -1.0
+"""The fingerprint of a picture that nobody annotated."""
 SAME_SET = 0.9
 UNLIKELY = 1e-3
 """Chance of a share, or one further off, below which it is said aloud."""
@@ -106,11 +108,13 @@ def shared_images(
     Args:
         fitted, ids: ids of the pictures of the fit and of these.
         fitted_prints, prints: the task's `fingerprints` of each. Where ids merely count the pictures of any
-            set, few of the shared ones have the same; unless nine in ten do, none is taken to be shared.
+            set, few of the shared ones have the same; unless nine in ten do, none is taken to be shared. Of
+            unknown ones the ids decide.
     """
     seen = dict(zip(fitted, fitted_prints, strict=True))
     shared = np.array([image in seen for image in ids], dtype=bool)
-    agree = [seen[image] == print_ for image, print_ in zip(ids, prints, strict=True) if image in seen]
+    pairs = [(seen[image], print_) for image, print_ in zip(ids, prints, strict=True) if image in seen]
+    agree = [first == second or UNKNOWN in (first, second) for first, second in pairs]
     return shared if agree and np.mean(agree) >= SAME_SET else np.zeros(len(shared), dtype=bool)
 
 

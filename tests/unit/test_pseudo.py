@@ -6,8 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from ebjr_det import SavedOutputs
-from ebjr_det.core.errors import ConfigError, InvalidInput
+from ebjr_det.core.errors import InvalidInput
 from ebjr_det.core.scores import deferral_scores
 from ebjr_det.core.tradeoff import sweep
 from ebjr_det.core.types import Logits, Output, PairedRun
@@ -253,10 +252,3 @@ def test_a_router_learns_from_likely_classes(logits):
     run = PairedRun("classification", tuple(map(str, range(50))), scores, *records)
     router = task.routing.fit_router(run, rescaling="none", worth=np.ones(1))
     assert np.isfinite(router.scores(outputs[0])["learned"]).all()
-
-
-@pytest.mark.parametrize(("task", "name"), [("detection", "annotations"), ("classification", "labels")])
-def test_files_without_labels_are_no_replay_yet_and_are_refused_by_name(task, name):
-    """A report of estimated quality would have to say so; none does."""
-    with pytest.raises(ConfigError, match=f"a file of `{name}` for {task}, got none"):
-        SavedOutputs(task, {"student": "s", "teacher": "t"})

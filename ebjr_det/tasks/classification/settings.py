@@ -28,8 +28,8 @@ class ImagesSection(BaseSection):
     """A set of labelled images."""
 
     dataset: str = Field(examples=["image_folder", "cifar10", "cifar100", "digits", "pictures"])
-    """Which set: `image_folder` (one folder a class), `cifar10`, `cifar100`, `digits`, which needs no file, or
-    `pictures`, a folder that nobody labelled.
+    """Which set: `image_folder` (one folder a class), `cifar10`, `cifar100`, `digits`, which needs no
+    file, or `pictures`, a folder that nobody labelled.
     """
     root: str | None = None
     """Folder that holds the data."""

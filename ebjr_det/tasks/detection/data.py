@@ -46,6 +46,7 @@ class DetectionSet:
     annotations: Annotations
     load: PictureAt
     skip_unreadable: bool = True
+    labelled: bool = True
 
     def __len__(self) -> int:
         return len(self.annotations)
@@ -107,7 +108,9 @@ def build_data(dataset: str, **fields: object) -> DetectionSet:
     subset = subset.subset(limit=settings.limit)
     position_of = {image: index for index, image in enumerate(everything.image_ids)}
     positions = [position_of[image] for image in subset.image_ids]
-    return DetectionSet(subset, lambda index: load(positions[index]), settings.skip_unreadable)
+    return DetectionSet(
+        subset, lambda index: load(positions[index]), settings.skip_unreadable, settings.labels
+    )
 
 
 @dataclass(frozen=True)

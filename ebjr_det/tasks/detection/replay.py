@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from ebjr_det.core.errors import ConfigError, InvalidInput
 from ebjr_det.core.types import FloatArray, Logits, Output, PairedRun
 from ebjr_det.io.memory import Source
+from ebjr_det.io.notes import say
 from ebjr_det.tasks.detection.coco.annotations import (
     UNKNOWN_CATEGORIES,
     Annotations,
@@ -111,6 +112,10 @@ def _pictures(files: Mapping[str, Source], popular: Sequence[str | int] | None) 
             "Expected `annotations` or `pictures` beside a specialised student, got result files alone, "
             "which name no classes."
         )
+    say(
+        "Note: no file names the classes, they go by their ids. A router for live models needs names, of "
+        "`pictures`."
+    )
     return pictures_of_results([files["student"], files["teacher"]])
 
 

@@ -54,8 +54,8 @@ class JudgedSection(AnnotatedSection):
     """A set of images on which a pair is evaluated."""
 
     labels: bool = True
-    """Whether the objects are read. Without them the teacher's boxes stand in for objects, and every quality is
-    an estimate.
+    """Whether the objects are read. Without them the teacher's boxes stand in for objects, and every
+    quality is an estimate.
     """
     classes: list[str] | str | None = None
     """Names of the classes of `pictures`, or a file with a list of them; by default COCO's."""

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ebjr_det.core.types import FloatArray, Output, PairedRun
+from ebjr_det.routing.drift import UNKNOWN
 from ebjr_det.tasks.detection.coco.annotations import Results
 from ebjr_det.tasks.detection.coco.matching import match_images
 
@@ -16,15 +17,17 @@ if TYPE_CHECKING:
 
 def fingerprints(run: PairedRun) -> FloatArray:
     """[N] of each picture, whatever the student and its settings: a hash of how many objects of which class
-    are annotated, which other files of the same annotations tell alike.
+    are annotated, which other files of the same annotations tell alike. Without annotations they are unknown.
     """
-    return _prints(run.student["truths"])
+    return np.full(len(run), UNKNOWN) if run.estimated else _prints(run.student["truths"])
 
 
 def prints_ahead(data: "DetectionSet") -> FloatArray:
     """[N] the `fingerprints` of a run on these images, which annotations alone tell."""
     empty = Results(np.zeros((0, 4)), np.zeros(0), np.zeros(0, np.intp))
     truths = data.annotations.truths
+    if not data.labelled:
+        return np.full(len(truths), UNKNOWN)
     return _prints(match_images([empty] * len(truths), truths, len(data.class_names))["truths"])
 
 
