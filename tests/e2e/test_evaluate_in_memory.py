@@ -133,7 +133,7 @@ WRONG = {
     "no macs": ({"student": Constant(10)}, "`student.macs`"),
     "misspelt": ({"ruter": {}}, "Did you mean `router`"),
     "runtime": (
-        {"student": {"model": Constant(3), "macs": 1.0, "runtime": "onnxruntime"}},
+        {"student": {"model": Constant(10), "macs": 1.0, "runtime": "onnxruntime"}},
         "student.runtime",
     ),
 }
