@@ -47,7 +47,9 @@ if TYPE_CHECKING:
     from ebjr_det.core.types import Output as Output
     from ebjr_det.core.types import PairedRun as PairedRun
     from ebjr_det.tasks.classification.in_memory import build_labelled as build_labelled
+    from ebjr_det.tasks.detection.detections import Detections as Detections
     from ebjr_det.tasks.detection.in_memory import build_annotated as build_annotated
+    from ebjr_det.tasks.detection.outputs import build_output as build_output
     from ebjr_det.tasks.settings import load_config as load_config
     from ebjr_det.tasks.settings import load_specialize_config as load_specialize_config
     from ebjr_det.tasks.settings import load_train_config as load_train_config
@@ -79,7 +81,9 @@ _ROOMS = {
     "core.tradeoff": "sweep",
     "core.types": "Logits Model Output PairedRun",
     "tasks.classification.in_memory": "build_labelled",
+    "tasks.detection.detections": "Detections",
     "tasks.detection.in_memory": "build_annotated",
+    "tasks.detection.outputs": "build_output",
     "tasks.settings": "load_config load_specialize_config load_train_config",
 }
 _HOMES = {name: room for room, names in _ROOMS.items() for name in names.split()}

@@ -41,13 +41,10 @@ def build_router(
 
     Example:
         >>> import numpy as np
-        >>> from ebjr_det import Logits, Output, build_router
-        >>> from ebjr_det.tasks.detection.detections import Detections
-        >>> sure, unsure = (
-        ...     Detections(np.array([[0.0, 0, 9, 9]]), np.array([s]), np.array([0])) for s in (0.99, 0.5)
-        ... )
-        >>> rows = np.array([[[4.6, -9.0]], [[0.0, -9.0]]])
-        >>> output = Output([sure, unsure], Logits(rows, np.ones((2, 1), bool), "sigmoid"))
+        >>> from ebjr_det import Detections, build_output, build_router
+        >>> box, label = np.array([[0.0, 0, 9, 9]]), np.array([0])
+        >>> sure, unsure = (Detections(box, np.array([score]), label) for score in (0.99, 0.5))
+        >>> output = build_output([sure, unsure], [np.array([[4.6, -9.0]]), np.array([[0.0, -9.0]])])
         >>> router = build_router("class_curvature", class_names=("person", "bicycle"))
         >>> bool(np.diff(router.deferral_scores(output)) > 0)
         True

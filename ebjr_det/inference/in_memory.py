@@ -79,9 +79,12 @@ def checked_model(model: Model, classes: Classes) -> Model:
 
 
 def _checked(output: Output, count: int, name: str) -> Output:
-    """Somebody's own answers. Raises InvalidInput where their logits are not of so many classes."""
+    """Somebody's own answers. Raises InvalidInput where their logits are not of so many classes.
+
+    One logit a row is that of a box of which only its score is known.
+    """
     width = output.logits.values.shape[2]
-    if output.logits.valid.any() and width != count:
+    if output.logits.valid.any() and width not in (1, count):
         raise InvalidInput(
             f"Expected `{name}` to give logits of the {count} classes of the data, got {width} a row."
         )

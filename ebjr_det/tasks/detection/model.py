@@ -226,13 +226,13 @@ def _from_callable(settings: DetectorSection, data: Named, device: str) -> Model
 
 
 def _checked(output: Output, count: int, arch: str) -> Output:
-    """Answers of somebody's own detector. Raises InvalidInput where they are not of the data's classes."""
+    """Answers of somebody's own detector, one logit a box or one a class. Raises InvalidInput for others."""
     logits = output.logits
     width = logits.values.shape[2] if logits.valid.any() else count
     largest = max((int(answer.labels.max()) for answer in output.predictions if len(answer)), default=-1)
-    if width != count or largest >= count:
+    if width not in (1, count) or largest >= count:
         raise InvalidInput(
             f"Expected `{arch}` to answer in the {count} classes of the data, labels in 0..{count - 1} and "
-            f"as many logits a box, got {width} logits and label {largest}."
+            f"as many logits a box, or that of its score alone, got {width} logits and label {largest}."
         )
     return output
