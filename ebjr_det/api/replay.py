@@ -48,6 +48,8 @@ class ReplaySettings:
     Attributes:
         router: which score decides, or `auto`. Pictures that its fitted router saw are left out, and its
             rescaling is applied.
+        images: a folder with the pictures, of which the report then shows some.
+        names: what student and teacher are called, by default as their files.
         popular: classes that a specialised student tells apart, by name or index; its files are then of these
             and "other".
         threshold: instead of `router.threshold`; infinite ones defer all images or none.
@@ -56,7 +58,8 @@ class ReplaySettings:
         seed, replicates: of the bootstrap; by default as many as the task's `bootstrap`.
 
     Raises:
-        ConfigError: a threshold beside rates, or a rate outside [0, 1].
+        ConfigError: a threshold beside rates, a rate outside [0, 1], no folder at `images`, or a name that
+            cannot be printed.
     """
 
     router: RouterSection = field(default_factory=RouterSection)
@@ -66,8 +69,15 @@ class ReplaySettings:
     cost: CostModel = field(default_factory=CostModel)
     seed: int = 0
     replicates: int | None = None
+    names: tuple[str | None, str | None] = (None, None)
+    images: str | Path | None = None
 
     def __post_init__(self) -> None:
+        if self.images is not None and not Path(self.images).is_dir():
+            raise ConfigError(f"Expected a folder of pictures as `images`, got none at `{self.images}`.")
+        for name in self.names:
+            if name is not None and not (name.strip() and name.isprintable()):
+                raise ConfigError(f"Expected the name of a model as one line of text, got {name!r}.")
         if self.fixed_threshold is not None and self.rates:
             raise ConfigError("Expected either a threshold or rates, got both.")
         for rate in self.rates or ():
@@ -119,6 +129,8 @@ def replay(outputs: SavedOutputs, out: str | Path, settings: ReplaySettings = DE
     popular = () if settings.popular is None else Popular.of(settings.popular, names).names
     scoring, remarks = scoring.bind(names, popular), Remarks()
     run = outputs.load(scoring.scores_of_raw, remarks, settings.popular)
+    plugin, folder = load_task(outputs.task), settings.images
+    pictures = folder and plugin.replay_pictures(outputs.sources, Path(folder), run.image_ids)
     teacher = name_of(outputs.sources["teacher"])
     source = FitSource(run, names, len(names), "", teacher, "", scoring.section, popular=popular)
     routed, section = None, settings.asked
@@ -126,7 +138,7 @@ def replay(outputs: SavedOutputs, out: str | Path, settings: ReplaySettings = DE
         clear_replay_folder(out)
         routed = automatic_router(source, scoring, section, out, settings.seed)
     if routed is None:
-        run, use = scoring.of_records(run, load_task(outputs.task).judge())
+        run, use = scoring.of_records(run, plugin.judge())
         clear_replay_folder(out)
         routed = RoutedRun(scoring, None, None, run, use)
     decision, point = _decision(routed, settings)
@@ -142,6 +154,8 @@ def replay(outputs: SavedOutputs, out: str | Path, settings: ReplaySettings = DE
     write_text(out / CONFIG, text)
     save_run(run, out / RUN)
     save_analysis(out, analysis, text, describe_environment("cpu", settings.seed))
+    if pictures is not None:
+        plugin.write_gallery(out, pictures, routed.reported, decision)
     return report(out)
 
 
@@ -161,13 +175,17 @@ def _analysis(
     """How the run is looked at, without what its files tell."""
     paths, replicates, scoring = outputs.sources, settings.replicates, routed.scoring
     chosen_from = "given" if settings.fixed_threshold is not None else "target" if routed.target else "rate"
+    student, teacher = (
+        Profile(name_of(paths[side]), of_file=True) if name is None else Profile(name)
+        for side, name in zip(("student", "teacher"), settings.names, strict=True)
+    )
     return Analysis(
-        title=titled(f"Replay: {name_of(paths['student'])} + {name_of(paths['teacher'])}", routed.reported),
+        title=titled(f"Replay: {student.name} + {teacher.name}", routed.reported),
         score=scoring.name,
         formula=scoring.formula,
         threshold=decision.threshold,
-        student=Profile("student"),
-        teacher=Profile("teacher"),
+        student=student,
+        teacher=teacher,
         cost=settings.cost,
         rates=tuple(settings.rates) if settings.rates else None,
         replicates=load_task(outputs.task).bootstrap if replicates is None else replicates,
@@ -192,6 +210,9 @@ def _resolved(
         "rates": list(settings.rates) if settings.rates else None,
         "seed": settings.seed,
     }
+    for side, name in zip(("student", "teacher"), settings.names, strict=True):
+        content |= {} if name is None else {f"{side}_name": name}
+    content |= {} if settings.images is None else {"images": str(settings.images)}
     if settings.popular is not None:
         content["popular"] = settings.popular
     content |= outputs.options

@@ -26,11 +26,16 @@ from ebjr_det.routing.drift import FittedUse
 
 @dataclass(frozen=True)
 class Profile:
-    """What is known of one model besides its answers: name, measured latency, further exact numbers."""
+    """What is known of one model besides its answers: name, measured latency, further exact numbers.
+
+    Attributes:
+        of_file: the name is that of a file of outputs, which tells one model from another for people alone.
+    """
 
     name: str
     latency: Latency | None = None
     extras: Mapping[str, Any] = field(default_factory=dict)
+    of_file: bool = False
 
 
 @dataclass(frozen=True)

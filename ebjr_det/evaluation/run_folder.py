@@ -7,6 +7,7 @@ summary is there only beside the records that it sums up.
 from collections.abc import Callable, Mapping
 from hashlib import sha256
 from pathlib import Path
+from shutil import rmtree
 from typing import TypeVar
 
 import numpy as np
@@ -44,6 +45,7 @@ ROUTER = "router.safetensors"
 """File of a run: the router that was chosen on its calibration part."""
 CONFIG = "config.yaml"
 ENVIRONMENT = "environment.json"
+GALLERY = "gallery"
 PARTS = "parts"
 JUDGED = "judged.json"
 """File of a run: how it read pictures and classes, and a digest of what it was judged by."""
@@ -186,8 +188,9 @@ def clear_replay_folder(out: Path) -> None:
     """A replay replaces an earlier replay, which its inputs can make again, and nothing else."""
     check_replay_folder(out)
     writable_folder(out)
-    for name in (SUMMARY, ANALYSIS):
+    for name in (SUMMARY, ANALYSIS, f"{GALLERY}.json"):
         (out / name).unlink(missing_ok=True)
+    rmtree(out / GALLERY, ignore_errors=True)
 
 
 def check_replay_folder(out: Path) -> None:
@@ -254,8 +257,8 @@ def check_same_pair(first: Analysis, second: Analysis) -> None:
     for part, value, other_value in (
         ("score options", first.score_options, second.score_options),
         ("router", _router_of(first), _router_of(second)),
-        ("student", first.student.name, second.student.name),
-        ("teacher", first.teacher.name, second.teacher.name),
+        ("student", *_names(first.student, second.student)),
+        ("teacher", *_names(first.teacher, second.teacher)),
         ("student's weights", *_weights(first.student, second.student)),
         ("teacher's weights", *_weights(first.teacher, second.teacher)),
         ("student's MACs", first.cost.student_macs, second.cost.student_macs),
@@ -265,6 +268,11 @@ def check_same_pair(first: Analysis, second: Analysis) -> None:
             raise InvalidInput(
                 f"Expected two runs of one pair, got {value} and {other_value} as their {part}."
             )
+
+
+def _names(first: Profile, second: Profile) -> tuple[str, str]:
+    """The names of both, where both tell the model: files of one model differ by what it saw."""
+    return ("", "") if first.of_file or second.of_file else (first.name, second.name)
 
 
 def _weights(first: Profile, second: Profile) -> tuple[str, str]:

@@ -188,10 +188,8 @@ class LearnerSettings:
 
     Attributes:
         augment: see the task's `augmentation.build_augmentation`.
-        loss: `distillation` and `temperature`, the share and the softness of a teacher's answers, and of
-            classification `label_smoothing` of the labels.
-        popular: where the model is specialised, which of the teacher's classes its own are.
-        popular_share: how often a picture shows a popular class, in the training and in the validation.
+        loss: of a teacher's answers `distillation` and `temperature`, of labels `label_smoothing`.
+        popular: which of the teacher's classes a specialised model has, and how often pictures show them.
     """
 
     seed: int
@@ -212,8 +210,7 @@ class Training(Protocol):
 class TaskPlugin:
     """A task as every other room sees it.
 
-    A new task gives `name`, `judge`, `data` and `models`; it is then evaluated, swept, calibrated, compared
-    and reported. With each further part it gains a verb.
+    With `name`, `judge`, `data` and `models` it is evaluated and reported; each further part gives a verb.
     """
 
     name: str
@@ -290,11 +287,14 @@ class TaskPlugin:
         self, folder: Path, data: Any, run: PairedRun, reported: PairedRun, decision: RouterDecision,
         defer: NDArray[np.bool_],
     ) -> None:  # fmt: skip
-        """Leave the task's own files beside a report, where it has any.
+        """Leave the task's own files, of all images of `run` and `defer` and of those that are `reported`."""
 
-        Args:
-            run: all images, of which the teacher answers `defer`; reported, decision: those of the report.
-        """
+    def replay_pictures(self, files: Mapping[str, Any], folder: Path, image_ids: Sequence[str]) -> Any:
+        """Pictures of replayed answers, for `write_gallery`."""
+        self._lacks("shown beside their pictures")
+
+    def write_gallery(self, folder: Path, data: Any, reported: PairedRun, decision: RouterDecision) -> None:
+        """Leave a gallery of reported images beside a report; `data` loads them by index."""
 
     def _lacks(self, verb: str) -> NoReturn:
         raise ConfigError(f"Expected a task whose models can be {verb}, got `{self.name}`, which cannot.")

@@ -1,5 +1,6 @@
 """The classification task: a picture's answer is a vector of class logits."""
 
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -8,12 +9,14 @@ from ebjr_det.tasks.classification import settings
 from ebjr_det.tasks.routing import Routing
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
 
-    from ebjr_det.core.types import FloatArray, Output
+    from ebjr_det.core.router import RouterDecision
+    from ebjr_det.core.types import FloatArray, Output, PairedRun
+    from ebjr_det.io.memory import Source
     from ebjr_det.tasks.classification.metric import Accuracy
 
 
@@ -105,6 +108,20 @@ class Classification(contract.TaskPlugin):
         from ebjr_det.tasks.classification.popular import class_counts
 
         return class_counts(data)
+
+    def replay_pictures(self, files: "Mapping[str, Source]", folder: Path, image_ids: "Sequence[str]") -> Any:
+        """Those whose paths are the ids."""
+        from ebjr_det.tasks.classification.artifacts import pictures_of
+
+        return pictures_of(files, folder, image_ids)
+
+    def write_gallery(
+        self, folder: Path, data: Any, reported: "PairedRun", decision: "RouterDecision"
+    ) -> None:
+        """Pictures under both models' answers."""
+        from ebjr_det.tasks.classification.artifacts import write_gallery
+
+        write_gallery(folder, data, reported, decision)
 
     def pseudo_targets(
         self, student: "Output", teacher: "Output", classes: int, image_ids: "Sequence[str]"

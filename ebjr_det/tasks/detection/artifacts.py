@@ -5,7 +5,8 @@ Each picture of the gallery is one strip: the annotated objects, the student's b
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -70,11 +71,7 @@ def write_gallery(folder: Path, data: DetectionSet, run: PairedRun, decision: Ro
         {
             "title": group.title,
             "note": group.note,
-            "pictures": [
-                entry
-                for number, image in enumerate(group.images[:PICTURES], start=1)
-                if (entry := strips.write(f"{group.name}-{number}", int(image)))
-            ],
+            "pictures": list(islice(strips.of(group), PICTURES)),
         }
         for group in strips.groups()
     ]
@@ -131,6 +128,14 @@ class _Strips(NamedTuple):
             Group("lost", "Lost most", "The teacher makes more errors.", worst[gain[worst] < 0]),
             Group("hardest", "Hardest", "The student doubts most here.", doubt),
         ]  # fmt: skip
+
+    def of(self, group: Group) -> Iterator[dict[str, str | int]]:
+        """Strips of a group, written one after the other; pictures that are not there have none."""
+        number = 1
+        for image in group.images.tolist():
+            if entry := self.write(f"{group.name}-{number}", image):
+                number += 1
+                yield entry
 
     def write(self, name: str, image: int) -> dict[str, str | int] | None:
         """Annotated objects and both models' boxes side by side; nothing where the picture is gone."""

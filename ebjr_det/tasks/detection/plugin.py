@@ -10,13 +10,14 @@ from ebjr_det.tasks.detection import settings
 from ebjr_det.tasks.routing import Routing
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
 
     from ebjr_det.core.router import RouterDecision
     from ebjr_det.core.types import Output, PairedRun
+    from ebjr_det.io.memory import Source
     from ebjr_det.tasks.detection.metric import AveragePrecision, Target
 
 
@@ -135,11 +136,25 @@ class Detection(contract.TaskPlugin):
         defer: "NDArray[np.bool_]",
     ) -> None:  # fmt: skip
         """COCO result files and a gallery."""
-        from ebjr_det.tasks.detection.artifacts import write_gallery, write_results_of
+        from ebjr_det.tasks.detection.artifacts import write_results_of
 
         write_results_of(folder, data, run, defer)
         if not run.estimated:
-            write_gallery(folder, data, reported, decision)
+            self.write_gallery(folder, data, reported, decision)
+
+    def replay_pictures(self, files: "Mapping[str, Source]", folder: Path, image_ids: "Sequence[str]") -> Any:
+        """Those that the annotations name."""
+        from ebjr_det.tasks.detection.replay_pictures import pictures_of
+
+        return pictures_of(files, folder)
+
+    def write_gallery(
+        self, folder: Path, data: Any, reported: "PairedRun", decision: "RouterDecision"
+    ) -> None:
+        """Objects and both models' boxes side by side."""
+        from ebjr_det.tasks.detection.artifacts import write_gallery
+
+        write_gallery(folder, data, reported, decision)
 
     def pseudo_targets(
         self, student: "Output", teacher: "Output", classes: int, image_ids: "Sequence[str]"
