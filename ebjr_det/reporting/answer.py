@@ -144,8 +144,11 @@ def share_sentence(report: Report) -> str:
     if rate in (0, 1):
         images = "No image goes" if rate == 0 else "Every image goes"
         return f"{images} to the teacher: the threshold is {threshold_text(report.decision.threshold)}."
-    calibration, origin = report.analysis.calibration, ""
-    if report.analysis.threshold_from == "target" and calibration is not None:
+    calibration, choice, origin = report.analysis.calibration, report.analysis.selection, ""
+    if choice is not None:
+        scores, images = plural(choice.candidates, "score"), plural(choice.images, "other image")
+        origin = f"; score and threshold were chosen among {scores} on {images}"
+    elif report.analysis.threshold_from == "target" and calibration is not None:
         origin = f"; the threshold was chosen on {plural(calibration.images, 'other image')}"
     elif report.analysis.threshold_from == "rate":
         origin = "; the threshold is the one that defers so many of these images"

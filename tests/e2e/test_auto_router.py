@@ -1,6 +1,7 @@
 """`score: auto`: chosen on the calibration part alone, used by every verb, told with its reasons."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -140,7 +141,9 @@ def test_the_verdict_tells_what_was_chosen_and_what_ebjr_gets_at_the_same_share(
     said = " ".join(capsys.readouterr().out.split())
     summary = summary_of(replayed)
     assert f"{summary['score']}" in said
-    assert "on 80 other pictures: the" in said
+    assert re.search(r"score and threshold were chosen among \d+ scores on 80 other images\.", said)
+    assert command("report", replayed, "--verbose") == 0
+    assert "on 80 other pictures: the" in " ".join(capsys.readouterr().out.split())
     assert "pair, EBJR's own score" in said
     published = summary["published_score"]
     assert (published["score"], published["deferral_rate"]) == (ENERGY, summary["joint"]["deferral_rate"])

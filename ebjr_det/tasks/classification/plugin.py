@@ -110,7 +110,7 @@ class Classification(contract.TaskPlugin):
         return class_counts(data)
 
     def replay_pictures(self, files: "Mapping[str, Source]", folder: Path, image_ids: "Sequence[str]") -> Any:
-        """Those whose paths are the ids."""
+        """Pictures whose paths are the ids."""
         from ebjr_det.tasks.classification.artifacts import pictures_of
 
         return pictures_of(files, folder, image_ids)

@@ -143,7 +143,7 @@ class Detection(contract.TaskPlugin):
             self.write_gallery(folder, data, reported, decision)
 
     def replay_pictures(self, files: "Mapping[str, Source]", folder: Path, image_ids: "Sequence[str]") -> Any:
-        """Those that the annotations name."""
+        """Pictures that the annotations name."""
         from ebjr_det.tasks.detection.replay_pictures import pictures_of
 
         return pictures_of(files, folder)
