@@ -1,9 +1,12 @@
 """Several runs side by side: one table, one figure, one JSON object. Runs of one task only."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from ebjr_det.core.cost import Budget, Cost
 from ebjr_det.core.errors import ConfigError
@@ -18,11 +21,26 @@ from ebjr_det.evaluation.units import cost_text
 from ebjr_det.reporting.answer import CURRENCIES, side_of
 from ebjr_det.reporting.notation import Shown, Unit, number, plural, share
 from ebjr_det.reporting.sentences import hull_names
-from ebjr_det.reporting.style import BLUE, VERMILLION, draw_figure, figure_paths
+from ebjr_det.reporting.style import (
+    BLUE,
+    GREEN,
+    INK,
+    VERMILLION,
+    Label,
+    draw_figure,
+    figure_paths,
+    place_labels,
+)
 from ebjr_det.reporting.table import Table, markdown_text
 from ebjr_det.reporting.tables import HULL, Cells
 
-COLORS = (BLUE, VERMILLION, "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito
+STRONG = (
+    (BLUE, "-", "D"),
+    (VERMILLION, (0, (7, 2, 1.5, 2)), "s"),
+    (GREEN, (0, (9, 3)), "^"),
+    (INK, (0, (2, 1.2)), "v"),
+)
+"""Colour, dashes and mark of the runs that are drawn strong: told apart in grey, too."""
 
 
 @dataclass(frozen=True)
@@ -157,7 +175,7 @@ class Comparison:
         """All tables of the comparison."""
         return [self.table(), *filter(None, [self.margins_table()])]
 
-    def verdict(self) -> str:
+    def verdict(self, *, short: bool = False) -> str:
         """One sentence: which pair is best and which cheapest, or why that cannot be said."""
         if not self.same_images:
             name = self.quality_name
@@ -165,14 +183,17 @@ class Comparison:
         best = max(self.runs, key=lambda run: run.chosen.quality)
         cheapest = min(self.runs, key=lambda run: getattr(run.chosen, self.axis))
 
+        def title(run: ComparedRun) -> str:
+            return self.short_name(run) if short else run.name
+
         def words(run: ComparedRun) -> str:
             cost = cost_text(self.axis, getattr(run.chosen, self.axis), self.cells.unit)
             quality = f"{self.quality_name} {self.cells.show.text(run.chosen.quality)}"
             return f"{quality} at {cost}{' deferred' * (self.axis != 'macs')}"
 
         if best.chosen.quality == cheapest.chosen.quality:
-            return f"No run is better than {cheapest.name}, which costs least: {words(cheapest)}."
-        return f"{best.name} is best: {words(best)}. {cheapest.name} costs least: {words(cheapest)}."
+            return f"No run is better than {title(cheapest)}, which costs least: {words(cheapest)}."
+        return f"{title(best)} is best: {words(best)}. {title(cheapest)} costs least: {words(cheapest)}."
 
     def sentences(self) -> list[str]:
         """Which pairs pay: see `answer.verdict`."""
@@ -203,20 +224,35 @@ class Comparison:
         return "\n".join([*texts, *(f"- {markdown_text(sentence)}\n" for sentence in self.sentences())])
 
     def write_figure(self, stem: Path) -> list[Path]:
-        """Quality against `axis`: every run's curve, its chosen point and its student alone."""
+        """Quality against `axis`: every run's curve, its chosen point by name, its student alone.
+
+        The runs of the best chosen points are drawn strong, up to four; the others are grey.
+        """
         show, unit = self.cells.show, self.cells.unit
         scale, label = (unit.size, f"{unit.name} per image")
         if self.axis == "deferral_rate":
             scale, label = 0.01, "deferral rate (% of the images)"
-        with draw_figure(stem, self.table().title, 4.3) as (_, axes):
+        ranked = sorted(self.runs, key=lambda run: -run.chosen.quality)
+        styles = dict(zip([run.name for run in ranked], STRONG, strict=False))
+        labels, subtitle = [], f"{self.table().title}: chosen points by name, students alone as dots"
+        with draw_figure(stem, self.verdict(short=True), 4.5, subtitle) as (figure, axes):
             axes.set(xlabel=label, ylabel=show.heading(self.quality_name))
-            for index, run in enumerate(self.runs):
-                style: Any = {"color": COLORS[index % len(COLORS)], "mec": "white"}
+            for run in ranked[::-1]:
+                color, dash, marker = styles.get(run.name, ("#b5b5b5", "-", "."))
+                style: Any = {"color": color, "mec": "white", "zorder": 4 + (run.name in styles)}
                 x, y = run.curve.costs(self.axis) / scale, show.height(run.curve.quality)
-                dash = ("-", "--", ":")[index // len(COLORS) % 3]
-                axes.plot(x, y, ls=dash, lw=1.8, label=run.name, zorder=4, **style)
-                axes.plot(x[0], y[0], "o", ms=7, zorder=5, **style)
-                chosen = getattr(run.chosen, self.axis) / scale, show.height(run.chosen.quality)
-                axes.plot(*chosen, "D", ms=8, zorder=6, **style)
-            axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.02, 1), borderaxespad=0)
+                axes.plot(x, y, ls=dash, lw=1.8, **style)
+                axes.plot(x[0], y[0], "o", ms=6, **style)
+                point = np.array([getattr(run.chosen, self.axis) / scale, show.height(run.chosen.quality)])
+                axes.plot(*point, marker, ms=9, **style)
+                if run.name in styles:
+                    text = f"{self.short_name(run)}: {show.label(run.chosen.quality)}"
+                    labels.append(Label(textwrap.fill(text, 36), point[None], color, "bold"))
+            place_labels(figure, axes, labels)
         return figure_paths(stem)
+
+    def short_name(self, run: ComparedRun) -> str:
+        """The last part of a run's path, where it tells the run from the others."""
+        names = [Path(compared.name).name for compared in self.runs]
+        name = Path(run.name).name
+        return name if names.count(name) == 1 else run.name

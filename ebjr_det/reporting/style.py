@@ -29,6 +29,7 @@ from ebjr_det.core.types import FloatArray
 from ebjr_det.io.files import atomic_write
 
 BLUE, VERMILLION, GREEN, INK, GREY = "#0072B2", "#D55E00", "#00805E", "#222222", "#707070"
+COLORS = (BLUE, VERMILLION, "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 STYLE: Any = {
     "figure.dpi": 100, "savefig.dpi": 200, "svg.fonttype": "none", "svg.hashsalt": "ebjr_det",
     "font.size": 8, "axes.labelsize": 9, "text.parse_math": False, "text.color": INK,

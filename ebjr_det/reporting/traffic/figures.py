@@ -12,9 +12,18 @@ from ebjr_det.core.types import FloatArray
 from ebjr_det.evaluation.bootstrap import CONFIDENCE
 from ebjr_det.evaluation.traffic.mix import popular_text
 from ebjr_det.evaluation.traffic.report import SURE_SHARES, JudgedRun, TrafficReport
-from ebjr_det.reporting.comparison import COLORS
 from ebjr_det.reporting.notation import Shown
-from ebjr_det.reporting.style import GREY, INK, STYLE, Label, along, new_figure, place_labels, save_figure
+from ebjr_det.reporting.style import (
+    COLORS,
+    GREY,
+    INK,
+    STYLE,
+    Label,
+    along,
+    new_figure,
+    place_labels,
+    save_figure,
+)
 from ebjr_det.reporting.traffic.tables import unit_of
 
 MARK: Any = {"mec": "white", "ms": 7, "mew": 1.2, "clip_on": False}
