@@ -30,8 +30,9 @@ def load(
         changes: `a.b=value` settings, as the command line's `--set`.
 
     Returns:
-        a `JointModel`: `pair(pictures)` gives `predictions`, one a picture in order, and `decision`, who
-        answered. It also knows `class_names`.
+        a `JointModel`: `pair(pictures)` gives `predictions`, one a picture in order, `answered_by`, and
+        `decision`, with scores and threshold; `pair(pictures, threshold=t)` is one call at another one. It
+        also knows `class_names`, and every deferral score by its name: `pair.deferral_scores(output, name)`.
 
     Raises:
         EbjrError: no finished run, export or configuration there, no threshold, or damaged weights.
@@ -42,6 +43,8 @@ def load(
         >>> answer = pair(["pictures/0.png", "pictures/1.png"])
         >>> len(answer.predictions), len(answer.decision.defer), len(pair.class_names)
         (2, 2, 10)
+        >>> pair(["pictures/0.png"], threshold=float("-inf")).answered_by
+        ('teacher',)
     """
     settings, chosen = load_settings(path, changes)
     chosen = chosen if threshold is None and rate is None else threshold

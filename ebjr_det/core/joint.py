@@ -90,6 +90,27 @@ class JointModel:
 
     Raises:
         ConfigError: an unknown score, or one that a picture has in a whole set only.
+
+    Example:
+        >>> import numpy as np
+        >>> from ebjr_det.core.types import Logits
+        >>> class Linear:
+        ...     def __init__(self, name, weights):
+        ...         self.name, self.weights = name, np.array(weights)
+        ...     def preprocess(self, image):
+        ...         return np.array(image)
+        ...     def __call__(self, inputs):
+        ...         logits = np.stack(inputs) @ self.weights
+        ...         return Output(logits.argmax(axis=1).tolist(), Logits.one_row(logits))
+        >>> student, teacher = Linear("small", np.eye(2)), Linear("large", 9 * np.eye(2))
+        >>> joint = JointModel(student, teacher, "max_softmax", threshold=-0.6)
+        >>> answer = joint([[0.0, 3.0], [0.2, 0.1]])
+        >>> answer.predictions, answer.answered_by
+        ([1, 0], ('student', 'teacher'))
+        >>> joint([[0.0, 3.0], [0.2, 0.1]], threshold=-0.5).answered_by
+        ('student', 'student')
+        >>> joint.deferral_scores(student([[0.0, 3.0]]), "entropy").round(3).tolist()
+        [0.191]
     """
 
     def __init__(

@@ -19,6 +19,7 @@ from pydantic import Field, ValidationError, model_validator
 from ebjr_det.config import BaseSection, RouterSection, apply_changes, parse_section
 from ebjr_det.config.sections import RunSection
 from ebjr_det.core.errors import ConfigError, InvalidInput, first_line
+from ebjr_det.core.scores import rows_counted
 from ebjr_det.core.types import Model
 from ebjr_det.io.files import checksum, existing_file, write_text
 from ebjr_det.io.third_party import first_fault, install_hint
@@ -140,7 +141,11 @@ class Exported:
         """How scores come about and decide; a fitted router is looked for in the folder."""
         section = self.content.router
         file = None if section.file is None else str(self.folder / ROUTER)
-        return section.model_copy(update={"file": file, "threshold": self.content.threshold})
+        settings: dict[str, object] = {"file": file, "threshold": self.content.threshold}
+        score, counted = str(section.score), (section.top_k, section.aggregate)
+        if counted == rows_counted(score, "auto", "auto"):  # the numbers of the deciding score, of no other
+            settings |= {"top_k": "auto", "aggregate": "auto"}
+        return section.model_copy(update=settings)
 
     @property
     def student(self) -> ExportedModel:

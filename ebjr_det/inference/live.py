@@ -55,6 +55,10 @@ class LiveModel(JointModel):
         self.router = live.scoring
         self.class_names, self.score_name = live.named.class_names, live.scoring.name
 
+    def deferral_scores(self, output: Output, name: str | None = None) -> FloatArray:
+        """Any score of answers of `student`, by default the deciding one; looking is no traffic."""
+        return self.router.deferral_scores(output, name)
+
     def __call__(self, images: Sequence[Picture], threshold: float | None = None) -> JointOutput:
         """Answer a batch of pictures of any size above zero, by default at the pair's own threshold.
 

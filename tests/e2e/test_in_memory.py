@@ -147,6 +147,19 @@ def test_a_replay_of_arrays_is_that_of_their_files(form, arrays, tmp_path):
     assert kept["labels"].startswith("<in memory> sha256")
 
 
+def test_nor_do_files_matter_without_labels(arrays, others, tmp_path):
+    values, paths = arrays
+    contents = {name: json.loads(path.read_text()) for name, path in others.__dict__.items()}
+    for task, judged, files, given in (
+        ("classification", "labels", paths, values),
+        ("detection", "annotations", others.__dict__, contents),
+    ):
+        for name, sources in (("files", files), ("memory", given)):
+            models = {side: source for side, source in sources.items() if side != judged}
+            ebjr_det.replay(SavedOutputs(task, models), tmp_path / task / name, SETTINGS)
+        assert_same_run(tmp_path / task / "files", tmp_path / task / "memory")
+
+
 def test_ids_and_names_of_classes_in_memory_count_as_in_a_file(arrays, tmp_path):
     values, _ = arrays
     ids, names = [f"i{n}" for n in range(120)], ["a", "b", "c", "d"]

@@ -150,6 +150,18 @@ def test_the_threshold_of_one_call_and_who_answered(routed):
         pair(pictures, threshold=np.nan)
 
 
+def test_an_exported_pair_has_them_too(exported_scenes):
+    """Without torch: its student tells all class logits and raw candidates."""
+    pair = ebjr_det.load(exported_scenes)
+    output, decision = pair.judge([pair.student.preprocess(draw_scene("test", index)) for index in range(3)])
+    np.testing.assert_array_equal(pair.deferral_scores(output, "free_energy"), decision.scores)
+    router = build_router("nms_disagreement")
+    for name in ("nms_disagreement", "energy_curvature", "rival_class", "crowding"):
+        np.testing.assert_array_equal(
+            pair.deferral_scores(output, name), router.deferral_scores(output, name), err_msg=name
+        )
+
+
 LOGITS = Logits.one_row(np.random.default_rng(0).normal(size=(6, 4)))
 ANSWERS = Output([None] * 6, LOGITS)
 
