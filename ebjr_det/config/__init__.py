@@ -1,6 +1,6 @@
 """One typed definition of a run: the YAML file, `--set a.b=c` and `--print-config` all come from it."""
 
-from ebjr_det.config.class_files import listed_classes, load_classes, load_histogram
+from ebjr_det.config.class_files import listed_classes, load_classes, load_histogram, yaml_content
 from ebjr_det.config.described import Setting, commented, describe
 from ebjr_det.config.identity import identity
 from ebjr_det.config.loading import (
@@ -48,4 +48,5 @@ __all__ = [
     "parse_section",
     "shipped_for",
     "training_identity",
+    "yaml_content",
 ]

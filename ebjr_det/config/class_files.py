@@ -29,7 +29,7 @@ def load_classes(text: str) -> list[str | int]:
         existing_file(path, "a list of classes")
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
         return [line.strip() for line in lines if line.strip()]
-    content = _content(path, "a list of classes")
+    content = yaml_content(path, "a list of classes")
     content = content.get("popular") if isinstance(content, dict) else content  # what `specialize` writes
     if not isinstance(content, list) or not all(type(name) in (str, int) for name in content):
         raise InvalidInput(f"Expected a list of names of classes in `{path}`, got something else.")
@@ -52,15 +52,15 @@ def listed_classes(classes: list[str] | str | None) -> list[str] | None:
 
 def load_histogram(path: Path) -> dict[str, float]:
     """A share of each class, from a YAML or JSON file. Raises InvalidInput for anything else."""
-    content = _content(path, "a share of each class")
+    content = yaml_content(path, "a share of each class")
     kinds = isinstance(content, dict) and {type(share) for share in content.values()}
     if not kinds or not kinds <= {int, float}:
         raise InvalidInput(f"Expected `class: share` of each class in `{path}`, got something else.")
     return {str(name): float(share) for name, share in content.items()}
 
 
-def _content(path: Path, kind: str) -> Any:
-    """What a YAML or JSON file holds; a key twice is refused."""
+def yaml_content(path: Path, kind: str) -> Any:
+    """What a YAML or JSON file holds, as `kind` in the error. Raises InvalidInput, also for a key twice."""
 
     def once(pairs: list[tuple[str, object]]) -> dict[str, object]:
         keys = [key for key, _ in pairs]

@@ -157,8 +157,10 @@ def open_picture(path: Path, size: tuple[int, int] = (0, 0), *, as_stored: bool 
     return picture
 
 
-def stored_size(path: Path) -> tuple[int, int]:
-    """Width and height of a picture as stored, from its header; 0, 0 where that cannot be read."""
+def stored_size(path: Path, *, upright: bool = False) -> tuple[int, int]:
+    """Width and height of a picture as stored, or `upright`, as people see it, from its header; 0, 0 where
+    that cannot be read.
+    """
     from PIL import Image
 
     try:
@@ -166,7 +168,10 @@ def stored_size(path: Path) -> tuple[int, int]:
             warnings.simplefilter("ignore")  # what is odd is said when the picture is opened
             with Image.open(_regular(path), formats=picture_formats()) as opened:
                 tags = _tags(opened)  # of a TIFF, whose size Pillow turns
-                return tags.get(WIDTH, opened.width), tags.get(HEIGHT, opened.height)
+                size = tags.get(WIDTH, opened.width), tags.get(HEIGHT, opened.height)
+                # not a PNG's own `getexif`, which decodes the picture
+                sideways = upright and Image.Image.getexif(opened).get(ORIENTATION) in SIDEWAYS
+                return size[::-1] if sideways else size
     except Exception:  # a damaged picture can raise anything
         return 0, 0
 

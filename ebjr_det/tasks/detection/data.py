@@ -1,4 +1,4 @@
-"""Images with annotated objects: any COCO-format set, Open Images, scenes of digits that need no download.
+"""Images with annotated objects: sets in COCO's, YOLO's or VOC's format, Open Images, scenes of digits.
 
 A `DetectionSet` names its images, knows their objects and loads one picture at a time. Knows nothing about
 networks.
@@ -23,12 +23,13 @@ from ebjr_det.io.subset import part_of
 from ebjr_det.tasks.detection.coco.annotations import (
     NO_OBJECTS,
     Annotations,
-    check_file_names,
     load_annotations,
 )
+from ebjr_det.tasks.detection.coco.file_names import check_file_names, located
 from ebjr_det.tasks.detection.coco.validate import check_located, existing_folder, say_remarks
 from ebjr_det.tasks.detection.datasets import digit_scenes as scenes
 from ebjr_det.tasks.detection.datasets.open_images import load_classes, load_open_images
+from ebjr_det.tasks.detection.formats import voc, yolo
 from ebjr_det.tasks.detection.metric import Target
 from ebjr_det.tasks.detection.networks.classes import UNUSED, coco_names
 from ebjr_det.tasks.detection.settings import JudgedSection
@@ -90,7 +91,8 @@ def build_data(dataset: str, **fields: object) -> DetectionSet:
     """A data set by name.
 
     Args:
-        dataset: `coco` (any set in COCO's format), `open_images`, `digit_scenes` or `pictures`.
+        dataset: `coco` (any set in COCO's format), `yolo`, `voc`, `open_images`, `digit_scenes` or
+            `pictures`.
         fields: of `settings.JudgedSection`.
 
     Raises:
@@ -139,6 +141,12 @@ def build_named(dataset: str, annotations: str | None = None, **settings: Any) -
         return Named(_listed(settings.get("classes")))
     if dataset == "open_images":
         return Named(dict(enumerate(load_classes(settings.get("root"), annotations).values(), start=1)))
+    if dataset == "yolo":
+        return Named(yolo.describe(_described_at(annotations or settings.get("root"))).classes)
+    if dataset == "voc":
+        names = listed_classes(settings.get("classes"))
+        layout = voc.Layout.of(settings.get("root"), None, annotations, settings.get("images"))
+        return Named(dict(enumerate(names or voc.class_names(layout), start=1)))
     if dataset == "coco":
         path = Path(
             annotations or f"{settings.get('root')}/annotations/instances_{settings.get('split')}.json"
@@ -161,8 +169,38 @@ def _coco(settings: JudgedSection) -> tuple[Annotations, PictureAt]:
     content = f"COCO annotations (from {COCO_SOURCE})" if published else "annotations"
     loaded = load_annotations(existing_file(path, content), objects_too=settings.labels)
     folder = existing_folder(Path(images), COCO_SOURCE if published else None)
+    loaded = located(loaded, folder)
     check_file_names(loaded, path)
     say_remarks(path, loaded.remarks)
+    return loaded, partial(_annotated_picture, loaded, folder)
+
+
+def _yolo(settings: JudgedSection) -> tuple[Annotations, PictureAt]:
+    if settings.images is not None:
+        raise ConfigError(
+            "Expected a YOLO set without `data.images`, got some: its data.yaml names the pictures."
+        )
+    described = yolo.describe(_described_at(settings.annotations or settings.root))
+    loaded, folder = yolo.load_yolo(described, settings.split, objects_too=settings.labels)
+    say_remarks(described.path, loaded.remarks)
+    return loaded, partial(_annotated_picture, loaded, folder)
+
+
+def _described_at(path: str | None) -> Path:
+    """The data.yaml of a YOLO set, or its folder."""
+    if path is None:
+        raise ConfigError(
+            "Expected `data.annotations`, the data.yaml of a YOLO set, or `data.root`, got neither."
+        )
+    return Path(path)
+
+
+def _voc(settings: JudgedSection) -> tuple[Annotations, PictureAt]:
+    layout = voc.Layout.of(settings.root, settings.split, settings.annotations, settings.images)
+    names = listed_classes(settings.classes)
+    loaded, folder = voc.load_voc(layout, names, settings.first_pixel, objects_too=settings.labels)
+    check_file_names(loaded, layout.files)
+    say_remarks(layout.files, loaded.remarks)
     return loaded, partial(_annotated_picture, loaded, folder)
 
 
@@ -218,6 +256,8 @@ collate = list
 
 SETS: dict[str, Callable[[JudgedSection], tuple[Annotations, PictureAt]]] = {
     "coco": _coco,
+    "yolo": _yolo,
+    "voc": _voc,
     "open_images": _open_images,
     "digit_scenes": _digit_scenes,
     "pictures": _pictures,

@@ -26,21 +26,28 @@ class DetectorSection(ModelSection):
 class AnnotatedSection(BaseSection):
     """A set of images with annotated objects."""
 
-    dataset: str = Field(examples=["coco", "open_images", "digit_scenes", "pictures"])
-    """Which set: `coco` (any set in COCO's format), `open_images`, `digit_scenes`, which needs no file, or
-    `pictures`, a folder that nobody annotated.
+    dataset: str = Field(examples=["coco", "yolo", "voc", "open_images", "digit_scenes", "pictures"])
+    """Which set: `coco` (any set in COCO's format), `yolo` (a data.yaml and text files), `voc` (XML files),
+    `open_images`, `digit_scenes`, which needs no file, or `pictures`, a folder that nobody annotated.
     """
     root: str | None = None
     """Folder of a set in its published layout: COCO's `annotations/instances_<split>.json` and pictures in
-    `<split>`; Open Images' CSV files and pictures in `<split>`. Of `pictures` the folder itself.
+    `<split>`; YOLO's `data.yaml`; VOC's `Annotations`, `JPEGImages` and `ImageSets/Main/<split>.txt`; Open
+    Images' CSV files and pictures in `<split>`. Of `pictures` the folder itself.
     """
     split: str | None = None
-    """Split of that layout, such as `val2017`, `validation`, `test`."""
+    """Split of that layout, such as `val2017`, `validation`, `test`; without one all pictures of `voc`."""
     annotations: str | None = None
-    """Annotations of a set in another layout: the JSON or CSV file."""
+    """Annotations of a set in another layout: a JSON or CSV file, a data.yaml, a folder of XML."""
     images: str | None = None
     """Folder of its pictures."""
-    ids: list[int] | None = None
+    first_pixel: Literal[0, 1] = 1
+    """Number of the first pixel in boxes of `voc`: 1, as VOC has it, or 0, as CVAT, Roboflow and LabelImg."""
+    classes: list[str] | str | None = None
+    """Names of the classes of `pictures`, by default COCO's, or of `voc`, by default all of its XML files by
+    alphabet; or a file with a list of them.
+    """
+    ids: list[int | str] | None = None
     """Only the images of these ids."""
     part: list[float] | None = Field(None, min_length=2, max_length=2)
     """Of those a seeded random part, as shares from and to; [0, 0.9] and [0.9, 1] have no image in common."""
@@ -57,8 +64,6 @@ class JudgedSection(AnnotatedSection):
     """Whether the objects are read. Without them the teacher's boxes stand in for objects, and every
     quality is an estimate.
     """
-    classes: list[str] | str | None = None
-    """Names of the classes of `pictures`, or a file with a list of them; by default COCO's."""
 
 
 class DetectionRunSection(RunSection):

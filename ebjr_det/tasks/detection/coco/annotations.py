@@ -4,9 +4,8 @@ Convention: boxes are x, y, width, height in pixels of the original image, as in
 from 0, the position of a category's id among the sorted ids; the ids themselves stay in this folder.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import PurePosixPath, PureWindowsPath
 from reprlib import repr as shown
 
 import numpy as np
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from ebjr_det.core.errors import ConfigError, InvalidInput
 from ebjr_det.core.types import FloatArray
 from ebjr_det.io.memory import InMemory, Source
+from ebjr_det.tasks.detection.coco.exports import GROUP, OUTLINES, boxes_of, without_group
 from ebjr_det.tasks.detection.coco.ids import MISSING, Entry, Id, distinct, numbered, positions, stranger
 from ebjr_det.tasks.detection.coco.validate import (
     BOX,
@@ -127,13 +127,14 @@ def load_annotations(path: Source, *, objects_too: bool = True) -> Annotations:
     Raises InvalidInput, and names a culprit, for a damaged file, no images or categories, ids that are there
     twice, boxes or areas that are negative or no numbers, boxes in shares of the picture.
     """
-    images, categories, objects = _lists(path, objects_too)
+    images, categories, objects, groups = _lists(path, objects_too)
     names, by_category = distinct(categories, "category", path)
     image_ids, by_image = distinct(images, "image", path)
     zero = distinct(objects, "annotation", path)[0][:1] == (0,)
     owners, _ = positions(objects, "image_id", image_ids, path)
     classes, _ = positions(objects, "category_id", names, path)
-    boxes = numbers([entry.get("bbox") for entry in objects], BOX, "bbox", objects, path)
+    values, outlines = boxes_of(objects)
+    boxes = numbers(values, BOX, "bbox", objects, path)
     sides = boxes[:, 2:].tolist()
     areas = [entry.get("area", w * h) for entry, (w, h) in zip(objects, sides, strict=True)]
     surfaces, crowd = numbers(areas, SIZE, "area", objects, path), _crowds(objects, path)
@@ -143,6 +144,8 @@ def load_annotations(path: Source, *, objects_too: bool = True) -> Annotations:
     remarks = {
         "annotations of unknown images left out": int((owners == MISSING).sum()),
         "annotations of unknown categories left out": int(((owners != MISSING) & ~usable).sum()),
+        GROUP: groups,
+        OUTLINES: outlines,
         "annotation with the id 0, which COCO's tools never match, taken as any other": int(zero),
     } | outside(boxes[usable], sizes[owners[usable]], path)
     category_ids = numbered(names, "category", path)
@@ -161,8 +164,8 @@ def load_annotations(path: Source, *, objects_too: bool = True) -> Annotations:
     )
 
 
-def _lists(path: Source, objects_too: bool) -> Iterator[list[Entry]]:
-    """The images, categories and annotations of a file, as lists of objects."""
+def _lists(path: Source, objects_too: bool) -> tuple[list[Entry], list[Entry], list[Entry], int]:
+    """The images, categories and annotations of a file, and how many categories were none."""
     content = load_json(path, "COCO annotations")
     if not isinstance(content, dict):
         raise InvalidInput(
@@ -176,7 +179,10 @@ def _lists(path: Source, objects_too: bool) -> Iterator[list[Entry]]:
             f"Expected at least one image and one category in `{path}`, "
             f"got {len(images)} images and {len(categories)} categories."
         )
-    return iter((images, categories, objects))
+    entries = content.get("annotations")
+    owned = [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
+    categories, groups = without_group(categories, owned)
+    return images, categories, objects, groups
 
 
 def load_results(
@@ -242,19 +248,6 @@ def _too_large(scores: FloatArray, path: Source) -> InvalidInput:
     worst, percent = int(scores.argmax()), scores.max() <= 100 and np.median(scores) > 1
     fix = "They look like percent: divide them by 100." if percent else "Save them after the sigmoid."
     return InvalidInput(f"Expected scores in [0, 1] in `{path}`, got {scores[worst]} at entry {worst}. {fix}")
-
-
-def check_file_names(annotations: Annotations, path: Source) -> None:
-    """Raises InvalidInput where a picture has no name, or one that leaves the folder of pictures."""
-    for image, name in zip(annotations.image_ids, annotations.file_names, strict=True):
-        text(name, "file names", path)
-        windows = PureWindowsPath(name)
-        rooted = PurePosixPath(name).is_absolute() or windows.drive or windows.root
-        if not name or rooted or ".." in windows.parts or "\0" in name:
-            raise InvalidInput(
-                f"Expected file names inside the folder of images in `{path}`, got {shown(name)} of image "
-                f"{shown(image)}."
-            )
 
 
 def _by_owner(owners: NDArray[np.intp], usable: NDArray[np.intp], count: int) -> list[NDArray[np.intp]]:
