@@ -9,7 +9,8 @@ from ebjr_det.core.errors import ConfigError, InvalidInput
 from ebjr_det.io.memory import Source
 from ebjr_det.io.notes import say
 from ebjr_det.io.pictures import open_picture
-from ebjr_det.tasks.detection.coco.annotations import check_file_names, load_annotations
+from ebjr_det.tasks.detection.coco.annotations import load_annotations
+from ebjr_det.tasks.detection.coco.file_names import check_file_names, located
 from ebjr_det.tasks.detection.data import DetectionSet
 
 
@@ -22,7 +23,7 @@ def pictures_of(files: Mapping[str, Source], folder: Path) -> DetectionSet:
     """
     if "annotations" not in files:
         raise ConfigError("Expected annotations beside --images, which name the files of pictures, got none.")
-    annotations = load_annotations(files["annotations"])
+    annotations = located(load_annotations(files["annotations"]), folder)
     check_file_names(annotations, files["annotations"])
     missing = [name for name in annotations.file_names if not (folder / name).is_file()]
     count = len(annotations)

@@ -73,7 +73,7 @@ def annotated(
         classes: category id -> name, ascending.
     """
     ids = ids_of(files)
-    order = sorted(range(len(ids)), key=lambda index: ids[index])  # type: ignore[arg-type]
+    order = sorted(range(len(ids)), key=lambda index: ids[index])
     return Annotations(
         tuple(ids[index] for index in order),
         tuple(files[index].as_posix() for index in order),
