@@ -165,7 +165,7 @@ def _console(width: int | None = None, file: IO[str] | None = None) -> Console:
 
     Texts are shown as they are: nothing in a name acts as markup.
     """
-    console = Console(markup=False, highlight=False, emoji=False, width=width, file=file)
+    console = Console(markup=False, highlight=False, emoji=False, width=width, file=file, force_jupyter=False)
     if width is not None or console.is_terminal or "COLUMNS" in os.environ:
         return console
     return _console(PIPE)

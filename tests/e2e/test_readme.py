@@ -1,89 +1,38 @@
-"""The README's own blocks: what needs no download runs as written, the rest is checked as far as it goes."""
+"""The README: short, its blocks run as written, its commands do not ask for what is not there."""
 
-import contextlib
-import re
-import shlex
-import shutil
 import subprocess
-from pathlib import Path
 
+import documents
 import pytest
-import yaml
 from common import ROOT
 
-from ebjr_det.tasks.settings import parse_config
-
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCK = re.compile(r"(<!-- needs data -->\n)?```(\w+)\n(.*?)```", re.DOTALL)
-BLOCKS = [(bool(needs), language, text) for needs, language, text in BLOCK.findall(README)]
-
-
-def lines(needs_data: bool) -> list[str]:
-    """Commands of the shell blocks, without those of scripts/."""
-    text = [text for needs, language, text in BLOCKS if language == "sh" and needs == needs_data]
-    return [line for block in text for line in block.splitlines() if not line.startswith("scripts/")]
+README = documents.DOCUMENTS[0]
+COMMANDS = [
+    (block.remark, words)
+    for block in documents.blocks_of(README)
+    if block.language == "sh"
+    for words in block.commands
+]
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A fresh folder with configs and eval, as a checkout has, after the README's python blocks.
-
-    Its specialised student is trained for a tenth of the steps.
-    """
-    path = tmp_path_factory.mktemp("readme")
-    (path / "eval").symlink_to(ROOT / "eval")
-    special = Path(shutil.copytree(ROOT / "configs", path / "configs")) / "specialize_digits.yaml"
-    whole = special.read_text()
-    assert "steps: 600," in whole
-    special.write_text(whole.replace("steps: 600,", "steps: 60,"))
-    with contextlib.chdir(path):
-        for _, language, text in BLOCKS:
-            if language == "python":
-                exec(compile(text, "README.md", "exec"), {"__name__": "__main__"})
-    return path
+def test_it_is_short_and_has_every_kind_of_command():
+    assert len(README.read_text(encoding="utf-8").splitlines()) <= 170
+    verbs = {words[1] for _, words in COMMANDS if words[0] == "ebjr-det"}
+    assert verbs >= {"evaluate", "predict", "export", "replay", "init", "demo"}
 
 
-@pytest.fixture
-def run(folder: Path, command, capsys: pytest.CaptureFixture[str]):
-    """A function: a line of the README, further options -> its exit code and what it complained."""
-
-    def call(line: str, *extra: str) -> tuple[int, str]:
-        program, *args = shlex.split(line, comments=True)
-        assert program == "ebjr-det"
-        with contextlib.chdir(folder):
-            return command(*args, *extra), capsys.readouterr().err
-
-    return call
+def test_every_block_does_what_it_says(tmp_path, command):
+    documents.furnish(tmp_path)
+    for block in documents.blocks_of(README):
+        documents.run(block, tmp_path, command)
 
 
-def test_there_are_blocks_of_every_kind():
-    assert {language for _, language, _ in BLOCKS} == {"sh", "python", "yaml"}
-    assert len(lines(needs_data=False)) >= 7
-    assert len(lines(needs_data=True)) == 12
-
-
-def test_every_command_that_needs_no_download_runs_as_written(run):
-    for line in lines(needs_data=False):
-        code, complaint = run(line)
-        assert code == 0, f"{line}\n{complaint}"
-
-
-@pytest.mark.parametrize("line", [line for line in lines(needs_data=True) if " evaluate configs" in line])
-def test_commands_that_need_data_are_sound(line: str, run):
-    assert run(line, "--print-config")[0] == 0
-    code, complaint = run(line)
-    assert code == 2
-    assert ("cocodataset.org" if "coco" in line else "cs.toronto.edu") in complaint
-
-
-@pytest.mark.parametrize("text", [text for _, language, text in BLOCKS if language == "yaml"])
-def test_the_configuration_is_a_valid_one(text: str):
-    assert parse_config(yaml.safe_load(text)).router.target is not None
-
-
-def test_every_linked_file_is_there():
-    for target in re.findall(r"\]\(([^)#]+)\)", README):
-        assert target.startswith("http") or (ROOT / target).exists(), target
+@pytest.mark.parametrize("name", ["coco_d0_d4", "cifar10_densenet"])
+def test_commands_that_need_data_say_where_it_is(name, tmp_path, refused, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert any(words[1:3] == ["evaluate", name] for _, words in COMMANDS)
+    complaint = refused("evaluate", name, alone=False)
+    assert ("cocodataset.org" if "coco" in name else "cs.toronto.edu") in complaint
 
 
 @pytest.mark.slow
