@@ -43,7 +43,8 @@ def evaluate(
     Args:
         config: of `load_config`, or a plain mapping with the keys of a configuration, in which `student` and
             `teacher` may be models (`types.Model`), or have one as `model` beside settings such as `macs`,
-            and `data` a data set, as `build_labelled` and `build_annotated` make of pictures in memory.
+            and `data` a data set, as `build_labelled` and `build_annotated` make of pictures in memory, or
+            has one as `set` beside settings such as `labels: false`.
         out: the folder of the run; it tells `<in memory>` in place of such objects.
         resume: go on with the run there; not with objects, of which nobody knows whether they are the same.
 

@@ -1,7 +1,7 @@
 """A pair some of whose parts are objects in memory: what its settings say of them, and how they are checked.
 
 A plain mapping has the keys of a configuration; `student` and `teacher` may be models, or have one as `model`
-beside other settings, `data` may be a data set.
+beside other settings; `data` may be a data set, or have one as `set` beside others, such as `labels: false`.
 """
 
 from collections.abc import Mapping
@@ -54,13 +54,10 @@ def told_apart(config: EvaluateConfig | Mapping[str, object]) -> tuple[EvaluateC
             objects[side] = _model(section.pop("model"), side)
             settings[side] = {"arch": IN_MEMORY, "name": objects[side].name, **section}
     data = settings.get("data")
-    if not isinstance(data, Mapping):
-        if not isinstance(data, _DataSet):
-            raise ConfigError(
-                f"Expected `data` as settings or as a data set, got {type(data).__name__}. Make one: "
-                "ebjr_det.build_labelled or ebjr_det.build_annotated."
-            )
-        objects["data"], settings["data"] = data, {"dataset": IN_MEMORY}
+    section = dict(data) if isinstance(data, Mapping) else {"set": data}
+    if "set" in section:
+        objects["data"] = _data_set(section.pop("set"))
+        settings["data"] = {"dataset": IN_MEMORY, **section}
     return parse_config(settings), Objects(**objects)
 
 
@@ -69,6 +66,15 @@ def _model(candidate: object, side: str) -> Model:
         raise ConfigError(
             f"Expected `{side}` as settings or as a model with `name`, `preprocess` and a call, got "
             f"{type(candidate).__name__}."
+        )
+    return candidate
+
+
+def _data_set(candidate: object) -> DataSet:
+    if not isinstance(candidate, _DataSet):
+        raise ConfigError(
+            f"Expected `data` as settings or as a data set, got {type(candidate).__name__}. Make one: "
+            "ebjr_det.build_labelled or ebjr_det.build_annotated."
         )
     return candidate
 

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
-from pydantic_core import to_json
+from pydantic_core import PydanticSerializationError, from_json, to_json
+
+from ebjr_det.core.errors import InvalidInput, first_line
 
 
 @dataclass(frozen=True)
@@ -40,9 +42,11 @@ class InMemory:
             if hasattr(value, "__array__"):
                 array = np.asarray(value)
                 digest.update(f"{array.dtype.str}{array.shape}".encode())
-                digest.update(_json(array) if array.dtype.hasobject else np.ascontiguousarray(array).data)
+                digest.update(
+                    _json(array, self) if array.dtype.hasobject else np.ascontiguousarray(array).data
+                )
             else:
-                digest.update(_json(value))
+                digest.update(_json(value, self))
         return digest.hexdigest()
 
 
@@ -70,22 +74,24 @@ def name_of(source: Source) -> str:
     return "".join(letter if letter.isprintable() else "?" for letter in stem)
 
 
-def plain(value: object) -> object:
-    """Content as JSON would give it back: lists for tuples and arrays, Python's numbers for numpy's.
+def from_memory(source: InMemory) -> Any:
+    """Content as a JSON file of it would be read: lists for tuples and arrays, Python's numbers for numpy's.
 
-    >>> plain({"bbox": np.array([1.0, 2.0]), "image_id": np.int64(7)})
+    Raises InvalidInput for what no JSON holds.
+
+    >>> from_memory(InMemory("student", {"bbox": np.array([1.0, 2.0]), "image_id": np.int64(7)}))
     {'bbox': [1.0, 2.0], 'image_id': 7}
     """
-    if isinstance(value, dict):
-        return {key: plain(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(entry) for entry in value]
-    as_list = getattr(value, "tolist", None)
-    return value if as_list is None else as_list()
+    return from_json(_json(source.content, source))
 
 
-def _json(value: object) -> bytes:
-    return to_json(value, inf_nan_mode="constants", bytes_mode="base64", fallback=_fallback)
+def _json(value: object, source: InMemory) -> bytes:
+    try:
+        return to_json(value, inf_nan_mode="constants", bytes_mode="base64", fallback=_fallback)
+    except (PydanticSerializationError, ValueError) as error:  # a list in itself, half a character
+        raise InvalidInput(
+            f"Expected plain numbers and texts in `{source}`, got: {first_line(error)}."
+        ) from error
 
 
 def _fallback(value: object) -> object:

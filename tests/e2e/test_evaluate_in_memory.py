@@ -45,7 +45,8 @@ def in_memory(task: str, config, by_file: bool = False) -> dict:
     student, teacher = build_models(config, data, "cpu")
     pictures = [data.load(index) for index in range(len(data))]
     if task == "classification":
-        given = build_labelled(pictures, data.labels, data.class_names, data.image_ids)
+        labels = None if (data.labels < 0).all() else data.labels
+        given = build_labelled(pictures, labels, data.class_names, data.image_ids)
     elif by_file:
         given = build_annotated(dict(zip(data.annotations.file_names, pictures, strict=True)), as_coco(data))
     else:
@@ -163,6 +164,23 @@ def test_plain_settings_are_enough_and_objects_stand_beside_settings(digits, tmp
     kept = [yaml.safe_load((tmp_path / name / "config.yaml").read_text()) for name in ("plain", "mixed")]
     assert kept[0]["student"] == kept[1]["student"]
     assert kept[1]["teacher"]["arch"] == "<in memory>"
+
+
+@pytest.mark.parametrize("task", LIMITED)
+def test_without_labels_it_is_the_same_estimate(task, tmp_path):
+    path, changes = LIMITED[task]
+    config = ebjr_det.load_config(path, [*changes, "data.labels=false"])
+    given = in_memory(task, config)
+    if task == "classification":
+        with pytest.raises(InvalidInput, match="labels: false"):
+            ebjr_det.evaluate(given, tmp_path / "refused")
+        assert not (tmp_path / "refused").exists()
+    given["data"] = {"set": given["data"], "labels": False}
+    runs = [ebjr_det.evaluate(c, tmp_path / str(n)).report.run for n, c in enumerate((config, given))]
+    assert runs[0].estimated
+    for side in ("student", "teacher"):
+        for name, column in getattr(runs[0], side).items():
+            np.testing.assert_array_equal(column, getattr(runs[1], side)[name])
 
 
 PICTURES = [np.zeros((8, 8, 3), np.uint8)] * 3

@@ -196,6 +196,16 @@ def test_wrong_arrays_are_one_line(name, content, says, arrays, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("name", ["half \ud800", "itself"])
+def test_what_no_json_holds_is_one_line(name, others, tmp_path):
+    truth = json.loads(others.annotations.read_text())
+    truth["info"] = truth if name == "itself" else name
+    files = others.__dict__ | {"annotations": truth}
+    with pytest.raises(InvalidInput, match="`<annotations in memory>`") as caught:
+        ebjr_det.replay(SavedOutputs("detection", files), tmp_path / "run", SETTINGS)
+    assert "\n" not in str(caught.value)
+
+
 def without(entry: dict, key: str) -> dict:
     return {name: value for name, value in entry.items() if name != key}
 

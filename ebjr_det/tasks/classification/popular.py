@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from ebjr_det.core.errors import InvalidInput
 from ebjr_det.core.types import Output
 from ebjr_det.tasks.classification.data import ImageSet
 from ebjr_det.tasks.popular import Popular
@@ -22,7 +23,9 @@ narrow_classes = narrow  # a network is tried on an image of its data
 
 
 def class_counts(data: ImageSet) -> NDArray[np.intp]:
-    """[classes] images of each."""
+    """[classes] images of each. Raises InvalidInput where nobody knows the labels."""
+    if data.labels.min(initial=0) < 0:
+        raise InvalidInput("Expected a label of every picture, got some without. Set `labels: false`.")
     return np.bincount(data.labels, minlength=data.num_classes)
 
 
