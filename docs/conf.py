@@ -25,10 +25,10 @@ suppress_warnings = ["myst.strikethrough"]
 
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
+nb_merge_streams = True
 nb_execution_mode = "off"  # tests/e2e/test_notebook.py runs it
 copybutton_selector = "div:not(.output) > div.highlight pre"
 
-smartquotes = False
 default_role = "code"
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"

@@ -18,6 +18,7 @@ from ebjr_det.config import Setting, describe
 from ebjr_det.reporting.glossary import GLOSSARY
 from ebjr_det.tasks import TASKS
 
+FLAG = re.compile(r"(?<![`\w])(--[\w-]+)")
 MARK = re.compile(r"<!-- generated: (\w+) -->")
 
 
@@ -73,7 +74,7 @@ def _parameter(parameter: click.Parameter, context: click.Context) -> tuple[str,
     if isinstance(parameter, click.Argument):
         return f"`{form}`", parameter.help or ""
     flags = ", ".join(f"`{flag}`" for flag in [*parameter.opts, *parameter.secondary_opts])
-    meaning = parameter.help or ""
+    meaning = FLAG.sub(r"`\1`", parameter.help or "")
     if parameter.show_default and parameter.default is not None:
         meaning += f" Default: `{parameter.default}`."
     if parameter.required:
