@@ -30,7 +30,7 @@ def test_every_block_does_what_it_says(page, tmp_path, command, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     for block in documents.blocks_of(page):
         documents.run(block, tmp_path, command)
-    for name in [name for name in sys.modules if name == "my_detectors"]:
+    for name in [name for name in sys.modules if name in ("my_detectors", "my_network")]:
         monkeypatch.delitem(sys.modules, name)
 
 
