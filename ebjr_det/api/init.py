@@ -13,14 +13,19 @@ FOLDERS = {"dataset": "image_folder", "root": "data/mine"}
 BOXES = {"dataset": "coco", "images": "data/mine/images"}
 TARGET = {"target": {"kind": "max_drop", "value": 0.01}}
 SMALL: dict[str, dict[str, Any]] = {
-    "detection": {"arch": "effdet/efficientdet_d0", "image_size": 256},
+    "detection": {"arch": "effdet/tf_efficientdet_d0"},
     "classification": {"arch": "timm/mobilenetv3_small_100"},
 }
 LARGE: dict[str, dict[str, Any]] = {
-    "detection": {"arch": "effdet/efficientdet_d2", "image_size": 768},
+    "detection": {"arch": "effdet/tf_efficientdet_d4"},
     "classification": {"arch": "timm/convnext_tiny"},
 }
 """A student and a teacher to begin with, by task."""
+INITIAL: dict[str, dict[str, Any]] = {
+    "detection": {"initial": "tf_efficientdet_d0"},
+    "classification": {},
+}
+"""Weights that a training starts from."""
 
 
 def _data(task: str, split: str) -> dict[str, Any]:
@@ -46,6 +51,7 @@ def _training(task: str) -> dict[str, Any]:
         "task": task,
         "data": _data(task, "train"),
         "validation": _data(task, "val"),
+        **INITIAL[task],
         "model": SMALL[task],
         "schedule": {"epochs": 50, "batch_size": 16},
     }
