@@ -68,7 +68,11 @@ class TaskGroup(Group):
         for name, option in parameters.items():
             switch = option.kind is bool or None  # False would let the option stand without a value
             kind = None if switch else option.kind
-            options.append(click.option(option.flag, name, help=option.help, is_flag=switch, type=kind))
+            options.append(
+                click.option(
+                    option.flag, name, help=option.help, is_flag=switch, type=kind, metavar=option.metavar
+                )
+            )
         call.__doc__ = self.wording(plugin.replay_inputs)
         return click.command(task)(together(*options, self.options(plugin))(call))
 

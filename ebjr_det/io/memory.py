@@ -50,6 +50,14 @@ class InMemory:
         return digest.hexdigest()
 
 
+@dataclass(frozen=True)
+class Converted(InMemory):
+    """Content of a file of another form, which is called by that file's name."""
+
+    def __str__(self) -> str:
+        return self.name
+
+
 Source: TypeAlias = Path | InMemory
 """Where something is read from; as text it is what a message calls it."""
 

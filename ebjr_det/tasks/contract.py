@@ -117,13 +117,14 @@ class TaskOption(NamedTuple):
     """An option of one task alone.
 
     Attributes:
-        kind: `float`, or `bool` for a switch; verbs: the commands that take it.
+        kind: of its value, or `bool` for a switch; verbs: the commands that take it; metavar: its form.
     """
 
     flag: str
     kind: type
     help: str
     verbs: tuple[str, ...] = ("replay", "fit-router")
+    metavar: str | None = None
 
 
 class Replay(Protocol):

@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     from ebjr_det.tasks.detection.metric import AveragePrecision, Target
 
 
+RESULTS = (
+    "Results: JSON of COCO, Ultralytics, mmdetection or FiftyOne, or a folder of YOLO's or VOC's text files."
+)
+
+
 class Detection(contract.TaskPlugin):
     """Pictures with annotated objects, judged by COCO's average precision."""
 
@@ -35,15 +40,15 @@ class Detection(contract.TaskPlugin):
         {
             "annotations": contract.FileOption(
                 "--annotations",
-                "COCO ground truth, .json or .json.gz. Without it all qualities are estimated from the "
-                "teacher's boxes.",
+                "Ground truth: COCO's .json or .json.gz, YOLO's data.yaml, VOC's folder. Without it all "
+                "qualities are estimated from the teacher's boxes.",
                 optional=True,
             ),
-            "student": contract.FileOption("--student", "COCO results, .json or .json.gz."),
-            "teacher": contract.FileOption("--teacher", "COCO results, .json or .json.gz."),
+            "student": contract.FileOption("--student", RESULTS),
+            "teacher": contract.FileOption("--teacher", RESULTS),
             "pictures": contract.FileOption(
                 "--pictures",
-                "In place of annotations: a COCO file of images and categories; objects are not read.",
+                "In place of annotations: such a set of which objects are not read.",
                 optional=True,
             ),
         }
@@ -55,6 +60,25 @@ class Detection(contract.TaskPlugin):
             ),
             "lenient": contract.TaskOption(
                 "--lenient", bool, "Leave out detections of images that the ground truth lacks."
+            ),
+            "split": contract.TaskOption(
+                "--split", str, "Split of a data.yaml or of VOC's lists.", metavar="train|val|test"
+            ),
+            "first_pixel": contract.TaskOption(
+                "--first-pixel", int, "Of VOC's boxes: 1, the default, or 0.", metavar="0|1"
+            ),
+            "class_ids": contract.TaskOption(
+                "--class-ids",
+                str,
+                "What class numbers in results are, where they can be several: ids of the annotated classes, "
+                "their places, COCO's ids, or places among the names of a data.yaml.",
+                metavar="ids|from-0|from-1|coco-91|FILE",
+            ),
+            "image_ids": contract.TaskOption(
+                "--image-ids",
+                str,
+                "What image numbers in results are: ids, the default, or the numbers in names of files.",
+                metavar="ids|files",
             ),
         }
     )

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
+from typing import TypedDict, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +16,12 @@ from ebjr_det.tasks.detection.coco.annotations import (
     UNKNOWN_CATEGORIES,
     Annotations,
     Results,
-    load_annotations,
     load_results,
 )
 from ebjr_det.tasks.detection.coco.validate import say_remarks
 from ebjr_det.tasks.detection.detections import Detections, to_corners
+from ebjr_det.tasks.detection.formats.results import Reading, as_cocos
+from ebjr_det.tasks.detection.formats.sets import load_set, names_of
 from ebjr_det.tasks.detection.metric import AveragePrecision, match_records
 from ebjr_det.tasks.detection.networks.classes import padded
 from ebjr_det.tasks.detection.popular import OTHER_AT, narrow_annotations, widen_results
@@ -34,40 +36,56 @@ OBJECTS = "boxes drawn as objects, in place of annotations"
 NO_OTHERS: Mapping[str, Source] = MappingProxyType({})
 
 
+class Options(TypedDict, total=False):
+    """What files cannot tell, of `TaskPlugin.replay_options`.
+
+    Attributes:
+        other_at: score of a specialised student's box of "other" from which on it hands the picture on.
+        lenient: leave out detections of images that the ground truth lacks.
+        split, first_pixel: see `formats.sets.load_set`; class_ids, image_ids: see `formats.results.Reading`.
+    """
+
+    other_at: float
+    lenient: bool
+    split: str
+    first_pixel: int
+    class_ids: str
+    image_ids: str
+
+
 def load_pair(
     files: Mapping[str, Source],
     scores: Callable[[Output], Mapping[str, FloatArray]],
     others: Mapping[str, Source] = NO_OTHERS,
     popular: Sequence[str | int] | None = None,
-    other_at: float | None = None,
     *,
-    lenient: bool = False,
     remarks: dict[str, Mapping[str, int]] | None = None,
+    **options: Unpack[Options],
 ) -> PairedRun:
     """Match two result files with the ground truth.
 
     A result file holds one number a box, so the only logit of a box is that of its score, log(s / (1 - s)).
 
     Args:
-        files: `student` and `teacher`, COCO result files, `.json` or `.json.gz`, and `annotations`, the COCO
-            ground truth of the same images. Without it the teacher's boxes stand in for objects, see
-            `pseudo`; then `pictures`, a COCO file of which objects are not looked at, tells which images
-            and classes there are, or else the result files do.
+        files: `student` and `teacher`, result files in any form of `formats.results`, and `annotations`, the
+            ground truth of the same images in any form of `formats.sets`. Without it the teacher's boxes
+            stand in for objects, see `pseudo`; then `pictures`, of which objects are not looked at, tells
+            which images and classes there are, or else the result files do.
         scores: the student's answers -> deferral scores by name.
         others: result files of further single models, by name.
         popular: names of the classes that a specialised student tells apart. Its boxes of "other" have the
-            category id after the largest; one of a score of at least `other_at` hands the picture on.
-        lenient: leave out detections of images that the ground truth lacks.
+            category id after the largest.
         remarks: gets, by file, what was odd and left out or taken all the same; it is said on stderr too.
 
     Raises InvalidInput as `load_annotations` and `load_results` do, or where there is no object to find.
     """
+    other_at = options.get("other_at")
     _check_other_at(other_at, popular)
     _check_described(files)
     models = {"student": files["student"], "teacher": files["teacher"], **others}
-    truth = _pictures(files, popular)
+    truth = _pictures(files, popular, options)
     classes = None if popular is None else Popular.of(popular, truth.class_names)
-    results, oddities = _loaded(models, truth, classes, lenient=lenient)
+    results, oddities = _loaded(models, truth, classes, options)
     if "annotations" not in files:
         truth = with_drawn_objects(truth, results["teacher"])
         oddities["teacher"][OBJECTS] = sum(map(len, truth.truths))
@@ -96,17 +114,20 @@ def _check_described(files: Mapping[str, Source]) -> None:
         )
 
 
-def _pictures(files: Mapping[str, Source], popular: Sequence[str | int] | None) -> Annotations:
+def _pictures(
+    files: Mapping[str, Source], popular: Sequence[str | int] | None, options: Options
+) -> Annotations:
     """The annotated images; where there are no annotations, the images alone."""
+    split, first_pixel = options.get("split"), options.get("first_pixel", 1)
     if "annotations" in files:
-        truth = load_annotations(files["annotations"])
+        truth = load_set(files["annotations"], split, first_pixel)
         if all(image.crowd.all() for image in truth.truths):
             raise InvalidInput(
                 f"Expected an annotated object that is no crowd in `{files['annotations']}`, got none."
             )
         return truth
     if "pictures" in files:
-        return load_annotations(files["pictures"], objects_too=False)
+        return load_set(files["pictures"], split, first_pixel, objects_too=False)
     if popular is not None:
         raise InvalidInput(
             "Expected `annotations` or `pictures` beside a specialised student, got result files alone, "
@@ -116,18 +137,21 @@ def _pictures(files: Mapping[str, Source], popular: Sequence[str | int] | None) 
         "Note: no file names the classes, they go by their ids. A router for live models needs names, of "
         "`pictures`."
     )
-    return pictures_of_results([files["student"], files["teacher"]])
+    return pictures_of_results([as_cocos(files[side], None) for side in ("student", "teacher")])
 
 
 def _loaded(
-    files: Mapping[str, Source], truth: Annotations, classes: Popular | None, *, lenient: bool
+    files: Mapping[str, Source], truth: Annotations, classes: Popular | None, options: Options
 ) -> tuple[dict[str, tuple[Results, ...]], dict[str, dict[str, int]]]:
     """The results in each file, those of a specialised student in its `classes`, and what was odd in each."""
     oddities: dict[str, dict[str, int]] = {}
-    results = {}
+    results, described = {}, any(truth.file_names) or bool(truth.sizes.any())
+    lenient, first_pixel = options.get("lenient", False), options.get("first_pixel", 1)
+    reading = Reading(options.get("class_ids"), options.get("image_ids", "ids"), first_pixel)
     for name, path in files.items():
         expected = narrow_annotations(truth, classes) if classes and name == "student" else truth
-        results[name] = load_results(path, expected, lenient, oddities.setdefault(name, {}))
+        entries = as_cocos(path, expected if described else None, reading)
+        results[name] = load_results(entries, expected, lenient, oddities.setdefault(name, {}))
     if classes is not None and UNKNOWN_CATEGORIES in oddities["student"]:
         raise InvalidInput(
             f"Expected detections of the popular classes and of other in `{files['student']}`, got "
@@ -174,8 +198,8 @@ def class_names(
     """The classes of the ground truth, by index; `outputs` are the result files, which know ids only."""
     described = annotations or pictures
     if described is None:
-        return pictures_of_results(list(outputs.values())).class_names
-    return load_annotations(described, objects_too=False).class_names
+        return pictures_of_results([as_cocos(source, None) for source in outputs.values()]).class_names
+    return names_of(described)
 
 
 def output_of(results: Sequence[Results]) -> Output:

@@ -122,12 +122,15 @@ def stranger(
 
 
 def positions_by_name(file_names: Sequence[str]) -> dict[str, int]:
-    """Whole file names, and those without folder and ending, to positions; none that two pictures share."""
+    """Positions by whole file names, by those without folder and ending, by the numbers that such stems are;
+    none that two pictures share.
+    """
     position_of: dict[str, int] = {}
     shared: set[str] = set()
     for index, name in enumerate(file_names):
         path = PurePosixPath(name.replace("\\", "/"))
-        for text in {name, path.name, path.stem} - {""}:
+        number = {str(int(path.stem))} if path.stem.isdecimal() and len(path.stem) < DIGITS else set()
+        for text in {name, path.name, path.stem, *number} - {""}:
             if position_of.setdefault(text, index) != index:
                 shared.add(text)
     return {text: index for text, index in position_of.items() if text not in shared}

@@ -2,7 +2,7 @@
 
 import gzip
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,9 @@ from ebjr_det.tasks.detection.coco.ids import Entry, Id
 from ebjr_det.tasks.detection.detections import Detections, to_corners, to_sides
 
 
-def entries(answer: Detections, image_id: int, category_ids: Sequence[int]) -> Iterator[Entry]:
+def entries(
+    answer: Detections, image_id: Id, category_ids: Sequence[int] | Mapping[int, int]
+) -> Iterator[Entry]:
     """One image's detections as entries of a COCO result file, best first."""
     columns = to_sides(answer.boxes), answer.scores, answer.labels
     for box, score, label in zip(*(column.tolist() for column in columns), strict=True):

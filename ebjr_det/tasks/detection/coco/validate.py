@@ -17,7 +17,7 @@ from pydantic import FailFast, Field, Strict, TypeAdapter, ValidationError
 from ebjr_det.core.errors import ConfigError, InvalidInput, first_line
 from ebjr_det.core.types import FloatArray
 from ebjr_det.io.files import existing_file
-from ebjr_det.io.memory import InMemory, Source, from_memory
+from ebjr_det.io.memory import Converted, InMemory, Source, from_memory
 from ebjr_det.io.notes import say
 from ebjr_det.tasks.detection.coco.ids import Entry
 
@@ -50,6 +50,8 @@ SCORE = NumberForm(TypeAdapter(Annotated[list[NearPositive], FailFast()]), SIZE.
 
 def load_json(path: Source, content: str) -> Any:
     """A `.json` or `.json.gz`, read; the `content` that it should have is named in the error."""
+    if isinstance(path, Converted):
+        return path.content
     if isinstance(path, InMemory):
         return from_memory(path)
     existing_file(path, content)

@@ -145,7 +145,7 @@ def _pictures(entry: str, described: Described) -> list[Path]:
         path = described.root / entry.removeprefix("../")
     if path.is_dir():
         return [Path(os.path.abspath(picture)) for picture in pictures_below(path)[0]]
-    lines = _lines(existing_file(path, f"pictures of `{described.path}`, a folder or a list,"))
+    lines = text_lines(existing_file(path, f"pictures of `{described.path}`, a folder or a list,"))
     files = [line.strip() for line in lines if line.strip()]
     candidates = [(path.parent / file, described.root / file) for file in files]
     pictures = [next((p for p in pair if p.is_file()), pair[0]) for pair in candidates]
@@ -187,7 +187,7 @@ class Labels:
             return NO_OBJECTS
         objects = [
             self._object(line.split(), size, f"line {number} of `{file}`")
-            for number, line in enumerate(_lines(file), start=1)
+            for number, line in enumerate(text_lines(file), start=1)
             if line.strip()
         ]
         self.remarks[EMPTY_FILE] += not objects
@@ -222,18 +222,24 @@ def parsed(columns: Sequence[str], origin: str) -> list[float]:
     Raises:
         InvalidInput: other texts, or pixels; names the `origin`.
     """
-    try:
-        numbers = [float(column) for column in columns]
-    except ValueError:
-        numbers = [math.nan]
-    if not all(map(math.isfinite, numbers)):
-        raise InvalidInput(f"Expected finite numbers in {origin}, got {shown(' '.join(columns))}.")
+    numbers = numbers_in(columns, origin)
     beyond = [number for number in numbers[1:] if not -SLACK <= number <= 1 + SLACK]
     if beyond:
         fix = " Divide pixels by the picture's width and height." * (max(beyond) > 1)
         raise InvalidInput(
             f"Expected shares of the picture, from 0 to 1, in {origin}, got {beyond[0]:g}.{fix}"
         )
+    return numbers
+
+
+def numbers_in(columns: Sequence[str], origin: str) -> list[float]:
+    """The columns of a line as finite numbers. Raises InvalidInput for others; names the `origin`."""
+    try:
+        numbers = [float(column) for column in columns]
+    except ValueError:
+        numbers = [math.nan]
+    if not all(map(math.isfinite, numbers)):
+        raise InvalidInput(f"Expected finite numbers in {origin}, got {shown(' '.join(columns))}.")
     return numbers
 
 
@@ -256,7 +262,8 @@ def in_pixels(shares: Sequence[float], size: Sequence[int], origin: str) -> tupl
     return left, top, w, h
 
 
-def _lines(file: Path) -> list[str]:
+def text_lines(file: Path) -> list[str]:
+    """The lines of a file. Raises InvalidInput where it is no text."""
     try:
         return file.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeError) as error:

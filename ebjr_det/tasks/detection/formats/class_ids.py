@@ -1,0 +1,95 @@
+"""Which class a number in a result file is: a category's id, a place from 0 or 1, or COCO's id."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ebjr_det.core.errors import ConfigError, InvalidInput, check_known
+from ebjr_det.tasks.detection.coco.annotations import Annotations
+from ebjr_det.tasks.detection.coco.ids import Id
+from ebjr_det.tasks.detection.formats.yolo import describe
+from ebjr_det.tasks.detection.networks.classes import UNUSED, coco_names
+
+IDS, FROM_0, FROM_1, COCO_91 = "ids", "from-0", "from-1", "coco-91"
+READINGS = (IDS, FROM_0, FROM_1, COCO_91)
+UNKNOWN = -1
+"""The category id of a class that is not annotated; such detections are left out and counted."""
+YAML = (".yaml", ".yml")
+
+
+def of_numbers(truth: Annotations, reading: str) -> Mapping[Id, int]:
+    """The category id that each number stands for.
+
+    Args:
+        reading: one of `READINGS`, or the data.yaml whose `names` the numbers count, which are then looked
+            for among the annotated classes.
+
+    Raises:
+        ConfigError: an unknown reading.
+        InvalidInput: a faulty data.yaml, or one of which no class is annotated.
+    """
+    if Path(reading).suffix.lower() in YAML:
+        return dict(enumerate(by_names(truth, list(describe(Path(reading)).classes.values()), reading)))
+    check_known(reading, READINGS, "a way to read class numbers (or a data.yaml)")
+    ids = truth.category_ids
+    if reading == IDS:
+        return {key: key for key in ids}
+    if reading == COCO_91:
+        used = [key for key, name in coco_names().items() if name not in UNUSED]
+        return dict(zip(used, ids, strict=True)) if len(used) == len(ids) else {}
+    return dict(enumerate(ids, start=int(reading == FROM_1)))
+
+
+def by_names(truth: Annotations, names: Sequence[str], origin: object) -> list[int]:
+    """The category id of each name, `UNKNOWN` of one that is not annotated.
+
+    Raises InvalidInput where none is.
+    """
+    ids = dict(zip(truth.class_names, truth.category_ids, strict=True))
+    if names and not any(name in ids for name in names):
+        raise InvalidInput(
+            f"Expected annotated classes in `{origin}`, such as `{truth.class_names[0]}`, got `{names[0]}` "
+            "and others. Rename them in one of the files."
+        )
+    return [ids.get(name, UNKNOWN) for name in names]
+
+
+@dataclass(frozen=True)
+class Decision:
+    """How the numbers of a file are read: the category id of each, and what to say of it, if anything."""
+
+    ids: Mapping[Id, int]
+    note: str = ""
+
+
+def decide(truth: Annotations, numbers: set[Id], origin: object, *, renumbered: bool) -> Decision:
+    """How the numbers of a file are read where nobody says it.
+
+    A file of Ultralytics counts classes from 0, from 1 or as COCO does, by its version; one reading that fits
+    alone is taken and said. Another file has the ids of the annotated categories.
+
+    Args:
+        numbers: all that the file has; renumbered: whether it is known to have another tool's numbers.
+
+    Raises:
+        ConfigError: more than one reading fits, or another one than the ids.
+    """
+    readings = {name: of_numbers(truth, name) for name in READINGS}
+    fitting = {name: ids for name, ids in readings.items() if numbers <= ids.keys()}
+    if not fitting or (not renumbered and IDS in fitting):
+        return Decision(readings[IDS])
+    meanings = {tuple(ids[number] for number in numbers): name for name, ids in reversed(fitting.items())}
+    if len(meanings) > 1 or not renumbered:
+        flags = " or ".join(f"--class-ids {name}" for name in meanings.values())
+        raise ConfigError(
+            f"Expected class numbers of one meaning in `{origin}`, got {_range(numbers)} beside annotated "
+            f"ids {_range(set(truth.category_ids))}. Say what they are: {flags}."
+        )
+    name = next(iter(meanings.values()))
+    note = f"Note on `{origin}`: its class numbers, {_range(numbers)}, are read {name}."
+    return Decision(fitting[name], "" if name == IDS else note)
+
+
+def _range(numbers: set[Id] | set[int]) -> str:
+    ordered = sorted(numbers, key=lambda number: (isinstance(number, str), number))
+    return f"{ordered[0]} to {ordered[-1]}"

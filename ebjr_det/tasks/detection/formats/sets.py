@@ -1,0 +1,49 @@
+"""Annotated images from a path, whatever its form: COCO's JSON, YOLO's data.yaml or VOC's folder."""
+
+from pathlib import Path
+
+from ebjr_det.io.memory import Source
+from ebjr_det.tasks.detection.coco.annotations import Annotations, load_annotations
+from ebjr_det.tasks.detection.formats import voc, yolo
+from ebjr_det.tasks.detection.formats.class_ids import YAML
+
+
+def load_set(
+    source: Source, split: str | None = None, first_pixel: int = 1, *, objects_too: bool = True
+) -> Annotations:
+    """Read annotated images.
+
+    Args:
+        split: of YOLO's and VOC's sets; of VOC's all pictures without one.
+        first_pixel: the number of the first pixel of VOC's boxes.
+        objects_too: whether objects are read, and not pictures and classes alone.
+
+    Raises EbjrError as the form's reader does.
+    """
+    if is_yolo(source):
+        return yolo.load_yolo(yolo.describe(Path(str(source))), split, objects_too=objects_too)[0]
+    if is_voc(source):
+        layout = voc.Layout.of(None, split, str(source))
+        return voc.load_voc(layout, None, first_pixel, objects_too=objects_too)[0]
+    return load_annotations(source, objects_too=objects_too)
+
+
+def names_of(source: Source) -> tuple[str, ...]:
+    """The classes of annotated images, by index."""
+    if is_yolo(source):
+        return tuple(yolo.describe(Path(str(source))).classes.values())
+    if is_voc(source):
+        return tuple(voc.class_names(voc.Layout.of(None, None, str(source))))
+    return load_annotations(source, objects_too=False).class_names
+
+
+def is_yolo(source: Source) -> bool:
+    """Whether a path leads to a data.yaml, or to a folder that has one."""
+    if not isinstance(source, Path):
+        return False
+    return source.suffix.lower() in YAML or (source / "data.yaml").is_file()
+
+
+def is_voc(source: Source) -> bool:
+    """Whether a path leads to a folder of VOC's XML files, or to one that has such a folder."""
+    return isinstance(source, Path) and source.is_dir() and not is_yolo(source)

@@ -1,0 +1,103 @@
+"""Results as text: YOLO's one file a picture, VOC's one file a class."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from reprlib import repr as shown
+
+from ebjr_det.core.errors import InvalidInput
+from ebjr_det.tasks.detection.coco.annotations import Annotations
+from ebjr_det.tasks.detection.coco.ids import Entry, Id, positions_by_name
+from ebjr_det.tasks.detection.formats.yolo import in_pixels, numbers_in, parsed, text_lines
+
+COLUMNS = 6
+"""Of a detection, in either form: YOLO's class, box and confidence, VOC's picture, confidence and corners."""
+
+
+def text_entries(
+    folder: Path, truth: Annotations, category_ids: Mapping[Id, int], first_pixel: int
+) -> list[Entry]:
+    """The detections in a folder of text files as COCO's, in the order of the files.
+
+    Args:
+        category_ids: of YOLO's class numbers; VOC's files end in the names of classes.
+        first_pixel: the number of the first pixel of VOC's boxes.
+
+    Raises:
+        InvalidInput: no text files, or a faulty line, named with its file.
+    """
+    files = sorted(folder.rglob("*.txt"))
+    if not files:
+        raise InvalidInput(f"Expected text files of results in `{folder}`, got none.")
+    images = _images_by_name(truth)
+    classes = {file: _class_of(file.stem, truth.class_names) for file in files}
+    if all(classes.values()) and not any(file.stem in images for file in files):
+        ids = dict(zip(truth.class_names, truth.category_ids, strict=True))
+        return [
+            entry
+            for file, name in classes.items()
+            for entry in _of_voc(file, ids[str(name)], images, first_pixel)
+        ]
+    position = {image: index for index, image in enumerate(truth.image_ids)}
+    entries = list[Entry]()
+    for file in files:
+        image = images.get(
+            file.relative_to(folder).with_suffix("").as_posix(), images.get(file.stem, file.stem)
+        )
+        size = truth.sizes[position[image]].tolist() if image in position else [1, 1]
+        if not all(size):
+            raise InvalidInput(f"Expected the size of the picture of `{file}` in the annotations, got none.")
+        entries += [entry | {"image_id": image} for entry in _of_yolo(file, size, category_ids)]
+    return entries
+
+
+def _images_by_name(truth: Annotations) -> dict[str, Id]:
+    """The ids by whole names of files, those without folder and ending, and with folders before a `_`."""
+    flat = ["_".join(PurePosixPath(name).with_suffix("").parts) for name in truth.file_names]
+    names = positions_by_name(flat) | positions_by_name(truth.file_names)
+    return {str(key): key for key in truth.image_ids} | {
+        name: truth.image_ids[index] for name, index in names.items()
+    }
+
+
+def _class_of(stem: str, names: tuple[str, ...]) -> str | None:
+    """The class that a file of VOC's results is of, such as `car` of comp4_det_val_car."""
+    ends = [name for name in names if stem == name or stem.endswith(f"_{name}")]
+    return max(ends, key=len, default=None)
+
+
+def _of_yolo(file: Path, size: list[int], category_ids: Mapping[Id, int]) -> Iterator[Entry]:
+    for number, line in enumerate(text_lines(file), start=1):
+        columns, origin = line.split(), f"line {number} of `{file}`"
+        if not columns:
+            continue
+        if len(columns) != COLUMNS:
+            hints = {COLUMNS - 1: "Save confidences too: `save_conf=True`."}
+            hint = hints.get(len(columns), "Oriented boxes and masks are out of scope.")
+            raise InvalidInput(
+                f"Expected `class x y width height confidence` in {origin}, got {len(columns)} columns. "
+                f"{hint}"
+            )
+        label, *shares = parsed(columns[:-1], origin)
+        if label not in category_ids:
+            raise InvalidInput(
+                f"Expected a class of the {len(category_ids)} that are annotated in {origin}, got "
+                f"{columns[0]}."
+            )
+        box, score = in_pixels(shares, size, origin), numbers_in(columns[-1:], origin)[0]
+        yield {"category_id": category_ids[int(label)], "bbox": list(box), "score": score}
+
+
+def _of_voc(file: Path, category_id: int, images: Mapping[str, Id], first_pixel: int) -> Iterator[Entry]:
+    for number, line in enumerate(text_lines(file), start=1):
+        columns, origin = line.split(), f"line {number} of `{file}`"
+        if not columns:
+            continue
+        if len(columns) != COLUMNS:
+            raise InvalidInput(
+                f"Expected `picture confidence xmin ymin xmax ymax` in {origin}, got {shown(line)}."
+            )
+        score, left, top, right, bottom = numbers_in(columns[1:], origin)
+        left, top = left - first_pixel, top - first_pixel
+        box = [left, top, right - left, bottom - top]
+        image = images.get(columns[0], columns[0])
+        yield {"image_id": image, "category_id": category_id, "bbox": box, "score": score}
