@@ -114,10 +114,8 @@ class FileOption(NamedTuple):
 
 
 class TaskOption(NamedTuple):
-    """An option of one task alone.
-
-    Attributes:
-        kind: of its value, or `bool` for a switch; verbs: the commands that take it; metavar: its form.
+    """An option of one task alone: flag, kind of its value (`bool`: a switch), help, commands, and
+    the form of its value where that is text.
     """
 
     flag: str
