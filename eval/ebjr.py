@@ -145,7 +145,9 @@ def main() -> None:
     for prefix, what, weights in (("", "model", args.resume), ("t", "teacher model", args.tresume)):
         print(f"==> creating {what} '{getattr(args, f'{prefix}arch')}'")
         options = network(args, prefix)
-        models.append(build_model(data, device=device, checkpoint=weights or None, **options))
+        model = build_model(data, device=device, checkpoint=weights or None, **options)
+        assert isinstance(model, TorchClassifier)
+        models.append(model)
     facts = [model.facts(data.load(0)) for model in models]
     print(f"    Total params: {facts[0]['parameters'] / 1e6:.2f}M")
     print(f"    Total teacher params: {facts[1]['parameters'] / 1e6:.2f}M")

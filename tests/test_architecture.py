@@ -34,15 +34,20 @@ SHARED = {
     "image_mean",
     "unlabelled",
     "weights",
+    "hub",
+    "outputs",
 }  # of `tasks`, for every task
 TASK_MAY_IMPORT = {"core", "io", "config", "runtimes", "routing", "training"}
 HEAVY = {"torch", "torchvision", "timm", "sklearn", "matplotlib"}
-HEAVY |= {"onnxruntime", "openvino"}
+HEAVY |= {"onnxruntime", "openvino", "transformers", "ultralytics", "onnx"}
 HEAVY |= {"av", "effdet", "pycocotools", "albumentations", "cv2", "numba"}
 HEAVY_HOMES = {
     "torch": {"io", "runtimes", "training", "tasks", "inference", "evaluation", "api"},
     "torchvision": {"io", "tasks", "api"},
     "timm": {"tasks", "training"},
+    "transformers": {"tasks"},
+    "ultralytics": {"tasks"},
+    "onnx": {"runtimes"},
     "sklearn": {"tasks"},
     "effdet": {"tasks"},
     "albumentations": {"tasks"},

@@ -61,6 +61,10 @@ class ModelSection(BaseSection):
     """Take the library's own weights for `arch`."""
     random_weights: bool = False
     """Run without any weights, to measure speed alone."""
+    class_names: list[str] | dict[str, str] | None = None
+    """What the outputs of somebody else's network mean: all names in order, or for some of its names those of
+    the data.
+    """
     options: dict[str, object] = {}
     """Further arguments of the network's builder."""
     macs: float | None = Field(None, ge=0)

@@ -13,7 +13,7 @@ from ebjr_det.core.errors import ConfigError, EbjrError, InvalidInput, first_lin
 from ebjr_det.io.files import atomic_write
 from ebjr_det.io.third_party import install_hint
 from ebjr_det.io.threads import thread_count
-from ebjr_det.runtimes.registry import Batch, Column, of_shape, quiet
+from ebjr_det.runtimes.registry import Batch, Column, batch_after_batch, of_shape, quiet
 
 if TYPE_CHECKING:
     from torch import nn
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 Made = TypeVar("Made")
 
 INPUT = "images"
+INT32, BOOL = 6, 9
+"""Numbers of types in ONNX."""
 WRITERS = ("onnx", "onnxscript")
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
@@ -57,7 +59,9 @@ class Session:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self.session = onnxruntime.InferenceSession(path, options, providers=[provider])
-            self.shape = self.session.get_inputs()[0].shape[1:]
+            first = self.session.get_inputs()[0]
+            self.input, self.shape = first.name, first.shape[1:]
+            self.images = first.shape[0] if isinstance(first.shape[0], int) else None
         except Exception as error:  # each of its faults is a class of its own
             raise InvalidInput(
                 f"Expected a graph that ONNX Runtime can run in `{path}`, got: {first_line(error)}."
@@ -65,7 +69,8 @@ class Session:
 
     def __call__(self, batch: Batch) -> tuple[Column, ...]:
         """Outputs as arrays. Raises InvalidInput for images of another shape than the graph's."""
-        return tuple(self.session.run(None, {INPUT: of_shape(batch, self.shape)}))
+        images = of_shape(batch, self.shape)
+        return batch_after_batch(lambda part: self.session.run(None, {self.input: part}), images, self.images)
 
 
 def build(graph: "nn.Module", example: Batch, device: str) -> Session:
@@ -84,7 +89,7 @@ def through_onnx(graph: "nn.Module", example: Batch, read: Callable[[Path], Made
 
 
 def write_onnx(graph: "nn.Module", example: Batch, path: Path) -> None:
-    """Write a network as one ONNX file with any number of images a batch.
+    """Write a network as one ONNX file, of any number of images a batch, or of one where it is laid out so.
 
     Args:
         graph: see `registry.build_network`; a copy of it is written.
@@ -99,20 +104,52 @@ def write_onnx(graph: "nn.Module", example: Batch, path: Path) -> None:
             f"Expected {' and '.join(WRITERS)} to write a network as ONNX, got no {' and '.join(missing)}. "
             f"Install them: {install_hint('onnx')}."
         )
-    two = torch.as_tensor(example)[:1].cpu().repeat(2, *[1] * (example.ndim - 1))  # 1 would become a constant
+    image = torch.as_tensor(example)[:1].cpu()
+    two = image.repeat(2, *[1] * (image.ndim - 1))  # 1 would become a constant
+    with torch.inference_mode(), quiet():
+        program = _exported(graph, two, dynamic_shapes=({0: torch.export.Dim("batch")},))
+        if isinstance(program, Exception) or isinstance(program.model.graph.inputs[0].shape[0], int):
+            program = _exported(graph, image)  # some networks are laid out for one number of images
+        if isinstance(program, Exception):
+            raise ConfigError(
+                f"Expected a network that can be written as ONNX, got: {type(program).__name__}: "
+                f"{_cause(program)}. Choose another runtime."
+            ) from program
+        with atomic_write(path) as temporary:
+            program.save(temporary, external_data=False)
+
+
+def _exported(graph: "nn.Module", images: Batch, **settings: Any) -> Any:
+    """The exporter's program, or what it raised, which can be anything."""
+    import torch
+
     names: Any = getattr(graph, "outputs", ("logits",))
     try:
-        with torch.inference_mode(), quiet():
-            program = torch.onnx.export(
-                deepcopy(graph).cpu(), (two,), input_names=[INPUT], output_names=list(names), dynamo=True,
-                dynamic_shapes=({0: torch.export.Dim("batch")},), verbose=False,
-            )  # fmt: skip
-            with atomic_write(path) as temporary:
-                program.save(temporary, external_data=False)  # type: ignore[union-attr]
+        return torch.onnx.export(
+            deepcopy(graph).cpu(), (images,), input_names=[INPUT], output_names=list(names), dynamo=True,
+            verbose=False, custom_translation_table=_translations(), **settings,
+        )  # fmt: skip
     except EbjrError:
         raise
-    except Exception as error:  # the exporter can raise anything
-        raise ConfigError(
-            f"Expected a network that can be written as ONNX, got: {type(error).__name__}: "
-            f"{first_line(error)}. Choose another runtime."
-        ) from error
+    except Exception as error:
+        return error
+
+
+def _translations() -> dict[Any, Callable[..., Any]]:
+    """Operators that the exporter lacks, such as one in the decoders of RT-DETR v2 and D-FINE."""
+    import torch
+    from onnxscript import opset18
+
+    op: Any = opset18
+
+    def all_true(values: Any) -> Any:
+        return op.Cast(op.ReduceMin(op.Cast(values, to=INT32), keepdims=0), to=BOOL)
+
+    return {torch.ops.aten._is_all_true.default: all_true}
+
+
+def _cause(error: BaseException) -> str:
+    """What lies behind an exporter's error, whose own first line tells of the exporter."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return first_line(error)

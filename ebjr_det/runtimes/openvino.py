@@ -4,8 +4,9 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from ebjr_det.core.errors import ConfigError
+from ebjr_det.core.types import Array
 from ebjr_det.runtimes.onnx import through_onnx
-from ebjr_det.runtimes.registry import Batch, Column, of_shape
+from ebjr_det.runtimes.registry import Batch, Column, batch_after_batch, of_shape
 
 if TYPE_CHECKING:
     from torch import nn
@@ -19,7 +20,9 @@ class OpenVino:
     invariant = True
 
     def __init__(self, compiled: Any) -> None:
-        self.shape = [side.get_length() for side in list(compiled.input(0).partial_shape)[1:]]
+        images, *sides = compiled.input(0).partial_shape
+        self.shape = [side.get_length() for side in sides]
+        self.images = images.get_length() if images.is_static else None
         self.request = compiled.create_infer_request()
         self.outputs = len(compiled.outputs)
 
@@ -29,8 +32,11 @@ class OpenVino:
         Raises:
             InvalidInput: images of another shape.
         """
-        self.request.infer([of_shape(batch, self.shape)], share_inputs=True, share_outputs=True)
-        return tuple(self.request.get_output_tensor(index).data for index in range(self.outputs))
+        return batch_after_batch(self._run, of_shape(batch, self.shape), self.images)
+
+    def _run(self, images: Array) -> list[Array]:
+        self.request.infer([images], share_inputs=True, share_outputs=True)
+        return [self.request.get_output_tensor(index).data for index in range(self.outputs)]
 
 
 def build(graph: "nn.Module", example: Batch, device: str, *, precision: str = "f32") -> OpenVino:

@@ -60,6 +60,22 @@ def of_shape(batch: Batch, shape: Sequence[int]) -> Array:
     return np.ascontiguousarray(batch)
 
 
+def batch_after_batch(
+    run: Callable[[Array], Sequence[Array]], images: Array, size: int | None
+) -> tuple[Column, ...]:
+    """The outputs of a graph that takes `size` images at a time, None for any number; they are copied where
+    it is run more than once. What is left over at the end is filled up with its first image.
+    """
+    if size is None or len(images) == size:
+        return tuple(run(images))
+    parts = []
+    for start in range(0, len(images), size):
+        part = images[start : start + size]
+        filled = np.concatenate([part, np.repeat(part[:1], size - len(part), axis=0)])
+        parts.append([np.array(column[: len(part)]) for column in run(filled)])
+    return tuple(np.concatenate(columns) for columns in zip(*parts, strict=True))
+
+
 _QUIET = RLock()
 
 

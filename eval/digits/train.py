@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from ebjr_det.io.files import atomic_write, checksum, writable_folder
 from ebjr_det.tasks.classification.data import build_data
-from ebjr_det.tasks.classification.model import build_model
+from ebjr_det.tasks.classification.model import TorchClassifier, build_model
 from ebjr_det.tasks.settings import load_config
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "digits.yaml"
@@ -66,6 +66,7 @@ def main() -> None:
     for side, section in (("student", config.student), ("teacher", config.teacher)):
         torch.manual_seed(SEED)
         model = build_model(data, **{**dict(section), "checkpoint": None, "random_weights": True})
+        assert isinstance(model, TorchClassifier)
         assert isinstance(model.network, nn.Module)
         images = torch.stack([model.preprocess(data.load(index)) for index in range(len(data))])
         fit(model.network, images, labels, side)

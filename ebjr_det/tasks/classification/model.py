@@ -18,6 +18,7 @@ from ebjr_det.io.third_party import foreign_errors, import_callable
 from ebjr_det.runtimes.eager import TorchNetwork
 from ebjr_det.runtimes.registry import Network
 from ebjr_det.tasks.classification.data import ImageSet
+from ebjr_det.tasks.classification.libraries import LIBRARIES as BROUGHT
 from ebjr_det.tasks.classification.networks.cifar import NETWORKS
 from ebjr_det.tasks.classification.networks.classifier import Classifier, Surroundings
 from ebjr_det.tasks.classification.networks.ebjr_flops import count_ebjr_flops
@@ -92,13 +93,13 @@ class LogitsGraph(nn.Module):
         return (self.network(images),)
 
 
-def build_model(data: ImageSet, arch: str, *, device: str = "cpu", **fields: object) -> TorchClassifier:
+def build_model(data: ImageSet, arch: str, *, device: str = "cpu", **fields: object) -> Classifier:
     """A classifier for the classes of the data, tried on one image of it.
 
     Args:
         arch: `densenet`, `resnet`, `preresnet` or `wrn` (`networks.cifar`); `timm/NAME`; `torchvision/NAME`;
-            or `package.module:function`, called with `num_classes` and `options`, that returns what maps
-            [images, 3, h, w] to [images, classes].
+            `transformers/NAME_OR_FOLDER`; or `package.module:function`, called with `num_classes` and
+            `options`, that returns what maps [images, 3, h, w] to [images, classes].
         data: gives the class count and an image to try the model on.
         fields: of `settings.ClassifierSection`: `depth`, `growth`, `width` and `block` shape a CIFAR network;
             `pretrained` takes the library's own weights (timm and torchvision; downloads); `options` go to
@@ -110,6 +111,9 @@ def build_model(data: ImageSet, arch: str, *, device: str = "cpu", **fields: obj
         CheckpointError: see `checkpoints`.
     """
     settings = parse_section(ClassifierSection, {"arch": arch, **fields})
+    library, slash, reference = arch.partition("/")
+    if slash and library in BROUGHT:
+        return _tried(BROUGHT[library](settings, reference, data, device), data)
     shape = settings.model_dump(include=SHAPE, exclude_none=True)
     options = shape | settings.options
     network, transform = _build(arch, data.num_classes, settings.pretrained, options)
@@ -134,7 +138,7 @@ def build_model(data: ImageSet, arch: str, *, device: str = "cpu", **fields: obj
     return model
 
 
-def _tried(model: TorchClassifier, data: ImageSet) -> TorchClassifier:
+def _tried(model: Classifier, data: ImageSet) -> Classifier:
     """The model, its `shape` set. Raises ConfigError where it gives other logits than one a class."""
     image = data.load(0)
     with foreign_errors(f"`{model.name}` to take an image of the data, preprocessed as set"):
@@ -163,7 +167,8 @@ def _build(
     elif arch in NETWORKS:
         builder, transform = NETWORKS[arch], Preprocessing(*CIFAR_STATISTICS).build()
     else:
-        valid = [*NETWORKS, "timm/NAME", "torchvision/NAME", "package.module:function"]
+        brought = [f"{library}/..." for library in BROUGHT]
+        valid = [*NETWORKS, "timm/NAME", "torchvision/NAME", *brought, "package.module:function"]
         raise ConfigError(f"Expected a known `arch`, got `{arch}`. {did_you_mean(arch, valid)}")
     with foreign_errors(f"arguments from which `{arch}` can be built"):
         return builder(num_classes=num_classes, **options), transform

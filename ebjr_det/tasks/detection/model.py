@@ -20,12 +20,16 @@ from ebjr_det.io.checkpoints.fitting import fits, load_into
 from ebjr_det.io.checkpoints.reading import read_state
 from ebjr_det.io.third_party import foreign_errors, import_callable
 from ebjr_det.tasks.adapted import Changed
+from ebjr_det.tasks.detection.libraries import LIBRARIES
 from ebjr_det.tasks.detection.networks.classes import COCO_IDS, ClassMap, are_coco, coco_names
 from ebjr_det.tasks.detection.settings import DetectorSection
 from ebjr_det.tasks.popular import OTHER, known_as
 from ebjr_det.tasks.weights import check_weights, find_weights, library_names
 
-FAMILIES = ("effdet/NAME", "torchvision/NAME", "package.module:function")
+FAMILIES = (
+    "effdet/NAME", "torchvision/NAME", *(f"{library}/..." for library in LIBRARIES),
+    "package.module:function",
+)  # fmt: skip
 
 
 class Named(Protocol):
@@ -41,8 +45,9 @@ def build_model(data: Named, arch: str, *, device: str = "cpu", **fields: object
 
     Args:
         arch: `effdet/NAME` (any configuration of effdet, such as `tf_efficientdet_d0`), `torchvision/NAME`
-            (RetinaNet, FCOS, SSD, SSDlite, Faster R-CNN), or `package.module:function`, called with
-            `categories`, `device` and `options`, that returns a `types.Model` of the data's classes.
+            (RetinaNet, FCOS, SSD, SSDlite, Faster R-CNN), `transformers/NAME_OR_FOLDER` (RT-DETR, D-FINE,
+            DETR, Deformable DETR, YOLOS), or `package.module:function`, called with `categories`, `device`
+            and `options`, that returns a `types.Model` of the data's classes.
         data: has the classes. They are found among the network's outputs by name where its weights tell
             names (published ones, and those that this project trained) or it has COCO's 90 outputs, else in
             order.
@@ -60,6 +65,8 @@ def build_model(data: Named, arch: str, *, device: str = "cpu", **fields: object
     library, slash, network_name = arch.partition("/")
     if ":" in arch and not slash:
         return _from_callable(settings, data, device)
+    if library in LIBRARIES and slash:
+        return LIBRARIES[library](settings, network_name, data.categories, device)
     if not slash or library not in ("effdet", "torchvision"):
         raise ConfigError(f"Expected a known `arch`, got `{arch}`. {did_you_mean(arch, FAMILIES)}")
     if settings.pretrained and library == "effdet" and not settings.checkpoint:

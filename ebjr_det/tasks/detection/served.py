@@ -7,19 +7,28 @@ from ebjr_det.core.types import Array
 from ebjr_det.runtimes.registry import Network
 from ebjr_det.tasks.detection.data import Named
 from ebjr_det.tasks.detection.networks.detector import Detector, Surroundings
+from ebjr_det.tasks.detection.networks.framed import FramedDetector, FramedSurroundings, check_framed
 
 
-def build_served(name: str, fields: Mapping[str, object], run: Network) -> Detector:
-    """A detector from the fields that `Surroundings.to_dict` gave and a network that runs."""
+def build_served(name: str, fields: Mapping[str, object], run: Network) -> Detector | FramedDetector:
+    """A detector from the fields that the `to_dict` of its surroundings gave and a network that runs."""
+    if "frame" in fields:
+        around = FramedSurroundings.from_dict(fields)
+        return FramedDetector(name, around.frame, around.head, around.classes, run)
     return Detector(name, Surroundings.from_dict(fields), run)
 
 
-def check_served(model: Detector, shape: tuple[int, ...], raw: Sequence[Array], classes: int) -> None:
+def check_served(
+    model: Detector | FramedDetector, shape: tuple[int, ...], raw: Sequence[Array], classes: int
+) -> None:
     """Raises InvalidInput for a network whose outputs are not those of its surroundings.
 
     Args:
         shape: of its input, [3, h, w]; raw: its outputs for one image; classes: that it tells apart.
     """
+    if isinstance(model, FramedDetector):
+        check_framed(model, shape, raw, classes)
+        return
     around, shapes = model.around, [output.shape for output in raw]
     anchors = len(around.anchors.boxes)
     features = [(1, *output[1:2]) for output in shapes[2:3]]  # of any width

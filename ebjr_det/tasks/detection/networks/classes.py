@@ -125,10 +125,11 @@ class ClassMap:
             support = None if supports is None else supports[image][real]
             boxes, scores = boxes[real].astype(np.float64), scores[real].astype(np.float64)
             predictions.append(Detections(boxes, scores, labels[real], support))
-            rows.append(row_logits[real][:, self.columns])
+            untold = row_logits.shape[1] < self.outputs  # a network that tells a box's own logit alone
+            rows.append(row_logits[real] if untold else row_logits[real][:, self.columns])
             if softmax:
                 backgrounds.append(logsumexp(row_logits[real][:, rest], axis=1, keepdims=True))
-        logits = padded(rows, len(self.columns))
+        logits = padded(rows, rows[0].shape[1])
         if softmax:
             background = padded(backgrounds, 1).values[..., 0]
             logits = replace(logits, head="softmax", background=background)

@@ -1,0 +1,95 @@
+"""Classifiers that somebody else trained; each brings its own weights, preprocessing and names."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from ebjr_det.core.errors import ConfigError
+from ebjr_det.tasks.classification.networks.classifier import Classifier
+from ebjr_det.tasks.classification.networks.preprocessing import OnPil, Preprocessing, Transform
+from ebjr_det.tasks.classification.settings import ClassifierSection
+from ebjr_det.tasks.outputs import output_names
+from ebjr_det.tasks.popular import known_as
+
+EXAMPLES = 3
+RESAMPLING = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")
+"""Names of PIL's ways to resize, by their numbers."""
+
+
+class HasClasses(Protocol):
+    """What a classifier must know of the data."""
+
+    @property
+    def class_names(self) -> Sequence[str]:
+        """Names by class index."""
+
+
+def columns_of(
+    class_names: Sequence[str], names: Sequence[str] | None, outputs: int, settings: ClassifierSection
+) -> list[int] | None:
+    """The output of each class of the data, by name; None where they stand in the data's order.
+
+    Args:
+        names: of the outputs, as their file tells them; None where it does not, and order alone counts.
+
+    Raises:
+        ConfigError: other classes than the data's.
+    """
+    label = settings.name or settings.arch
+    if outputs != len(class_names):
+        raise ConfigError(
+            f"Expected `{label}` to tell the {len(class_names)} classes of the data, got {outputs}."
+        )
+    names = output_names(names, settings.class_names, outputs, label)
+    if names is None:
+        return None
+    places = {known_as(name): index for index, name in enumerate(names)}
+    strange = [name for name in class_names if known_as(name) not in places]
+    if strange:
+        listed = ", ".join(f"`{name}`" for name in strange[:EXAMPLES])
+        raise ConfigError(
+            f"Expected classes that `{label}` knows ({', '.join(names[:EXAMPLES])}, ...), got {listed}. Map "
+            "them with `class_names`."
+        )
+    columns = [places[known_as(name)] for name in class_names]
+    return None if columns == list(range(outputs)) else columns
+
+
+def from_transformers(
+    settings: ClassifierSection, reference: str, data: HasClasses, device: str
+) -> Classifier:
+    """A classifier of the transformers library; see `tasks.hub`."""
+    from ebjr_det.tasks import hub
+    from ebjr_det.tasks.classification.model import TorchClassifier
+    from ebjr_det.tasks.classification.networks.transformers_classifiers import LabelLogits
+
+    network: Any = hub.load_network(settings, reference, "ImageClassification")
+    names, outputs = hub.class_names_of(network.config), int(network.config.num_labels)
+    columns = columns_of(data.class_names, names, outputs, settings)
+    transform = _transform(hub.load_processor(settings, reference))
+    label = settings.name or reference.rstrip("/").split("/")[-1]
+    return TorchClassifier(label, LabelLogits(network, columns), transform, device)
+
+
+def _transform(processor: Any) -> Transform:
+    """The library's preprocessing, as numbers where it is no more than stretching and scaling."""
+    from ebjr_det.tasks.hub import described_numbers
+
+    numbers = described_numbers(processor)
+    size = numbers.get("size") or {}
+    plain = (
+        set(size) == {"height", "width"} and numbers.get("do_resize") and not numbers.get("do_center_crop")
+    )
+    scaled = numbers.get("do_rescale") and abs(255 * numbers["rescale_factor"] - 1) < 1e-9
+    if not (plain and scaled and type(processor).__name__.endswith("Pil")):
+        return OnPil(lambda image: processor(image.convert("RGB"), return_tensors="pt")["pixel_values"][0])
+    mean, std = ((0.0,) * 3, (1.0,) * 3)
+    if numbers.get("do_normalize"):
+        mean, std = tuple(numbers["image_mean"]), tuple(numbers["image_std"])
+    sides = size["height"], size["width"]
+    return Preprocessing(mean, std, sides, interpolation=RESAMPLING[int(numbers.get("resample", 2))]).build()
+
+
+LIBRARIES: dict[str, Callable[[ClassifierSection, str, HasClasses, str], Classifier]] = {
+    "transformers": from_transformers,
+}
+"""A library's word in `arch` -> a builder from settings, what stands behind the slash, classes and device."""
