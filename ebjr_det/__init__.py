@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from ebjr_det.core.types import PairedRun as PairedRun
     from ebjr_det.tasks.classification.in_memory import build_labelled as build_labelled
     from ebjr_det.tasks.detection.detections import Detections as Detections
+    from ebjr_det.tasks.detection.formats.convert import convert as convert
     from ebjr_det.tasks.detection.in_memory import build_annotated as build_annotated
     from ebjr_det.tasks.detection.outputs import build_output as build_output
     from ebjr_det.tasks.settings import load_config as load_config
@@ -82,6 +83,7 @@ _ROOMS = {
     "core.types": "Logits Model Output PairedRun",
     "tasks.classification.in_memory": "build_labelled",
     "tasks.detection.detections": "Detections",
+    "tasks.detection.formats.convert": "convert",
     "tasks.detection.in_memory": "build_annotated",
     "tasks.detection.outputs": "build_output",
     "tasks.settings": "load_config load_specialize_config load_train_config",

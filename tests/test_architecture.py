@@ -40,6 +40,7 @@ SHARED = {
 TASK_MAY_IMPORT = {"core", "io", "config", "runtimes", "routing", "training"}
 HEAVY = {"torch", "torchvision", "timm", "sklearn", "matplotlib"}
 HEAVY |= {"onnxruntime", "openvino", "transformers", "ultralytics", "onnx"}
+HEAVY |= {"supervision"}
 HEAVY |= {"av", "effdet", "pycocotools", "albumentations", "cv2", "numba"}
 HEAVY_HOMES = {
     "torch": {"io", "runtimes", "training", "tasks", "inference", "evaluation", "api"},
@@ -57,6 +58,7 @@ HEAVY_HOMES = {
     "av": {"io"},
     "onnxruntime": {"runtimes"},
     "openvino": {"runtimes"},
+    "supervision": {"tasks"},
 }
 
 

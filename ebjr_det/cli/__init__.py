@@ -9,6 +9,7 @@ import rich_click as click
 from ebjr_det.cli.benchmark import benchmark
 from ebjr_det.cli.calibrate import calibrate
 from ebjr_det.cli.configuration import init, schema
+from ebjr_det.cli.convert import convert
 from ebjr_det.cli.evaluate import evaluate
 from ebjr_det.cli.fit_router import fit_router
 from ebjr_det.cli.installation import doctor, download, scores
@@ -30,7 +31,7 @@ for commands in (
     (evaluate, predict, demo, export, benchmark),
     (replay, fit_router, report, compare, calibrate, traffic),
     (train, specialize),
-    (init, schema, download, scores, doctor),
+    (init, convert, schema, download, scores, doctor),
 ):
     for command in commands:
         cli.add_command(command)

@@ -3,15 +3,20 @@
 Convention: `corners` are x1, y1, x2, y2; `sides` are x, y, width, height. Pixels of the original image.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ebjr_det.core.errors import InvalidInput
+from ebjr_det.core.errors import ConfigError, InvalidInput
 from ebjr_det.core.types import FloatArray
 from ebjr_det.io.compiled import compiled
+from ebjr_det.io.third_party import install_hint
+
+if TYPE_CHECKING:
+    import supervision
 
 Float = TypeVar("Float", np.float32, np.float64)
 
@@ -54,6 +59,46 @@ class Detections:
 
     def __len__(self) -> int:
         return len(self.scores)
+
+    @classmethod
+    def from_supervision(cls, detections: "supervision.Detections") -> "Detections":
+        """One picture's detections as supervision has them, of any of the libraries that it reads.
+
+        Raises:
+            InvalidInput: they lack `confidence` or `class_id`, or are no such detections.
+        """
+        columns = [getattr(detections, name, None) for name in ("xyxy", "confidence", "class_id")]
+        count = 0 if columns[0] is None else len(columns[0])
+        if columns[0] is None or (count and any(column is None for column in columns)):
+            raise InvalidInput(
+                "Expected supervision's detections with `confidence` and `class_id`, got some without."
+            )
+        boxes, scores, labels = (() if column is None else column for column in columns)
+        return cls(
+            np.asarray(boxes, dtype=np.float64).reshape(count, 4),
+            np.asarray(scores, dtype=np.float64),
+            np.asarray(labels, dtype=np.intp),
+        )
+
+    def to_supervision(self, class_names: Sequence[str] = ()) -> "supervision.Detections":
+        """The detections as supervision's annotators, trackers and metrics take them.
+
+        Args:
+            class_names: by class index, such as those of a loaded pair; they go along as `class_name`.
+
+        Raises:
+            ConfigError: supervision is not installed.
+        """
+        try:
+            import supervision
+        except ImportError as error:
+            raise ConfigError(
+                f"Expected supervision to be installed, got none. Install it: {install_hint('supervision')}."
+            ) from error
+        data = {"class_name": np.array(class_names)[self.labels]} if len(class_names) else {}
+        return supervision.Detections(
+            xyxy=np.asarray(self.boxes), confidence=np.asarray(self.scores), class_id=self.labels, data=data
+        )
 
 
 def to_corners(sides: NDArray[Float]) -> NDArray[Float]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ebjr_det.core.types import Matches
 from ebjr_det.io.files import atomic_write
-from ebjr_det.tasks.detection.coco.annotations import Annotations
+from ebjr_det.tasks.detection.coco.annotations import Annotations, Results
 from ebjr_det.tasks.detection.coco.ids import Entry, Id
 from ebjr_det.tasks.detection.detections import Detections, to_corners, to_sides
 
@@ -30,7 +30,7 @@ def write_results(matches: Matches, image_ids: Sequence[Id], category_ids: Seque
     order = np.lexsort((matches["rank"], -matches["score"], images))
     columns = (images, matches["label"], matches["box"], matches["score"])
     rows = zip(*(column[order].tolist() for column in columns), strict=True)
-    _write(
+    write_json(
         [
             {"image_id": image_ids[image], "category_id": category_ids[label], "bbox": box, "score": score}
             for image, label, box, score in rows
@@ -40,7 +40,7 @@ def write_results(matches: Matches, image_ids: Sequence[Id], category_ids: Seque
 
 
 def write_annotations(annotations: Annotations, path: Path) -> None:
-    """The annotated set as a COCO file; `.json.gz`. Annotation ids count from 1."""
+    """The annotated set as a COCO file, `.json` or `.json.gz`. Annotation ids count from 1."""
     images = [
         {"id": image, "file_name": name, "width": int(width), "height": int(height)}
         for image, name, (width, height) in zip(
@@ -63,7 +63,7 @@ def write_annotations(annotations: Annotations, path: Path) -> None:
         {"id": number, "name": name}
         for number, name in zip(annotations.category_ids, annotations.class_names, strict=True)
     ]
-    _write({"images": images, "categories": categories, "annotations": objects}, path)
+    write_json({"images": images, "categories": categories, "annotations": objects}, path)
 
 
 def detections_of(matches: Matches, image: int) -> tuple[Detections, NDArray[np.bool_]]:
@@ -75,7 +75,19 @@ def detections_of(matches: Matches, image: int) -> tuple[Detections, NDArray[np.
     return Detections(to_corners(box), score, label.astype(np.intp)), (matched & np.uint64(1)).astype(bool)
 
 
-def _write(content: object, path: Path) -> None:
+def result_entries_of(
+    results: Sequence[Results], image_ids: Sequence[Id], category_ids: Sequence[int]
+) -> Iterator[Entry]:
+    """Results as entries of a COCO result file, with the bits and in the order that they have."""
+    for image, part in zip(image_ids, results, strict=True):
+        columns = part.labels.tolist(), part.boxes.tolist(), part.scores.tolist()
+        for label, box, score in zip(*columns, strict=True):
+            yield {"image_id": image, "category_id": category_ids[label], "bbox": box, "score": score}
+
+
+def write_json(content: object, path: Path) -> None:
+    """Content as a whole JSON file; `.json.gz` is compressed."""
     text = json.dumps(content, allow_nan=False, separators=(",", ":"))
     with atomic_write(path) as temporary:
-        temporary.write_bytes(gzip.compress(text.encode(), mtime=0))
+        raw = text.encode()
+        temporary.write_bytes(gzip.compress(raw, mtime=0) if path.suffix == ".gz" else raw)

@@ -2,8 +2,6 @@
 
 from collections.abc import Mapping
 
-import numpy as np
-
 from ebjr_det.core.errors import InvalidInput
 from ebjr_det.io.memory import InMemory
 from ebjr_det.tasks.detection.coco.annotations import Annotations
@@ -42,7 +40,7 @@ def entries_of(source: InMemory, truth: Annotations, class_ids: str) -> list[Ent
         if isinstance(value, Detections):
             answer, ids = value, dict(enumerate(truth.category_ids))
         else:
-            answer = from_supervision(value)
+            answer = Detections.from_supervision(value)
             ids = {int(number): category for number, category in of_numbers(truth, class_ids).items()}
             if names := _names(value):
                 labels = answer.labels.tolist()
@@ -63,18 +61,3 @@ def _names(value: object) -> list[str]:
 def _ids_by_name(content: Mapping[object, object], truth: Annotations, source: InMemory) -> dict[str, int]:
     names = sorted({name for value in content.values() for name in _names(value)})
     return dict(zip(names, by_names(truth, names, source), strict=True))
-
-
-def from_supervision(value: object) -> Detections:
-    """One picture's `supervision.Detections` as ours; see `Detections.from_supervision`."""
-    boxes, scores, labels = (getattr(value, name, None) for name in FROM_SUPERVISION)
-    if boxes is None or (len(boxes) and (scores is None or labels is None)):
-        raise InvalidInput(
-            "Expected supervision's detections with `confidence` and `class_id`, got some without."
-        )
-    count = len(boxes)
-    return Detections(
-        np.asarray(boxes, dtype=np.float64).reshape(count, 4),
-        np.zeros(0) if scores is None else np.asarray(scores, dtype=np.float64),
-        np.zeros(0, dtype=np.intp) if labels is None else np.asarray(labels, dtype=np.intp),
-    )

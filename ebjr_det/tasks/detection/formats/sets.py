@@ -4,6 +4,7 @@ from pathlib import Path
 
 from ebjr_det.io.memory import Source
 from ebjr_det.tasks.detection.coco.annotations import Annotations, load_annotations
+from ebjr_det.tasks.detection.coco.file_names import located
 from ebjr_det.tasks.detection.formats import voc, yolo
 from ebjr_det.tasks.detection.formats.class_ids import YAML
 
@@ -26,6 +27,22 @@ def load_set(
         layout = voc.Layout.of(None, split, str(source))
         return voc.load_voc(layout, None, first_pixel, objects_too=objects_too)[0]
     return load_annotations(source, objects_too=objects_too)
+
+
+def pictures_of(
+    source: Source, split: str | None, first_pixel: int, images: Path | None
+) -> tuple[Annotations, Path]:
+    """Annotated images as `load_set` reads them, and the folder that the names of their files are below.
+
+    Args:
+        images: that folder, where the source is a COCO file.
+    """
+    if is_yolo(source):
+        return yolo.load_yolo(yolo.describe(Path(str(source))), split)
+    if is_voc(source):
+        return voc.load_voc(voc.Layout.of(None, split, str(source)), None, first_pixel)
+    assert images is not None
+    return located(load_annotations(source), images), images
 
 
 def names_of(source: Source) -> tuple[str, ...]:

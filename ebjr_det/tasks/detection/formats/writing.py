@@ -1,0 +1,121 @@
+"""Annotated sets as YOLO's and VOC's folders, and results as YOLO's text files."""
+
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+from xml.etree.ElementTree import Element, ElementTree, SubElement, indent
+
+import yaml
+
+from ebjr_det.core.errors import InvalidInput
+from ebjr_det.io.notes import say
+from ebjr_det.tasks.detection.coco.annotations import Annotations, Results, Truth
+
+Row = tuple[int, Sequence[float]]
+"""A class index and x, y, width and height in pixels."""
+
+
+def write_yolo_set(annotations: Annotations, pictures: Path, split: str, folder: Path) -> None:
+    """`data.yaml`, `labels/<split>` and `images/<split>`, hard links to the pictures or copies of them.
+
+    A crowd is no object in YOLO's form; such are left out and counted on stderr. Raises InvalidInput where a
+    picture is missing or its size is unknown.
+    """
+    for name, lines in _label_files(annotations):
+        _written(folder / "labels" / split / PurePosixPath(name).with_suffix(".txt"), lines)
+        _link(pictures / name, folder / "images" / split / name)
+    crowds = sum(int(truth.crowd.sum()) for truth in annotations.truths)
+    if crowds:
+        say(f"Note on `{folder.name}`: crowds, which YOLO's form does not have, left out: {crowds:,}.")
+    content = {
+        "path": ".",
+        "train": f"images/{split}",
+        "val": f"images/{split}",
+        "names": dict(enumerate(annotations.class_names)),
+    }
+    (folder / "data.yaml").write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+
+
+def write_yolo_results(annotations: Annotations, results: Sequence[Results], folder: Path) -> None:
+    """A text file for each picture with detections: `class x y width height confidence`."""
+    for name, size, part in zip(annotations.file_names, annotations.sizes.tolist(), results, strict=True):
+        rows = zip(part.labels.tolist(), part.boxes.tolist(), strict=True)
+        lines = [
+            f"{_line(row, size, name)} {score!r}"
+            for row, score in zip(rows, part.scores.tolist(), strict=True)
+        ]
+        if lines:
+            _written(folder / PurePosixPath(name).with_suffix(".txt"), lines)
+
+
+def _label_files(annotations: Annotations) -> Iterator[tuple[str, list[str]]]:
+    columns = annotations.file_names, annotations.sizes.tolist(), annotations.truths
+    for name, size, truth in zip(*columns, strict=True):
+        rows = zip(truth.labels.tolist(), truth.boxes.tolist(), truth.crowd.tolist(), strict=True)
+        yield name, [_line((label, box), size, name) for label, box, crowd in rows if not crowd]
+
+
+def _line(row: Row, size: Sequence[int], name: str) -> str:
+    label, (x, y, width, height) = row
+    if not all(size):
+        raise InvalidInput(f"Expected the size of `{name}` in the annotations, got none.")
+    shares = ((x + width / 2) / size[0], (y + height / 2) / size[1], width / size[0], height / size[1])
+    return " ".join([str(label), *map(repr, shares)])
+
+
+def _written(path: Path, lines: Sequence[str]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
+def write_voc_set(
+    annotations: Annotations, pictures: Path, split: str, folder: Path, first_pixel: int = 1
+) -> None:
+    """`Annotations`, `ImageSets/Main/<split>.txt` and `JPEGImages`, hard links to pictures or copies of them.
+
+    A crowd is a difficult object. Raises InvalidInput where a picture is missing, or two have one stem.
+    """
+    stems = [PurePosixPath(name).stem for name in annotations.file_names]
+    if len(set(stems)) < len(stems):
+        raise InvalidInput("Expected pictures of distinct names for VOC's form, got two of one name.")
+    (folder / "Annotations").mkdir(parents=True)
+    for index, (name, stem) in enumerate(zip(annotations.file_names, stems, strict=True)):
+        document = _document(annotations, index, first_pixel)
+        indent(document)
+        ElementTree(document).write(folder / "Annotations" / f"{stem}.xml", encoding="utf-8")
+        _link(pictures / name, folder / "JPEGImages" / PurePosixPath(name).name)
+    _written(folder / "ImageSets" / "Main" / f"{split}.txt", stems)
+
+
+def _document(annotations: Annotations, index: int, first_pixel: int) -> Element:
+    document, truth = Element("annotation"), annotations.truths[index]
+    SubElement(document, "filename").text = PurePosixPath(annotations.file_names[index]).name
+    size = SubElement(document, "size")
+    for side, length in zip(("width", "height"), annotations.sizes[index].tolist(), strict=True):
+        SubElement(size, side).text = str(length)
+    SubElement(size, "depth").text = "3"
+    for label, corners, crowd in _objects(truth, first_pixel):
+        entry = SubElement(document, "object")
+        SubElement(entry, "name").text = annotations.class_names[label]
+        SubElement(entry, "difficult").text = str(int(crowd))
+        box = SubElement(entry, "bndbox")
+        for side, value in zip(("xmin", "ymin", "xmax", "ymax"), corners, strict=True):
+            SubElement(box, side).text = repr(int(value) if value.is_integer() else value)
+    return document
+
+
+def _objects(truth: Truth, first_pixel: int) -> Iterator[tuple[int, tuple[float, ...], bool]]:
+    columns = truth.labels.tolist(), truth.boxes.tolist(), truth.crowd.tolist()
+    for label, (x, y, width, height), crowd in zip(*columns, strict=True):
+        yield label, (x + first_pixel, y + first_pixel, x + width, y + height), crowd
+
+
+def _link(picture: Path, path: Path) -> None:
+    if not picture.is_file():
+        raise InvalidInput(f"Expected a picture at `{picture}`, got none.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(picture.resolve(), path)
+    except OSError:  # another disk, or one without links
+        shutil.copy2(picture, path)
