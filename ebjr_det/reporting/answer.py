@@ -36,6 +36,7 @@ def _headline(report: Report) -> str:
     verb = "keep" if joint <= teacher else "get"
     quality = f"you {verb} {share(joint / teacher, 0)} % of its quality" if teacher else "quality is gained"
     lead = _lead(*(list(map(PLAIN.__getitem__, currencies)) for currencies in (pays, not_shown, loses)))
+    lead = lead.partition(", because")[0] if not_shown else lead
     return f"{_cost_words(report, [*pays, *not_shown, *loses][:1], 0)} {quality}: {lead[0].lower()}{lead[1:]}"
 
 

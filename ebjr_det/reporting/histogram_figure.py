@@ -73,7 +73,7 @@ class HistogramFigure:
         handed_on = self.handed_on
         if handed_on is None or handed_on.all():
             handed_on = np.zeros(len(self.values), dtype=bool)
-        axes.set_xlabel(textwrap.fill(f"{self.score} = {self.formula}   (higher: more doubt)", 90))
+        axes.set_xlabel(textwrap.fill(f"{self.score} = {self.formula}   (higher: more doubt)", 100))
         labels = self._draw_groups(axes, ~handed_on)
         labels.insert(0, self._draw_threshold(axes, handed_on))
         self._write_sides(axes, handed_on)

@@ -108,6 +108,7 @@ def draw_page(report: Report, figures: Mapping[str, Path], run_dir: Path, origin
         quality=report.task.quality_name,
         score=report.curve.score,
         hours=list(_hours(report)),
+        timed=_timed(report),
         small=summary_table(report),
         sent=sent_sentences(report),
         histogram=histogram,
@@ -185,6 +186,14 @@ def _hours(report: Report) -> Iterator[tuple[str, str, float, str]]:
         return
     for side, time in (("student alone", alone[0]), ("pair", joint), ("teacher alone", alone[1])):
         yield side, milliseconds(time), time, f"{time * MILLION / HOUR_MS:,.2f}"
+
+
+def _timed(report: Report) -> str:
+    """Where the latencies are from."""
+    latency = report.analysis.student.latency
+    if latency is None:
+        return "which were given and not measured here"
+    return f"measured at batch {latency.batch_size} on {latency.device}"
 
 
 def caption(report: Report, kind: str) -> str:

@@ -80,6 +80,7 @@ def new_figure(title: str, height: float, width: float = 7.2) -> tuple[Figure, A
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     if title:
+        title = re.sub(r"(?<=\d) (?=%)", "\u00a0", title)  # in one line with its number
         figure.suptitle(textwrap.fill(title, 75), x=0.012, ha="left", fontsize=10, weight="bold")
     return figure, figure.add_subplot()
 
@@ -109,7 +110,7 @@ def place_labels(figure: Figure, axes: Axes, labels: Sequence[Label]) -> None:
             color=label.color, weight=label.weight, ha="center", va="center", zorder=7,
             multialignment="right" if center[0] < -10 else "left" if center[0] > 10 else "center",
             arrowprops={"arrowstyle": "-", "lw": width, "color": GREY, "shrinkB": 4}, annotation_clip=False,
-            bbox={"fc": "white", "ec": "none", "pad": 0.5, "alpha": 0.8},  # over the grid
+            bbox={"fc": "white", "ec": "none", "pad": 0.5, "alpha": 0.65},  # over the grid
         )  # fmt: skip
 
 

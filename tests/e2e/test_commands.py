@@ -25,8 +25,9 @@ QUICK = ["--set", "run.bootstrap=20", "--set", "latency.batches=5", "--set", "la
 FILES = {
     "accuracy_by_deferral_rate.png", "accuracy_by_deferral_rate.svg", "accuracy_by_latency_ms.png",
     "accuracy_by_latency_ms.svg", "accuracy_by_macs.png", "accuracy_by_macs.svg", "analysis.json",
-    "config.yaml", "curve.json", "environment.json", "judged.json", "report.html", "router.safetensors",
-    "routes.csv", "run.npz", "score_histogram.png", "score_histogram.svg", "summary.json", "table.md",
+    "config.yaml", "curve.json", "environment.json", "gallery", "gallery.json", "judged.json",
+    "report.html", "router.safetensors", "routes.csv", "run.npz", "score_histogram.png",
+    "score_histogram.svg", "summary.json", "table.md",
 }  # fmt: skip
 
 

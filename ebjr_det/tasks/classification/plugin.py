@@ -4,6 +4,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from ebjr_det.io.lettering import check_letters
 from ebjr_det.tasks import contract
 from ebjr_det.tasks.classification import settings
 from ebjr_det.tasks.routing import Routing
@@ -108,6 +109,18 @@ class Classification(contract.TaskPlugin):
         from ebjr_det.tasks.classification.popular import class_counts
 
         return class_counts(data)
+
+    def check_artifacts(self) -> None:
+        """A gallery is lettered."""
+        check_letters()
+
+    def write_artifacts(
+        self, folder: Path, data: Any, run: "PairedRun", reported: "PairedRun", decision: "RouterDecision",
+        defer: "NDArray[np.bool_]",
+    ) -> None:  # fmt: skip
+        """Leave a gallery, where labels tell right from wrong."""
+        if not run.estimated:
+            self.write_gallery(folder, data, reported, decision)
 
     def replay_pictures(self, files: "Mapping[str, Source]", folder: Path, image_ids: "Sequence[str]") -> Any:
         """Pictures whose paths are the ids."""
