@@ -66,9 +66,8 @@ def as_cocos(source: Source, truth: Annotations | None, reading: Reading = AS_TH
             "test_evaluator.outfile_prefix=results` writes results.bbox.json."
         )
     if source.is_dir() and not (source / "samples.json").is_file():
-        numbers = of_numbers(_needed(truth, source), reading.class_ids or FROM_0)
         return Converted(
-            str(source), text_entries(source, _needed(truth, source), numbers, reading.first_pixel)
+            str(source), text_entries(source, _needed(truth, source), reading.class_ids, reading.first_pixel)
         )
     path = source / "samples.json" if source.is_dir() else source
     return Converted(str(path), _of_json(load_json(path, "COCO results"), path, truth, reading))

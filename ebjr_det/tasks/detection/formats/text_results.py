@@ -5,21 +5,23 @@ from pathlib import Path, PurePosixPath
 from reprlib import repr as shown
 
 from ebjr_det.core.errors import InvalidInput
+from ebjr_det.io.notes import say
 from ebjr_det.tasks.detection.coco.annotations import Annotations
 from ebjr_det.tasks.detection.coco.ids import Entry, Id, positions_by_name
+from ebjr_det.tasks.detection.formats.class_ids import FROM_0, of_numbers
 from ebjr_det.tasks.detection.formats.yolo import in_pixels, numbers_in, parsed, text_lines
 
+SHOWN = 3  # classes in a note
 COLUMNS = 6
 """Of a detection, in either form: YOLO's class, box and confidence, VOC's picture, confidence and corners."""
 
 
-def text_entries(
-    folder: Path, truth: Annotations, category_ids: Mapping[Id, int], first_pixel: int
-) -> list[Entry]:
+def text_entries(folder: Path, truth: Annotations, class_ids: str | None, first_pixel: int) -> list[Entry]:
     """The detections in a folder of text files as COCO's, in the order of the files.
 
     Args:
-        category_ids: of YOLO's class numbers; VOC's files end in the names of classes.
+        class_ids: how YOLO's class numbers are read, see `class_ids`; by default as places from 0, which is
+            said where the annotated classes have other ids. VOC's files end in the names of classes.
         first_pixel: the number of the first pixel of VOC's boxes.
 
     Raises:
@@ -37,6 +39,14 @@ def text_entries(
             for file, name in classes.items()
             for entry in _of_voc(file, ids[str(name)], images, first_pixel)
         ]
+    category_ids = of_numbers(truth, class_ids or FROM_0)
+    if class_ids is None and truth.category_ids != tuple(range(len(truth.category_ids))):
+        names = ", ".join(f"{place} {name}" for place, name in enumerate(truth.class_names[:SHOWN]))
+        names += " ..." * (len(truth.class_names) > SHOWN)
+        say(
+            f"Note on `{folder}`: its class numbers are read as places among the annotated classes, {names}. "
+            "Others: --class-ids and the data.yaml of the model."
+        )
     position = {image: index for index, image in enumerate(truth.image_ids)}
     entries = list[Entry]()
     for file in files:
