@@ -30,6 +30,7 @@ from ebjr_det.io.environment import describe_environment
 from ebjr_det.io.files import check_replaceable, check_space, checksum, coming, replaced_folder
 from ebjr_det.io.third_party import install_hint
 from ebjr_det.io.threads import on_threads
+from ebjr_det.runtimes.graph_file import RunsFile
 from ebjr_det.runtimes.macs import macs_of
 from ebjr_det.tasks import load_task
 from ebjr_det.tasks.adapted import plain
@@ -172,10 +173,11 @@ class _Side:
 def _side(name: str, model: Model, section: ModelSection, pictures: list[Picture]) -> _Side:
     """Raises ConfigError for a model with code of its own around its network."""
     inner = plain(model)
-    if getattr(inner, "around", None) is None or getattr(inner.graph, "state_dict", None) is None:
+    graph = isinstance(inner, RunsFile) or getattr(getattr(inner, "graph", None), "state_dict", None)
+    if getattr(inner, "around", None) is None or not graph:
         raise ConfigError(
-            f"Expected `{model.name}` to be an EfficientDet, or a classifier whose preprocessing is numbers, "
-            f"got a model with code of its own around its network. Set `{name}.preprocessing`."
+            f"Expected `{model.name}` to be a detector or classifier whose preprocessing is numbers, got a "
+            f"model with code of its own around its network. Set `{name}.preprocessing`."
         )
     macs = macs_of(inner, pictures[0], section.macs, f"{name}.macs")
     return _Side(name, model, section, _batch(inner, pictures), macs)
@@ -193,6 +195,8 @@ def _write_model(side: _Side, folder: Path, tolerance: float) -> ExportedModel:
 
     inner, path = plain(side.model), folder / f"{side.name}.onnx"
     batch, popular = side.batch, side.section.popular
+    if isinstance(inner, RunsFile):
+        return _copied(side, inner, path)
     write_onnx(inner.graph, batch, path)
     moved = drift(Session(path)(batch), inner.eager(batch))
     if not moved <= tolerance:
@@ -211,6 +215,27 @@ def _write_model(side: _Side, folder: Path, tolerance: float) -> ExportedModel:
         popular=popular or None,
         other_at=getattr(side.section, "other_at", None) if popular else None,
     )
+
+
+def _copied(side: _Side, model: Any, path: Path) -> ExportedModel:
+    """A graph of somebody else as it is, in the folder."""
+    from ebjr_det.runtimes.onnx import Session
+
+    copyfile(model.file.path, path)
+    popular = side.section.popular
+    return ExportedModel(
+        name=side.model.name,
+        file=path.name,
+        sha256=checksum(path),
+        inputs={
+            "name": Session(path).input, "type": model.file.dtype, "shape": ["batch", *side.batch.shape[1:]],
+        },
+        outputs=list(model.file.outputs),
+        around=model.around.to_dict(),
+        macs=side.macs,
+        popular=popular or None,
+        other_at=getattr(side.section, "other_at", None) if popular else None,
+    )  # fmt: skip
 
 
 def _pictures(named: Any) -> list[Picture]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ebjr_det.config import ScheduleSection
 from ebjr_det.core.types import Model
 from ebjr_det.io.lettering import legible
+from ebjr_det.runtimes.graph_file import RunsFile
 from ebjr_det.tasks.adapted import plain
 from ebjr_det.tasks.contract import Picture
 
@@ -68,5 +69,10 @@ def bytes_of_graphs(models: Sequence[Model]) -> int:
 
     Vectors are left out: those of norms go into the convolutions before them.
     """
-    values = (value for model in models for value in plain(model).graph.state_dict().values())
-    return sum(value.nbytes for value in values if value.ndim > 1)
+    total = 0
+    for inner in map(plain, models):
+        if isinstance(inner, RunsFile):
+            total += inner.file.path.stat().st_size
+        else:
+            total += sum(value.nbytes for value in inner.graph.state_dict().values() if value.ndim > 1)
+    return total

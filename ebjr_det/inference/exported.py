@@ -23,7 +23,7 @@ from ebjr_det.core.scores import rows_counted
 from ebjr_det.core.types import Model
 from ebjr_det.io.files import checksum, existing_file, write_text
 from ebjr_det.io.third_party import first_fault, install_hint
-from ebjr_det.runtimes.onnx import INPUT, PROVIDERS, Session
+from ebjr_det.runtimes.onnx import PROVIDERS, Session
 from ebjr_det.runtimes.onnx_check import check_whole
 from ebjr_det.runtimes.registry import Batch, Column
 from ebjr_det.tasks import load_task
@@ -90,6 +90,11 @@ class ExportedPair(BaseSection):
         return self
 
 
+def _sides(pictures: Any, shape: Sequence[int]) -> list[tuple[object, int]]:
+    """Each side of a graph's input, a number or what it calls an open one, with the one that is told."""
+    return list(zip(pictures.shape[1:], shape, strict=True))
+
+
 class _Graph:
     """A session that is asked for what its graph takes only."""
 
@@ -99,10 +104,13 @@ class _Graph:
         self.session, self.path = session, path
         (pictures,), outputs = session.session.get_inputs(), session.session.get_outputs()
         names = [pictures.name, *(output.name for output in outputs)]
-        self.shape, self.dtype = tuple(pictures.shape[1:]), np.dtype(exported.inputs["type"])
-        fits = all(type(side) is int and 0 < side <= LARGEST_SIDE for side in self.shape)
-        shape = exported.inputs["shape"][1:]
-        if not fits or names != [INPUT, *exported.outputs] or list(self.shape) != shape:
+        shape, self.dtype = exported.inputs["shape"][1:], np.dtype(exported.inputs["type"])
+        self.shape = session.shape = tuple(shape)
+        fits = all(type(side) is int and 0 < side <= LARGEST_SIDE for side in shape)
+        sound = all(
+            graph in (side, None) or isinstance(graph, str) for graph, side in _sides(pictures, shape)
+        )
+        if not (fits and sound) or names != [exported.inputs["name"], *exported.outputs]:
             raise InvalidInput("Expected inputs and outputs as they are told, got other ones")
 
     def __call__(self, batch: Batch) -> tuple[Column, ...]:
@@ -112,7 +120,7 @@ class _Graph:
                 f"Expected pictures of {_size(self.shape)} for `{self.path}`, got {_size(batch.shape[1:])}. "
                 "Its preprocessing resizes none; resize them first."
             )
-        return self.session(batch)
+        return self.session(np.asarray(batch, dtype=self.dtype))
 
     def blank(self) -> tuple[Column, ...]:
         """The outputs for one empty input."""

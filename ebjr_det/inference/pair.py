@@ -24,6 +24,7 @@ from ebjr_det.io.load import Load, Meter
 from ebjr_det.io.loader import batches_from, readable
 from ebjr_det.io.records import PartStore
 from ebjr_det.runtimes.choose import EAGER, choose_runtime
+from ebjr_det.runtimes.graph_file import RunsFile
 from ebjr_det.tasks import load_task
 from ebjr_det.tasks.adapted import Changed, plain
 from ebjr_det.tasks.contract import Classes, DataSet, Picture, RunsAnywhere, TaskPlugin
@@ -212,10 +213,12 @@ def make_ready(
 
     sections = {}
     for side, model in zip(("student", "teacher"), models, strict=True):
-        section = getattr(config, side)
+        section, inner = getattr(config, side), plain(model)
+        if isinstance(inner, RunsFile):
+            sections[side] = section.model_copy(update={"runtime": inner.run_in(section.runtime, device)})
+            continue
         if section.runtime == EAGER:
             continue
-        inner = plain(model)
         if not (isinstance(inner, RunsAnywhere) and isinstance(inner.graph, nn.Module)):
             raise ConfigError(
                 f"Expected runtime `{EAGER}` for `{model.name}`, whose network no other one can take, got "

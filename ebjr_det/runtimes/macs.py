@@ -5,6 +5,7 @@ from typing import Any
 
 from ebjr_det.core.errors import InvalidInput
 from ebjr_det.core.types import Opaque
+from ebjr_det.runtimes.graph_file import RunsFile
 
 
 def count_macs(call: Callable[[], object], setting: str = "macs") -> int:
@@ -47,6 +48,8 @@ def macs_of(model: Any, image: Opaque, stated: float | None = None, setting: str
     """
     if stated is not None:
         return stated
+    if isinstance(model, RunsFile):
+        return model.macs
     eager = getattr(model, "eager", None)
     if eager is not None:
         return count_macs(lambda: eager(model.batch([model.preprocess(image)])), setting)

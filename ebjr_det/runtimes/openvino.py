@@ -1,10 +1,13 @@
 """OpenVINO: reads the network's ONNX file, in float32 or bfloat16."""
 
+from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ebjr_det.core.errors import ConfigError
+from ebjr_det.core.errors import ConfigError, InvalidInput, first_line
 from ebjr_det.core.types import Array
+from ebjr_det.io.threads import thread_count
 from ebjr_det.runtimes.onnx import through_onnx
 from ebjr_det.runtimes.registry import Batch, Column, batch_after_batch, of_shape
 
@@ -44,17 +47,35 @@ def build(graph: "nn.Module", example: Batch, device: str, *, precision: str = "
     import torch
 
     core = _core()
+    return OpenVino(
+        _compiled(through_onnx(graph, example, core.read_model), precision, torch.get_num_threads())
+    )
+
+
+def open_file(path: Path, shape: Sequence[int], precision: str = "f32") -> OpenVino:
+    """An ONNX file, of images [3, h, w] of the given shape, compiled for this processor."""
+    try:
+        model = _core().read_model(path)
+        model.reshape([model.inputs[0].partial_shape[0], *shape])
+        return OpenVino(_compiled(model, precision, thread_count()))
+    except RuntimeError as error:
+        raise InvalidInput(
+            f"Expected a graph that OpenVINO can run in `{path}`, got: {first_line(error)}."
+        ) from error
+
+
+def _compiled(model: Any, precision: str, threads: int) -> Any:
+    core = _core()
     if precision.upper() not in {"F32", *core.get_property(CPU, "OPTIMIZATION_CAPABILITIES")}:
         raise ConfigError(f"Expected a processor with {precision} for OpenVINO, got one without.")
     settings = {
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_PRECISION_HINT": precision,
-        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        "INFERENCE_NUM_THREADS": threads,
         # Pinned, the threads of every process lie on the first CPUs and stay beside whoever is busy there.
         "ENABLE_CPU_PINNING": False,
     }
-    read = through_onnx(graph, example, core.read_model)
-    return OpenVino(core.compile_model(read, CPU, settings))
+    return core.compile_model(model, CPU, settings)
 
 
 @cache

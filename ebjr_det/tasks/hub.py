@@ -45,7 +45,9 @@ def load_network(settings: ModelSection, reference: str, kind: str) -> "nn.Modul
             "`arch`."
         )
     from transformers import AutoConfig, AutoModelForImageClassification, AutoModelForObjectDetection
+    from transformers.utils.logging import disable_progress_bar
 
+    disable_progress_bar()
     builders = {
         "ObjectDetection": AutoModelForObjectDetection,
         "ImageClassification": AutoModelForImageClassification,

@@ -1,11 +1,18 @@
 """Classifiers that somebody else trained; each brings its own weights, preprocessing and names."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 from ebjr_det.core.errors import ConfigError
+from ebjr_det.io.notes import say
 from ebjr_det.tasks.classification.networks.classifier import Classifier
-from ebjr_det.tasks.classification.networks.preprocessing import OnPil, Preprocessing, Transform
+from ebjr_det.tasks.classification.networks.preprocessing import (
+    OnPil,
+    Preprocessing,
+    Transform,
+    parse_preprocessing,
+)
 from ebjr_det.tasks.classification.settings import ClassifierSection
 from ebjr_det.tasks.outputs import output_names
 from ebjr_det.tasks.popular import known_as
@@ -70,6 +77,44 @@ def from_transformers(
     return TorchClassifier(label, LabelLogits(network, columns), transform, device)
 
 
+def from_onnx(settings: ClassifierSection, reference: str, data: HasClasses, device: str) -> Classifier:
+    """A classifier in an ONNX file of any tool."""
+    from ebjr_det.runtimes.graph_file import GraphFile
+    from ebjr_det.tasks.classification.networks.onnx_classifiers import OnnxClassifier, check_classifier
+
+    file = GraphFile.read(reference)
+    size = file.size or file.stated_size()
+    preprocessing = _stated(settings, file.metadata, size)
+    if size is None:
+        raise ConfigError(f"Expected pictures of one size for `{settings.arch}`, got a graph of any size.")
+    raw = file.probe(file.open(size), size, 1 / 255)
+    probabilities = check_classifier(file, raw)
+    columns = columns_of(data.class_names, file.names(), raw[0].shape[1], settings)
+    label = settings.name or Path(reference).stem
+    if probabilities:
+        say(
+            f"Warning: `{label}` gives probabilities, which tell no level of its logits: free_energy is the "
+            "same for all images. Export its logits, or take another score."
+        )
+    model = OnnxClassifier(label, file, preprocessing, size, columns, probabilities)
+    model.run_in("onnxruntime", device)
+    return model
+
+
+def _stated(
+    settings: ClassifierSection, metadata: Mapping[str, str], size: tuple[int, int] | None
+) -> Preprocessing:
+    """The preprocessing of the settings, else that of ultralytics where it wrote the file."""
+    if settings.preprocessing:
+        return parse_preprocessing(settings.preprocessing)
+    if metadata.get("task") == "classify" and size is not None:
+        return Preprocessing((0.0,) * 3, (1.0,) * 3, size[0], size[0])
+    raise ConfigError(
+        f"Expected `preprocessing` of `{settings.arch}` (mean, std, resize, crop), which its file does not "
+        "tell, got none."
+    )
+
+
 def _transform(processor: Any) -> Transform:
     """The library's preprocessing, as numbers where it is no more than stretching and scaling."""
     from ebjr_det.tasks.hub import described_numbers
@@ -91,5 +136,6 @@ def _transform(processor: Any) -> Transform:
 
 LIBRARIES: dict[str, Callable[[ClassifierSection, str, HasClasses, str], Classifier]] = {
     "transformers": from_transformers,
+    "onnx": from_onnx,
 }
 """A library's word in `arch` -> a builder from settings, what stands behind the slash, classes and device."""

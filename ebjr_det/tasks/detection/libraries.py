@@ -1,13 +1,16 @@
 """Detectors that somebody else trained; each brings its own weights, preprocessing and class names."""
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ebjr_det.config import parse_section
 from ebjr_det.core.errors import ConfigError
 from ebjr_det.core.types import Model
 from ebjr_det.tasks.detection.networks.classes import ClassMap
+from ebjr_det.tasks.detection.networks.frame import Frame
 from ebjr_det.tasks.detection.settings import DetectorSection
 from ebjr_det.tasks.outputs import output_names
 
@@ -78,7 +81,40 @@ def from_transformers(
     return detectors.TransformersDetector(label, network, processor, head, classes, device)
 
 
+def from_onnx(settings: DetectorSection, reference: str, categories: Categories, device: str) -> Model:
+    """A detector in an ONNX file of any tool; `options` are `onnx_detectors.GraphOptions`."""
+    from ebjr_det.runtimes.graph_file import GraphFile
+    from ebjr_det.tasks.detection.networks import onnx_detectors as detectors
+
+    check_fixed(settings)
+    if settings.checkpoint is not None:
+        raise ConfigError(f"Expected `{settings.arch}` to bring its own weights, got `checkpoint`.")
+    options = parse_section(detectors.GraphOptions, settings.options)
+    file = GraphFile.read(reference)
+    label = settings.name or Path(reference).stem
+    size = detectors.size_of(file, settings.image_size)
+    scale = options.scale or (1.0 if file.dtype == "uint8" else 1 / 255)
+    raw = file.probe(file.open(size), size, scale)
+    detectors.check_detector(file, raw)
+    names = file.names()
+    stated = settings.class_names if isinstance(settings.class_names, list) else None
+    count = settings.num_classes or len(stated or names or categories)
+    decode = options.decode or detectors.find_decode(file, raw, count)
+    if decode == "efficientdet":
+        outputs = map_classes(categories, names, raw[0].shape[2], settings)
+        limit = settings.max_detections
+        return detectors.build_efficientdet(label, file, options, outputs, size, limit)
+    head = detectors.find_head(file, raw, count, options, settings.max_detections)
+    classes = map_classes(categories, names, count, settings, head.background)
+    fit = options.fit or ("letterbox" if decode.startswith("yolo") else "stretch")
+    frame = Frame(size, fit, tuple(options.mean), tuple(options.std), scale)
+    model = detectors.OnnxDetector(label, file, frame, head, classes)
+    model.run_in("onnxruntime", device)
+    return model
+
+
 LIBRARIES: dict[str, Callable[[DetectorSection, str, Categories, str], Model]] = {
     "transformers": from_transformers,
+    "onnx": from_onnx,
 }
 """A library's word in `arch` -> a builder from settings, what stands behind the slash, classes and device."""
