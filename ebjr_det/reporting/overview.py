@@ -27,8 +27,8 @@ class Overview:
         """As lines; only a table of many columns is wider than they may be."""
         from ebjr_det.reporting.screen import screen_text
 
-        place = "" if self.place is None else f"\n\n{self.place}"
-        return screen_text(self.sentence, [self.table], width) + place
+        path = "" if self.place is None else f"\n\n{self.place}"
+        return screen_text(self.sentence, [self.table], width) + path
 
     def html(self) -> str:
         """As a fragment of a page, for notebooks; every text shows as it is.
