@@ -75,9 +75,17 @@ def described(source: Source) -> str:
 
 
 def name_of(source: Source) -> str:
-    """What to call what a source holds: a file's name without what it ends in, safe to print."""
+    """What to call what a source holds: a file's name without what it ends in, safe to print.
+
+    A folder `labels`, as YOLO's tools call every one, goes by the folder that it is in.
+
+    >>> name_of(Path("runs/yolo11n/labels")), name_of(Path("boxes.json.gz"))
+    ('yolo11n', 'boxes')
+    """
     if isinstance(source, InMemory):
         return source.name
+    if source.name == "labels" and source.parent.name:
+        source = source.parent
     stem = Path(source.name.removesuffix(".gz")).stem
     return "".join(letter if letter.isprintable() else "?" for letter in stem)
 

@@ -170,7 +170,7 @@ class Detection(contract.TaskPlugin):
         """Pictures that the annotations name."""
         from ebjr_det.tasks.detection.replay_pictures import pictures_of
 
-        return pictures_of(files, folder)
+        return pictures_of(files, folder, image_ids)
 
     def write_gallery(
         self, folder: Path, data: Any, reported: "PairedRun", decision: "RouterDecision"

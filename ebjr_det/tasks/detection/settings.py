@@ -42,7 +42,7 @@ class AnnotatedSection(BaseSection):
     images: str | None = None
     """Folder of its pictures."""
     first_pixel: Literal[0, 1] = 1
-    """Number of the first pixel in boxes of `voc`: 1, as VOC has it, or 0, as CVAT, Roboflow and LabelImg."""
+    """Number of the first pixel in boxes of `voc`: 1, as VOC has it, or 0, as CVAT (datumaro) writes."""
     classes: list[str] | str | None = None
     """Names of the classes of `pictures`, by default COCO's, or of `voc`, by default all of its XML files by
     alphabet; or a file with a list of them.

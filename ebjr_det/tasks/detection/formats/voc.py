@@ -1,8 +1,8 @@
 """PASCAL VOC's annotated sets: an XML file a picture, and lists of the pictures of each split.
 
 VOC counts pixels from 1, and a box names its first and its last one: xmin, xmax = 1, 40 is all of a picture
-40 pixels wide, here 0 to 40. Tools that count from 0 (CVAT, Roboflow, LabelImg) name edges instead, 0 and 40:
-of them `first_pixel` is 0. An object that is `difficult` is neither missed nor found wrongly: COCO's crowd.
+40 pixels wide, here 0 to 40. Tools that count from 0 (datumaro, and so CVAT) name edges instead, 0 and 40: of
+them `first_pixel` is 0. An object that is `difficult` is neither missed nor found wrongly: COCO's crowd.
 Source: the VOC2012 development kit, http://host.robots.ox.ac.uk/pascal/VOC/voc2012/devkit_doc.pdf.
 """
 
