@@ -87,8 +87,11 @@ def run_command(*args: object) -> int:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _drawn_once(tmp_path_factory: pytest.TempPathFactory):
-    """Figures of reports that differ in numbers alone are drawn for the first and copied for the next."""
+def drawn_once(tmp_path_factory: pytest.TempPathFactory):
+    """Figures of reports that differ in numbers alone are drawn for the first and copied for the next.
+
+    Gives what draws the page's own figure, for tests that look at it.
+    """
     draw, drawn = write.write_figures, {}
 
     def write_figures(report, out: Path) -> dict[str, Path]:
@@ -115,7 +118,7 @@ def _drawn_once(tmp_path_factory: pytest.TempPathFactory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(write, "write_figures", write_figures)
         patch.setattr(page, "draw_forms", drawn_forms)
-        yield
+        yield draw_forms
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ebjr_det.reporting import page
+
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs the package playwright")
 axe = pytest.importorskip("axe_playwright_python.base", reason="needs the package axe-playwright-python")
 
@@ -30,7 +32,7 @@ DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory, command) -> Path:
+def run(tmp_path_factory: pytest.TempPathFactory, command, drawn_once) -> Path:
     """A replay with all costs, a further model and a gallery of one picture: every part of the page."""
     folder, generator = tmp_path_factory.mktemp("page"), np.random.default_rng(0)
     labels = generator.integers(5, size=120)
@@ -46,7 +48,9 @@ def run(tmp_path_factory: pytest.TempPathFactory, command) -> Path:
     entry = {"image_id": "7", "file": "strip.jpg", "caption": "seven", "width": 900, "height": 300}
     group = {"title": "Gained most", "note": "The teacher is right.", "pictures": [entry, entry]}
     (out / "gallery.json").write_text(json.dumps({"legend": "Orange.", "groups": [group]}))
-    assert command("report", out) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(page, "draw_forms", drawn_once)
+        assert command("report", out) == 0
     return out
 
 
