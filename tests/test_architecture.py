@@ -36,6 +36,7 @@ SHARED = {
     "weights",
     "hub",
     "outputs",
+    "trusted",
 }  # of `tasks`, for every task
 TASK_MAY_IMPORT = {"core", "io", "config", "runtimes", "routing", "training"}
 HEAVY = {"torch", "torchvision", "timm", "sklearn", "matplotlib"}

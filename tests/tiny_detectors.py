@@ -26,7 +26,7 @@ def transformers_network(kind, names=None):
 def spread(network):
     """Weights with which answers depend on the picture and the query, as those of a trained network do."""
     for name, parameter in network.named_parameters():
-        if parameter.ndim > 1:
+        if parameter.ndim > 1 and parameter.requires_grad:
             torch.nn.init.normal_(parameter, std=1.5 / parameter[0].numel() ** 0.5)
         elif "class" in name or "score" in name:
             torch.nn.init.zeros_(parameter)

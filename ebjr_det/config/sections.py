@@ -67,6 +67,8 @@ class ModelSection(BaseSection):
     """
     options: dict[str, object] = {}
     """Further arguments of the network's builder."""
+    trust: bool = False
+    """Whether a pickle that brings its own code, as `ultralytics/FILE.pt` is, may be read and so run."""
     macs: float | None = Field(None, ge=0)
     """Multiply-adds an image, where they cannot be counted."""
     popular: list[int | str] | None = None

@@ -243,9 +243,9 @@ def load_exported(folder: Path, changes: Sequence[str] = ()) -> Exported:
             )
     run: dict[str, Any] = {"run": dict(pair.run)}
     apply_changes(run, changes)
-    other = next((key for key in run if key != "run"), None)
-    if other is not None:
-        raise ConfigError(f"Expected changes of `run` only for an exported pair, got one of `{other}`.")
+    stray = next((key for key in run if key != "run"), None)
+    if stray is not None:
+        raise ConfigError(f"Expected changes of `run` only for an exported pair, got one of `{stray}`.")
     kind: type[RunSection] = type(load_task(pair.task).evaluate_config.model_fields["run"].default)
     return Exported(folder, pair, parse_section(kind, run["run"]))
 

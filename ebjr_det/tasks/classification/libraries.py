@@ -101,6 +101,25 @@ def from_onnx(settings: ClassifierSection, reference: str, data: HasClasses, dev
     return model
 
 
+def from_ultralytics(
+    settings: ClassifierSection, reference: str, data: HasClasses, device: str
+) -> Classifier:
+    """A classifier in a file of ultralytics, which is trusted."""
+    from ebjr_det.tasks import trusted
+    from ebjr_det.tasks.classification.model import TorchClassifier
+    from ebjr_det.tasks.classification.networks.transformers_classifiers import PairLogits
+
+    network: Any = trusted.load_network(settings, reference, "classify")
+    names = trusted.names_of(network)
+    columns = columns_of(data.class_names, names, len(names), settings)
+    side = trusted.side_of(network, None)
+    preprocessing = Preprocessing((0.0,) * 3, (1.0,) * 3, side, side)
+    if settings.preprocessing:
+        preprocessing = parse_preprocessing(settings.preprocessing)
+    label = settings.name or Path(reference).stem
+    return TorchClassifier(label, PairLogits(network, columns), preprocessing.build(), device)
+
+
 def _stated(
     settings: ClassifierSection, metadata: Mapping[str, str], size: tuple[int, int] | None
 ) -> Preprocessing:
@@ -137,5 +156,6 @@ def _transform(processor: Any) -> Transform:
 LIBRARIES: dict[str, Callable[[ClassifierSection, str, HasClasses, str], Classifier]] = {
     "transformers": from_transformers,
     "onnx": from_onnx,
+    "ultralytics": from_ultralytics,
 }
 """A library's word in `arch` -> a builder from settings, what stands behind the slash, classes and device."""

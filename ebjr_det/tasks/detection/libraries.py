@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ebjr_det.config import parse_section
-from ebjr_det.core.errors import ConfigError
+from ebjr_det.core.errors import ConfigError, check_known
 from ebjr_det.core.types import Model
 from ebjr_det.tasks.detection.networks.classes import ClassMap
 from ebjr_det.tasks.detection.networks.frame import Frame
@@ -113,8 +113,27 @@ def from_onnx(settings: DetectorSection, reference: str, categories: Categories,
     return model
 
 
+def from_ultralytics(settings: DetectorSection, reference: str, categories: Categories, device: str) -> Model:
+    """A YOLO in a file of ultralytics, which is trusted; `options` are `iou`, `least_score` and `nms`."""
+    from ebjr_det.tasks import trusted
+
+    check_fixed(settings)
+    for option in settings.options:
+        check_known(option, ("iou", "least_score", "nms"), "an option of ultralytics/")
+    network: Any = trusted.load_network(settings, reference, "detect")
+    from ebjr_det.tasks.detection.networks import ultralytics_detectors as detectors
+
+    side = trusted.side_of(network, settings.image_size)
+    head = detectors.head_of(network, settings.max_detections, settings.options)
+    names = trusted.names_of(network)
+    classes = map_classes(categories, names, len(names), settings)
+    label = settings.name or Path(reference).stem
+    return detectors.UltralyticsDetector(label, network, Frame((side, side)), head, classes, device)
+
+
 LIBRARIES: dict[str, Callable[[DetectorSection, str, Categories, str], Model]] = {
     "transformers": from_transformers,
     "onnx": from_onnx,
+    "ultralytics": from_ultralytics,
 }
 """A library's word in `arch` -> a builder from settings, what stands behind the slash, classes and device."""

@@ -1,4 +1,4 @@
-"""Image classifiers of the transformers library: logits of the data's classes alone."""
+"""Image classifiers of transformers and of ultralytics as networks that give logits alone."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,4 +17,14 @@ class LabelLogits(nn.Module):
         """[images, 3, h, w] -> [images, classes]."""
         answer: Any = self.network(pixel_values=images)
         logits: Tensor = answer.logits
+        return logits if self.columns is None else logits[:, self.columns]
+
+
+class PairLogits(LabelLogits):
+    """A network of ultralytics, which answers probabilities and logits, likewise."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """[images, 3, h, w] -> [images, classes]."""
+        answer: Any = self.network(images)
+        logits: Tensor = answer[1]
         return logits if self.columns is None else logits[:, self.columns]

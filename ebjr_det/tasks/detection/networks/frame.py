@@ -43,7 +43,7 @@ class Framed(NamedTuple):
             boxes = boxes * np.array([width, height] * 2, dtype=np.float32)
         pad, gain = (np.array(pair * 2, dtype=np.float32) for pair in (self.pad, self.gain))
         boxes = (boxes - pad) / gain
-        return np.asarray(np.clip(boxes, 0, size) if self.clipped else boxes, dtype=np.float32)
+        return np.array(np.clip(boxes, 0, size) if self.clipped else boxes, dtype=np.float32)
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,8 @@ class Head:
         pairs: whether each class of a row is a box of its own, else only the best one.
         nms_iou: IoU from which a better box of its class takes a box away; None for networks that need none.
         gap: pixels by which a library moves classes shifted for that, whose rounding counts.
-        least_score: only boxes above it; max_detections: of an image.
+        least_score: only boxes above it; max_detections: of an image, with `within_rows` no more than rows.
+        background: the output that is "no object", of a softmax.
 
     Raises:
         ConfigError: words or numbers that no head has.
@@ -80,6 +81,7 @@ class Head:
     max_detections: int = 100
     order: tuple[int, int] = (0, 1)
     background: int | None = None
+    within_rows: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "order", tuple(self.order))
@@ -120,6 +122,7 @@ class Head:
             stay = suppress(shifted, scores, groups, self.max_detections, self.nms_iou)
             support = support_of(boxes, scores, labels, stay)
         original = picture.to_original(boxes[stay], shares=self.shares)
+        original[:, 2:] = np.maximum(original[:, 2:], original[:, :2])  # sides that come out below 0 are 0
         logits = rows.logits[places[stay]].astype(np.float32)
         return Kept(original, scores[stay], labels[stay], logits, support)
 
@@ -150,6 +153,7 @@ class Head:
             # by logits, which tell apart what a score rounds to 1; a softmax compares between rows by scores
             values = scores if self.softmax or self.background is not None else logits
             limit = self.max_detections if self.nms_iou is None else values.size
+            limit = min(limit, len(values)) if self.within_rows else limit
             places, classes = best_pairs(np.ascontiguousarray(values), limit)
         else:
             classes = scores.argmax(axis=1) if scores.size else np.zeros(len(scores), dtype=np.int64)

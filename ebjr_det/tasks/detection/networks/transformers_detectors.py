@@ -104,9 +104,8 @@ def head_of(network: Any, settings: DetectorSection) -> Head:
     if softmax:
         last = count_outputs(network, softmax=True) - 1
         return Head("parts", "softmax", shares=True, max_detections=limit, background=last)
-    if kind in AS_QUERIES:
-        limit = min(limit, int(network.config.num_queries))
-    return Head("parts", "sigmoid", shares=True, pairs=True, max_detections=limit)
+    within = kind in AS_QUERIES
+    return Head("parts", "sigmoid", shares=True, pairs=True, within_rows=within, max_detections=limit)
 
 
 def count_outputs(network: Any, *, softmax: bool) -> int:
