@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from ebjr_det.api.replay import replay as replay
     from ebjr_det.api.report import report as report
     from ebjr_det.api.saved_outputs import SavedOutputs as SavedOutputs
+    from ebjr_det.api.serve import build_serving as build_serving
+    from ebjr_det.api.serve import serve as serve
     from ebjr_det.api.specialize import specialize as specialize
     from ebjr_det.api.traffic import traffic as traffic
     from ebjr_det.api.train import train as train
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
     from ebjr_det.core.types import Model as Model
     from ebjr_det.core.types import Output as Output
     from ebjr_det.core.types import PairedRun as PairedRun
+    from ebjr_det.serving.settings import ServeSettings as ServeSettings
     from ebjr_det.tasks.classification.in_memory import build_labelled as build_labelled
     from ebjr_det.tasks.detection.detections import Detections as Detections
     from ebjr_det.tasks.detection.formats.convert import convert as convert
@@ -69,6 +72,7 @@ _ROOMS = {
     "api.replay": "ReplaySettings replay",
     "api.report": "report",
     "api.saved_outputs": "SavedOutputs",
+    "api.serve": "build_serving serve",
     "api.specialize": "specialize",
     "api.traffic": "traffic",
     "api.train": "train",
@@ -81,6 +85,7 @@ _ROOMS = {
     "core.scores": "deferral_scores",
     "core.tradeoff": "sweep",
     "core.types": "Logits Model Output PairedRun",
+    "serving.settings": "ServeSettings",
     "tasks.classification.in_memory": "build_labelled",
     "tasks.detection.detections": "Detections",
     "tasks.detection.formats.convert": "convert",

@@ -49,10 +49,10 @@ def load(
     settings, chosen = load_settings(path, changes)
     chosen = chosen if threshold is None and rate is None else threshold
     scoring, chosen = choose_threshold(settings, chosen, rate)
-    return LiveModel(build_live(settings, scoring, chosen, _samples(settings)))
+    return LiveModel(build_live(settings, scoring, chosen, samples_of(settings)))
 
 
-def _samples(settings: Settings) -> Callable[[], list[Picture]]:
+def samples_of(settings: Settings) -> Callable[[], list[Picture]]:
     """Pictures on which runtimes are tried: of the configured data, or where these are not here, noise."""
 
     def samples() -> list[Picture]:

@@ -17,6 +17,7 @@ from ebjr_det.cli.live import demo, export, predict
 from ebjr_det.cli.options import Group
 from ebjr_det.cli.replay import replay
 from ebjr_det.cli.reports import compare, report
+from ebjr_det.cli.serve import serve
 from ebjr_det.cli.traffic import traffic
 from ebjr_det.cli.training import specialize, train
 
@@ -28,7 +29,7 @@ def cli() -> None:
 
 
 for commands in (
-    (evaluate, predict, demo, export, benchmark),
+    (evaluate, predict, demo, export, serve, benchmark),
     (replay, fit_router, report, compare, calibrate, traffic),
     (train, specialize),
     (init, convert, schema, download, scores, doctor),

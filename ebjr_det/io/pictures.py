@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
 from ebjr_det.core.errors import InvalidInput, first_line
 from ebjr_det.core.types import Opaque
@@ -19,6 +19,7 @@ from ebjr_det.io.notes import say_left_out
 if TYPE_CHECKING:
     from PIL import Image
 
+File: TypeAlias = Path | BinaryIO
 # What Pillow opens, or claims to, and yet is no picture of light: drawings that it gives to other programs,
 # films, containers, and measurements whose levels have no black and white.
 NO_PICTURES = {
@@ -115,7 +116,7 @@ def _unreadable_folder(error: OSError) -> None:
     raise InvalidInput(f"Expected a folder that can be read, got `{error.filename}`: {first_line(error)}.")
 
 
-def open_picture(path: Path, size: tuple[int, int] = (0, 0), *, as_stored: bool = False) -> "Image.Image":
+def open_picture(path: File, size: tuple[int, int] = (0, 0), *, as_stored: bool = False) -> "Image.Image":
     """A picture as RGB in 8 bits, whatever its mode, turned as its camera says.
 
     Of several frames or pages the first is taken. Alpha and transparency are dropped, not blended with a
@@ -157,7 +158,7 @@ def open_picture(path: Path, size: tuple[int, int] = (0, 0), *, as_stored: bool 
     return picture
 
 
-def stored_size(path: Path, *, upright: bool = False) -> tuple[int, int]:
+def stored_size(path: File, *, upright: bool = False) -> tuple[int, int]:
     """Width and height of a picture as stored, or `upright`, as people see it, from its header; 0, 0 where
     that cannot be read.
     """
@@ -234,9 +235,9 @@ def picture_warnings() -> Iterator[None]:
         yield
 
 
-def _regular(path: Path) -> Path:
+def _regular(path: File) -> File:
     """The path itself. Raises InvalidInput for a pipe, which would be waited for without end."""
-    if path.exists() and not path.is_file():
+    if isinstance(path, Path) and path.exists() and not path.is_file():
         raise InvalidInput("it is no regular file.")
     return path
 

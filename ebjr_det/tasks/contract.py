@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,10 @@ from ebjr_det.core.errors import ConfigError
 from ebjr_det.core.router import RouterDecision
 from ebjr_det.core.types import FloatArray, Model, Opaque, Output, PairedRun, Task
 from ebjr_det.io.loader import Images
+from ebjr_det.tasks.options import FileOption as FileOption
+from ebjr_det.tasks.options import TaskOption as TaskOption
 from ebjr_det.tasks.routing import Routing
+from ebjr_det.tasks.tensors import Tensors as Tensors
 
 if TYPE_CHECKING:
     from torch import nn
@@ -103,26 +106,6 @@ class Models(Protocol):
     @property
     def build_model(self) -> Callable[..., Model]:
         """The data, or its classes, and `device` and the settings of a model -> a `types.Model` of these."""
-
-
-class FileOption(NamedTuple):
-    """A file of saved outputs: its flag on the command line, what it holds, whether it can be missing."""
-
-    flag: str
-    help: str
-    optional: bool = False
-
-
-class TaskOption(NamedTuple):
-    """An option of one task alone: flag, kind of its value (`bool`: a switch), help, commands, and
-    the form of its value where that is text.
-    """
-
-    flag: str
-    kind: type
-    help: str
-    verbs: tuple[str, ...] = ("replay", "fit-router")
-    metavar: str | None = None
 
 
 class Replay(Protocol):
@@ -258,6 +241,11 @@ class TaskPlugin:
     def served(self) -> Served:
         """Answers from an exported folder."""
         self._lacks("exported")
+
+    @property
+    def tensors(self) -> Tensors:
+        """Answers as named tensors."""
+        self._lacks("served")
 
     @property
     def popular(self) -> PopularClasses:

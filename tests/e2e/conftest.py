@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from common import ROOT
 
 from ebjr_det.cli import cli
 from ebjr_det.cli.exits import run_safely
@@ -207,3 +208,13 @@ def classifiers(tmp_path_factory: pytest.TempPathFactory):
         return [*options, "--labels", folder / "labels.npz"]
 
     return write
+
+
+@pytest.fixture(scope="session")
+def routed_digits(tmp_path_factory: pytest.TempPathFactory, command) -> Path:
+    """The pair of `digits.yaml` with the router that `evaluate` fits, exported."""
+    folder = tmp_path_factory.mktemp("routed")
+    quick = ("--set", "latency.measure=false", "--set", "run.bootstrap=10")
+    assert command("evaluate", ROOT / "configs" / "digits.yaml", "--out", folder / "run", *quick) == 0
+    assert command("export", folder / "run", "--out", folder / "pair") == 0
+    return folder / "pair"

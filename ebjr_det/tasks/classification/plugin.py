@@ -91,6 +91,13 @@ class Classification(contract.TaskPlugin):
         return served
 
     @property
+    def tensors(self) -> contract.Tensors:
+        """Logits, and the likeliest class."""
+        from ebjr_det.tasks.classification import tensors
+
+        return tensors
+
+    @property
     def popular(self) -> contract.PopularClasses:
         """Logits of popular classes and "other"."""
         from ebjr_det.tasks.classification import popular

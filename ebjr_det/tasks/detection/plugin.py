@@ -132,6 +132,13 @@ class Detection(contract.TaskPlugin):
         return served
 
     @property
+    def tensors(self) -> contract.Tensors:
+        """Boxes, and how many are whose."""
+        from ebjr_det.tasks.detection import tensors
+
+        return tensors
+
+    @property
     def popular(self) -> contract.PopularClasses:
         """Boxes of popular classes and of "other"."""
         from ebjr_det.tasks.detection import popular

@@ -1,0 +1,94 @@
+"""`serve`: a pair behind the Open Inference Protocol, as one process."""
+
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ebjr_det.api.load import samples_of
+from ebjr_det.api.settings import load_settings
+from ebjr_det.core.errors import ConfigError
+from ebjr_det.inference.live import build_live, choose_threshold
+from ebjr_det.io.third_party import install_hint
+from ebjr_det.io.threads import limited_threads
+from ebjr_det.serving.pair import Served, serve_settings
+from ebjr_det.serving.settings import ServeSettings
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+
+PACKAGES = ("starlette", "uvicorn", "prometheus_client")
+
+
+def serve(
+    folder: str | Path,
+    settings: ServeSettings | None = None,
+    *,
+    threshold: float | None = None,
+    rate: float | None = None,
+    changes: Sequence[str] = (),
+    on_start: Callable[[str], None] = lambda address: None,
+) -> None:
+    """Answer requests until SIGTERM or Ctrl-C; see `serving.server`.
+
+    Args:
+        folder: an export, a finished run or a configuration, as in `load`; read again on SIGHUP.
+        threshold, rate, changes: as in `load`.
+        on_start: called with the address when requests are taken.
+
+    Raises:
+        EbjrError: a package that is not installed, a port in use, or a pair that cannot be loaded.
+
+    Example:
+        >>> from ebjr_det import ServeSettings, serve
+        >>> serve("exported", ServeSettings(port=8000), on_start=print)  # doctest: +SKIP
+        http://127.0.0.1:8000
+    """
+    _check_packages()
+    from ebjr_det.serving.server import run_server
+
+    threads = load_settings(folder, changes)[0].run.threads
+    with limited_threads(threads):
+        run_server(
+            lambda: load_served(folder, threshold, rate, changes), settings or ServeSettings(), on_start
+        )
+
+
+def build_serving(
+    folder: str | Path,
+    settings: ServeSettings | None = None,
+    *,
+    threshold: float | None = None,
+    rate: float | None = None,
+    changes: Sequence[str] = (),
+) -> "Starlette":
+    """The server of `serve` as an ASGI application, for other hosts; arguments as those of `serve`.
+
+    Example:
+        >>> from ebjr_det import build_serving
+        >>> build_serving("runs/digits").state.desk.bench.describe()["task"]
+        'classification'
+    """
+    _check_packages()
+    from ebjr_det.serving.app import build_app
+
+    return build_app(lambda: load_served(folder, threshold, rate, changes), settings or ServeSettings())
+
+
+def load_served(
+    folder: str | Path, threshold: float | None, rate: float | None, changes: Sequence[str]
+) -> Served:
+    """The pair in a folder as it is now. Raises EbjrError for whatever `load` refuses."""
+    config, chosen = load_settings(folder, changes)
+    chosen = chosen if threshold is None and rate is None else threshold
+    scoring, chosen = choose_threshold(config, chosen, rate)
+    live = build_live(config, scoring, chosen, samples_of(config))
+    return serve_settings(config, live, str(folder))
+
+
+def _check_packages() -> None:
+    if missing := [package for package in PACKAGES if find_spec(package) is None]:
+        raise ConfigError(
+            f"Expected {', '.join(PACKAGES)} to serve a pair, got no {' and '.join(missing)}. Install them: "
+            f"{install_hint('serve')}."
+        )

@@ -1,0 +1,119 @@
+"""One thread that owns a model, and answers what is waiting in batches. Knows nothing about what it calls."""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from threading import Condition, Thread
+from time import monotonic
+from typing import Generic, TypeVar
+
+from ebjr_det.core.errors import InvalidInput
+
+Input = TypeVar("Input")
+Result = TypeVar("Result")
+WEIGHT = 0.1
+"""Of the newest batch in the running mean of seconds a picture."""
+
+
+@dataclass(frozen=True)
+class Batched(Generic[Result]):
+    """The results of a request's inputs, and the seconds that these waited and that their batch took."""
+
+    results: Sequence[Result]
+    waited: float
+    took: float
+
+
+@dataclass(eq=False)
+class _Unit(Generic[Input, Result]):
+    """One request's inputs, which stay together."""
+
+    inputs: Sequence[Input]
+    arrived: float = field(default_factory=monotonic)
+    future: "Future[Batched[Result]]" = field(default_factory=Future)
+
+
+class Batcher(Generic[Input, Result]):
+    """A queue before a function of batches, worked on by one thread.
+
+    Whenever the thread is free it takes what is waiting, whole requests up to `largest` inputs; nobody waits
+    for a batch to fill. So a lone request is a batch of its own and has the bits of a plain call. A batch
+    that raises InvalidInput is done again request by request, so that one bad request spoils no other.
+
+    Args:
+        call: inputs -> as many results.
+        largest: inputs in a batch; a request of more is a batch of its own.
+    """
+
+    def __init__(self, call: Callable[[Sequence[Input]], Sequence[Result]], largest: int, name: str) -> None:
+        self.call, self.largest = call, largest
+        self.queue: deque[_Unit[Input, Result]] = deque()
+        self.waiting, self.batches, self.seconds_each = 0, 0, 0.0
+        self._changed, self._closed = Condition(), False
+        self._thread = Thread(target=self._work, name=name, daemon=True)
+        self._thread.start()
+
+    def submit(self, inputs: Sequence[Input]) -> "Future[Batched[Result]]":
+        """The results, later; one that is cancelled before its turn is left out."""
+        unit: _Unit[Input, Result] = _Unit(inputs)
+        with self._changed:
+            self.queue.append(unit)
+            self.waiting += len(inputs)
+            self._changed.notify()
+        return unit.future
+
+    def expected_seconds(self, count: int) -> float:
+        """How long so many more inputs would take, those before them included; 0 before the first batch."""
+        return (self.waiting + count) * self.seconds_each
+
+    def close(self) -> None:
+        """End the thread when the queue is empty; does not wait for it."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+
+    def _work(self) -> None:
+        while batch := self._take():
+            count, started = sum(len(unit.inputs) for unit in batch), monotonic()
+            active = [unit for unit in batch if unit.future.set_running_or_notify_cancel()]
+            if active:
+                self._answer(active)
+                worked = sum(len(unit.inputs) for unit in active)
+                pace = (monotonic() - started) / worked
+                self.seconds_each += (WEIGHT if self.batches else 1.0) * (pace - self.seconds_each)
+                self.batches += 1
+            with self._changed:
+                self.waiting -= count
+
+    def _take(self) -> list[_Unit[Input, Result]]:
+        """The next batch; none at the end."""
+        with self._changed:
+            self._changed.wait_for(lambda: self.queue or self._closed)
+            batch: list[_Unit[Input, Result]] = []
+            count = 0
+            while self.queue and (not batch or count + len(self.queue[0].inputs) <= self.largest):
+                batch.append(self.queue.popleft())
+                count += len(batch[-1].inputs)
+            return batch
+
+    def _answer(self, units: Sequence[_Unit[Input, Result]]) -> None:
+        started = monotonic()
+        try:
+            results = self.call([item for unit in units for item in unit.inputs])
+        except InvalidInput as error:
+            if len(units) == 1:
+                units[0].future.set_exception(error)
+            else:
+                for unit in units:
+                    self._answer([unit])
+            return
+        except BaseException as error:  # the thread lives on: whoever waits learns of it
+            for unit in units:
+                unit.future.set_exception(error)
+            return
+        took, start = monotonic() - started, 0
+        for unit in units:
+            stop = start + len(unit.inputs)
+            unit.future.set_result(Batched(results[start:stop], started - unit.arrived, took))
+            start = stop

@@ -1,0 +1,215 @@
+"""The desk: admission, decoding, student, decision, and the teacher's answer or the student's.
+
+The asynchronous twin of `inference.stream`: only `JointModel.judge` and `.teach` answer, and only the
+router's rule decides. While the teacher is waited for, the student's answer is at hand.
+"""
+
+import asyncio
+import math
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+
+from ebjr_det.core.router import decide
+from ebjr_det.core.types import Opaque
+from ebjr_det.serving.batcher import Batched
+from ebjr_det.serving.fault import Fault, busy, late
+from ebjr_det.serving.metrics import Meters
+from ebjr_det.serving.pair import Bench, Load
+from ebjr_det.serving.protocol import Source
+from ebjr_det.serving.rule import Rule
+from ebjr_det.serving.settings import ServeSettings
+from ebjr_det.serving.sources import check_pixels, open_source
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Result = TypeVar("Result")
+BUSY, DEADLINE = "busy", "deadline"
+"""Why a deferred picture has the student's answer."""
+REQUESTS_OF_PIXELS = 8
+"""Largest requests whose decoded pictures are held at a time."""
+
+
+@dataclass(frozen=True)
+class Ask:
+    """Pictures and the rule by which they are decided; `arrived` by the clock `monotonic`."""
+
+    pictures: Sequence[Source]
+    rule: Rule = field(default_factory=Rule)
+    arrived: float = field(default_factory=monotonic)
+
+    @property
+    def left(self) -> float:
+        """Seconds to the deadline."""
+        limit = self.rule.max_latency_ms
+        return math.inf if limit is None else self.arrived + limit / 1000 - monotonic()
+
+
+@dataclass
+class Answered:
+    """The answers to a request's pictures, and who gave them.
+
+    Attributes:
+        bench: the pair that answered all of them.
+        scores, threshold: by which the decision can be made again: defer = score > threshold.
+        degraded: why a deferred picture has the student's answer, else empty.
+        seconds: by stage; total: since the request's arrival.
+    """
+
+    bench: Bench
+    predictions: list[Opaque]
+    scores: list[float]
+    threshold: float
+    answered_by: list[str]
+    degraded: list[str]
+    seconds: dict[str, float]
+    total: float = 0.0
+
+
+class Desk:
+    """A pair that answers requests as they come.
+
+    Args:
+        load: reads the pair; called here, and again by `reload`.
+    """
+
+    def __init__(self, load: Load, settings: ServeSettings, meters: Meters) -> None:
+        self.load, self.settings, self.meters = load, settings, meters
+        self.bench = self._built()
+        self.pool = ThreadPoolExecutor(settings.readers, "ebjr-det reader")
+        self.inside = self.pixels = 0
+        meters.gauge("inside", "Pictures inside.", lambda: self.inside)
+        meters.gauge("waiting_student", "Pictures at the student.", lambda: self.bench.student.waiting)
+        meters.gauge("waiting_teacher", "Pictures at the teacher.", lambda: self.bench.teacher.waiting)
+        meters.gauge("threshold", "The policy's threshold.", lambda: self.bench.threshold_for(Rule()))
+        meters.gauge("deferral_rate", "Share of pictures that the teacher answered.", meters.share)
+        meters.gauge("drift_distance", "Of scores from the fit's.", lambda: self.bench.watch.distance)
+        meters.gauge("drift_alarm", "1 where they have moved.", lambda: self.bench.watch.alarm)
+
+    def _built(self) -> Bench:
+        settings = self.settings
+        bench = Bench(self.load(), settings.largest_batch, settings.policy, settings.slo_ms)
+        bench.warm()
+        return bench
+
+    def reload(self) -> None:
+        """Read the pair again and swap it in whole; one that raises EbjrError changes nothing."""
+        bench, earlier = self._built(), self.bench
+        self.bench = bench
+        earlier.retire()
+
+    def close(self) -> None:
+        """End all threads when their work is done."""
+        self.bench.retire()
+        self.pool.shutdown(wait=True)
+
+    async def answer(self, ask: Ask) -> Answered:
+        """Answer pictures.
+
+        Raises:
+            Fault: no room (503), no answer in time (504).
+            InvalidInput: a picture or a rule that is wrong.
+        """
+        bench, count = self.bench, len(ask.pictures)
+        threshold = bench.threshold_for(ask.rule)
+        self._admit(bench, ask)
+        bench.users += 1
+        self.inside += count
+        try:
+            pixels = await self._threaded(check_pixels, ask.pictures, self.settings.largest_pixels)
+            if self.pixels and self.pixels + pixels > REQUESTS_OF_PIXELS * self.settings.largest_pixels:
+                raise self._refused(BUSY, busy(1.0))
+            self.pixels += pixels
+            try:
+                return await self._answered(bench, ask, threshold)
+            finally:
+                self.pixels -= pixels
+        finally:
+            self.inside -= count
+            bench.release()
+
+    def _admit(self, bench: Bench, ask: Ask) -> None:
+        """Refuse what cannot be answered in time, before it costs anything."""
+        expected = bench.student.expected_seconds(len(ask.pictures))
+        if self.inside and self.inside + len(ask.pictures) > self.settings.queue_size:
+            raise self._refused(BUSY, busy(expected))
+        if bench.student.waiting and expected > ask.left:
+            raise self._refused(DEADLINE, busy(expected))
+
+    def _refused(self, reason: str, fault: Fault) -> Fault:
+        self.meters.shed.labels(reason).inc()
+        return fault
+
+    async def _answered(self, bench: Bench, ask: Ask, threshold: float) -> Answered:
+        joint, started = bench.served.live.joint, monotonic()
+        pictures, inputs = await self._threaded(_read, ask.pictures, joint.student.preprocess)
+        read = monotonic() - started
+        try:
+            judged = await _in_time(bench.student.submit(inputs), ask.left)
+        except TimeoutError as error:
+            raise self._refused(DEADLINE, late()) from error
+        predictions, scores = [row[0] for row in judged.results], [row[1] for row in judged.results]
+        defer = decide(scores, threshold).defer
+        seconds = {"read": read, "student_wait": judged.waited, "student": judged.took}
+        sides, reasons = ["student"] * len(scores), [""] * len(scores)
+        answer = Answered(bench, predictions, scores, threshold, sides, reasons, seconds)
+        if (indices := defer.nonzero()[0].tolist()) and ask.rule.force != "student":
+            await self._teach(ask, answer, pictures, indices)
+        if ask.rule == Rule(max_latency_ms=ask.rule.max_latency_ms):
+            bench.law.observe(len(indices), len(scores))
+        bench.watch.add(np.array(scores))
+        answer.total = monotonic() - ask.arrived
+        self.meters.answered(answer)
+        return answer
+
+    async def _teach(
+        self, ask: Ask, answer: Answered, pictures: "Sequence[Image]", indices: Sequence[int]
+    ) -> None:
+        """The teacher's answers in place of the student's, or the reason why there are none."""
+        try:
+            taught = await self._ask_teacher(ask, answer.bench, [pictures[index] for index in indices])
+        except Fault as fault:
+            if ask.rule.force is not None:
+                raise
+            for index in indices:
+                answer.degraded[index] = BUSY if fault.status == 503 else DEADLINE
+            return
+        answer.seconds |= {"teacher_wait": taught.waited, "teacher": taught.took}
+        for index, prediction in zip(indices, taught.results, strict=True):
+            answer.predictions[index], answer.answered_by[index] = prediction, "teacher"
+
+    async def _ask_teacher(self, ask: Ask, bench: Bench, pictures: "Sequence[Image]") -> Batched[Opaque]:
+        """Raises Fault: 503 where the queue is full, 504 where the deadline is nearer than the answer."""
+        teacher, count = bench.teacher, len(pictures)
+        expected = teacher.expected_seconds(count)
+        if teacher.waiting and teacher.waiting + count > self.settings.teacher_queue:
+            raise busy(expected)
+        if expected > ask.left:
+            raise late()
+        preprocess = bench.served.live.joint.teacher.preprocess
+        inputs = await self._threaded(lambda: [preprocess(picture) for picture in pictures])
+        try:
+            return await _in_time(teacher.submit(inputs), ask.left)
+        except TimeoutError as error:
+            raise late() from error
+
+    def _threaded(self, call: Callable[..., Result], *arguments: object) -> Awaitable[Result]:
+        return asyncio.get_running_loop().run_in_executor(self.pool, call, *arguments)
+
+
+def _read(
+    sources: Sequence[Source], preprocess: Callable[[Opaque], Opaque]
+) -> tuple["list[Image]", list[Opaque]]:
+    """Decoded pictures, and each as the student takes it."""
+    pictures = [open_source(source) for source in sources]
+    return pictures, [preprocess(picture) for picture in pictures]
+
+
+async def _in_time(future: "Future[Result]", left: float) -> Result:
+    """A thread's result. Raises TimeoutError where it does not come; what has not begun is then left out."""
+    return await asyncio.wait_for(asyncio.wrap_future(future), None if left == math.inf else max(left, 0.0))

@@ -1,0 +1,161 @@
+"""The pair at work: two models, a thread each, and the numbers by which requests are decided."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from ebjr_det.core.errors import ConfigError, InvalidInput
+from ebjr_det.core.types import FloatArray, Opaque
+from ebjr_det.inference.live import Live, Settings
+from ebjr_det.inference.scoring import Scoring
+from ebjr_det.serving.batcher import Batcher
+from ebjr_det.serving.laws import Law, build_law
+from ebjr_det.serving.rule import FORCES, Rule
+from ebjr_det.serving.watch import Watch
+from ebjr_det.tasks import load_task
+from ebjr_det.tasks.contract import Tensors
+
+Judged: TypeAlias = tuple[Opaque, float]
+"""The student's answer to a picture, and its deferral score."""
+
+
+@dataclass(frozen=True)
+class Served:
+    """A pair as it was loaded, with what a server tells of it.
+
+    Attributes:
+        digest: sha256 that tells this pair from another one, empty where nobody knows.
+        macs: multiply-adds an image of student and teacher, None where unknown.
+        folder: where it was read from, which no answer shows.
+    """
+
+    task: str
+    title: str
+    live: Live
+    folder: str = ""
+    digest: str = ""
+    macs: tuple[float | None, float | None] = (None, None)
+
+    @property
+    def tensors(self) -> Tensors:
+        """How answers become tensors."""
+        return load_task(self.task).tensors
+
+    @property
+    def threshold(self) -> float:
+        """The pair's own threshold."""
+        return self.live.joint.threshold
+
+    @property
+    def reference(self) -> FloatArray | None:
+        """Scores of the deciding score at its router's fit; None without a fitted router."""
+        scoring: Scoring = self.live.scoring
+        file = scoring.file
+        return None if file is None or file.header.score != scoring.name else file.reference
+
+
+Load: TypeAlias = Callable[[], Served]
+"""Reads the pair from its folder, at the start and at each reload."""
+
+
+def serve_settings(settings: Settings, live: Live, folder: str) -> Served:
+    """A pair with what its settings tell of it."""
+    sides = settings.student, settings.teacher
+    student, teacher = (getattr(side, "macs", None) for side in sides)
+    content = getattr(settings, "content", None)
+    title = (content.title if content is not None else getattr(settings, "title", None)) or ""
+    digest = "" if content is None else str(content.student.sha256 + content.teacher.sha256)
+    names = " + ".join(model.name for model in (live.joint.student, live.joint.teacher))
+    return Served(settings.task, title or names, live, folder, digest, (student, teacher))
+
+
+@dataclass(eq=False)
+class Bench:
+    """A served pair with its threads; swapped as one at a reload, and closed when nobody uses it any more."""
+
+    served: Served
+    largest: int
+    law_name: str
+    slo_ms: float | None
+    users: int = 0
+    retired: bool = False
+    law: Law = field(init=False)
+    watch: Watch = field(init=False)
+    student: Batcher[Opaque, Judged] = field(init=False)
+    teacher: Batcher[Opaque, Opaque] = field(init=False)
+
+    def __post_init__(self) -> None:
+        served, joint = self.served, self.served.live.joint
+        self.law = build_law(self.law_name, served.threshold, served.reference, self.slo_ms)
+        self.watch = Watch(served.reference)
+        self.student = Batcher(self._judge, self.largest, "ebjr-det student")
+        self.teacher = Batcher(joint.teach, self.largest, "ebjr-det teacher")
+
+    def _judge(self, inputs: Sequence[Opaque]) -> list[Judged]:
+        output, decision = self.served.live.joint.judge(inputs)
+        return list(zip(output.predictions, decision.scores.tolist(), strict=True))
+
+    def threshold_for(self, rule: Rule) -> float:
+        """The threshold of a request. Raises InvalidInput for a rate where there are no reference scores."""
+        if rule.threshold is not None:
+            return rule.threshold
+        if rule.force is not None:
+            return FORCES[rule.force]
+        if rule.deferral_rate is None:
+            return self.law.threshold(self.teacher.expected_seconds(0))
+        try:
+            return self.served.live.scoring.threshold_for(rule.deferral_rate)
+        except ConfigError as error:
+            raise InvalidInput(str(error)) from error
+
+    def warm(self) -> None:
+        """Answer a grey picture with both models, so that the first request waits for no compiler."""
+        from PIL import Image
+
+        served, joint = self.served, self.served.live.joint
+        for side in (64, 8):  # a network without resizing takes pictures of one size alone
+            picture = Image.new("RGB", (side, side), "grey")
+            try:
+                output, _ = joint.judge([joint.student.preprocess(picture)])
+                answers = joint.teach([joint.teacher.preprocess(picture)])
+            except InvalidInput:
+                continue
+            served.tensors.to_tensors([*output.predictions, *answers], served.live.named)
+            return
+
+    def describe(self) -> dict[str, Any]:
+        """What the model's metadata tell beside the protocol."""
+        served = self.served
+        student, teacher = served.macs
+        return {
+            "task": served.task,
+            "title": served.title,
+            "score": served.live.scoring.name,
+            "threshold": _finite(served.threshold),
+            "policy": self.law_name,
+            "digest": served.digest,
+            "student_macs": student,
+            "teacher_macs": teacher,
+            "classes": list(served.live.named.class_names),
+        }
+
+    def release(self) -> None:
+        """One user less; the last one of a retired bench closes it."""
+        self.users -= 1
+        self.close_if_unused()
+
+    def retire(self) -> None:
+        """No further users come."""
+        self.retired = True
+        self.close_if_unused()
+
+    def close_if_unused(self) -> None:
+        """End the threads of a retired bench that nobody uses."""
+        if self.retired and not self.users:
+            self.student.close()
+            self.teacher.close()
+
+
+def _finite(value: float) -> float | None:
+    """The value, or None where JSON has no word for it."""
+    return value if abs(value) < float("inf") else None

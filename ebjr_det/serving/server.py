@@ -1,0 +1,87 @@
+"""A server on its port until it is told to end: SIGTERM and Ctrl-C drain it, SIGHUP reads the pair anew."""
+
+import asyncio
+import signal
+import socket
+from collections.abc import Callable
+
+import uvicorn
+from starlette.applications import Starlette
+
+from ebjr_det.core.errors import ConfigError, EbjrError, first_line
+from ebjr_det.io.notes import say
+from ebjr_det.serving.app import build_app
+from ebjr_det.serving.desk import Desk
+from ebjr_det.serving.pair import Load
+from ebjr_det.serving.settings import ServeSettings
+
+DRAIN = 30
+"""Seconds that requests under way have at the end."""
+
+
+def listen(settings: ServeSettings) -> socket.socket:
+    """The socket. Raises ConfigError for a port in use, or an address that is not of this machine."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        return socket.create_server((settings.host, settings.port), family=family, backlog=1024)
+    except OSError as error:
+        raise ConfigError(
+            f"Expected to listen on {settings.host}, port {settings.port}, got: {first_line(error)}. Choose "
+            "another --port, or 0 for a free one."
+        ) from error
+
+
+def run_server(load: Load, settings: ServeSettings, on_start: Callable[[str], None]) -> None:
+    """Serve until SIGTERM or Ctrl-C; then no request is taken any more, and those under way are answered.
+
+    Args:
+        on_start: called with the address when requests are taken.
+
+    Raises:
+        EbjrError: a port in use, or a pair that cannot be loaded.
+    """
+    with listen(settings) as listener:
+        app = build_app(load, settings)
+        server = uvicorn.Server(
+            uvicorn.Config(
+                app, log_config=None, access_log=False, server_header=False, date_header=False,
+                timeout_graceful_shutdown=DRAIN, timeout_keep_alive=65,
+            )
+        )  # fmt: skip
+        # uvicorn raises the signal that ended it again, to what was set before it
+        earlier = {sign: signal.signal(sign, _ignore) for sign in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            asyncio.run(_serve(server, app, listener, on_start))
+        finally:
+            for sign, handler in earlier.items():
+                signal.signal(sign, handler)
+
+
+def _ignore(number: int, frame: object) -> None:
+    """The server has ended already."""
+
+
+async def _serve(
+    server: uvicorn.Server, app: Starlette, listener: socket.socket, on_start: Callable[[str], None]
+) -> None:
+    host, port = listener.getsockname()[:2]
+    if hangup := getattr(signal, "SIGHUP", None):  # Windows has none
+        asyncio.get_running_loop().add_signal_handler(hangup, lambda: reload_in_thread(app.state.desk))
+    on_start(f"http://{f'[{host}]' if ':' in host else host}:{port}")
+    await server.serve(sockets=[listener])
+
+
+def reload_in_thread(desk: Desk) -> "asyncio.Future[None]":
+    """Read the pair anew while requests go on; a pair that cannot be read leaves the one that serves."""
+
+    def reload() -> None:
+        try:
+            desk.reload()
+        except EbjrError as error:
+            desk.meters.reloads.labels("refused").inc()
+            say(f"Not reloaded: {error}")
+        else:
+            desk.meters.reloads.labels("done").inc()
+            say("Reloaded.")
+
+    return asyncio.get_running_loop().run_in_executor(None, reload)

@@ -1,0 +1,61 @@
+"""How a server listens and what it admits."""
+
+import math
+from dataclasses import dataclass
+
+from ebjr_det.core.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class ServeSettings:
+    """How a pair is served.
+
+    Attributes:
+        host, port: where it listens; port 0 takes a free one.
+        name: of the model in addresses; `NAME-student` and `NAME-teacher` are its sides.
+        policy: `calibrated`, `share` or `queue`, see `serving.laws`; slo_ms: of `queue`.
+        largest_batch: pictures that a model sees at a time, but for those of one request.
+        queue_size: pictures inside at most; more are refused (503). teacher_queue: at the teacher at most;
+            more are answered by the student and marked `busy`.
+        body_mb: of a request, unpacked; pixels: of its pictures together, in millions.
+        readers: threads that decode and preprocess.
+        access_log: a line of JSON on stderr for every request.
+
+    Raises:
+        ConfigError: a number that is out of range, or a name that no address can have.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    name: str = "pair"
+    policy: str = "calibrated"
+    slo_ms: float | None = None
+    largest_batch: int = 8
+    queue_size: int = 256
+    teacher_queue: int = 64
+    body_mb: float = 32.0
+    pixels: float = 50.0
+    readers: int = 2
+    access_log: bool = True
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port < 2**16:
+            raise ConfigError(f"Expected a port from 0 to {2**16 - 1}, got {self.port}.")
+        if not self.name or not self.name.replace("-", "").replace("_", "").isalnum():
+            raise ConfigError(f"Expected letters, digits, - and _ as a name, got `{self.name}`.")
+        for field in ("largest_batch", "queue_size", "teacher_queue", "readers"):
+            if getattr(self, field) < 1:
+                raise ConfigError(f"Expected `{field}` to be at least 1, got {getattr(self, field)}.")
+        for field in ("body_mb", "pixels"):
+            if not 0 < getattr(self, field) < math.inf:
+                raise ConfigError(f"Expected `{field}` above 0, got {getattr(self, field)}.")
+
+    @property
+    def largest_body(self) -> int:
+        """Bytes of a request at most."""
+        return int(self.body_mb * 1e6)
+
+    @property
+    def largest_pixels(self) -> int:
+        """Pixels of a request at most."""
+        return int(self.pixels * 1e6)

@@ -1,0 +1,36 @@
+"""Classifiers' answers as tensors."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.special import softmax
+
+from ebjr_det.core.types import Array
+from ebjr_det.tasks.classification.data import ImageSet
+from ebjr_det.tasks.popular import OTHER
+from ebjr_det.tasks.tensors import TensorForm, Values
+
+
+def forms(named: ImageSet) -> list[TensorForm]:
+    """Logits and probabilities of every class, and the likeliest class by index and name.
+
+    A specialised student's "other" has one more logit behind the classes, and the label -1.
+    """
+    return [
+        TensorForm("logits", "FP32", (-1, -1)),
+        TensorForm("probabilities", "FP64", (-1, -1)),
+        TensorForm("label", "INT64", (-1,)),
+        TensorForm("name", "BYTES", (-1,)),
+    ]
+
+
+def to_tensors(answers: Sequence[Array], named: ImageSet) -> dict[str, Values]:
+    """Answers to n pictures, logits in their own precision; narrower rows are padded with -infinity."""
+    logits = np.full((len(answers), max(map(len, answers))), -np.inf, dtype=np.result_type(*answers))
+    for row, answer in zip(logits, answers, strict=True):
+        row[: len(answer)] = answer
+    best = logits.argmax(axis=1)
+    labels = np.where(best < named.num_classes, best, -1).astype(np.int64)
+    names = [OTHER if label < 0 else named.class_names[label] for label in labels.tolist()]
+    probabilities = softmax(logits.astype(np.float64), axis=1)
+    return {"logits": logits, "probabilities": probabilities, "label": labels, "name": names}

@@ -1,0 +1,37 @@
+"""Detectors' answers as tensors."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ebjr_det.tasks.detection.data import Named
+from ebjr_det.tasks.detection.detections import Detections
+from ebjr_det.tasks.tensors import TensorForm, Values
+
+
+def forms(named: Named) -> list[TensorForm]:
+    """Boxes of all pictures one after the other, and how many are whose.
+
+    `boxes` are x1, y1, x2, y2 in pixels of the picture sent; `labels` are class indices, `category_ids` the
+    data's own; `counts` are boxes a picture.
+    """
+    return [
+        TensorForm("boxes", "FP32", (-1, 4)),
+        TensorForm("scores", "FP32", (-1,)),
+        TensorForm("labels", "INT64", (-1,)),
+        TensorForm("category_ids", "INT64", (-1,)),
+        TensorForm("counts", "INT64", (-1,)),
+    ]
+
+
+def to_tensors(answers: Sequence[Detections], named: Named) -> dict[str, Values]:
+    """Answers to n pictures, boxes and scores in their own precision."""
+    labels = np.concatenate([answer.labels for answer in answers]).astype(np.int64)
+    ids = np.array(list(named.categories), dtype=np.int64)
+    return {
+        "boxes": np.concatenate([answer.boxes for answer in answers]),
+        "scores": np.concatenate([answer.scores for answer in answers]),
+        "labels": labels,
+        "category_ids": ids[labels] if len(labels) else labels,
+        "counts": np.array([len(answer) for answer in answers], dtype=np.int64),
+    }

@@ -1,0 +1,29 @@
+"""Answers as named tensors: what a task owes a server of the Open Inference Protocol."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol, TypeAlias
+
+from ebjr_det.core.types import Array
+
+Values: TypeAlias = Array | list[str]
+"""Numbers, or texts."""
+
+
+class TensorForm(NamedTuple):
+    """A tensor by name, the protocol's datatype and shape; -1 is a length that pictures decide."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+
+
+class Tensors(Protocol):
+    """The part that turns answers into tensors and says their forms."""
+
+    @property
+    def forms(self) -> Callable[[Any], Sequence[TensorForm]]:
+        """The classes -> the tensors that `to_tensors` gives, in order."""
+
+    @property
+    def to_tensors(self) -> Callable[[Sequence[Any], Any], Mapping[str, Values]]:
+        """(predictions, classes) -> values by the names of `forms`."""

@@ -1,0 +1,120 @@
+"""`ebjr-det serve` as a process: what it imports, signals, its port. Waits are by event."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import urllib.error
+import urllib.request
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from common import ROOT
+
+HEAVY = ["torch", "torchvision", "timm", "matplotlib", "ray", "sklearn", "ebjr_det.reporting"]
+INSIDE = f"""
+import sys, threading
+from ebjr_det.__main__ import main
+
+try:
+    main()
+finally:
+    print("LOADED", sorted(set({HEAVY!r}) & set(sys.modules)))
+"""
+
+
+@contextmanager
+def serving(folder: Path, *options: str):
+    """A server in a process of its own, with its address."""
+    command = [sys.executable, "-c", INSIDE, "serve", str(folder), "--port", "0", *options]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(command, cwd=ROOT, env=environment, **pipes) as process:
+        try:
+            yield process, process.stdout.readline().split()[-1]
+        finally:
+            process.kill()
+
+
+def post(address: str, content: bytes) -> dict:
+    request = urllib.request.Request(f"{address}/v2/models/pair/infer", content)
+    request.add_header("Content-Type", "image/png")
+    with urllib.request.urlopen(request, timeout=60) as response:
+        return json.loads(response.read())
+
+
+def test_sigterm_under_load_cuts_no_answer_and_ends_with_0_without_torch(exported_digits, digit_pictures):
+    content = (digit_pictures / "00.png").read_bytes()
+    answers, faults, busy = [], [], threading.Event()
+
+    def ask_on(address):
+        while not faults:
+            try:
+                answers.append(post(address, content))
+            except (ConnectionError, urllib.error.URLError) as error:
+                faults.append(error)
+            if len(answers) >= 20:
+                busy.set()
+
+    with serving(exported_digits) as (process, address):
+        assert address.startswith("http://127.0.0.1:")
+        clients = [threading.Thread(target=ask_on, args=(address,)) for _ in range(4)]
+        for client in clients:
+            client.start()
+        assert busy.wait(120)
+        process.send_signal(signal.SIGTERM)
+        output, log = process.communicate(timeout=120)
+        for client in clients:
+            client.join(120)
+    assert process.returncode == 0, log
+    assert "LOADED []" in output
+    lines = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
+    assert {line["status"] for line in lines} == {200}
+    assert len(lines) == len(answers), "an answer that was given did not arrive whole"
+
+
+def test_sighup_reads_the_pair_anew_and_a_damaged_one_changes_nothing(
+    exported_digits, digit_pictures, tmp_path
+):
+    folder, content = tmp_path / "pair", (digit_pictures / "00.png").read_bytes()
+    folder.mkdir()
+    for path in exported_digits.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    with serving(folder, "--no-access-log") as (process, address):
+        first = post(address, content)
+        for damage, word in ((b"x", "Not reloaded"), (b"", "Reloaded.")):
+            path = exported_digits / "pair.json"
+            (folder / "pair.json").write_bytes(damage + path.read_bytes())
+            process.send_signal(signal.SIGHUP)
+            assert word in process.stderr.readline()
+            assert post(address, content)["outputs"] == first["outputs"]
+        process.send_signal(signal.SIGINT)
+        assert process.wait(120) == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--policy", "fast"], "policy among"),
+        (["--policy", "share"], "reference scores"),
+        (["--policy", "queue"], "reference scores"),
+        (["--port", "70000"], "a port from 0"),
+        (["--name", "a/b"], "as a name"),
+        (["--largest-batch", "0"], "largest_batch"),
+        (["--host", "203.0.113.7"], "to listen on"),
+        (["--threshold", "1", "--rate", "0.5"], "got both"),
+    ],
+)
+def test_what_cannot_be_served_is_one_line(exported_digits, refused, options, words):
+    assert words in refused("serve", exported_digits, *options)
+
+
+def test_a_port_in_use_and_a_folder_that_is_none_are_one_line(exported_digits, refused, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        message = refused("serve", exported_digits, "--port", taken.getsockname()[1])
+    assert "Address already in use" in message
+    assert "Expected" in refused("serve", tmp_path, "--port", 0)

@@ -1,0 +1,242 @@
+"""The parts of a server: batches, laws, drift alarm, desk under load. Waits are by event."""
+
+import asyncio
+import json
+import threading
+from contextlib import suppress
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ebjr_det.api.serve import load_served
+from ebjr_det.core.errors import ConfigError, InvalidInput
+from ebjr_det.serving.batcher import Batcher
+from ebjr_det.serving.desk import Ask, Desk
+from ebjr_det.serving.fault import Fault
+from ebjr_det.serving.laws import build_law
+from ebjr_det.serving.metrics import Meters
+from ebjr_det.serving.protocol import InferRequest, read_request, write_response
+from ebjr_det.serving.rule import Rule
+from ebjr_det.serving.settings import ServeSettings
+from ebjr_det.serving.watch import Watch
+
+PICTURE = np.zeros((8, 8, 3), np.uint8)
+TO_TEACHER = {"threshold": -1e300}
+
+
+class Gate:
+    """A model that waits until it may answer."""
+
+    def __init__(self, model):
+        self.model, self.name, self.invariant = model, model.name, False
+        self.begun, self.open = threading.Event(), threading.Event()
+        self.batches = []
+
+    def preprocess(self, picture):
+        return self.model.preprocess(picture)
+
+    def __call__(self, inputs):
+        self.batches.append(len(inputs))
+        self.begun.set()
+        assert self.open.wait(60)
+        return self.model(inputs)
+
+
+@pytest.fixture
+def desk_of(exported_digits):
+    """A function: settings -> a desk whose teacher, and student if `both`, wait at gates."""
+    desks = []
+
+    def build(both=False, **settings):
+        desk = Desk(lambda: load_served(exported_digits, None, None, ()), ServeSettings(**settings), Meters())
+        joint = desk.bench.served.live.joint
+        joint.teacher = Gate(joint.teacher)
+        if both:
+            joint.student = Gate(joint.student)
+        desks.append(desk)
+        return desk, joint
+
+    yield build
+    for desk in desks:
+        for gate in (desk.bench.served.live.joint.teacher, desk.bench.served.live.joint.student):
+            getattr(gate, "open", threading.Event()).set()
+        desk.close()
+
+
+def ask(**rule):
+    return Ask([PICTURE], Rule(**rule))
+
+
+async def until(condition):
+    while not condition():
+        await asyncio.sleep(0)
+
+
+def test_a_full_queue_before_the_teacher_degrades_and_refuses_who_forces(desk_of):
+    desk, joint = desk_of(teacher_queue=1)
+
+    async def run():
+        first = asyncio.ensure_future(desk.answer(ask(**TO_TEACHER)))
+        await asyncio.to_thread(joint.teacher.begun.wait, 60)
+        second = await desk.answer(ask(**TO_TEACHER))
+        with pytest.raises(Fault) as refused:
+            await desk.answer(ask(force="teacher"))
+        joint.teacher.open.set()
+        return await first, second, refused.value
+
+    first, second, refused = asyncio.run(run())
+    assert (first.answered_by, first.degraded) == (["teacher"], [""])
+    assert (second.answered_by, second.degraded) == (["student"], ["busy"])
+    assert refused.status == 503
+    assert desk.inside == desk.pixels == 0
+
+
+def test_a_deadline_gives_the_students_answer_and_says_so(desk_of):
+    desk, joint = desk_of()
+
+    async def run():
+        late = await desk.answer(ask(**TO_TEACHER, max_latency_ms=400))
+        with pytest.raises(Fault) as refused:
+            await desk.answer(ask(force="teacher", max_latency_ms=400))
+        joint.teacher.open.set()
+        return late, refused.value
+
+    late, refused = asyncio.run(run())
+    assert (late.answered_by, late.degraded) == (["student"], ["deadline"])
+    assert refused.status == 504
+
+
+def test_a_full_house_is_refused_before_it_costs_anything_and_requests_meet_in_batches(desk_of):
+    desk, joint = desk_of(both=True, queue_size=4, largest_batch=8)
+
+    async def run():
+        first = asyncio.ensure_future(desk.answer(ask(force="student")))
+        await asyncio.to_thread(joint.student.begun.wait, 60)
+        others = [asyncio.ensure_future(desk.answer(ask(force="student"))) for _ in range(3)]
+        await until(lambda: desk.bench.student.waiting == 4)
+        with pytest.raises(Fault) as refused:
+            await desk.answer(ask())
+        desk.bench.student.seconds_each = 10.0
+        with pytest.raises(Fault) as hopeless:
+            await desk.answer(ask(max_latency_ms=5000))
+        joint.student.open.set()
+        await asyncio.gather(first, *others)
+        return refused.value, hopeless.value
+
+    refused, hopeless = asyncio.run(run())
+    assert refused.status == hopeless.status == 503
+    assert hopeless.retry_after == pytest.approx(50)
+    assert joint.student.batches == [1, 3]
+
+
+def test_a_reload_swaps_the_pair_whole_and_a_damaged_one_changes_nothing(desk_of):
+    desk, joint = desk_of()
+    load, first = desk.load, desk.bench
+
+    def damaged():
+        raise InvalidInput("Expected a pair.")
+
+    async def run():
+        begun = asyncio.ensure_future(desk.answer(ask(**TO_TEACHER)))
+        await asyncio.to_thread(joint.teacher.begun.wait, 60)
+        desk.load = damaged
+        with pytest.raises(InvalidInput):
+            desk.reload()
+        assert desk.bench is first
+        desk.load = load
+        desk.reload()
+        after = await desk.answer(ask(**TO_TEACHER))
+        joint.teacher.open.set()
+        return await begun, after
+
+    begun, after = asyncio.run(run())
+    assert (begun.bench, after.bench) == (first, desk.bench)
+    assert desk.bench is not first
+    assert begun.answered_by == after.answered_by == ["teacher"]
+    first.student._thread.join(60)
+    assert not first.student._thread.is_alive()
+
+
+def test_one_bad_request_spoils_no_other_in_its_batch():
+    gate, batches = threading.Event(), []
+
+    def call(values):
+        assert gate.wait(60)
+        batches.append(list(values))
+        if "bad" in values:
+            raise InvalidInput("Expected another.")
+        return [value.upper() for value in values]
+
+    batcher = Batcher(call, 8, "test")
+    futures = [batcher.submit(values) for values in (["a"], ["b", "c"], ["bad"], ["d"])]
+    cancelled = batcher.submit(["e"])
+    assert cancelled.cancel()
+    gate.set()
+    assert [futures[index].result(60).results for index in (0, 1, 3)] == [["A"], ["B", "C"], ["D"]]
+    with pytest.raises(InvalidInput):
+        futures[2].result(60)
+    batcher.close()
+    assert not any("e" in batch for batch in batches)
+
+
+def test_the_law_share_holds_its_target_after_a_shift_of_one_standard_deviation():
+    generator = np.random.default_rng(0)
+    reference = generator.normal(size=2000)
+    law = build_law("share", float(np.quantile(reference, 0.7)), reference, None)
+    shares = []
+    for shift in (0.0, 1.0):
+        deferred = []
+        for score in generator.normal(shift, 1, 1500):
+            deferred.append(score > law.threshold(0.0))
+            law.observe(int(deferred[-1]), 1)
+        shares.append(np.mean(deferred[500:]))
+    assert np.abs(np.array(shares) - 0.3).max() < 0.03
+
+
+def test_the_law_queue_defers_less_while_the_teacher_is_busy_and_never_more_than_calibrated():
+    reference = np.arange(100.0)
+    law = build_law("queue", 69.5, reference, 200)
+    above = [(reference > law.threshold(wait)).mean() for wait in (0.0, 0.1, 0.15, 0.2, 5.0)]
+    assert above == pytest.approx([0.3, 0.3, 0.15, 0.0, 0.0])
+
+
+@pytest.mark.parametrize(
+    ("name", "reference", "slo"), [("other", None, None), ("share", None, None), ("queue", np.ones(3), None)]
+)
+def test_a_law_without_what_it_needs_is_refused(name, reference, slo):
+    with pytest.raises(ConfigError, match="Expected"):
+        build_law(name, 0.0, reference, slo)
+
+
+@pytest.mark.parametrize(("shift", "alarm"), [(0.0, False), (1.0, True)])
+def test_the_drift_alarm_is_raised_for_other_pictures_alone(shift, alarm):
+    generator = np.random.default_rng(1)
+    watch, alarms = Watch(generator.normal(size=900)), []
+    for score in generator.normal(shift, 1, 20_000 if not alarm else 250):
+        watch.add(np.array([score]))
+        alarms.append(watch.alarm)
+    assert any(alarms) == alarm
+
+
+@given(body=st.binary(max_size=300), length=st.none() | st.integers(-5, 400))
+def test_any_bytes_are_a_request_or_refused(body, length):
+    with suppress(InvalidInput):
+        assert read_request(body, length).pictures
+
+
+@given(st.lists(st.floats(width=32), max_size=5), st.lists(st.text(max_size=5), max_size=3))
+def test_numbers_and_texts_survive_both_forms(numbers, texts):
+    values = {"x": np.array(numbers, np.float32), "t": texts}
+    for binary in (False, True):
+        body, length = write_response({}, values, InferRequest([], binary=binary))
+        assert (length is not None) == binary
+        if not binary:
+            data = json.loads(body)["outputs"]
+            read = np.array([np.nan if v is None else v for v in data[0]["data"]], np.float32)
+            finite = np.isfinite(values["x"])
+            assert np.array_equal(read[finite], values["x"][finite])
+            assert data[1]["data"] == texts
+        else:
+            assert values["x"].tobytes() in body
