@@ -5,7 +5,6 @@ taken as found, else a setting in `options` is asked for. Runs without torch.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any, Literal
 
 import numpy as np
@@ -61,8 +60,9 @@ class OnnxDetector(RunsFile, FramedDetector):
 
     def facts(self, image: Image.Image) -> Mapping[str, object]:
         """How its outputs are read."""
-        frame = asdict(self.preprocess) if isinstance(self.preprocess, Frame) else {}
-        numbers = {key: frame[key] for key in ("fit", "mean", "std", "scale")}
+        assert isinstance(self.preprocess, Frame)
+        frame = self.preprocess
+        numbers = {"fit": frame.fit, "mean": list(frame.mean), "std": list(frame.std), "scale": frame.scale}
         return {"image_size": list(self.size), "layout": self.head.layout, "head": str(self.head), **numbers}
 
 
