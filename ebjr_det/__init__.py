@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from ebjr_det.core.types import Model as Model
     from ebjr_det.core.types import Output as Output
     from ebjr_det.core.types import PairedRun as PairedRun
+    from ebjr_det.serving.client import Client as Client
     from ebjr_det.serving.settings import ServeSettings as ServeSettings
     from ebjr_det.tasks.classification.in_memory import build_labelled as build_labelled
     from ebjr_det.tasks.detection.detections import Detections as Detections
@@ -85,6 +86,7 @@ _ROOMS = {
     "core.scores": "deferral_scores",
     "core.tradeoff": "sweep",
     "core.types": "Logits Model Output PairedRun",
+    "serving.client": "Client",
     "serving.settings": "ServeSettings",
     "tasks.classification.in_memory": "build_labelled",
     "tasks.detection.detections": "Detections",

@@ -29,7 +29,7 @@ from ebjr_det.io.pictures import find_pictures, open_picture, picture_warnings
 from ebjr_det.io.threads import on_threads
 from ebjr_det.reporting.film import STUDENT, TEACHER
 from ebjr_det.tasks import load_task
-from ebjr_det.tasks.contract import Show
+from ebjr_det.tasks.contract import Classes, Show
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -105,16 +105,16 @@ def predict(
     check_letters()
     scoring, threshold = choose_threshold(config, threshold, rate)
     files, out = find_pictures(pictures), Path(out)
-    _check_apart(files, out)
-    check_space(out, bytes_of_copies(_spread(files, SPREAD), len(files)))
-    with replaced_folder(out, (RESULTS, PICTURES, IMAGES), "predict", _earlier_in(out)) as folder:
-        live = build_live(config, scoring, threshold, lambda: _samples(files), partial(_spread, files))
+    check_apart(files, out)
+    check_space(out, bytes_of_copies(spread(files, SPREAD), len(files)))
+    with replaced_folder(out, (RESULTS, PICTURES, IMAGES), "predict", earlier_in(out)) as folder:
+        live = build_live(config, scoring, threshold, lambda: _samples(files), partial(spread, files))
         show, drawn_to = load_task(config.task).show, writable_folder(folder / PICTURES)
-        copies = _Copies(drawn_to, files, show, live, least_score)
+        copies = Copies(drawn_to, files, show, live.named, scoring.name, threshold, least_score)
         meter, run = Meter(), config.run
         size = run.batch_size
         plan = Plan(size, run.teacher_batch or size, run.workers, run.patience_ms, run.overlap, run.regroup)
-        count, deferred = _answer_all(copies, plan, folder)
+        count, deferred = _answer_all(copies, live, plan, folder)
         load = meter.lap()
     finite = threshold if math.isfinite(threshold) else None
     return PredictResult(
@@ -123,7 +123,7 @@ def predict(
     )  # fmt: skip
 
 
-def _earlier_in(folder: Path) -> Callable[[Path], bool]:
+def earlier_in(folder: Path) -> Callable[[Path], bool]:
     """Whether an entry of the folder is of an earlier `predict`, and no user's own; `images.json` tells."""
     drawn = _drawn(folder / IMAGES)
 
@@ -151,7 +151,7 @@ def _drawn(images: Path) -> set[str]:
     return names
 
 
-def _check_apart(files: Sequence[Path], out: Path) -> None:
+def check_apart(files: Sequence[Path], out: Path) -> None:
     """Raises ConfigError where `out`, which is replaced as a whole, holds a picture that is asked for."""
     folder = os.path.realpath(out)
     inside = (path for path in files if Path(os.path.realpath(path)).is_relative_to(folder))
@@ -172,37 +172,39 @@ def _decodable(files: Iterable[Path]) -> "Iterator[Image]":
 def _samples(files: Sequence[Path]) -> "list[Image]":
     """The first pictures that can be decoded; runtimes are tried on them."""
     samples = list(islice(_decodable(files), SAMPLES))
-    _check_any(len(samples), files)
+    check_any(len(samples), files)
     return samples
 
 
-def _spread(files: Sequence[Path], count: int) -> "Iterator[Image]":
+def spread(files: Sequence[Path], count: int) -> "Iterator[Image]":
     """So many pictures at even distances, or all."""
     indices = sorted({len(files) * step // count for step in range(count)})
     return _decodable(files[index] for index in indices)
 
 
-def _check_any(count: int, files: Sequence[Path]) -> None:
+def check_any(count: int, files: Sequence[Path]) -> None:
+    """Raises InvalidInput where no picture could be decoded."""
     if not count:
         raise InvalidInput(f"Expected a picture that can be decoded, got none among {len(files)}.")
 
 
 @dataclass(frozen=True)
-class _Copies:
+class Copies:
     """Annotated copies of the pictures in a folder, and what is told of each."""
 
     folder: Path
     files: Sequence[Path]
     show: Show
-    live: Live
+    named: Classes
+    score: str
+    threshold: float
     least_score: float
 
     def write(self, answer: "Answer[int, Image]") -> None:
         """One copy, under a strip that tells who answered and why."""
         who, sign, color = ("teacher", ">", TEACHER) if answer.deferred else ("student", "\u2264", STUDENT)
-        threshold = self.live.joint.threshold
-        text = f"{who}   {self.live.scoring.name} {answer.score:.3f} {sign} {threshold:.3f}"
-        drawn = self.show.annotate(answer.image, answer.prediction, self.live.named, self.least_score)
+        text = f"{who}   {self.score} {answer.score:.3f} {sign} {self.threshold:.3f}"
+        drawn = self.show.annotate(answer.image, answer.prediction, self.named, self.least_score)
         with atomic_write(self.folder / self._name(answer.item)) as temporary:
             with_strip(drawn, text, color).save(temporary, "JPEG", quality=QUALITY)
 
@@ -225,19 +227,19 @@ class _Copies:
         }
 
 
-def _answer_all(copies: _Copies, plan: Plan, folder: Path) -> tuple[int, int]:
+def _answer_all(copies: Copies, live: Live, plan: Plan, folder: Path) -> tuple[int, int]:
     """Answer and write all pictures; how many there were, and how many of them were deferred."""
     count = deferred = 0
-    files, live = copies.files, copies.live
+    files = copies.files
     drawing: deque[Future[None]] = deque()
     with (
         picture_warnings(),
-        _json_list(folder / RESULTS) as add_result,
-        _json_list(folder / IMAGES) as add_image,
+        json_list(folder / RESULTS) as add_result,
+        json_list(folder / IMAGES) as add_image,
         WorkerPool(plan.workers, Future()) as pool,
     ):
         stream = answers(
-            live.joint, range(len(files)), lambda index: open_picture(files[index]), plan, _say_left_out
+            live.joint, range(len(files)), lambda index: open_picture(files[index]), plan, say_left_out
         )
         with closing(stream), tqdm(total=len(files), unit="img", desc="predicting") as bar:
             for answer in stream:
@@ -251,18 +253,19 @@ def _answer_all(copies: _Copies, plan: Plan, folder: Path) -> tuple[int, int]:
                 deferred += answer.deferred
                 bar.update()
                 bar.set_postfix_str(f"{100 * deferred / count:.1f} % to the teacher", refresh=False)
-        _check_any(count, files)
+        check_any(count, files)
         for future in drawing:
             future.result()
     return count, deferred
 
 
-def _say_left_out(index: int, error: InvalidInput) -> None:
+def say_left_out(index: int, error: InvalidInput) -> None:
+    """A line on stderr for a picture that is left out."""
     tqdm.write(f"Left out: {error}", file=sys.stderr)
 
 
 @contextmanager
-def _json_list(path: Path) -> Iterator[Callable[[Mapping[str, object]], None]]:
+def json_list(path: Path) -> Iterator[Callable[[Mapping[str, object]], None]]:
     """A function that adds an entry to a JSON list, which is written as it grows, an entry a line."""
     with atomic_write(path) as temporary, temporary.open("w") as file:
         separator = "["

@@ -44,13 +44,20 @@ def predict(
 ) -> None:
     """Answer pictures with the live pair: annotated copies and COCO-format JSON.
 
-    CONFIG is a configuration, or the folder of a finished run, whose threshold then holds. IMAGE is a file, a
-    folder or a pattern.
+    CONFIG is a configuration, the folder of a finished run, whose threshold then holds, or the address of a
+    server (http://...), which then answers. IMAGE is a file, a folder or a pattern.
     """
     import ebjr_det
 
-    settings, threshold = load_live(config, changes, threshold, rate)
-    result = ebjr_det.predict(settings, pictures, out, threshold=threshold, rate=rate, least_score=min_score)
+    decision = {"threshold": threshold, "rate": rate}
+    if url := address_of(config):
+        from ebjr_det.api.predict_at import predict_at
+
+        check_asked_of_server(changes, threshold, rate)
+        result = predict_at(url, pictures, out, **decision, least_score=min_score)
+    else:
+        settings, decision["threshold"] = load_live(config, changes, threshold, rate)
+        result = ebjr_det.predict(settings, pictures, out, **decision, least_score=min_score)
     answer = result.to_dict()
     if as_json:
         print_json(answer)
@@ -147,6 +154,23 @@ def load_live(
     settings, chosen = load_settings(config, changes)
     keep_freed_memory()
     return settings, chosen if threshold is None else threshold
+
+
+def address_of(config: Path) -> str | None:
+    """The address of a server, where the argument is one; a path has lost one of its slashes."""
+    scheme, _, address = str(config).partition(":/")
+    return f"{scheme}://{address.lstrip('/')}" if scheme in ("http", "https") and address else None
+
+
+def check_asked_of_server(changes: list[str], threshold: float | None, rate: float | None) -> None:
+    """Raises ConfigError for settings that a server has already chosen, and for two ways to decide."""
+    from ebjr_det.core.errors import ConfigError
+
+    if threshold is not None and rate is not None:
+        raise ConfigError("Expected either a threshold or a rate, got both.")
+    if changes:
+        setting = changes[0].partition("=")[0]
+        raise ConfigError(f"Expected the server's own settings, got one of `{setting}`. Set it at `serve`.")
 
 
 def _answered(answer: Mapping[str, Any], key: str) -> str:

@@ -127,6 +127,7 @@ class Bench:
         """What the model's metadata tell beside the protocol."""
         served = self.served
         student, teacher = served.macs
+        named = served.live.named
         return {
             "task": served.task,
             "title": served.title,
@@ -136,7 +137,8 @@ class Bench:
             "digest": served.digest,
             "student_macs": student,
             "teacher_macs": teacher,
-            "classes": list(served.live.named.class_names),
+            "classes": list(named.class_names),
+            "class_ids": list(getattr(named, "categories", range(len(named.class_names)))),
         }
 
     def release(self) -> None:

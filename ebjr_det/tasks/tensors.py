@@ -27,3 +27,7 @@ class Tensors(Protocol):
     @property
     def to_tensors(self) -> Callable[[Sequence[Any], Any], Mapping[str, Values]]:
         """(predictions, classes) -> values by the names of `forms`."""
+
+    @property
+    def from_tensors(self) -> Callable[[Mapping[str, Any]], list[Any]]:
+        """Values by name -> the predictions again."""

@@ -2,6 +2,9 @@
 
 import json
 import shutil
+import socket
+import threading
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -218,3 +221,27 @@ def routed_digits(tmp_path_factory: pytest.TempPathFactory, command) -> Path:
     assert command("evaluate", ROOT / "configs" / "digits.yaml", "--out", folder / "run", *quick) == 0
     assert command("export", folder / "run", "--out", folder / "pair") == 0
     return folder / "pair"
+
+
+@pytest.fixture(scope="session")
+def served_at():
+    """A context: a folder and settings -> the address of a server in a thread, which ends with it."""
+
+    @contextmanager
+    def serve(folder: Path, **settings):
+        import uvicorn
+
+        import ebjr_det
+
+        app = ebjr_det.build_serving(folder, ebjr_det.ServeSettings(access_log=False, **settings))
+        server = uvicorn.Server(uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=5))
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            thread = threading.Thread(target=server.run, args=([listener],))
+            thread.start()
+            try:
+                yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+            finally:
+                server.should_exit = True
+                thread.join(60)
+
+    return serve

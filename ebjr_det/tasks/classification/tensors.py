@@ -1,6 +1,6 @@
 """Classifiers' answers as tensors."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from scipy.special import softmax
@@ -34,3 +34,8 @@ def to_tensors(answers: Sequence[Array], named: ImageSet) -> dict[str, Values]:
     names = [OTHER if label < 0 else named.class_names[label] for label in labels.tolist()]
     probabilities = softmax(logits.astype(np.float64), axis=1)
     return {"logits": logits, "probabilities": probabilities, "label": labels, "name": names}
+
+
+def from_tensors(values: Mapping[str, Array]) -> list[Array]:
+    """The logits of each picture, without the padding."""
+    return [row[row > -np.inf] for row in values["logits"]]

@@ -1,9 +1,10 @@
 """Detectors' answers as tensors."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from ebjr_det.core.types import Array
 from ebjr_det.tasks.detection.data import Named
 from ebjr_det.tasks.detection.detections import Detections
 from ebjr_det.tasks.tensors import TensorForm, Values
@@ -35,3 +36,10 @@ def to_tensors(answers: Sequence[Detections], named: Named) -> dict[str, Values]
         "category_ids": ids[labels] if len(labels) else labels,
         "counts": np.array([len(answer) for answer in answers], dtype=np.int64),
     }
+
+
+def from_tensors(values: Mapping[str, Array]) -> list[Detections]:
+    """The boxes of each picture."""
+    ends = np.cumsum(values["counts"])[:-1]
+    columns = (np.split(values[name], ends) for name in ("boxes", "scores", "labels"))
+    return [Detections(*column) for column in zip(*columns, strict=True)]

@@ -1,0 +1,147 @@
+"""A client of the Open Inference Protocol, on the standard library and numpy."""
+
+import json
+import os
+import struct
+import time
+from collections.abc import Sequence
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from pathlib import Path
+from typing import Any, TypeAlias
+from urllib.parse import urlsplit
+
+import numpy as np
+
+from ebjr_det.core.errors import ConfigError, InvalidInput, first_line
+from ebjr_det.serving.protocol import IMAGE, KINDS, LARGEST_BATCH
+from ebjr_det.tasks.tensors import Values
+
+Picture: TypeAlias = bytes | str | os.PathLike[str]
+"""The bytes of an encoded picture, or its path."""
+LENGTH = "Inference-Header-Content-Length"
+LONGEST_PAUSE = 10.0
+"""Seconds between two tries at most, whatever a server says."""
+TYPES = {datatype: np.dtype(f"<{kind}") for kind, datatype in KINDS.items()}
+
+
+class Client:
+    """A pair that a server answers for; one connection, so one thread at a time.
+
+    An inference changes nothing, so a connection that fails and a full server (503) are tried again, after a
+    pause that doubles or that the server names; other refusals and timeouts are not.
+
+    Args:
+        url: of the server, as `http://127.0.0.1:8000`.
+        name: of the model; timeout: seconds for an answer; tries: at most, of each request.
+
+    Raises:
+        ConfigError: an address that is none.
+
+    Example:
+        >>> from ebjr_det import Client
+        >>> client = Client("http://127.0.0.1:8000")
+        >>> client.infer(["cat.jpg"], threshold=0.4)["answered_by"]  # doctest: +SKIP
+        ['teacher']
+    """
+
+    def __init__(self, url: str, *, name: str = "pair", timeout: float = 60.0, tries: int = 4) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ConfigError(f"Expected the address of a server, as http://127.0.0.1:8000, got `{url}`.")
+        kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
+        self.url, self.tries, self.path = url, tries, f"{parts.path.rstrip('/')}/v2/models/{name}"
+        self.connection = kind(parts.hostname, parts.port, timeout=timeout)
+
+    def describe(self) -> dict[str, Any]:
+        """The model's metadata. Raises InvalidInput where no such server answers."""
+        content: dict[str, Any] = json.loads(self._ask("GET", self.path)[0])
+        return content
+
+    def infer(self, pictures: Sequence[Picture], **parameters: float | str) -> dict[str, Values]:
+        """The answers to 1 to 64 pictures, every output by its name.
+
+        Args:
+            parameters: `threshold`, `deferral_rate` or `force`, and `max_latency_ms`.
+
+        Raises:
+            InvalidInput: what the server refuses, in its words, or no answer.
+        """
+        if not 1 <= len(pictures) <= LARGEST_BATCH:
+            raise InvalidInput(f"Expected 1 to {LARGEST_BATCH} pictures, got {len(pictures)}.")
+        contents = [item if isinstance(item, bytes) else Path(item).read_bytes() for item in pictures]
+        raw = b"".join(struct.pack("<I", len(content)) + content for content in contents)
+        size = {"binary_data_size": len(raw)}
+        tensor = {"name": IMAGE, "shape": [len(contents)], "datatype": "BYTES", "parameters": size}
+        request = {"inputs": [tensor], "parameters": {"binary_data_output": True, **parameters}}
+        header = json.dumps(request).encode()
+        body, length = self._ask("POST", f"{self.path}/infer", header + raw, {LENGTH: str(len(header))})
+        return read_tensors(body, length)
+
+    def close(self) -> None:
+        """End the connection; the next request opens another one."""
+        self.connection.close()
+
+    def _ask(
+        self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
+    ) -> tuple[bytes, int | None]:
+        """The body of an answer, and the length of its JSON where raw bytes follow."""
+        pause = 0.1
+        for remaining in reversed(range(self.tries)):
+            try:
+                self.connection.request(method, path, body, headers or {})
+                response = self.connection.getresponse()
+                content, status = response.read(), response.status
+            except TimeoutError as error:
+                self.close()
+                raise InvalidInput(f"Expected an answer of `{self.url}` in time, got none.") from error
+            except (OSError, HTTPException) as error:
+                self.close()
+                if not remaining:
+                    raise InvalidInput(
+                        f"Expected a server at `{self.url}`, got: {first_line(error)}. Start ebjr-det serve."
+                    ) from error
+            else:
+                if status < 400:
+                    length = response.headers.get(LENGTH)
+                    return content, None if length is None else int(length)
+                if status != 503 or not remaining:
+                    raise InvalidInput(_refusal(content, status))
+                pause = float(response.headers.get("Retry-After") or pause)
+            time.sleep(min(pause, LONGEST_PAUSE))
+            pause *= 2
+        raise AssertionError("the last try returns or raises")
+
+
+def _refusal(content: bytes, status: int) -> str:
+    """What a server says of a request that it refuses."""
+    try:
+        return str(json.loads(content)["error"])
+    except (ValueError, KeyError, TypeError):
+        return f"Expected an answer, got status {status} of HTTP."
+
+
+def read_tensors(body: bytes, length: int | None) -> dict[str, Values]:
+    """The outputs in a body, numbers in their shapes and precision."""
+    header = json.loads(body[:length])
+    values: dict[str, Values] = {}
+    start = len(body) if length is None else length
+    for tensor in header["outputs"]:
+        name, kind = tensor["name"], tensor["datatype"]
+        size = tensor.get("parameters", {}).get("binary_data_size")
+        if size is None:
+            data = tensor["data"]
+            values[name] = data if kind == "BYTES" else np.array(data, TYPES[kind]).reshape(tensor["shape"])
+            continue
+        part, start = body[start : start + size], start + size
+        numbers = kind != "BYTES"
+        values[name] = np.frombuffer(part, TYPES[kind]).reshape(tensor["shape"]) if numbers else _texts(part)
+    return values
+
+
+def _texts(raw: bytes) -> list[str]:
+    texts, start = [], 0
+    while start < len(raw):
+        (length,) = struct.unpack_from("<I", raw, start)
+        texts.append(raw[start + 4 : start + 4 + length].decode())
+        start += 4 + length
+    return texts
