@@ -4,7 +4,7 @@
 
 Half of the width of `yolo11n`, 128 pixels, from fresh weights on the 4,000 training scenes; no test scene and
 no test digit is seen. Stops after so many seconds of processor time; `yolo.safetensors` is written at each
-hundredth step and at the end.
+hundredth step and at the end, then graphs for 128 and 64 pixels.
 """
 
 import argparse
@@ -15,10 +15,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
-from torch import Tensor
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
 
 from ebjr_det.io.files import writable_folder
+from ebjr_det.runtimes.onnx import write_onnx
 from ebjr_det.tasks.detection.datasets.digit_scenes import CLASSES, SIDE, draw_scene, lay_out
 
 SIZE, BATCH, SEED = 128, 32, 0
@@ -99,14 +100,43 @@ def write_weights(network: Any, out: Path) -> None:
     save_file(state, out / "yolo.safetensors")
 
 
+class Graph(nn.Module):
+    """The network as the library's exporter writes it: boxes and probabilities, [n, 4 + classes, cells]."""
+
+    outputs = ("output0",)
+
+    def __init__(self, network: Any) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> tuple[Tensor]:
+        """Images [n, 3, h, w] -> rows."""
+        return (self.network(images)[0],)
+
+
+def write_graph(weights: Path, path: Path, side: int) -> None:
+    """The weights as an ONNX graph for pictures of a side, with the names of its classes."""
+    import onnx
+
+    network = build_network()
+    network.load_state_dict(load_file(weights))
+    write_onnx(Graph(network.eval().requires_grad_(False)), np.zeros((1, 3, side, side), np.float32), path)
+    model = onnx.load(path)
+    onnx.helper.set_model_props(model, {"names": str(network.names), "task": "detect"})
+    onnx.save(model, path)
+
+
 def main() -> None:
-    """Train, write the weights."""
+    """Train, write the weights and the graph."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--seconds", type=float, default=900.0)
+    parser.add_argument("--seconds", type=float, default=900.0, help="0: the graphs alone")
     options = parser.parse_args()
     out = writable_folder(options.out)
-    write_weights(train(options.seconds, out), out)
+    if options.seconds:
+        write_weights(train(options.seconds, out), out)
+    for side in (SIZE, SIZE // 2):
+        write_graph(out / "yolo.safetensors", out / f"yolo_{side}.onnx", side)
 
 
 if __name__ == "__main__":

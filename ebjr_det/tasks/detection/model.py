@@ -46,8 +46,9 @@ def build_model(data: Named, arch: str, *, device: str = "cpu", **fields: object
     Args:
         arch: `effdet/NAME` (any configuration of effdet, such as `tf_efficientdet_d0`), `torchvision/NAME`
             (RetinaNet, FCOS, SSD, SSDlite, Faster R-CNN), `transformers/NAME_OR_FOLDER` (RT-DETR, D-FINE,
-            DETR, Deformable DETR, YOLOS), or `package.module:function`, called with `categories`, `device`
-            and `options`, that returns a `types.Model` of the data's classes.
+            DETR, Deformable DETR, YOLOS), `onnx/FILE.onnx`, `ultralytics/FILE.pt`, or
+            `package.module:function`, called with `categories`, `device` and `options`, that returns a
+            `types.Model` of the data's classes.
         data: has the classes. They are found among the network's outputs by name where its weights tell
             names (published ones, and those that this project trained) or it has COCO's 90 outputs, else in
             order.
