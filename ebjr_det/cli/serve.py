@@ -38,8 +38,8 @@ def serve(
 ) -> None:
     """Answer requests of the Open Inference Protocol, version 2, until SIGTERM or Ctrl-C.
 
-    CONFIG is an export, the folder of a finished run, or a configuration. SIGHUP reads
-    CONFIG again. It listens to this machine alone unless --host says otherwise.
+    CONFIG is an export, the folder of a finished run, or a configuration; SIGHUP reads it again. The address
+    itself is a page for people. Nobody but this machine is listened to, unless --host says otherwise.
     """
     import ebjr_det
     from ebjr_det.core.errors import ConfigError

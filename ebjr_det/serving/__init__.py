@@ -1,1 +1,1 @@
-"""The live pair behind the Open Inference Protocol: desk, batches, limits, metrics, client."""
+"""The live pair behind the Open Inference Protocol: desk, batches, limits, metrics, client, page."""

@@ -7,13 +7,14 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from importlib.metadata import version
+from importlib.resources import files
 from time import monotonic
 from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from ebjr_det.core.errors import InvalidInput
@@ -39,6 +40,8 @@ DECIDED = (
 LONG = 100_000
 """Bytes of JSON that are read in a thread, so that nobody else waits for it."""
 VERSION = "1"
+POLICY = "default-src 'self'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
+"""What the page may load: itself."""
 
 
 class Counter:
@@ -57,6 +60,11 @@ class Counter:
             models = ", ".join(self.models)
             raise Fault(404, f"Expected a model among {models}, version {VERSION}, got another.")
         return self.models[name]
+
+    async def page(self, request: Request) -> Response:
+        """The page for people, which asks nobody but this server."""
+        text = files("ebjr_det.serving").joinpath("page.html").read_text(encoding="utf-8")
+        return HTMLResponse(text, headers={"Content-Security-Policy": POLICY, "Cache-Control": "no-cache"})
 
     async def server(self, request: Request) -> Response:
         """The server's metadata."""
@@ -192,6 +200,7 @@ async def _lifespan(counter: Counter) -> AsyncIterator[None]:
 def _routes(counter: Counter) -> list[Route]:
     model = "/v2/models/{model}"
     routes = [
+        Route("/", counter.page),
         Route("/v2", counter.server),
         Route("/v2/health/live", counter.live),
         Route("/v2/health/ready", counter.is_ready),
