@@ -9,6 +9,7 @@ import math
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from threading import Lock
 from time import monotonic
 from typing import TYPE_CHECKING, TypeVar
 
@@ -83,6 +84,7 @@ class Desk:
         self.bench = self._built()
         self.pool = ThreadPoolExecutor(settings.readers, "ebjr-det reader")
         self.inside = self.pixels = 0
+        self.lock = Lock()  # of `pixels`, which readers count
         meters.gauge("inside", "Pictures inside.", lambda: self.inside)
         meters.gauge("waiting_student", "Pictures at the student.", lambda: self.bench.student.waiting)
         meters.gauge("waiting_teacher", "Pictures at the teacher.", lambda: self.bench.teacher.waiting)
@@ -120,17 +122,13 @@ class Desk:
         self._admit(bench, ask)
         bench.users += 1
         self.inside += count
+        held: list[int] = []
         try:
-            pixels = await self._threaded(check_pixels, ask.pictures, self.settings.largest_pixels)
-            if self.pixels and self.pixels + pixels > REQUESTS_OF_PIXELS * self.settings.largest_pixels:
-                raise self._refused(BUSY, busy(1.0))
-            self.pixels += pixels
-            try:
-                return await self._answered(bench, ask, threshold)
-            finally:
-                self.pixels -= pixels
+            return await self._answered(bench, ask, threshold, held)
         finally:
             self.inside -= count
+            with self.lock:
+                self.pixels -= sum(held)
             bench.release()
 
     def _admit(self, bench: Bench, ask: Ask) -> None:
@@ -145,9 +143,9 @@ class Desk:
         self.meters.shed.labels(reason).inc()
         return fault
 
-    async def _answered(self, bench: Bench, ask: Ask, threshold: float) -> Answered:
+    async def _answered(self, bench: Bench, ask: Ask, threshold: float, held: list[int]) -> Answered:
         joint, started = bench.served.live.joint, monotonic()
-        pictures, inputs = await self._threaded(_read, ask.pictures, joint.student.preprocess)
+        pictures, inputs = await self._threaded(self._read, ask.pictures, joint.student.preprocess, held)
         read = monotonic() - started
         try:
             judged = await _in_time(bench.student.submit(inputs), ask.left)
@@ -198,16 +196,22 @@ class Desk:
         except TimeoutError as error:
             raise late() from error
 
+    def _read(
+        self, sources: Sequence[Source], preprocess: Callable[[Opaque], Opaque], held: list[int]
+    ) -> tuple["list[Image]", list[Opaque]]:
+        """Decoded pictures, and each as the student takes it; `held` gets their pixels. Runs in a thread."""
+        largest = self.settings.largest_pixels
+        pixels = check_pixels(sources, largest)
+        with self.lock:
+            if self.pixels and self.pixels + pixels > REQUESTS_OF_PIXELS * largest:
+                raise self._refused(BUSY, busy(1.0))
+            self.pixels += pixels
+            held.append(pixels)
+        pictures = [open_source(source) for source in sources]
+        return pictures, [preprocess(picture) for picture in pictures]
+
     def _threaded(self, call: Callable[..., Result], *arguments: object) -> Awaitable[Result]:
         return asyncio.get_running_loop().run_in_executor(self.pool, call, *arguments)
-
-
-def _read(
-    sources: Sequence[Source], preprocess: Callable[[Opaque], Opaque]
-) -> tuple["list[Image]", list[Opaque]]:
-    """Decoded pictures, and each as the student takes it."""
-    pictures = [open_source(source) for source in sources]
-    return pictures, [preprocess(picture) for picture in pictures]
 
 
 async def _in_time(future: "Future[Result]", left: float) -> Result:

@@ -15,6 +15,9 @@ from pathlib import Path
 import pytest
 from common import ROOT
 
+import ebjr_det
+from ebjr_det.serving.server import listen
+
 HEAVY = ["torch", "torchvision", "timm", "matplotlib", "ray", "sklearn", "ebjr_det.reporting"]
 INSIDE = f"""
 import sys, threading
@@ -118,3 +121,11 @@ def test_a_port_in_use_and_a_folder_that_is_none_are_one_line(exported_digits, r
         message = refused("serve", exported_digits, "--port", taken.getsockname()[1])
     assert "Address already in use" in message
     assert "Expected" in refused("serve", tmp_path, "--port", 0)
+
+
+def test_answers_do_not_wait_for_a_clients_acknowledgement():
+    with listen(ebjr_det.ServeSettings(port=0)) as listener, socket.socket() as client:
+        client.connect(listener.getsockname())
+        connection, _ = listener.accept()
+        with connection:
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
