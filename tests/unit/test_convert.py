@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from formats import SIZES, WRITERS, coco_content
+from formats import SIZES, WRITERS, coco_content, draw
 
 import ebjr_det
 from ebjr_det.core.errors import EbjrError, InvalidInput
@@ -91,6 +91,42 @@ def test_a_refused_conversion_leaves_nothing(fault, tmp_path, monkeypatch):
     with pytest.raises(EbjrError, match=words):
         ebjr_det.convert(*arguments, **options)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+UNWRITABLE = {
+    # (changes of the first image, of the first class, of the first object), the forms, the words
+    "above the folder": ({"file_name": "../../up.png"}, {}, {}, ("results", "yolo"), "inside the folder"),
+    "elsewhere": ({"file_name": "/up/x.png"}, {}, {}, ("results",), "inside the folder"),
+    "no name": ({"file_name": ""}, {}, {}, ("results", "yolo", "voc"), "got ''"),
+    "one stem": ({"file_name": "0012.jpg"}, {}, {}, ("results", "yolo", "voc"), "got two of"),
+    "a blank class": ({}, {"name": " "}, {}, ("yolo", "voc"), "printable names"),
+    "a class of control letters": ({}, {"name": "a\x01"}, {}, ("yolo", "voc"), "printable names"),
+    "classes of one name": ({}, {"name": "ant"}, {}, ("voc",), "got two of one name"),
+    "a box elsewhere": ({}, {}, {"bbox": [-90, -90, 9, 9]}, ("results", "yolo", "voc"), "got .-90"),
+}
+
+
+@pytest.mark.parametrize(
+    ("case", "form"), [(case, form) for case, entry in UNWRITABLE.items() for form in entry[3]]
+)
+def test_what_the_form_cannot_hold_is_refused_and_nothing_lies_outside(case, form, tmp_path):
+    folder = tmp_path / "a" / "b"
+    folder.mkdir(parents=True)
+    image, category, item, _, words = UNWRITABLE[case]
+    draw(folder / "images")
+    content = coco_content()
+    for key, change in (("images", image), ("categories", category), ("annotations", item)):
+        content[key][0] |= change
+    (folder / "truth.json").write_text(json.dumps(content))
+    entries = [entry | {"score": 0.5} for entry in content["annotations"]]
+    (folder / "found.json").write_text(json.dumps(entries))
+    before = sorted(tmp_path.rglob("*"))
+    source, options = folder / "truth.json", {"images": folder / "images"}
+    if form == "results":
+        source, options = folder / "found.json", {"annotations": folder / "truth.json"}
+    with pytest.raises(InvalidInput, match=words):
+        ebjr_det.convert(source, folder / "out", "yolo" if form == "results" else form, **options)
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 # --- supervision ---

@@ -148,6 +148,8 @@ FAULTS = {
     "names missing": ({"names": None}, "`names` in `.*data.yaml` to be a list"),
     "names from 1": ({"names": {1: "bee", 2: "ant"}}, "one for each of 0, 1, 2"),
     "another count": ({"nc": 4}, "as many `names` as `nc`.*got 3 and 4"),
+    "keypoints in words": ({"kpt_shape": "17,3"}, "`kpt_shape` in .* a list of counts, got '17,3'"),
+    "keypoints below none": ({"kpt_shape": [-1, 2]}, "`kpt_shape` in .* a list of counts"),
     "no such split": ({"val": None}, "a split of `.*data.yaml`"),
     "no such folder": ({"val": "images/test"}, "a folder or a list, at `.*images/test`"),
 }
@@ -218,6 +220,34 @@ def test_a_faulty_xml_file_is_named(fault, tmp_path):
     content, words = XML[fault]
     (tmp_path / "Annotations" / "0007.xml").write_text(content)
     with pytest.raises(InvalidInput, match=words):
+        build_data(**settings)
+
+
+LISTS = {
+    "twice": (b"0007\n0012\n0007\n", "distinct pictures in .*val.txt`, got `0007` more than once"),
+    "empty": (b"\n", "distinct pictures in .*val.txt`, got an empty list"),
+    "of another code page": (b"caf\xe9\n", "Expected text in .*val.txt"),
+}
+
+
+@pytest.mark.parametrize("case", LISTS)
+def test_a_faulty_list_of_pictures_is_named(case, tmp_path):
+    settings = write_voc(tmp_path)
+    path = tmp_path / "ImageSets" / "Main" / "val.txt"
+    path.write_bytes(b"\xef\xbb\xbf0007\r\n0012\r\n")  # as editors of Windows save it
+    assert len(build_data(**settings)) == 2
+    content, words = LISTS[case]
+    path.write_bytes(content)
+    with pytest.raises(InvalidInput, match=words):
+        build_data(**settings)
+
+
+@pytest.mark.parametrize("width", ["9" * 30, "9" * 5000, "1000001"])
+def test_a_size_that_no_picture_has_is_refused(width, tmp_path):
+    settings = write_voc(tmp_path)
+    path = tmp_path / "Annotations" / "0007.xml"
+    path.write_text(re.sub("<width>.*?</width>", f"<width>{width}</width>", path.read_text()))
+    with pytest.raises(InvalidInput, match=r"whole numbers up to 1,000,000 as size in .*0007.xml"):
         build_data(**settings)
 
 

@@ -267,6 +267,31 @@ def text(folder, line, name="0007.txt"):
     return folder / "bad"
 
 
+def two_runs(folder):
+    """Of which the second one is in a folder below the first one's."""
+    text(folder, "")
+    text(folder / "bad", "")
+    return folder / "bad"
+
+
+def own_set(folder, image=1, category=1, **entry):
+    """A set with scores and one image, in a file that the annotations do not have."""
+    detection = {"image_id": 1, "category_id": 1, "bbox": [0, 0, 9, 9], "score": 0.5} | entry
+    content = {
+        "images": [{"id": image, "file_name": "strange.png"}],
+        "categories": [{"id": category, "name": "bee"}],
+        "annotations": [detection],
+    }
+    return as_json(folder, "own", content)
+
+
+def sample(folder, detections=None, **entry):
+    """One sample of FiftyOne's export."""
+    whole = {"label": "bee", "confidence": 0.5, "bounding_box": [0.1, 0.1, 0.2, 0.2]} | entry
+    field = {"detections": [whole] if detections is None else detections}
+    return as_json(folder, "sample", {"samples": [{"filepath": "0007.png", "p": field}]})
+
+
 def pickled(folder):
     (folder / "results.pkl").write_bytes(pickle.dumps([1]))
     return folder / "results.pkl"
@@ -289,6 +314,15 @@ FAULTS = {
     "other names": (
         lambda f: as_json(f, "cats", {"images": [], "categories": [{"id": 1, "name": "cat"}],
                                       "annotations": [{"score": 1}]}), "such as `bee`, got `cat`"),
+    "two files of a picture": (two_runs, "one file of results a picture, got .*0007.txt` and .*0007.txt`"),
+    "a number of another's picture": (lambda f: own_set(f, 7, image_id=7), "got another in 1 .*strange.png"),
+    "an id of a list": (lambda f: own_set(f, [1]), "every image in .*as id, got \\[1\\]"),
+    "a class of an object": (lambda f: own_set(f, category={}), "every category in .*as id, got {}"),
+    "a detection of no image": (lambda f: own_set(f, image_id=[7]), "`image_id` in .*the file's own, got"),
+    "a detection of no class": (lambda f: own_set(f, category_id=9), "`category_id` in .*own, got 9"),
+    "a field of a number": (lambda f: sample(f, 5), "one field of detections with confidences.*got 0"),
+    "a box of five": (lambda f: sample(f, bounding_box=[0.1] * 5), "`bbox` in .* to be 4 finite numbers"),
+    "pixels of FiftyOne": (lambda f: sample(f, bounding_box=[9, 9, 40, 50]), "in shares.*got 50. Divide"),
     "the ground truth": (lambda f: f / "truth.json", "Give a detector's results, not the ground truth"),
 }  # fmt: skip
 
@@ -300,6 +334,16 @@ def test_a_faulty_result_is_refused_in_one_line(fault, truth, tmp_path):
     with pytest.raises(EbjrError, match=words) as caught:
         load_pair({"annotations": truth, "student": student, "teacher": build(tmp_path)}, score)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("form", ["FiftyOne", "FiftyOne as COCO", "supervision"])
+def test_classes_of_one_name_are_not_told_apart_by_it(form, tmp_path):
+    content = coco_content()
+    content["categories"][1]["name"] = CLASSES[0]
+    truth = as_json(tmp_path, "twice", content)
+    files = {side: FORMS[form](tmp_path, side, found_by(side)) for side in ("student", "teacher")}
+    with pytest.raises(InvalidInput, match=r"distinct names.*got `bee` more than once"):
+        load_pair({"annotations": truth, **files}, score)
 
 
 def test_shares_of_pictures_need_the_pictures(tmp_path):

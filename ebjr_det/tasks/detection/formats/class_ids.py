@@ -43,15 +43,27 @@ def of_numbers(truth: Annotations, reading: str) -> Mapping[Id, int]:
 def by_names(truth: Annotations, names: Sequence[str], origin: object) -> list[int]:
     """The category id of each name, `UNKNOWN` of one that is not annotated.
 
-    Raises InvalidInput where none is.
+    Raises InvalidInput where none is, or where one is that of two annotated classes.
     """
-    ids = dict(zip(truth.class_names, truth.category_ids, strict=True))
+    ids = ids_by_name(truth, origin)
     if names and not any(name in ids for name in names):
         raise InvalidInput(
             f"Expected annotated classes in `{origin}`, such as `{truth.class_names[0]}`, got `{names[0]}` "
             "and others. Rename them in one of the files."
         )
     return [ids.get(name, UNKNOWN) for name in names]
+
+
+def ids_by_name(truth: Annotations, origin: object) -> dict[str, int]:
+    """The category id of each annotated class. Raises InvalidInput where two have one name."""
+    ids = dict(zip(truth.class_names, truth.category_ids, strict=True))
+    if len(ids) < len(truth.class_names):
+        name = next(name for name in ids if truth.class_names.count(name) > 1)
+        raise InvalidInput(
+            f"Expected annotated classes of distinct names, by which those of `{origin}` are known, got "
+            f"`{name}` more than once. Rename it, or give results with class numbers."
+        )
+    return ids
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,14 @@ is known by its file's name first, a class by its name first, by numbers only wh
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from reprlib import repr as shown
+from typing import TypeVar
 
 from ebjr_det.core.errors import ConfigError, InvalidInput, check_known
 from ebjr_det.io.memory import Converted, InMemory, Source
 from ebjr_det.io.notes import say
 from ebjr_det.tasks.detection.coco.annotations import Annotations
-from ebjr_det.tasks.detection.coco.ids import Entry, Id, id_of, positions_by_name
+from ebjr_det.tasks.detection.coco.ids import Entry, Id, distinct, id_of, positions_by_name
 from ebjr_det.tasks.detection.coco.validate import kind_of, load_json
 from ebjr_det.tasks.detection.formats.class_ids import FROM_0, Decision, by_names, decide, of_numbers
 from ebjr_det.tasks.detection.formats.in_memory import are_detections, entries_of
@@ -22,6 +24,9 @@ from ebjr_det.tasks.detection.formats.text_results import text_entries
 
 PICKLES = (".pkl", ".pickle", ".pt", ".pth", ".npy", ".joblib")
 IMAGE_IDS = ("ids", "files")
+MOST_SHARE = 2
+"""Of a picture, what a box in shares may have; a larger number is a pixel."""
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -163,24 +168,42 @@ def _own_set(content: Mapping[str, object], truth: Annotations, path: Path) -> o
         )
     by_file = _by_file(truth)
     image_ids = {
-        entry.get("id"): _image_of(entry.get("file_name"), entry.get("id"), by_file) for entry in lists[0]
+        key: _image_of(entry.get("file_name"), key, by_file)
+        for key, entry in distinct(lists[0], "image", path)[1].items()
     }
-    names = by_names(truth, [str(entry.get("name")) for entry in lists[1]], path)
-    category_ids = dict(zip([entry.get("id") for entry in lists[1]], names, strict=True))
+    _, classes = distinct(lists[1], "category", path)
+    names = by_names(truth, [str(entry.get("name")) for entry in classes.values()], path)
+    category_ids = dict(zip(classes, names, strict=True))
     return [
         entry
         | {
-            "image_id": image_ids.get(entry.get("image_id")),
-            "category_id": category_ids.get(entry.get("category_id")),
+            "image_id": _own_id(entry, "image_id", image_ids, path),
+            "category_id": _own_id(entry, "category_id", category_ids, path),
         }
         for entry in lists[2]
     ]
 
 
+def _own_id(entry: Entry, key: str, ids: Mapping[Id, Value], path: Path) -> Value:
+    """What stands for an id of the file's own images or categories."""
+    own = id_of(entry.get(key))
+    if own is None or own not in ids:
+        raise InvalidInput(
+            f"Expected every `{key}` in `{path}` to be one of the file's own, got {shown(entry.get(key))}."
+        )
+    return ids[own]
+
+
 def _image_of(file: object, key: object, by_file: Mapping[str, Id]) -> object:
-    """The id of the annotated image of a file, known by its whole name or the last part of it."""
-    path = PurePosixPath(file) if isinstance(file, str) else PurePosixPath()
-    return next((by_file[name] for name in (str(path), path.name, path.stem) if name in by_file), key)
+    """The id of the annotated image of a file, known by its whole name or the last part of it.
+
+    An unknown file keeps its name, lest its number be taken for another picture's; `key` stands where there
+    are no names.
+    """
+    if not isinstance(file, str) or not file or not by_file:
+        return key
+    path = PurePosixPath(file)
+    return next((by_file[name] for name in (str(path), path.name, path.stem) if name in by_file), file)
 
 
 def _fiftyone(content: Mapping[str, object], truth: Annotations, path: Path) -> object:
@@ -193,9 +216,7 @@ def _fiftyone(content: Mapping[str, object], truth: Annotations, path: Path) -> 
         for sample in samples
         for field, value in sample.items()
         if isinstance(value, dict)
-        and any(
-            isinstance(e, dict) and e.get("confidence") is not None for e in value.get("detections") or ()
-        )
+        and any(entry.get("confidence") is not None for entry in _detections(sample, field))
     }
     if len(fields) != 1:
         raise InvalidInput(
@@ -215,7 +236,7 @@ def _fiftyone(content: Mapping[str, object], truth: Annotations, path: Path) -> 
                 {
                     "image_id": image,
                     "category_id": category_ids[str(entry.get("label"))],
-                    "bbox": _scaled(box, size) if isinstance(box, list) else box,
+                    "bbox": _scaled(box, size, path) if isinstance(box, list) else box,
                     "score": entry.get("confidence"),
                 }
             )
@@ -228,13 +249,21 @@ def _detections(sample: Entry, field: str) -> list[Entry]:
     return [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
 
 
-def _scaled(box: Sequence[object], size: Sequence[int]) -> list[object]:
-    """A box in shares as one in pixels; what is no number stays, to be refused."""
+def _scaled(box: Sequence[object], size: Sequence[int], path: Path) -> list[object]:
+    """A box in shares as one in pixels; what is no number stays, to be refused.
+
+    Raises InvalidInput for pixels.
+    """
+    shares = [share for share in box if isinstance(share, int | float)]
+    if max(shares, default=0) > MOST_SHARE:
+        raise InvalidInput(
+            f"Expected boxes in shares of the picture in `{path}`, got {max(shares):g}. Divide pixels by the "
+            "picture's width and height."
+        )
     sides = (*size, *size)
-    return [
-        round(share * side, DECIMALS) if isinstance(share, int | float) else share
-        for share, side in zip(box, sides, strict=False)
-    ]
+    if len(shares) != len(box) or len(box) != len(sides):
+        return [*box]
+    return [round(share * side, DECIMALS) for share, side in zip(shares, sides, strict=True)]
 
 
 FORMS: Mapping[str, Callable[[Mapping[str, object], Annotations, Path], object]] = {

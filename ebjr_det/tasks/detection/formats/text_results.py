@@ -8,7 +8,7 @@ from ebjr_det.core.errors import InvalidInput
 from ebjr_det.io.notes import say
 from ebjr_det.tasks.detection.coco.annotations import Annotations
 from ebjr_det.tasks.detection.coco.ids import Entry, Id, positions_by_name
-from ebjr_det.tasks.detection.formats.class_ids import FROM_0, of_numbers
+from ebjr_det.tasks.detection.formats.class_ids import FROM_0, ids_by_name, of_numbers
 from ebjr_det.tasks.detection.formats.yolo import in_pixels, numbers_in, parsed, text_lines
 
 SHOWN = 3  # classes in a note
@@ -25,7 +25,7 @@ def text_entries(folder: Path, truth: Annotations, class_ids: str | None, first_
         first_pixel: the number of the first pixel of VOC's boxes.
 
     Raises:
-        InvalidInput: no text files, or a faulty line, named with its file.
+        InvalidInput: no text files, two of one picture, or a faulty line, named with its file.
     """
     files = sorted(folder.rglob("*.txt"))
     if not files:
@@ -33,7 +33,7 @@ def text_entries(folder: Path, truth: Annotations, class_ids: str | None, first_
     images = _images_by_name(truth)
     classes = {file: _class_of(file.stem, truth.class_names) for file in files}
     if all(classes.values()) and not any(file.stem in images for file in files):
-        ids = dict(zip(truth.class_names, truth.category_ids, strict=True))
+        ids = ids_by_name(truth, folder)
         return [
             entry
             for file, name in classes.items()
@@ -48,11 +48,16 @@ def text_entries(folder: Path, truth: Annotations, class_ids: str | None, first_
             "Others: --class-ids and the data.yaml of the model."
         )
     position = {image: index for index, image in enumerate(truth.image_ids)}
-    entries = list[Entry]()
+    entries, file_of = list[Entry](), dict[Id, Path]()
     for file in files:
         image = images.get(
             file.relative_to(folder).with_suffix("").as_posix(), images.get(file.stem, file.stem)
         )
+        if file_of.setdefault(image, file) != file:
+            raise InvalidInput(
+                f"Expected one file of results a picture, got `{file_of[image]}` and `{file}`. Give the "
+                "folder of one detector's results."
+            )
         size = truth.sizes[position[image]].tolist() if image in position else [1, 1]
         if not all(size):
             raise InvalidInput(f"Expected the size of the picture of `{file}` in the annotations, got none.")

@@ -17,10 +17,10 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from ebjr_det.core.errors import ConfigError, InvalidInput, did_you_mean, first_line
-from ebjr_det.io.files import existing_file
 from ebjr_det.io.pictures import pictures_below
-from ebjr_det.tasks.detection.coco.annotations import NO_OBJECTS, Annotations
+from ebjr_det.tasks.detection.coco.annotations import LONGEST_SIDE, NO_OBJECTS, Annotations
 from ebjr_det.tasks.detection.formats.objects import Object, annotated, truth_of, upright_sizes
+from ebjr_det.tasks.detection.formats.yolo import text_lines
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
@@ -83,8 +83,12 @@ def _stems(folder: Path, split: str) -> tuple[str, ...]:
             f"Expected a list of the pictures of `{split}` at `{path}`, got none. "
             f"{did_you_mean(split, listed) if listed else 'Leave out the split for all pictures.'}"
         )
-    lines = existing_file(path, "a list of pictures").read_text(encoding="utf-8").splitlines()
-    return tuple(line.split()[0] for line in lines if line.strip())
+    stems = tuple(line.split()[0] for line in text_lines(path) if line.strip())
+    if not stems or len(set(stems)) < len(stems):
+        twice = next((stem for stem in stems if stems.count(stem) > 1), None)
+        got = "an empty list" if twice is None else f"`{twice}` more than once"
+        raise InvalidInput(f"Expected distinct pictures in `{path}`, got {got}.")
+    return stems
 
 
 def load_voc(
@@ -162,8 +166,12 @@ class Documents:
         entries = list(document.iter("object")) if objects_too else []
         name = document.findtext("filename") or f"{path.stem}.jpg"
         sides = [document.findtext(f"size/{side}") or "0" for side in ("width", "height")]
-        if not all(side.strip().isdecimal() for side in sides):
-            raise InvalidInput(f"Expected whole numbers as size in `{path}`, got {shown(sides)}.")
+        if not all(side.strip().isdecimal() and len(side) < 9 for side in sides) or (
+            max(map(int, sides)) > LONGEST_SIDE
+        ):
+            raise InvalidInput(
+                f"Expected whole numbers up to {LONGEST_SIDE:,} as size in `{path}`, got {shown(sides)}."
+            )
         return name.strip(), (int(sides[0]), int(sides[1])), [self._object(entry, path) for entry in entries]
 
     def _object(self, entry: "Element", path: Path) -> Object:

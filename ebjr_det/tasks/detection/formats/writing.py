@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from xml.etree.ElementTree import Element, ElementTree, SubElement, indent
@@ -11,6 +12,8 @@ import yaml
 from ebjr_det.core.errors import InvalidInput
 from ebjr_det.io.notes import say
 from ebjr_det.tasks.detection.coco.annotations import Annotations, Results, Truth
+from ebjr_det.tasks.detection.coco.file_names import check_file_names
+from ebjr_det.tasks.detection.formats.yolo import SLACK
 
 Row = tuple[int, Sequence[float]]
 """A class index and x, y, width and height in pixels."""
@@ -20,8 +23,9 @@ def write_yolo_set(annotations: Annotations, pictures: Path, split: str, folder:
     """`data.yaml`, `labels/<split>` and `images/<split>`, hard links to the pictures or copies of them.
 
     A crowd is no object in YOLO's form; such are left out and counted on stderr. Raises InvalidInput where a
-    picture is missing or its size is unknown.
+    picture is missing or its size is unknown, and as `_check_names` does.
     """
+    _check_names(annotations, folder)
     for name, lines in _label_files(annotations):
         _written(folder / "labels" / split / PurePosixPath(name).with_suffix(".txt"), lines)
         _link(pictures / name, folder / "images" / split / name)
@@ -38,7 +42,11 @@ def write_yolo_set(annotations: Annotations, pictures: Path, split: str, folder:
 
 
 def write_yolo_results(annotations: Annotations, results: Sequence[Results], folder: Path) -> None:
-    """A text file for each picture with detections: `class x y width height confidence`."""
+    """A text file for each picture with detections: `class x y width height confidence`.
+
+    Raises InvalidInput where a file would lie outside the folder, two be one, or a box outside its picture.
+    """
+    _check_files(annotations, folder)
     for name, size, part in zip(annotations.file_names, annotations.sizes.tolist(), results, strict=True):
         rows = zip(part.labels.tolist(), part.boxes.tolist(), strict=True)
         lines = [
@@ -47,6 +55,26 @@ def write_yolo_results(annotations: Annotations, results: Sequence[Results], fol
         ]
         if lines:
             _written(folder / PurePosixPath(name).with_suffix(".txt"), lines)
+
+
+def _check_names(annotations: Annotations, folder: Path) -> None:
+    """Raises InvalidInput as `_check_files` does, and for classes that no reader would know."""
+    _check_files(annotations, folder)
+    for name in annotations.class_names:
+        if not name.strip() or not name.isprintable():
+            raise InvalidInput(f"Expected printable names of classes, got {name!r}.")
+
+
+def _check_files(annotations: Annotations, folder: Path) -> None:
+    """Raises InvalidInput for a name that leaves the folder, or two that one text file would stand for."""
+    check_file_names(annotations, folder)
+    stems = [PurePosixPath(name).with_suffix("") for name in annotations.file_names]
+    if len(set(stems)) < len(stems):
+        twice = next(stem for stem, count in Counter(stems).items() if count > 1)
+        raise InvalidInput(
+            f"Expected pictures that differ in more than the ending of their names, got two of `{twice}`, of "
+            "which a text file could tell only one."
+        )
 
 
 def _label_files(annotations: Annotations) -> Iterator[tuple[str, list[str]]]:
@@ -61,6 +89,11 @@ def _line(row: Row, size: Sequence[int], name: str) -> str:
     if not all(size):
         raise InvalidInput(f"Expected the size of `{name}` in the annotations, got none.")
     shares = ((x + width / 2) / size[0], (y + height / 2) / size[1], width / size[0], height / size[1])
+    if not -SLACK <= min(shares) <= max(shares) <= 1 + SLACK:
+        raise InvalidInput(
+            f"Expected boxes within their pictures, as YOLO's form has them, got {[x, y, width, height]} in "
+            f"`{name}`. Clip or leave out such boxes."
+        )
     return " ".join([str(label), *map(repr, shares)])
 
 
@@ -74,8 +107,12 @@ def write_voc_set(
 ) -> None:
     """`Annotations`, `ImageSets/Main/<split>.txt` and `JPEGImages`, hard links to pictures or copies of them.
 
-    A crowd is a difficult object. Raises InvalidInput where a picture is missing, or two have one stem.
+    A crowd is a difficult object. Raises InvalidInput where a picture is missing, or two have one stem, for
+    classes of one name and boxes that begin outside their picture.
     """
+    _check_names(annotations, folder)
+    if len(set(annotations.class_names)) < len(annotations.class_names):
+        raise InvalidInput("Expected classes of distinct names for VOC's form, got two of one name.")
     stems = [PurePosixPath(name).stem for name in annotations.file_names]
     if len(set(stems)) < len(stems):
         raise InvalidInput("Expected pictures of distinct names for VOC's form, got two of one name.")
@@ -108,6 +145,11 @@ def _document(annotations: Annotations, index: int, first_pixel: int) -> Element
 def _objects(truth: Truth, first_pixel: int) -> Iterator[tuple[int, tuple[float, ...], bool]]:
     columns = truth.labels.tolist(), truth.boxes.tolist(), truth.crowd.tolist()
     for label, (x, y, width, height), crowd in zip(*columns, strict=True):
+        if min(x, y) < 0:
+            raise InvalidInput(
+                f"Expected boxes that begin in their pictures, as VOC's form has them, got "
+                f"{[x, y, width, height]}. Clip or leave out such boxes."
+            )
         yield label, (x + first_pixel, y + first_pixel, x + width, y + height), crowd
 
 

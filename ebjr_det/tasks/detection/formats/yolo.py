@@ -73,8 +73,13 @@ def describe(path: Path) -> Described:
     candidates = (path.parent / stated, stated, path.parent)  # the last of a set that was moved
     root = next(folder for folder in candidates if folder.is_dir())
     splits = {split: _texts(content[split]) for split in SPLITS if content.get(split)}
-    shape = content.get("kpt_shape") or (0, 0)
-    return Described(path, root, splits, classes, int(math.prod(shape)))
+    return Described(path, root, splits, classes, math.prod(_shape(content.get("kpt_shape") or [0, 0], path)))
+
+
+def _shape(shape: object, path: Path) -> list[int]:
+    if isinstance(shape, list) and all(type(side) is int and side >= 0 for side in shape):
+        return shape
+    raise InvalidInput(f"Expected `kpt_shape` in `{path}` to be a list of counts, got {shown(shape)}.")
 
 
 def _names(names: object, path: Path) -> dict[int, str]:
