@@ -13,9 +13,12 @@ import onnxruntime
 import pytest
 from common import DIGITS, QUICKSTART, ROOT
 from onnx import TensorProto, helper
+from PIL import Image
 
 from ebjr_det.api.settings import load_settings
+from ebjr_det.core.joint import answers_of
 from ebjr_det.inference.exported import ROUTER, load_exported
+from ebjr_det.tasks.detection.model import build_model
 
 NAMES = ("predictions.json", "images.json")
 ORT = [f"--set={side}.runtime=onnxruntime" for side in ("student", "teacher")]
@@ -103,6 +106,24 @@ def test_without_torch_the_answers_are_those_of_the_live_pair(task, request, com
             for key, value in one.items():
                 close = pytest.approx(other[key], abs=1e-4 if key != "bbox" else 1e-2)
                 assert value == (other[key] if isinstance(value, str) else close), key
+
+
+@pytest.mark.parametrize("side", ["student", "teacher"])
+def test_a_graph_of_an_efficientdet_is_a_detector_by_itself(side, exported_scenes, scene_pictures):
+    """`arch: onnx/FILE` finds out that these are an EfficientDet's outputs; it answers as the exported pair."""
+    named, *models = load_exported(exported_scenes).build()
+    pair = dict(zip(("student", "teacher"), models, strict=True))
+    options = {"anchors": {"anchor_scale": 2.0}}
+    alone = build_model(named, f"onnx/{exported_scenes / side}.onnx", options=options)
+    pictures = [Image.open(path).convert("RGB") for path in sorted(scene_pictures.glob("*.png"))[:3]]
+    assert alone.facts(pictures[0])["layout"] == "efficientdet"
+    expected = answers_of(pair[side], [pair[side].preprocess(picture) for picture in pictures])
+    output = answers_of(alone, [alone.preprocess(picture) for picture in pictures])
+    for answer, other in zip(output.predictions, expected.predictions, strict=True):
+        assert len(answer) > 0
+        np.testing.assert_array_equal(answer.labels, other.labels)
+        np.testing.assert_array_equal(answer.boxes, other.boxes)
+        np.testing.assert_array_equal(answer.scores, other.scores)
 
 
 def test_demo_films_an_exported_pair_without_torch(exported_scenes, scene_pictures, tmp_path):
