@@ -110,7 +110,7 @@ def test_without_torch_the_answers_are_those_of_the_live_pair(task, request, com
 
 @pytest.mark.parametrize("side", ["student", "teacher"])
 def test_a_graph_of_an_efficientdet_is_a_detector_by_itself(side, exported_scenes, scene_pictures):
-    """`arch: onnx/FILE` finds out that these are an EfficientDet's outputs; it answers as the exported pair."""
+    """`arch: onnx/FILE` finds out whose outputs these are, and answers as the exported pair."""
     named, *models = load_exported(exported_scenes).build()
     pair = dict(zip(("student", "teacher"), models, strict=True))
     options = {"anchors": {"anchor_scale": 2.0}}
