@@ -44,7 +44,7 @@ def calibrate(
 
     Raises:
         Infeasible: no point meets the target; carries the nearest.
-        InvalidInput: the two sets share an image, or come from different pairs.
+        InvalidInput: the two sets share an image, come from different pairs, or labels judged one alone.
 
     Example:
         >>> from ebjr_det import Target, calibrate
@@ -69,5 +69,13 @@ def calibrate(
     chosen = choose(chosen_on, task, curve, target)
     reported = reported_curve.of_decision(decide(score_of(reported_on, name), chosen.threshold))
     return CalibrateResult(
-        target, task.quality_name, curve, chosen, reported_curve, reported, seed=seed, run_dir=str(run_dir)
+        target,
+        task.quality_name,
+        curve,
+        chosen,
+        reported_curve,
+        reported,
+        seed=seed,
+        run_dir=str(run_dir),
+        estimated=run.estimated,
     )

@@ -76,10 +76,21 @@ def traffic(
     check_seed(seed)
     names = _short_names(run_dirs)
     loaded = [(name, *load_folder(Path(run_dir))) for name, run_dir in zip(names, run_dirs, strict=True)]
+    for name, run, _ in loaded:
+        check_labelled(run, name)
     report = judge(loaded, stated, replicates=replicates, seed=seed)
     folders = {name: str(run_dir) for name, run_dir in zip(names, run_dirs, strict=True)}
     _write(report, {"folders": folders, "asked": vars(stated)}, writable_folder(folder))
     return Trafficked(report, folder)
+
+
+def check_labelled(run: PairedRun, name: str) -> None:
+    """Raises InvalidInput for a run that no label judged."""
+    if run.estimated:
+        raise InvalidInput(
+            f"Expected runs with labels, which tell what the images show, got `{name}`, estimated without. "
+            "Label these images, or leave out the mix."
+        )
 
 
 def _write(report: TrafficReport, origin: Mapping[str, object], folder: Path) -> None:

@@ -18,6 +18,7 @@ class Calibrated:
         curve, chosen: of the images that it was chosen on, and its point there.
         reported_curve, reported: of the images that the choice did not see.
         seed: of the split of `run_dir`, where both are parts of it.
+        estimated: no label judged the images; qualities rest on what both models say.
     """
 
     target: Target
@@ -28,6 +29,7 @@ class Calibrated:
     reported: OperatingPoint
     seed: int
     run_dir: str
+    estimated: bool = False
 
     @property
     def met(self) -> bool:
@@ -50,6 +52,7 @@ class Calibrated:
             "threshold": self.chosen.to_dict()["threshold"],
             "calibration": _part(self.curve, self.chosen),
             "report": _part(self.reported_curve, self.reported),
+            "estimated": self.estimated,
             "seed": self.seed,
             "run_dir": self.run_dir,
         }
@@ -86,7 +89,16 @@ def calibration_size(images: int, fraction: float) -> int:
 
 
 def check_disjoint(calibration: PairedRun, report: PairedRun) -> None:
-    """Refuse two runs that share an image. Raises InvalidInput with the count and one example."""
+    """Refuse two runs that share an image, or of which labels judged one alone.
+
+    Raises InvalidInput with the count and one example.
+    """
+    if calibration.estimated != report.estimated:
+        states = ("labels", "none")[:: -1 if calibration.estimated else 1]
+        raise InvalidInput(
+            f"Expected labels for both runs or for none, got {states[0]} for calibration and {states[1]} for "
+            "report: estimates and measured qualities do not compare."
+        )
     shared = set(calibration.image_ids) & set(report.image_ids)
     if shared:
         raise InvalidInput(

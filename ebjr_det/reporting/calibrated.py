@@ -3,6 +3,7 @@
 from ebjr_det.core.calibration import BUDGETS, Target
 from ebjr_det.evaluation.calibrated import Calibrated
 from ebjr_det.evaluation.units import Unit, cost_text
+from ebjr_det.reporting.choices import ESTIMATED_LEAD
 from ebjr_det.reporting.notation import Shown, milliseconds, percent, plural, share
 from ebjr_det.reporting.table import Table
 
@@ -12,8 +13,9 @@ def verdict(answer: Calibrated) -> str:
     stated = target_text(answer.target, answer.quality_name, unit_of(answer))
     rate = f"; {percent(answer.reported.deferral_rate)} deferred" * (answer.target.kind != "deferral_rate")
     images = plural(answer.reported_curve.images, "image")
+    lead = ESTIMATED_LEAD * answer.estimated
     return (
-        f"The target is {'met' if answer.met else 'MISSED'} on {images} that the choice "
+        f"{lead}The target is {'met' if answer.met else 'MISSED'} on {images} that the choice "
         f"did not see: {_reached(answer)} (asked: {stated}){rate}."
     )
 

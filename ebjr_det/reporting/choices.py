@@ -3,6 +3,7 @@
 from ebjr_det.evaluation.report import Report
 from ebjr_det.reporting.notation import Shown, milliseconds, number, percent, plural, share
 
+ESTIMATED_LEAD = "Estimated without labels. "
 SHARE_OFF, GAP_OFF = 0.11, 3
 """How far estimates were off, in `eval/routing`: the share of the gap at a rate; the gap, by this factor."""
 ELSEWHERE = "`ebjr-det calibrate` chooses on one part of the images and reports on the other"
@@ -10,7 +11,7 @@ ELSEWHERE = "`ebjr-det calibrate` chooses on one part of the images and reports 
 
 def without_labels(report: Report) -> str:
     """How a verdict begins that rests on no label."""
-    return "Estimated without labels. " if report.run.estimated else ""
+    return ESTIMATED_LEAD if report.run.estimated else ""
 
 
 def estimate_finding(report: Report) -> list[str]:

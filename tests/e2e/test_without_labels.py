@@ -155,6 +155,27 @@ def test_a_threshold_is_calibrated_but_never_certified(pairs, tmp_path, command,
     assert "Expected labels for a target with `confidence`" in line
 
 
+def test_estimates_are_said_and_mix_with_no_labelled_run(pairs, detectors, make_detectors, tmp_path, command,
+                                                         answer, refused, capsys):  # fmt: skip
+    """A threshold of estimates says so; on labelled images, or under a mix of classes, it is refused."""
+    others = make_detectors(tmp_path, range(200, 260), 0)
+    few = ["--score", "free_energy", "--threshold", 0, "--bootstrap", 2, "--out"]
+    assert command("replay", "detection", *pairs["detection"], *few, tmp_path / "guess") == 0
+    assert command("replay", "detection", *others.options, *few, tmp_path / "exact") == 0
+    capsys.readouterr()
+    target = ["--deferral-rate", 0.3]
+    assert answer("calibrate", tmp_path / "guess", *target)["estimated"] is True
+    assert answer("calibrate", tmp_path / "exact", *target)["estimated"] is False
+    assert command("calibrate", tmp_path / "guess", *target) == 0
+    assert capsys.readouterr().out.startswith(LEAD)
+    for first, second, words in (("guess", "exact", "none for cal"), ("exact", "guess", "labels for cal")):
+        line = refused("calibrate", tmp_path / first, "--report-on", tmp_path / second, *target)
+        assert words in line
+    mix = ["--popular", "0", "--share", 0.7, "--out", tmp_path / "traffic"]
+    assert "Expected runs with labels" in refused("traffic", tmp_path / "guess", *mix)
+    assert not (tmp_path / "traffic").exists()
+
+
 BAD = [
     (
         ["router.target={kind: max_drop, value: 0.1, confidence: 0.9}", "data.labels=false"],

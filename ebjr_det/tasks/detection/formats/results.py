@@ -186,12 +186,12 @@ def _own_set(content: Mapping[str, object], truth: Annotations, path: Path) -> o
 
 def _own_id(entry: Entry, key: str, ids: Mapping[Id, Value], path: Path) -> Value:
     """What stands for an id of the file's own images or categories."""
-    own = id_of(entry.get(key))
-    if own is None or own not in ids:
+    number = id_of(entry.get(key))
+    if number is None or number not in ids:
         raise InvalidInput(
             f"Expected every `{key}` in `{path}` to be one of the file's own, got {shown(entry.get(key))}."
         )
-    return ids[own]
+    return ids[number]
 
 
 def _image_of(file: object, key: object, by_file: Mapping[str, Id]) -> object:

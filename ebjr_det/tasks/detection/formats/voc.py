@@ -85,8 +85,8 @@ def _stems(folder: Path, split: str) -> tuple[str, ...]:
         )
     stems = tuple(line.split()[0] for line in text_lines(path) if line.strip())
     if not stems or len(set(stems)) < len(stems):
-        twice = next((stem for stem in stems if stems.count(stem) > 1), None)
-        got = "an empty list" if twice is None else f"`{twice}` more than once"
+        duplicate = next((stem for stem in stems if stems.count(stem) > 1), None)
+        got = "an empty list" if duplicate is None else f"`{duplicate}` more than once"
         raise InvalidInput(f"Expected distinct pictures in `{path}`, got {got}.")
     return stems
 

@@ -70,10 +70,10 @@ def _check_files(annotations: Annotations, folder: Path) -> None:
     check_file_names(annotations, folder)
     stems = [PurePosixPath(name).with_suffix("") for name in annotations.file_names]
     if len(set(stems)) < len(stems):
-        twice = next(stem for stem, count in Counter(stems).items() if count > 1)
+        duplicate = next(stem for stem, count in Counter(stems).items() if count > 1)
         raise InvalidInput(
-            f"Expected pictures that differ in more than the ending of their names, got two of `{twice}`, of "
-            "which a text file could tell only one."
+            f"Expected pictures whose names differ beside their endings, got two of `{duplicate}`. "
+            "One text file cannot tell of both."
         )
 
 
