@@ -31,7 +31,7 @@ def count_graph_macs(path: Path, image: Array) -> int:
 
     model = onnx.load(path)
     nodes = [node for node in model.graph.node if node.op_type in PRODUCTS]
-    shapes = _shapes(model, nodes, image)
+    shapes = _shapes(model, nodes, image) if nodes else {}
     total = sum(_macs_of(node, shapes) for node in nodes)
     if not total:
         raise InvalidInput(

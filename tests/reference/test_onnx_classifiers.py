@@ -7,7 +7,9 @@ from tiny_detectors import CLASSES, NAMES, WORDS, pictures
 from tiny_graphs import write_graph, yolo_rows
 
 from ebjr_det.core.errors import EbjrError
+from ebjr_det.runtimes.graph_file import GraphFile
 from ebjr_det.tasks.classification.model import build_model
+from ebjr_det.tasks.classification.networks.onnx_classifiers import check_classifier
 
 PREPROCESSING = {"mean": [0.5] * 3, "std": [0.5] * 3, "resize": [32, 48]}
 LOGITS = np.linspace(-2, 3, CLASSES)
@@ -57,3 +59,9 @@ def test_no_classifier_is_refused_in_one_line(tmp_path):
     refused({"logits": LOGITS}, "the 2 classes of the data, got 6", names=["a", "b"])
     refused({"logits": LOGITS}, "Expected classes that", names=["dog", *WORDS[1:]])
     refused({"logits": LOGITS}, "Expected `preprocessing`", metadata=None, preprocessing={})
+
+
+def test_outputs_of_no_class_are_no_classifier(tmp_path):
+    file = GraphFile.read(str(write_graph(tmp_path / "a.onnx", {"logits": LOGITS})))
+    with pytest.raises(EbjrError, match=r"Expected a classifier in .*: logits \[1, 0\]"):
+        check_classifier(file, [np.zeros((1, 0))])

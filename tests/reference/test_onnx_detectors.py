@@ -190,6 +190,19 @@ def test_multiply_adds_of_a_network_are_those_that_torch_counts(tmp_path):
     assert count_graph_macs(tmp_path / "a.onnx", image) == count_macs(lambda: network(torch.as_tensor(image)))
 
 
+def test_a_graph_without_products_has_no_count(tmp_path):
+    from onnx import TensorProto, helper, save
+
+    from ebjr_det.runtimes.graph_macs import count_graph_macs
+
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 3, 4, 4]) for name in "xy"]
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "no products", ends[:1], ends[1:])
+    opsets = [helper.make_opsetid("", 17)]
+    save(helper.make_model(graph, opset_imports=opsets, ir_version=9), tmp_path / "a.onnx")
+    with pytest.raises(EbjrError, match=r"counted none. State `macs`"):
+        count_graph_macs(tmp_path / "a.onnx", np.zeros((1, 3, 4, 4), dtype=np.float32))
+
+
 def test_what_is_read_otherwise_than_it_says_is_refused_in_one_line(tmp_path):
     def refused(outputs, match, *, metadata=None, options=None, names=WORDS, **settings):
         path = write_graph(tmp_path / "bad.onnx", outputs, SIZE, metadata=metadata)

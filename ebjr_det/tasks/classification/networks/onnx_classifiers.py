@@ -57,7 +57,11 @@ class OnnxClassifier(RunsFile, Classifier):
 
 def check_classifier(file: GraphFile, raw: Sequence[Array]) -> bool:
     """Whether a file gives probabilities. Raises InvalidInput for outputs that are no classifier's."""
-    if file.metadata.get("task", "classify") != "classify" or [output.ndim for output in raw] != [2]:
+    if (
+        file.metadata.get("task", "classify") != "classify"
+        or [output.ndim for output in raw] != [2]
+        or (not raw[0].size)
+    ):
         kind = (
             "a detector" if any(output.ndim == 3 for output in raw) else file.metadata.get("task", "others")
         )

@@ -25,13 +25,13 @@ def write_yolo_set(annotations: Annotations, pictures: Path, split: str, folder:
     A crowd is no object in YOLO's form; such are left out and counted on stderr. Raises InvalidInput where a
     picture is missing or its size is unknown, and as `_check_names` does.
     """
-    _check_names(annotations, folder)
+    _check_names(annotations)
     for name, lines in _label_files(annotations):
         _written(folder / "labels" / split / PurePosixPath(name).with_suffix(".txt"), lines)
         _link(pictures / name, folder / "images" / split / name)
     crowds = sum(int(truth.crowd.sum()) for truth in annotations.truths)
     if crowds:
-        say(f"Note on `{folder.name}`: crowds, which YOLO's form does not have, left out: {crowds:,}.")
+        say(f"Note: crowds, which YOLO's form does not have, left out: {crowds:,}.")
     content = {
         "path": ".",
         "train": f"images/{split}",
@@ -46,7 +46,7 @@ def write_yolo_results(annotations: Annotations, results: Sequence[Results], fol
 
     Raises InvalidInput where a file would lie outside the folder, two be one, or a box outside its picture.
     """
-    _check_files(annotations, folder)
+    _check_files(annotations)
     for name, size, part in zip(annotations.file_names, annotations.sizes.tolist(), results, strict=True):
         rows = zip(part.labels.tolist(), part.boxes.tolist(), strict=True)
         lines = [
@@ -57,17 +57,17 @@ def write_yolo_results(annotations: Annotations, results: Sequence[Results], fol
             _written(folder / PurePosixPath(name).with_suffix(".txt"), lines)
 
 
-def _check_names(annotations: Annotations, folder: Path) -> None:
+def _check_names(annotations: Annotations) -> None:
     """Raises InvalidInput as `_check_files` does, and for classes that no reader would know."""
-    _check_files(annotations, folder)
+    _check_files(annotations)
     for name in annotations.class_names:
         if not name.strip() or not name.isprintable():
             raise InvalidInput(f"Expected printable names of classes, got {name!r}.")
 
 
-def _check_files(annotations: Annotations, folder: Path) -> None:
+def _check_files(annotations: Annotations) -> None:
     """Raises InvalidInput for a name that leaves the folder, or two that one text file would stand for."""
-    check_file_names(annotations, folder)
+    check_file_names(annotations, Path("the annotations"))
     stems = [PurePosixPath(name).with_suffix("") for name in annotations.file_names]
     if len(set(stems)) < len(stems):
         duplicate = next(stem for stem, count in Counter(stems).items() if count > 1)
@@ -110,7 +110,7 @@ def write_voc_set(
     A crowd is a difficult object. Raises InvalidInput where a picture is missing, or two have one stem, for
     classes of one name and boxes that begin outside their picture.
     """
-    _check_names(annotations, folder)
+    _check_names(annotations)
     if len(set(annotations.class_names)) < len(annotations.class_names):
         raise InvalidInput("Expected classes of distinct names for VOC's form, got two of one name.")
     stems = [PurePosixPath(name).stem for name in annotations.file_names]
