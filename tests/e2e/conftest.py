@@ -101,7 +101,8 @@ def drawn_once(tmp_path_factory: pytest.TempPathFactory):
     def write_figures(report, out: Path) -> dict[str, Path]:
         cost, facts = report.curve.cost, (report.run.abstains, report.analysis.live)
         kind = (
-            report.task.name, len(report.curves) > 1, *(fact is None for fact in facts),
+            report.task.name, report.analysis.teacher.name, len(report.curves) > 1,
+            *(fact is None for fact in facts),
             cost.macs(0.0) is None, cost.latency_ms(0.0) is None,
             *((one.name, one.published, one.macs is None, one.latency_ms is None) for one in report.rivals),
         )  # fmt: skip
