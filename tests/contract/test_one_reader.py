@@ -484,6 +484,7 @@ def training(task: str, root: Path) -> dict:
     return {"task": task, "data": data, "validation": dict(data), **how}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["classification", "detection"])
 def test_train_sees_them(task, folder, expected, seen, tmp_path, capsys, monkeypatch):
     """Before they are changed at random, and where the network is judged."""

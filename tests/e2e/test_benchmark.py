@@ -103,6 +103,7 @@ def test_an_earlier_benchmark_is_read_before_the_new_one_replaces_it(digits, com
     assert f"images {IMAGES} then, 4 now" in again["against"]["differences"]
 
 
+@pytest.mark.slow
 def test_detectors_and_every_option(tmp_path, answer):
     given = ("--rates", "0.25", "--threshold", "-1e9", "--images", "4", "--batch-sizes", "2", *SHORT)
     load = ("--arrival-rate", "50", "--latency-bound-ms", "1e6", "--set", "teacher.image_size=128")

@@ -379,6 +379,7 @@ def test_a_full_disk_behind_stdout_is_one_line():
     assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_a_strange_window_system_does_not_stop_the_figures(finished: Path, tmp_path: Path):
     environment = os.environ | {"MPLBACKEND": "nonsense"}
     call = [sys.executable, "-m", "ebjr_det", "report", finished, "--out", tmp_path / "r"]

@@ -16,7 +16,7 @@ from ebjr_det.config import describe
 from ebjr_det.reporting.glossary import GLOSSARY
 from ebjr_det.tasks import TASKS
 
-SLOW = {"own_set"}  # trains two detectors and exports them
+SLOW = {"own_set", "speed", "own_detector", "popular", "from_yolo"}  # train, export or look at large networks
 PAGES = [
     pytest.param(page, id=page.stem, marks=[pytest.mark.slow] if page.stem in SLOW else [])
     for page in documents.DOCUMENTS[1:]

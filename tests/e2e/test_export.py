@@ -177,6 +177,7 @@ def agree(
         assert (out / "served" / name).read_bytes() == (out / "live" / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_a_specialised_student_is_exported(digit_pictures, command, tmp_path, capsys):
     few = [f"--set=schedule.{name}" for name in ("steps=20", "validate_every=20", "save_every=20")]
     special = tmp_path / "special"
@@ -246,6 +247,7 @@ SMALL_TIMM = {"arch": "timm/test_resnet", "random_weights": True}
 SMALL_TORCHVISION = {"arch": "torchvision/squeezenet1_1", "random_weights": True}
 
 
+@pytest.mark.slow
 def test_a_librarys_preprocessing_is_exported(scene_pictures, command, tmp_path):
     config = tmp_path / "pair.json.yaml"
     content = {"data": {"dataset": "digits"}, "student": SMALL_TIMM, "teacher": SMALL_TORCHVISION}
@@ -567,6 +569,7 @@ def test_a_place_for_an_export_is_asked_for_before_any_model_is_built(refused, t
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("notes.txt", "mine")]
 
 
+@pytest.mark.slow
 def test_a_callable_with_preprocessing_in_numbers_is_exported(odd, command, digit_pictures, tmp_path):
     assert command("export", odd("plain"), "--out", tmp_path / "out") == 0
     assert without_torch("predict", tmp_path / "out", digit_pictures, "--out", tmp_path / "a").returncode == 0

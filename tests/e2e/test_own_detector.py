@@ -137,6 +137,7 @@ def write_weights(path: Path) -> None:
     torch.save(network.state_dict(), path)
 
 
+@pytest.mark.slow
 def test_a_torchvision_network_is_live_in_few_lines(tmp_path, monkeypatch, command):
     """By its name in a configuration, through the commands and in Python."""
     monkeypatch.chdir(tmp_path)

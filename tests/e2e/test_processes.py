@@ -111,6 +111,7 @@ def assert_interrupted(ended: tuple[int | None, str, str]) -> None:
 # --- Breaks ---
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "text"), [("digits", DIGITS_TRAINING), ("scenes", SCENES_TRAINING)])
 def test_a_training_interrupted_and_killed_goes_on_to_the_same_weights_and_log(name, text, command, tmp_path):
     """Ctrl-C, then kill -9, once a state is saved: momentum, one cycle, average, norms and best go on."""

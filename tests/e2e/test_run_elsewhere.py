@@ -51,6 +51,7 @@ COSTS = ("student.macs=1e8", "teacher.macs=1e9")
 QUICK = (*COSTS, "run.bootstrap=2", "latency.measure=false", "router.target=null")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
 def test_a_run_predicts_elsewhere_as_where_it_was_made(task, command, tmp_path, monkeypatch, capsys):
     """Data, weights and a fitted router have relative names."""
