@@ -52,7 +52,7 @@ def check_settings(config: EvaluateConfig) -> Scoring:
     scoring = Scoring.load(config.task, config.router, live=True)
     if config.router.target is not None:
         confidence = config.router.target.confidence
-        if confidence is not None and not dict(config.data).get("labels", True):
+        if confidence is not None and not config.labelled:
             raise uncertified(confidence)
         check_target(config.router.target, load_task(config.task).judge())
     return scoring
@@ -76,7 +76,7 @@ def check_ahead(pair: "Pair", scoring: Scoring, out: Path | None = None) -> Read
     target, mix = config.router.target, config.traffic
     class_names, popular = data.class_names, () if pair.popular is None else pair.popular.names
     scoring = scoring.bind(class_names, popular)
-    counts = pair.plugin.class_counts(data) if pair.labelled else None
+    counts = pair.plugin.class_counts(data) if config.labelled else None
     if counts is not None and not counts.any():
         raise InvalidInput("Expected an annotated object that is no crowd in the images, got none.")
     if mix is not None:

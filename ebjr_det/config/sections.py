@@ -239,3 +239,8 @@ class EvaluateConfig(BaseSection):
         if self.teacher.popular is not None:
             raise ValueError("a teacher of all classes, got one with `popular` classes")
         return self
+
+    @property
+    def labelled(self) -> bool:
+        """Whether labels judge the answers, and not what both models say; see `data.labels`."""
+        return bool(getattr(self.data, "labels", True))

@@ -12,7 +12,7 @@ from ebjr_det.core.errors import ConfigError
 from ebjr_det.core.joint import JointModel, JointOutput, ScoreFunction
 from ebjr_det.core.router import RouterDecision, decide
 from ebjr_det.core.tradeoff import score_of
-from ebjr_det.core.types import Model, Output, PairedRun, Task
+from ebjr_det.core.types import Model, Opaque, Output, PairedRun, Task
 from ebjr_det.inference.answers import OnPictures, answers_to, on_pictures, sample_answers
 from ebjr_det.inference.in_memory import NO_OBJECTS, Objects, checked_model
 from ebjr_det.inference.latency import Latency, measure_decision, measure_latency, stratified
@@ -71,21 +71,17 @@ class Pair:
         """The classes that a specialised student tells apart."""
         return popular_of(self.config.student, self.data)
 
-    @property
-    def labelled(self) -> bool:
-        """Whether the data's labels judge the answers, and not what both models say."""
-        return bool(dict(self.config.data).get("labels", True))
-
     def run(self, scores: ScoresFunction, parts: PartStore) -> PairedRun:
         """Run both models on all images; continues from `parts`."""
         features = self.plugin.routing.features_of
-        estimate = None
-        if not self.labelled:
-            classes = len(self.data.class_names)
-            estimate = lambda small, large, ids: self.plugin.pseudo_targets(small, large, classes, ids)  # noqa: E731
+        estimate = None if self.config.labelled else self._stand_ins
         recorder = Recorder(self.student, self.teacher, self.task, scores, features, estimate)
         seconds = self.config.run.flush_seconds
         return run_pair(recorder, self._batches_after, len(self.data), parts, flush_seconds=seconds)
+
+    def _stand_ins(self, student: Output, teacher: Output, image_ids: Sequence[str]) -> Sequence[Opaque]:
+        """What both models' answers on a batch are judged by for want of labels."""
+        return self.plugin.pseudo_targets(student, teacher, len(self.data.class_names), image_ids)
 
     def _batches_after(self, last: str | None) -> Iterator[Batch]:
         """Batches begin at multiples of the batch size, whether or not a picture before was left out."""

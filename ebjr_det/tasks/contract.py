@@ -274,7 +274,11 @@ class TaskPlugin:
         self, folder: Path, data: Any, run: PairedRun, reported: PairedRun, decision: RouterDecision,
         defer: NDArray[np.bool_],
     ) -> None:  # fmt: skip
-        """Leave the task's own files, of all images of `run` and `defer` and of those that are `reported`."""
+        """Leave the task's own files, of all images of `run` and `defer` and of those that are `reported`: a
+        gallery, where labels tell right from wrong.
+        """
+        if not run.estimated:
+            self.write_gallery(folder, data, reported, decision)
 
     def replay_pictures(self, files: Mapping[str, Any], folder: Path, image_ids: Sequence[str]) -> Any:
         """Pictures of replayed answers, for `write_gallery`."""

@@ -121,14 +121,6 @@ class Classification(contract.TaskPlugin):
         """A gallery is lettered."""
         check_letters()
 
-    def write_artifacts(
-        self, folder: Path, data: Any, run: "PairedRun", reported: "PairedRun", decision: "RouterDecision",
-        defer: "NDArray[np.bool_]",
-    ) -> None:  # fmt: skip
-        """Leave a gallery, where labels tell right from wrong."""
-        if not run.estimated:
-            self.write_gallery(folder, data, reported, decision)
-
     def replay_pictures(self, files: "Mapping[str, Source]", folder: Path, image_ids: "Sequence[str]") -> Any:
         """Pictures whose paths are the ids."""
         from ebjr_det.tasks.classification.artifacts import pictures_of

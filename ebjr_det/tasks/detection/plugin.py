@@ -170,8 +170,7 @@ class Detection(contract.TaskPlugin):
         from ebjr_det.tasks.detection.artifacts import write_results_of
 
         write_results_of(folder, data, run, defer)
-        if not run.estimated:
-            self.write_gallery(folder, data, reported, decision)
+        super().write_artifacts(folder, data, run, reported, decision, defer)
 
     def replay_pictures(self, files: "Mapping[str, Source]", folder: Path, image_ids: "Sequence[str]") -> Any:
         """Pictures that the annotations name."""
