@@ -20,7 +20,7 @@ from starlette.routing import Route
 from ebjr_det.core.errors import InvalidInput
 from ebjr_det.io.pictures import picture_warnings
 from ebjr_det.serving.bodies import LENGTH, header_length, packed, read_body
-from ebjr_det.serving.desk import Answered, Ask, Desk
+from ebjr_det.serving.desk import Answered, Ask, Desk, TeacherOf
 from ebjr_det.serving.fault import Fault
 from ebjr_det.serving.metrics import Meters
 from ebjr_det.serving.pair import Load
@@ -164,11 +164,11 @@ def _facts(answer: Answered) -> dict[str, object]:
     waits = seconds["student_wait"] + seconds.get("teacher_wait", 0.0)
     ms = {"student_ms": seconds["student"], "teacher_ms": seconds.get("teacher", 0.0), "queue_ms": waits}
     rounded = {name: round(1000 * value, 3) for name, value in ms.items()}
-    return {"policy": bench.law_name, "pair_sha256": bench.served.digest, **rounded}
+    return {"policy": bench.settings.policy, "pair_sha256": bench.served.digest, **rounded}
 
 
-def build_app(load: Load, settings: ServeSettings) -> Starlette:
-    """The server as an ASGI application; the pair is loaded here.
+def build_app(load: Load, settings: ServeSettings, teacher_of: TeacherOf | None = None) -> Starlette:
+    """The server as an ASGI application; the pair is loaded here, and asks its own teacher or another one.
 
     Its `state` has `desk` and `counter`.
 
@@ -176,7 +176,7 @@ def build_app(load: Load, settings: ServeSettings) -> Starlette:
         EbjrError: a pair that cannot be loaded, or a policy that it cannot follow.
     """
     meters = Meters()
-    counter = Counter(Desk(load, settings, meters), settings, meters)
+    counter = Counter(Desk(load, settings, meters, teacher_of), settings, meters)
     app = Starlette(
         routes=_routes(counter),
         exception_handlers={

@@ -75,16 +75,22 @@ class Batcher(Generic[Input, Result]):
 
     def _work(self) -> None:
         while batch := self._take():
-            count, started = sum(len(unit.inputs) for unit in batch), monotonic()
-            active = [unit for unit in batch if unit.future.set_running_or_notify_cancel()]
+            started, active = monotonic(), list[_Unit[Input, Result]]()
+            for unit in batch:
+                if unit.future.set_running_or_notify_cancel():
+                    active.append(unit)
+                else:
+                    self._leave(unit)
             if active:
                 self._answer(active)
-                worked = sum(len(unit.inputs) for unit in active)
-                pace = (monotonic() - started) / worked
+                pace = (monotonic() - started) / sum(len(unit.inputs) for unit in active)
                 self.seconds_each += (WEIGHT if self.batches else 1.0) * (pace - self.seconds_each)
                 self.batches += 1
-            with self._changed:
-                self.waiting -= count
+
+    def _leave(self, unit: _Unit[Input, Result]) -> None:
+        """Count a request out before its future is set, so that who asks again finds the place free."""
+        with self._changed:
+            self.waiting -= len(unit.inputs)
 
     def _take(self) -> list[_Unit[Input, Result]]:
         """The next batch; none at the end."""
@@ -103,6 +109,7 @@ class Batcher(Generic[Input, Result]):
             results = self.call([item for unit in units for item in unit.inputs])
         except InvalidInput as error:
             if len(units) == 1:
+                self._leave(units[0])
                 units[0].future.set_exception(error)
             else:
                 for unit in units:
@@ -110,10 +117,12 @@ class Batcher(Generic[Input, Result]):
             return
         except BaseException as error:  # the thread lives on: whoever waits learns of it
             for unit in units:
+                self._leave(unit)
                 unit.future.set_exception(error)
             return
         took, start = monotonic() - started, 0
         for unit in units:
             stop = start + len(unit.inputs)
+            self._leave(unit)
             unit.future.set_result(Batched(results[start:stop], started - unit.arrived, took))
             start = stop

@@ -7,31 +7,28 @@ router's rule decides. While the teacher is waited for, the student's answer is 
 import asyncio
 import math
 from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from threading import Lock
 from time import monotonic
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 
 from ebjr_det.core.router import decide
 from ebjr_det.core.types import Opaque
-from ebjr_det.serving.batcher import Batched
-from ebjr_det.serving.fault import Fault, busy, late
+from ebjr_det.serving.fault import Unavailable
 from ebjr_det.serving.metrics import Meters
-from ebjr_det.serving.pair import Bench, Load
+from ebjr_det.serving.pair import Bench, Load, Served
 from ebjr_det.serving.protocol import Source
 from ebjr_det.serving.rule import Rule
 from ebjr_det.serving.settings import ServeSettings
 from ebjr_det.serving.sources import check_pixels, open_source
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
+from ebjr_det.serving.teacher import Deferred, LocalTeacher, Teacher, in_time
 
 Result = TypeVar("Result")
-BUSY, DEADLINE = "busy", "deadline"
-"""Why a deferred picture has the student's answer."""
+TeacherOf: TypeAlias = Callable[[Served], Teacher]
+"""Makes the teacher of a pair; called at the start and at each reload."""
 REQUESTS_OF_PIXELS = 8
 """Largest requests whose decoded pictures are held at a time."""
 
@@ -77,12 +74,16 @@ class Desk:
 
     Args:
         load: reads the pair; called here, and again by `reload`.
+        teacher_of: makes the teacher that is asked; by default the pair's, in this process.
     """
 
-    def __init__(self, load: Load, settings: ServeSettings, meters: Meters) -> None:
+    def __init__(
+        self, load: Load, settings: ServeSettings, meters: Meters, teacher_of: TeacherOf | None = None
+    ) -> None:
         self.load, self.settings, self.meters = load, settings, meters
-        self.bench = self._built()
         self.pool = ThreadPoolExecutor(settings.readers, "ebjr-det reader")
+        self.teacher_of = teacher_of or self._local
+        self.bench = self._built()
         self.inside = self.pixels = 0
         self.lock = Lock()  # of `pixels`, which readers count
         meters.gauge("inside", "Pictures inside.", lambda: self.inside)
@@ -94,10 +95,12 @@ class Desk:
         meters.gauge("drift_alarm", "1 where they have moved.", lambda: self.bench.watch.alarm)
 
     def _built(self) -> Bench:
-        settings = self.settings
-        bench = Bench(self.load(), settings.largest_batch, settings.policy, settings.slo_ms)
+        bench = Bench(served := self.load(), self.settings, self.teacher_of(served))
         bench.warm()
         return bench
+
+    def _local(self, served: Served) -> Teacher:
+        return LocalTeacher(served.live.joint, self.settings.largest_batch, self.pool)
 
     def reload(self) -> None:
         """Read the pair again and swap it in whole; one that raises EbjrError changes nothing."""
@@ -114,7 +117,7 @@ class Desk:
         """Answer pictures.
 
         Raises:
-            Fault: no room (503), no answer in time (504).
+            Unavailable: no room (503), no answer in time (504).
             InvalidInput: a picture or a rule that is wrong.
         """
         bench, count = self.bench, len(ask.pictures)
@@ -135,29 +138,29 @@ class Desk:
         """Refuse what cannot be answered in time, before it costs anything."""
         expected = bench.student.expected_seconds(len(ask.pictures))
         if self.inside and self.inside + len(ask.pictures) > self.settings.queue_size:
-            raise self._refused(BUSY, busy(expected))
+            raise self._refused("busy", Unavailable("busy", expected))
         if bench.student.waiting and expected > ask.left:
-            raise self._refused(DEADLINE, busy(expected))
+            raise self._refused("deadline", Unavailable("busy", expected))
 
-    def _refused(self, reason: str, fault: Fault) -> Fault:
+    def _refused(self, reason: str, fault: Unavailable) -> Unavailable:
         self.meters.shed.labels(reason).inc()
         return fault
 
     async def _answered(self, bench: Bench, ask: Ask, threshold: float, held: list[int]) -> Answered:
         joint, started = bench.served.live.joint, monotonic()
-        pictures, inputs = await self._threaded(self._read, ask.pictures, joint.student.preprocess, held)
+        deferrable, inputs = await self._threaded(self._read, ask.pictures, joint.student.preprocess, held)
         read = monotonic() - started
         try:
-            judged = await _in_time(bench.student.submit(inputs), ask.left)
+            judged = await in_time(bench.student.submit(inputs), ask.left)
         except TimeoutError as error:
-            raise self._refused(DEADLINE, late()) from error
+            raise self._refused("deadline", Unavailable("deadline")) from error
         predictions, scores = [row[0] for row in judged.results], [row[1] for row in judged.results]
         defer = decide(scores, threshold).defer
         seconds = {"read": read, "student_wait": judged.waited, "student": judged.took}
         sides, reasons = ["student"] * len(scores), [""] * len(scores)
         answer = Answered(bench, predictions, scores, threshold, sides, reasons, seconds)
         if (indices := defer.nonzero()[0].tolist()) and ask.rule.force != "student":
-            await self._teach(ask, answer, pictures, indices)
+            await self._teach(ask, answer, deferrable, indices)
         if ask.rule == Rule(max_latency_ms=ask.rule.max_latency_ms):
             bench.law.observe(len(indices), len(scores))
         bench.watch.add(np.array(scores))
@@ -165,55 +168,36 @@ class Desk:
         self.meters.answered(answer)
         return answer
 
-    async def _teach(
-        self, ask: Ask, answer: Answered, pictures: "Sequence[Image]", indices: Sequence[int]
-    ) -> None:
+    async def _teach(self, ask: Ask, answer: Answered, read: Deferred, indices: Sequence[int]) -> None:
         """The teacher's answers in place of the student's, or the reason why there are none."""
+        teacher, count = answer.bench.teacher, len(indices)
         try:
-            taught = await self._ask_teacher(ask, answer.bench, [pictures[index] for index in indices])
-        except Fault as fault:
+            if teacher.waiting and teacher.waiting + count > self.settings.teacher_queue:
+                raise Unavailable("busy", teacher.expected_seconds(count))
+            taught = await teacher.answer(read.those(indices), ask.left)
+        except Unavailable as fault:
             if ask.rule.force is not None:
                 raise
             for index in indices:
-                answer.degraded[index] = BUSY if fault.status == 503 else DEADLINE
+                answer.degraded[index] = fault.reason
             return
         answer.seconds |= {"teacher_wait": taught.waited, "teacher": taught.took}
         for index, prediction in zip(indices, taught.results, strict=True):
             answer.predictions[index], answer.answered_by[index] = prediction, "teacher"
 
-    async def _ask_teacher(self, ask: Ask, bench: Bench, pictures: "Sequence[Image]") -> Batched[Opaque]:
-        """Raises Fault: 503 where the queue is full, 504 where the deadline is nearer than the answer."""
-        teacher, count = bench.teacher, len(pictures)
-        expected = teacher.expected_seconds(count)
-        if teacher.waiting and teacher.waiting + count > self.settings.teacher_queue:
-            raise busy(expected)
-        if expected > ask.left:
-            raise late()
-        preprocess = bench.served.live.joint.teacher.preprocess
-        inputs = await self._threaded(lambda: [preprocess(picture) for picture in pictures])
-        try:
-            return await _in_time(teacher.submit(inputs), ask.left)
-        except TimeoutError as error:
-            raise late() from error
-
     def _read(
         self, sources: Sequence[Source], preprocess: Callable[[Opaque], Opaque], held: list[int]
-    ) -> tuple["list[Image]", list[Opaque]]:
+    ) -> tuple[Deferred, list[Opaque]]:
         """Decoded pictures, and each as the student takes it; `held` gets their pixels. Runs in a thread."""
         largest = self.settings.largest_pixels
         pixels = check_pixels(sources, largest)
         with self.lock:
             if self.pixels and self.pixels + pixels > REQUESTS_OF_PIXELS * largest:
-                raise self._refused(BUSY, busy(1.0))
+                raise self._refused("busy", Unavailable("busy", 1.0))
             self.pixels += pixels
             held.append(pixels)
         pictures = [open_source(source) for source in sources]
-        return pictures, [preprocess(picture) for picture in pictures]
+        return Deferred(sources, pictures), [preprocess(picture) for picture in pictures]
 
     def _threaded(self, call: Callable[..., Result], *arguments: object) -> Awaitable[Result]:
         return asyncio.get_running_loop().run_in_executor(self.pool, call, *arguments)
-
-
-async def _in_time(future: "Future[Result]", left: float) -> Result:
-    """A thread's result. Raises TimeoutError where it does not come; what has not begun is then left out."""
-    return await asyncio.wait_for(asyncio.wrap_future(future), None if left == math.inf else max(left, 0.0))

@@ -2,6 +2,15 @@
 
 from ebjr_det.core.errors import InvalidInput
 
+REASONS = {
+    "busy": (503, "a free place in the queue, got a full one. Come again later."),
+    "deadline": (504, "an answer within `max_latency_ms`, got none in time. Give it longer."),
+    "timeout": (503, "an answer of the teacher, got none in time. Come again later."),
+    "breaker": (503, "an answer of the teacher, which has failed lately. Come again later."),
+    "died": (503, "an answer of the teacher, got a fault of its machine. Come again later."),
+}
+"""Why there is no answer: the status of HTTP where nobody else can give one, and what was expected."""
+
 
 class Fault(InvalidInput):
     """A request that is not answered: its status, one line, and when to come again, in seconds."""
@@ -11,11 +20,10 @@ class Fault(InvalidInput):
         self.status, self.retry_after = status, retry_after
 
 
-def busy(retry_after: float) -> Fault:
-    """The refusal of a server that has enough to do."""
-    return Fault(503, "Expected a free place in the queue, got a full one. Come again later.", retry_after)
+class Unavailable(Fault):
+    """No answer now, for one of `REASONS`; where it is the teacher's, the student's takes its place."""
 
-
-def late() -> Fault:
-    """The refusal of an answer that nobody waits for any more."""
-    return Fault(504, "Expected an answer within `max_latency_ms`, got none in time. Give it longer.")
+    def __init__(self, reason: str, retry_after: float | None = None) -> None:
+        status, expected = REASONS[reason]
+        super().__init__(status, f"Expected {expected}", retry_after)
+        self.reason = reason

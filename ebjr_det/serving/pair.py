@@ -4,6 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+import numpy as np
+
 from ebjr_det.core.errors import ConfigError, InvalidInput
 from ebjr_det.core.types import FloatArray, Opaque
 from ebjr_det.inference.live import Live, Settings
@@ -11,6 +13,8 @@ from ebjr_det.inference.scoring import Scoring
 from ebjr_det.serving.batcher import Batcher
 from ebjr_det.serving.laws import Law, build_law
 from ebjr_det.serving.rule import FORCES, Rule
+from ebjr_det.serving.settings import ServeSettings
+from ebjr_det.serving.teacher import Deferred, Teacher
 from ebjr_det.serving.watch import Watch
 from ebjr_det.tasks import load_task
 from ebjr_det.tasks.contract import Tensors
@@ -74,22 +78,19 @@ class Bench:
     """A served pair with its threads; swapped as one at a reload, and closed when nobody uses it any more."""
 
     served: Served
-    largest: int
-    law_name: str
-    slo_ms: float | None
+    settings: ServeSettings
+    teacher: Teacher
     users: int = 0
     retired: bool = False
     law: Law = field(init=False)
     watch: Watch = field(init=False)
     student: Batcher[Opaque, Judged] = field(init=False)
-    teacher: Batcher[Opaque, Opaque] = field(init=False)
 
     def __post_init__(self) -> None:
-        served, joint = self.served, self.served.live.joint
-        self.law = build_law(self.law_name, served.threshold, served.reference, self.slo_ms)
+        served, settings = self.served, self.settings
+        self.law = build_law(settings.policy, served.threshold, served.reference, settings.slo_ms)
         self.watch = Watch(served.reference)
-        self.student = Batcher(self._judge, self.largest, "ebjr-det student")
-        self.teacher = Batcher(joint.teach, self.largest, "ebjr-det teacher")
+        self.student = Batcher(self._judge, settings.largest_batch, "ebjr-det student")
 
     def _judge(self, inputs: Sequence[Opaque]) -> list[Judged]:
         output, decision = self.served.live.joint.judge(inputs)
@@ -117,7 +118,7 @@ class Bench:
             picture = Image.new("RGB", (side, side), "grey")
             try:
                 output, _ = joint.judge([joint.student.preprocess(picture)])
-                answers = joint.teach([joint.teacher.preprocess(picture)])
+                answers = self.teacher.warm(Deferred([np.asarray(picture)], [picture]))
             except InvalidInput:
                 continue
             served.tensors.to_tensors([*output.predictions, *answers], served.live.named)
@@ -133,7 +134,7 @@ class Bench:
             "title": served.title,
             "score": served.live.scoring.name,
             "threshold": _finite(served.threshold),
-            "policy": self.law_name,
+            "policy": self.settings.policy,
             "digest": served.digest,
             "student_macs": student,
             "teacher_macs": teacher,
