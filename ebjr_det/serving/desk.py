@@ -91,6 +91,14 @@ class Desk:
         meters.gauge("waiting_teacher", "Pictures at the teacher.", lambda: self.bench.teacher.waiting)
         meters.gauge("threshold", "The policy's threshold.", lambda: self.bench.threshold_for(Rule()))
         meters.gauge("deferral_rate", "Share of pictures that the teacher answered.", meters.share)
+        meters.gauge(
+            "breaker_state",
+            "0 teacher asked, 1 not, 2 probed.",
+            lambda: self.bench.teacher.breaker_state,
+        )
+        meters.gauge(
+            "patience_seconds", "With the teacher, at most.", lambda: self.bench.teacher.patience_seconds
+        )
         meters.gauge("drift_distance", "Of scores from the fit's.", lambda: self.bench.watch.distance)
         meters.gauge("drift_alarm", "1 where they have moved.", lambda: self.bench.watch.alarm)
 

@@ -39,6 +39,14 @@ class Teacher(Protocol):
     def waiting(self) -> int:
         """Pictures that it has been asked for and has not answered."""
 
+    @property
+    def breaker_state(self) -> float:
+        """Whether it is asked: 0 yes, 1 not at all, 2 by a probe."""
+
+    @property
+    def patience_seconds(self) -> float:
+        """How long an answer is waited for now, at most."""
+
     def expected_seconds(self, count: int) -> float:
         """How long so many more pictures would take, those before them included; 0 where nobody knows."""
 
@@ -66,6 +74,8 @@ class LocalTeacher:
     Args:
         readers: threads that preprocess.
     """
+
+    breaker_state, patience_seconds = 0.0, math.inf
 
     def __init__(self, joint: JointModel, largest: int, readers: Executor) -> None:
         self.joint, self.readers = joint, readers

@@ -1,0 +1,143 @@
+"""A teacher of another process as the desk asks it: with patience, behind a breaker.
+
+The student's answer is at hand all the while, so a teacher that is slow, stopped or dead costs quality and
+never an answer. An open breaker is probed with the pictures of a request that does not wait for the probe.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from time import monotonic
+from typing import Protocol
+
+from ebjr_det.core.errors import InvalidInput
+from ebjr_det.core.types import Opaque
+from ebjr_det.io.notes import say
+from ebjr_det.serving.batcher import WEIGHT, Batched
+from ebjr_det.serving.breaker import Breaker, Patience
+from ebjr_det.serving.fault import Unavailable
+from ebjr_det.serving.teacher import Deferred
+
+LONGEST = 10.0
+"""Seconds that a probe, or the first answer of all, may take."""
+
+
+class Link(Protocol):
+    """The way to a teacher of another process."""
+
+    def warm(self, deferred: Deferred) -> Sequence[Opaque]:
+        """The predictions of first pictures, before any request; blocks.
+
+        Raises:
+            Unavailable: it is not there yet.
+            InvalidInput: pictures that it cannot take.
+            ConfigError: a teacher that is not this pair's.
+        """
+
+    async def ask(self, deferred: Deferred) -> Batched[Opaque]:
+        """A prediction of every picture; cancelled when nobody waits for it any more.
+
+        Raises:
+            Unavailable: `busy` where it has enough to do, `died` for a fault of its machine.
+            InvalidInput: a picture that is wrong.
+        """
+
+    def close(self) -> None:
+        """End its connections."""
+
+
+class Guarded:
+    """A `teacher.Teacher` at the other end of a link.
+
+    Faults of the tier (no answer in time, `died`) count for the breaker; a full queue, a deadline of the
+    client's and a wrong picture do not.
+    """
+
+    def __init__(self, link: Link) -> None:
+        self.link, self.breaker, self.patience = link, Breaker(), Patience()
+        self.waiting, self.seconds_each = 0, 0.0
+        self.probes = set[asyncio.Task[None]]()
+
+    def expected_seconds(self, count: int) -> float:
+        """By the running mean of seconds a picture, by those that were waiting beside it."""
+        return (self.waiting + count) * self.seconds_each
+
+    def warm(self, deferred: Deferred) -> Sequence[Opaque]:
+        """The predictions; none, and an open breaker, where the teacher is not there yet."""
+        started = monotonic()
+        try:
+            predictions = self.link.warm(deferred)
+        except Unavailable as fault:
+            self.breaker.open()
+            say(f"Note: no teacher yet, so the student answers all and says so. {fault}")
+            return []
+        self.patience.add(monotonic() - started)
+        return predictions
+
+    async def answer(self, deferred: Deferred, left: float) -> Batched[Opaque]:
+        """Raises Unavailable: `breaker` at once where it is open, `timeout` when patience ends."""
+        count, patience = len(deferred.sources), self.patience.seconds
+        if self.breaker.is_open:
+            self._probe(deferred)
+            raise Unavailable("breaker", self.breaker.pause)
+        if self.waiting and self.expected_seconds(count) > left:
+            raise Unavailable("deadline")
+        self.waiting += count
+        pictures, started = self.waiting, monotonic()
+        try:
+            taught = await asyncio.wait_for(self.link.ask(deferred), min(left, patience, LONGEST))
+        except TimeoutError as error:
+            if left < min(patience, LONGEST):
+                raise Unavailable("deadline") from error
+            self.breaker.count(fault=True)
+            raise Unavailable("timeout") from error
+        except Unavailable as fault:
+            if fault.reason == "died":
+                self.breaker.count(fault=True)
+            raise
+        finally:
+            self.waiting -= count
+        self._learn(monotonic() - started, pictures)
+        return taught
+
+    def _learn(self, seconds: float, pictures: int) -> None:
+        self.breaker.count(fault=False)
+        self.seconds_each += (WEIGHT if self.seconds_each else 1.0) * (seconds / pictures - self.seconds_each)
+        self.patience.add(seconds)
+
+    def _probe(self, deferred: Deferred) -> None:
+        if self.breaker.begin_probe():
+            task = asyncio.get_running_loop().create_task(self._probed(deferred))
+            self.probes.add(task)
+            task.add_done_callback(self.probes.discard)
+
+    async def _probed(self, deferred: Deferred) -> None:
+        """Ask with more patience. A late answer closes nothing, but is remembered like any other.
+
+        So a teacher that has become slower for good is believed after some probes, and one that never was
+        there at its first.
+        """
+        started, patience, fault = monotonic(), self.patience.seconds, True
+        try:
+            await asyncio.wait_for(self.link.ask(deferred), LONGEST)
+            self.patience.add(seconds := monotonic() - started)
+            fault = seconds > patience
+        except (Unavailable, TimeoutError):
+            return
+        except InvalidInput:  # it answers, if only to refuse
+            fault = False
+        finally:
+            self.breaker.end_probe(fault)
+
+    @property
+    def breaker_state(self) -> float:
+        """0 closed, 1 open, 2 probing."""
+        return 0.0 if not self.breaker.is_open else 2.0 if self.breaker.probing else 1.0
+
+    @property
+    def patience_seconds(self) -> float:
+        """What an answer is waited for now; infinity before the first."""
+        return self.patience.seconds
+
+    def close(self) -> None:
+        """End the link's connections."""
+        self.link.close()
