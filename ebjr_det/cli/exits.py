@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from click.exceptions import Abort, ClickException, Exit, NoArgsIsHelpError
 
-from ebjr_det.core.errors import EbjrError
+from ebjr_det.core.errors import EbjrError, first_line
 
 
 def run_safely(call: Callable[[], object]) -> int:
@@ -35,6 +35,8 @@ def run_safely(call: Callable[[], object]) -> int:
     except ModuleNotFoundError as error:
         return _fail(f"Expected the package `{error.name}`, got none. `ebjr-det doctor` names all.", 2)
     except RuntimeError as error:
+        if type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported for its name
+            return _fail(f"Expected a GPU with enough free memory, got: {first_line(error)}", 2)
         if "torchvision::" not in str(error):
             raise
         from ebjr_det.io.environment import explain_torchvision

@@ -6,8 +6,6 @@ One image a call costs a CPU no speed, and makes an image's outputs the same bit
 import getpass
 import os
 import shutil
-from contextlib import nullcontext
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -18,23 +16,9 @@ from ebjr_det.core.errors import ConfigError
 from ebjr_det.io.files import atomic_write
 from ebjr_det.io.notes import say
 from ebjr_det.runtimes.cache import cache_folder, cached
-from ebjr_det.runtimes.eager import TorchNetwork, on_device
+from ebjr_det.runtimes.cuda_graphs import CudaGraphs
+from ebjr_det.runtimes.eager import laid_out
 from ebjr_det.runtimes.registry import Batch, Column, Network, of_shape
-
-
-class _Autocast(nn.Module):
-    """The graph with its precision inside, so that it is compiled along; outputs in float32."""
-
-    def __init__(self, graph: nn.Module, precision: str | None, device: str) -> None:
-        super().__init__()
-        self.network = graph
-        self.precision, self.kind = precision, device.split(":")[0]
-
-    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        low = self.precision is not None
-        with torch.autocast(self.kind, getattr(torch, self.precision)) if self.precision else nullcontext():
-            outputs = self.network(images)
-        return tuple(output.float() for output in outputs) if low else outputs
 
 
 class Package:
@@ -68,32 +52,14 @@ def build(graph: nn.Module, example: Batch, device: str, *, precision: str | Non
     Raises:
         ConfigError: no C++ compiler.
     """
-
-    def laid_out() -> nn.Module:
-        copy = _Autocast(deepcopy(graph), precision, device).eval()
-        return copy.to(memory_format=torch.channels_last)
-
     if device.split(":")[0] == "cuda":
-        run = torch.compile(laid_out(), mode="reduce-overhead", dynamic=False)
-        return _Graphs(run, device, True, None)
+        # The first batch size is compiled as it is, the second one for all that come.
+        return CudaGraphs(torch.compile(laid_out(graph, device, precision)), device)
     note = f"{precision} {torch.get_num_threads()}"  # the number of threads is compiled in
     return cached(
-        graph, example, "pt2", lambda path: _compile(laid_out(), example, path),
+        graph, example, "pt2", lambda path: _compile(laid_out(graph, device, precision), example, path),
         lambda path: Package(path, example), note=note,
     )  # fmt: skip
-
-
-class _Graphs(TorchNetwork):
-    """CUDA graphs: one is recorded for each size of a batch, so sizes are rounded up to powers of two."""
-
-    def __call__(self, batch: Batch) -> tuple[Column, ...]:
-        """Outputs on the device."""
-        images = on_device(batch, self.device, self.layout)
-        count = len(images)
-        missing = 2 ** (count - 1).bit_length() - count
-        padded = torch.cat([images, images[-1:].expand(missing, *images.shape[1:])]) if missing else images
-        torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
-        return tuple(output[:count] for output in super().__call__(padded))
 
 
 def _compile(graph: nn.Module, example: Batch, path: Path) -> None:

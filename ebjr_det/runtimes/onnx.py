@@ -46,19 +46,24 @@ class Session:
     def __init__(self, path: Path, device: str = "cpu", threads: int | None = None) -> None:
         import onnxruntime
 
-        provider = PROVIDERS[device.split(":")[0]]
+        kind, _, number = device.partition(":")
+        provider = PROVIDERS[kind]
         if provider not in onnxruntime.get_available_providers():
             raise ConfigError(
                 f"Expected an ONNX Runtime for device `{device}`, got one without {provider}. Install it: "
                 "pip install onnxruntime-gpu."
             )
+        if kind == "cuda" and hasattr(onnxruntime, "preload_dlls"):  # those that came with torch
+            onnxruntime.preload_dlls()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or thread_count()
         options.log_severity_level = 4
         # Threads that wait actively would take the cores from the other model, which doubles a pair's time.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
-            self.session = onnxruntime.InferenceSession(path, options, providers=[provider])
+            self.session = onnxruntime.InferenceSession(
+                path, options, providers=[(provider, {"device_id": number} if number else {})]
+            )
             first = self.session.get_inputs()[0]
             self.input, self.shape = first.name, first.shape[1:]
             self.images = first.shape[0] if isinstance(first.shape[0], int) else None
@@ -66,6 +71,11 @@ class Session:
             raise InvalidInput(
                 f"Expected a graph that ONNX Runtime can run in `{path}`, got: {first_line(error)}."
             ) from error
+        if provider not in self.session.get_providers():  # it goes on with the CPU, and tells nobody
+            raise ConfigError(
+                f"Expected an ONNX Runtime that starts {provider}, got one that cannot. Its CUDA or cuDNN "
+                "are of other versions than those of this machine, or are missing."
+            )
 
     def __call__(self, batch: Batch) -> tuple[Column, ...]:
         """Outputs as arrays. Raises InvalidInput for images of another shape than the graph's."""

@@ -136,6 +136,13 @@ _ALL = (
         "fp16", "torch in float16, channels innermost", "eager:build", devices=("cuda",),
         settings={"channels_last": True, "precision": "float16"},
     ),
+    Runtime(
+        "cuda_graphs", "torch, channels innermost, as CUDA graphs", "cuda_graphs:build", devices=("cuda",)
+    ),
+    Runtime(
+        "cuda_graphs_bf16", "torch in bfloat16, as CUDA graphs", "cuda_graphs:build", devices=("cuda",),
+        settings={"precision": "bfloat16"},
+    ),
     Runtime("compile", "compiled by torch Inductor (CUDA graphs on a GPU)", "inductor:build"),
     Runtime(
         "compile_bf16", f"compiled, in bfloat16 ({SLOW})", "inductor:build",

@@ -1,9 +1,13 @@
 """What every runtime owes the models: eager torch's outputs, at another speed, and an honest `invariant`.
 
-Compiling takes seconds even for a tiny network, so whole pairs are compiled in `slow` tests only.
+Compiling takes seconds even for a tiny network, so whole pairs are compiled in `slow` tests only. On a GPU:
+EBJR_DET_TEST_DEVICE=cuda.
 """
 
+import os
+
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from torch import nn
@@ -16,14 +20,18 @@ from ebjr_det.inference.stream import answers
 from ebjr_det.inference.stream_plan import Plan
 from ebjr_det.runtimes.choose import drift
 from ebjr_det.runtimes.macs import macs_of
+from ebjr_det.runtimes.onnx import PROVIDERS
 from ebjr_det.runtimes.registry import RUNTIMES, build_network, installed, stacked
 from ebjr_det.tasks.settings import load_config
 
 IMAGES = 9
-HERE = [r for r in RUNTIMES.values() if "cpu" in r.devices and installed(r)]
-ONE_SIZE = ("onnxruntime", "openvino", "compile")
+DEVICE = os.environ.get("EBJR_DET_TEST_DEVICE", "cpu")
+HERE = [r for r in RUNTIMES.values() if DEVICE in r.devices and installed(r)]
+if DEVICE != "cpu" and PROVIDERS[DEVICE] not in onnxruntime.get_available_providers():
+    HERE = [r for r in HERE if r.name != "onnxruntime"]
+ONE_SIZE = ("onnxruntime", "openvino", *(["compile"] if DEVICE == "cpu" else []))
 """Beginnings of the names of those that take pictures of one size alone."""
-LOW = {"bf16", "fp16", "compile_bf16", "compile_fp16", "openvino_bf16"}
+LOW = {name for name in RUNTIMES if name.endswith(("bf16", "fp16"))}
 
 
 def every_runtime(slow):
@@ -52,14 +60,17 @@ class Tiny(nn.Module):
 def tiny():
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        graph = Tiny().eval()
+        graph = Tiny().eval().to(DEVICE)
     return graph, np.random.default_rng(0).normal(size=(IMAGES, 3, 19, 19)).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
 def pairs():
     """The embedded pairs in eager torch; who sets another runtime takes it away again."""
-    return {name: Pair.build(load_config(f"configs/{name}.yaml")) for name in ("digits", "quickstart")}
+    device = [f"run.device={DEVICE}"]
+    return {
+        name: Pair.build(load_config(f"configs/{name}.yaml", device)) for name in ("digits", "quickstart")
+    }
 
 
 @pytest.fixture(scope="module")
@@ -88,14 +99,14 @@ def outputs(network, batch):
 def state_of(graph):
     """Bits and memory layout of all weights and buffers."""
     tensors = [*graph.named_parameters(), *graph.named_buffers()]
-    return [(name, t.detach().numpy().tobytes(), t.stride(), t.device, t.dtype) for name, t in tensors]
+    return [(name, t.detach().cpu().numpy().tobytes(), t.stride(), t.device, t.dtype) for name, t in tensors]
 
 
 def check(name, graph, batch):
     """Everything a runtime promises about one network."""
     before, given = state_of(graph), batch.copy()
-    wanted = outputs(build_network("eager", graph, batch, "cpu"), batch)
-    network = build_network(name, graph, batch, "cpu")
+    wanted = outputs(build_network("eager", graph, batch, DEVICE), batch)
+    network = build_network(name, graph, batch, DEVICE)
     whole = outputs(network, batch)
     assert state_of(graph) == before
     np.testing.assert_array_equal(batch, given)
@@ -142,7 +153,7 @@ def test_networks_of_the_pairs_keep_every_promise(name, models):
 def test_macs_do_not_depend_on_the_runtime(name, models):
     for model, pictures, batch in models.values():
         wanted = macs_of(model, pictures[0], None)
-        model.run = build_network(name, model.graph, batch, "cpu")
+        model.run = build_network(name, model.graph, batch, DEVICE)
         try:
             assert macs_of(model, pictures[0], None) == wanted > 0
         finally:
@@ -159,7 +170,7 @@ def test_a_stream_answers_as_the_joint_model_to_the_bit(name, config, pairs, mon
         monkeypatch.setattr(model, "run", model.run)  # so that it is restored
     pictures = [pair.data.load(index) for index in range(12)]
     settings = load_config(f"configs/{config}.yaml", [*changes, "run.tolerance=0.1"])
-    make_ready(settings, (student, teacher), lambda: pictures[:4], "cpu")
+    make_ready(settings, (student, teacher), lambda: pictures[:4], DEVICE)
     assert teacher.invariant == teacher.run.invariant
 
     def score(output):

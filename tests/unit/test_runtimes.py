@@ -145,6 +145,18 @@ def _eager(graph, example, device):
     return TorchNetwork(graph, device)
 
 
+@pytest.mark.parametrize(("most", "advice"), [(3, "Set the batch size to 2"), (0, "Not even one fits")])
+def test_a_batch_beyond_the_memory_of_the_device_is_refused_with_one_that_fits(most, advice):
+    def graph(images):
+        if len(images) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return (images.sum((1, 2, 3)),)
+
+    with pytest.raises(InvalidInput) as error:
+        TorchNetwork(graph, "cpu")(np.zeros((8, 3, 2, 2), np.float32))
+    assert f"got one of 8 pictures. {advice}" in one_line(error)
+
+
 def test_one_that_drifts_is_taken_where_it_is_named_with_a_warning(only, capsys):
     only(wrong={"noise": 9.0})
     assert choose("wrong")[0] == "wrong"

@@ -15,7 +15,7 @@ from PIL import Image
 
 from ebjr_det.core.errors import InvalidInput
 from ebjr_det.core.types import Output
-from ebjr_det.runtimes.registry import Column, Network, host
+from ebjr_det.runtimes.registry import Column, Network, host, stacked
 from ebjr_det.tasks.detection.networks.anchors import Anchors
 from ebjr_det.tasks.detection.networks.classes import ClassMap
 from ebjr_det.tasks.detection.networks.letterbox import Input, Letterbox
@@ -114,8 +114,7 @@ class Detector:
         """Raw outputs as answers."""
         survivors = self.detect(raw, inputs)
         answers = [(image.boxes, image.scores, image.classes, image.logits) for image in survivors]
-        features = np.stack([host(features) for features in raw[2]])
-        return self.around.classes.output(answers, [image.support for image in survivors], features)
+        return self.around.classes.output(answers, [image.support for image in survivors], stacked(raw[2]))
 
     def detect(self, raw: tuple[Column, ...], inputs: Sequence[Input]) -> list[Survivors]:
         """The boxes that stay, image by image, also those of outputs that are no classes of the data."""
