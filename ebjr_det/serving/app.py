@@ -198,23 +198,23 @@ async def _lifespan(counter: Counter) -> AsyncIterator[None]:
 
 
 def _routes(counter: Counter) -> list[Route]:
-    model = "/v2/models/{model}"
-    routes = [
+    model, routes = "/v2/models/{model}", list[Route]()
+    for base in (model, f"{model}/versions/{{version}}"):  # the busiest address first
+        routes += [
+            Route(f"{base}/infer", counter.infer, methods=["POST"]),
+            Route(base, counter.model),
+            Route(f"{base}/ready", counter.is_ready),
+            Route(f"{base}/stats", counter.stats),
+        ]
+    return [
+        Route("/v2/models/stats", counter.stats),  # before a model of this name
+        *routes,
         Route("/", counter.page),
         Route("/v2", counter.server),
         Route("/v2/health/live", counter.live),
         Route("/v2/health/ready", counter.is_ready),
-        Route("/v2/models/stats", counter.stats),
         Route("/metrics", counter.metrics),
     ]
-    for base in (model, f"{model}/versions/{{version}}"):
-        routes += [
-            Route(base, counter.model),
-            Route(f"{base}/ready", counter.is_ready),
-            Route(f"{base}/stats", counter.stats),
-            Route(f"{base}/infer", counter.infer, methods=["POST"]),
-        ]
-    return routes
 
 
 def _error(status: int, message: str, retry_after: float | None = None) -> Response:

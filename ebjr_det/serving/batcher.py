@@ -1,19 +1,28 @@
 """One thread that owns a model, and answers what is waiting in batches. Knows nothing about what it calls."""
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from threading import Condition, Thread
 from time import monotonic
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from ebjr_det.core.errors import InvalidInput
 
 Input = TypeVar("Input")
+Single = TypeVar("Single", covariant=True)
 Result = TypeVar("Result")
 WEIGHT = 0.1
 """Of the newest batch in the running mean of seconds a picture."""
+
+
+class Inputs(Protocol[Single]):
+    """What one request brings: so many, made when the thread first looks at them or before."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Single]: ...
 
 
 @dataclass(frozen=True)
@@ -29,7 +38,7 @@ class Batched(Generic[Result]):
 class _Unit(Generic[Input, Result]):
     """One request's inputs, which stay together."""
 
-    inputs: Sequence[Input]
+    inputs: Inputs[Input]
     arrived: float = field(default_factory=monotonic)
     future: "Future[Batched[Result]]" = field(default_factory=Future)
 
@@ -54,7 +63,7 @@ class Batcher(Generic[Input, Result]):
         self._thread = Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
 
-    def submit(self, inputs: Sequence[Input]) -> "Future[Batched[Result]]":
+    def submit(self, inputs: Inputs[Input]) -> "Future[Batched[Result]]":
         """The results, later; one that is cancelled before its turn is left out."""
         unit: _Unit[Input, Result] = _Unit(inputs)
         with self._changed:

@@ -6,10 +6,9 @@ router's rule decides. While the teacher is waited for, the student's answer is 
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from threading import Lock
 from time import monotonic
 from typing import TypeAlias, TypeVar
 
@@ -19,18 +18,18 @@ from ebjr_det.core.router import decide
 from ebjr_det.core.types import Opaque
 from ebjr_det.serving.fault import Unavailable
 from ebjr_det.serving.metrics import Meters
-from ebjr_det.serving.pair import Bench, Load, Served
+from ebjr_det.serving.pair import Bench, Judged, Load, Served
 from ebjr_det.serving.protocol import Source
 from ebjr_det.serving.rule import Rule
 from ebjr_det.serving.settings import ServeSettings
-from ebjr_det.serving.sources import check_pixels, open_source
+from ebjr_det.serving.sources import Reading, Room
 from ebjr_det.serving.teacher import Deferred, LocalTeacher, Teacher, in_time
 
 Result = TypeVar("Result")
 TeacherOf: TypeAlias = Callable[[Served], Teacher]
 """Makes the teacher of a pair; called at the start and at each reload."""
-REQUESTS_OF_PIXELS = 8
-"""Largest requests whose decoded pictures are held at a time."""
+SMALL = 1_000_000
+"""Bytes of a request whose pictures are quickly decoded."""
 
 
 @dataclass(frozen=True)
@@ -84,8 +83,7 @@ class Desk:
         self.pool = ThreadPoolExecutor(settings.readers, "ebjr-det reader")
         self.teacher_of = teacher_of or self._local
         self.bench = self._built()
-        self.inside = self.pixels = 0
-        self.lock = Lock()  # of `pixels`, which readers count
+        self.inside, self.room = 0, Room(settings.largest_pixels)
         meters.gauge("inside", "Pictures inside.", lambda: self.inside)
         meters.gauge("waiting_student", "Pictures at the student.", lambda: self.bench.student.waiting)
         meters.gauge("waiting_teacher", "Pictures at the teacher.", lambda: self.bench.teacher.waiting)
@@ -133,13 +131,12 @@ class Desk:
         self._admit(bench, ask)
         bench.users += 1
         self.inside += count
-        held: list[int] = []
+        reading = Reading(ask.pictures, bench.served.live.joint.student.preprocess, self.room)
         try:
-            return await self._answered(bench, ask, threshold, held)
+            return await self._answered(bench, ask, threshold, reading)
         finally:
             self.inside -= count
-            with self.lock:
-                self.pixels -= sum(held)
+            reading.close()
             bench.release()
 
     def _admit(self, bench: Bench, ask: Ask) -> None:
@@ -154,21 +151,34 @@ class Desk:
         self.meters.shed.labels(reason).inc()
         return fault
 
-    async def _answered(self, bench: Bench, ask: Ask, threshold: float, held: list[int]) -> Answered:
-        joint, started = bench.served.live.joint, monotonic()
-        deferrable, inputs = await self._threaded(self._read, ask.pictures, joint.student.preprocess, held)
-        read = monotonic() - started
+    async def _judge(
+        self, bench: Bench, ask: Ask, reading: Reading
+    ) -> tuple[Sequence[Judged], dict[str, float]]:
+        """The student's answers, and the seconds of each stage.
+
+        The student's own thread reads a small request where it has nothing else to do, which saves two hops
+        between threads. Otherwise readers do, beside it.
+        """
+        alone = not bench.student.waiting and reading.bytes <= SMALL
         try:
-            judged = await in_time(bench.student.submit(inputs), ask.left)
+            if not alone:
+                await asyncio.get_running_loop().run_in_executor(self.pool, reading.read)
+            judged = await in_time(bench.student.submit(reading), ask.left)
         except TimeoutError as error:
             raise self._refused("deadline", Unavailable("deadline")) from error
-        predictions, scores = [row[0] for row in judged.results], [row[1] for row in judged.results]
+        except Unavailable as fault:
+            raise self._refused(fault.reason, fault) from fault
+        took = judged.took - (reading.seconds if alone else 0.0)
+        return judged.results, {"read": reading.seconds, "student_wait": judged.waited, "student": took}
+
+    async def _answered(self, bench: Bench, ask: Ask, threshold: float, reading: Reading) -> Answered:
+        judged, seconds = await self._judge(bench, ask, reading)
+        predictions, scores = [row[0] for row in judged], [row[1] for row in judged]
         defer = decide(scores, threshold).defer
-        seconds = {"read": read, "student_wait": judged.waited, "student": judged.took}
         sides, reasons = ["student"] * len(scores), [""] * len(scores)
         answer = Answered(bench, predictions, scores, threshold, sides, reasons, seconds)
         if (indices := defer.nonzero()[0].tolist()) and ask.rule.force != "student":
-            await self._teach(ask, answer, deferrable, indices)
+            await self._teach(ask, answer, Deferred(reading.sources, reading.pictures), indices)
         if ask.rule == Rule(max_latency_ms=ask.rule.max_latency_ms):
             bench.law.observe(len(indices), len(scores))
         bench.watch.add(np.array(scores))
@@ -192,20 +202,3 @@ class Desk:
         answer.seconds |= {"teacher_wait": taught.waited, "teacher": taught.took}
         for index, prediction in zip(indices, taught.results, strict=True):
             answer.predictions[index], answer.answered_by[index] = prediction, "teacher"
-
-    def _read(
-        self, sources: Sequence[Source], preprocess: Callable[[Opaque], Opaque], held: list[int]
-    ) -> tuple[Deferred, list[Opaque]]:
-        """Decoded pictures, and each as the student takes it; `held` gets their pixels. Runs in a thread."""
-        largest = self.settings.largest_pixels
-        pixels = check_pixels(sources, largest)
-        with self.lock:
-            if self.pixels and self.pixels + pixels > REQUESTS_OF_PIXELS * largest:
-                raise self._refused("busy", Unavailable("busy", 1.0))
-            self.pixels += pixels
-            held.append(pixels)
-        pictures = [open_source(source) for source in sources]
-        return Deferred(sources, pictures), [preprocess(picture) for picture in pictures]
-
-    def _threaded(self, call: Callable[..., Result], *arguments: object) -> Awaitable[Result]:
-        return asyncio.get_running_loop().run_in_executor(self.pool, call, *arguments)

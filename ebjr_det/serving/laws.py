@@ -36,13 +36,14 @@ class Calibrated:
         """Nothing is learnt."""
 
 
-class _Quantiles:
+class Quantiles:
     """Thresholds by the share of reference scores above them."""
 
     def __init__(self, reference: FloatArray) -> None:
         self.thresholds, self.deferred = operating_points(reference)
 
     def threshold(self, rate: float) -> float:
+        """The lowest threshold that at most this share of the reference scores lies above."""
         return float(self.thresholds[index_for_rate(self.deferred, rate)])
 
 
@@ -54,7 +55,7 @@ class Share:
     """
 
     def __init__(self, reference: FloatArray, threshold: float) -> None:
-        self.quantiles, self.target = _Quantiles(reference), float((reference > threshold).mean())
+        self.quantiles, self.target = Quantiles(reference), float((reference > threshold).mean())
         self.rate = self.target
 
     def threshold(self, wait: float) -> float:
@@ -74,7 +75,7 @@ class Queue:
     """
 
     def __init__(self, reference: FloatArray, threshold: float, slo: float) -> None:
-        self.quantiles, self.calibrated, self.slo = _Quantiles(reference), threshold, slo
+        self.quantiles, self.calibrated, self.slo = Quantiles(reference), threshold, slo
         self.target = float((reference > threshold).mean())
 
     def threshold(self, wait: float) -> float:

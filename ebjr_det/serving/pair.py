@@ -6,12 +6,12 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from ebjr_det.core.errors import ConfigError, InvalidInput
+from ebjr_det.core.errors import InvalidInput
 from ebjr_det.core.types import FloatArray, Opaque
 from ebjr_det.inference.live import Live, Settings
 from ebjr_det.inference.scoring import Scoring
 from ebjr_det.serving.batcher import Batcher
-from ebjr_det.serving.laws import Law, build_law
+from ebjr_det.serving.laws import Law, Quantiles, build_law
 from ebjr_det.serving.rule import FORCES, Rule
 from ebjr_det.serving.settings import ServeSettings
 from ebjr_det.serving.teacher import Deferred, Teacher
@@ -84,12 +84,14 @@ class Bench:
     retired: bool = False
     law: Law = field(init=False)
     watch: Watch = field(init=False)
+    quantiles: Quantiles | None = field(init=False)
     student: Batcher[Opaque, Judged] = field(init=False)
 
     def __post_init__(self) -> None:
         served, settings = self.served, self.settings
         self.law = build_law(settings.policy, served.threshold, served.reference, settings.slo_ms)
         self.watch = Watch(served.reference)
+        self.quantiles = None if served.reference is None else Quantiles(served.reference)
         self.student = Batcher(self._judge, settings.largest_batch, "ebjr-det student")
 
     def _judge(self, inputs: Sequence[Opaque]) -> list[Judged]:
@@ -104,10 +106,12 @@ class Bench:
             return FORCES[rule.force]
         if rule.deferral_rate is None:
             return self.law.threshold(self.teacher.expected_seconds(0))
-        try:
-            return self.served.live.scoring.threshold_for(rule.deferral_rate)
-        except ConfigError as error:
-            raise InvalidInput(str(error)) from error
+        if self.quantiles is None:
+            raise InvalidInput(
+                f"Expected a router that was fitted for score `{self.served.live.scoring.name}` beside a "
+                "rate, got none. Give a threshold."
+            )
+        return self.quantiles.threshold(rule.deferral_rate)
 
     def warm(self) -> None:
         """Answer a grey picture with both models, so that the first request waits for no compiler."""

@@ -8,7 +8,6 @@ https://github.com/kserve/open-inference-protocol and Triton's extension of bina
 
 import base64
 import binascii
-import json
 import math
 import struct
 from collections.abc import Mapping, Sequence
@@ -18,6 +17,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field, ValidationError
+from pydantic_core import to_json
 
 from ebjr_det.core.errors import InvalidInput
 from ebjr_det.io.third_party import first_fault
@@ -192,7 +192,7 @@ def write_response(
         tensors.append(tensor)
         raw.append(content_bytes)
     answer = {**content, **({"id": request.id} if request.id else {}), "outputs": tensors}
-    header = json.dumps(answer, allow_nan=False).encode()
+    header = to_json(answer, inf_nan_mode="null")
     return header + b"".join(raw), len(header) if any(outputs.values()) else None
 
 
@@ -200,19 +200,15 @@ def _tensor(name: str, values: Values, binary: bool) -> tuple[dict[str, object],
     """A tensor as JSON, and its raw bytes where these are asked for."""
     if isinstance(values, list):
         tensor: dict[str, object] = {"name": name, "datatype": "BYTES", "shape": [len(values)]}
+        if not binary:
+            return tensor | {"data": values}, b""
         texts = [text.encode() for text in values]
-        raw = b"".join(struct.pack("<I", len(text)) + text for text in texts)
-        return _with_values(tensor, list(values), raw, binary)
+        return _behind(tensor, b"".join(struct.pack("<I", len(text)) + text for text in texts))
     tensor = {"name": name, "datatype": KINDS[values.dtype.str[1:]], "shape": list(values.shape)}
-    flat = values.ravel()
-    finite = flat.dtype.kind != "f" or bool(np.isfinite(flat).all())
-    numbers = flat.tolist() if finite else [v if math.isfinite(v) else None for v in flat.tolist()]
-    return _with_values(tensor, numbers, values.astype(values.dtype.newbyteorder("<")).tobytes(), binary)
+    if not binary:
+        return tensor | {"data": values.ravel().tolist()}, b""
+    return _behind(tensor, values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes())
 
 
-def _with_values(
-    tensor: dict[str, object], data: list[Any], raw: bytes, binary: bool
-) -> tuple[dict[str, object], bytes]:
-    if binary:
-        return tensor | {"parameters": {"binary_data_size": len(raw)}}, raw
-    return tensor | {"data": data}, b""
+def _behind(tensor: dict[str, object], raw: bytes) -> tuple[dict[str, object], bytes]:
+    return tensor | {"parameters": {"binary_data_size": len(raw)}}, raw

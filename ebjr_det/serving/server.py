@@ -46,16 +46,16 @@ def run_server(load: Load, settings: ServeSettings, on_start: Callable[[str], No
     """
     with listen(settings) as listener:
         app = build_app(load, settings)
-        server = uvicorn.Server(
-            uvicorn.Config(
-                app, log_config=None, access_log=False, server_header=False, date_header=False,
-                timeout_graceful_shutdown=DRAIN, timeout_keep_alive=65,
-            )
+        config = uvicorn.Config(
+            app, log_config=None, access_log=False, server_header=False, date_header=False,
+            timeout_graceful_shutdown=DRAIN, timeout_keep_alive=65,
         )  # fmt: skip
+        server = uvicorn.Server(config)
         # uvicorn raises the signal that ended it again, to what was set before it
         earlier = {sign: signal.signal(sign, _ignore) for sign in (signal.SIGTERM, signal.SIGINT)}
         try:
-            asyncio.run(_serve(server, app, listener, on_start))
+            with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+                runner.run(_serve(server, app, listener, on_start))
         finally:
             for sign, handler in earlier.items():
                 signal.signal(sign, handler)

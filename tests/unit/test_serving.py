@@ -90,7 +90,7 @@ def test_a_full_queue_before_the_teacher_degrades_and_refuses_who_forces(desk_of
     assert (first.answered_by, first.degraded) == (["teacher"], [""])
     assert (second.answered_by, second.degraded) == (["student"], ["busy"])
     assert refused.status == 503
-    assert desk.inside == desk.pixels == 0
+    assert desk.inside == desk.room.pixels == 0
 
 
 def test_a_deadline_gives_the_students_answer_and_says_so(desk_of):
