@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ebjr_det.api.build_router import build_router as build_router
     from ebjr_det.api.calibrate import calibrate as calibrate
     from ebjr_det.api.compare import compare as compare
+    from ebjr_det.api.convert import convert as convert
     from ebjr_det.api.demo import FilmSettings as FilmSettings
     from ebjr_det.api.demo import demo as demo
     from ebjr_det.api.evaluate import evaluate as evaluate
@@ -52,7 +53,6 @@ if TYPE_CHECKING:
     from ebjr_det.serving.settings import ServeSettings as ServeSettings
     from ebjr_det.tasks.classification.in_memory import build_labelled as build_labelled
     from ebjr_det.tasks.detection.detections import Detections as Detections
-    from ebjr_det.tasks.detection.formats.convert import convert as convert
     from ebjr_det.tasks.detection.in_memory import build_annotated as build_annotated
     from ebjr_det.tasks.detection.outputs import build_output as build_output
     from ebjr_det.tasks.settings import load_config as load_config
@@ -64,6 +64,7 @@ _ROOMS = {
     "api.build_router": "build_router",
     "api.calibrate": "calibrate",
     "api.compare": "compare",
+    "api.convert": "convert",
     "api.demo": "demo FilmSettings",
     "api.evaluate": "evaluate",
     "api.export": "export",
@@ -90,7 +91,6 @@ _ROOMS = {
     "serving.settings": "ServeSettings",
     "tasks.classification.in_memory": "build_labelled",
     "tasks.detection.detections": "Detections",
-    "tasks.detection.formats.convert": "convert",
     "tasks.detection.in_memory": "build_annotated",
     "tasks.detection.outputs": "build_output",
     "tasks.settings": "load_config load_specialize_config load_train_config",

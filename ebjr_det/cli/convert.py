@@ -8,11 +8,13 @@ import rich_click as click
 from ebjr_det.cli.options import AS_JSON, PATH
 from ebjr_det.cli.printing import print_json
 
+FORMS = ("coco", "yolo", "voc", "ultralytics")
+
 
 @click.command()
 @click.argument("source", type=PATH)
 @click.argument("out", type=PATH)
-@click.option("--to", type=click.Choice(["coco", "yolo", "voc"]), required=True, help="The form to write.")
+@click.option("--to", type=click.Choice(FORMS), required=True, help="The form to write.")
 @click.option("--annotations", type=PATH, help="The set that results are of; then SOURCE is results.")
 @click.option("--images", type=PATH, help="Folder of the pictures of a COCO file.")
 @click.option("--split", metavar="train|val|test", help="Split of a data.yaml or of VOC's lists.")
@@ -23,7 +25,7 @@ from ebjr_det.cli.printing import print_json
 @click.option("--image-ids", metavar="ids|files", help="What image numbers in results are.")
 @AS_JSON
 def convert(source: Path, out: Path, to: str, *, as_json: bool, **options: Any) -> None:
-    """An annotated set, or results of a detector, in another form: COCO, YOLO, VOC."""
+    """An annotated set, or results of a detector, in another form: COCO, YOLO, VOC, Ultralytics."""
     import ebjr_det
     from ebjr_det.reporting.notation import plural
 

@@ -21,7 +21,9 @@ from ebjr_det.core.errors import ConfigError
 from ebjr_det.core.router import RouterDecision
 from ebjr_det.core.types import FloatArray, Model, Opaque, Output, PairedRun, Task
 from ebjr_det.io.loader import Images
+from ebjr_det.tasks.options import ConvertOptions as ConvertOptions
 from ebjr_det.tasks.options import FileOption as FileOption
+from ebjr_det.tasks.options import Forms as Forms
 from ebjr_det.tasks.options import TaskOption as TaskOption
 from ebjr_det.tasks.routing import Routing
 from ebjr_det.tasks.tensors import Tensors as Tensors
@@ -231,6 +233,11 @@ class TaskPlugin:
     def replay(self) -> Replay:
         """Two models' saved outputs."""
         self._lacks("replayed from files")
+
+    @property
+    def forms(self) -> Forms:
+        """Sets and results in other tools' forms."""
+        self._lacks("converted")
 
     @property
     def show(self) -> Show:

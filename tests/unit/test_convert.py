@@ -77,7 +77,7 @@ FAULTS = {
     "no folder of pictures": (("truth.json", "out", "yolo"), {}, "Expected --images"),
     "a picture missing": (("truth.json", "out", "voc"), {"images": "."}, "Expected a picture at"),
     "another ending": (("truth.json", "out.txt", "coco"), {}, "a .json or .json.gz"),
-    "results as VOC": (("found.json", "out", "voc"), {"annotations": "truth.json"}, "got `voc`"),
+    "a set as results": (("truth.json", "out.json", "ultralytics"), {}, "--annotations beside results"),
     "results without their set": (("found.json", "out.json", "coco"), {}, "an object with `images`"),
 }
 

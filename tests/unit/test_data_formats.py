@@ -186,6 +186,7 @@ def test_voc_counts_pixels_from_one_or_says_otherwise(tmp_path):
 def test_difficult_objects_are_crowds_and_classes_go_by_alphabet_in_every_split(tmp_path):
     settings = write_voc(tmp_path, difficult=1)
     del settings["classes"]
+    settings["first_pixel"] = 1
     (tmp_path / "ImageSets" / "Main" / "one.txt").write_text("0007\n")
     data = build_data(**settings | {"split": "one"})
     assert data.class_names == tuple(sorted(CLASSES))
@@ -199,7 +200,7 @@ def test_xml_beside_pictures_needs_no_list_and_what_has_no_twin_is_counted(tmp_p
     (tmp_path / "JPEGImages" / "0200.png").unlink()
     (tmp_path / "Annotations" / "0102.xml").unlink()
     folders = {"annotations": str(tmp_path / "Annotations"), "images": str(tmp_path / "JPEGImages")}
-    data = build_data("voc", **folders, classes=settings["classes"])
+    data = build_data("voc", **folders, classes=settings["classes"], first_pixel=1)
     assert data.image_ids == ("7", "12", "101")
     assert list(data.remarks.values()) == [1, 1]
 

@@ -29,7 +29,7 @@ from ebjr_det.tasks.detection.coco.file_names import check_file_names, located
 from ebjr_det.tasks.detection.coco.validate import check_located, existing_folder, say_remarks
 from ebjr_det.tasks.detection.datasets import digit_scenes as scenes
 from ebjr_det.tasks.detection.datasets.open_images import load_classes, load_open_images
-from ebjr_det.tasks.detection.formats import voc, yolo
+from ebjr_det.tasks.detection.formats import described, voc, yolo
 from ebjr_det.tasks.detection.metric import Target
 from ebjr_det.tasks.detection.networks.classes import UNUSED, coco_names
 from ebjr_det.tasks.detection.settings import JudgedSection
@@ -142,7 +142,7 @@ def build_named(dataset: str, annotations: str | None = None, **settings: Any) -
     if dataset == "open_images":
         return Named(dict(enumerate(load_classes(settings.get("root"), annotations).values(), start=1)))
     if dataset == "yolo":
-        return Named(yolo.describe(_described_at(annotations or settings.get("root"))).classes)
+        return Named(described.describe(_described_at(annotations or settings.get("root"))).classes)
     if dataset == "voc":
         names = listed_classes(settings.get("classes"))
         layout = voc.Layout.of(settings.get("root"), None, annotations, settings.get("images"))
@@ -180,9 +180,9 @@ def _yolo(settings: JudgedSection) -> tuple[Annotations, PictureAt]:
         raise ConfigError(
             "Expected a YOLO set without `data.images`, got some: its data.yaml names the pictures."
         )
-    described = yolo.describe(_described_at(settings.annotations or settings.root))
-    loaded, folder = yolo.load_yolo(described, settings.split, objects_too=settings.labels)
-    say_remarks(described.path, loaded.remarks)
+    source = described.describe(_described_at(settings.annotations or settings.root))
+    loaded, folder = yolo.load_yolo(source, settings.split, objects_too=settings.labels)
+    say_remarks(source.path, loaded.remarks)
     return loaded, partial(_annotated_picture, loaded, folder)
 
 

@@ -65,7 +65,10 @@ class Detection(contract.TaskPlugin):
                 "--split", str, "Split of a data.yaml or of VOC's lists.", metavar="train|val|test"
             ),
             "first_pixel": contract.TaskOption(
-                "--first-pixel", int, "Of VOC's boxes: 1, the default, or 0.", metavar="0|1"
+                "--first-pixel",
+                int,
+                "Of VOC's boxes: 1, the default, or 0.",
+                metavar="0|1",
             ),
             "class_ids": contract.TaskOption(
                 "--class-ids",
@@ -116,6 +119,13 @@ class Detection(contract.TaskPlugin):
         from ebjr_det.tasks.detection import replay
 
         return replay
+
+    @property
+    def forms(self) -> contract.Forms:
+        """COCO, YOLO, VOC, Ultralytics."""
+        from ebjr_det.tasks.detection.formats import convert
+
+        return convert
 
     @property
     def show(self) -> contract.Show:

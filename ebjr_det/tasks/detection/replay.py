@@ -118,7 +118,7 @@ def _pictures(
     files: Mapping[str, Source], popular: Sequence[str | int] | None, options: Options
 ) -> Annotations:
     """The annotated images; where there are no annotations, the images alone."""
-    split, first_pixel = options.get("split"), options.get("first_pixel", 1)
+    split, first_pixel = options.get("split"), options.get("first_pixel")
     if "annotations" in files:
         truth = load_set(files["annotations"], split, first_pixel)
         if all(image.crowd.all() for image in truth.truths):

@@ -12,8 +12,8 @@ from ebjr_det.io.pictures import open_picture
 from ebjr_det.tasks.detection.coco.annotations import Annotations
 from ebjr_det.tasks.detection.coco.file_names import check_file_names, located
 from ebjr_det.tasks.detection.data import DetectionSet
+from ebjr_det.tasks.detection.formats.described import describe
 from ebjr_det.tasks.detection.formats.sets import is_yolo, load_set
-from ebjr_det.tasks.detection.formats.yolo import describe
 
 
 def pictures_of(files: Mapping[str, Source], folder: Path, image_ids: Sequence[str]) -> DetectionSet:

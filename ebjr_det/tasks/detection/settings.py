@@ -41,11 +41,14 @@ class AnnotatedSection(BaseSection):
     """Annotations of a set in another layout: a JSON or CSV file, a data.yaml, a folder of XML."""
     images: str | None = None
     """Folder of its pictures."""
-    first_pixel: Literal[0, 1] = 1
-    """Number of the first pixel in boxes of `voc`: 1, as VOC has it, or 0, as CVAT (datumaro) writes."""
+    first_pixel: Literal[0, 1] | None = None
+    """Number of the first pixel in boxes of `voc`: 1, as the development kit and supervision have it, or 0,
+    as CVAT (datumaro), Label Studio, FiftyOne and globox write. By default 0 beside CVAT's `labelmap.txt`,
+    else 1.
+    """
     classes: list[str] | str | None = None
-    """Names of the classes of `pictures`, by default COCO's, or of `voc`, by default all of its XML files by
-    alphabet; or a file with a list of them.
+    """Names of the classes of `pictures`, by default COCO's, or of `voc`, by default those of CVAT's
+    `labelmap.txt` or all of its XML files by alphabet; or a file with a list of them.
     """
     ids: list[int | str] | None = None
     """Only the images of these ids."""

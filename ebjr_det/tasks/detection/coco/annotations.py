@@ -67,6 +67,7 @@ class Annotations:
         sizes: [n, 2] width and height in pixels, 0 where the file does not say.
         category_ids: COCO's, ascending; a class index is a position here.
         remarks: how often something in the file was odd and was left out or taken all the same.
+        ordered: whether somebody gave the classes their order, which other tools' numbers count.
     """
 
     image_ids: tuple[Id, ...]
@@ -76,6 +77,7 @@ class Annotations:
     class_names: tuple[str, ...]
     truths: tuple[Truth, ...]
     remarks: Mapping[str, int] = field(default_factory=dict)
+    ordered: bool = True
 
     def __len__(self) -> int:
         return len(self.image_ids)

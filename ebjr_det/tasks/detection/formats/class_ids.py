@@ -7,28 +7,28 @@ from pathlib import Path
 from ebjr_det.core.errors import ConfigError, InvalidInput, check_known
 from ebjr_det.tasks.detection.coco.annotations import Annotations
 from ebjr_det.tasks.detection.coco.ids import Id
-from ebjr_det.tasks.detection.formats.yolo import describe
+from ebjr_det.tasks.detection.formats.described import describe, description_at
 from ebjr_det.tasks.detection.networks.classes import UNUSED, coco_names
 
 IDS, FROM_0, FROM_1, COCO_91 = "ids", "from-0", "from-1", "coco-91"
 READINGS = (IDS, FROM_0, FROM_1, COCO_91)
+SHOWN = 3  # classes in a message
 UNKNOWN = -1
 """The category id of a class that is not annotated; such detections are left out and counted."""
-YAML = (".yaml", ".yml")
 
 
 def of_numbers(truth: Annotations, reading: str) -> Mapping[Id, int]:
     """The category id that each number stands for.
 
     Args:
-        reading: one of `READINGS`, or the data.yaml whose `names` the numbers count, which are then looked
-            for among the annotated classes.
+        reading: one of `READINGS`, or a data.yaml (see `described`) whose `names` the numbers count, which
+            are then looked for among the annotated classes.
 
     Raises:
         ConfigError: an unknown reading.
         InvalidInput: a faulty data.yaml, or one of which no class is annotated.
     """
-    if Path(reading).suffix.lower() in YAML:
+    if reading not in READINGS and description_at(Path(reading)) is not None:
         return dict(enumerate(by_names(truth, list(describe(Path(reading)).classes.values()), reading)))
     check_known(reading, READINGS, "a way to read class numbers (or a data.yaml)")
     ids = truth.category_ids
@@ -64,6 +64,17 @@ def ids_by_name(truth: Annotations, origin: object) -> dict[str, int]:
             f"`{name}` more than once. Rename it, or give results with class numbers."
         )
     return ids
+
+
+def check_ordered(truth: Annotations, origin: object) -> None:
+    """Raises ConfigError where numbers count classes to which nobody gave an order, as in VOC's folders."""
+    if not truth.ordered:
+        names = ", ".join(f"{index} {name}" for index, name in enumerate(truth.class_names[:SHOWN]))
+        raise ConfigError(
+            f"Expected to know which classes the numbers in `{origin}` count, got annotations in VOC's form, "
+            "which has no order of classes. Name the model's data.yaml, --class-ids FILE, or take them by "
+            f"alphabet: --class-ids {FROM_0} ({names}{' ...' * (len(truth.class_names) > SHOWN)})."
+        )
 
 
 @dataclass(frozen=True)

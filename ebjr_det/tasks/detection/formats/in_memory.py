@@ -8,7 +8,7 @@ from ebjr_det.tasks.detection.coco.annotations import Annotations
 from ebjr_det.tasks.detection.coco.ids import Entry, Id, positions_by_name
 from ebjr_det.tasks.detection.coco.results import entries
 from ebjr_det.tasks.detection.detections import Detections
-from ebjr_det.tasks.detection.formats.class_ids import by_names, of_numbers
+from ebjr_det.tasks.detection.formats.class_ids import FROM_0, by_names, check_ordered, of_numbers
 
 FROM_SUPERVISION = ("xyxy", "confidence", "class_id")
 
@@ -22,7 +22,7 @@ def are_detections(content: object) -> bool:
     )
 
 
-def entries_of(source: InMemory, truth: Annotations, class_ids: str) -> list[Entry]:
+def entries_of(source: InMemory, truth: Annotations, class_ids: str | None) -> list[Entry]:
     """A mapping from pictures, by id or name of their file, to `Detections` as COCO's list.
 
     Classes of supervision's are known by the names in `data["class_name"]` where there are some.
@@ -41,10 +41,14 @@ def entries_of(source: InMemory, truth: Annotations, class_ids: str) -> list[Ent
             answer, ids = value, dict(enumerate(truth.category_ids))
         else:
             answer = Detections.from_supervision(value)
-            ids = {int(number): category for number, category in of_numbers(truth, class_ids).items()}
             if names := _names(value):
                 labels = answer.labels.tolist()
                 ids = {label: ids_by_name[name] for label, name in zip(labels, names, strict=True)}
+            else:
+                if class_ids is None:
+                    check_ordered(truth, source)
+                numbers = of_numbers(truth, class_ids or FROM_0)
+                ids = {int(number): category for number, category in numbers.items()}
         if beyond := [label for label in answer.labels.tolist() if label not in ids]:
             raise InvalidInput(
                 f"Expected classes of the {len(ids)} that are annotated in `{source}`, got {beyond[0]}."

@@ -17,12 +17,14 @@ from ebjr_det.io.notes import say
 from ebjr_det.tasks.detection.coco.annotations import Annotations
 from ebjr_det.tasks.detection.coco.ids import Entry, Id, distinct, id_of, positions_by_name
 from ebjr_det.tasks.detection.coco.validate import kind_of, load_json
-from ebjr_det.tasks.detection.formats.class_ids import FROM_0, Decision, by_names, decide, of_numbers
+from ebjr_det.tasks.detection.formats.class_ids import Decision, by_names, check_ordered, decide, of_numbers
 from ebjr_det.tasks.detection.formats.in_memory import are_detections, entries_of
 from ebjr_det.tasks.detection.formats.objects import DECIMALS
 from ebjr_det.tasks.detection.formats.text_results import text_entries
 
 PICKLES = (".pkl", ".pickle", ".pt", ".pth", ".npy", ".joblib")
+FIFTYONE = ("samples.json", "labels.json")
+"""Files of FiftyOne's exports, by which their folders are known."""
 IMAGE_IDS = ("ids", "files")
 MOST_SHARE = 2
 """Of a picture, what a box in shares may have; a larger number is a pixel."""
@@ -63,18 +65,19 @@ def as_cocos(source: Source, truth: Annotations | None, reading: Reading = AS_TH
     if isinstance(source, InMemory):
         if not are_detections(source.content):
             return source
-        return Converted(str(source), entries_of(source, _needed(truth, source), reading.class_ids or FROM_0))
+        return Converted(str(source), entries_of(source, _needed(truth, source), reading.class_ids))
     if source.suffix.lower() in PICKLES:
         raise InvalidInput(
             f"Expected results as JSON or text, got `{source}`, a file that could run code when it is read. "
             "Of mmdetection: `--cfg-options test_evaluator.format_only=True "
             "test_evaluator.outfile_prefix=results` writes results.bbox.json."
         )
-    if source.is_dir() and not (source / "samples.json").is_file():
+    exported = next((source / name for name in FIFTYONE if (source / name).is_file()), None)
+    if source.is_dir() and exported is None:
         return Converted(
             str(source), text_entries(source, _needed(truth, source), reading.class_ids, reading.first_pixel)
         )
-    path = source / "samples.json" if source.is_dir() else source
+    path = source if exported is None else exported
     return Converted(str(path), _of_json(load_json(path, "COCO results"), path, truth, reading))
 
 
@@ -128,6 +131,8 @@ def _decided(
     values = (id_of(entry.get("category_id")) for entry in entries)
     numbers = {value for value in values if value is not None}
     if reading.class_ids is None:
+        if numbers:
+            check_ordered(truth, path)
         decision = decide(truth, numbers, path, renumbered=renumbered) if numbers else Decision({})
         if decision.note:
             say(decision.note)
@@ -221,7 +226,8 @@ def _fiftyone(content: Mapping[str, object], truth: Annotations, path: Path) -> 
     if len(fields) != 1:
         raise InvalidInput(
             f"Expected one field of detections with confidences in `{path}`, got {len(fields)}"
-            f"{': ' * bool(fields)}{', '.join(sorted(fields))}. Export the field of one model."
+            f"{': ' * bool(fields)}{', '.join(sorted(fields))}. Export that of one model, as "
+            "`dataset.select_fields(field)` leaves it."
         )
     field, by_file, entries = fields.pop(), _by_file(truth), list[Entry]()
     position = {key: at for at, key in enumerate(truth.image_ids)}
@@ -241,6 +247,25 @@ def _fiftyone(content: Mapping[str, object], truth: Annotations, path: Path) -> 
                 }
             )
     return entries
+
+
+def _fiftyone_detections(content: Mapping[str, object], truth: Annotations, path: Path) -> object:
+    """FiftyOne's export of one field, a `FiftyOneImageDetectionDataset`: by stem of the picture's file."""
+    classes, labels = content.get("classes"), content["labels"]
+    if not isinstance(classes, list) or not isinstance(labels, dict):
+        raise InvalidInput(f"Expected `classes` and `labels` of pictures in `{path}`, got others.")
+    samples = []
+    for stem, entries in labels.items():
+        listed = [entry for entry in entries or () if isinstance(entry, dict)]
+        if strange := [
+            e for e in listed if type(e.get("label")) is int and not 0 <= e["label"] < len(classes)
+        ]:
+            raise InvalidInput(
+                f"Expected classes from 0 to {len(classes) - 1} in `{path}`, got {strange[0]['label']}."
+            )
+        named = [e | {"label": classes[e["label"]]} if type(e.get("label")) is int else e for e in listed]
+        samples.append({"filepath": stem, "detections": {"detections": named}})
+    return _fiftyone({"samples": samples}, truth, path)
 
 
 def _detections(sample: Entry, field: str) -> list[Entry]:
@@ -268,5 +293,6 @@ def _scaled(box: Sequence[object], size: Sequence[int], path: Path) -> list[obje
 
 FORMS: Mapping[str, Callable[[Mapping[str, object], Annotations, Path], object]] = {
     "samples": _fiftyone,
+    "labels": _fiftyone_detections,
     "annotations": _own_set,
 }

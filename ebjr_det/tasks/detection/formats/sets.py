@@ -6,23 +6,23 @@ from ebjr_det.io.memory import Source
 from ebjr_det.tasks.detection.coco.annotations import Annotations, load_annotations
 from ebjr_det.tasks.detection.coco.file_names import located
 from ebjr_det.tasks.detection.formats import voc, yolo
-from ebjr_det.tasks.detection.formats.class_ids import YAML
+from ebjr_det.tasks.detection.formats.described import describe, description_at
 
 
 def load_set(
-    source: Source, split: str | None = None, first_pixel: int = 1, *, objects_too: bool = True
+    source: Source, split: str | None = None, first_pixel: int | None = None, *, objects_too: bool = True
 ) -> Annotations:
     """Read annotated images.
 
     Args:
         split: of YOLO's and VOC's sets; of VOC's all pictures without one.
-        first_pixel: the number of the first pixel of VOC's boxes.
+        first_pixel: the number of the first pixel of VOC's boxes; by default see `voc.Layout`.
         objects_too: whether objects are read, and not pictures and classes alone.
 
     Raises EbjrError as the form's reader does.
     """
     if is_yolo(source):
-        return yolo.load_yolo(yolo.describe(Path(str(source))), split, objects_too=objects_too)[0]
+        return yolo.load_yolo(describe(Path(str(source))), split, objects_too=objects_too)[0]
     if is_voc(source):
         layout = voc.Layout.of(None, split, str(source))
         return voc.load_voc(layout, None, first_pixel, objects_too=objects_too)[0]
@@ -30,7 +30,7 @@ def load_set(
 
 
 def pictures_of(
-    source: Source, split: str | None, first_pixel: int, images: Path | None
+    source: Source, split: str | None, first_pixel: int | None, images: Path | None
 ) -> tuple[Annotations, Path]:
     """Annotated images as `load_set` reads them, and the folder that the names of their files are below.
 
@@ -38,7 +38,7 @@ def pictures_of(
         images: that folder, where the source is a COCO file.
     """
     if is_yolo(source):
-        return yolo.load_yolo(yolo.describe(Path(str(source))), split)
+        return yolo.load_yolo(describe(Path(str(source))), split)
     if is_voc(source):
         return voc.load_voc(voc.Layout.of(None, split, str(source)), None, first_pixel)
     assert images is not None
@@ -48,17 +48,17 @@ def pictures_of(
 def names_of(source: Source) -> tuple[str, ...]:
     """The classes of annotated images, by index."""
     if is_yolo(source):
-        return tuple(yolo.describe(Path(str(source))).classes.values())
+        return tuple(describe(Path(str(source))).classes.values())
     if is_voc(source):
         return tuple(voc.class_names(voc.Layout.of(None, None, str(source))))
     return load_annotations(source, objects_too=False).class_names
 
 
 def is_yolo(source: Source) -> bool:
-    """Whether a path leads to a data.yaml, or to a folder that has one."""
-    if not isinstance(source, Path):
+    """Whether a path leads to what describes a YOLO set, or to its folder, which has no XML files."""
+    if not isinstance(source, Path) or description_at(source) is None:
         return False
-    return source.suffix.lower() in YAML or (source / "data.yaml").is_file()
+    return not (source / "Annotations").is_dir() and next(source.glob("*.xml"), None) is None
 
 
 def is_voc(source: Source) -> bool:

@@ -8,10 +8,10 @@ from ebjr_det.core.errors import InvalidInput
 from ebjr_det.io.notes import say
 from ebjr_det.tasks.detection.coco.annotations import Annotations
 from ebjr_det.tasks.detection.coco.ids import Entry, Id, positions_by_name
-from ebjr_det.tasks.detection.formats.class_ids import FROM_0, ids_by_name, of_numbers
-from ebjr_det.tasks.detection.formats.yolo import in_pixels, numbers_in, parsed, text_lines
+from ebjr_det.tasks.detection.formats.class_ids import FROM_0, SHOWN, check_ordered, ids_by_name, of_numbers
+from ebjr_det.tasks.detection.formats.described import text_lines
+from ebjr_det.tasks.detection.formats.yolo import in_pixels, numbers_in, parsed
 
-SHOWN = 3  # classes in a note
 COLUMNS = 6
 """Of a detection, in either form: YOLO's class, box and confidence, VOC's picture, confidence and corners."""
 
@@ -39,9 +39,11 @@ def text_entries(folder: Path, truth: Annotations, class_ids: str | None, first_
             for file, name in classes.items()
             for entry in _of_voc(file, ids[str(name)], images, first_pixel)
         ]
+    if class_ids is None:
+        check_ordered(truth, folder)
     category_ids = of_numbers(truth, class_ids or FROM_0)
     if class_ids is None and truth.category_ids != tuple(range(len(truth.category_ids))):
-        names = ", ".join(f"{place} {name}" for place, name in enumerate(truth.class_names[:SHOWN]))
+        names = ", ".join(f"{index} {name}" for index, name in enumerate(truth.class_names[:SHOWN]))
         names += " ..." * (len(truth.class_names) > SHOWN)
         say(
             f"Note on `{folder}`: its class numbers are read as places among the annotated classes, {names}. "

@@ -1,14 +1,15 @@
 """PASCAL VOC's annotated sets: an XML file a picture, and lists of the pictures of each split.
 
 VOC counts pixels from 1, and a box names its first and its last one: xmin, xmax = 1, 40 is all of a picture
-40 pixels wide, here 0 to 40. Tools that count from 0 (datumaro, and so CVAT) name edges instead, 0 and 40: of
-them `first_pixel` is 0. An object that is `difficult` is neither missed nor found wrongly: COCO's crowd.
+40 pixels wide, here 0 to 40. Most tools that write the form name edges instead, 0 and 40: of them
+`first_pixel` is 0. CVAT (datumaro) leaves a `labelmap.txt`, by which it is known and classes have an order.
+An object that is `difficult` is neither missed nor found wrongly: COCO's crowd.
 Source: the VOC2012 development kit, http://host.robots.ox.ac.uk/pascal/VOC/voc2012/devkit_doc.pdf.
 """
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from reprlib import repr as shown
 from typing import TYPE_CHECKING
@@ -19,17 +20,20 @@ from tqdm.auto import tqdm
 from ebjr_det.core.errors import ConfigError, InvalidInput, did_you_mean, first_line
 from ebjr_det.io.pictures import pictures_below
 from ebjr_det.tasks.detection.coco.annotations import LONGEST_SIDE, NO_OBJECTS, Annotations
+from ebjr_det.tasks.detection.formats.described import text_lines
 from ebjr_det.tasks.detection.formats.objects import Object, annotated, truth_of, upright_sizes
-from ebjr_det.tasks.detection.formats.yolo import text_lines
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
+LABELMAP = "labelmap.txt"
 SIDES = ("xmin", "ymin", "xmax", "ymax")
 MANY_FILES = 5_000  # from which on a bar shows the progress
 DIFFICULT = "difficult objects, which count neither as found nor as missed"
 NO_PICTURE = "XML files without a picture left out"
 NO_FILE = "pictures without an XML file left out"
+LISTED = "listed pictures without an XML file, taken to have no objects"
+FROM_1 = "objects whose pixels count from 1, as the development kit has them; others need `first_pixel: 0`"
 
 
 @dataclass(frozen=True)
@@ -38,12 +42,14 @@ class Layout:
 
     Attributes:
         files: the folder of XML files; pictures: the folder of pictures, None where only XML files are here.
-        stems: of the pictures of the split, None for all.
+        listed: lines of the list of the split, None for all pictures.
+        labelmap: CVAT's names of classes, None where there are none.
     """
 
     files: Path
     pictures: Path | None
-    stems: tuple[str, ...] | None
+    listed: tuple[str, ...] | None
+    labelmap: Path | None
 
     @classmethod
     def of(
@@ -71,11 +77,17 @@ class Layout:
             raise InvalidInput(f"Expected a folder of VOC's XML files at `{files}`, got none.")
         published = base / "JPEGImages"
         nearest = published if published.is_dir() else files
-        stems = None if split is None else _stems(base / "ImageSets" / "Main", split)
-        return cls(files, Path(images) if images is not None else nearest, stems)
+        listed = None if split is None else _listed(base / "ImageSets" / "Main", split)
+        labelmaps = (path for path in (base / LABELMAP, files.parent / LABELMAP) if path.is_file())
+        return cls(files, Path(images) if images is not None else nearest, listed, next(labelmaps, None))
+
+    @property
+    def first_pixel(self) -> int:
+        """The number of the first pixel, where nobody says it."""
+        return 1 if self.labelmap is None else 0
 
 
-def _stems(folder: Path, split: str) -> tuple[str, ...]:
+def _listed(folder: Path, split: str) -> tuple[str, ...]:
     path = folder / f"{split}.txt"
     if not path.is_file():
         listed = sorted(file.stem for file in folder.glob("*.txt") if "_" not in file.stem)
@@ -83,7 +95,7 @@ def _stems(folder: Path, split: str) -> tuple[str, ...]:
             f"Expected a list of the pictures of `{split}` at `{path}`, got none. "
             f"{did_you_mean(split, listed) if listed else 'Leave out the split for all pictures.'}"
         )
-    stems = tuple(line.split()[0] for line in text_lines(path) if line.strip())
+    stems = tuple(line.strip() for line in text_lines(path) if line.strip())
     if not stems or len(set(stems)) < len(stems):
         duplicate = next((stem for stem in stems if stems.count(stem) > 1), None)
         got = "an empty list" if duplicate is None else f"`{duplicate}` more than once"
@@ -92,13 +104,17 @@ def _stems(folder: Path, split: str) -> tuple[str, ...]:
 
 
 def load_voc(
-    layout: Layout, classes: Sequence[str] | None = None, first_pixel: int = 1, *, objects_too: bool = True
+    layout: Layout,
+    classes: Sequence[str] | None = None,
+    first_pixel: int | None = None,
+    *,
+    objects_too: bool = True,
 ) -> tuple[Annotations, Path]:
     """The pictures of a split with their objects, and the folder that their names are relative to.
 
     Args:
-        classes: names in order; by default all that occur in the folder, in whatever split, by alphabet.
-        first_pixel: the number of the first pixel, 1 or 0.
+        classes: names in order; by default those of `class_names`.
+        first_pixel: the number of the first pixel, 1 or 0; by default that of `Layout`.
 
     Raises:
         InvalidInput: no XML files, or a faulty one: an unknown class, a pixel before the first.
@@ -107,31 +123,48 @@ def load_voc(
     if not documents:
         raise InvalidInput(f"Expected VOC's XML files in `{layout.files}`, got none.")
     names = list(classes) if classes is not None else class_names(layout)
-    stems = tuple(documents) if layout.stems is None else layout.stems
-    if absent := [stem for stem in stems if stem not in documents]:
+    pictures, remarks = _pictures(layout), Counter[str]()
+    stems = tuple(documents) if layout.listed is None else _stems(layout.listed, documents | pictures)
+    if absent := [stem for stem in stems if stem not in documents and stem not in pictures]:
         raise InvalidInput(
             f"Expected an XML file of each picture of the split in `{layout.files}`, got none of "
             f"`{absent[0]}` and {len(absent) - 1} others."
         )
-    pictures, remarks = _pictures(layout), Counter[str]()
-    if pictures and layout.stems is None:
+    if pictures and layout.listed is None:
         remarks[NO_PICTURE] = sum(stem not in pictures for stem in stems)
         remarks[NO_FILE] = len(pictures.keys() - documents.keys())
         stems = tuple(stem for stem in stems if stem in pictures)
-    reader = Documents({name: index for index, name in enumerate(names)}, first_pixel, remarks)
+    remarks[LISTED] = sum(stem not in documents for stem in stems)
+    labels = {name: index for index, name in enumerate(names)}
+    reader = Documents(labels, layout.first_pixel if first_pixel is None else first_pixel, remarks)
     bar = tqdm(stems, desc="reading XML", unit="file", disable=len(stems) < MANY_FILES)
-    parsed = [reader.read(documents[stem], objects_too=objects_too) for stem in bar]
+    parsed = [reader.read(documents.get(stem), objects_too=objects_too) for stem in bar]
     files = [PurePath(pictures.get(stem, name)) for stem, (name, _, _) in zip(stems, parsed, strict=True)]
     folder = layout.pictures or layout.files
     sizes = np.array([size for _, size, _ in parsed], dtype=np.intp).reshape(-1, 2)
     unknown = (sizes == 0).any(axis=1)
     sizes[unknown] = upright_sizes(folder / files[index] for index in np.flatnonzero(unknown))
     truths = [truth_of(objects) if objects else NO_OBJECTS for _, _, objects in parsed]
-    return annotated(files, sizes, dict(enumerate(names, start=1)), truths, remarks), folder
+    if first_pixel is None and layout.labelmap is None:
+        remarks[FROM_1] = sum(map(len, truths))
+    loaded = annotated(files, sizes, dict(enumerate(names, start=1)), truths, remarks)
+    return replace(loaded, ordered=classes is not None or layout.labelmap is not None), folder
+
+
+def _stems(listed: Sequence[str], stems: Container[str]) -> tuple[str, ...]:
+    """The pictures of a list; of one class's list without the number that ends a line."""
+    return tuple(line if line in stems else line.rsplit(maxsplit=1)[0] for line in listed)
 
 
 def class_names(layout: Layout) -> list[str]:
-    """All names of objects in a folder of XML files, by alphabet, so that every split has one order."""
+    """The names of the classes: CVAT's, or of all objects in the folder, by alphabet.
+
+    Those of objects in whatever split, so that every split has one order. Raises InvalidInput for none.
+    """
+    if layout.labelmap is not None:
+        lines = (line.strip() for line in text_lines(layout.labelmap))
+        labels = [line.split(":")[0].strip() for line in lines if line and not line.startswith("#")]
+        return [label for label in labels if label != "background"]
     paths = sorted(layout.files.glob("*.xml"))
     bar = tqdm(paths, desc="reading names", unit="file", disable=len(paths) < MANY_FILES)
     names = {_text(entry, "name", path) for path in bar for entry in _document(path).iter("object")}
@@ -160,8 +193,10 @@ class Documents:
     first_pixel: int
     remarks: Counter[str]
 
-    def read(self, path: Path, *, objects_too: bool) -> tuple[str, tuple[int, int], list[Object]]:
-        """Name, width and height (0 where unstated), and the objects of a picture."""
+    def read(self, path: Path | None, *, objects_too: bool) -> tuple[str, tuple[int, int], list[Object]]:
+        """Name, width and height (0 where unstated), and the objects of a picture; of no file nothing."""
+        if path is None:
+            return "", (0, 0), []
         document = _document(path)
         entries = list(document.iter("object")) if objects_too else []
         name = document.findtext("filename") or f"{path.stem}.jpg"

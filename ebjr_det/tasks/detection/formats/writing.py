@@ -1,4 +1,4 @@
-"""Annotated sets as YOLO's and VOC's folders, and results as YOLO's text files."""
+"""Annotated sets as YOLO's and VOC's folders, and results as their text files or Ultralytics' JSON."""
 
 import os
 import shutil
@@ -13,6 +13,7 @@ from ebjr_det.core.errors import InvalidInput
 from ebjr_det.io.notes import say
 from ebjr_det.tasks.detection.coco.annotations import Annotations, Results, Truth
 from ebjr_det.tasks.detection.coco.file_names import check_file_names
+from ebjr_det.tasks.detection.coco.ids import DIGITS, Entry, Id
 from ebjr_det.tasks.detection.formats.yolo import SLACK
 
 Row = tuple[int, Sequence[float]]
@@ -55,6 +56,51 @@ def write_yolo_results(annotations: Annotations, results: Sequence[Results], fol
         ]
         if lines:
             _written(folder / PurePosixPath(name).with_suffix(".txt"), lines)
+
+
+def write_voc_results(
+    annotations: Annotations, results: Sequence[Results], folder: Path, split: str, first_pixel: int
+) -> None:
+    """VOC's text file of each class: `picture confidence xmin ymin xmax ymax`, comp4_det_<split>_<class>.
+
+    Raises InvalidInput for pictures of one stem or of one with a blank, which columns cannot hold, and for
+    names of classes that no file can have.
+    """
+    stems = _stems(annotations)
+    if blank := [stem for stem in stems if len(stem.split()) != 1]:
+        raise InvalidInput(f"Expected names of pictures without blanks for VOC's results, got `{blank[0]}`.")
+    lines = {name: list[str]() for name in annotations.class_names}
+    for stem, part in zip(stems, results, strict=True):
+        columns = part.labels.tolist(), part.scores.tolist(), part.boxes.tolist()
+        for label, score, (x, y, width, height) in zip(*columns, strict=True):
+            corners = (x + first_pixel, y + first_pixel, x + width, y + height)
+            lines[annotations.class_names[label]].append(" ".join([stem, repr(score), *map(repr, corners)]))
+    for name, rows in lines.items():
+        if PurePosixPath(name).name != name:
+            raise InvalidInput(f"Expected names of classes that a file can have, got `{name}`.")
+        _written(folder / f"comp4_det_{split}_{name}.txt", rows)
+
+
+def ultralytics_entries(annotations: Annotations, results: Sequence[Results]) -> Iterator[Entry]:
+    """Results as Ultralytics' predictions.json has them: names of files, classes as places from 1."""
+    for name, part in zip(annotations.file_names, results, strict=True):
+        file = PurePosixPath(name)
+        image: Id = int(file.stem) if file.stem.isdecimal() and len(file.stem) < DIGITS else file.stem
+        columns = part.labels.tolist(), part.boxes.tolist(), part.scores.tolist()
+        for label, box, score in zip(*columns, strict=True):
+            ids: Entry = {"image_id": image, "file_name": file.name, "category_id": label + 1}
+            yield ids | {"bbox": box, "score": score}
+
+
+def _stems(annotations: Annotations) -> list[str]:
+    """The name of each picture without its ending, for VOC's form. Raises InvalidInput as `_check_names`."""
+    _check_names(annotations)
+    if len(set(annotations.class_names)) < len(annotations.class_names):
+        raise InvalidInput("Expected classes of distinct names for VOC's form, got two of one name.")
+    stems = [PurePosixPath(name).stem for name in annotations.file_names]
+    if len(set(stems)) < len(stems):
+        raise InvalidInput("Expected pictures of distinct names for VOC's form, got two of one name.")
+    return stems
 
 
 def _check_names(annotations: Annotations) -> None:
@@ -110,12 +156,7 @@ def write_voc_set(
     A crowd is a difficult object. Raises InvalidInput where a picture is missing, or two have one stem, for
     classes of one name and boxes that begin outside their picture.
     """
-    _check_names(annotations)
-    if len(set(annotations.class_names)) < len(annotations.class_names):
-        raise InvalidInput("Expected classes of distinct names for VOC's form, got two of one name.")
-    stems = [PurePosixPath(name).stem for name in annotations.file_names]
-    if len(set(stems)) < len(stems):
-        raise InvalidInput("Expected pictures of distinct names for VOC's form, got two of one name.")
+    stems = _stems(annotations)
     (folder / "Annotations").mkdir(parents=True)
     for index, (name, stem) in enumerate(zip(annotations.file_names, stems, strict=True)):
         document = _document(annotations, index, first_pixel)

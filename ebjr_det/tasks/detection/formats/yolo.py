@@ -1,4 +1,4 @@
-"""YOLO's annotated sets: `data.yaml`, and beside the pictures one text file each, a line an object.
+"""YOLO's label files: beside the pictures one text file each, a line an object.
 
 A line is `class x y width height`, the centre and sides of a box as shares of the picture as people see it.
 An outline or an oriented box, a class and three or more points, becomes the box round it, as Ultralytics' own
@@ -9,9 +9,8 @@ convention. Source: https://docs.ultralytics.com/datasets/detect.
 import math
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from reprlib import repr as shown
 from typing import Any
@@ -19,15 +18,12 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
-from ebjr_det.config import yaml_content
-from ebjr_det.core.errors import ConfigError, InvalidInput, check_known, first_line
-from ebjr_det.io.files import existing_file
-from ebjr_det.io.pictures import pictures_below
+from ebjr_det.core.errors import InvalidInput
 from ebjr_det.tasks.detection.coco.annotations import NO_OBJECTS, Annotations, Truth
 from ebjr_det.tasks.detection.coco.validate import outside
+from ebjr_det.tasks.detection.formats.described import Described, text_lines
 from ebjr_det.tasks.detection.formats.objects import DECIMALS, Object, annotated, truth_of, upright_sizes
 
-SPLITS = ("train", "val", "test")
 FIELDS, POINTS = 5, 7
 """Columns of a box, and the fewest of an outline: a class and three points."""
 SLACK = 0.01
@@ -37,65 +33,6 @@ NO_FILE = "pictures without a label file, taken to have no objects"
 EMPTY_FILE = "empty label files, of pictures without objects"
 UNREADABLE = "pictures that cannot be read, taken to have no objects"
 OUTLINES = "outlines or oriented boxes taken as the boxes round them, as masks and angles are not judged"
-
-
-@dataclass(frozen=True)
-class Described:
-    """A `data.yaml`, read.
-
-    Attributes:
-        root: the folder that its paths are relative to; splits: what it has under `train`, `val` and `test`.
-        classes: index -> name, ascending; pose: how many numbers of keypoints follow a box.
-    """
-
-    path: Path
-    root: Path
-    splits: Mapping[str, tuple[str, ...]]
-    classes: dict[int, str]
-    pose: int
-
-
-def describe(path: Path) -> Described:
-    """Read a `data.yaml`, or the one in a folder.
-
-    Raises:
-        InvalidInput: no such file, no names, indices that do not count from 0, another number of names than
-            `nc` says.
-    """
-    path = path / "data.yaml" if path.is_dir() else path
-    content = yaml_content(path, "a YOLO data.yaml")
-    if not isinstance(content, dict) or "names" not in content:
-        raise InvalidInput(f"Expected `names` and the pictures of splits in `{path}`, got others.")
-    classes, count = _names(content["names"], path), content.get("nc")
-    if count is not None and count != len(classes):
-        raise InvalidInput(f"Expected as many `names` as `nc` in `{path}`, got {len(classes)} and {count}.")
-    stated = Path(str(content.get("path") or "."))
-    candidates = (path.parent / stated, stated, path.parent)  # the last of a set that was moved
-    root = next(folder for folder in candidates if folder.is_dir())
-    splits = {split: _texts(content[split]) for split in SPLITS if content.get(split)}
-    return Described(path, root, splits, classes, math.prod(_shape(content.get("kpt_shape") or [0, 0], path)))
-
-
-def _shape(shape: object, path: Path) -> list[int]:
-    if isinstance(shape, list) and all(type(side) is int and side >= 0 for side in shape):
-        return shape
-    raise InvalidInput(f"Expected `kpt_shape` in `{path}` to be a list of counts, got {shown(shape)}.")
-
-
-def _names(names: object, path: Path) -> dict[int, str]:
-    listed = dict(enumerate(names)) if isinstance(names, list) else names
-    if isinstance(listed, dict) and listed and all(type(key) is int for key in listed):
-        classes = {key: str(listed[key]).strip() for key in sorted(listed)}
-        if [*classes] == [*range(len(classes))] and all(classes.values()):
-            return classes
-    raise InvalidInput(
-        f"Expected `names` in `{path}` to be a list of names, or one for each of 0, 1, 2 ..., got "
-        f"{shown(names)}."
-    )
-
-
-def _texts(value: object) -> tuple[str, ...]:
-    return tuple(map(str, value)) if isinstance(value, list) else (str(value),)
 
 
 def load_yolo(
@@ -110,16 +47,7 @@ def load_yolo(
         ConfigError: no split, or an unknown one.
         InvalidInput: no pictures, none with a label file, or a faulty line, named with its file and number.
     """
-    if split is None:
-        raise ConfigError(
-            f"Expected a split of `{described.path}`, got none. Give one of {', '.join(described.splits)}."
-        )
-    check_known(split, described.splits, f"a split of `{described.path}`")
-    pictures = sorted(
-        {*chain.from_iterable(_pictures(entry, described) for entry in described.splits[split])}
-    )
-    if not pictures:
-        raise InvalidInput(f"Expected pictures of `{split}` of `{described.path}`, got none.")
+    pictures = described.pictures(split)
     folder = Path(os.path.commonpath([picture.parent for picture in pictures]))
     sizes, remarks = upright_sizes(_watched(pictures, "reading sizes")), Counter[str]()
     truths: Sequence[Truth] = (NO_OBJECTS,) * len(pictures)
@@ -130,7 +58,7 @@ def load_yolo(
         if remarks[NO_FILE] == len(files):
             raise InvalidInput(
                 f"Expected label files of `{described.path}`, such as `{files[0]}`, got none for any of its "
-                f"{len(files)} pictures of `{split}`."
+                f"{len(files)} pictures{f' of `{split}`' * (split is not None)}."
             )
         owners = np.repeat(np.arange(len(truths)), [len(truth) for truth in truths])
         boxes = np.concatenate([truth.boxes for truth in truths])
@@ -141,25 +69,6 @@ def load_yolo(
 
 def _watched(pictures: Sequence[Path], title: str) -> "tqdm[Path]":
     return tqdm(pictures, desc=title, unit="img", disable=len(pictures) < MANY_PICTURES)
-
-
-def _pictures(entry: str, described: Described) -> list[Path]:
-    """The pictures behind an entry of a split: a folder, or a text file with a path a line."""
-    path = described.root / entry
-    if not path.exists() and entry.startswith("../"):  # exports of Roboflow, which lie a folder higher
-        path = described.root / entry.removeprefix("../")
-    if path.is_dir():
-        return [Path(os.path.abspath(picture)) for picture in pictures_below(path)[0]]
-    lines = text_lines(existing_file(path, f"pictures of `{described.path}`, a folder or a list,"))
-    files = [line.strip() for line in lines if line.strip()]
-    candidates = [(path.parent / file, described.root / file) for file in files]
-    pictures = [next((p for p in pair if p.is_file()), pair[0]) for pair in candidates]
-    if absent := [picture for picture in pictures if not picture.is_file()]:
-        raise InvalidInput(
-            f"Expected the pictures that `{path}` lists, got none at `{absent[0]}` and "
-            f"{len(absent) - 1} others."
-        )
-    return [Path(os.path.abspath(picture)) for picture in pictures]
 
 
 def label_file(picture: Path) -> Path:
@@ -265,11 +174,3 @@ def in_pixels(shares: Sequence[float], size: Sequence[int], origin: str) -> tupl
     pixels: Any = (left * width, top * height, w * width, h * height)
     left, top, w, h = (round(side, DECIMALS) for side in pixels)
     return left, top, w, h
-
-
-def text_lines(file: Path) -> list[str]:
-    """The lines of a file. Raises InvalidInput where it is no text."""
-    try:
-        return file.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeError) as error:
-        raise InvalidInput(f"Expected text in `{file}`, got: {first_line(error)}.") from error
