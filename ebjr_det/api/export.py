@@ -12,9 +12,13 @@ import numpy as np
 from ebjr_det.api.space import bytes_of_graphs
 from ebjr_det.config import EvaluateConfig, ModelSection, parse_section
 from ebjr_det.core.errors import ConfigError
+from ebjr_det.core.router import check_scores
 from ebjr_det.core.scores import rows_counted
-from ebjr_det.core.types import Model, Opaque
+from ebjr_det.core.tradeoff import score_of
+from ebjr_det.core.types import FloatArray, Model, Opaque
+from ebjr_det.evaluation.run_folder import ANALYSIS, load_folder
 from ebjr_det.inference.exported import (
+    LARGEST_REFERENCE,
     PAIR,
     ROUTER,
     VERSION,
@@ -59,7 +63,12 @@ class ExportResult:
 
 @on_threads("run")
 def export(
-    config: EvaluateConfig, out: str | Path, *, threshold: float | None = None, rate: float | None = None
+    config: EvaluateConfig,
+    out: str | Path,
+    *,
+    threshold: float | None = None,
+    rate: float | None = None,
+    reference: FloatArray | None = None,
 ) -> ExportResult:
     """Write a pair as two ONNX graphs and one JSON with all the rest; see `exported`.
 
@@ -68,6 +77,8 @@ def export(
     Args:
         out: a folder, empty or with an earlier export, which is replaced when all else is done.
         threshold, rate: as in `predict`.
+        reference: [images] deciding scores of pictures like those to come, see `reference_scores`. Whoever
+            serves the folder can then be asked for a share of pictures. A fitted router has its own.
 
     Raises:
         ConfigError: no threshold, a network that ONNX cannot hold, a preprocessing that is code, or a graph
@@ -95,9 +106,34 @@ def export(
         exported = {side.name: _write_model(side, folder, config.run.tolerance) for side in sides}
         if scoring.section.file is not None:
             copyfile(scoring.section.file, folder / ROUTER)
-        write_pair(_pair(config, scoring, threshold, named, exported), folder)
+        pair = _pair(config, scoring, threshold, named, exported)
+        write_pair(pair.model_copy(update={"reference": _kept(scoring, reference)}), folder)
     files = {name: (out / name).stat().st_size for name in FILES if (out / name).is_file()}
     return ExportResult(str(out), scoring.name, threshold, files)
+
+
+def _kept(scoring: Scoring, reference: FloatArray | None) -> list[float] | None:
+    """The reference scores that the folder keeps, rising; of more than it may hold, so many quantiles."""
+    if scoring.reference is not None or reference is None:
+        return None
+    scores = np.sort(check_scores(reference))
+    if len(scores) > LARGEST_REFERENCE:
+        scores = scores[np.linspace(0, len(scores) - 1, LARGEST_REFERENCE).round().astype(int)]
+    return [float(score) for score in scores]
+
+
+def reference_scores(run: str | Path, threshold: float | None) -> FloatArray | None:
+    """The deciding scores of a finished run's pictures; None where `run` is none or has chosen no threshold.
+
+    Args:
+        threshold: what `load_settings` says of the run, which is None where its scores are not those of its
+            settings any more.
+    """
+    path = Path(run)
+    if threshold is None or not (path / ANALYSIS).is_file():
+        return None
+    records, analysis = load_folder(path)
+    return score_of(records, analysis.score)
 
 
 def _check_packages() -> None:

@@ -124,10 +124,15 @@ def export(
     CONFIG is a configuration, or the folder of a finished run, whose threshold then holds.
     """
     import ebjr_det
+    from ebjr_det.api.export import reference_scores
     from ebjr_det.api.settings import to_config
 
-    settings, threshold = load_live(config, changes, threshold, rate)
-    result = ebjr_det.export(to_config(settings), out, threshold=threshold, rate=rate)
+    check_one_way(threshold, rate)
+    settings, chosen = load_live(config, changes)
+    result = ebjr_det.export(
+        to_config(settings), out, rate=rate, reference=reference_scores(config, chosen),
+        threshold=chosen if threshold is None else threshold,
+    )  # fmt: skip
     if as_json:
         print_json(result.to_dict())
         return
@@ -138,7 +143,7 @@ def export(
 
 
 def load_live(
-    config: Path, changes: list[str], threshold: float | None, rate: float | None
+    config: Path, changes: list[str], threshold: float | None = None, rate: float | None = None
 ) -> tuple["Settings", float | None]:
     """The settings, and the threshold where the options or a finished run give one.
 
@@ -146,14 +151,20 @@ def load_live(
         EbjrError: both a threshold and a rate, or settings that are wrong.
     """
     from ebjr_det.api.settings import load_settings
-    from ebjr_det.core.errors import ConfigError
     from ebjr_det.io.environment import keep_freed_memory
 
-    if threshold is not None and rate is not None:
-        raise ConfigError("Expected either a threshold or a rate, got both.")
+    check_one_way(threshold, rate)
     settings, chosen = load_settings(config, changes)
     keep_freed_memory()
     return settings, chosen if threshold is None else threshold
+
+
+def check_one_way(threshold: float | None, rate: float | None) -> None:
+    """Raises ConfigError for two ways to decide."""
+    from ebjr_det.core.errors import ConfigError
+
+    if threshold is not None and rate is not None:
+        raise ConfigError("Expected either a threshold or a rate, got both.")
 
 
 def address_of(config: Path) -> str | None:
@@ -166,8 +177,7 @@ def check_asked_of_server(changes: list[str], threshold: float | None, rate: flo
     """Raises ConfigError for settings that a server has already chosen, and for two ways to decide."""
     from ebjr_det.core.errors import ConfigError
 
-    if threshold is not None and rate is not None:
-        raise ConfigError("Expected either a threshold or a rate, got both.")
+    check_one_way(threshold, rate)
     if changes:
         setting = changes[0].partition("=")[0]
         raise ConfigError(f"Expected the server's own settings, got one of `{setting}`. Set it at `serve`.")

@@ -6,6 +6,7 @@ from typing import Any
 import rich_click as click
 
 from ebjr_det.cli import options
+from ebjr_det.cli.live import check_one_way
 
 
 @click.command()
@@ -42,10 +43,8 @@ def serve(
     itself is a page for people. Nobody but this machine is listened to, unless --host says otherwise.
     """
     import ebjr_det
-    from ebjr_det.core.errors import ConfigError
 
-    if threshold is not None and rate is not None:
-        raise ConfigError("Expected either a threshold or a rate, got both.")
+    check_one_way(threshold, rate)
     ebjr_det.serve(
         config,
         ebjr_det.ServeSettings(**settings),

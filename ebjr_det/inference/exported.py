@@ -20,7 +20,7 @@ from ebjr_det.config import BaseSection, RouterSection, apply_changes, parse_sec
 from ebjr_det.config.sections import RunSection
 from ebjr_det.core.errors import ConfigError, InvalidInput, first_line
 from ebjr_det.core.scores import rows_counted
-from ebjr_det.core.types import Model
+from ebjr_det.core.types import FloatArray, Model
 from ebjr_det.io.files import checksum, existing_file, write_text
 from ebjr_det.io.third_party import first_fault, install_hint
 from ebjr_det.runtimes.onnx import PROVIDERS, Session
@@ -32,13 +32,16 @@ from ebjr_det.tasks.contract import Classes
 from ebjr_det.tasks.popular import Popular
 
 PAIR, ROUTER = "pair.json", "router.safetensors"
-VERSION: Literal[1] = 1
+VERSION: Literal[2] = 2
+"""Of the format that is written; version 1 had no reference scores."""
 SHA256 = r"^[0-9a-f]{64}$"
 SIGNATURE = {"version", "task", "router", "threshold", "student", "teacher", "sha256"}
 """What every `pair.json` has, by which one is known."""
 LARGEST = 2**24
 """Bytes of a `pair.json` at most; one of ten thousand classes has less than one million."""
 LARGEST_SIDE = 8192
+LARGEST_REFERENCE = 10_000
+"""Reference scores at most."""
 
 
 class ExportedModel(BaseSection):
@@ -70,14 +73,17 @@ class ExportedPair(BaseSection):
     Attributes:
         classes: category id (detection) or class index -> name, in the order of class indices.
         threshold: defer where score > threshold.
+        reference: scores of a run's pictures, rising, where no router has those of its fit; so that a share
+            of pictures can be asked for.
     """
 
-    version: Literal[1]
+    version: Literal[1, 2]
     title: str
     task: Literal["classification", "detection"]
     classes: dict[Annotated[str, Field(pattern=r"^-?[0-9]{1,4000}$")], str] = Field(min_length=1)
     router: RouterSection
     threshold: float
+    reference: list[float] | None = Field(None, min_length=1, max_length=LARGEST_REFERENCE)
     student: ExportedModel
     teacher: ExportedModel
     run: dict[str, object]
@@ -154,6 +160,12 @@ class Exported:
         if counted == rows_counted(score, "auto", "auto"):  # the numbers of the deciding score, of no other
             settings |= {"top_k": "auto", "aggregate": "auto"}
         return section.model_copy(update=settings)
+
+    @property
+    def reference(self) -> FloatArray | None:
+        """Scores of a run's pictures, where the folder keeps some."""
+        scores = self.content.reference
+        return None if scores is None else np.array(scores, dtype=np.float64)
 
     @property
     def student(self) -> ExportedModel:
@@ -255,8 +267,8 @@ def _read_pair(path: Path) -> ExportedPair:
         raise InvalidInput(f"Expected an exported pair in `{path}`, got more than {LARGEST} bytes.")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(content, dict) or content.get("version") != VERSION:
-            raise ValueError(f"no JSON object of version {VERSION}")
+        if not isinstance(content, dict) or content.get("version") not in (1, VERSION):
+            raise ValueError(f"no JSON object of version 1 or {VERSION}")
         sha256 = content.pop("sha256", None)
         pair, unchanged = ExportedPair.model_validate(content), _digest(content) == sha256
     except ValidationError as error:

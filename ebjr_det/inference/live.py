@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from typing import TypeAlias
@@ -73,15 +73,17 @@ def choose_threshold(config: Settings, threshold: float | None, rate: float | No
 
     Args:
         threshold: instead of `router.threshold`.
-        rate: instead of both, the deferral rate that a fitted router's threshold had at its fit.
+        rate: instead of both, the share of the reference scores above the threshold.
 
     Raises:
         ConfigError: no threshold, or a score that one picture does not have on its own.
     """
     scoring = Scoring.load(config.task, config.router, live=True)
+    if isinstance(config, Exported) and scoring.reference is None:
+        scoring = replace(scoring, reference=config.reference)
     chosen = scoring.threshold_for(rate) if rate is not None else threshold
-    if rate is not None and scoring.file is not None:
-        _say_ties(scoring.file.reference, scoring.name, rate, float(chosen or 0.0))
+    if rate is not None and scoring.reference is not None:
+        _say_ties(scoring.reference, scoring.name, rate, float(chosen or 0.0))
     chosen = scoring.section.threshold if chosen is None else chosen
     if chosen is None:
         raise ConfigError(

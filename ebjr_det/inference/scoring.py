@@ -33,6 +33,7 @@ class Scoring:
         section: the settings; their `score` is this name.
         class_names: of the data, where they are known.
         file, fitted: the router that was fitted, where there is one.
+        reference: the deciding scores of the router's fit, else those that an export keeps; None for neither.
     """
 
     task: str
@@ -41,6 +42,7 @@ class Scoring:
     class_names: tuple[str, ...] = ()
     file: RouterFile | None = None
     fitted: FittedRouter | None = None
+    reference: FloatArray | None = None
 
     @classmethod
     def load(cls, task: str, section: RouterSection, *, live: bool = False) -> "Scoring":
@@ -65,10 +67,11 @@ class Scoring:
             if name != file.header.score:  # its settings are of its own score
                 settings = {"other_logit": settings["other_logit"]}
             section = parse_section(RouterSection, {**section.model_dump(), "sha256": digest, **settings})
-        scoring = cls(task, name, section.model_copy(update={"score": name}), (), file, fitted)
+        fit = file if file is not None and name == file.header.score else None
+        reference = None if fit is None else fit.reference
+        scoring = cls(task, name, section.model_copy(update={"score": name}), (), file, fitted, reference)
         scoring._check_name(live)
-        warnings = file.header.warnings if file is not None and name == file.header.score else ()
-        for warning in warnings:
+        for warning in () if fit is None else fit.header.warnings:
             say(f"Warning: router `{section.file}`: {warning}.")
         return scoring
 
@@ -265,17 +268,17 @@ class Scoring:
         )
 
     def threshold_for(self, rate: float) -> float:
-        """The threshold of the deciding score that defers at most this share of the fit's pictures.
+        """The threshold that defers at most this share of the reference scores.
 
         Raises:
-            ConfigError: no router was fitted for this score, or no such rate.
+            ConfigError: there are none, or no such rate.
         """
-        if self.file is None or self.name != self.file.header.score:
+        if self.reference is None:
             raise ConfigError(
-                f"Expected a router that was fitted for score `{self.name}` beside a rate, got none. "
-                "Give a threshold."
+                f"Expected a router that was fitted for score `{self.name}` beside a rate, or the export of "
+                "a run, got neither. Give a threshold."
             )
-        return threshold_for_rate(self.file.reference, rate)
+        return threshold_for_rate(self.reference, rate)
 
     @property
     def formula(self) -> str:

@@ -9,7 +9,6 @@ import numpy as np
 from ebjr_det.core.errors import InvalidInput
 from ebjr_det.core.types import FloatArray, Opaque
 from ebjr_det.inference.live import Live, Settings
-from ebjr_det.inference.scoring import Scoring
 from ebjr_det.serving.batcher import Batcher
 from ebjr_det.serving.laws import Law, Quantiles, build_law
 from ebjr_det.serving.rule import FORCES, Rule
@@ -52,10 +51,8 @@ class Served:
 
     @property
     def reference(self) -> FloatArray | None:
-        """Scores of the deciding score at its router's fit; None without a fitted router."""
-        scoring: Scoring = self.live.scoring
-        file = scoring.file
-        return None if file is None or file.header.score != scoring.name else file.reference
+        """Deciding scores of pictures like those to come; None where nobody knows any."""
+        return self.live.scoring.reference
 
 
 Load: TypeAlias = Callable[[], Served]
@@ -108,8 +105,8 @@ class Bench:
             return self.law.threshold(self.teacher.expected_seconds(0))
         if self.quantiles is None:
             raise InvalidInput(
-                f"Expected a router that was fitted for score `{self.served.live.scoring.name}` beside a "
-                "rate, got none. Give a threshold."
+                "Expected reference scores beside a rate, got a pair without a fitted router that was not "
+                "exported from a run. Give a threshold."
             )
         return self.quantiles.threshold(rule.deferral_rate)
 

@@ -15,9 +15,14 @@ from common import DIGITS, QUICKSTART, ROOT
 from onnx import TensorProto, helper
 from PIL import Image
 
+import ebjr_det
+from ebjr_det.api.export import _kept, reference_scores
 from ebjr_det.api.settings import load_settings
+from ebjr_det.config import RouterSection
 from ebjr_det.core.joint import answers_of
+from ebjr_det.core.router import threshold_for_rate
 from ebjr_det.inference.exported import ROUTER, load_exported
+from ebjr_det.inference.scoring import Scoring
 from ebjr_det.tasks.detection.model import build_model
 
 NAMES = ("predictions.json", "images.json")
@@ -80,6 +85,34 @@ def forged(source: Path, folder: Path, where: str, value: object) -> Path:
 def digits(exported_digits, tmp_path) -> Path:
     """A copy to be changed."""
     return Path(shutil.copytree(exported_digits, tmp_path / "digits"))
+
+
+# --- Reference scores ---
+
+
+def test_reference_scores_travel_and_the_format_without_them_is_read(
+    digits, refused, digit_pictures, tmp_path
+):
+    content, reference = read(digits, "pair.json"), np.arange(100) / 100
+    assert (content["version"], content["reference"]) == (2, None)
+    sealed(digits, content | {"reference": reference.tolist()})
+    assert ebjr_det.load(digits, rate=0.3).threshold == threshold_for_rate(reference, 0.3)
+    del content["reference"]
+    sealed(digits, content | {"version": 1})
+    assert ebjr_det.load(digits).threshold == content["threshold"]
+    ask = ("predict", digits, digit_pictures, "--rate", 0.3, "--out", tmp_path / "out")
+    assert "or the export of a run, got neither" in refused(*ask)
+
+
+def test_the_reference_scores_of_a_run_are_those_that_its_threshold_was_chosen_on(routed_digits):
+    run = routed_digits.parent / "run"
+    _, threshold = load_settings(run)
+    scores = reference_scores(run, threshold)
+    joint = json.loads((run / "summary.json").read_text())["joint"]
+    assert (scores > threshold).mean() == joint["deferral_rate"]
+    assert reference_scores(run, None) is reference_scores(ROOT / "configs", 0.3) is None
+    scoring = Scoring.load("classification", RouterSection(score="max_softmax"))
+    assert _kept(scoring, np.arange(30_000.0)[::-1])[::9999] == [0, 29_999]
 
 
 # --- The live pair's answers ---
@@ -307,7 +340,8 @@ def pairs(forgeries: dict[str, list]) -> list[tuple[str, object]]:
 
 DIGIT_FORGERIES = {
     # setting -> values
-    "version": [2, None],
+    "version": [3, None],
+    "reference": [[], ["x"], [float("nan")], 7],
     "threshold": [float("nan"), None, "1"],
     "student.file": ["../x.onnx", "/etc/passwd", "..", "pair.json"],
     "classes": [{}, {"a": "b"}, {"0": "a", "7": "b"}],

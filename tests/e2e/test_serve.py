@@ -178,7 +178,7 @@ def test_boxes_are_those_of_load_to_the_bit(exported_scenes, scene_pictures):
         refused = client.post(INFER, params={"deferral_rate": "0.5"}, content=paths[0].read_bytes(),
                               headers={LENGTH: "0"})  # fmt: skip
         assert refused.status_code == 400
-        assert "Expected a router" in refused.json()["error"]
+        assert "reference scores" in refused.json()["error"]
 
 
 def test_what_the_server_tells_of_itself(client, digits):
