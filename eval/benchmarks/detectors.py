@@ -58,7 +58,8 @@ def spread(model: Any, pictures: Sequence[Any]) -> None:
                 module.reset_running_stats()
         network.train()
         for picture in pictures:
-            network(model.graph.normalize(torch.from_numpy(model.batch([model.preprocess(picture)]))))
+            pixels = torch.from_numpy(model.batch([model.preprocess(picture)]))
+            network(model.graph.normalize(pixels.to(model.device)))
         network.eval()
         inputs = [model.batch([model.preprocess(picture)]) for picture in pictures]
         best = max(float(stacked(model.eager(one)[0]).max()) for one in inputs)

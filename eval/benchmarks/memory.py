@@ -20,7 +20,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import perf_counter, sleep
 from typing import Any
@@ -39,7 +39,7 @@ from ebjr_det.io.files import to_json
 from ebjr_det.io.pictures import find_pictures, open_picture, stored_size
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "quickstart.yaml"
-COMMAND = Path(sys.executable).with_name("ebjr-det")
+COMMAND = [sys.executable, "-m", "ebjr_det"]
 WARM = 500
 MARKS = (1, 10, 50, 100, 250, 500, 1000, 2000, 5000, 10_000)
 SAMPLE = 100
@@ -78,7 +78,7 @@ def linked(paths: Sequence[Path], count: int, folder: Path) -> list[int]:
 
 def export(folder: Path) -> None:
     """The quickstart's pair as a folder."""
-    command: list[str | Path] = [COMMAND, "export", CONFIG, "--threshold", "0", "--out", folder]
+    command: list[str | Path] = [*COMMAND, "export", CONFIG, "--threshold", "0", "--out", folder]
     subprocess.run(command, check=True, stdout=sys.stderr)
 
 
@@ -117,10 +117,25 @@ def swept(folder: Path, done: int) -> int:
     return max(done, int(names[-1][:6])) if names else done
 
 
-def watched(pair: Path, pictures: Path, out: Path, threshold: float, count: int) -> list[tuple[Any, ...]]:
-    """(pictures done, seconds, resident MiB, peak MiB) twice a second until the end."""
-    command: list[str | Path] = [COMMAND, "predict", pair, pictures, "--out", out, "--json"]
+def gpu_memory() -> Callable[[], tuple[float, ...]]:
+    """A function that gives the MiB taken of the first GPU, by whomever; nothing where there is none."""
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+        card = pynvml.nvmlDeviceGetHandleByIndex(0)
+    except Exception:  # no such package, driver or card
+        return lambda: ()
+    return lambda: (pynvml.nvmlDeviceGetMemoryInfo(card).used / 2**20,)
+
+
+def watched(
+    pair: Path, pictures: Path, out: Path, threshold: float, count: int, options: Sequence[str] = ()
+) -> list[tuple[Any, ...]]:
+    """(pictures done, seconds, resident MiB, peak MiB[, MiB of the GPU]) twice a second until the end."""
+    command: list[str | Path] = [*COMMAND, "predict", pair, pictures, "--out", out, "--json", *options]
     command += ["--threshold", str(threshold)]
+    gpu = gpu_memory()
     rows: list[tuple[Any, ...]] = []
     with (out.parent / "told").open("w+") as told, tqdm(total=count, unit="img", file=sys.stderr) as bar:
         start = perf_counter()
@@ -129,7 +144,7 @@ def watched(pair: Path, pictures: Path, out: Path, threshold: float, count: int)
             done = swept(out / "pictures", rows[-1][0] if rows else 0)
             now = memory_of(process.pid)
             if now is not None:
-                rows.append((done, perf_counter() - start, *now))
+                rows.append((done, perf_counter() - start, *now, *gpu()))
                 bar.update(done - bar.n)
             sleep(EVERY)
         if process.returncode:
@@ -140,7 +155,7 @@ def watched(pair: Path, pictures: Path, out: Path, threshold: float, count: int)
 
 def summarized(rows: Sequence[tuple[Any, ...]], order: Sequence[int], count: int) -> dict[str, Any]:
     """Peaks and levels by pictures done. Raises InvalidInput for a run without two moments to compare."""
-    done, seconds, rss, peak = np.array(rows).T
+    done, seconds, rss, peak = np.array(rows).T[:4]
     if done[-1] <= WARM:
         raise InvalidInput(f"Expected well beyond {WARM} pictures, got {int(done[-1])} at the last look.")
     at = {mark: float(peak[np.argmax(done >= mark)]) for mark in MARKS if mark <= done[-1]}

@@ -1,0 +1,54 @@
+"""One section of the check, as a process of its own: each row is one line of JSON on stdout."""
+
+import argparse
+import json
+import math
+from typing import Any
+
+import ebjr_det  # noqa: F401 - before torch and numpy, so that their threads sleep while they wait
+
+# isort: split
+import correct
+import resources
+import speed
+
+from ebjr_det.io.environment import keep_freed_memory
+
+SECTIONS = {
+    "device": correct.device,
+    "contract": correct.contract,
+    "answers": correct.answers,
+    "verbs": correct.verbs,
+    "ahead": speed.ahead,
+    "networks": speed.networks,
+    "pair": speed.live_pair,
+    "memory": resources.memory,
+    "joules": resources.joules,
+    "onnxruntime": resources.onnx,
+}
+
+
+def finite(value: Any) -> Any:
+    """The same with texts for infinities and NaN, which JSON lacks."""
+    if isinstance(value, dict):
+        return {key: finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(inner) for inner in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def main() -> None:
+    """Run one and print its rows."""
+    parser = argparse.ArgumentParser(description="one section of the check")
+    parser.add_argument("section", choices=SECTIONS)
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--small", action="store_true")
+    parser.add_argument("--job", help="of `ahead`: what to compile")
+    args = parser.parse_args()
+    keep_freed_memory()
+    for name, row in SECTIONS[args.section](args):
+        print(json.dumps([name, finite(row)]), flush=True)
+
+
+if __name__ == "__main__":
+    main()
