@@ -19,6 +19,7 @@ from ebjr_det.inference.scoring import Scoring
 from ebjr_det.inference.student import check_answers, weights_of
 from ebjr_det.io.environment import describe_environment
 from ebjr_det.io.files import check_writable, writable_folder, write_text
+from ebjr_det.io.joules import joule_counter
 from ebjr_det.io.threads import on_threads
 from ebjr_det.reporting.benchmark.tables import short_tables, verdict
 from ebjr_det.reporting.overview import Overview, PrintedResult
@@ -114,6 +115,7 @@ def _measured(
         machine=Machine(environment["cpus"], loads, states, measured.beside),
         environment=environment,
         config=config.model_dump(mode="json"),
+        joules=measured.joules,
     )
 
 
@@ -137,7 +139,10 @@ def _prepared(
         side: UsedModel(model.name, runtimes[side], halves(model) is not None)
         for side, model in models.items()
     }
-    return Measurement(models, used, scoring.score, points, pair.data.load, indices, pictures, settings)
+    return Measurement(
+        models, used, scoring.score, points, pair.data.load, indices, pictures, settings,
+        joule_counter(pair.device),
+    )  # fmt: skip
 
 
 def _write(result: Benchmark, against: Against | None, folder: Path) -> BenchmarkResult:

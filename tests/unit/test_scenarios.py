@@ -13,10 +13,11 @@ from ebjr_det.core.errors import ConfigError, InvalidInput
 from ebjr_det.core.router import decide
 from ebjr_det.core.types import Logits, Output
 from ebjr_det.evaluation.benchmark.against import Against
-from ebjr_det.evaluation.benchmark.machine import gpu_state
+from ebjr_det.evaluation.benchmark.machine import WINDOWS, gpu_state, metered
 from ebjr_det.evaluation.benchmark.ratios import Ratio, joint_ratio, speedup
 from ebjr_det.evaluation.benchmark.result import (
     Benchmark,
+    JouleWindows,
     Machine,
     OfflineQueries,
     Point,
@@ -98,6 +99,15 @@ def test_time_that_goes_by_is_told():
     clock, told = Clock(), []
     closed_loop([worker(clock, "a", 0.5)], [0], 1, clock.pace(2.0, least=1, warmup=0, tick=told.append))
     assert sum(told) == 2.0
+
+
+def test_joules_are_read_in_windows_of_a_second_that_take_turns():
+    clock, seen = Clock(), []
+    subjects = [worker(clock, "a", 0.25, seen), worker(clock, "b", 3.0, seen)]
+    found = metered(subjects, "xyz", 2, lambda: 7.0 + 40 * clock.now, clock.pace(0.1))  # at 40 watts
+    assert found == {"a": (10.0,) * WINDOWS, "b": (120.0,) * WINDOWS}
+    assert seen[:3] == [("a", ["x", "y"]), ("a", ["z", "x"]), ("b", ["x", "y"])]
+    assert [name for name, _ in seen[3:6]] == ["b", "a", "a"]
 
 
 def test_numbers_of_a_loop_by_hand():
@@ -363,11 +373,27 @@ def made_up(scale=1.0, load=0.1, slow_end=1.0, **changes):
 
 
 def test_a_result_survives_its_file(tmp_path):
-    result = made_up()
+    result = made_up(
+        joules=(JouleWindows(8, dict.fromkeys(("student", "teacher", "joint 30 %"), (0.5, 0.6))),)
+    )
     text = result.to_json(summarize(result))
     assert "NaN" not in text
     (tmp_path / "benchmark.json").write_text(text)
     assert Benchmark.load(tmp_path) == Benchmark.load(tmp_path / "benchmark.json") == result
+
+
+def test_joules_stand_in_the_tables_where_the_device_told_them():
+    per_image = {"student": (0.1, 0.3, 0.2), "teacher": (2.0,), "joint 30 %": (0.8,)}
+    result = made_up(joules=(JouleWindows(1, per_image),))
+    summary = summarize(result)
+    assert summary["single_stream"]["student"]["joules_per_image"] == pytest.approx(0.2)
+    assert "joules_per_image" not in summary["offline"][0]["subjects"]["student"]
+    single, offline = markdown(result, summary, None).split("## ")[1:3]
+    assert "J/image" in single
+    assert "| 2.000 |" in single
+    assert "J/image" not in offline + markdown(made_up(), summarize(made_up()), None)
+    with pytest.raises(InvalidInput):
+        made_up(joules=(JouleWindows(1, {"student": (1.0,)}),))
 
 
 def test_the_summary_tells_what_was_measured():

@@ -1,26 +1,31 @@
-"""The machine under a benchmark: time left on a bar, waiting to the point, and the state of a GPU."""
+"""The machine under a benchmark: time left on a bar, waiting to the point, state and energy of a GPU."""
 
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from time import perf_counter
 
 from tqdm.auto import tqdm
 
-from ebjr_det.evaluation.benchmark.scenarios import Pace
+from ebjr_det.evaluation.benchmark.scenarios import Images, Pace, Subject, cycled
+from ebjr_det.io.joules import STEADY, JouleCounter
 
 SCENARIOS = 4
+WINDOWS = 4
+"""In which a device's energy is read."""
 AWAKE = 2e-3
 """Seconds before a request's arrival from which it is waited for awake: sleeping ends late."""
 
 
 @contextmanager
-def progress(seconds: float, subjects: int) -> Iterator[tuple[Callable[[str], None], Pace]]:
+def progress(
+    seconds: float, subjects: int, scenarios: int = SCENARIOS
+) -> Iterator[tuple[Callable[[str], None], Pace]]:
     """A function that begins a scenario by its name, and the pace, on a bar with the time left."""
     share, begun = seconds * subjects, 0
-    total = round(SCENARIOS * share, 1)
+    total = round(scenarios * share, 1)
     with tqdm(total=total, bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}") as bar:
 
         def begin(name: str) -> None:
@@ -64,3 +69,23 @@ def gpu_state(device: str) -> dict[str, str] | None:
         return state
     values = [value.strip() for value in done.stdout.strip().split(",")]
     return state | dict(zip(("sm_clock", "memory_clock", "power"), values, strict=False))
+
+
+def metered(
+    subjects: Sequence[Subject], images: Images, size: int, joules: JouleCounter, pace: Pace
+) -> dict[str, tuple[float, ...]]:
+    """Joules an image of each subject, in windows of a second or more that take turns.
+
+    Args:
+        joules: the device's counter; see `io.joules`.
+    """
+    per_image: dict[str, list[float]] = {subject.name: [] for subject in subjects}
+    for index in range(WINDOWS):
+        for subject in cycled(subjects, index, len(subjects)):
+            count, start, begun = 0, joules(), pace.clock()
+            while count == 0 or pace.clock() - begun < max(pace.seconds / WINDOWS, STEADY):
+                subject.call(cycled(images, count, size))
+                count += size
+            per_image[subject.name].append((joules() - start) / count)
+            pace.tick(pace.clock() - begun)
+    return {name: tuple(windows) for name, windows in per_image.items()}

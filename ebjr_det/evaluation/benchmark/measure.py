@@ -11,10 +11,11 @@ from ebjr_det.core.errors import ConfigError
 from ebjr_det.core.joint import ScoreFunction
 from ebjr_det.core.router import check_rate
 from ebjr_det.core.types import Model, Opaque
-from ebjr_det.evaluation.benchmark.machine import progress
+from ebjr_det.evaluation.benchmark.machine import SCENARIOS, metered, progress
 from ebjr_det.evaluation.benchmark.result import (
     DECODE,
     ROUTING,
+    JouleWindows,
     OfflineQueries,
     Point,
     ServerLoad,
@@ -32,6 +33,7 @@ from ebjr_det.evaluation.benchmark.scenarios import (
     warm_up,
 )
 from ebjr_det.evaluation.benchmark.subjects import TimedModel, subjects_of
+from ebjr_det.io.joules import JouleCounter
 from ebjr_det.io.load import Load, Meter, Stopwatch
 
 Inputs = TypeVarTuple("Inputs")
@@ -101,11 +103,16 @@ class Scenarios(NamedTuple):
     server: ServerLoad
     stages: tuple[StageTimes, ...]
     beside: dict[str, Load]
+    joules: tuple[JouleWindows, ...]
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """The models, the points of the pair, and the images, by index in the data and as pictures."""
+    """The models, the points of the pair, and the images, by index in the data and as pictures.
+
+    Attributes:
+        joules: the device's counter, where it has one.
+    """
 
     models: Mapping[str, Model]
     used: Mapping[str, UsedModel]
@@ -115,11 +122,13 @@ class Measurement:
     indices: Sequence[int]
     pictures: Sequence[Opaque]
     settings: BenchmarkSettings
+    joules: JouleCounter | None = None
 
     def run(self, seed: int) -> Scenarios:
         """All scenarios one after the other, on a bar with the time left."""
         beside, meter = dict[str, Load](), Meter()
-        with progress(self.settings.seconds, len(self.points) + len(self.models)) as (begin, pace):
+        subjects, scenarios = len(self.points) + len(self.models), SCENARIOS + (self.joules is not None)
+        with progress(self.settings.seconds, subjects, scenarios) as (begin, pace):
 
             def measured(name: str, scenario: Callable[[Pace, *Inputs], Result], *inputs: *Inputs) -> Result:
                 begin(name)
@@ -131,7 +140,8 @@ class Measurement:
             single = measured("single stream", self.single_stream)
             offline = measured("offline", self.offline, single)
             server = measured("server", self.serve, single, seed)
-        return Scenarios(single, offline, server, stages, beside)
+            joules = () if self.joules is None else measured("joules", self.meter, self.joules)
+        return Scenarios(single, offline, server, stages, beside, joules)
 
     def subjects(self, batch_size: int) -> list[Subject]:
         """Student, teacher and the pair at its points."""
@@ -187,6 +197,15 @@ class Measurement:
             calls = closed_loop(self.subjects(size), self.pictures, size * batches, pace)
             results.append(OfflineQueries(size, calls))
         return tuple(results)
+
+    def meter(self, pace: Pace, joules: JouleCounter) -> tuple[JouleWindows, ...]:
+        """What an image takes at batch 1 and at the largest."""
+        sizes = sorted({1, self.settings.sizes[-1]})
+        pace = replace(pace, seconds=pace.seconds / len(sizes))
+        return tuple(
+            JouleWindows(size, metered(self.subjects(size), self.pictures, size, joules, pace))
+            for size in sizes
+        )
 
     def serve(self, pace: Pace, single: Mapping[str, Calls], seed: int) -> ServerLoad:
         """Requests at random times, at a rate that the pair can follow where none is set."""

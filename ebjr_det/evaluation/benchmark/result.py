@@ -73,6 +73,18 @@ class StageTimes:
 
 
 @dataclass(frozen=True)
+class JouleWindows:
+    """Joules that the device took an image, window by window, in batches of one size; its idle draw is in."""
+
+    batch_size: int
+    per_image: Mapping[str, tuple[float, ...]]
+
+    def median(self, subject: str) -> float:
+        """The median of a subject's windows."""
+        return float(np.median(self.per_image[subject]))
+
+
+@dataclass(frozen=True)
 class ServerLoad:
     """Requests at the same times to every subject.
 
@@ -113,6 +125,7 @@ class Benchmark:
         models: by `student` and `teacher`; `points`: by the name of each joint subject.
         single: single stream by subject.
         environment, config: as beside every result.
+        joules: by batch size, where the device tells them.
 
     Raises:
         InvalidInput: subjects that differ between scenarios, or too few.
@@ -134,11 +147,13 @@ class Benchmark:
     machine: Machine
     environment: Mapping[str, object]
     config: Mapping[str, object]
+    joules: tuple[JouleWindows, ...] = ()
 
     def __post_init__(self) -> None:
         if set(self.models) != set(SIDES) or not self.points or not self.image_ids:
             raise InvalidInput("Expected a student, a teacher, a joint subject and images.")
         scenarios = [*self.loops.values(), self.server.requests, *(times.ms for times in self.stages)]
+        scenarios += [windows.per_image for windows in self.joules]
         if not self.offline or not self.stages or any(set(each) != set(self.subjects) for each in scenarios):
             raise InvalidInput("Expected the same subjects in all scenarios.")
         sizes = [*(size for _, size in self.loops), *(times.batch_size for times in self.stages)]

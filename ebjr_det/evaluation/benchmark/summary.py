@@ -20,9 +20,9 @@ def summarize(result: Benchmark) -> Summary:
         "models": {side: asdict(model) for side, model in result.models.items()},
         "points": {name: point.to_dict() for name, point in result.points.items()},
         "images": len(result.image_ids),
-        "single_stream": _closed(result, result.single),
+        "single_stream": _closed(result, 1, result.single),
         "offline": [
-            {"batch_size": queries.batch_size, "subjects": _closed(result, queries.calls)}
+            {"batch_size": queries.batch_size, "subjects": _closed(result, queries.batch_size, queries.calls)}
             for queries in result.offline
         ],
         "server": _served(result),
@@ -46,10 +46,14 @@ def summarize(result: Benchmark) -> Summary:
     }
 
 
-def _closed(result: Benchmark, calls: Mapping[str, Calls]) -> Summary:
+def _closed(result: Benchmark, size: int, calls: Mapping[str, Calls]) -> Summary:
     student, teacher = (calls[side] for side in SIDES)
     ratios = {name: joint_ratio(student, teacher, calls[name], seed=result.seed) for name in result.points}
-    return {name: closed_numbers(calls[name], ratios.get(name)) for name in result.subjects}
+    rows = {name: closed_numbers(calls[name], ratios.get(name)) for name in result.subjects}
+    for windows in result.joules:
+        for name, row in rows.items() if windows.batch_size == size else ():
+            row["joules_per_image"] = windows.median(name)
+    return rows
 
 
 def _served(result: Benchmark) -> Summary:

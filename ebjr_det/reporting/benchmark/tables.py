@@ -55,8 +55,9 @@ def _single_table(result: Benchmark, summary: Summary) -> Table:
     rows = []
     for name, row in summary["single_stream"].items():
         times = [milliseconds(row[key]) for key in ("mean_ms", *(f"p{q}_ms" for q in QUANTILES))]
-        rows.append([name, *times, number(row["images_per_s"], digits=1), _deferred(row)])
-    columns = ["subject", "ms mean", *(f"p{q}" for q in QUANTILES), "images/s", "deferred %"]
+        rows.append([name, *times, number(row["images_per_s"], digits=1), *_joules(row), _deferred(row)])
+    energy = _joules(summary["single_stream"]["student"]) and ["J/image"]
+    columns = ["subject", "ms mean", *(f"p{q}" for q in QUANTILES), "images/s", *energy, "deferred %"]
     models = ", ".join(f"{side} {model.name} on {model.runtime}" for side, model in result.models.items())
     caption = f"{models}; {result.device}, {result.machine.cpus} CPUs; preprocessing is in, decoding is not"
     title = f"Single stream: one image after the other, of {len(result.image_ids):,}"
@@ -67,9 +68,10 @@ def _offline_table(result: Benchmark, summary: Summary) -> Table:
     """All images known at the start."""
     columns, rows = ["subject"], [[name] for name in result.subjects]
     for size in summary["offline"]:
-        columns += [f"images/s at batch {size['batch_size']}", "deferred %"]
+        energy = _joules(size["subjects"]["student"]) and ["J/image"]
+        columns += [f"images/s at batch {size['batch_size']}", *energy, "deferred %"]
         for row, numbers in zip(rows, size["subjects"].values(), strict=True):
-            row += [number(numbers["images_per_s"], digits=1), _deferred(numbers)]
+            row += [number(numbers["images_per_s"], digits=1), *_joules(numbers), _deferred(numbers)]
     counts = [next(iter(queries.calls.values())).images for queries in result.offline]
     caption = f"images a query: {', '.join(f'{count:,}' for count in counts)}"
     return Table("Offline: throughput", columns, rows, caption)
@@ -161,6 +163,11 @@ def markdown(result: Benchmark, summary: Summary, against: Against | None) -> st
     for table in benchmark_tables(result, summary, against):
         lines += [f"## {table.title}", "", table.markdown(), ""]
     return "\n".join([*lines, *(f"- {sentence}" for sentence in sentences(result, against)), ""])
+
+
+def _joules(row: Summary) -> list[str]:
+    """A cell, where the device told its energy."""
+    return [number(row["joules_per_image"], digits=3)] if "joules_per_image" in row else []
 
 
 def _deferred(row: Summary) -> str:
