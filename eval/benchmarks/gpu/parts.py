@@ -45,7 +45,7 @@ def pictures(count: int, small: bool) -> list[Image.Image]:
 def effdet(size: str, args: Namespace) -> Any:
     """EfficientDet of a size, `d0` or `d4`, fresh, with outputs that spread; smaller in a rehearsal."""
     torch.manual_seed(0)
-    sides = {"image_size": 128 if size == "d0" else 256} if args.small else {}
+    sides = {"image_size": 256} if args.small else {}
     model = build_model(
         build_named("coco", split="val2017"), f"effdet/tf_efficientdet_{size}", device=args.device,
         random_weights=True, **sides,
