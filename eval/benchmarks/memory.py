@@ -141,7 +141,10 @@ def watched(
         start = perf_counter()
         process = subprocess.Popen(command, stdout=told, stderr=subprocess.STDOUT)
         while process.poll() is None:
-            done = swept(out / "pictures", rows[-1][0] if rows else 0)
+            folder = next(
+                out.glob(".predict-*/pictures"), out / "pictures"
+            )  # where it works until all is whole
+            done = swept(folder, rows[-1][0] if rows else 0)
             now = memory_of(process.pid)
             if now is not None:
                 rows.append((done, perf_counter() - start, *now, *gpu()))

@@ -45,6 +45,8 @@ AHEAD, AHEAD_SECONDS = "ahead", 240
 SMALL = 4
 """How many times as long a rehearsal may take, which compiles on a few CPUs."""
 COMMAND = "command"
+LEAST = 20
+"""Seconds with which no section is begun."""
 
 
 class Report:
@@ -121,7 +123,11 @@ class Process:
 def section(name: str, args: argparse.Namespace, report: Report) -> None:
     """Run one section and keep its rows."""
     begun, part = perf_counter(), report.begin(name)
-    process = Process(command_of(name, args), SECONDS[name] * args.patience)
+    seconds = min(SECONDS[name] * args.patience, args.seconds - (perf_counter() - report.begun))
+    if seconds < LEAST:
+        report.end(name, part, 0.0, "not run: the time of all was over")
+        return
+    process = Process([*command_of(name, args), "--seconds", f"{seconds:.0f}"], seconds)
     for line in process.lines():
         try:
             title, row = json.loads(line)
@@ -156,6 +162,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--small", action="store_true", help="a rehearsal: small networks, few rounds")
     parser.add_argument("--only", help="sections, by commas")
     parser.add_argument("--revision", help="of the checkout, where its history is not beside it")
+    parser.add_argument("--seconds", type=float, default=480, help="for all sections")
     parser.add_argument("--command-seconds", type=float, default=150)
     parser.add_argument("command", nargs="*", help="a command of your own, after --")
     args = parser.parse_args()
@@ -163,6 +170,7 @@ def parse() -> argparse.Namespace:
     for name in args.sections:
         check_known(name, SECONDS, "a section")
     args.patience = SMALL if args.small else 1
+    args.seconds *= args.patience
     return args
 
 

@@ -86,8 +86,9 @@ def ran(command: Sequence[str | Path], seconds: float, **settings: Any) -> tuple
         done = subprocess.run(
             [*map(str, command)], cwd=ROOT, capture_output=True, text=True, timeout=seconds, **settings
         )
-    except subprocess.TimeoutExpired:
-        return {"failed": f"its {seconds:.0f} s were over"}, ""
+    except subprocess.TimeoutExpired as error:
+        text = (error.stdout or b"").decode(errors="replace")
+        return {"failed": f"its {seconds:.0f} s were over: {' '.join(text[-600:].split())}"}, text
     row: Row = {"seconds": round(perf_counter() - begun, 1), "exit_code": done.returncode}
     if done.returncode:
         row["failed"] = " ".join((done.stdout[-300:] + done.stderr[-900:]).split())

@@ -14,14 +14,15 @@ from memory import CONFIG, linked, sources, summarized, threshold_for, watched
 from parts import MODELS, Row, Rows, attempt, effdet, inputs_of, on_gpu, pictures, put_on
 from speed import BATCH, timed
 
+from ebjr_det.evaluation.benchmark.machine import metered
+from ebjr_det.evaluation.benchmark.scenarios import Pace
 from ebjr_det.evaluation.benchmark.subjects import points_at, scores_of, subjects_of
-from ebjr_det.io.joules import STEADY, joule_counter
+from ebjr_det.io.joules import STEADY, JouleCounter, joule_counter
 from ebjr_det.runtimes.choose import EAGER
 from ebjr_det.runtimes.onnx import PROVIDERS
 from ebjr_det.runtimes.registry import build_network
 
 FLAT = 1.1
-WINDOWS = 4
 
 
 def memory(args: Namespace) -> Rows:
@@ -77,26 +78,16 @@ def joules(args: Namespace) -> Rows:
     for runtime in (EAGER, "cuda_graphs_bf16"):
         for model in models.values():
             put_on(model, runtime, args)
-        subjects = subjects_of(models, energy, points, BATCH)
-        for subject in subjects:
-            yield f"{runtime}, {subject.name}", attempt(partial(used, subject.call, scenes, counter))
+        yield (
+            runtime,
+            attempt(partial(windows_of, subjects_of(models, energy, points, BATCH), scenes, counter)),
+        )
 
 
-def used(call: Any, scenes: Any, counter: Any) -> Row:
-    """Joules a picture and watts, window by window."""
-    call(scenes)
-    windows, watts, rate = list[float](), list[float](), list[float]()
-    for _ in range(WINDOWS):
-        count, begun, start = 0, perf_counter(), counter()
-        while perf_counter() - begun < STEADY:
-            call(scenes)
-            count += len(scenes)
-        seconds, taken = perf_counter() - begun, counter() - start
-        windows, watts, rate = [*windows, taken / count], [*watts, taken / seconds], [*rate, count / seconds]
-    return {
-        "joules_per_picture": float(np.median(windows)), "windows": windows, "watts": float(np.median(watts)),
-        "pictures_per_s": float(np.median(rate)),
-    }  # fmt: skip
+def windows_of(subjects: Any, scenes: Any, counter: JouleCounter) -> Row:
+    """Joules a picture of each, window by window and their median."""
+    found = metered(subjects, scenes, BATCH, counter, Pace(0.0))
+    return {name: {"median": float(np.median(each)), "each": each} for name, each in found.items()}
 
 
 def onnx(args: Namespace) -> Rows:

@@ -43,6 +43,7 @@ def main() -> None:
     parser.add_argument("section", choices=SECTIONS)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--small", action="store_true")
+    parser.add_argument("--seconds", type=float, default=600, help="after which it is ended")
     parser.add_argument("--job", help="of `ahead`: what to compile")
     args = parser.parse_args()
     keep_freed_memory()
