@@ -1,6 +1,7 @@
 """`serve`: a pair behind the Open Inference Protocol, as one process."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,14 +9,18 @@ from typing import TYPE_CHECKING
 from ebjr_det.api.load import samples_of
 from ebjr_det.api.settings import load_settings
 from ebjr_det.core.errors import ConfigError
-from ebjr_det.inference.live import build_live, choose_threshold
+from ebjr_det.inference.absent import SIDES
+from ebjr_det.inference.live import build_live, build_teacher, choose_threshold
 from ebjr_det.io.third_party import install_hint
 from ebjr_det.io.threads import limited_threads
-from ebjr_det.serving.pair import Served, serve_settings
+from ebjr_det.serving.pair import Load, Served, serve_settings
 from ebjr_det.serving.settings import ServeSettings
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
+
+    from ebjr_det.serving.desk import TeacherOf
+    from ebjr_det.serving.guard import Guarded
 
 PACKAGES = ("starlette", "uvicorn", "prometheus_client")
 
@@ -47,11 +52,10 @@ def serve(
     _check_packages()
     from ebjr_det.serving.server import run_server
 
-    threads = load_settings(folder, changes)[0].run.threads
+    settings = settings or ServeSettings()
+    threads = load_settings(folder, changes, settings.sides)[0].run.threads
     with limited_threads(threads):
-        run_server(
-            lambda: load_served(folder, threshold, rate, changes), settings or ServeSettings(), on_start
-        )
+        run_server(*_sources(folder, settings, threshold, rate, changes), settings, on_start)
 
 
 def build_serving(
@@ -72,18 +76,54 @@ def build_serving(
     _check_packages()
     from ebjr_det.serving.app import build_app
 
-    return build_app(lambda: load_served(folder, threshold, rate, changes), settings or ServeSettings())
+    settings = settings or ServeSettings()
+    load, teacher_of = _sources(folder, settings, threshold, rate, changes)
+    return build_app(load, teacher_of, settings)
+
+
+def _sources(
+    folder: str | Path,
+    settings: ServeSettings,
+    threshold: float | None,
+    rate: float | None,
+    changes: Sequence[str],
+) -> "tuple[Load, TeacherOf | None]":
+    """What reads the pair, and what makes its teacher where that is on another server."""
+    if settings.tier == "teacher":
+        if (threshold, rate) != (None, None):
+            raise ConfigError("Expected no threshold and no rate beside --tier teacher, got one.")
+        return partial(load_alone, folder, changes), None
+    load = partial(load_served, folder, threshold, rate, changes, settings.sides)
+    return load, None if settings.teacher is None else partial(_remote, settings)
+
+
+def _remote(settings: ServeSettings, served: Served) -> "Guarded":
+    from ebjr_det.serving.guard import Guarded
+    from ebjr_det.serving.remote import RemoteTeacher
+
+    link = RemoteTeacher(str(settings.teacher), f"{settings.name}-teacher", served)
+    return Guarded(link, settings.patience_ms / 1000)
 
 
 def load_served(
-    folder: str | Path, threshold: float | None, rate: float | None, changes: Sequence[str]
+    folder: str | Path,
+    threshold: float | None,
+    rate: float | None,
+    changes: Sequence[str],
+    sides: tuple[str, ...] = SIDES,
 ) -> Served:
-    """The pair in a folder as it is now. Raises EbjrError for whatever `load` refuses."""
-    config, chosen = load_settings(folder, changes)
+    """The pair in a folder as it is now, `sides` of it. Raises EbjrError for whatever `load` refuses."""
+    config, chosen = load_settings(folder, changes, sides)
     chosen = chosen if threshold is None and rate is None else threshold
     scoring, chosen = choose_threshold(config, chosen, rate)
-    live = build_live(config, scoring, chosen, samples_of(config))
+    live = build_live(config, scoring, chosen, samples_of(config), sides=sides)
     return serve_settings(config, live, str(folder))
+
+
+def load_alone(folder: str | Path, changes: Sequence[str]) -> Served:
+    """The teacher in a folder, as it is now. Raises EbjrError for one that cannot be loaded."""
+    config, _ = load_settings(folder, changes, ("teacher",))
+    return serve_settings(config, build_teacher(config, samples_of(config)), str(folder), alone=True)
 
 
 def _check_packages() -> None:

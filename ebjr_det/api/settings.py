@@ -9,6 +9,7 @@ from ebjr_det.config import EvaluateConfig, identity
 from ebjr_det.config.sections import AUTO
 from ebjr_det.core.errors import ConfigError, InvalidInput
 from ebjr_det.evaluation.run_folder import ANALYSIS, CONFIG, ROUTER, load_analysis
+from ebjr_det.inference.absent import SIDES
 from ebjr_det.inference.exported import PAIR, Exported, is_exported, load_exported
 from ebjr_det.inference.in_memory import check_not_in_memory
 from ebjr_det.inference.live import Settings
@@ -64,10 +65,15 @@ def from_run(config: EvaluateConfig, run: Path) -> EvaluateConfig:
     return config
 
 
-def load_settings(source: str | Path, changes: Sequence[str] = ()) -> tuple[Settings, float | None]:
+def load_settings(
+    source: str | Path, changes: Sequence[str] = (), sides: tuple[str, ...] = SIDES
+) -> tuple[Settings, float | None]:
     """A configuration; from the folder of a finished run also the threshold that the run chose.
 
     The folder of an exported pair is read too; its threshold is among its settings.
+
+    Args:
+        sides: the models of an export that are wanted.
 
     Raises:
         EbjrError: no configuration, or no finished run there.
@@ -76,7 +82,7 @@ def load_settings(source: str | Path, changes: Sequence[str] = ()) -> tuple[Sett
     if not path.is_dir():
         return load_config(path, changes), None
     if is_exported(path):
-        return load_exported(path, changes), None
+        return load_exported(path, changes, sides), None
     changed = load_config(_config_of(path), changes)
     check_not_in_memory(changed, path)
     config = from_run(changed, path)

@@ -15,6 +15,25 @@ from ebjr_det.cli.live import check_one_way
 @click.option("--port", type=int, default=8000, show_default=True, help="Port; 0 takes a free one.")
 @click.option("--name", default="pair", show_default=True, metavar="WORD", help="Of the model in addresses.")
 @click.option(
+    "--tier",
+    default="pair",
+    show_default=True,
+    metavar="pair|teacher",
+    help="What is served: the pair, or its teacher alone for the --teacher of another machine.",
+)
+@click.option(
+    "--teacher",
+    metavar="URL",
+    help="Of the server that answers for the teacher: --tier teacher there, Triton or KServe.",
+)
+@click.option(
+    "--patience-ms",
+    type=float,
+    default=50.0,
+    show_default=True,
+    help="How long at least that --teacher is waited for; more where its answers take longer.",
+)
+@click.option(
     "--policy",
     default="calibrated",
     show_default=True,

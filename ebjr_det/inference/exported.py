@@ -21,6 +21,7 @@ from ebjr_det.config.sections import RunSection
 from ebjr_det.core.errors import ConfigError, InvalidInput, first_line
 from ebjr_det.core.scores import rows_counted
 from ebjr_det.core.types import FloatArray, Model
+from ebjr_det.inference.absent import SIDES, AbsentModel
 from ebjr_det.io.files import checksum, existing_file, write_text
 from ebjr_det.io.third_party import first_fault, install_hint
 from ebjr_det.runtimes.onnx import PROVIDERS, Session
@@ -139,11 +140,16 @@ def _size(shape: Sequence[int]) -> str:
 
 @dataclass(frozen=True)
 class Exported:
-    """An exported folder whose files are as they were written; has the settings that live verbs ask for."""
+    """An exported folder whose files are as they were written; has the settings that live verbs ask for.
+
+    Attributes:
+        sides: the models whose files are here and are loaded.
+    """
 
     folder: Path
     content: ExportedPair
     run: RunSection
+    sides: tuple[str, ...] = SIDES
 
     @property
     def task(self) -> str:
@@ -189,9 +195,12 @@ class Exported:
             raise ConfigError(f"Expected device {' or '.join(PROVIDERS)}, got `{device}`.")
         classes = {int(key): name for key, name in self.content.classes.items()}
         named = load_task(self.task).served.name_classes(classes)
-        return named, self._served(self.student, named, device), self._served(self.teacher, named, device)
+        student, teacher = (self._served(side, getattr(self, side), named, device) for side in SIDES)
+        return named, student, teacher
 
-    def _served(self, exported: ExportedModel, named: Classes, device: str) -> Model:
+    def _served(self, side: str, exported: ExportedModel, named: Classes, device: str) -> Model:
+        if side not in self.sides:
+            return AbsentModel(exported.name)
         path, task = self.folder / exported.file, load_task(self.task)
         check_whole(path)
         session = Session(path, device)
@@ -234,19 +243,21 @@ def write_pair(pair: ExportedPair, folder: Path) -> None:
     write_text(folder / PAIR, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
-def load_exported(folder: Path, changes: Sequence[str] = ()) -> Exported:
+def load_exported(folder: Path, changes: Sequence[str] = (), sides: tuple[str, ...] = SIDES) -> Exported:
     """An exported pair, every file of it checked.
 
     Args:
         changes: `run.a=b` settings of how it runs; what it answers cannot be changed.
+        sides: the models that are wanted; the file of the other need not be there.
 
     Raises:
         InvalidInput: a file that is missing, damaged, or not as it was exported.
         ConfigError: a change of anything else.
     """
     pair = _read_pair(folder / PAIR)
-    files = {model.file: model.sha256 for model in (pair.student, pair.teacher)}
-    if pair.router.file is not None:
+    models: list[ExportedModel] = [getattr(pair, side) for side in sides]
+    files = {model.file: model.sha256 for model in models}
+    if pair.router.file is not None and "student" in sides:
         files[ROUTER] = str(pair.router.sha256)
     for name, sha256 in files.items():
         if checksum(folder / name) != sha256:
@@ -259,7 +270,7 @@ def load_exported(folder: Path, changes: Sequence[str] = ()) -> Exported:
     if stray is not None:
         raise ConfigError(f"Expected changes of `run` only for an exported pair, got one of `{stray}`.")
     kind: type[RunSection] = type(load_task(pair.task).evaluate_config.model_fields["run"].default)
-    return Exported(folder, pair, parse_section(kind, run["run"]))
+    return Exported(folder, pair, parse_section(kind, run["run"]), sides)
 
 
 def _read_pair(path: Path) -> ExportedPair:

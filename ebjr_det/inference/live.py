@@ -8,10 +8,13 @@ from functools import partial
 from itertools import islice
 from typing import TypeAlias
 
-from ebjr_det.config import EvaluateConfig
+import numpy as np
+
+from ebjr_det.config import EvaluateConfig, RouterSection
 from ebjr_det.core.errors import ConfigError, InvalidInput
 from ebjr_det.core.joint import JointModel, JointOutput
 from ebjr_det.core.types import FloatArray, Model, Output
+from ebjr_det.inference.absent import SIDES, AbsentModel
 from ebjr_det.inference.exported import Exported
 from ebjr_det.inference.scoring import Scoring
 from ebjr_det.inference.student import answers_to_data, check_at_work, watched, weights_of
@@ -111,6 +114,7 @@ def build_live(
     threshold: float,
     samples: Callable[[], Sequence[Picture]],
     traffic: Callable[[int], Iterable[Picture]] = lambda count: (),
+    sides: Sequence[str] = SIDES,
 ) -> Live:
     """Build both models on their runtimes, with their classes.
 
@@ -118,16 +122,14 @@ def build_live(
         samples: pictures on which runtimes are tried, where the configuration names any.
         traffic: so many, at most, of the pictures to be answered, on which a router that does not tell its
             student's weights is tried.
+        sides: the models that are built; without its teacher the pair only judges.
 
     Raises:
         EbjrError: for whatever is wrong in the configuration.
     """
-    if isinstance(config, Exported):
-        classes, student, teacher = config.build()
-        weights = ""  # an export has compared them, and its files are as it wrote them
-    else:
-        classes, student, teacher = _built(config, samples)
-        weights = weights_of(student)
+    classes, student, teacher = _built(config, samples, sides)
+    # an export has compared them, and its files are as it wrote them
+    weights = "" if isinstance(config, Exported) else weights_of(student)
     popular = (
         None if config.student.popular is None else Popular.of(config.student.popular, classes.class_names)
     )
@@ -151,12 +153,31 @@ def _answers_to(
     return outputs
 
 
-def _built(config: EvaluateConfig, samples: Callable[[], Sequence[Picture]]) -> tuple[Classes, Model, Model]:
+def build_teacher(config: Settings, samples: Callable[[], Sequence[Picture]]) -> Live:
+    """The teacher alone, in the place of a student that keeps every picture.
+
+    Raises:
+        EbjrError: for whatever is wrong in the configuration.
+    """
+    classes, student, teacher = _built(config, samples, ("teacher",))
+    joint = JointModel(teacher, AbsentModel(student.name), _no_scores, math.inf)
+    return Live(classes, Scoring.load(config.task, RouterSection()), joint)
+
+
+def _no_scores(output: Output) -> FloatArray:
+    return np.zeros(len(output.predictions))
+
+
+def _built(
+    config: Settings, samples: Callable[[], Sequence[Picture]], sides: Sequence[str]
+) -> tuple[Classes, Model, Model]:
     """Classes, student and teacher, these on their runtimes."""
+    if isinstance(config, Exported):
+        return config.build()
     from ebjr_det.inference.pair import build_models, make_ready, resolve_device
 
     device = resolve_device(config.run.device)
     classes = load_task(config.task).data.build_named(**dict(config.data))
-    models = build_models(config, classes, device)
+    models = build_models(config, classes, device, sides=sides)
     make_ready(config, models, samples, device)
     return classes, *models

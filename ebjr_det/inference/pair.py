@@ -13,6 +13,7 @@ from ebjr_det.core.joint import JointModel, JointOutput, ScoreFunction
 from ebjr_det.core.router import RouterDecision, decide
 from ebjr_det.core.tradeoff import score_of
 from ebjr_det.core.types import Model, Opaque, Output, PairedRun, Task
+from ebjr_det.inference.absent import SIDES, AbsentModel
 from ebjr_det.inference.answers import OnPictures, answers_to, on_pictures, sample_answers
 from ebjr_det.inference.in_memory import NO_OBJECTS, Objects, checked_model
 from ebjr_det.inference.latency import Latency, measure_decision, measure_latency, stratified
@@ -178,14 +179,30 @@ class Pair:
 
 
 def build_models(
-    config: EvaluateConfig, data: Classes, device: str, objects: Objects = NO_OBJECTS
+    config: EvaluateConfig,
+    data: Classes,
+    device: str,
+    objects: Objects = NO_OBJECTS,
+    sides: Sequence[str] = SIDES,
 ) -> tuple[Model, Model]:
-    """Student and teacher for the classes of the data; random weights, where meant, follow the seed."""
+    """Student and teacher for the classes of the data; random weights, where meant, follow the seed.
+
+    Args:
+        sides: those that are built; of the other one there is an `AbsentModel`.
+    """
     import torch
 
     torch.manual_seed(config.run.seed)
-    student = _build_model(config.task, config.student, data, device, objects.student)
-    return student, _build_model(config.task, config.teacher, data, device, objects.teacher)
+    models: list[Model] = []
+    for side in SIDES:
+        section: ModelSection = getattr(config, side)
+        # a teacher's random weights are those that follow the student's
+        if side in sides or (side == "student" and config.teacher.random_weights):
+            models.append(_build_model(config.task, section, data, device, getattr(objects, side)))
+        else:
+            models.append(AbsentModel(section.name or section.arch))
+    student, teacher = models
+    return student, teacher
 
 
 def make_ready(
@@ -210,6 +227,8 @@ def make_ready(
     sections = {}
     for side, model in zip(("student", "teacher"), models, strict=True):
         section, inner = getattr(config, side), plain(model)
+        if isinstance(inner, AbsentModel):
+            continue
         if isinstance(inner, RunsFile):
             sections[side] = section.model_copy(update={"runtime": inner.run_in(section.runtime, device)})
             continue

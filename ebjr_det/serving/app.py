@@ -49,8 +49,10 @@ class Counter:
 
     def __init__(self, desk: Desk, settings: ServeSettings, meters: Meters) -> None:
         self.desk, self.settings, self.meters = desk, settings, meters
-        name = settings.name
-        self.models: dict[str, str | None] = {name: None} | {f"{name}-{side}": side for side in FORCES}
+        name, alone = settings.name, desk.bench.served.alone
+        sides = {f"{name}-{side}": side for side in FORCES}
+        self.models: dict[str, str | None] = {f"{name}-teacher": None} if alone else {name: None, **sides}
+        self.decided = () if alone else DECIDED
         self.ready = True
 
     def force(self, request: Request) -> str | None:
@@ -85,7 +87,7 @@ class Counter:
         """A model's metadata."""
         self.force(request)
         bench = self.desk.bench
-        outputs = [*bench.served.tensors.forms(bench.served.live.named), *DECIDED]
+        outputs = [*bench.served.tensors.forms(bench.served.live.named), *self.decided]
         described = [{"name": name, "datatype": kind, "shape": list(shape)} for name, kind, shape in outputs]
         return JSONResponse(
             {
@@ -145,12 +147,15 @@ def _query(request: Request) -> dict[str, Any]:
 
 
 def tensors_of(answer: Answered) -> dict[str, Values]:
-    """All outputs of an answer."""
+    """All outputs of an answer; of a teacher alone, which decides nothing, its predictions."""
     import numpy as np
 
     served, count = answer.bench.served, len(answer.scores)
+    tensors = served.tensors.to_tensors(answer.predictions, served.live.named)
+    if served.alone:
+        return dict(tensors)
     return {
-        **served.tensors.to_tensors(answer.predictions, served.live.named),
+        **tensors,
         "answered_by": answer.answered_by,
         "deferral_score": np.array(answer.scores, dtype=np.float64),
         "threshold": np.full(count, answer.threshold, dtype=np.float64),
@@ -167,7 +172,7 @@ def _facts(answer: Answered) -> dict[str, object]:
     return {"policy": bench.settings.policy, "pair_sha256": bench.served.digest, **rounded}
 
 
-def build_app(load: Load, settings: ServeSettings, teacher_of: TeacherOf | None = None) -> Starlette:
+def build_app(load: Load, teacher_of: TeacherOf | None, settings: ServeSettings) -> Starlette:
     """The server as an ASGI application; the pair is loaded here, and asks its own teacher or another one.
 
     Its `state` has `desk` and `counter`.

@@ -10,7 +10,7 @@ import numpy as np
 FAULTS_RUNNING, WINDOW = 3, 20
 PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0)
 """Seconds before the first, second, ... probe of an open breaker; the last holds for all that follow."""
-SHORTEST, TIMES, RECENT = 0.05, 3, 100
+LEAST, TIMES, RECENT = 0.05, 3, 100
 
 
 class Breaker:
@@ -61,12 +61,16 @@ class Breaker:
 
 
 class Patience:
-    """How long an answer is waited for: 3 times the 95th percentile of the last 100, at least 50 ms."""
+    """How long an answer is waited for: 3 times the 95th percentile of the last 100, at least 50 ms.
 
-    def __init__(self) -> None:
-        self.recent, self.seconds = deque[float](maxlen=RECENT), math.inf
+    Args:
+        least: seconds instead of 50 ms.
+    """
+
+    def __init__(self, least: float = LEAST) -> None:
+        self.least, self.recent, self.seconds = least, deque[float](maxlen=RECENT), math.inf
 
     def add(self, seconds: float) -> None:
         """Learn how long an answer has taken."""
         self.recent.append(seconds)
-        self.seconds = max(SHORTEST, TIMES * float(np.percentile(self.recent, 95)))
+        self.seconds = max(self.least, TIMES * float(np.percentile(self.recent, 95)))

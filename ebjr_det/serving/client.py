@@ -5,15 +5,17 @@ import os
 import struct
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
+from socket import SHUT_RDWR
 from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
 import numpy as np
 
 from ebjr_det.core.errors import ConfigError, InvalidInput, first_line
-from ebjr_det.serving.protocol import IMAGE, KINDS, LARGEST_BATCH
+from ebjr_det.serving.protocol import KINDS, LARGEST_BATCH, write_request
 from ebjr_det.tasks.tensors import Values
 
 Picture: TypeAlias = bytes | str | os.PathLike[str]
@@ -22,6 +24,14 @@ LENGTH = "Inference-Header-Content-Length"
 LONGEST_PAUSE = 10.0
 """Seconds between two tries at most, whatever a server says."""
 TYPES = {datatype: np.dtype(f"<{kind}") for kind, datatype in KINDS.items()}
+
+
+class Refused(InvalidInput):
+    """A request without an answer: the status of HTTP, None where nobody answered."""
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class Client:
@@ -45,17 +55,26 @@ class Client:
     """
 
     def __init__(self, url: str, *, name: str = "pair", timeout: float = 60.0, tries: int = 4) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        try:
+            parts = urlsplit(url)
+            port, sound = parts.port, parts.scheme in ("http", "https") and parts.hostname
+        except ValueError:  # a port that is none, or half an address of version 6
+            sound = None
+        if not sound:
             raise ConfigError(f"Expected the address of a server, as http://127.0.0.1:8000, got `{url}`.")
         kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
         self.url, self.tries, self.path = url, tries, f"{parts.path.rstrip('/')}/v2/models/{name}"
-        self.connection = kind(parts.hostname, parts.port, timeout=timeout)
+        self.connection = kind(parts.hostname or "", port, timeout=timeout)
 
     def describe(self) -> dict[str, Any]:
-        """The model's metadata. Raises InvalidInput where no such server answers."""
+        """The model's metadata. Raises Refused where no such server answers."""
         content: dict[str, Any] = json.loads(self._ask("GET", self.path)[0])
         return content
+
+    def extensions(self) -> list[str]:
+        """The extensions of the protocol that the server has. Raises Refused where there is none."""
+        base = self.path.rpartition("/models/")[0]
+        return list(json.loads(self._ask("GET", base)[0]).get("extensions", ()))
 
     def infer(self, pictures: Sequence[Picture], **parameters: float | str) -> dict[str, Values]:
         """The answers to 1 to 64 pictures, every output by its name.
@@ -64,18 +83,23 @@ class Client:
             parameters: `threshold`, `deferral_rate` or `force`, and `max_latency_ms`.
 
         Raises:
-            InvalidInput: what the server refuses, in its words, or no answer.
+            Refused: what the server refuses, in its words, or no answer.
+            InvalidInput: a number of pictures out of range.
         """
         if not 1 <= len(pictures) <= LARGEST_BATCH:
             raise InvalidInput(f"Expected 1 to {LARGEST_BATCH} pictures, got {len(pictures)}.")
         contents = [item if isinstance(item, bytes) else Path(item).read_bytes() for item in pictures]
-        raw = b"".join(struct.pack("<I", len(content)) + content for content in contents)
-        size = {"binary_data_size": len(raw)}
-        tensor = {"name": IMAGE, "shape": [len(contents)], "datatype": "BYTES", "parameters": size}
-        request = {"inputs": [tensor], "parameters": {"binary_data_output": True, **parameters}}
-        header = json.dumps(request).encode()
-        body, length = self._ask("POST", f"{self.path}/infer", header + raw, {LENGTH: str(len(header))})
-        return read_tensors(body, length)
+        return self.send(*write_request(contents, parameters))
+
+    def send(self, body: bytes, length: int | None) -> dict[str, Values]:
+        """The outputs of a request as `protocol.write_request` writes it. Raises Refused."""
+        headers = {"Content-Type": "application/json"} if length is None else {LENGTH: str(length)}
+        return read_tensors(*self._ask("POST", f"{self.path}/infer", body, headers))
+
+    def abort(self) -> None:
+        """End the request under way, from another thread; its caller gets Refused."""
+        with suppress(AttributeError, OSError):
+            self.connection.sock.shutdown(SHUT_RDWR)
 
     def close(self) -> None:
         """End the connection; the next request opens another one."""
@@ -93,11 +117,11 @@ class Client:
                 content, status = response.read(), response.status
             except TimeoutError as error:
                 self.close()
-                raise InvalidInput(f"Expected an answer of `{self.url}` in time, got none.") from error
+                raise Refused(f"Expected an answer of `{self.url}` in time, got none.") from error
             except (OSError, HTTPException) as error:
                 self.close()
                 if not remaining:
-                    raise InvalidInput(
+                    raise Refused(
                         f"Expected a server at `{self.url}`, got: {first_line(error)}. Start ebjr-det serve."
                     ) from error
             else:
@@ -105,7 +129,7 @@ class Client:
                     length = response.headers.get(LENGTH)
                     return content, None if length is None else int(length)
                 if status != 503 or not remaining:
-                    raise InvalidInput(_refusal(content, status))
+                    raise Refused(_refusal(content, status), status)
                 pause = float(response.headers.get("Retry-After") or pause)
             time.sleep(min(pause, LONGEST_PAUSE))
             pause *= 2

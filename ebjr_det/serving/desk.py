@@ -175,7 +175,8 @@ class Desk:
         judged, seconds = await self._judge(bench, ask, reading)
         predictions, scores = [row[0] for row in judged], [row[1] for row in judged]
         defer = decide(scores, threshold).defer
-        sides, reasons = ["student"] * len(scores), [""] * len(scores)
+        front = "teacher" if bench.served.alone else "student"
+        sides, reasons = [front] * len(scores), [""] * len(scores)
         answer = Answered(bench, predictions, scores, threshold, sides, reasons, seconds)
         if (indices := defer.nonzero()[0].tolist()) and ask.rule.force != "student":
             await self._teach(ask, answer, Deferred(reading.sources, reading.pictures), indices)

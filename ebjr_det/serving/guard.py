@@ -13,7 +13,7 @@ from ebjr_det.core.errors import InvalidInput
 from ebjr_det.core.types import Opaque
 from ebjr_det.io.notes import say
 from ebjr_det.serving.batcher import WEIGHT, Batched
-from ebjr_det.serving.breaker import Breaker, Patience
+from ebjr_det.serving.breaker import LEAST, Breaker, Patience
 from ebjr_det.serving.fault import Unavailable
 from ebjr_det.serving.teacher import Deferred
 
@@ -50,10 +50,13 @@ class Guarded:
 
     Faults of the tier (no answer in time, `died`) count for the breaker; a full queue, a deadline of the
     client's and a wrong picture do not.
+
+    Args:
+        least: seconds that every answer is waited for, see `breaker.Patience`.
     """
 
-    def __init__(self, link: Link) -> None:
-        self.link, self.breaker, self.patience = link, Breaker(), Patience()
+    def __init__(self, link: Link, least: float = LEAST) -> None:
+        self.link, self.breaker, self.patience = link, Breaker(), Patience(least)
         self.waiting, self.seconds_each = 0, 0.0
         self.probes = set[asyncio.Task[None]]()
 
@@ -63,12 +66,13 @@ class Guarded:
 
     def warm(self, deferred: Deferred) -> Sequence[Opaque]:
         """The predictions; none, and an open breaker, where the teacher is not there yet."""
-        started = monotonic()
         try:
+            self.link.warm(deferred)
+            started = monotonic()  # the first answer took the longer for being the first
             predictions = self.link.warm(deferred)
         except Unavailable as fault:
             self.breaker.open()
-            say(f"Note: no teacher yet, so the student answers all and says so. {fault}")
+            say(f"Note: no teacher yet, so the student answers all and says so. {fault.__cause__ or fault}")
             return []
         self.patience.add(monotonic() - started)
         return predictions

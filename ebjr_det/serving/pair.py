@@ -27,17 +27,24 @@ class Served:
     """A pair as it was loaded, with what a server tells of it.
 
     Attributes:
-        digest: sha256 that tells this pair from another one, empty where nobody knows.
+        digests: sha256 of the student's weights and the teacher's, empty where nobody knows.
         macs: multiply-adds an image of student and teacher, None where unknown.
         folder: where it was read from, which no answer shows.
+        alone: whether the teacher is served by itself: `live` is then of `build_teacher`.
     """
 
     task: str
     title: str
     live: Live
     folder: str = ""
-    digest: str = ""
+    digests: tuple[str, str] = ("", "")
     macs: tuple[float | None, float | None] = (None, None)
+    alone: bool = False
+
+    @property
+    def digest(self) -> str:
+        """Which pair this is, in one word."""
+        return "".join(self.digests) if all(self.digests) else ""
 
     @property
     def tensors(self) -> Tensors:
@@ -59,15 +66,16 @@ Load: TypeAlias = Callable[[], Served]
 """Reads the pair from its folder, at the start and at each reload."""
 
 
-def serve_settings(settings: Settings, live: Live, folder: str) -> Served:
-    """A pair with what its settings tell of it."""
+def serve_settings(settings: Settings, live: Live, folder: str, alone: bool = False) -> Served:
+    """A pair, or its teacher `alone`, with what its settings tell of it."""
     sides = settings.student, settings.teacher
-    student, teacher = (getattr(side, "macs", None) for side in sides)
+    macs, digests = ([getattr(side, name, None) for side in sides] for name in ("macs", "sha256"))
     content = getattr(settings, "content", None)
     title = (content.title if content is not None else getattr(settings, "title", None)) or ""
-    digest = "" if content is None else str(content.student.sha256 + content.teacher.sha256)
-    names = " + ".join(model.name for model in (live.joint.student, live.joint.teacher))
-    return Served(settings.task, title or names, live, folder, digest, (student, teacher))
+    joint = live.joint
+    names = joint.student.name if alone else f"{joint.student.name} + {joint.teacher.name}"
+    known = (str(digests[0] or ""), str(digests[1] or ""))
+    return Served(settings.task, title or names, live, folder, known, (macs[0], macs[1]), alone)
 
 
 @dataclass(eq=False)
@@ -97,6 +105,10 @@ class Bench:
 
     def threshold_for(self, rule: Rule) -> float:
         """The threshold of a request. Raises InvalidInput for a rate where there are no reference scores."""
+        if self.served.alone:
+            if rule not in (Rule(max_latency_ms=rule.max_latency_ms), Rule(force="teacher")):
+                raise InvalidInput("Expected no rule of a teacher that is served alone, got one.")
+            return self.served.threshold
         if rule.threshold is not None:
             return rule.threshold
         if rule.force is not None:
@@ -119,7 +131,8 @@ class Bench:
             picture = Image.new("RGB", (side, side), "grey")
             try:
                 output, _ = joint.judge([joint.student.preprocess(picture)])
-                answers = self.teacher.warm(Deferred([np.asarray(picture)], [picture]))
+                read = Deferred([np.asarray(picture)], [picture])
+                answers = [] if served.alone else self.teacher.warm(read)
             except InvalidInput:
                 continue
             served.tensors.to_tensors([*output.predictions, *answers], served.live.named)
@@ -130,14 +143,18 @@ class Bench:
         served = self.served
         student, teacher = served.macs
         named = served.live.named
-        return {
-            "task": served.task,
-            "title": served.title,
+        routing = {
             "score": served.live.scoring.name,
             "threshold": _finite(served.threshold),
             "policy": self.settings.policy,
-            "digest": served.digest,
             "student_macs": student,
+        }
+        return {
+            "task": served.task,
+            "title": served.title,
+            **({} if served.alone else routing),
+            "digest": served.digest,
+            "teacher_sha256": served.digests[1],
             "teacher_macs": teacher,
             "classes": list(named.class_names),
             "class_ids": list(getattr(named, "categories", range(len(named.class_names)))),

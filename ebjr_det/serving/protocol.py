@@ -8,6 +8,7 @@ https://github.com/kserve/open-inference-protocol and Triton's extension of bina
 
 import base64
 import binascii
+import json
 import math
 import struct
 from collections.abc import Mapping, Sequence
@@ -26,7 +27,7 @@ from ebjr_det.tasks.tensors import Values
 IMAGE = "image"
 """The name of the one input."""
 LARGEST_BATCH = 64
-KINDS = {"f4": "FP32", "f8": "FP64", "i8": "INT64", "u1": "UINT8"}
+KINDS = {"f4": "FP32", "f8": "FP64", "i4": "INT32", "i8": "INT64", "u1": "UINT8"}
 Parameter: TypeAlias = bool | int | float | str
 Source: TypeAlias = bytes | NDArray[np.uint8]
 """A picture as it comes: an encoded file, or pixels [h, w, 3]."""
@@ -103,6 +104,34 @@ def _some(content: bytes) -> bytes:
     if not content:
         raise InvalidInput("Expected an encoded picture, got no bytes.")
     return content
+
+
+def write_request(
+    contents: Sequence[bytes],
+    parameters: Mapping[str, object],
+    outputs: Sequence[str] = (),
+    binary: bool = True,
+) -> tuple[bytes, int | None]:
+    """The body of a request for encoded pictures and, where raw bytes follow the JSON, the JSON's length.
+
+    Args:
+        outputs: names of those that are wanted, all by default.
+        binary: whether pictures go, and outputs come, as raw bytes.
+    """
+    tensor: dict[str, object] = {"name": IMAGE, "shape": [len(contents)], "datatype": "BYTES"}
+    raw = b""
+    if binary:
+        raw = b"".join(struct.pack("<I", len(content)) + content for content in contents)
+        tensor["parameters"] = {"binary_data_size": len(raw)}
+        parameters = {"binary_data_output": True, **parameters}
+    else:
+        tensor["data"] = [base64.b64encode(content).decode() for content in contents]
+    request: dict[str, object] = {"inputs": [tensor]} | ({"parameters": parameters} if parameters else {})
+    if outputs:
+        form = {"parameters": {"binary_data": True}} if binary else {}
+        request["outputs"] = [{"name": name, **form} for name in outputs]
+    header = json.dumps(request).encode()
+    return header + raw, len(header) if binary else None
 
 
 def _pictures(tensor: InputTensor, raw: bytes) -> list[Source]:

@@ -11,7 +11,7 @@ from starlette.applications import Starlette
 from ebjr_det.core.errors import ConfigError, EbjrError, first_line
 from ebjr_det.io.notes import say
 from ebjr_det.serving.app import build_app
-from ebjr_det.serving.desk import Desk
+from ebjr_det.serving.desk import Desk, TeacherOf
 from ebjr_det.serving.pair import Load
 from ebjr_det.serving.settings import ServeSettings
 
@@ -35,17 +35,20 @@ def listen(settings: ServeSettings) -> socket.socket:
     return listener
 
 
-def run_server(load: Load, settings: ServeSettings, on_start: Callable[[str], None]) -> None:
+def run_server(
+    load: Load, teacher_of: TeacherOf | None, settings: ServeSettings, on_start: Callable[[str], None]
+) -> None:
     """Serve until SIGTERM or Ctrl-C; then no request is taken any more, and those under way are answered.
 
     Args:
+        teacher_of: makes the teacher that is asked; by default the pair's, in this process.
         on_start: called with the address when requests are taken.
 
     Raises:
         EbjrError: a port in use, or a pair that cannot be loaded.
     """
     with listen(settings) as listener:
-        app = build_app(load, settings)
+        app = build_app(load, teacher_of, settings)
         config = uvicorn.Config(
             app, log_config=None, access_log=False, server_header=False, date_header=False,
             timeout_graceful_shutdown=DRAIN, timeout_keep_alive=65,

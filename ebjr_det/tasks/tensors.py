@@ -20,6 +20,13 @@ class TensorForm(NamedTuple):
 class Tensors(Protocol):
     """The part that turns answers into tensors and says their forms."""
 
+    REQUIRED: tuple[str, ...]
+    """The tensors that `from_tensors` reads; a teacher on another server must offer these."""
+
+    @property
+    def check_tensors(self) -> Callable[[Mapping[str, Any], Any], None]:
+        """(values, classes); raises InvalidInput for answers that are not of these classes."""
+
     @property
     def forms(self) -> Callable[[Any], Sequence[TensorForm]]:
         """The classes -> the tensors that `to_tensors` gives, in order."""

@@ -224,25 +224,38 @@ def routed_digits(tmp_path_factory: pytest.TempPathFactory, command) -> Path:
     return folder / "pair"
 
 
+@contextmanager
+def at_address(app, port: int = 0):
+    """The address of an ASGI application in a thread, which ends with the context."""
+    import uvicorn
+
+    server = uvicorn.Server(uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=5))
+    with socket.create_server(("127.0.0.1", port)) as listener:
+        thread = threading.Thread(target=server.run, args=([listener],))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join(60)
+
+
+@pytest.fixture(scope="session")
+def application_at():
+    """A context: an ASGI application, and a port if one is wanted -> its address."""
+    return at_address
+
+
 @pytest.fixture(scope="session")
 def served_at():
     """A context: a folder and settings -> the address of a server in a thread, which ends with it."""
 
     @contextmanager
     def serve(folder: Path, **settings):
-        import uvicorn
-
         import ebjr_det
 
         app = ebjr_det.build_serving(folder, ebjr_det.ServeSettings(access_log=False, **settings))
-        server = uvicorn.Server(uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=5))
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            thread = threading.Thread(target=server.run, args=([listener],))
-            thread.start()
-            try:
-                yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-            finally:
-                server.should_exit = True
-                thread.join(60)
+        with at_address(app) as address:
+            yield address
 
     return serve

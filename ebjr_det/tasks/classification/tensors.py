@@ -5,10 +5,22 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from scipy.special import softmax
 
+from ebjr_det.core.errors import InvalidInput
 from ebjr_det.core.types import Array
 from ebjr_det.tasks.classification.data import ImageSet
 from ebjr_det.tasks.popular import OTHER
 from ebjr_det.tasks.tensors import TensorForm, Values
+
+REQUIRED: tuple[str, ...] = ("logits",)
+
+
+def check_tensors(values: Mapping[str, Array], named: ImageSet) -> None:
+    """Raises InvalidInput unless there is one finite logit for every class."""
+    logits = values["logits"]
+    if logits.ndim != 2 or logits.shape[1] != named.num_classes or not np.isfinite(logits).all():
+        raise InvalidInput(
+            f"Expected finite logits [n, {named.num_classes}], got {list(logits.shape)} or others."
+        )
 
 
 def forms(named: ImageSet) -> list[TensorForm]:

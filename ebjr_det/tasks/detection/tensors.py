@@ -4,10 +4,22 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from ebjr_det.core.errors import InvalidInput
 from ebjr_det.core.types import Array
 from ebjr_det.tasks.detection.data import Named
 from ebjr_det.tasks.detection.detections import Detections
 from ebjr_det.tasks.tensors import TensorForm, Values
+
+REQUIRED: tuple[str, ...] = ("boxes", "scores", "labels", "counts")
+
+
+def check_tensors(values: Mapping[str, Array], named: Named) -> None:
+    """Raises InvalidInput for labels beyond the classes, or counts that are not those of the boxes."""
+    labels, counts, classes = values["labels"], values["counts"], len(named.class_names)
+    if len(labels) and not 0 <= labels.min() <= labels.max() < classes:
+        raise InvalidInput(f"Expected labels from 0 to {classes - 1}, got others.")
+    if (len(counts) and counts.min() < 0) or counts.sum() != len(labels):
+        raise InvalidInput(f"Expected counts of {len(labels)} boxes in all, got others.")
 
 
 def forms(named: Named) -> list[TensorForm]:

@@ -1,0 +1,205 @@
+"""A teacher on another server of the same protocol: ours with `--tier teacher`, Triton, KServe.
+
+Encoded pictures travel there, never tensors, over connections that stay open, each used by one thread at a
+time. Every new connection begins with the model's metadata, so that a server of another pair is found out
+also when it takes the place of the right one.
+"""
+
+import asyncio
+import struct
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from io import BytesIO
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ebjr_det.core.errors import ConfigError, InvalidInput, first_line
+from ebjr_det.core.types import Opaque
+from ebjr_det.io.notes import say
+from ebjr_det.serving.batcher import Batched
+from ebjr_det.serving.client import Client, Refused
+from ebjr_det.serving.fault import Unavailable
+from ebjr_det.serving.guard import LONGEST
+from ebjr_det.serving.pair import Served
+from ebjr_det.serving.protocol import IMAGE, Source, write_request
+from ebjr_det.serving.teacher import Deferred
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+CONNECTIONS = 64
+MODELS = "/v2/models/"
+WRONG_PICTURE = (400, 422)
+FULL = (408, 429, 503, 504)
+
+
+@dataclass(eq=False)
+class _Connection:
+    """A client, whether its server takes raw bytes, and whether nobody waits for its request any more."""
+
+    client: Client
+    binary: bool = False
+    used: bool = False
+    abandoned: bool = False
+
+    def abandon(self) -> None:
+        """End the request under way, so that its thread is free again."""
+        self.abandoned = True
+        self.client.abort()
+
+
+class RemoteTeacher:
+    """The `guard.Link` to a teacher on another server.
+
+    Args:
+        url: of the server, whose model is then called `name`; or with `/v2/models/MODEL`.
+        served: the pair whose teacher it is.
+
+    Raises:
+        ConfigError: an address that is none.
+    """
+
+    def __init__(self, url: str, name: str, served: Served) -> None:
+        base, _, model = url.rstrip("/").partition(MODELS)
+        self.url, self.name, self.served = base, model or name, served
+        self.idle: list[_Connection] = []
+        self.said: set[str] = set()
+        self._client()
+        self.threads = ThreadPoolExecutor(CONNECTIONS, "ebjr-det link")
+
+    def _client(self) -> Client:
+        return Client(self.url, name=self.name, timeout=LONGEST, tries=1)
+
+    def warm(self, deferred: Deferred) -> Sequence[Opaque]:
+        """The predictions of first pictures, over a new connection."""
+        try:
+            return self._answered(deferred, []).results
+        except Refused as error:
+            raise self._fault(error) from error
+
+    async def ask(self, deferred: Deferred) -> Batched[Opaque]:
+        """A prediction of every picture, in a thread of its own."""
+        visited: list[_Connection] = []
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(self.threads, self._answered, deferred, visited)
+        except asyncio.CancelledError:
+            for connection in visited:
+                connection.abandon()
+            raise
+        except Refused as error:
+            raise self._fault(error) from error
+        except ConfigError as error:
+            self._say(str(error))
+            raise Unavailable("died") from error
+
+    def _fault(self, error: Refused) -> InvalidInput:
+        """What a refusal means here: a wrong picture, a full server, or a machine that is at fault."""
+        if error.status not in (None, *FULL):
+            self._say(str(error))
+        if error.status in WRONG_PICTURE:
+            return InvalidInput("Expected pictures that the teacher takes, got one that it refuses.")
+        return Unavailable("busy" if error.status in FULL else "died")
+
+    def _say(self, message: str) -> None:
+        """Tell the server's log, once."""
+        if message not in self.said:
+            self.said.add(message)
+            say(f"Warning: teacher at {self.url}: {message}")
+
+    def _answered(self, deferred: Deferred, visited: list[_Connection]) -> Batched[Opaque]:
+        """Ask over an idle connection, or over a new one where its server has closed that meanwhile."""
+        started = monotonic()
+        contents = list(map(_encoded, deferred.sources, deferred.pictures))
+        while True:
+            connection = self._connection()
+            visited.append(connection)
+            try:
+                predictions = self._exchange(connection, contents)
+            except Refused as error:
+                connection.client.close()
+                if error.status is None and connection.used and not connection.abandoned:
+                    continue
+                raise
+            except BaseException:
+                connection.client.close()
+                raise
+            connection.used = True
+            self.idle.append(connection)
+            return Batched(predictions, 0.0, monotonic() - started)
+
+    def _connection(self) -> _Connection:
+        try:
+            return self.idle.pop()
+        except IndexError:
+            return _Connection(self._client())
+
+    def _exchange(self, connection: _Connection, contents: Sequence[bytes]) -> Sequence[Opaque]:
+        """Raises Refused where the answer is none of the protocol or none of this task."""
+        tensors, named = self.served.tensors, self.served.live.named
+        if not connection.used:
+            self._check(connection)
+        try:
+            values = connection.client.send(*write_request(contents, {}, tensors.REQUIRED, connection.binary))
+            tensors.check_tensors(values, named)
+            predictions = tensors.from_tensors(values)
+        except Refused:
+            raise
+        except (InvalidInput, KeyError, ValueError, TypeError, AttributeError, struct.error) as error:
+            raise Refused(
+                f"Expected an answer of {self.served.task}, got: {first_line(error)}", 502
+            ) from error
+        if len(predictions) != len(contents):
+            raise Refused(f"Expected {len(contents)} answers, got {len(predictions)}.", 502)
+        return predictions
+
+    def _check(self, connection: _Connection) -> None:
+        """Raises ConfigError for a model that is not this pair's teacher, Refused where nobody answers."""
+        try:
+            facts = connection.client.describe()
+            connection.binary = "binary_tensor_data" in connection.client.extensions()
+            inputs, outputs = ({item["name"] for item in facts[kind]} for kind in ("inputs", "outputs"))
+        except Refused as error:
+            if error.status is None or error.status >= 500:
+                raise
+            raise self._misfit(f"none ({error})") from error
+        except (KeyError, ValueError, TypeError, AttributeError) as error:
+            raise self._misfit(f"metadata of no such model ({first_line(error)})") from error
+        if lacking := [IMAGE] * (IMAGE not in inputs) + sorted(set(self.served.tensors.REQUIRED) - outputs):
+            raise self._misfit(f"one without `{lacking[0]}`")
+        parameters = facts.get("parameters")
+        self._check_parameters(parameters if isinstance(parameters, dict) else {})
+
+    def _check_parameters(self, parameters: dict[str, Any]) -> None:
+        """Whatever a server tells of its model must be so here; one of another make tells nothing."""
+        expected = {
+            "classes": list(self.served.live.named.class_names),
+            "teacher_sha256": self.served.digests[1],
+        }
+        for name, value in expected.items():
+            if value and parameters.get(name) and parameters[name] != value:
+                raise self._misfit(f"one of another `{name}`")
+
+    def _misfit(self, got: str) -> ConfigError:
+        return ConfigError(
+            f"Expected the teacher of this pair as model `{self.name}` at {self.url}, got {got}. Serve it: "
+            "ebjr-det serve FOLDER --tier teacher."
+        )
+
+    def close(self) -> None:
+        """End the idle connections; those in use end with their requests."""
+        self.threads.shutdown(wait=False)
+        while self.idle:
+            self.idle.pop().client.close()
+
+
+def _encoded(source: Source, picture: "Image") -> bytes:
+    """A picture as a file: as it came, or pixels without loss."""
+    if not isinstance(source, np.ndarray):
+        return source
+    buffer = BytesIO()
+    picture.save(buffer, "PNG")
+    return buffer.getvalue()

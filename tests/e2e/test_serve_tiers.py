@@ -1,0 +1,346 @@
+"""A teacher on another server: the pair's bits, what it may be, and what happens when it fails."""
+
+import base64
+import io
+import json
+import socket
+import struct
+import threading
+import urllib.request
+from contextlib import contextmanager
+
+import numpy as np
+import onnxruntime
+import pytest
+from PIL import Image
+
+import ebjr_det
+from ebjr_det.core.errors import ConfigError, InvalidInput
+from ebjr_det.serving.client import Refused
+
+TO_TEACHER = {"threshold": -1e300}
+LONG = {"patience_ms": 30_000}  # these ask for bits, on a machine that may be busy
+REASONS = {"busy", "timeout", "breaker", "died"}
+
+
+@contextmanager
+def tiers(served_at, folder, student_folder=None, **settings):
+    """The addresses of a teacher's server and of a student's that asks it."""
+    with (
+        served_at(folder, tier="teacher") as teacher,
+        served_at(student_folder or folder, teacher=teacher, **settings) as student,
+    ):
+        yield teacher, student
+
+
+def pictures_answered(address):
+    """Who answered and why not the teacher -> pictures, by the server's metrics."""
+    with urllib.request.urlopen(f"{address}/metrics", timeout=60) as response:
+        lines = response.read().decode().splitlines()
+    counts = {}
+    for line in lines:
+        if line.startswith("ebjr_pictures_total{"):
+            side, reason = (part.split('"')[1] for part in line.split(",")[:2])
+            counts[side, reason] = int(float(line.split()[-1]))
+    return counts
+
+
+def test_two_tiers_have_the_bits_of_load(routed_digits, digit_pictures, served_at, refused, tmp_path):
+    pair = ebjr_det.load(routed_digits)
+    with tiers(served_at, routed_digits, **LONG) as (teacher, student):
+        client, alone = ebjr_det.Client(student), ebjr_det.Client(teacher, name="pair-teacher")
+        for path in sorted(digit_pictures.iterdir()):
+            for threshold in (pair.threshold, -1e300):
+                expected, answer = pair([path], threshold), client.infer([path], threshold=threshold)
+                assert answer["logits"].tobytes() == expected.predictions[0].tobytes()
+                assert answer["deferral_score"].tobytes() == expected.decision.scores.tobytes()
+                assert tuple(answer["answered_by"]) == expected.answered_by
+            assert set(alone.infer([path])) == {"logits", "probabilities", "label", "name"}
+            assert alone.infer([path])["logits"].tobytes() == answer["logits"].tobytes()
+        with pytest.raises(InvalidInput, match="served alone"):
+            alone.infer([path], threshold=0.5)
+        with pytest.raises(InvalidInput, match="Expected a model among pair-teacher"):
+            ebjr_det.Client(teacher).infer([path])
+        assert "a model among pair-teacher" in refused("predict", teacher, path, "--out", tmp_path / "out")
+
+
+def test_two_tiers_of_detectors_and_pixels_have_the_bits_of_one_process(
+    exported_scenes, scene_pictures, served_at, tmp_path, answer
+):
+    with tiers(served_at, exported_scenes, **LONG) as (_, student):
+        at_server = answer("predict", student, scene_pictures, "--out", tmp_path / "server")
+        path = sorted(scene_pictures.iterdir())[0]
+        pixels = np.asarray(Image.open(path).convert("RGB"))[None]
+        tensor = {"name": "image", "shape": pixels.shape, "datatype": "UINT8", "data": pixels.tolist()}
+        body = json.dumps({"inputs": [tensor], "parameters": {"force": "teacher"}}).encode()
+        client = ebjr_det.Client(student)
+        got, expected = client.send(body, None), client.infer([path], force="teacher")
+        assert all(np.array_equal(got[name], expected[name]) for name in ("boxes", "scores", "labels"))
+    here = answer(
+        "predict", exported_scenes, scene_pictures, "--out", tmp_path / "here", "--set", "run.batch_size=1"
+    )
+    assert 0 < at_server["deferred"] == here["deferred"]
+    for name in ("predictions.json", "images.json"):
+        assert (tmp_path / "server" / name).read_bytes() == (tmp_path / "here" / name).read_bytes()
+
+
+def test_each_tier_needs_its_own_files_alone(routed_digits, digit_pictures, served_at, tmp_path):
+    for side in ("student", "teacher"):
+        folder = tmp_path / side
+        folder.mkdir()
+        for path in routed_digits.iterdir():
+            if path.name in (f"{side}.onnx", "pair.json") or (side == "student" and "router" in path.name):
+                (folder / path.name).write_bytes(path.read_bytes())
+    with tiers(served_at, tmp_path / "teacher", tmp_path / "student", **LONG) as (_, student):
+        path = sorted(digit_pictures.iterdir())[0]
+        assert ebjr_det.Client(student).infer([path], force="teacher")["answered_by"] == ["teacher"]
+
+
+def test_a_run_folder_serves_its_teacher_alone(routed_digits, digit_pictures, served_at):
+    run = routed_digits.parent / "run"
+    pair, path = ebjr_det.load(run), sorted(digit_pictures.iterdir())[0]
+    with tiers(served_at, run, **LONG) as (_, student):
+        got = ebjr_det.Client(student).infer([path], force="teacher")["logits"]
+    assert got.tobytes() == pair([path], -1e300).predictions[0].tobytes()
+
+
+class OpenServer:
+    """A digits teacher behind the open protocol, as an ASGI application that knows nothing of this package.
+
+    Written from the protocol's description: metadata, JSON with base64, and the binary extension if `binary`.
+    """
+
+    def __init__(self, folder, binary, **facts):
+        self.session = onnxruntime.InferenceSession(folder / "teacher.onnx")
+        around = json.loads((folder / "pair.json").read_text())["teacher"]["around"]["preprocessing"]
+        self.mean, self.std = (np.array(around[name], np.float32) for name in ("mean", "std"))
+        self.binary, self.forms, self.facts = binary, set(), facts
+
+    async def __call__(self, scope, receive, send):
+        if scope["type"] != "http":
+            return
+        body, more = b"", True
+        while more:
+            message = await receive()
+            body, more = body + message.get("body", b""), message.get("more_body", False)
+        headers = {name.decode(): value.decode() for name, value in scope["headers"]}
+        answer, extra = self.answer(scope["path"], body, headers.get("inference-header-content-length"))
+        fields = [(name.encode(), value.encode()) for name, value in extra.items()]
+        await send({"type": "http.response.start", "status": 200, "headers": fields})
+        await send({"type": "http.response.body", "body": answer})
+
+    def answer(self, path, body, length):
+        if path == "/v2":
+            return json.dumps(
+                {"name": "open", "extensions": ["binary_tensor_data"] * self.binary}
+            ).encode(), {}
+        if not path.endswith("/infer"):
+            inputs = [{"name": "image", "datatype": "BYTES", "shape": [-1]}]
+            outputs = [{"name": "logits", "datatype": "FP32", "shape": [-1, 10]}]
+            facts = {"name": "m", "platform": "x", "inputs": inputs, "outputs": outputs}
+            return json.dumps(facts | self.facts).encode(), {}
+        request = json.loads(body[: int(length or len(body))])
+        (tensor,), (output,) = request["inputs"], request["outputs"]
+        assert (tensor["datatype"], output["name"]) == ("BYTES", "logits")
+        contents, raw = [base64.b64decode(text) for text in tensor.get("data", [])], body[int(length or 0) :]
+        while not tensor.get("data") and raw:
+            (size,) = struct.unpack("<I", raw[:4])
+            contents, raw = [*contents, raw[4 : 4 + size]], raw[4 + size :]
+        assert tensor["shape"] == [len(contents)]
+        opened = [Image.open(io.BytesIO(item)).convert("RGB").resize((8, 8)) for item in contents]
+        pictures = [np.asarray(picture, np.float32) for picture in opened]
+        batch = ((np.stack(pictures) / 255 - self.mean) / self.std).transpose(0, 3, 1, 2)
+        (logits,) = self.session.run(None, {"images": batch})
+        self.forms.add((length is not None, len(contents)))
+        result = {"name": "logits", "datatype": "FP32", "shape": list(logits.shape)}
+        if not output.get("parameters", {}).get("binary_data"):
+            return json.dumps({"outputs": [result | {"data": logits.ravel().tolist()}]}).encode(), {}
+        result["parameters"] = {"binary_data_size": logits.nbytes}
+        head = json.dumps({"model_name": "m", "outputs": [result]}).encode()
+        return head + logits.tobytes(), {"Inference-Header-Content-Length": str(len(head))}
+
+
+@pytest.mark.parametrize("binary", [True, False])
+def test_a_teacher_may_be_any_server_of_the_protocol(
+    routed_digits, digit_pictures, served_at, application_at, binary
+):
+    server, paths = OpenServer(routed_digits, binary), sorted(digit_pictures.iterdir())[:3]
+    expected = np.stack(ebjr_det.load(routed_digits)(paths, -1e300).predictions)
+    with (
+        application_at(server) as teacher,
+        served_at(routed_digits, teacher=f"{teacher}/v2/models/m", **LONG) as student,
+    ):
+        answer = ebjr_det.Client(student).infer(paths, force="teacher")
+    assert answer["answered_by"] == ["teacher"] * 3
+    assert np.abs(answer["logits"] - expected).max() < 1e-4
+    assert server.forms == {(binary, 1), (binary, 3)}
+
+
+@pytest.mark.parametrize(
+    ("facts", "words"),
+    [
+        ({"parameters": {"classes": ["a", "b"]}}, "another `classes`"),
+        ({"parameters": {"teacher_sha256": "0" * 64}}, "another `teacher_sha256`"),
+        ({"outputs": [{"name": "boxes"}]}, "one without `logits`"),
+        ({"inputs": [{"name": "text"}]}, "one without `image`"),
+        ({"outputs": 7}, "metadata of no such model"),
+    ],
+)
+def test_another_pairs_teacher_is_one_line(routed_digits, application_at, refused, facts, words):
+    with application_at(OpenServer(routed_digits, True, **facts)) as teacher:
+        assert words in refused("serve", routed_digits, "--teacher", teacher, "--port", 0)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--tier", "student"], "a tier among"),
+        (["--tier", "teacher", "--teacher", "http://127.0.0.1:1"], "got both"),
+        (["--tier", "teacher", "--rate", "0.3"], "no threshold and no rate"),
+        (["--teacher", "127.0.0.1:8001"], "the address of a server"),
+        (["--teacher", "http://127.0.0.1:99999"], "the address of a server"),
+    ],
+)
+def test_tiers_that_make_no_sense_are_one_line(routed_digits, refused, options, words):
+    assert words in refused("serve", routed_digits, "--port", 0, *options)
+
+
+class Wire:
+    """A way to a server that can be cut: `pass`, `hold` (nothing comes back), `refuse` (nobody listens)."""
+
+    def __init__(self, address):
+        self.target = address.removeprefix("http://").split(":")
+        self.released, self.lines, self.listener = threading.Event(), [], None
+        self.port = 0
+        self.listen()
+
+    @property
+    def address(self):
+        return f"http://127.0.0.1:{self.port}"
+
+    def listen(self):
+        self.released.set()
+        self.listener = socket.create_server(("127.0.0.1", self.port), reuse_port=True)
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self.accept, args=(self.listener,), daemon=True).start()
+
+    def accept(self, listener):
+        while True:
+            try:
+                near, _ = listener.accept()
+            except OSError:
+                return
+            far = socket.create_connection((self.target[0], int(self.target[1])))
+            self.lines += [near, far]
+            for ends in ((near, far), (far, near)):
+                threading.Thread(target=self.carry, args=ends, daemon=True).start()
+
+    def carry(self, source, target):
+        try:
+            while data := source.recv(2**16):
+                self.released.wait(60)
+                target.sendall(data)
+        except OSError:
+            pass
+        for end in (source, target):
+            end.close()
+
+    def hold(self):
+        self.released.clear()
+
+    def refuse(self):
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+        for end in self.lines:
+            try:
+                end.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                end.close()
+
+    def restore(self):
+        if self.released.is_set():
+            self.listen()
+        self.released.set()
+
+
+def ask_many(address, content, clients, requests):
+    """What so many clients at a time get for so many requests each; a failed request is an error."""
+    answers, faults = [], []
+
+    def ask():
+        client = ebjr_det.Client(address, tries=1)
+        for _ in range(requests):
+            try:
+                answer = client.infer([content], **TO_TEACHER)
+            except Exception as error:
+                faults.append(error)
+                return
+            answers.append((answer["answered_by"][0], answer["degraded"][0]))
+
+    threads = [threading.Thread(target=ask) for _ in range(clients)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not faults
+    return answers
+
+
+def count(answers):
+    return {kind: answers.count(kind) for kind in set(answers)}
+
+
+def add(first, second):
+    return {kind: first.get(kind, 0) + second.get(kind, 0) for kind in {*first, *second}}
+
+
+@pytest.mark.parametrize("fault", ["hold", "refuse"])
+def test_a_teacher_that_fails_under_load_costs_no_answer(routed_digits, digit_pictures, served_at, fault):
+    content = sorted(digit_pictures.iterdir())[0].read_bytes()
+    with served_at(routed_digits, tier="teacher") as teacher:
+        wire = Wire(teacher)
+        with served_at(routed_digits, teacher=wire.address) as student:
+            client = ebjr_det.Client(student, tries=1)
+            seen = count(ask_many(student, content, 4, 10))
+            getattr(wire, fault)()
+            seen = add(seen, count(ask_many(student, content, 8, 15)))
+            with pytest.raises(Refused) as refused:
+                client.infer([content], force="teacher")
+            assert refused.value.status == 503
+            assert "127.0.0.1" not in str(refused.value)
+            assert pictures_answered(student) == seen
+            assert {kind for kind in seen if kind[0] == "student"} <= {("student", word) for word in REASONS}
+            assert seen["student", "breaker"] > 60
+            wire.restore()
+            while client.infer([content], **TO_TEACHER)["answered_by"] != ["teacher"]:
+                pass
+            assert client.infer([content], force="teacher")["degraded"] == [""]
+
+
+def test_a_teacher_that_is_not_there_yet_is_asked_when_it_comes(
+    routed_digits, digit_pictures, served_at, application_at, capsys
+):
+    content = sorted(digit_pictures.iterdir())[0].read_bytes()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    with served_at(routed_digits, teacher=f"http://127.0.0.1:{port}") as student:
+        assert "no teacher yet" in capsys.readouterr().err
+        client = ebjr_det.Client(student)
+        answer = client.infer([content], **TO_TEACHER)
+        assert (answer["answered_by"], answer["degraded"]) == (["student"], ["breaker"])
+        wrong = OpenServer(routed_digits, True, parameters={"classes": ["a", "b"]})
+        with application_at(wrong, port):
+            while "another `classes`" not in capsys.readouterr().err:
+                assert client.infer([content], **TO_TEACHER)["degraded"] == ["breaker"]
+        with application_at(OpenServer(routed_digits, True), port):
+            while client.infer([content], **TO_TEACHER)["answered_by"] != ["teacher"]:
+                pass
+        assert not wrong.forms
+
+
+def test_an_address_without_a_model_is_one_line(routed_digits, served_at, refused):
+    with served_at(routed_digits, tier="teacher") as teacher:
+        message = refused("serve", routed_digits, "--teacher", f"{teacher}/v2/models/x", "--port", 0)
+    assert "as model `x`" in message
+    with pytest.raises(ConfigError, match="the address of a server"):
+        ebjr_det.build_serving(routed_digits, ebjr_det.ServeSettings(teacher="ftp://x"))
