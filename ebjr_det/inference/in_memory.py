@@ -42,10 +42,15 @@ def told_apart(config: EvaluateConfig | Mapping[str, object]) -> tuple[EvaluateC
     """Settings, in which objects are called `IN_MEMORY`, and the objects.
 
     Raises:
-        ConfigError: a fault in the settings, or an object that is no model or no data set.
+        ConfigError: a fault in the settings, no settings, or an object that is no model or no data set.
     """
     if isinstance(config, EvaluateConfig):
         return config, NO_OBJECTS
+    if not isinstance(config, Mapping):
+        raise ConfigError(
+            f"Expected settings or a mapping of them, got {type(config).__name__}. Of a file: "
+            "ebjr_det.load_config(path)."
+        )
     settings, objects = dict(config), dict[str, Any]()
     for side in SIDES:
         section = settings.get(side)

@@ -90,3 +90,10 @@ def test_what_does_not_fit_is_one_line(change, says):
     with pytest.raises(InvalidInput, match=says) as caught:
         build_output(*change(*made_up()))
     assert "\n" not in str(caught.value)
+
+
+def test_a_batch_without_any_box_has_logits_of_its_width():
+    none = Detections(np.zeros((0, 4)), np.zeros(0), np.zeros(0, np.intp))
+    output = build_output([none, none], [np.zeros((0, 7)), np.zeros((0, 0))])
+    assert output.logits.values.shape == (2, 1, 7)
+    assert not output.logits.valid.any()

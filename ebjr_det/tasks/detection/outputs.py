@@ -51,7 +51,8 @@ def build_output(
     widths = {part.shape[1] for part in rows if len(part)}
     if len(widths) > 1:
         raise InvalidInput(f"Expected logits of the same classes in every picture, got {sorted(widths)}.")
-    values = padded(rows, widths.pop() if widths else 1, np.float64)
+    width = widths.pop() if widths else max(1, *(part.shape[1] for part in rows))
+    values = padded([part if len(part) else np.zeros((0, width)) for part in rows], width, np.float64)
     if background is not None:
         columns = [
             _rows(np.asarray(part)[:, None], order, "background")
