@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ebjr_det.api.fit_router import fit_router as fit_router
     from ebjr_det.api.load import load as load
     from ebjr_det.api.predict import predict as predict
+    from ebjr_det.api.references import ReferenceFile as ReferenceFile
     from ebjr_det.api.replay import ReplaySettings as ReplaySettings
     from ebjr_det.api.replay import replay as replay
     from ebjr_det.api.report import report as report
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from ebjr_det.api.serve import build_serving as build_serving
     from ebjr_det.api.serve import serve as serve
     from ebjr_det.api.specialize import specialize as specialize
+    from ebjr_det.api.tiers import TieredOutputs as TieredOutputs
+    from ebjr_det.api.tiers import TierSettings as TierSettings
     from ebjr_det.api.traffic import traffic as traffic
     from ebjr_det.api.train import train as train
     from ebjr_det.config import StatedMix as StatedMix
@@ -71,11 +74,13 @@ _ROOMS = {
     "api.fit_router": "FitSettings fit_router",
     "api.load": "load",
     "api.predict": "predict",
+    "api.references": "ReferenceFile",
     "api.replay": "ReplaySettings replay",
     "api.report": "report",
     "api.saved_outputs": "SavedOutputs",
     "api.serve": "build_serving serve",
     "api.specialize": "specialize",
+    "api.tiers": "TieredOutputs TierSettings",
     "api.traffic": "traffic",
     "api.train": "train",
     "config": "StatedMix",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ebjr_det.api.auto_router import RoutedRun, automatic_router
 from ebjr_det.api.fit_router import FitSource
 from ebjr_det.api.preflight import Ready, check_ahead, check_settings
-from ebjr_det.api.report import Result, report
+from ebjr_det.api.report import Result, report_pair
 from ebjr_det.api.traffic import traffic
 from ebjr_det.config import EvaluateConfig, dump_config
 from ebjr_det.core.errors import ConfigError
@@ -88,7 +88,7 @@ def _evaluate(config: EvaluateConfig, objects: Objects, out: Path, *, resume: bo
     every = run if routed.selection is None else routed.scoring.routed(run)
     pair.write_artifacts(out, every, routed.reported, decision, analysis.score)
     rmtree(out / TRAFFIC, ignore_errors=True)
-    result = report(out)
+    result = report_pair(out, out)
     if config.traffic is None:
         return result
     sampling = {"replicates": config.run.bootstrap, "seed": config.run.seed}

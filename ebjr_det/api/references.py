@@ -31,8 +31,11 @@ class ReferenceFile(Reference):
         return source_of(self.name, self.file)
 
     @classmethod
-    def parse(cls, text: str) -> "ReferenceFile":
+    def parse(cls, text: str, noun: str = "reference") -> "ReferenceFile":
         """Read `NAME=FILE:MACS` or `NAME=FILE:MACS:MS`; a colon may be in FILE too.
+
+        Args:
+            noun: what messages call it.
 
         Raises:
             ConfigError: a part is missing, or a cost is no number.
@@ -45,9 +48,9 @@ class ReferenceFile(Reference):
         costs = 2 if len(parts) > 2 and _is_number(parts[-2]) else 1
         file = ":".join(parts[:-costs])
         if not name or not file:
-            raise ConfigError(f"Expected a reference as {FORM}, got {text!r}.")
+            raise ConfigError(f"Expected a {noun} as {FORM}, got {text!r}.")
         if not all(map(_is_number, parts[-costs:])):
-            raise ConfigError(f"Expected a reference as {FORM} with numbers, got {parts[-1]!r} in {text!r}.")
+            raise ConfigError(f"Expected a {noun} as {FORM} with numbers, got {parts[-1]!r} in {text!r}.")
         macs, *latency = map(float, parts[-costs:])
         return cls(name, macs, latency[0] if latency else None, file=Path(file))
 
@@ -82,7 +85,7 @@ def check_costs(cost: CostModel, references: Sequence[ReferenceFile]) -> None:
         )
     names = ["student", "teacher"]
     for reference in references:
-        _check_reference(reference)
+        check_reference(reference)
         if reference.name in names:
             raise ConfigError(
                 f"Expected a name of its own for every model, got `{reference.name}` twice. Rename it."
@@ -90,18 +93,17 @@ def check_costs(cost: CostModel, references: Sequence[ReferenceFile]) -> None:
         names.append(reference.name)
 
 
-def _check_reference(reference: ReferenceFile) -> None:
+def check_reference(reference: ReferenceFile, noun: str = "reference") -> None:
+    """Raises ConfigError for a name that no file can have, or a cost that cannot be."""
     name = reference.name
     if not name.isprintable() or not 0 < len(name) <= LONGEST_NAME or "/" in name:
         raise ConfigError(
-            f"Expected a reference's name of 1 to {LONGEST_NAME} printable letters without `/`, "
+            f"Expected a {noun}'s name of 1 to {LONGEST_NAME} printable letters without `/`, "
             f"got {name[: LONGEST_NAME + 1]!r}."
         )
     for unit, cost in (("multiply-adds", reference.macs), ("ms", reference.latency_ms)):
         if cost is not None and not 1e-9 <= cost <= 1e30:
-            raise ConfigError(
-                f"Expected the {unit} of reference `{name}` to be from 1e-9 to 1e30, got {cost}."
-            )
+            raise ConfigError(f"Expected the {unit} of {noun} `{name}` to be from 1e-9 to 1e30, got {cost}.")
 
 
 def _is_number(text: str) -> bool:

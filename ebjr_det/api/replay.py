@@ -3,14 +3,16 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import overload
 
 import yaml
 
 from ebjr_det.api.auto_router import FRACTION, RoutedRun, automatic_router
 from ebjr_det.api.fit_router import FitSource
 from ebjr_det.api.references import check_costs
-from ebjr_det.api.report import Result, report
+from ebjr_det.api.report import Result, report_pair
 from ebjr_det.api.saved_outputs import SavedOutputs
+from ebjr_det.api.tiers import TieredOutputs, TieredResult, TierSettings, replay_tiers
 from ebjr_det.config import RouterSection
 from ebjr_det.config.sections import TargetSection
 from ebjr_det.core.cost import CostModel
@@ -97,11 +99,24 @@ class ReplaySettings:
         return self.router.model_copy(update={"target": target})
 
 
-DEFAULTS = ReplaySettings()
+DEFAULTS, TIER_DEFAULTS = ReplaySettings(), TierSettings()
 
 
-def replay(outputs: SavedOutputs, out: str | Path, settings: ReplaySettings = DEFAULTS) -> Result:
-    """Analyse saved outputs of any two models as `evaluate` analyses a pair, without running a model.
+@overload
+def replay(outputs: SavedOutputs, out: str | Path, settings: ReplaySettings = DEFAULTS) -> Result: ...
+@overload
+def replay(
+    outputs: TieredOutputs, out: str | Path, settings: TierSettings = TIER_DEFAULTS
+) -> TieredResult: ...
+def replay(
+    outputs: SavedOutputs | TieredOutputs,
+    out: str | Path,
+    settings: ReplaySettings | TierSettings | None = None,
+) -> Result | TieredResult:
+    """Analyse saved outputs of any models as `evaluate` analyses a pair, without running a model.
+
+    Args:
+        outputs: of a pair, or `TieredOutputs` of several models, with settings of their kind.
 
     Raises:
         EbjrError: see the task's `replay`; nothing is written then.
@@ -121,7 +136,14 @@ def replay(outputs: SavedOutputs, out: str | Path, settings: ReplaySettings = DE
         >>> again.summary["points"] == result.summary["points"]
         True
     """
-    out = Path(out)
+    if isinstance(outputs, TieredOutputs):
+        assert not isinstance(settings, ReplaySettings), "settings of a pair"
+        return replay_tiers(outputs, Path(out), settings or TIER_DEFAULTS)
+    assert not isinstance(settings, TierSettings), "settings of tiers"
+    return _replay_pair(outputs, Path(out), settings or DEFAULTS)
+
+
+def _replay_pair(outputs: SavedOutputs, out: Path, settings: ReplaySettings) -> Result:
     check_costs(settings.cost, outputs.references)
     scoring = Scoring.load(outputs.task, settings.router.model_copy(update={"threshold": None}))
     check_replay_folder(out)
@@ -156,7 +178,7 @@ def replay(outputs: SavedOutputs, out: str | Path, settings: ReplaySettings = DE
     save_analysis(out, analysis, text, describe_environment("cpu", settings.seed))
     if pictures is not None:
         plugin.write_gallery(out, pictures, routed.reported, decision)
-    return report(out)
+    return report_pair(out, out)
 
 
 def _decision(routed: RoutedRun, settings: ReplaySettings) -> tuple[RouterDecision, OperatingPoint | None]:

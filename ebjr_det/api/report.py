@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ebjr_det.api.tiers import TieredResult, report_tiers
 from ebjr_det.core.errors import ConfigError
 from ebjr_det.evaluation.report import Report, build_report
-from ebjr_det.evaluation.run_folder import RUN, SUMMARY, load_folder
+from ebjr_det.evaluation.run_folder import RUN, SUMMARY, TIERED_RUN, TIERS, load_folder
 from ebjr_det.io.files import writable_folder
 from ebjr_det.reporting.answer import verdict
 from ebjr_det.reporting.overview import Overview, PrintedResult
@@ -42,11 +43,11 @@ class Result(PrintedResult):
         return self.summary | ({} if self.traffic is None else {"traffic": self.traffic.to_dict()})
 
 
-def report(run_dir: str | Path, out: str | Path | None = None) -> Result:
+def report(run_dir: str | Path, out: str | Path | None = None) -> Result | TieredResult:
     """Draw the whole report of a finished run anew, from its records and its analysis alone.
 
     Args:
-        run_dir: a run folder of `evaluate` or `replay`.
+        run_dir: a run folder of `evaluate` or `replay`; one of several tiers gives a `TieredResult`.
         out: another folder to write to, by default the run's own.
 
     Raises:
@@ -58,10 +59,15 @@ def report(run_dir: str | Path, out: str | Path | None = None) -> Result:
         'max_softmax'
     """
     folder = Path(run_dir)
+    target = folder if out is None else writable_folder(Path(out))
+    if target.resolve() != folder.resolve() and any((target / name).exists() for name in (RUN, TIERED_RUN)):
+        raise ConfigError(f"Expected an --out without a run, got one in `{target}`.")
+    return report_tiers(folder, target) if (folder / TIERS).is_file() else report_pair(folder, target)
+
+
+def report_pair(folder: Path, target: Path) -> Result:
+    """The report of a finished run of a student and a teacher, drawn from `folder` to `target`."""
     run, analysis = load_folder(folder)
     built = build_report(run, load_task(run.task).judge(), analysis)
-    target = folder if out is None else writable_folder(Path(out))
-    if target.resolve() != folder.resolve() and (target / RUN).exists():
-        raise ConfigError(f"Expected an --out without a run, got one in `{target}`.")
     (target / SUMMARY).unlink(missing_ok=True)
     return Result(built, write_report(built, folder, target), target)

@@ -11,6 +11,7 @@ from ebjr_det.core.errors import Infeasible
 
 if TYPE_CHECKING:
     from ebjr_det.api.report import Result
+    from ebjr_det.api.tiers import TieredResult
     from ebjr_det.evaluation.traffic.report import TrafficReport
 
 
@@ -34,6 +35,23 @@ def show(result: "Result", *, as_json: bool, verbose: bool) -> None:
         return
     show_traffic(traffic, verbose=verbose)
     print_places("Everything", [page, result.folder / "traffic"], verbose=verbose)
+
+
+def show_tiers(result: "TieredResult", *, as_json: bool, verbose: bool) -> None:
+    """Several tiers: whether more than two pay, the thresholds for a target, the table by budget."""
+    if as_json:
+        print_json(result.to_dict())
+        return
+    from ebjr_det.reporting.screen import print_screen
+    from ebjr_det.reporting.tiers.tables import budget_table, chosen_table, tables
+    from ebjr_det.reporting.tiers.words import sentences, verdict
+    from ebjr_det.reporting.tiers.write import PAGE
+
+    report = result.report
+    first = [chosen_table(report), budget_table(report, next(iter(report.table)))]
+    drawn = tables(report) if verbose else [table for table in first if table is not None]
+    print_screen(verdict(report), drawn, grounds=list(sentences(report)))
+    print_places("Everything on one page", [result.folder / PAGE], verbose=verbose)
 
 
 def show_traffic(report: "TrafficReport", *, verbose: bool) -> None:

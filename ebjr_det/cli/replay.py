@@ -7,12 +7,16 @@ import rich_click as click
 
 from ebjr_det.cli import options
 from ebjr_det.cli.options import PATH
-from ebjr_det.cli.printing import show
+from ebjr_det.cli.printing import infeasible_as_json, show, show_tiers
 from ebjr_det.cli.task_commands import task_group
 
 if TYPE_CHECKING:
     from ebjr_det.api.saved_outputs import SavedOutputs
+    from ebjr_det.api.tiers import TieredOutputs
+    from ebjr_det.core.calibration import Target, TargetKind
     from ebjr_det.tasks.contract import TaskPlugin
+
+TARGETS: "dict[str, TargetKind]" = {"macs": "macs", "latency_ms": "latency_ms", "quality": "min_quality"}
 
 
 def _analysis(task: "TaskPlugin") -> options.Decorator:
@@ -36,6 +40,14 @@ def _analysis(task: "TaskPlugin") -> options.Decorator:
         click.option("--student-ms", type=float, help="Latency that you measured, ms an image."),
         click.option("--teacher-ms", type=float, help="Latency that you measured, ms an image."),
         options.REFERENCES,
+        click.option(
+            "--target",
+            metavar="KIND=VALUE",
+            help="Of tiers: the thresholds for at most so many macs or latency_ms, or at least this quality.",
+        ),
+        click.option(
+            "--fraction", type=float, help="Of tiers: share of the pictures that choose, by default 0.5."
+        ),
         options.seed("Of the bootstrap."),
         options.bootstrap(task.bootstrap),
         click.option("--images", type=PATH, help="Folder with the pictures, some of which the report shows."),
@@ -45,8 +57,73 @@ def _analysis(task: "TaskPlugin") -> options.Decorator:
     )
 
 
-@task_group("replay", _analysis, lambda inputs: f"{inputs[:1].upper()}{inputs[1:]}.")
-def replay(
+@task_group("replay", _analysis, lambda inputs: f"{inputs[:1].upper()}{inputs[1:]}.", tiers=True)
+def replay(outputs: "SavedOutputs | TieredOutputs", **values: Any) -> None:
+    """The whole analysis from saved outputs of any two or more models; no model is run."""
+    from ebjr_det.api.tiers import TieredOutputs
+    from ebjr_det.core.errors import ConfigError
+
+    target, fraction = values.pop("target"), values.pop("fraction")
+    if isinstance(outputs, TieredOutputs):
+        _replay_tiers(outputs, target, fraction, **values)
+        return
+    for flag, value in (("--target", target), ("--fraction", fraction)):
+        if value is not None:
+            raise ConfigError(
+                f"Expected {flag} beside --tier, got it without. Of a pair: ebjr-det calibrate."
+            )
+    _replay_pair(outputs, **values)
+
+
+def _replay_tiers(
+    outputs: "TieredOutputs",
+    target: str | None,
+    fraction: float | None,
+    *,
+    score: str | None,
+    bootstrap: int,
+    seed: int,
+    out: Path,
+    verbose: bool,
+    as_json: bool,
+    other_logit: bool,
+    **of_pairs: Any,
+) -> None:
+    """Several tiers; options of a student and a teacher are refused."""
+    import ebjr_det
+    from ebjr_det.core.errors import ConfigError
+
+    of_pairs["no-other-logit"] = None if other_logit else True
+    for name, value in of_pairs.items():
+        if value not in (None, ()):
+            flag = {"file": "--router", "references": "--reference"}.get(name, f"--{name.replace('_', '-')}")
+            raise ConfigError(
+                f"Expected no {flag} beside --tier, got one: it is for a student and a teacher."
+            )
+    settings = ebjr_det.TierSettings(
+        score=score or "auto",
+        target=None if target is None else _target(target),
+        fraction=0.5 if fraction is None else fraction,
+        seed=seed,
+        replicates=bootstrap,
+    )
+    with infeasible_as_json(as_json):
+        result = ebjr_det.replay(outputs, out, settings)
+    show_tiers(result, as_json=as_json, verbose=verbose)
+
+
+def _target(text: str) -> "Target":
+    """A target as `KIND=VALUE`."""
+    from ebjr_det.core.calibration import Target
+    from ebjr_det.core.errors import ConfigError
+
+    kind, _, value = text.partition("=")
+    if kind not in TARGETS or not value:
+        raise ConfigError(f"Expected --target as {', '.join(TARGETS)} with `=` and a number, got `{text}`.")
+    return Target(TARGETS[kind], *options.numbers(value, float, " as --target")[:1])
+
+
+def _replay_pair(
     outputs: "SavedOutputs",
     *,
     rates: str | None,
@@ -66,7 +143,7 @@ def replay(
     as_json: bool,
     **router: Any,
 ) -> None:
-    """The whole analysis from saved outputs of any two models; no model is run."""
+    """A student and a teacher."""
     import ebjr_det
     from ebjr_det.config import RouterSection, load_classes, parse_section
     from ebjr_det.core.cost import CostModel

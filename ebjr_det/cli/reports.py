@@ -5,7 +5,7 @@ from pathlib import Path
 import rich_click as click
 
 from ebjr_det.cli.options import AS_JSON, PATH, VERBOSE
-from ebjr_det.cli.printing import print_json, print_places, show
+from ebjr_det.cli.printing import print_json, print_places, show, show_tiers
 
 
 @click.command()
@@ -16,8 +16,13 @@ from ebjr_det.cli.printing import print_json, print_places, show
 def report(run: Path, out: Path | None, verbose: bool, as_json: bool) -> None:
     """Draw a finished run's report anew from its own files: page, tables, figures, JSON."""
     import ebjr_det
+    from ebjr_det.api.tiers import TieredResult
 
-    show(ebjr_det.report(run, out), as_json=as_json, verbose=verbose)
+    result = ebjr_det.report(run, out)
+    if isinstance(result, TieredResult):
+        show_tiers(result, as_json=as_json, verbose=verbose)
+    else:
+        show(result, as_json=as_json, verbose=verbose)
 
 
 @click.command()

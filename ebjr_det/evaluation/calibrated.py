@@ -6,6 +6,7 @@ import numpy as np
 
 from ebjr_det.core.calibration import BUDGETS, Target
 from ebjr_det.core.errors import ConfigError, InvalidInput, check_seed
+from ebjr_det.core.tiers import TieredRun
 from ebjr_det.core.tradeoff import OperatingPoint, TradeoffCurve
 from ebjr_det.core.types import Indices, PairedRun
 
@@ -63,7 +64,7 @@ def _part(curve: TradeoffCurve, point: OperatingPoint) -> dict[str, float | None
     return {"images": curve.images, **point.to_dict(), **ends}
 
 
-def split(run: PairedRun, fraction: float, seed: int) -> tuple[Indices, Indices]:
+def split(run: PairedRun | TieredRun, fraction: float, seed: int) -> tuple[Indices, Indices]:
     """Indices of two disjoint, seeded random parts of a run: calibration and report.
 
     The parts depend on the image ids and the seed alone, not on the order of the images.

@@ -14,7 +14,7 @@ import numpy as np
 from ebjr_det.core.cost import Cost
 from ebjr_det.core.ranking import Ranking
 from ebjr_det.core.tradeoff import OperatingPoint, TradeoffCurve, score_of
-from ebjr_det.core.types import FloatArray, PairedRun, Task
+from ebjr_det.core.types import FloatArray, Matches, PairedRun, Task
 from ebjr_det.evaluation.analysis import Analysis
 from ebjr_det.evaluation.bootstrap import CONFIDENCE, Judge, check_replicates, interval, paired_bootstrap
 from ebjr_det.evaluation.single_models import SingleModel
@@ -137,9 +137,13 @@ def _judge(run: PairedRun, task: Task, model: SingleModel) -> Judge:
     """The judge of one model alone, [1] its quality; a published one is the same on every resample."""
     if model.published:
         return lambda copies: np.array([model.quality])
-    records = run.others[model.name]
-    # A model beside itself as student: whatever is deferred, the quality is its own.
-    return partial(Ranking(task.mixtures(records, records), np.zeros(len(run))).at, np.zeros(1))
+    return judge_of(task, run.others[model.name], len(run))
+
+
+def judge_of(task: Task, records: Matches, images: int) -> Judge:
+    """The judge of answers that nothing is deferred of, [1] their quality."""
+    # Answers beside themselves as a student's: whatever is deferred, the quality is their own.
+    return partial(Ranking(task.mixtures(records, records), np.zeros(images)).at, np.zeros(1))
 
 
 def margins_of(

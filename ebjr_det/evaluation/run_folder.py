@@ -41,6 +41,8 @@ Settings = TypeVar("Settings", bound=LearnConfig)
 SUMMARY = "summary.json"
 RUN = "run.npz"
 ANALYSIS = "analysis.json"
+TIERED_RUN, TIERS = "tiers.npz", "tiers.json"
+"""Files of a replay of several tiers, in place of the two above."""
 ROUTER = "router.safetensors"
 """File of a run: the router that was chosen on its calibration part."""
 CONFIG = "config.yaml"
@@ -188,7 +190,7 @@ def clear_replay_folder(out: Path) -> None:
     """A replay replaces an earlier replay, which its inputs can make again, and nothing else."""
     check_replay_folder(out)
     writable_folder(out)
-    for name in (SUMMARY, ANALYSIS, f"{GALLERY}.json"):
+    for name in (SUMMARY, ANALYSIS, TIERS, f"{GALLERY}.json"):
         (out / name).unlink(missing_ok=True)
     rmtree(out / GALLERY, ignore_errors=True)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from ebjr_det.core.errors import InvalidInput, first_line
+from ebjr_det.core.tiers import TieredRun
 from ebjr_det.core.types import Array, PairedRun, concatenate
 from ebjr_det.io.files import atomic_write, writable_folder
 
@@ -74,6 +75,38 @@ def load_run(path: Path) -> PairedRun:
         raise InvalidInput(f"Expected a saved run in `{path}`, got a file without {error}.") from error
     except (TypeError, ValueError) as error:
         raise InvalidInput(f"Expected a saved run in `{path}`, got: {first_line(error)}.") from error
+
+
+def save_tiers(run: TieredRun, path: Path) -> None:
+    """Write a run of several tiers as `path` (.npz): `tiers` in order, and columns by a tier's rank.
+
+    They are `records/RANK/column` and, of each tier but the last, `scores/RANK/name`.
+    """
+    arrays: dict[str, Array] = {"version": np.array(VERSION), "task": np.array(run.task)}
+    arrays |= {"image_ids": np.array(run.image_ids, dtype=np.str_), "tiers": np.array(run.names, np.str_)}
+    for group, tiers in (("records", run.records), ("scores", run.scores)):
+        for rank, tier in enumerate(run.names):
+            columns = tiers.get(tier, {})
+            arrays |= {f"{group}/{rank}/{name}": column for name, column in columns.items()}
+    with atomic_write(path) as temporary, temporary.open("wb") as opened:
+        np.savez_compressed(opened, **arrays)  # type: ignore[arg-type]
+
+
+def load_tiers(path: Path) -> TieredRun:
+    """Read what `save_tiers` wrote. Raises InvalidInput for a missing, foreign or damaged file."""
+    arrays = read_npz(path, "a saved run of tiers")
+    try:
+        names = tuple(map(str, arrays["tiers"]))
+        groups: dict[str, dict[str, dict[str, Array]]] = {"records": {}, "scores": {}}
+        for rank, tier in enumerate(names):
+            for group, tiers in groups.items():
+                head = f"{group}/{rank}/"
+                columns = {key.removeprefix(head): arrays[key] for key in arrays if key.startswith(head)}
+                tiers |= {tier: columns} if columns else {}
+        ids = tuple(map(str, arrays["image_ids"]))
+        return TieredRun(str(arrays["task"]), ids, groups["records"], groups["scores"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise InvalidInput(f"Expected a saved run of tiers in `{path}`, got: {first_line(error)}.") from error
 
 
 def read_npz(path: Path, noun: str) -> Mapping[str, Array]:

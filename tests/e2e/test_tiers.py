@@ -1,0 +1,177 @@
+"""`ebjr-det replay` of more than two models: what it says, what it leaves, and what it refuses."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import ebjr_det
+from ebjr_det.api.references import ReferenceFile
+from ebjr_det.core.errors import Infeasible
+from ebjr_det.core.tiers import Chain, answering
+from ebjr_det.evaluation.calibrated import split
+from ebjr_det.io.records import load_tiers
+
+COSTS = {"small": "1e9:2", "middle": "3e9:3", "large": "9e9:20"}
+IMAGES, CLASSES = 90, 5
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """Labels and three classifiers' logits, by name."""
+    folder, generator = tmp_path_factory.mktemp("logits"), np.random.default_rng(0)
+    labels = generator.integers(CLASSES, size=IMAGES)
+    arrays = {"labels": labels}
+    for name, hint in zip(COSTS, (1.0, 2.0, 4.0), strict=True):
+        arrays[name] = generator.normal(size=(IMAGES, CLASSES)) + hint * np.eye(CLASSES)[labels]
+    for name, array in arrays.items():
+        np.save(folder / f"{name}.npy", array)
+    return {name: folder / f"{name}.npy" for name in arrays}
+
+
+def tier(files, name: str, cost: str | None = None) -> list[object]:
+    return ["--tier", f"{name}={files[name]}:{cost or COSTS[name]}"]
+
+
+def arguments(files, out: Path, *options: object, names=tuple(COSTS)) -> list[object]:
+    tiers = [part for name in names for part in tier(files, name)]
+    fixed = ["--labels", files["labels"], "--bootstrap", 20, "--out", out, "--json"]
+    return ["replay", "classification", *tiers, *fixed, *options]
+
+
+@pytest.fixture(scope="module")
+def replayed(files, tmp_path_factory, command):
+    """The JSON object of a replay for a target, and its folder."""
+    out = tmp_path_factory.mktemp("runs") / "tiers"
+    assert command(*arguments(files, out, "--target", "macs=4e9")) == 0
+    return json.loads((out / "summary.json").read_text()), out
+
+
+def test_every_number_is_of_images_that_the_choice_did_not_see(replayed):
+    summary, out = replayed
+    run = load_tiers(out / "tiers.npz")
+    chosen = summary["chosen"]
+    assert [summary["calibration_images"], summary["images"]] == [45, 45]
+    chain = Chain(tuple(chosen["tiers"]), tuple(chosen["scores"]), chosen["topology"] or "cascade")
+    limits = {None: np.inf}
+    thresholds = [limits.get(value, value) for value in chosen["thresholds"]]
+    tiers = answering(chain.values(run), thresholds)
+    for part, quality in zip(split(run, 0.5, 0), ("calibration_quality", "quality"), strict=True):
+        right = [run.records[chain.tiers[tiers[image]]]["correct"][image] for image in part]
+        assert chosen[quality] == pytest.approx(np.mean(right), abs=1e-12)
+    assert chosen["answered"][chain.tiers[0]] == pytest.approx((tiers[part] == 0).mean())
+
+
+def test_the_choice_keeps_its_budget_where_it_was_made_and_no_pair_is_better_there(replayed):
+    summary, out = replayed
+    fronts = json.loads((out / "front.json").read_text())["fronts"]
+    assert len(fronts) == 3 + 3 + 2
+    for kind in ("macs", "latency_ms"):
+        assert len(summary["budgets"][kind]) == 9
+        for row in summary["budgets"][kind]:
+            allowed = [
+                quality
+                for front in fronts
+                for cost, quality in zip(front[kind], front["quality"], strict=True)
+                if cost <= row["budget"] + 1e-6
+            ]
+            assert row["best"]["calibration_quality"] == max(allowed)
+            assert row["pair"]["calibration_quality"] <= max(allowed)
+            assert len(row["pair"]["tiers"]) <= 2
+            assert len(row["longer"]["tiers"]) == 3
+            low, high = (row["longer_over_pair"][end] for end in ("low", "high"))
+            assert low <= high
+            difference = row["longer"]["quality"] - row["pair"]["quality"]
+            assert row["longer_over_pair"]["value"] == pytest.approx(difference, abs=1e-12)
+
+
+def test_a_report_is_drawn_again_byte_for_byte(replayed, tmp_path, command):
+    _, out = replayed
+    assert command("report", out, "--out", tmp_path / "again", "--json") == 0
+    for name in ("report.html", "table.md", "front.json", "summary.json", "accuracy_by_macs.svg"):
+        assert (tmp_path / "again" / name).read_bytes() == (out / name).read_bytes()
+    page = (out / "report.html").read_text()
+    assert "third tier" in page[page.index("<h1>") :][:200]
+
+
+def test_python_takes_the_same_and_prints_the_answer(files, replayed, tmp_path):
+    tiers = [
+        ReferenceFile(name, *map(float, cost.split(":")), file=np.load(files[name]))
+        for name, cost in COSTS.items()
+    ]
+    outputs = ebjr_det.TieredOutputs("classification", tiers, {"labels": np.load(files["labels"])})
+    settings = ebjr_det.TierSettings(target=ebjr_det.Target("macs", 4e9), replicates=20)
+    result = ebjr_det.replay(outputs, tmp_path / "out", settings)
+    assert result.summary["budgets"] == replayed[0]["budgets"]
+    assert "third tier" in repr(result)
+    assert repr(ebjr_det.report(tmp_path / "out")) == repr(result)
+    hopeless = ebjr_det.TierSettings(target=ebjr_det.Target("macs", 1e6))
+    with pytest.raises(
+        Infeasible, match=r"at most 0.001000 GMACs an image, got 1.000 GMACs for the cheapest"
+    ):
+        ebjr_det.replay(outputs, tmp_path / "none", hopeless)
+    assert not (tmp_path / "none").exists()
+
+
+def test_tiers_in_no_order_of_cost_are_said(files, tmp_path, command, capsys):
+    arguments_ = arguments(files, tmp_path / "out", names=("large", "small"))
+    assert command(*(part for part in arguments_ if part != "--json")) == 0
+    assert "in no order of multiply-adds: large costs no less than small" in " ".join(
+        capsys.readouterr().out.split()
+    )
+
+
+def test_a_pair_may_take_the_folder_of_tiers(files, tmp_path, command):
+    out = tmp_path / "out"
+    assert command(*arguments(files, out)) == 0
+    pair = ["--student-logits", files["small"], "--teacher-logits", files["large"]]
+    fixed = ["--labels", files["labels"], "--bootstrap", 5, "--out", out]
+    assert command("replay", "classification", *pair, *fixed) == 0
+    assert "student" in ebjr_det.report(out).summary
+
+
+REFUSED = {
+    "a single tier": (("small",), [], "2 to 5 tiers, got 1"),
+    "two of one name": (("small", "small"), [], "`small` twice"),
+    "a student beside": (("small", "large"), ["--student-logits", "x.npy"], "without a file of `student`"),
+    "a threshold": (("small", "large"), ["--threshold", 0], "no --threshold beside --tier"),
+    "an odd target": (("small", "large"), ["--target", "drop=1"], "--target as macs, latency_ms, quality"),
+    "no such score": (("small", "large"), ["--score", "nope"], "known score, got `nope`"),
+    "a fraction of all": (("small", "large"), ["--fraction", 1], "leaves images on both sides"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_is_refused_in_one_line(case, files, tmp_path, command, capsys):
+    names, options, message = REFUSED[case]
+    assert command(*arguments(files, tmp_path / "out", *options, names=names)) == 2
+    error = capsys.readouterr().err.strip()
+    assert message in error
+    assert "\n" not in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_files_that_do_not_fit_are_refused_in_one_line(files, tmp_path, command, capsys):
+    other = {name: tmp_path / f"{name}.npy" for name in ("classes", "pictures")}
+    np.save(other["classes"], np.zeros((IMAGES, CLASSES + 1)))
+    np.save(other["pictures"], np.zeros((IMAGES - 1, CLASSES)))
+    end = [*tier(files, "large"), "--labels", files["labels"], "--out", tmp_path / "out"]
+    cases = [
+        (["--tier", f"a={other['classes']}:1:1"], "of one shape"),
+        (["--tier", f"a={other['pictures']}:1:1"], "of one shape"),
+        (["--tier", f"a={files['small']}"], "tier as NAME=FILE:MACS"),
+        (["--tier", f"a={tmp_path / 'none.npy'}:1:1"], "none.npy"),
+        (["--tier", f"a={files['small']}:1"], "ms of every tier or of none"),
+    ]
+    for options, message in cases:
+        assert command("replay", "classification", *options, *end) == 2
+        error = capsys.readouterr().err.strip()
+        assert message in error
+        assert "\n" not in error
+    assert command("replay", "classification", "--out", tmp_path / "out") == 2
+    assert "Missing option '--student-logits', or two and more '--tier'" in capsys.readouterr().err
+    assert (
+        command("replay", "classification", *tier(files, "small"), *end[:2], "--out", tmp_path / "out") == 2
+    )
+    assert "labels or annotations beside tiers" in capsys.readouterr().err
