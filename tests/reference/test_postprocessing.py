@@ -15,6 +15,7 @@ from torchvision.ops import batched_nms
 
 from ebjr_det.core.errors import InvalidInput
 from ebjr_det.tasks.detection.networks.anchors import Anchors, clip_boxes, decode_boxes
+from ebjr_det.tasks.detection.networks.detector import _select_on_device
 from ebjr_det.tasks.detection.networks.efficientdet import build_network
 from ebjr_det.tasks.detection.networks.letterbox import Letterbox
 from ebjr_det.tasks.detection.networks.selection import best_pairs
@@ -121,6 +122,24 @@ def test_best_pairs_of_many_are_too(shape, most, decimals):
     np.testing.assert_array_equal(best_pairs(logits, most, logits.max(axis=1)), (anchors, classes))
     transposed = np.asfortranarray(logits)
     np.testing.assert_array_equal(best_pairs(transposed, most)[0], anchors)
+
+
+@pytest.mark.parametrize("decimals", [None, 1, 0])
+@pytest.mark.parametrize("most", [1, 70, 900, 5000])
+def test_a_device_selects_what_the_host_does_equal_logits_too(most, decimals):
+    generator = np.random.default_rng(0)
+    logits, offsets = generator.standard_normal((3, 400, 9)), generator.standard_normal((3, 400, 4))
+    raw = [(logits if decimals is None else logits.round(decimals)).astype(np.float32), offsets]
+    raw += [raw[0].max(axis=2)]
+    found = _select_on_device(*map(torch.from_numpy, raw), most)
+    for image, own in enumerate(found):
+        for column, told in zip(
+            own, Suppression(100, most).select(*(part[image] for part in raw)), strict=True
+        ):
+            np.testing.assert_array_equal(column, told)
+    raw[0][1, 7, 3] = raw[2][1, 7] = np.nan
+    with pytest.raises(InvalidInput, match="got NaN"):
+        _select_on_device(*map(torch.from_numpy, raw), most)
 
 
 @pytest.mark.parametrize("sign", [1, -1])

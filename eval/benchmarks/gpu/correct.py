@@ -212,6 +212,19 @@ def verbs(args: Namespace) -> Rows:
                 verb("train", folder / "train.yaml", "--out", folder / "trained", "--device", args.device), 90
             )[0],
         )
+        detector = [
+            "schedule.steps=12",
+            "schedule.batch_size=8",
+            "schedule.validate_every=12",
+            "validation.limit=40",
+        ]
+        command = verb(
+            "train", "eval/quickstart/student.yaml", "--out", folder / "detector", "--device", args.device
+        )
+        yield (
+            "train a detector",
+            ran([*command, *(part for change in detector for part in ("--set", change))], 110)[0],
+        )
         options = ["--seconds", "1.5", "--images", "16", "--batch-sizes", "1,8", "--rates", "0.3", "--json"]
         row, text = ran(
             verb("benchmark", "quickstart", "--out", folder / "timed", "--device", args.device, *options), 90

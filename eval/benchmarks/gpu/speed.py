@@ -33,7 +33,7 @@ RUNTIMES = ("cuda_graphs_bf16", "compile_bf16", "bf16", "cuda_graphs", "channels
 REHEARSED = ("channels_last", "bf16")
 BARE = " without CUDA graphs"
 COMPILED = ("compile_bf16", "compile")
-BATCH, WORKERS, PICTURES = 8, 8, 64
+BATCH, WORKERS, PICTURES = 8, 8, 32
 
 
 def ahead(args: Namespace) -> Rows:
@@ -60,6 +60,7 @@ def networks(args: Namespace) -> Rows:
         batches = {size: model.batch(inputs_of(model, size, args)) for size in sizes}
         for size, batch in batches.items():
             yield f"{name}, batch {size}, eager", attempt(partial(timed, model.eager, None, batch, args))
+            yield f"{name}, batch {size}, beside the network", attempt(partial(stages, model, size, args))
         for runtime in REHEARSED if args.small else RUNTIMES:
             clear()
             begun = perf_counter()
@@ -110,6 +111,19 @@ def timed(network: Any, eager: Any, batch: Any, args: Namespace) -> Row:
         if eager is not None:
             row[f"over_eager{place}"] = interval(samples[f"network{place}"], samples[f"{EAGER}{place}"])
     return row
+
+
+def stages(model: Any, size: int, args: Namespace) -> Row:
+    """Milliseconds a batch of what stands around the network, in one thread."""
+    scenes, inputs = pictures(32, args.small)[:size], inputs_of(model, size, args)
+    raw = model.forward(inputs)
+    answer = model.decode(raw, inputs)
+    calls = {
+        "preprocessing": lambda: [model.preprocess(scene) for scene in scenes],
+        "post_processing": lambda: model.decode(raw, inputs),
+        "score": lambda: energy(answer),
+    }
+    return {name: summary(own) for name, own in in_turns(calls, 20, 1.0).items()}
 
 
 def first_of(outputs: Any) -> list[Any]:
@@ -175,7 +189,7 @@ def beyond(model: Any, args: Namespace) -> Row:
 def live_pair(args: Namespace) -> Rows:
     """D0 and D4 as a pair at three deferral rates beside D4 alone and its parts; then as a stream."""
     models = {side: effdet(size, args) for side, size in zip(("student", "teacher"), MODELS, strict=True)}
-    scenes = pictures(PICTURES // 2, args.small)
+    scenes = pictures(BATCH if args.small else PICTURES, args.small)
     scores = scores_of(models["student"], energy, scenes, BATCH)
     points = points_at(scores, RATES, None)
     for runtime in (EAGER, "bf16" if args.small else "cuda_graphs_bf16"):
@@ -192,8 +206,8 @@ def live_pair(args: Namespace) -> Rows:
 def joined(models: Any, points: Any, scenes: Any, size: int, args: Namespace) -> Row:
     """Student, teacher and pair on the same pictures, preprocessing included, beside the parts."""
     subjects = subjects_of(models, energy, points, size)
-    pace = Pace(0.5 if args.small else 2.0, least=4, warmup=1)
-    calls = closed_loop(subjects, scenes, 1 if size == 1 else 4 * size, pace)
+    pace = Pace(0.1 if args.small else 2.0, least=4, warmup=1)
+    calls = closed_loop(subjects, scenes, size if args.small or size == 1 else 4 * size, pace)
     student, teacher = calls["student"], calls["teacher"]
     rows = {
         name: closed_numbers(own, joint_ratio(student, teacher, own) if name in points else None)
@@ -217,7 +231,7 @@ def streams(models: Any, threshold: float, scenes: Any, args: Namespace) -> Row:
         "two streams": (pair, Plan(BATCH, BATCH, workers, overlap=True)),
         "two streams, gathered": (pair, Plan(BATCH, BATCH, workers, overlap=True, regroup=True)),
     }
-    many = [*scenes] * 2
+    many = scenes if args.small else [*scenes] * 2
     deferred = {name: [one.deferred for one in answers(*way_of(way, many))] for name, way in ways.items()}
     calls = {name: partial(drained, way, many) for name, way in ways.items()}
     samples = in_turns(calls, 8, 2 if args.small else 14)

@@ -7,6 +7,7 @@ code as the live one. The network's outputs are, of each image, logits [anchors,
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,12 +15,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ebjr_det.core.errors import InvalidInput
-from ebjr_det.core.types import Output
+from ebjr_det.core.types import Array, Output
 from ebjr_det.runtimes.registry import Column, Network, host, stacked
 from ebjr_det.tasks.detection.networks.anchors import Anchors
 from ebjr_det.tasks.detection.networks.classes import ClassMap
 from ebjr_det.tasks.detection.networks.letterbox import Input, Letterbox
-from ebjr_det.tasks.detection.networks.selection import best_pairs
+from ebjr_det.tasks.detection.networks.selection import NOT_NUMBERS, Indices
 from ebjr_det.tasks.detection.networks.suppression import Candidates, Suppression, Survivors
 
 LEVELS, LARGEST_COUNT = range(1, 13), 1_000_000  # of a pyramid, and of whatever is counted
@@ -119,28 +120,39 @@ class Detector:
     def detect(self, raw: tuple[Column, ...], inputs: Sequence[Input]) -> list[Survivors]:
         """The boxes that stay, image by image, also those of outputs that are no classes of the data."""
         logits, offsets, _, maxima = raw
-        return [self._suppress(*row) for row in zip(logits, offsets, maxima, inputs, strict=True)]
-
-    def _suppress(self, logits: Any, offsets: Any, maxima: Any, image: Input) -> Survivors:
-        """One image; where the outputs lie on a GPU, only candidates leave it."""
-        suppression = self.around.suppression
-        if isinstance(logits, np.ndarray):
-            candidates = suppression.select(logits, offsets, maxima)
+        suppression, anchors = self.around.suppression, self.around.anchors.boxes
+        if isinstance(logits[0], np.ndarray):
+            candidates = [suppression.select(*rows) for rows in zip(logits, offsets, maxima, strict=True)]
         else:
             candidates = _select_on_device(logits, offsets, maxima, suppression.max_detection_points)
-        anchors = self.around.anchors.boxes
-        return suppression.keep(candidates, anchors, image.scale, image.size, lambda rows: host(logits[rows]))
+        return [
+            suppression.keep(pairs, anchors, image.scale, image.size, partial(_rows_of, values))
+            for pairs, values, image in zip(candidates, logits, inputs, strict=True)
+        ]
 
 
-def _select_on_device(logits: Any, offsets: Any, maxima: Any, count: int) -> Candidates:
-    """`Suppression.select` of tensors: on their device the anchors with the largest maxima, here the rest.
+def _rows_of(logits: Any, anchors: Indices) -> Array:
+    return host(logits[anchors])
 
-    The anchors of the winners are among the `count` anchors with the largest maxima. They are put in the
-    order of the array, so that equal logits stand as they do there.
+
+def _select_on_device(logits: Any, offsets: Any, maxima: Any, count: int) -> list[Candidates]:
+    """`Suppression.select` of all images, tensors on a GPU: only candidates leave it.
+
+    The pairs of the winners are of the first `count` anchors by their maxima, of equal ones the first in the
+    array: each of these has a pair that comes before all pairs of any further anchor.
     """
-    candidates = maxima.topk(min(count, len(maxima))).indices.sort().values
-    rows, anchors = host(logits[candidates]), host(candidates)
-    positions, classes = best_pairs(rows, count, host(maxima[candidates]))
-    return Candidates(
-        anchors[positions], classes, rows[positions, classes], host(offsets[candidates])[positions]
+    anchors = maxima.sort(dim=1, descending=True, stable=True).indices[:, :count].sort(dim=1).values
+    rows = logits.take_along_dim(anchors[..., None], dim=1).flatten(1)
+    best = rows.sort(dim=1, descending=True, stable=True)
+    pairs, width = best.indices[:, :count], logits.shape[2]
+    anchors = anchors.gather(1, pairs // width)
+    winners = (
+        anchors,
+        pairs % width,
+        best.values[:, :count],
+        offsets.take_along_dim(anchors[..., None], dim=1),
     )
+    columns = [host(column) for column in winners]
+    if np.isnan(columns[2]).any():  # NaN comes first
+        raise InvalidInput(NOT_NUMBERS)
+    return [Candidates(*image) for image in zip(*columns, strict=True)]

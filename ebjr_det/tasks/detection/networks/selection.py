@@ -9,6 +9,7 @@ from ebjr_det.core.errors import InvalidInput
 
 Floats: TypeAlias = NDArray[np.float32]
 Indices: TypeAlias = NDArray[np.int64]
+NOT_NUMBERS = "Expected a detector's logits to be numbers, got NaN. Check its weights."
 
 
 def best_pairs(logits: Floats, count: int, maxima: Floats | None = None) -> tuple[Indices, Indices]:
@@ -38,5 +39,5 @@ def _from_largest(values: Floats, count: int) -> Indices:
     position = max(len(values) - count, 0)
     parted = np.partition(values, position)
     if np.isnan(parted[position:]).any():  # NaN comes last
-        raise InvalidInput("Expected a detector's logits to be numbers, got NaN. Check its weights.")
+        raise InvalidInput(NOT_NUMBERS)
     return np.flatnonzero(values >= parted[position])
