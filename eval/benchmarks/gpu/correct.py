@@ -191,8 +191,8 @@ def verbs(args: Namespace) -> Rows:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for config, limit in (("digits", 300), ("quickstart", 60 if args.small else 200)):
-            found = {}
-            for to in ("cpu", args.device):
+            sides = []
+            for number, to in enumerate(("cpu", args.device)):
                 options = [
                     "--device",
                     to,
@@ -202,9 +202,11 @@ def verbs(args: Namespace) -> Rows:
                     "run.bootstrap=20",
                     "--json",
                 ]
-                row, text = ran(verb("evaluate", config, "--out", folder / config / to, *options), 110)
-                found[to] = row | ({} if "failed" in row else {"quality": qualities(json.loads(text))})
-            yield f"evaluate {config}", difference(found["cpu"], found[args.device])
+                row, text = ran(
+                    verb("evaluate", config, "--out", folder / f"{config} {number}", *options), 110
+                )
+                sides.append(row if "failed" in row else row | {"quality": qualities(json.loads(text))})
+            yield f"evaluate {config}", difference(*sides)
         (folder / "train.yaml").write_text(TRAINING)
         yield (
             "train, autocast",
