@@ -85,7 +85,7 @@ def test_a_preprocessing_that_keeps_shapes_is_the_librarys_too(kind, folders):
 
 
 @pytest.mark.shared
-@pytest.mark.parametrize("kind", ["rt_detr", "detr"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_twenty_pictures_of_coco(kind, folders, shared_data):
     files = sorted((shared_data / "coco" / "val2017").glob("*.jpg"))[:20]
     assert len(files) == 20
