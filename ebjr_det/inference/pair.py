@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
@@ -24,7 +25,7 @@ from ebjr_det.io.files import checksum
 from ebjr_det.io.load import Load, Meter
 from ebjr_det.io.loader import batches_from, readable
 from ebjr_det.io.records import PartStore
-from ebjr_det.runtimes.choose import EAGER, choose_runtime
+from ebjr_det.runtimes.choose import AUTO, EAGER, choose_for_file, choose_runtime
 from ebjr_det.runtimes.graph_file import RunsFile
 from ebjr_det.tasks import load_task
 from ebjr_det.tasks.adapted import Changed, plain
@@ -214,7 +215,7 @@ def make_ready(
     """Give student and teacher the runtimes that the configuration names.
 
     Args:
-        samples: pictures on which a runtime is tried; not asked for where both stay in eager torch.
+        samples: pictures on which a runtime is tried; not asked for where none is.
 
     Returns:
         the configuration with the runtimes that were taken, where it says `auto`.
@@ -222,30 +223,48 @@ def make_ready(
     Raises:
         ConfigError: see `runtimes.choose_runtime`; also a model whose network no runtime can take.
     """
-    from torch import nn
-
     sections = {}
     for side, model in zip(("student", "teacher"), models, strict=True):
         section, inner = getattr(config, side), plain(model)
         if isinstance(inner, AbsentModel):
             continue
-        if isinstance(inner, RunsFile):
-            sections[side] = section.model_copy(update={"runtime": inner.run_in(section.runtime, device)})
+        if isinstance(inner, RunsFile) and section.runtime != AUTO:
+            name = inner.run_in(section.runtime, device)
+        elif section.runtime == EAGER:
             continue
-        if section.runtime == EAGER:
-            continue
-        if not (isinstance(inner, RunsAnywhere) and isinstance(inner.graph, nn.Module)):
-            raise ConfigError(
-                f"Expected runtime `{EAGER}` for `{model.name}`, whose network no other one can take, got "
-                f"`{section.runtime}`. Set `{side}.runtime`."
-            )
-        pictures = inner.batch([inner.preprocess(picture) for picture in samples()])
-        tolerance = config.run.tolerance
-        name, inner.run = choose_runtime(
-            section.runtime, inner.graph, pictures, device, model=f"{side} {model.name}", tolerance=tolerance
-        )
+        else:
+            label, tolerance = f"{side} {model.name}", config.run.tolerance
+            name = _put_in(section.runtime, inner, samples, device, model=label, tolerance=tolerance)
         sections[side] = section.model_copy(update={"runtime": name})
     return config.model_copy(update=sections)
+
+
+def _put_in(
+    runtime: str, inner: Model, samples: Callable[[], Sequence[Picture]], device: str, *, model: str,
+    tolerance: float,
+) -> str:  # fmt: skip
+    """The runtime that a network is given: the named one, or with `auto` the fastest that was tried."""
+    from torch import nn
+
+    if not isinstance(inner, RunsFile) and not (
+        isinstance(inner, RunsAnywhere) and isinstance(inner.graph, nn.Module)
+    ):
+        side, _, name = model.partition(" ")
+        raise ConfigError(
+            f"Expected runtime `{EAGER}` for `{name}`, whose network no other one can take, got "
+            f"`{runtime}`. Set `{side}.runtime`."
+        )
+    batched = cast(RunsAnywhere, inner)
+    pictures = batched.batch([batched.preprocess(picture) for picture in samples()])
+    if isinstance(inner, RunsFile):
+        opened = partial(inner.file.open, inner.size, device=device)
+        return inner.run_in(
+            choose_for_file(opened, pictures, device, model=model, tolerance=tolerance), device
+        )
+    name, batched.run = choose_runtime(
+        runtime, batched.graph, pictures, device, model=model, tolerance=tolerance
+    )
+    return name
 
 
 def _build_model(

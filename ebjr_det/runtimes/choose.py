@@ -5,7 +5,7 @@ eager's output, on sample images; of a network: the largest of its outputs. bflo
 about 0.01, float32 by less than 0.001; a network that is wrong moves by about 1.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 AUTO, EAGER = "auto", "eager"
+OF_FILES = ("onnxruntime", "openvino", "openvino_bf16")
+"""Runtimes that take an ONNX file; the first is what the others are measured against."""
 TOLERANCE = 0.02
 LEAST, MOST, ENOUGH_SECONDS = 3, 50, 5.0
 """Rounds that are timed."""
@@ -47,7 +49,7 @@ class Trial:
     def __str__(self) -> str:
         if self.ms is None:
             return f"{self.name} ({self.against})"
-        drift = "" if self.name == EAGER else f", drift {self.drift:.1e}"
+        drift = "" if self.drift == 0 else f", drift {self.drift:.1e}"
         return f"{self.name} {self.ms:.3g} ms{drift}" + (f" ({self.against})" if self.against else "")
 
 
@@ -81,7 +83,7 @@ def choose_runtime(
         return network, drift(_outputs(network, singles), reference)
 
     if name == AUTO:
-        return _fastest(build, singles, device, model, tolerance)
+        return _fastest(RUNTIMES, build, singles, device, model, tolerance)
     network, moved = build(name)
     if moved > tolerance:
         say(
@@ -91,17 +93,45 @@ def choose_runtime(
     return name, network
 
 
+def choose_for_file(
+    open_in: Callable[[str], Network],
+    samples: Batch,
+    device: str,
+    *,
+    model: str,
+    tolerance: float = TOLERANCE,
+) -> str:
+    """The name of the fastest runtime of an ONNX file that agrees with ONNX Runtime; see `choose_runtime`.
+
+    Args:
+        open_in: the file at work in a runtime of a name.
+    """
+    singles = [samples[index : index + 1] for index in range(len(samples))]
+    first = open_in(OF_FILES[0])
+    reference = _outputs(first, singles)
+
+    def build(runtime: str) -> tuple[Network, float]:
+        if runtime == OF_FILES[0]:
+            return first, 0.0
+        network = open_in(runtime)
+        return network, drift(_outputs(network, singles), reference)
+
+    return _fastest(OF_FILES, build, singles, device, model, tolerance)[0]
+
+
 def _fastest(
+    names: Iterable[str],
     build: Callable[[str], tuple[Network, float]],
     singles: Sequence[Batch],
     device: str,
     model: str,
     tolerance: float,
 ) -> tuple[str, Network]:
-    """The fastest runtime of a device that agrees with eager; `build` gives a network and its drift."""
+    """The fastest runtime of a device whose drift is small; `build` gives a network and its drift."""
     networks: dict[str, Network] = {}
     trials = []
-    for name, runtime in RUNTIMES.items():
+    for name in names:
+        runtime = RUNTIMES[name]
         if device.split(":")[0] not in runtime.devices or not installed(runtime):
             continue
         try:

@@ -22,8 +22,6 @@ from ebjr_det.runtimes.onnx import Session
 from ebjr_det.runtimes.onnx_check import check_whole
 from ebjr_det.runtimes.registry import Batch, Column, Network, check_runtime, stacked
 
-ANY = ("eager", "auto")
-"""Settings of `runtime` for which a file runs in ONNX Runtime."""
 TYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(uint8)": "uint8"}
 
 
@@ -92,7 +90,7 @@ class GraphFile:
     def open(self, size: tuple[int, int], runtime: str = "onnxruntime", device: str = "cpu") -> Network:
         """The graph at work on pictures of a size. Raises ConfigError for a runtime that takes no file."""
         shape = (3, *size)
-        if runtime in ANY or runtime == "onnxruntime":
+        if runtime in ("eager", "onnxruntime"):
             session = Session(self.path, device)
             session.shape = shape
             return Cast(session, self.dtype)
@@ -147,7 +145,7 @@ class RunsFile:
 
     def run_in(self, runtime: str, device: str) -> str:
         """Change the runtime; the name of what runs it from here on."""
-        self.runtime = "onnxruntime" if runtime in ANY else runtime
+        self.runtime = "onnxruntime" if runtime == "eager" else runtime
         self.run = self.file.open(self.size, self.runtime, device)
         return self.runtime
 

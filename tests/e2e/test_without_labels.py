@@ -123,6 +123,9 @@ def test_a_folder_of_pictures_is_enough(tmp_path, answer, capsys):
     )
     assert (summary["images"], summary["estimated"]) == (12, True)
     assert "below/1.png" in load_run(tmp_path / "o" / "run.npz").image_ids
+    timed = ["--images", 8, "--seconds", "0.02", "--out", tmp_path / "timed"]
+    summary = answer("benchmark", DIGITS, "--set", data, *timed)
+    assert summary["single_stream"]["joint 30 %"]["queries"] >= 8
 
 
 def test_detectors_answer_a_folder_of_pictures_and_leave_no_gallery(tmp_path, answer):
