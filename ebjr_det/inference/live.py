@@ -174,7 +174,8 @@ def _built(
     """Classes, student and teacher, these on their runtimes."""
     if isinstance(config, Exported):
         return config.build()
-    from ebjr_det.inference.pair import build_models, make_ready, resolve_device
+    from ebjr_det.inference.pair import build_models, resolve_device
+    from ebjr_det.inference.ready import make_ready
 
     device = resolve_device(config.run.device)
     classes = load_task(config.task).data.build_named(**dict(config.data))

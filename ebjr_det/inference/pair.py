@@ -1,10 +1,9 @@
 """A configured pair at work: data, student and teacher built, run, costed and timed."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 
@@ -19,17 +18,16 @@ from ebjr_det.inference.answers import OnPictures, answers_to, on_pictures, samp
 from ebjr_det.inference.in_memory import NO_OBJECTS, Objects, checked_model
 from ebjr_det.inference.latency import Latency, measure_decision, measure_latency, stratified
 from ebjr_det.inference.offline import Batch, Recorder, ScoresFunction, run_pair
+from ebjr_det.inference.ready import make_ready
 from ebjr_det.io.checkpoints.finding import find_checkpoint
 from ebjr_det.io.environment import device_name
 from ebjr_det.io.files import checksum
 from ebjr_det.io.load import Load, Meter
 from ebjr_det.io.loader import batches_from, readable
 from ebjr_det.io.records import PartStore
-from ebjr_det.runtimes.choose import AUTO, EAGER, choose_for_file, choose_runtime
-from ebjr_det.runtimes.graph_file import RunsFile
 from ebjr_det.tasks import load_task
-from ebjr_det.tasks.adapted import Changed, plain
-from ebjr_det.tasks.contract import Classes, DataSet, Picture, RunsAnywhere, TaskPlugin
+from ebjr_det.tasks.adapted import Changed
+from ebjr_det.tasks.contract import Classes, DataSet, TaskPlugin
 from ebjr_det.tasks.popular import Popular
 
 
@@ -204,67 +202,6 @@ def build_models(
             models.append(AbsentModel(section.name or section.arch))
     student, teacher = models
     return student, teacher
-
-
-def make_ready(
-    config: EvaluateConfig,
-    models: tuple[Model, Model],
-    samples: Callable[[], Sequence[Picture]],
-    device: str,
-) -> EvaluateConfig:
-    """Give student and teacher the runtimes that the configuration names.
-
-    Args:
-        samples: pictures on which a runtime is tried; not asked for where none is.
-
-    Returns:
-        the configuration with the runtimes that were taken, where it says `auto`.
-
-    Raises:
-        ConfigError: see `runtimes.choose_runtime`; also a model whose network no runtime can take.
-    """
-    sections = {}
-    for side, model in zip(("student", "teacher"), models, strict=True):
-        section, inner = getattr(config, side), plain(model)
-        if isinstance(inner, AbsentModel):
-            continue
-        if isinstance(inner, RunsFile) and section.runtime != AUTO:
-            name = inner.run_in(section.runtime, device)
-        elif section.runtime == EAGER:
-            continue
-        else:
-            label, tolerance = f"{side} {model.name}", config.run.tolerance
-            name = _put_in(section.runtime, inner, samples, device, model=label, tolerance=tolerance)
-        sections[side] = section.model_copy(update={"runtime": name})
-    return config.model_copy(update=sections)
-
-
-def _put_in(
-    runtime: str, inner: Model, samples: Callable[[], Sequence[Picture]], device: str, *, model: str,
-    tolerance: float,
-) -> str:  # fmt: skip
-    """The runtime that a network is given: the named one, or with `auto` the fastest that was tried."""
-    from torch import nn
-
-    if not isinstance(inner, RunsFile) and not (
-        isinstance(inner, RunsAnywhere) and isinstance(inner.graph, nn.Module)
-    ):
-        side, _, name = model.partition(" ")
-        raise ConfigError(
-            f"Expected runtime `{EAGER}` for `{name}`, whose network no other one can take, got "
-            f"`{runtime}`. Set `{side}.runtime`."
-        )
-    batched = cast(RunsAnywhere, inner)
-    pictures = batched.batch([batched.preprocess(picture) for picture in samples()])
-    if isinstance(inner, RunsFile):
-        opened = partial(inner.file.open, inner.size, device=device)
-        return inner.run_in(
-            choose_for_file(opened, pictures, device, model=model, tolerance=tolerance), device
-        )
-    name, batched.run = choose_runtime(
-        runtime, batched.graph, pictures, device, model=model, tolerance=tolerance
-    )
-    return name
 
 
 def _build_model(

@@ -15,7 +15,8 @@ from torch import nn
 from ebjr_det.core.errors import InvalidInput
 from ebjr_det.core.joint import JointModel
 from ebjr_det.core.scores import deferral_scores
-from ebjr_det.inference.pair import Pair, make_ready
+from ebjr_det.inference.pair import Pair
+from ebjr_det.inference.ready import make_ready
 from ebjr_det.inference.stream import answers
 from ebjr_det.inference.stream_plan import Plan
 from ebjr_det.runtimes.choose import drift

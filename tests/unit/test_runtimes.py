@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from ebjr_det.core.errors import ConfigError, EbjrError, InvalidInput
-from ebjr_det.inference.pair import make_ready
+from ebjr_det.inference.ready import make_ready
 from ebjr_det.runtimes import registry
 from ebjr_det.runtimes.cache import digest_of
 from ebjr_det.runtimes.choose import choose_runtime, drift

@@ -1,0 +1,75 @@
+"""The runtimes of a pair: each network is given the one that the configuration names, or the fastest."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import cast
+
+from ebjr_det.config import EvaluateConfig
+from ebjr_det.core.errors import ConfigError
+from ebjr_det.core.types import Model
+from ebjr_det.inference.absent import AbsentModel
+from ebjr_det.runtimes.choose import AUTO, EAGER, choose_for_file, choose_runtime
+from ebjr_det.runtimes.graph_file import RunsFile
+from ebjr_det.tasks.adapted import plain
+from ebjr_det.tasks.contract import Picture, RunsAnywhere
+
+
+def make_ready(
+    config: EvaluateConfig,
+    models: tuple[Model, Model],
+    samples: Callable[[], Sequence[Picture]],
+    device: str,
+) -> EvaluateConfig:
+    """Give student and teacher the runtimes that the configuration names.
+
+    Args:
+        samples: pictures on which a runtime is tried; not asked for where none is.
+
+    Returns:
+        the configuration with the runtimes that were taken, where it says `auto`.
+
+    Raises:
+        ConfigError: see `runtimes.choose_runtime`; also a model whose network no runtime can take.
+    """
+    sections = {}
+    for side, model in zip(("student", "teacher"), models, strict=True):
+        section, inner = getattr(config, side), plain(model)
+        if isinstance(inner, AbsentModel):
+            continue
+        if isinstance(inner, RunsFile) and section.runtime != AUTO:
+            name = inner.run_in(section.runtime, device)
+        elif section.runtime == EAGER:
+            continue
+        else:
+            label, tolerance = f"{side} {model.name}", config.run.tolerance
+            name = _put_in(section.runtime, inner, samples, device, model=label, tolerance=tolerance)
+        sections[side] = section.model_copy(update={"runtime": name})
+    return config.model_copy(update=sections)
+
+
+def _put_in(
+    runtime: str, inner: Model, samples: Callable[[], Sequence[Picture]], device: str, *, model: str,
+    tolerance: float,
+) -> str:  # fmt: skip
+    """The runtime that a network is given: the named one, or with `auto` the fastest that was tried."""
+    from torch import nn
+
+    if not isinstance(inner, RunsFile) and not (
+        isinstance(inner, RunsAnywhere) and isinstance(inner.graph, nn.Module)
+    ):
+        side, _, name = model.partition(" ")
+        raise ConfigError(
+            f"Expected runtime `{EAGER}` for `{name}`, whose network no other one can take, got "
+            f"`{runtime}`. Set `{side}.runtime`."
+        )
+    batched = cast(RunsAnywhere, inner)
+    pictures = batched.batch([batched.preprocess(picture) for picture in samples()])
+    if isinstance(inner, RunsFile):
+        opened = partial(inner.file.open, inner.size, device=device)
+        return inner.run_in(
+            choose_for_file(opened, pictures, device, model=model, tolerance=tolerance), device
+        )
+    name, batched.run = choose_runtime(
+        runtime, batched.graph, pictures, device, model=model, tolerance=tolerance
+    )
+    return name
