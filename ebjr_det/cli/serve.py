@@ -40,6 +40,14 @@ from ebjr_det.cli.live import check_one_way
     metavar="calibrated|share|queue",
     help="A constant threshold, one that keeps the share sent, or one that spares a busy teacher.",
 )
+@click.option(
+    "--shadow",
+    type=float,
+    default=0.0,
+    show_default=True,
+    metavar="SHARE",
+    help="Of the pictures that the student keeps, shown to an idle teacher too, to measure their agreement.",
+)
 @click.option("--slo-ms", type=float, help="How long a picture may wait for the teacher, of policy queue.")
 @click.option("--largest-batch", type=int, default=8, show_default=True, help="Pictures a batch at most.")
 @click.option("--queue-size", type=int, default=256, show_default=True, help="Pictures inside at most.")

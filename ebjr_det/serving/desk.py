@@ -8,12 +8,15 @@ import asyncio
 import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from time import monotonic
 from typing import TypeAlias, TypeVar
 
 import numpy as np
 
+from ebjr_det.core.errors import InvalidInput
 from ebjr_det.core.router import decide
 from ebjr_det.core.types import Opaque
 from ebjr_det.serving.fault import Unavailable
@@ -28,6 +31,11 @@ from ebjr_det.serving.teacher import Deferred, LocalTeacher, Teacher, in_time
 Result = TypeVar("Result")
 TeacherOf: TypeAlias = Callable[[Served], Teacher]
 """Makes the teacher of a pair; called at the start and at each reload."""
+SHADOW = {
+    "agreement": "Of student and teacher on kept pictures, from 0 to 1.",
+    "pictures": "Kept pictures that the teacher has seen too.",
+}
+"""Metrics by decile of the deferral score."""
 SMALL = 1_000_000
 """Bytes of a request whose pictures are quickly decoded."""
 
@@ -83,6 +91,7 @@ class Desk:
         self.pool = ThreadPoolExecutor(settings.readers, "ebjr-det reader")
         self.teacher_of = teacher_of or self._local
         self.bench = self._built()
+        self.shadows = set[asyncio.Task[None]]()
         self.inside, self.room = 0, Room(settings.largest_pixels)
         meters.gauge("inside", "Pictures inside.", lambda: self.inside)
         meters.gauge("waiting_student", "Pictures at the student.", lambda: self.bench.student.waiting)
@@ -100,9 +109,20 @@ class Desk:
         meters.gauge("drift_distance", "Of scores from the fit's.", lambda: self.bench.watch.distance)
         meters.gauge("drift_alarm", "1 where they have moved.", lambda: self.bench.watch.alarm)
 
+        for name, meaning in SHADOW.items():
+            meters.by_decile(f"shadow_{name}", meaning, partial(self._shadowed, name))
+
+    def _shadowed(self, name: str, decile: int) -> float:
+        shadow = self.bench.shadow
+        return shadow.agreement(decile) if name == "agreement" else float(shadow.pictures[decile])
+
     def _built(self) -> Bench:
         bench = Bench(served := self.load(), self.settings, self.teacher_of(served))
-        bench.warm()
+        try:
+            bench.warm()
+        except BaseException:
+            bench.retire()
+            raise
         return bench
 
     def _local(self, served: Served) -> Teacher:
@@ -180,6 +200,8 @@ class Desk:
         answer = Answered(bench, predictions, scores, threshold, sides, reasons, seconds)
         if (indices := defer.nonzero()[0].tolist()) and ask.rule.force != "student":
             await self._teach(ask, answer, Deferred(reading.sources, reading.pictures), indices)
+        if self.settings.shadow:
+            self._begin_shadow(ask, answer, Deferred(reading.sources, reading.pictures))
         if ask.rule == Rule(max_latency_ms=ask.rule.max_latency_ms):
             bench.law.observe(len(indices), len(scores))
         bench.watch.add(np.array(scores))
@@ -203,3 +225,23 @@ class Desk:
         answer.seconds |= {"teacher_wait": taught.waited, "teacher": taught.took}
         for index, prediction in zip(indices, taught.results, strict=True):
             answer.predictions[index], answer.answered_by[index] = prediction, "teacher"
+
+    def _begin_shadow(self, ask: Ask, answer: Answered, read: Deferred) -> None:
+        """Show the teacher one of the pictures that the student has kept, where nobody else waits."""
+        bench = answer.bench
+        if bench.served.alone or bench.teacher.waiting or self.inside > len(ask.pictures):
+            return
+        unasked = [i for i, by in enumerate(answer.answered_by) if by == "student" and not answer.degraded[i]]
+        for index in bench.shadow.drawn(unasked)[:1]:
+            pair = answer.predictions[index], answer.scores[index]
+            task = asyncio.get_running_loop().create_task(self._compare(bench, read.those([index]), *pair))
+            bench.users += 1
+            self.shadows.add(task)
+            task.add_done_callback(self.shadows.discard)
+
+    async def _compare(self, bench: Bench, read: Deferred, prediction: Opaque, score: float) -> None:
+        """Count how much the teacher's answer agrees with the student's; none, and nothing is counted."""
+        with suppress(Unavailable, InvalidInput):
+            taught = await bench.teacher.answer(read, math.inf)
+            bench.shadow.add(score, bench.served.tensors.agreement(prediction, taught.results[0]))
+        bench.release()

@@ -2,6 +2,7 @@
 
 from collections import Counter as Tally
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -41,6 +42,12 @@ class Meters:
     def gauge(self, name: str, meaning: str, value: Callable[[], float]) -> None:
         """A number that is asked for when it is looked at."""
         Gauge(f"ebjr_{name}", meaning, registry=self.registry).set_function(value)
+
+    def by_decile(self, name: str, meaning: str, value: Callable[[int], float]) -> None:
+        """Ten such numbers, one for each decile of the deferral score at the router's fit."""
+        gauge = Gauge(f"ebjr_{name}", meaning, ["decile"], registry=self.registry)
+        for decile in range(10):
+            gauge.labels(str(decile)).set_function(partial(value, decile))
 
     def answered(self, answer: "Answered") -> None:
         """Count the pictures of an answer, and its stages."""

@@ -13,6 +13,7 @@ from ebjr_det.serving.batcher import Batcher
 from ebjr_det.serving.laws import Law, Quantiles, build_law
 from ebjr_det.serving.rule import FORCES, Rule
 from ebjr_det.serving.settings import ServeSettings
+from ebjr_det.serving.shadow import Shadow
 from ebjr_det.serving.teacher import Deferred, Teacher
 from ebjr_det.serving.watch import Watch
 from ebjr_det.tasks import load_task
@@ -74,8 +75,8 @@ def serve_settings(settings: Settings, live: Live, folder: str, alone: bool = Fa
     title = (content.title if content is not None else getattr(settings, "title", None)) or ""
     joint = live.joint
     names = joint.student.name if alone else f"{joint.student.name} + {joint.teacher.name}"
-    known = (str(digests[0] or ""), str(digests[1] or ""))
-    return Served(settings.task, title or names, live, folder, known, (macs[0], macs[1]), alone)
+    weights = (str(digests[0] or ""), str(digests[1] or ""))
+    return Served(settings.task, title or names, live, folder, weights, (macs[0], macs[1]), alone)
 
 
 @dataclass(eq=False)
@@ -89,6 +90,7 @@ class Bench:
     retired: bool = False
     law: Law = field(init=False)
     watch: Watch = field(init=False)
+    shadow: Shadow = field(init=False)
     quantiles: Quantiles | None = field(init=False)
     student: Batcher[Opaque, Judged] = field(init=False)
 
@@ -96,6 +98,7 @@ class Bench:
         served, settings = self.served, self.settings
         self.law = build_law(settings.policy, served.threshold, served.reference, settings.slo_ms)
         self.watch = Watch(served.reference)
+        self.shadow = Shadow(settings.shadow, served.reference)
         self.quantiles = None if served.reference is None else Quantiles(served.reference)
         self.student = Batcher(self._judge, settings.largest_batch, "ebjr-det student")
 

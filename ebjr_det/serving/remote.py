@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from io import BytesIO
+from threading import Lock
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -38,17 +39,39 @@ FULL = (408, 429, 503, 504)
 
 @dataclass(eq=False)
 class _Connection:
-    """A client, whether its server takes raw bytes, and whether nobody waits for its request any more."""
+    """A client, whether its server takes raw bytes, and whether it has answered before."""
 
     client: Client
     binary: bool = False
     used: bool = False
-    abandoned: bool = False
+
+
+class _Visit:
+    """One request's use of connections, which its caller may give up while a thread waits for the answer."""
+
+    def __init__(self) -> None:
+        self.lock, self.abandoned = Lock(), False
+        self.connection: _Connection | None = None
+
+    def begin(self, connection: _Connection) -> None:
+        """Use a connection. Raises Refused where nobody waits any more."""
+        with self.lock:
+            if self.abandoned:
+                raise Refused("Expected somebody who waits, got nobody.")
+            self.connection = connection
+
+    def end(self) -> bool:
+        """Whether the connection may be used again; from now on nobody ends it from here."""
+        with self.lock:
+            self.connection = None
+            return not self.abandoned
 
     def abandon(self) -> None:
-        """End the request under way, so that its thread is free again."""
-        self.abandoned = True
-        self.client.abort()
+        """End the exchange under way, so that its thread is free again."""
+        with self.lock:
+            self.abandoned = True
+            if self.connection is not None:
+                self.connection.client.abort()
 
 
 class RemoteTeacher:
@@ -76,19 +99,17 @@ class RemoteTeacher:
     def warm(self, deferred: Deferred) -> Sequence[Opaque]:
         """The predictions of first pictures, over a new connection."""
         try:
-            return self._answered(deferred, []).results
+            return self._answered(deferred, _Visit()).results
         except Refused as error:
             raise self._fault(error) from error
 
     async def ask(self, deferred: Deferred) -> Batched[Opaque]:
         """A prediction of every picture, in a thread of its own."""
-        visited: list[_Connection] = []
-        loop = asyncio.get_running_loop()
+        visit, loop = _Visit(), asyncio.get_running_loop()
         try:
-            return await loop.run_in_executor(self.threads, self._answered, deferred, visited)
+            return await loop.run_in_executor(self.threads, self._answered, deferred, visit)
         except asyncio.CancelledError:
-            for connection in visited:
-                connection.abandon()
+            visit.abandon()
             raise
         except Refused as error:
             raise self._fault(error) from error
@@ -110,25 +131,26 @@ class RemoteTeacher:
             self.said.add(message)
             say(f"Warning: teacher at {self.url}: {message}")
 
-    def _answered(self, deferred: Deferred, visited: list[_Connection]) -> Batched[Opaque]:
+    def _answered(self, deferred: Deferred, visit: _Visit) -> Batched[Opaque]:
         """Ask over an idle connection, or over a new one where its server has closed that meanwhile."""
         started = monotonic()
         contents = list(map(_encoded, deferred.sources, deferred.pictures))
         while True:
             connection = self._connection()
-            visited.append(connection)
             try:
+                visit.begin(connection)
                 predictions = self._exchange(connection, contents)
-            except Refused as error:
+            except BaseException as error:
+                retry = visit.end() and connection.used
                 connection.client.close()
-                if error.status is None and connection.used and not connection.abandoned:
+                if retry and isinstance(error, Refused) and error.status is None:
                     continue
                 raise
-            except BaseException:
-                connection.client.close()
-                raise
             connection.used = True
-            self.idle.append(connection)
+            if visit.end():
+                self.idle.append(connection)
+            else:
+                connection.client.close()
             return Batched(predictions, 0.0, monotonic() - started)
 
     def _connection(self) -> _Connection:

@@ -25,6 +25,7 @@ class ServeSettings:
         tier: `pair`, or `teacher` for this model alone; teacher: address of the server that answers for it,
             instead of the one in the folder, which is then not loaded; patience_ms: for which it is waited
             for at least, see `serving.breaker`.
+        shadow: share of the kept pictures that the teacher sees too while nobody waits, see `serving.shadow`.
         access_log: a line of JSON on stderr for every request.
 
     Raises:
@@ -45,6 +46,7 @@ class ServeSettings:
     tier: str = "pair"
     teacher: str | None = None
     patience_ms: float = 50.0
+    shadow: float = 0.0
     access_log: bool = True
 
     def __post_init__(self) -> None:

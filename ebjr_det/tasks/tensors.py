@@ -38,3 +38,7 @@ class Tensors(Protocol):
     @property
     def from_tensors(self) -> Callable[[Mapping[str, Any]], list[Any]]:
         """Values by name -> the predictions again."""
+
+    @property
+    def agreement(self) -> Callable[[Any, Any], float]:
+        """(prediction, prediction) -> how much two answers to one picture agree, from 0 to 1."""

@@ -4,6 +4,7 @@ import asyncio
 import json
 import threading
 from contextlib import suppress
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -20,7 +21,10 @@ from ebjr_det.serving.metrics import Meters
 from ebjr_det.serving.protocol import InferRequest, read_request, write_response
 from ebjr_det.serving.rule import Rule
 from ebjr_det.serving.settings import ServeSettings
+from ebjr_det.serving.shadow import Shadow
 from ebjr_det.serving.watch import Watch
+from ebjr_det.tasks.detection.detections import Detections
+from ebjr_det.tasks.detection.tensors import agreement
 
 PICTURE = np.zeros((8, 8, 3), np.uint8)
 TO_TEACHER = {"threshold": -1e300}
@@ -208,6 +212,53 @@ def test_the_law_queue_defers_less_while_the_teacher_is_busy_and_never_more_than
 def test_a_law_without_what_it_needs_is_refused(name, reference, slo):
     with pytest.raises(ConfigError, match="Expected"):
         build_law(name, 0.0, reference, slo)
+
+
+def test_an_idle_teacher_sees_kept_pictures_too_and_agreement_is_counted_by_decile(desk_of):
+    desk, joint = desk_of()
+    joint.teacher.open.set()
+    desk.settings, desk.bench.shadow = replace(desk.settings, shadow=1.0), Shadow(1.0, np.linspace(-1, 0, 50))
+
+    async def run():
+        for _ in range(3):
+            answer = await desk.answer(ask(force="student"))
+            await asyncio.gather(*desk.shadows)
+        await desk.answer(ask(force="teacher"))
+        assert not desk.shadows, "the teacher has seen it"
+        return answer
+
+    answer = asyncio.run(run())
+    assert answer.answered_by == ["student"]
+    decile = int(np.searchsorted(desk.bench.shadow.edges, answer.scores[0]))
+    lines = desk.meters.text().decode().splitlines()
+    assert f'ebjr_shadow_pictures{{decile="{decile}"}} 3.0' in lines
+    assert desk.bench.shadow.agreement(decile) in (0, 1)
+    assert np.isnan(desk.bench.shadow.agreement((decile + 1) % 10))
+    assert desk.bench.users == 0
+
+
+def test_boxes_agree_by_how_many_have_a_partner():
+    def boxes(*rows):
+        corners = np.array([row[:4] for row in rows], np.float64).reshape(-1, 4)
+        scores, labels = np.array([row[4] for row in rows]), np.array([row[5] for row in rows], int)
+        return Detections(corners, scores.astype(np.float64), labels)
+
+    near, far = (0, 0, 10, 10, 0.9, 1), (50, 50, 60, 60, 0.9, 1)
+    other, faint = (0, 0, 10, 10, 0.9, 2), (50, 50, 60, 60, 0.1, 1)
+    shifted = (1, 1, 11, 11, 0.9, 1)
+    cases = [
+        ((), (), 1), ((near,), (), 0), ((near,), (shifted,), 1), ((near,), (other,), 0),
+        ((near,), (far,), 0), ((near, faint), (near,), 1), ((near, far), (shifted,), 2 / 3),
+        ((near, near), (near,), 2 / 3),
+    ]  # fmt: skip
+    for first, second, expected in cases:
+        assert agreement(boxes(*first), boxes(*second)) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("share", [1.5, 0.5])
+def test_a_shadow_needs_a_share_and_reference_scores(share):
+    with pytest.raises(ConfigError, match="Expected"):
+        Shadow(share, None)
 
 
 @pytest.mark.parametrize(("shift", "alarm"), [(0.0, False), (1.0, True)])

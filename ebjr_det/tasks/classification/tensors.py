@@ -51,3 +51,8 @@ def to_tensors(answers: Sequence[Array], named: ImageSet) -> dict[str, Values]:
 def from_tensors(values: Mapping[str, Array]) -> list[Array]:
     """The logits of each picture, without the padding."""
     return [row[row > -np.inf] for row in values["logits"]]
+
+
+def agreement(first: Array, second: Array) -> float:
+    """1 where two answers' likeliest classes are the same, else 0."""
+    return float(first.argmax() == second.argmax())

@@ -7,10 +7,11 @@ import numpy as np
 from ebjr_det.core.errors import InvalidInput
 from ebjr_det.core.types import Array
 from ebjr_det.tasks.detection.data import Named
-from ebjr_det.tasks.detection.detections import Detections
+from ebjr_det.tasks.detection.detections import Detections, iou
 from ebjr_det.tasks.tensors import TensorForm, Values
 
 REQUIRED: tuple[str, ...] = ("boxes", "scores", "labels", "counts")
+CONFIDENT, SAME_BOX = 0.5, 0.5
 
 
 def check_tensors(values: Mapping[str, Array], named: Named) -> None:
@@ -55,3 +56,24 @@ def from_tensors(values: Mapping[str, Array]) -> list[Detections]:
     ends = np.cumsum(values["counts"])[:-1]
     columns = (np.split(values[name], ends) for name in ("boxes", "scores", "labels"))
     return [Detections(*column) for column in zip(*columns, strict=True)]
+
+
+def agreement(first: Detections, second: Detections) -> float:
+    """F1 of two answers' confident boxes, of which two of one label with an IoU from 0.5 are a pair.
+
+    Confident are scores from 0.5; two answers without any such box agree.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    confident = [answer.scores >= CONFIDENT for answer in (first, second)]
+    boxes = first.boxes[confident[0]], second.boxes[confident[1]]
+    partners = first.labels[confident[0]][:, None] == second.labels[confident[1]][None]
+    if not sum(partners.shape):
+        return 1.0
+    areas = [np.prod(corners[:, 2:] - corners[:, :2], axis=1) for corners in boxes]
+    for row, column in np.argwhere(partners):
+        shared = iou(boxes[0][row], boxes[1][column], areas[0][row] + areas[1][column])
+        partners[row, column] = shared >= SAME_BOX
+    rows, columns = linear_sum_assignment(partners, maximize=True)
+    pairs = int(partners[rows, columns].sum())
+    return float(2 * pairs / sum(partners.shape))
