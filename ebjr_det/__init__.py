@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from ebjr_det.core.types import Model as Model
     from ebjr_det.core.types import Output as Output
     from ebjr_det.core.types import PairedRun as PairedRun
+    from ebjr_det.io.pictures import as_picture as as_picture
     from ebjr_det.serving.client import Client as Client
     from ebjr_det.serving.settings import ServeSettings as ServeSettings
     from ebjr_det.tasks.classification.in_memory import build_labelled as build_labelled
@@ -92,6 +93,7 @@ _ROOMS = {
     "core.scores": "deferral_scores",
     "core.tradeoff": "sweep",
     "core.types": "Logits Model Output PairedRun",
+    "io.pictures": "as_picture",
     "serving.client": "Client",
     "serving.settings": "ServeSettings",
     "tasks.classification.in_memory": "build_labelled",

@@ -31,8 +31,9 @@ def load(
 
     Returns:
         a `JointModel`: `pair(pictures)` gives `predictions`, one a picture in order, `answered_by`, and
-        `decision`, with scores and threshold; `pair(pictures, threshold=t)` is one call at another one. It
-        also knows `class_names`, and every deferral score by its name: `pair.deferral_scores(output, name)`.
+        `decision`, with scores and threshold, and of detectors `to_supervision()`; `pair(pictures,
+        threshold=t)` is one call at another one. It also knows `class_names`, and every deferral score by its
+        name: `pair.deferral_scores(output, name)`.
 
     Raises:
         EbjrError: no finished run, export or configuration there, no threshold, or damaged weights.

@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
-from typing import TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 
@@ -23,6 +23,18 @@ from ebjr_det.io.pictures import as_picture
 from ebjr_det.tasks import load_task
 from ebjr_det.tasks.contract import Classes, Picture
 from ebjr_det.tasks.popular import Popular
+
+if TYPE_CHECKING:
+    import supervision
+
+
+@runtime_checkable
+class Boxes(Protocol):
+    """One picture's detected objects."""
+
+    def to_supervision(self, class_names: Sequence[str] = ()) -> "supervision.Detections":
+        """The objects as supervision has them, with names of classes by index."""
+
 
 Settings: TypeAlias = EvaluateConfig | Exported
 """What a live pair is built from."""
@@ -44,6 +56,24 @@ class Live:
     joint: JointModel
 
 
+@dataclass(frozen=True)
+class LiveOutput(JointOutput):
+    """The pair's answers for a batch of pictures, who gave them, and the names of the classes by index."""
+
+    class_names: tuple[str, ...]
+
+    def to_supervision(self) -> "list[supervision.Detections]":
+        """Each picture's boxes as supervision has them, with names of classes.
+
+        Raises:
+            ConfigError: answers that are no boxes, or supervision is not installed.
+        """
+        detected = [answer for answer in self.predictions if isinstance(answer, Boxes)]
+        if len(detected) < len(self.predictions):
+            raise ConfigError("Expected a pair of detectors to give supervision its boxes, got another one.")
+        return [answer.to_supervision(self.class_names) for answer in detected]
+
+
 class LiveModel(JointModel):
     """A joint model that takes PIL images, arrays or paths of pictures; see `io.pictures.as_picture`.
 
@@ -62,13 +92,14 @@ class LiveModel(JointModel):
         """Any score of answers of `student`, by default the deciding one; looking is no traffic."""
         return self.router.deferral_scores(output, name)
 
-    def __call__(self, images: Sequence[Picture], threshold: float | None = None) -> JointOutput:
+    def __call__(self, images: Sequence[Picture], threshold: float | None = None) -> LiveOutput:
         """Answer a batch of pictures of any size above zero, by default at the pair's own threshold.
 
         Raises:
             InvalidInput: an empty batch, or a picture that cannot be read.
         """
-        return super().__call__([as_picture(image) for image in images], threshold)
+        answer = super().__call__([as_picture(image) for image in images], threshold)
+        return LiveOutput(answer.predictions, answer.decision, self.class_names)
 
 
 def choose_threshold(config: Settings, threshold: float | None, rate: float | None) -> tuple[Scoring, float]:

@@ -7,7 +7,9 @@ import pytest
 from formats import SIZES, WRITERS, coco_content, draw
 
 import ebjr_det
-from ebjr_det.core.errors import EbjrError, InvalidInput
+from ebjr_det.core.errors import ConfigError, EbjrError, InvalidInput
+from ebjr_det.core.router import RouterDecision
+from ebjr_det.inference.live import LiveOutput
 from ebjr_det.tasks.detection.coco.annotations import load_annotations, load_results
 from ebjr_det.tasks.detection.data import build_data
 from ebjr_det.tasks.detection.detections import Detections
@@ -146,6 +148,16 @@ def test_detections_go_to_supervision_and_back_to_the_bit(tmp_path):
     assert len(Detections.from_supervision(supervision.Detections.empty())) == 0
     none = Detections(np.zeros((0, 4)), np.zeros(0), np.zeros(0, dtype=np.intp))
     assert len(none.to_supervision(("bee",))) == 0
+
+
+def test_the_answer_of_a_pair_goes_to_supervision_picture_by_picture():
+    pytest.importorskip("supervision")
+    boxes = Detections(np.array([[0.0, 0, 4, 4]]), np.array([0.5]), np.array([1]))
+    decision = RouterDecision(np.array([0.0, 2.0]), 1.0, np.array([False, True]))
+    answer = LiveOutput([boxes, boxes], decision, ("bee", "ant"))
+    assert [picture["class_name"].tolist() for picture in answer.to_supervision()] == [["ant"], ["ant"]]
+    with pytest.raises(ConfigError, match="a pair of detectors"):
+        LiveOutput([3, 4], decision, ("bee", "ant")).to_supervision()
 
 
 def test_supervision_detections_without_scores_are_refused():
