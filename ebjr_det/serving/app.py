@@ -1,13 +1,11 @@
 """The routes of HTTP, and nothing else: addresses, statuses, headers."""
 
 import asyncio
-import json
-import math
-import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from importlib.resources import files
+from ipaddress import ip_address
 from time import monotonic
 from typing import Any
 
@@ -22,11 +20,14 @@ from ebjr_det.io.pictures import picture_warnings
 from ebjr_det.serving.bodies import LENGTH, header_length, packed, read_body
 from ebjr_det.serving.desk import Answered, Ask, Desk, TeacherOf
 from ebjr_det.serving.fault import Fault
+from ebjr_det.serving.ledger import Ledger
 from ebjr_det.serving.metrics import Meters
 from ebjr_det.serving.pair import Load
 from ebjr_det.serving.protocol import IMAGE, read_request, write_response
+from ebjr_det.serving.refusals import fail, refuse, refuse_http
 from ebjr_det.serving.rule import FORCES, Rule
 from ebjr_det.serving.settings import ServeSettings
+from ebjr_det.serving.tracing import add_stages, span_of
 from ebjr_det.tasks.tensors import TensorForm, Values
 
 EXTENSIONS = ["binary_tensor_data", "statistics"]
@@ -106,11 +107,19 @@ class Counter:
         if "model" in request.path_params:
             self.force(request)
             names = [request.path_params["model"]]
-        return JSONResponse(self.meters.statistics(names, self.desk.bench.student.batches))
+        return JSONResponse(self.meters.statistics(names, self.desk.bench.student.sizes))
 
     async def metrics(self, request: Request) -> Response:
         """Prometheus' metrics."""
         return Response(self.meters.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    async def load(self, request: Request) -> Response:
+        """Read the pair anew. Raises Fault 403 for whoever is not on this machine."""
+        self.force(request)
+        if not _on_this_machine(request):
+            raise Fault(403, "Expected a request from the server's own machine, got one from elsewhere.")
+        await self.desk.reload()
+        return JSONResponse({})
 
     async def infer(self, request: Request) -> Response:
         """An inference."""
@@ -122,7 +131,10 @@ class Counter:
         else:
             asked = read_request(body, length)
         ask = Ask(asked.pictures, Rule.of({**asked.parameters, **_query(request)}, force), arrived)
-        answer = await self.desk.answer(ask)
+        with span_of(request.headers) as span:
+            answer = await self.desk.answer(ask)
+            if span is not None:
+                add_stages(span, answer)
         request.state.pictures = len(ask.pictures)
         request.state.deferred = answer.answered_by.count("teacher")
         names = {"model_name": request.path_params["model"], "model_version": VERSION}
@@ -132,6 +144,16 @@ class Counter:
         if header is not None:
             headers[LENGTH.title()] = str(header)
         return Response(content, headers=headers, media_type=kind)
+
+
+def _on_this_machine(request: Request) -> bool:
+    """Whether a connection comes from a loopback address, and from nobody on whose behalf it is passed on."""
+    passed_on = any(name in request.headers for name in ("forwarded", "x-forwarded-for", "via", "origin"))
+    try:
+        address = ip_address(request.client.host if request.client else "")
+    except ValueError:
+        return False
+    return address.is_loopback and not passed_on
 
 
 def _query(request: Request) -> dict[str, Any]:
@@ -185,7 +207,7 @@ def build_app(load: Load, teacher_of: TeacherOf | None, settings: ServeSettings)
     app = Starlette(
         routes=_routes(counter),
         exception_handlers={
-            InvalidInput: _refuse, HTTPException: _refuse_http, Exception: _fail,
+            InvalidInput: refuse, HTTPException: refuse_http, Exception: fail,
         },
         lifespan=lambda app: _lifespan(counter),
     )  # fmt: skip
@@ -218,68 +240,6 @@ def _routes(counter: Counter) -> list[Route]:
         Route("/v2", counter.server),
         Route("/v2/health/live", counter.live),
         Route("/v2/health/ready", counter.is_ready),
+        Route("/v2/repository/models/{model}/load", counter.load, methods=["POST"]),
         Route("/metrics", counter.metrics),
     ]
-
-
-def _error(status: int, message: str, retry_after: float | None = None) -> Response:
-    headers = {} if retry_after is None else {"Retry-After": str(max(1, math.ceil(retry_after)))}
-    return JSONResponse({"error": " ".join(message.split())}, status, headers)
-
-
-async def _refuse(request: Request, error: Exception) -> Response:
-    """One line; what the machine's folders are called is nobody's business."""
-    served = request.app.state.desk.bench.served
-    message = str(error).replace(f"{served.folder}/", "") if served.folder else str(error)
-    if isinstance(error, Fault):
-        return _error(error.status, message, error.retry_after)
-    return _error(400, message)
-
-
-async def _refuse_http(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    texts = {404: "Expected an address of the protocol, got another.", 405: "Expected another method."}
-    return JSONResponse(
-        {"error": texts.get(error.status_code, error.detail)}, error.status_code, error.headers
-    )
-
-
-async def _fail(request: Request, error: Exception) -> Response:
-    """A defect of ours: the server's log has it, its client learns no more than that."""
-    return _error(500, "Expected an answer, got a defect of this server. Its log tells more.")
-
-
-class Ledger:
-    """Counts every request, and writes a line of JSON on stderr for each."""
-
-    def __init__(self, app: Callable[..., Awaitable[None]], meters: Meters, log: bool) -> None:
-        self.app, self.meters, self.log = app, meters, log
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Pass a request on, and see with which status it ends."""
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        started, status = monotonic(), 500
-
-        async def note(message: Any) -> None:
-            nonlocal status
-            status = message.get("status", status)
-            await send(message)
-
-        try:
-            await self.app(scope, receive, note)
-        finally:
-            seconds = monotonic() - started
-            if scope["path"].endswith("/infer"):
-                self.meters.ended(status, seconds)
-            if self.log:
-                self._write(scope, status, seconds)
-
-    def _write(self, scope: Any, status: int, seconds: float) -> None:
-        line = {"method": scope["method"], "path": scope["path"], "status": status}
-        remarks = {name: value for name, value in scope.get("state", {}).items() if name in REMARKS}
-        print(json.dumps(line | {"ms": round(1000 * seconds, 3)} | remarks), file=sys.stderr, flush=True)
-
-
-REMARKS = ("pictures", "deferred")

@@ -53,12 +53,16 @@ class Batcher(Generic[Input, Result]):
     Args:
         call: inputs -> as many results.
         largest: inputs in a batch; a request of more is a batch of its own.
+
+    Attributes:
+        sizes: how many batches of each size there were, and the seconds that they took together.
     """
 
     def __init__(self, call: Callable[[Sequence[Input]], Sequence[Result]], largest: int, name: str) -> None:
         self.call, self.largest = call, largest
         self.queue: deque[_Unit[Input, Result]] = deque()
-        self.waiting, self.batches, self.seconds_each = 0, 0, 0.0
+        self.waiting, self.seconds_each = 0, 0.0
+        self.sizes: dict[int, tuple[int, float]] = {}
         self._changed, self._closed = Condition(), False
         self._thread = Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
@@ -92,9 +96,12 @@ class Batcher(Generic[Input, Result]):
                     self._leave(unit)
             if active:
                 self._answer(active)
-                pace = (monotonic() - started) / sum(len(unit.inputs) for unit in active)
-                self.seconds_each += (WEIGHT if self.batches else 1.0) * (pace - self.seconds_each)
-                self.batches += 1
+                size, seconds = sum(len(unit.inputs) for unit in active), monotonic() - started
+                self.seconds_each += (WEIGHT if self.seconds_each else 1.0) * (
+                    seconds / size - self.seconds_each
+                )
+                batches, earlier = self.sizes.get(size, (0, 0.0))
+                self.sizes[size] = batches + 1, earlier + seconds
 
     def _leave(self, unit: _Unit[Input, Result]) -> None:
         """Count a request out before its future is set, so that who asks again finds the place free."""

@@ -16,7 +16,7 @@ from typing import TypeAlias, TypeVar
 
 import numpy as np
 
-from ebjr_det.core.errors import InvalidInput
+from ebjr_det.core.errors import EbjrError, InvalidInput
 from ebjr_det.core.router import decide
 from ebjr_det.core.types import Opaque
 from ebjr_det.serving.fault import Unavailable
@@ -93,6 +93,7 @@ class Desk:
         self.bench = self._built()
         self.shadows = set[asyncio.Task[None]]()
         self.inside, self.room = 0, Room(settings.largest_pixels)
+        self.reloading = asyncio.Lock()
         meters.gauge("inside", "Pictures inside.", lambda: self.inside)
         meters.gauge("waiting_student", "Pictures at the student.", lambda: self.bench.student.waiting)
         meters.gauge("waiting_teacher", "Pictures at the teacher.", lambda: self.bench.teacher.waiting)
@@ -128,11 +129,19 @@ class Desk:
     def _local(self, served: Served) -> Teacher:
         return LocalTeacher(served.live.joint, self.settings.largest_batch, self.pool)
 
-    def reload(self) -> None:
-        """Read the pair again and swap it in whole; one that raises EbjrError changes nothing."""
-        bench, earlier = self._built(), self.bench
-        self.bench = bench
-        earlier.retire()
+    async def reload(self) -> None:
+        """Read the pair again in a thread and swap it in whole; one that raises EbjrError changes nothing."""
+        async with self.reloading:
+            try:
+                bench = await asyncio.to_thread(self._built)
+            except EbjrError:
+                self.meters.reloads.labels("refused").inc()
+                raise
+            # In the loop's thread, where requests take their bench, so that none takes a retired one.
+            self.bench, earlier = bench, self.bench
+            bench.student.sizes = earlier.student.sizes
+            earlier.retire()
+            self.meters.reloads.labels("done").inc()
 
     def close(self) -> None:
         """End all threads when their work is done."""

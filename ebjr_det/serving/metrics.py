@@ -1,8 +1,9 @@
 """What a server counts, for Prometheus and for the protocol's statistics."""
 
 from collections import Counter as Tally
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from time import time_ns
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -59,6 +60,7 @@ class Meters:
         self.tally["pictures"] += len(answer.degraded)
         self.tally["deferred"] += sum(side == "teacher" for side in answer.answered_by)
         self.tally["success"] += 1
+        self.tally["last_ms"] = time_ns() // 1_000_000
         self.tally["success_ns"] += int(answer.total * 1e9)
 
     def ended(self, status: int, seconds: float) -> None:
@@ -75,8 +77,12 @@ class Meters:
         """All of it in Prometheus' text format."""
         return generate_latest(self.registry)
 
-    def statistics(self, names: Sequence[str], batches: int) -> dict[str, object]:
-        """The protocol's statistics extension; nanoseconds. Sides of the pair have its counts."""
+    def statistics(self, names: Sequence[str], sizes: Mapping[int, tuple[int, float]]) -> dict[str, object]:
+        """The protocol's statistics extension; nanoseconds. Sides of the pair have its counts.
+
+        Args:
+            sizes: of the student's batches: how many, and seconds.
+        """
         tally = self.tally
 
         def entry(count: str, *stages: str) -> dict[str, int]:
@@ -92,10 +98,13 @@ class Meters:
         }
         model = {
             "version": "1",
-            "last_inference": 0,
+            "last_inference": tally["last_ms"],
             "inference_count": tally["pictures"],
-            "execution_count": batches,
+            "execution_count": sum(count for count, _ in sizes.values()),
             "inference_stats": stats,
-            "batch_stats": [],
+            "batch_stats": [
+                {"batch_size": size, "compute_infer": {"count": count, "ns": int(seconds * 1e9)}}
+                for size, (count, seconds) in sorted(sizes.items())
+            ],
         }
         return {"model_stats": [{"name": name} | model for name in names]}

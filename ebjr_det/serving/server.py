@@ -51,7 +51,7 @@ def run_server(
         app = build_app(load, teacher_of, settings)
         config = uvicorn.Config(
             app, log_config=None, access_log=False, server_header=False, date_header=False,
-            timeout_graceful_shutdown=DRAIN, timeout_keep_alive=65,
+            timeout_graceful_shutdown=DRAIN, timeout_keep_alive=65, proxy_headers=False,
         )  # fmt: skip
         server = uvicorn.Server(config)
         # uvicorn raises the signal that ended it again, to what was set before it
@@ -73,22 +73,17 @@ async def _serve(
 ) -> None:
     host, port = listener.getsockname()[:2]
     if hangup := getattr(signal, "SIGHUP", None):  # Windows has none
-        asyncio.get_running_loop().add_signal_handler(hangup, lambda: reload_in_thread(app.state.desk))
+        loop, tasks = asyncio.get_running_loop(), set[asyncio.Task[None]]()
+        loop.add_signal_handler(hangup, lambda: tasks.add(loop.create_task(reload(app.state.desk))))
     on_start(f"http://{f'[{host}]' if ':' in host else host}:{port}")
     await server.serve(sockets=[listener])
 
 
-def reload_in_thread(desk: Desk) -> "asyncio.Future[None]":
-    """Read the pair anew while requests go on; a pair that cannot be read leaves the one that serves."""
-
-    def reload() -> None:
-        try:
-            desk.reload()
-        except EbjrError as error:
-            desk.meters.reloads.labels("refused").inc()
-            say(f"Not reloaded: {error}")
-        else:
-            desk.meters.reloads.labels("done").inc()
-            say("Reloaded.")
-
-    return asyncio.get_running_loop().run_in_executor(None, reload)
+async def reload(desk: Desk) -> None:
+    """Read the pair anew while requests go on, and say how that went."""
+    try:
+        await desk.reload()
+    except EbjrError as error:
+        say(f"Not reloaded: {error}")
+    else:
+        say("Reloaded.")

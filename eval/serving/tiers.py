@@ -28,7 +28,7 @@ from time import monotonic, sleep
 from typing import IO, Any
 
 import numpy as np
-from latency import pictures
+from senders import digits
 
 import ebjr_det
 from ebjr_det.serving.client import Refused
@@ -257,7 +257,7 @@ def main() -> None:
     parser.add_argument("folder")
     parser.add_argument("--seconds", type=float, default=9.0)
     args = parser.parse_args()
-    contents, result = pictures(200), dict[str, Any]()
+    contents, result = digits(200), dict[str, Any]()
     server = Server(args.folder)
     load = Load(server.url, contents, {"force": "student"})
     with load.running():

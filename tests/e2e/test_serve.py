@@ -4,8 +4,10 @@ import base64
 import gzip
 import io
 import json
+import shutil
 import struct
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -196,6 +198,10 @@ def test_what_the_server_tells_of_itself(client, digits):
     assert {"name": "logits", "datatype": "FP32", "shape": [-1, -1]} in model["outputs"]
     statistics = client.get("/v2/models/pair/stats").json()["model_stats"][0]
     assert statistics["inference_count"] >= statistics["execution_count"] > 0
+    sizes = {row["batch_size"]: row["compute_infer"]["count"] for row in statistics["batch_stats"]}
+    assert sizes[3] >= 1
+    assert sum(size * count for size, count in sizes.items()) >= statistics["inference_count"]
+    assert statistics["last_inference"] > 1e12
     assert len(client.get("/v2/models/stats").json()["model_stats"]) == 3
     metrics = client.get("/metrics").text
     counted = [
@@ -287,13 +293,63 @@ def test_a_bad_request_is_one_line_and_spoils_nothing(client, name, routed_digit
         ("GET", "/v2/models/other", 404),
         ("GET", INFER, 405),
         ("GET", "/v3", 404),
-        ("POST", "/v2/repository/models/pair/load", 404),
+        ("POST", "/v2/repository/models/other/load", 404),
+        ("GET", "/v2/repository/models/pair/load", 405),
     ],
 )
 def test_addresses_that_are_not_there(client, method, path, status):
     response = client.request(method, path, content=asked() if method == "POST" else None)
     assert response.status_code == status
     assert response.json()["error"].startswith("Expected")
+
+
+def test_only_this_machine_may_load_anew_and_what_is_not_read_changes_nothing(exported_digits, tmp_path):
+    folder, load = (
+        Path(shutil.copytree(exported_digits, tmp_path / "pair")),
+        "/v2/repository/models/pair/load",
+    )
+    app = ebjr_det.build_serving(folder, ebjr_det.ServeSettings(host="0.0.0.0", access_log=False))
+    with TestClient(app, client=("127.0.0.1", 1)) as near:
+        first = app.state.desk.bench
+        for client in (TestClient(app, client=(host, 1)) for host in ("192.0.2.7", "::ffff:192.0.2.7", "x")):
+            assert client.post(load).status_code == 403
+        for header in ("X-Forwarded-For", "Forwarded", "Origin", "Via"):
+            assert near.post(load, headers={header: "127.0.0.1"}).status_code == 403
+        assert app.state.desk.bench is first
+        assert (near.post(load).status_code, near.post(load, json={"parameters": {}}).json()) == (200, {})
+        second = app.state.desk.bench
+        assert second is not first
+        (folder / "pair.json").write_text("{}")
+        refused = near.post(load)
+        assert (refused.status_code, str(tmp_path) in refused.text) == (400, False), refused.text
+        assert app.state.desk.bench is second
+        assert near.post(INFER, content=asked()).status_code == 200
+        counted = near.get("/metrics").text
+    assert 'ebjr_reloads_total{result="done"} 2.0' in counted
+    assert 'ebjr_reloads_total{result="refused"} 1.0' in counted
+
+
+def test_spans_of_a_request_and_its_stages_go_where_the_program_sends_them(client, monkeypatch):
+    trace = pytest.importorskip("opentelemetry.trace")
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER", provider)
+    parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    content = asked(parameters={"force": "teacher"})
+    assert client.post(INFER, content=content, headers={"traceparent": parent}).status_code == 200
+    *stages, span = exporter.get_finished_spans()
+    assert (span.name, f"{span.context.trace_id:032x}") == ("infer", parent.split("-")[1])
+    assert {stage.parent.span_id for stage in stages} == {span.context.span_id}
+    assert [stage.name for stage in stages] == ["read", "student_wait", "student", "teacher_wait", "teacher"]
+    assert [one.end_time for one in stages[:-1]] == [one.start_time for one in stages[1:]]
+    assert dict(span.attributes) == {
+        "ebjr.pictures": 1, "ebjr.deferred": 1, "ebjr.threshold": float("-inf"), "ebjr.degraded": (),
+    }  # fmt: skip
+    assert client.post(INFER, content=asked(parameters={"threshold": "x"})).status_code == 400
 
 
 def mutated(count: int):

@@ -147,10 +147,10 @@ def test_a_reload_swaps_the_pair_whole_and_a_damaged_one_changes_nothing(desk_of
         await asyncio.to_thread(joint.teacher.begun.wait, 60)
         desk.load = damaged
         with pytest.raises(InvalidInput):
-            desk.reload()
+            await desk.reload()
         assert desk.bench is first
         desk.load = load
-        desk.reload()
+        await desk.reload()
         after = await desk.answer(ask(**TO_TEACHER))
         joint.teacher.open.set()
         return await begun, after
