@@ -226,6 +226,8 @@ async def _lifespan(counter: Counter) -> AsyncIterator[None]:
 
 def _routes(counter: Counter) -> list[Route]:
     model, routes = "/v2/models/{model}", list[Route]()
+    if counter.decided:  # by the threshold that the page is about
+        routes.append(Route("/", counter.page))
     for base in (model, f"{model}/versions/{{version}}"):  # the busiest address first
         routes += [
             Route(f"{base}/infer", counter.infer, methods=["POST"]),
@@ -236,7 +238,6 @@ def _routes(counter: Counter) -> list[Route]:
     return [
         Route("/v2/models/stats", counter.stats),  # before a model of this name
         *routes,
-        Route("/", counter.page),
         Route("/v2", counter.server),
         Route("/v2/health/live", counter.live),
         Route("/v2/health/ready", counter.is_ready),

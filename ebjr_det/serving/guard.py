@@ -118,13 +118,13 @@ class Guarded:
         """Ask with more patience. A late answer closes nothing, but is remembered like any other.
 
         So a teacher that has become slower for good is believed after some probes, and one that never was
-        there at its first.
+        there at its first. What a new connection takes does not count.
         """
-        started, patience, fault = monotonic(), self.patience.seconds, True
+        patience, fault = self.patience.seconds, True
         try:
-            await asyncio.wait_for(self.link.ask(deferred), LONGEST)
-            self.patience.add(seconds := monotonic() - started)
-            fault = seconds > patience
+            taught = await asyncio.wait_for(self.link.ask(deferred), LONGEST)
+            self.patience.add(taught.took)
+            fault = taught.took > patience
         except (Unavailable, TimeoutError):
             return
         except InvalidInput:  # it answers, if only to refuse

@@ -133,12 +133,14 @@ class RemoteTeacher:
 
     def _answered(self, deferred: Deferred, visit: _Visit) -> Batched[Opaque]:
         """Ask over an idle connection, or over a new one where its server has closed that meanwhile."""
-        started = monotonic()
         contents = list(map(_encoded, deferred.sources, deferred.pictures))
         while True:
             connection = self._connection()
             try:
                 visit.begin(connection)
+                if not connection.used:
+                    self._check(connection)
+                started = monotonic()
                 predictions = self._exchange(connection, contents)
             except BaseException as error:
                 retry = visit.end() and connection.used
@@ -162,8 +164,6 @@ class RemoteTeacher:
     def _exchange(self, connection: _Connection, contents: Sequence[bytes]) -> Sequence[Opaque]:
         """Raises Refused where the answer is none of the protocol or none of this task."""
         tensors, named = self.served.tensors, self.served.live.named
-        if not connection.used:
-            self._check(connection)
         try:
             values = connection.client.send(*write_request(contents, {}, tensors.REQUIRED, connection.binary))
             tensors.check_tensors(values, named)

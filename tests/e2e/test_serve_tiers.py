@@ -3,8 +3,11 @@
 import base64
 import io
 import json
+import signal
 import socket
 import struct
+import subprocess
+import sys
 import threading
 import urllib.request
 from contextlib import contextmanager
@@ -263,7 +266,7 @@ class Wire:
         self.released.set()
 
 
-def ask_many(address, content, clients, requests):
+def ask_many(address, content, clients, requests, look=lambda answers: None):
     """What so many clients at a time get for so many requests each; a failed request is an error."""
     answers, faults = [], []
 
@@ -276,6 +279,7 @@ def ask_many(address, content, clients, requests):
                 faults.append(error)
                 return
             answers.append((answer["answered_by"][0], answer["degraded"][0]))
+            look(answers)
 
     threads = [threading.Thread(target=ask) for _ in range(clients)]
     for thread in threads:
@@ -344,3 +348,53 @@ def test_an_address_without_a_model_is_one_line(routed_digits, served_at, refuse
     assert "as model `x`" in message
     with pytest.raises(ConfigError, match="the address of a server"):
         ebjr_det.build_serving(routed_digits, ebjr_det.ServeSettings(teacher="ftp://x"))
+
+
+@contextmanager
+def process_of(*options, port=0):
+    """A server in a process of its own, and its address."""
+    command = [sys.executable, "-u", "-m", "ebjr_det", "serve", *map(str, options), "--port", str(port)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, **pipes) as process:
+        try:
+            yield process, process.stdout.readline().split()[-1]
+        finally:
+            process.kill()
+
+
+def inferences(log):
+    """Answered inferences in a server's log."""
+    lines = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
+    return sum(line["path"].endswith("/infer") and line["status"] == 200 for line in lines)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGSTOP, signal.SIGTERM])
+def test_a_teachers_process_that_ends_or_stops_under_load_costs_no_answer(
+    routed_digits, digit_pictures, sign
+):
+    content = sorted(digit_pictures.iterdir())[0].read_bytes()
+    with (
+        process_of(routed_digits, "--tier", "teacher") as (process, teacher),
+        process_of(routed_digits, "--teacher", teacher, "--no-access-log") as (student_process, student),
+    ):
+        busy = threading.Event()
+        started = threading.Thread(target=lambda: (busy.wait(60), process.send_signal(sign)))
+        started.start()
+        seen = count(ask_many(student, content, 8, 60, lambda answers: len(answers) > 100 and busy.set()))
+        started.join()
+        assert sum(seen.values()) == 480
+        assert pictures_answered(student) == seen
+        assert {kind for kind in seen if kind[0] == "student"} <= {("student", word) for word in REASONS}
+        if sign == signal.SIGSTOP:
+            process.send_signal(signal.SIGCONT)
+            client = ebjr_det.Client(student)
+            while client.infer([content], **TO_TEACHER)["answered_by"] != ["teacher"]:
+                pass
+        if sign == signal.SIGTERM:
+            _, log = process.communicate(timeout=60)
+            assert process.returncode == 0
+            unread = inferences(log) - 2 - seen["teacher", ""]
+            assert unread <= seen.get(("student", "timeout"), 0), "an answer that was given did not arrive"
+        student_process.send_signal(signal.SIGTERM)
+        assert student_process.wait(60) == 0
