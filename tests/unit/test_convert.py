@@ -79,6 +79,12 @@ FAULTS = {
     "no folder of pictures": (("truth.json", "out", "yolo"), {}, "Expected --images"),
     "a picture missing": (("truth.json", "out", "voc"), {"images": "."}, "Expected a picture at"),
     "another ending": (("truth.json", "out.txt", "coco"), {}, "a .json or .json.gz"),
+    "a split elsewhere": (
+        ("truth.json", "out", "yolo"),
+        {"images": ".", "split": "../x"},
+        "files can be called",
+    ),
+    "a seventh pixel": (("truth.json", "out", "voc"), {"images": ".", "first_pixel": 7}, "0 or 1, got 7"),
     "a set as results": (("truth.json", "out.json", "ultralytics"), {}, "--annotations beside results"),
     "results without their set": (("found.json", "out.json", "coco"), {}, "an object with `images`"),
 }

@@ -146,6 +146,7 @@ def test_a_faulty_label_is_named_with_its_file_and_line(line, tmp_path):
 
 FAULTS = {
     "names missing": ({"names": None}, "`names` in `.*data.yaml` to be a list"),
+    "a name that YAML reads as no": ({"names": ["bee", False, "cow"]}, "texts as `names`.*got False.*quotes"),
     "names from 1": ({"names": {1: "bee", 2: "ant"}}, "one for each of 0, 1, 2"),
     "another count": ({"nc": 4}, "as many `names` as `nc`.*got 3 and 4"),
     "keypoints in words": ({"kpt_shape": "17,3"}, "`kpt_shape` in .* a list of counts, got '17,3'"),
@@ -222,6 +223,26 @@ def test_a_faulty_xml_file_is_named(fault, tmp_path):
     (tmp_path / "Annotations" / "0007.xml").write_text(content)
     with pytest.raises(InvalidInput, match=words):
         build_data(**settings)
+
+
+LABELMAPS = {
+    "bee:::\nbee:::\nant:::\ncow:::": "distinct classes in .*labelmap.txt`, got `bee` more than once",
+    "# label\nbee:::\nant:::\n": "one of the 2 classes in .*, got `cow`",
+}
+
+
+@pytest.mark.parametrize("labelmap", LABELMAPS)
+def test_classes_of_cvat_are_all_there_and_once(labelmap, tmp_path):
+    settings = write_voc(tmp_path)
+    del settings["classes"]
+    (tmp_path / "labelmap.txt").write_text(labelmap)
+    with pytest.raises(InvalidInput, match=LABELMAPS[labelmap]):
+        build_data(**settings)
+
+
+def test_a_folder_of_no_known_form_is_refused(tmp_path):
+    with pytest.raises(InvalidInput, match=r"one data.yaml or VOC's XML files in .*, got neither"):
+        build_data("voc", annotations=str(tmp_path))
 
 
 LISTS = {

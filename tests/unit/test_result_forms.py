@@ -307,6 +307,11 @@ FAULTS = {
     "an unknown picture": (lambda f: text(f, "", "0008.txt"), "to be one of the annotated set's.*0008"),
     "no files": (lambda f: (f / "none").mkdir() or f / "none", "text files of results in .*none"),
     "VOC without a box": (lambda f: text(f, "0007 .5 1 2 3", "det_bee.txt"), "`picture confidence xmin ymin"),
+    "FiftyOne's labels beyond": (
+        lambda f: as_json(f, "l", {"classes": ["bee"], "labels": {"0007": [{"label": -1, "confidence": 1}]}}),
+        "classes from 0 to 0 in .*got -1"),
+    "FiftyOne's labels of a number": (
+        lambda f: as_json(f, "l", {"classes": ["bee"], "labels": {"0007": 7}}), "a list of .*got a number"),
     "two fields": (
         lambda f: as_json(f, "two", {"samples": [{"filepath": "7.png"} | {
             name: {"detections": [{"label": "bee", "confidence": 1, "bounding_box": [0, 0, 1, 1]}]}

@@ -1,7 +1,7 @@
 """Annotated sets and results from any form that is read into one that other tools read."""
 
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from ebjr_det.core.errors import ConfigError
 from ebjr_det.io.memory import source_of
@@ -10,6 +10,7 @@ from ebjr_det.tasks.detection.coco.results import result_entries_of, write_annot
 from ebjr_det.tasks.detection.coco.validate import say_remarks
 from ebjr_det.tasks.detection.formats.results import Reading, as_cocos
 from ebjr_det.tasks.detection.formats.sets import is_voc, is_yolo, load_set, pictures_of
+from ebjr_det.tasks.detection.formats.voc import check_first_pixel
 from ebjr_det.tasks.detection.formats.writing import (
     ultralytics_entries,
     write_voc_results,
@@ -31,6 +32,7 @@ def write_results(source: Path, out: Path, to: str, options: ConvertOptions) -> 
         ConfigError, InvalidInput: as the readers do, or what the form cannot hold.
     """
     split, first_pixel = options.get("split"), options.get("first_pixel")
+    written = _plain(split or "val")
     truth = load_set(source_of("annotations", options["annotations"]), split, first_pixel)
     first_pixel = 1 if first_pixel is None else first_pixel
     reading = Reading(options.get("class_ids"), options.get("image_ids", "ids"), first_pixel)
@@ -44,8 +46,15 @@ def write_results(source: Path, out: Path, to: str, options: ConvertOptions) -> 
     elif to == "yolo":
         write_yolo_results(truth, results, out)
     else:
-        write_voc_results(truth, results, out, split or "val", first_pixel)
+        write_voc_results(truth, results, out, written, first_pixel)
     return len(truth), sum(map(len, results))
+
+
+def _plain(split: str) -> str:
+    """A split as files are called by it. Raises ConfigError for one that leads elsewhere."""
+    if PurePath(split).name != split or not split.isprintable():
+        raise ConfigError(f"Expected a split by which files can be called, got {split!r}.")
+    return split
 
 
 def write_set(source: Path, out: Path, to: str, options: ConvertOptions) -> tuple[int, int]:
@@ -62,6 +71,7 @@ def write_set(source: Path, out: Path, to: str, options: ConvertOptions) -> tupl
         say_remarks(source, annotations.remarks)
         write_annotations(annotations, out)
     else:
+        written = _plain(split or "val")
         if images is None and not is_yolo(source) and not is_voc(source):
             raise ConfigError("Expected --images, the folder of the pictures of a COCO file, got none.")
         annotations, pictures = pictures_of(
@@ -69,8 +79,8 @@ def write_set(source: Path, out: Path, to: str, options: ConvertOptions) -> tupl
         )
         say_remarks(source, annotations.remarks)
         if to == "yolo":
-            write_yolo_set(annotations, pictures, split or "val", out)
+            write_yolo_set(annotations, pictures, written, out)
         else:
-            written_from = 1 if first_pixel is None else first_pixel
-            write_voc_set(annotations, pictures, split or "val", out, written_from)
+            check_first_pixel(first_pixel)
+            write_voc_set(annotations, pictures, written, out, 1 if first_pixel is None else first_pixel)
     return len(annotations), sum(map(len, annotations.truths))

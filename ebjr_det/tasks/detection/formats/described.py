@@ -151,6 +151,10 @@ def _shape(shape: object, path: Path) -> list[int]:
 def _names(names: object, path: Path) -> dict[int, str]:
     listed = dict(enumerate(names)) if isinstance(names, list) else names
     if isinstance(listed, dict) and listed and all(type(key) is int for key in listed):
+        if strange := [name for name in listed.values() if type(name) not in (str, int, float)]:
+            raise InvalidInput(
+                f"Expected texts as `names` in `{path}`, got {shown(strange[0])}. Put such a name in quotes."
+            )
         classes = {key: str(listed[key]).strip() for key in sorted(listed)}
         if [*classes] == [*range(len(classes))] and all(classes.values()):
             return classes

@@ -7,7 +7,7 @@ is known by its file's name first, a class by its name first, by numbers only wh
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from reprlib import repr as shown
 from typing import TypeVar
 
@@ -15,19 +15,17 @@ from ebjr_det.core.errors import ConfigError, InvalidInput, check_known
 from ebjr_det.io.memory import Converted, InMemory, Source
 from ebjr_det.io.notes import say
 from ebjr_det.tasks.detection.coco.annotations import Annotations
-from ebjr_det.tasks.detection.coco.ids import Entry, Id, distinct, id_of, positions_by_name
-from ebjr_det.tasks.detection.coco.validate import kind_of, load_json
+from ebjr_det.tasks.detection.coco.ids import Entry, Id, distinct, id_of
+from ebjr_det.tasks.detection.coco.validate import load_json
+from ebjr_det.tasks.detection.formats import fiftyone
 from ebjr_det.tasks.detection.formats.class_ids import Decision, by_names, check_ordered, decide, of_numbers
+from ebjr_det.tasks.detection.formats.fiftyone import ids_by_file, image_of
 from ebjr_det.tasks.detection.formats.in_memory import are_detections, entries_of
-from ebjr_det.tasks.detection.formats.objects import DECIMALS
 from ebjr_det.tasks.detection.formats.text_results import text_entries
+from ebjr_det.tasks.detection.formats.voc import check_first_pixel
 
 PICKLES = (".pkl", ".pickle", ".pt", ".pth", ".npy", ".joblib")
-FIFTYONE = ("samples.json", "labels.json")
-"""Files of FiftyOne's exports, by which their folders are known."""
 IMAGE_IDS = ("ids", "files")
-MOST_SHARE = 2
-"""Of a picture, what a box in shares may have; a larger number is a pixel."""
 Value = TypeVar("Value")
 
 
@@ -47,6 +45,7 @@ class Reading:
 
     def __post_init__(self) -> None:
         check_known(self.image_ids, IMAGE_IDS, "a way to read the numbers of images")
+        check_first_pixel(self.first_pixel)
 
 
 AS_THEY_ARE = Reading()
@@ -72,7 +71,7 @@ def as_cocos(source: Source, truth: Annotations | None, reading: Reading = AS_TH
             "Of mmdetection: `--cfg-options test_evaluator.format_only=True "
             "test_evaluator.outfile_prefix=results` writes results.bbox.json."
         )
-    exported = next((source / name for name in FIFTYONE if (source / name).is_file()), None)
+    exported = next((source / name for name in fiftyone.FILES if (source / name).is_file()), None)
     if source.is_dir() and exported is None:
         return Converted(
             str(source), text_entries(source, _needed(truth, source), reading.class_ids, reading.first_pixel)
@@ -102,7 +101,7 @@ def _of_json(content: object, path: Path, truth: Annotations | None, reading: Re
         or not all(isinstance(entry, dict) for entry in content)
     ):
         return content
-    by_file, ids = _by_file(truth), [id_of(entry.get("image_id")) for entry in content]
+    by_file, ids = ids_by_file(truth), [id_of(entry.get("image_id")) for entry in content]
     files = [entry.get("file_name") for entry in content]
     images = [by_file.get(file) if isinstance(file, str) else None for file in files]
     if reading.image_ids == "files":
@@ -146,10 +145,6 @@ def _decided(
     return Decision(ids)
 
 
-def _by_file(truth: Annotations) -> dict[str, Id]:
-    return {name: truth.image_ids[at] for name, at in positions_by_name(truth.file_names).items()}
-
-
 def _say_two_meanings(ids: set[Id | None], truth: Annotations, by_file: Mapping[str, Id], path: Path) -> None:
     """Tell where numbers are both ids of images and in the names of other images' files."""
     doubtful = [key for key in ids & {*truth.image_ids} if by_file.get(str(key), key) != key]
@@ -171,9 +166,9 @@ def _own_set(content: Mapping[str, object], truth: Annotations, path: Path) -> o
             f"Expected a list of detections (COCO results) in `{path}`, got an object. Give a detector's "
             "results, not the ground truth."
         )
-    by_file = _by_file(truth)
+    by_file = ids_by_file(truth)
     image_ids = {
-        key: _image_of(entry.get("file_name"), key, by_file)
+        key: image_of(entry.get("file_name"), key, by_file)
         for key, entry in distinct(lists[0], "image", path)[1].items()
     }
     _, classes = distinct(lists[1], "category", path)
@@ -199,100 +194,8 @@ def _own_id(entry: Entry, key: str, ids: Mapping[Id, Value], path: Path) -> Valu
     return ids[number]
 
 
-def _image_of(file: object, key: object, by_file: Mapping[str, Id]) -> object:
-    """The id of the annotated image of a file, known by its whole name or the last part of it.
-
-    An unknown file keeps its name, lest its number be taken for another picture's; `key` stands where there
-    are no names.
-    """
-    if not isinstance(file, str) or not file or not by_file:
-        return key
-    path = PurePosixPath(file)
-    return next((by_file[name] for name in (str(path), path.name, path.stem) if name in by_file), file)
-
-
-def _fiftyone(content: Mapping[str, object], truth: Annotations, path: Path) -> object:
-    """FiftyOne's own export: samples with a field of detections, boxes in shares of the picture."""
-    samples = content["samples"]
-    if not isinstance(samples, list) or not all(isinstance(sample, dict) for sample in samples):
-        raise InvalidInput(f"Expected a list of samples in `{path}`, got {kind_of(samples)}.")
-    fields = {
-        field
-        for sample in samples
-        for field, value in sample.items()
-        if isinstance(value, dict)
-        and any(entry.get("confidence") is not None for entry in _detections(sample, field))
-    }
-    if len(fields) != 1:
-        raise InvalidInput(
-            f"Expected one field of detections with confidences in `{path}`, got {len(fields)}"
-            f"{': ' * bool(fields)}{', '.join(sorted(fields))}. Export that of one model, as "
-            "`dataset.select_fields(field)` leaves it."
-        )
-    field, by_file, entries = fields.pop(), _by_file(truth), list[Entry]()
-    position = {key: at for at, key in enumerate(truth.image_ids)}
-    labels = {str(e.get("label")) for sample in samples for e in _detections(sample, field)}
-    category_ids = dict(zip(sorted(labels), by_names(truth, sorted(labels), path), strict=True))
-    for sample in samples:
-        image = _image_of(sample.get("filepath"), sample.get("filepath"), by_file)
-        size = truth.sizes[position[image]].tolist() if image in position else [1, 1]
-        for entry in _detections(sample, field):
-            box = entry.get("bounding_box")
-            entries.append(
-                {
-                    "image_id": image,
-                    "category_id": category_ids[str(entry.get("label"))],
-                    "bbox": _scaled(box, size, path) if isinstance(box, list) else box,
-                    "score": entry.get("confidence"),
-                }
-            )
-    return entries
-
-
-def _fiftyone_detections(content: Mapping[str, object], truth: Annotations, path: Path) -> object:
-    """FiftyOne's export of one field, a `FiftyOneImageDetectionDataset`: by stem of the picture's file."""
-    classes, labels = content.get("classes"), content["labels"]
-    if not isinstance(classes, list) or not isinstance(labels, dict):
-        raise InvalidInput(f"Expected `classes` and `labels` of pictures in `{path}`, got others.")
-    samples = []
-    for stem, entries in labels.items():
-        listed = [entry for entry in entries or () if isinstance(entry, dict)]
-        if strange := [
-            e for e in listed if type(e.get("label")) is int and not 0 <= e["label"] < len(classes)
-        ]:
-            raise InvalidInput(
-                f"Expected classes from 0 to {len(classes) - 1} in `{path}`, got {strange[0]['label']}."
-            )
-        named = [e | {"label": classes[e["label"]]} if type(e.get("label")) is int else e for e in listed]
-        samples.append({"filepath": stem, "detections": {"detections": named}})
-    return _fiftyone({"samples": samples}, truth, path)
-
-
-def _detections(sample: Entry, field: str) -> list[Entry]:
-    value = sample.get(field)
-    entries = value.get("detections") if isinstance(value, dict) else None
-    return [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
-
-
-def _scaled(box: Sequence[object], size: Sequence[int], path: Path) -> list[object]:
-    """A box in shares as one in pixels; what is no number stays, to be refused.
-
-    Raises InvalidInput for pixels.
-    """
-    shares = [share for share in box if isinstance(share, int | float)]
-    if max(shares, default=0) > MOST_SHARE:
-        raise InvalidInput(
-            f"Expected boxes in shares of the picture in `{path}`, got {max(shares):g}. Divide pixels by the "
-            "picture's width and height."
-        )
-    sides = (*size, *size)
-    if len(shares) != len(box) or len(box) != len(sides):
-        return [*box]
-    return [round(share * side, DECIMALS) for share, side in zip(shares, sides, strict=True)]
-
-
 FORMS: Mapping[str, Callable[[Mapping[str, object], Annotations, Path], object]] = {
-    "samples": _fiftyone,
-    "labels": _fiftyone_detections,
+    "samples": fiftyone.of_samples,
+    "labels": fiftyone.of_labels,
     "annotations": _own_set,
 }

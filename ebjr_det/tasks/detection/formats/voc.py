@@ -117,11 +117,11 @@ def load_voc(
         first_pixel: the number of the first pixel, 1 or 0; by default that of `Layout`.
 
     Raises:
+        ConfigError: another first pixel.
         InvalidInput: no XML files, or a faulty one: an unknown class, a pixel before the first.
     """
+    check_first_pixel(first_pixel)
     documents = {path.stem: path for path in sorted(layout.files.glob("*.xml"))}
-    if not documents:
-        raise InvalidInput(f"Expected VOC's XML files in `{layout.files}`, got none.")
     names = list(classes) if classes is not None else class_names(layout)
     pictures, remarks = _pictures(layout), Counter[str]()
     stems = tuple(documents) if layout.listed is None else _stems(layout.listed, documents | pictures)
@@ -151,6 +151,14 @@ def load_voc(
     return replace(loaded, ordered=classes is not None or layout.labelmap is not None), folder
 
 
+def check_first_pixel(number: int | None) -> None:
+    """Raises ConfigError for another number of the first pixel than 0, 1 or none."""
+    if number not in (None, 0, 1):
+        raise ConfigError(
+            f"Expected the number of the first pixel of VOC's boxes to be 0 or 1, got {number}."
+        )
+
+
 def _stems(listed: Sequence[str], stems: Container[str]) -> tuple[str, ...]:
     """The pictures of a list; of one class's list without the number that ends a line."""
     return tuple(line if line in stems else line.rsplit(maxsplit=1)[0] for line in listed)
@@ -164,8 +172,14 @@ def class_names(layout: Layout) -> list[str]:
     if layout.labelmap is not None:
         lines = (line.strip() for line in text_lines(layout.labelmap))
         labels = [line.split(":")[0].strip() for line in lines if line and not line.startswith("#")]
+        if duplicates := [label for label in labels if labels.count(label) > 1]:
+            raise InvalidInput(
+                f"Expected distinct classes in `{layout.labelmap}`, got `{duplicates[0]}` more than once."
+            )
         return [label for label in labels if label != "background"]
     paths = sorted(layout.files.glob("*.xml"))
+    if not paths:
+        raise InvalidInput(f"Expected one data.yaml or VOC's XML files in `{layout.files}`, got neither.")
     bar = tqdm(paths, desc="reading names", unit="file", disable=len(paths) < MANY_FILES)
     names = {_text(entry, "name", path) for path in bar for entry in _document(path).iter("object")}
     if not names:
