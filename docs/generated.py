@@ -16,6 +16,7 @@ from ebjr_det.api.scores import list_scores
 from ebjr_det.cli import cli
 from ebjr_det.config import Setting, describe
 from ebjr_det.reporting.glossary import GLOSSARY
+from ebjr_det.serving import openapi
 from ebjr_det.tasks import TASKS
 
 FLAG = re.compile(r"(?<![`\w])(--[\w-]+)")
@@ -133,6 +134,29 @@ def scores() -> str:
     return table(["score", "task", "formula", "options", "needs", "source"], rows)
 
 
+def addresses() -> str:
+    """Every address of a server whose model is called `pair`."""
+    paths = openapi.describe(["pair"], "")["paths"]
+    rows = [
+        (f"`{method.upper()} {path}`", operation["summary"])
+        for path, operations in paths.items()
+        if "/versions/" not in path
+        for method, operation in operations.items()
+    ]
+    return table(["address", "answers with"], rows)
+
+
+def rule() -> str:
+    """What a request may say about how it is decided."""
+    rows = [(f"`{name}`", schema["description"]) for name, schema in openapi.RULE.items()]
+    return table(["parameter", "meaning"], rows)
+
+
+def faults() -> str:
+    """The statuses of refusals."""
+    return table(["status", "why"], openapi.FAULTS.items())
+
+
 def public_names() -> str:
     """Every name of the public door, verbs first."""
     verbs = {name.replace("-", "_") for name in cli.commands} | {"load"}
@@ -158,4 +182,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "scores": scores,
     "public_names": public_names,
     "glossary": glossary,
+    "addresses": addresses,
+    "rule": rule,
+    "faults": faults,
 }

@@ -22,6 +22,7 @@ from ebjr_det.serving.desk import Answered, Ask, Desk, TeacherOf
 from ebjr_det.serving.fault import Fault
 from ebjr_det.serving.ledger import Ledger
 from ebjr_det.serving.metrics import Meters
+from ebjr_det.serving.openapi import describe
 from ebjr_det.serving.pair import Load
 from ebjr_det.serving.protocol import IMAGE, read_request, write_response
 from ebjr_det.serving.refusals import fail, refuse, refuse_http
@@ -72,6 +73,10 @@ class Counter:
     async def server(self, request: Request) -> Response:
         """The server's metadata."""
         return JSONResponse({"name": "ebjr-det", "version": version("ebjr-det"), "extensions": EXTENSIONS})
+
+    async def description(self, request: Request) -> Response:
+        """The protocol's description, of this server's own addresses."""
+        return JSONResponse(describe(self.models, version("ebjr-det")))
 
     async def live(self, request: Request) -> Response:
         """Whether the process answers."""
@@ -239,6 +244,7 @@ def _routes(counter: Counter) -> list[Route]:
         Route("/v2/models/stats", counter.stats),  # before a model of this name
         *routes,
         Route("/v2", counter.server),
+        Route("/openapi.json", counter.description),
         Route("/v2/health/live", counter.live),
         Route("/v2/health/ready", counter.is_ready),
         Route("/v2/repository/models/{model}/load", counter.load, methods=["POST"]),

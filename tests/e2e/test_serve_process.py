@@ -99,6 +99,29 @@ def test_sighup_reads_the_pair_anew_and_a_damaged_one_changes_nothing(
         assert process.wait(120) == 0
 
 
+FUZZER = """
+[checks.not_a_server_error]
+expected-statuses = ["2xx", "3xx", "4xx", 504]  # a deadline of nothing is missed
+
+[checks.positive_data_acceptance]
+enabled = false  # no form can say which bytes are a picture
+"""
+QUICK = ("--max-examples", "2", "--include-path-regex", "^/(v2|openapi).*(load|health|pair|pair/infer)$")
+
+
+@pytest.mark.parametrize("options", [QUICK, pytest.param((), marks=pytest.mark.slow)], ids=["quick", "all"])
+def test_what_the_server_says_of_itself_is_true_of_it(exported_digits, served_at, tmp_path, options):
+    """Its description against its answers: statuses, kinds, forms, bad requests refused, no 5xx but 504."""
+    pytest.importorskip("schemathesis")
+    (tmp_path / "schemathesis.toml").write_text(FUZZER)
+    with served_at(exported_digits) as address:
+        command = [sys.executable, "-m", "schemathesis.cli", "--config-file", tmp_path / "schemathesis.toml"]
+        command += ["run", f"{address}/openapi.json", "--no-color", "--generation-deterministic", *options]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stdout
+    assert "31/31" in done.stdout or options
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
