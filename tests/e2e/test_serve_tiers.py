@@ -1,4 +1,4 @@
-"""A teacher on another server: the pair's bits, what it may be, and what happens when it fails."""
+"""A teacher on another server: the pair's bits, what it may be, what its faults cost; the drift alarm."""
 
 import base64
 import io
@@ -16,6 +16,7 @@ import numpy as np
 import onnxruntime
 import pytest
 from PIL import Image
+from starlette.testclient import TestClient
 
 import ebjr_det
 from ebjr_det.core.errors import ConfigError, InvalidInput
@@ -177,6 +178,64 @@ def test_a_teacher_may_be_any_server_of_the_protocol(
     assert answer["answered_by"] == ["teacher"] * 3
     assert np.abs(answer["logits"] - expected).max() < 1e-4
     assert server.forms == {(binary, 1), (binary, 3)}
+
+
+BOXES = {
+    "boxes": ("FP32", [2, 4], [1.5, 2, 30, 40, 5, 5, 9, 9]),
+    "scores": ("FP32", [2], [0.75, 0.5]),
+    "labels": ("INT32", [2], [3, 0]),
+    "counts": ("INT64", [1], [2]),
+}
+
+
+class BoxServer(OpenServer):
+    """A detector of the open protocol that answers the same boxes to every picture, some of them changed."""
+
+    def __init__(self, changes):
+        self.changes, self.binary = changes, False
+
+    def answer(self, path, body, length):
+        if path == "/v2":
+            return b'{"name": "x"}', {}
+        if not path.endswith("/infer"):
+            facts = {"inputs": [{"name": "image"}], "outputs": [{"name": name} for name in BOXES]}
+            return json.dumps(facts).encode(), {}
+        outputs = [
+            {"name": name, "datatype": kind, "shape": shape, "data": data}
+            for name, (kind, shape, data) in ({**BOXES, **self.changes}).items()
+            if data
+        ]
+        return json.dumps({"outputs": outputs}).encode(), {}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"labels": ("INT32", [2], [3, 99])},
+        {"labels": ("INT32", [2], [3, -1])},
+        {"counts": ("INT64", [1], [3])},
+        {"counts": ("INT64", [2], [1, 1])},
+        {"scores": ("FP32", [2], [0.5, None])},
+        {"scores": ("FP32", [3], [0.5, 1])},
+        {"boxes": ("FP32", [2, 4], [])},
+        {"boxes": ("FP8", [2, 4], [1] * 8)},
+    ],
+)
+def test_boxes_of_any_server_are_taken_and_nonsense_is_its_fault(
+    exported_scenes, scene_pictures, served_at, application_at, capsys, changes
+):
+    path = sorted(scene_pictures.iterdir())[0]
+    server = BoxServer({})
+    with application_at(server) as teacher, served_at(exported_scenes, teacher=teacher, **LONG) as student:
+        server.changes = changes
+        answer = ebjr_det.Client(student).infer([path], **TO_TEACHER)
+    if changes:
+        assert (answer["answered_by"], answer["degraded"]) == (["student"], ["died"])
+        assert "Expected" in capsys.readouterr().err
+    else:
+        assert answer["boxes"].tolist() == [[1.5, 2, 30, 40], [5, 5, 9, 9]]
+        assert answer["labels"].tolist() == [3, 0]
 
 
 @pytest.mark.parametrize(
@@ -348,6 +407,19 @@ def test_an_address_without_a_model_is_one_line(routed_digits, served_at, refuse
     assert "as model `x`" in message
     with pytest.raises(ConfigError, match="the address of a server"):
         ebjr_det.build_serving(routed_digits, ebjr_det.ServeSettings(teacher="ftp://x"))
+
+
+@pytest.mark.shared
+def test_photographs_raise_the_drift_alarm_of_a_pair_of_digits(routed_digits, shared_data):
+    app = ebjr_det.build_serving(routed_digits, ebjr_det.ServeSettings(access_log=False))
+    watch, headers = app.state.desk.bench.watch, {"Inference-Header-Content-Length": "0"}
+    with TestClient(app) as client:
+        for path in sorted((shared_data / "coco" / "val2017").glob("*.jpg"))[:192]:
+            assert not watch.alarm
+            answer = client.post("/v2/models/pair-student/infer", content=path.read_bytes(), headers=headers)
+            assert answer.status_code == 200
+        assert watch.alarm
+        assert "ebjr_drift_alarm 1.0" in client.get("/metrics").text
 
 
 @contextmanager
