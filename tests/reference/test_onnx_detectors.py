@@ -237,6 +237,43 @@ def test_what_is_read_otherwise_than_it_says_is_refused_in_one_line(tmp_path):
         build_model(Data(), f"onnx/{tmp_path}/text.onnx")
 
 
+def test_six_numbers_of_a_row_are_told_apart(tmp_path):
+    """Best classes of a suppressed set, scores of two classes, and centres as RT-DETR of ultralytics has."""
+    names = ["a", "b"]
+
+    def head(rows, **metadata):
+        path = write_graph(tmp_path / "a.onnx", {"o": rows}, SIZE, metadata=metadata, still=True)
+        return (model := build_model(Data(names), f"onnx/{path}")).head, model.preprocess.fit
+
+    two = yolo_rows(2)
+    corners = np.concatenate([two[:, :2] - two[:, 2:4] / 2, two[:, :2] + two[:, 2:4] / 2], axis=1)
+    best = np.stack([two[:, 4:].max(axis=1), two[:, 4:].argmax(axis=1)], axis=1)
+    assert head(two)[0].layout == "rows"
+    nothing = head(np.zeros((300, 6)), args="{'nms': True}", author="Ultralytics")[0]
+    assert (nothing.layout, nothing.boxes, nothing.shares) == ("best", "xyxy", False)
+    with pytest.raises(EbjrError, match="got zeros alone"):
+        head(np.zeros((300, 6)), end2end="True")
+    for boxes, form, fit in (
+        (corners, "xyxy", "letterbox"), (two[:, :4], "cxcywh", "letterbox"),
+        (two[:, :4] / [48, 32, 48, 32], "cxcywh", "fill"),
+    ):  # fmt: skip
+        found, fitted = head(np.concatenate([boxes, best], axis=1))
+        assert (found.layout, found.boxes, fitted) == ("best", form, fit)
+    names = list(WORDS)
+    queries = yolo_rows(CLASSES) / [48, 32, 48, 32, *[1] * CLASSES]
+    assert (head(queries)[0].nms_iou, head(queries)[1]) == (None, "fill")
+
+
+def test_a_class_beyond_the_names_is_refused(tmp_path):
+    best = np.array([[4, 4, 20, 20, 0.9, CLASSES], [5, 5, 9, 9, 0.8, 0]])
+    path = write_graph(
+        tmp_path / "a.onnx", {"o": best}, SIZE, metadata=METADATA | {"end2end": "True"}, still=True
+    )
+    model = build_model(Data(), f"onnx/{path}")
+    with pytest.raises(EbjrError, match="Expected classes 0 to 5 from `a`, got 6"):
+        model([model.preprocess(pictures()[0])])
+
+
 def test_shares_are_found_out(tmp_path):
     rows = yolo_rows(CLASSES)
     shares = np.concatenate([rows[:, :4] / [48, 32, 48, 32], rows[:, 4:]], axis=1)

@@ -1,6 +1,7 @@
 """YOLO of ultralytics: answers are those of the library's predictor; a pickle is read only if trusted."""
 
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from ebjr_det.tasks.detection.model import build_model
 
 os.environ |= {"YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false", "YOLO_VERBOSE": "false"}
 ultralytics = pytest.importorskip("ultralytics", reason="the extra `ultralytics` (AGPL-3.0) is not installed")
+from ultralytics.cfg import DEFAULT_CFG_DICT  # noqa: E402
 from ultralytics.utils.nms import non_max_suppression  # noqa: E402
 from ultralytics.utils.ops import scale_boxes  # noqa: E402
 
@@ -37,7 +39,7 @@ def files(tmp_path_factory):
                 spread(yolo.model)
                 spread_scores(yolo.model.eval())
             yolo.model.names = dict(NAMES)
-            yolo.model.args = {**ultralytics.cfg.DEFAULT_CFG_DICT, "imgsz": SIDE, "model": f"{kind}.yaml"}
+            yolo.model.args = {**DEFAULT_CFG_DICT, "imgsz": SIDE, "model": f"{kind}.yaml"}
             yolo.ckpt = {}
             torch.save({"model": yolo.model, "train_args": {"imgsz": SIDE, "task": "detect"}}, made[kind])
         return made[kind]
@@ -109,10 +111,57 @@ def test_the_branch_without_suppression_is_read_too(kind, files):
 
 
 @pytest.mark.shared
-@pytest.mark.parametrize("kind", ["yolo11n"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_twenty_pictures_of_coco(kind, files, shared_data):
     paths = sorted((shared_data / "coco" / "val2017").glob("*.jpg"))[:20]
     check_parity(files(kind), [open_picture(path) for path in paths])
+
+
+def rt_detr(path):
+    """A small RT-DETR of random weights as the library saves it."""
+    from ultralytics.nn.tasks import RTDETRDetectionModel, yaml_model_load
+
+    settings = yaml_model_load("yolov8-rtdetr.yaml") | {"scales": {"n": [0.33, 0.125, 256]}}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = RTDETRDetectionModel(settings, nc=CLASSES, verbose=False).eval()
+        spread(network)
+    network.names, network.args = dict(NAMES), {**DEFAULT_CFG_DICT, "model": "yolov8-rtdetr.yaml"}
+    torch.save({"model": network, "train_args": {"imgsz": 2 * SIDE, "task": "detect"}}, path)
+    return path
+
+
+@pytest.mark.slow
+@pytest.mark.shared
+@pytest.mark.filterwarnings("ignore")  # of torch about the exporter that the library takes
+@pytest.mark.parametrize(
+    ("kind", "nms"), [*((kind, nms) for kind in KINDS for nms in (False, True)), ("rtdetr", False)]
+)
+def test_what_the_librarys_exporter_writes_is_answered_as_by_its_predictor(
+    kind, nms, files, tmp_path, shared_data
+):
+    """To the bit on 20 pictures of COCO, where no two scores are as good as equal."""
+    pytest.importorskip("onnxslim", reason="onnxslim, which the exporter needs, is not installed")
+    queries = kind == "rtdetr"
+    build, side = (ultralytics.RTDETR, 2 * SIDE) if queries else (ultralytics.YOLO, SIDE)
+    yolo = build(rt_detr(tmp_path / "rtdetr.pt") if queries else files(kind))
+    path = Path(yolo.export(format="onnx", imgsz=side, nms=nms, verbose=False))
+    model = build_model(Data(), f"onnx/{path}")
+    assert model.preprocess.fit == ("fill" if queries else "letterbox")
+    assert (model.head.nms_iou is None) == (nms or queries or kind in ("yolov10n", "yolo26n"))
+    predictor = build(path)
+    settings = {"imgsz": side, "conf": 0.0 if queries else 0.001, "iou": 0.7, "max_det": 100, "rect": False}
+    for file in sorted((shared_data / "coco" / "val2017").glob("*.jpg"))[:20]:
+        boxes = predictor.predict(file, **settings, verbose=False)[0].boxes
+        theirs = [values.numpy() for values in (boxes.xyxy, boxes.conf, boxes.cls)]
+        answer = model([model.preprocess(open_picture(file))]).predictions[0]
+        order = np.argsort(-theirs[1], kind="stable")
+        near = np.diff(theirs[1][order]) > -1e-5
+        apart = ~(np.append(near, False) | np.insert(near, 0, False))
+        ours = (answer.boxes.astype(np.float32), answer.scores, answer.labels)
+        for mine, column in zip(ours, theirs, strict=True):
+            np.testing.assert_array_equal(mine[apart], column[order][apart])
+    path.unlink()
 
 
 def test_a_classifier_gives_its_logits(tmp_path):

@@ -106,7 +106,7 @@ def from_onnx(settings: DetectorSection, reference: str, categories: Categories,
         return detectors.build_efficientdet(label, file, options, outputs, size, limit)
     head = detectors.find_head(file, raw, count, options, settings.max_detections)
     classes = map_classes(categories, names, count, settings, head.background)
-    fit = options.fit or ("letterbox" if decode.startswith("yolo") else "stretch")
+    fit = options.fit or detectors.fit_of(decode, head)
     frame = Frame(size, fit, tuple(options.mean), tuple(options.std), scale)
     model = detectors.OnnxDetector(label, file, frame, head, classes)
     model.run_in("onnxruntime", device)

@@ -15,6 +15,8 @@ from ebjr_det.core.errors import ConfigError, InvalidInput
 from ebjr_det.io.pictures import to_rgb
 
 Floats: TypeAlias = NDArray[np.float32]
+Fit: TypeAlias = Literal["letterbox", "fill", "stretch"]
+FITS = ("letterbox", "fill", "stretch")
 RESAMPLING = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3, "box": 4, "hamming": 5}
 """Names of PIL's ways to resize."""
 
@@ -52,7 +54,7 @@ class Frame:
 
     Attributes:
         size: height and width of the input.
-        fit: `stretch` (by PIL) or `letterbox` (by cv2, centred, the rest grey).
+        fit: `letterbox` (by cv2, centred, the rest grey), `fill` (stretched by cv2) or `stretch` (by PIL).
         scale: what a byte is multiplied by; then `mean` is taken off and `std` divides.
         resample: of PIL, a value of `RESAMPLING`; grey: of what is left over.
 
@@ -61,7 +63,7 @@ class Frame:
     """
 
     size: tuple[int, int]
-    fit: Literal["stretch", "letterbox"] = "letterbox"
+    fit: Fit = "letterbox"
     mean: tuple[float, ...] = (0.0, 0.0, 0.0)
     std: tuple[float, ...] = (1.0, 1.0, 1.0)
     scale: float = 1 / 255
@@ -73,11 +75,11 @@ class Frame:
             object.__setattr__(self, name, tuple(kind(value) for value in getattr(self, name)))
         sides = len(self.size) == 2 and all(1 <= side <= 8192 for side in self.size)
         planes = len(self.mean) == len(self.std) == 3 and all(value > 0 for value in self.std)
-        sound = self.fit in ("stretch", "letterbox") and self.scale > 0 and 0 <= self.grey <= 255
+        sound = self.fit in FITS and self.scale > 0 and 0 <= self.grey <= 255
         if not (sides and planes and sound and self.resample in RESAMPLING.values()):
             raise ConfigError(
-                "Expected two sides to 8192, three means, three deviations above 0, and `fit` stretch or "
-                f"letterbox, got {self}."
+                "Expected two sides to 8192, three means, three deviations above 0, and `fit` of "
+                f"{', '.join(FITS)}, got {self}."
             )
 
     def __call__(self, image: Image.Image) -> Framed:
@@ -87,6 +89,8 @@ class Frame:
         picture = to_rgb(image)
         if self.fit == "letterbox":
             return self._letterboxed(np.asarray(picture), picture.size)
+        if self.fit == "fill":
+            return self._filled(np.asarray(picture), picture.size)
         height, width = self.size
         gain = width / picture.width, height / picture.height
         resized = picture.resize((width, height), Image.Resampling(self.resample))
@@ -108,6 +112,16 @@ class Frame:
         canvas[top : top + inner[1], left : left + inner[0]] = pixels
         gain = inner[0] / size[0], inner[1] / size[1]
         return Framed(self._normalised(canvas), gain, (left, top), size, clipped=True)
+
+    def _filled(self, pixels: NDArray[np.uint8], size: tuple[int, int]) -> Framed:
+        """The LetterBox of ultralytics that stretches, as its RT-DETR takes pictures."""
+        import cv2
+
+        height, width = self.size
+        if (width, height) != size:
+            resized = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR)
+            pixels = np.asarray(resized, dtype=np.uint8)
+        return Framed(self._normalised(pixels), (width / size[0], height / size[1]), (0, 0), size)
 
     def _normalised(self, pixels: NDArray[np.uint8]) -> Floats:
         planes = (np.ascontiguousarray(pixels.transpose(2, 0, 1)) * self.scale).astype(np.float32)

@@ -98,11 +98,17 @@ class FramedDetector:
         return tuple(list(column) for column in zip(*singles, strict=True))
 
     def decode(self, raw: tuple[Column, ...], inputs: Sequence[Framed]) -> Output:
-        """Raw outputs as answers."""
+        """Raw outputs as answers. Raises InvalidInput for a class that the network cannot have."""
         images = [
             self.head([host(column[index]) for column in raw], picture)
             for index, picture in enumerate(inputs)
         ]
+        largest = max((int(image.classes.max(initial=0)) for image in images), default=0)
+        if largest >= self.classes.outputs:
+            raise InvalidInput(
+                f"Expected classes 0 to {self.classes.outputs - 1} from `{self.name}`, got {largest}. Give "
+                "`class_names`, all of them in order."
+            )
         supports = None if self.head.nms_iou is None else [image.support for image in images]
         answers = [(image.boxes, image.scores, image.classes, image.logits) for image in images]
         return self.classes.output(answers, supports, softmax=self.head.softmax)  # type: ignore[arg-type]

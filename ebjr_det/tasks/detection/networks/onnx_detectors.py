@@ -17,7 +17,7 @@ from ebjr_det.runtimes.graph_file import GraphFile, RunsFile, shapes_of
 from ebjr_det.tasks.detection.networks.anchors import Anchors
 from ebjr_det.tasks.detection.networks.classes import ClassMap
 from ebjr_det.tasks.detection.networks.detector import Detector, Surroundings
-from ebjr_det.tasks.detection.networks.frame import Frame
+from ebjr_det.tasks.detection.networks.frame import Fit, Frame
 from ebjr_det.tasks.detection.networks.framed import FramedDetector
 from ebjr_det.tasks.detection.networks.heads import Head
 from ebjr_det.tasks.detection.networks.letterbox import Letterbox
@@ -37,7 +37,7 @@ class GraphOptions(BaseSection):
     """Settings in `options` of an ONNX detector; what is left out is found out."""
 
     decode: Decode | None = None
-    fit: Literal["letterbox", "stretch"] | None = None
+    fit: Fit | None = None
     mean: tuple[float, ...] = (0.0, 0.0, 0.0)
     std: tuple[float, ...] = (1.0, 1.0, 1.0)
     scale: float | None = None
@@ -99,8 +99,7 @@ def find_decode(file: GraphFile, raw: Sequence[Array], classes: int) -> Decode:
         return "efficientdet"
     if len(shapes) == 1 and len(shapes[0]) == 3:
         first, second = shapes[0][1:]
-        end2end = file.metadata.get("end2end") == "True"
-        if second == 6 and (end2end or (first <= MOST_QUERIES and classes + 4 != 6)):
+        if second == 6 and _are_best(file, raw[0][0], classes):
             return "yolo_nms_free"
         if {first, second} & {classes + 4, classes + 5}:
             return "yolo"
@@ -115,6 +114,22 @@ def find_decode(file: GraphFile, raw: Sequence[Array], classes: int) -> Decode:
     )
 
 
+def _are_best(file: GraphFile, rows: Array, classes: int) -> bool:
+    """Whether rows of six numbers are boxes, scores and classes, and not scores of two classes, or of one
+    after an objectness.
+    """
+    exported = file.metadata.get("end2end") == "True" or "'nms': True" in file.metadata.get("args", "")
+    integral = bool((rows[:, 5] % 1 == 0).all())
+    return exported or (len(rows) <= MOST_QUERIES and (integral or 6 not in (classes + 4, classes + 5)))
+
+
+def fit_of(decode: Decode, head: Head) -> Fit:
+    """How a kind's pictures are fitted into its input; ultralytics' RT-DETR fills it."""
+    if not decode.startswith("yolo"):
+        return "stretch"
+    return "fill" if head.shares and head.nms_iou is None and head.boxes == "cxcywh" else "letterbox"
+
+
 def check_detector(file: GraphFile, raw: Sequence[Array]) -> None:
     """Raises InvalidInput for a classifier."""
     if file.metadata.get("task", "detect") != "detect" or [output.ndim for output in raw] == [2]:
@@ -127,6 +142,12 @@ def check_detector(file: GraphFile, raw: Sequence[Array]) -> None:
 def find_head(file: GraphFile, raw: Sequence[Array], classes: int, options: GraphOptions, limit: int) -> Head:
     """How a file's outputs are read, by its kind, its numbers for a picture of noise, and `options`."""
     decode = options.decode or find_decode(file, raw, classes)
+    is_stated = options.normalised is not None or file.metadata.get("author") == "Ultralytics"
+    if decode == "yolo_nms_free" and not (raw[0].any() or is_stated):
+        raise InvalidInput(
+            f"Expected boxes from `{file.path}` for a picture of noise, got zeros alone. Set "
+            "`options.normalised: false` where its boxes are in pixels of its input, else true."
+        )
     try:
         reading = READERS[decode](raw, classes)
     except (IndexError, ValueError) as error:
@@ -165,7 +186,7 @@ def _check_numbers(file: GraphFile, raw: Sequence[Array], head: Head, classes: i
             f"{rows.scores.max():.3g}. Set `options.applied: false` for logits."
         )
     largest = float(np.abs(rows.boxes).max(initial=0))
-    if len(rows.boxes) and head.shares != (largest < SHARE):
+    if largest > 0 and head.shares != (largest < SHARE):
         words = "in shares of the picture, all below 1" if head.shares else "in pixels"
         raise InvalidInput(
             f"Expected boxes {words} from `{file.path}`, got numbers to {largest:.3g}. Set "
@@ -180,18 +201,22 @@ def _yolo(raw: Sequence[Array], classes: int) -> dict[str, Any]:
     )
     width = first if columns else second
     rows = raw[0][0].T if columns else raw[0][0]
+    shares = _are_shares(rows[:, :4])
+    queries = not columns and shares and len(rows) <= MOST_QUERIES  # RT-DETR as ultralytics writes it
     return {
         "layout": "columns" if columns else "rows",
         "activation": "objectness" if width == classes + 5 else "sigmoid",
-        "applied": _are_probabilities(rows[:, 4:]), "shares": _are_shares(rows[:, :4]),
-        "boxes": "cxcywh", "nms_iou": 0.7, "least_score": 0.001,
+        "applied": _are_probabilities(rows[:, 4:]), "shares": shares, "boxes": "cxcywh",
+        "nms_iou": None if queries else 0.7, "least_score": 0.0 if queries else 0.001,
     }  # fmt: skip
 
 
 def _nms_free(raw: Sequence[Array], classes: int) -> dict[str, Any]:
+    boxes = raw[0][0, :, :4]
+    corners = bool((boxes[:, 2:] >= boxes[:, :2]).all())  # not so of centres and sides
     return {
-        "layout": "best", "activation": "sigmoid", "applied": True, "boxes": "xyxy", "nms_iou": None,
-        "shares": _are_shares(raw[0][0, :, :4]), "least_score": 0.0,
+        "layout": "best", "activation": "sigmoid", "applied": True, "nms_iou": None, "least_score": 0.0,
+        "boxes": "xyxy" if corners else "cxcywh", "shares": bool(boxes.any()) and _are_shares(boxes),
     }  # fmt: skip
 
 
