@@ -20,7 +20,9 @@ FORMS = ("coco", "yolo", "voc", "ultralytics")
 @click.option("--split", metavar="train|val|test", help="Split of a data.yaml or of VOC's lists.")
 @click.option("--first-pixel", type=int, metavar="0|1", help="Of VOC's boxes: 1, the default, or 0.")
 @click.option(
-    "--class-ids", metavar="ids|from-0|from-1|coco-91|FILE", help="What class numbers in results are."
+    "--class-ids",
+    metavar="ids|from-0|from-1|coco-91|[from-1:]FILE",
+    help="What class numbers in results are.",
 )
 @click.option("--image-ids", metavar="ids|files", help="What image numbers in results are.")
 @AS_JSON

@@ -141,6 +141,13 @@ def test_numbers_beside_vocs_names_are_read_by_cvats_order(tmp_path):
     assert by_number == by_name
 
 
+def counted_from_1(folder):
+    """The results as Ultralytics' predictions.json."""
+    path = folder / "p.json"
+    ebjr_det.convert(FOUND, path, "ultralytics", annotations=TRUTH)
+    return path
+
+
 def test_numbers_beside_vocs_names_alone_are_asked_for(tmp_path):
     root = exported("globox/voc", tmp_path)
     numbers = EXPORTS / "globox" / "found-yolo"
@@ -154,6 +161,10 @@ def test_numbers_beside_vocs_names_alone_are_asked_for(tmp_path):
     names = tmp_path / "obj.names"
     names.write_text("\n".join(GIVEN))
     by_number, by_name = labels_of(root, numbers, first_pixel=0, class_ids=str(names))
+    assert by_number == by_name
+    with pytest.raises(InvalidInput, match=r"got 6. Where they count from 1: --class-ids from-1:.*obj.names"):
+        labels_of(root, counted_from_1(tmp_path), first_pixel=0, class_ids=str(names))
+    by_number, by_name = labels_of(root, tmp_path / "p.json", first_pixel=0, class_ids=f"from-1:{names}")
     assert by_number == by_name
     by_alphabet, _ = labels_of(root, numbers, first_pixel=0, class_ids="from-0")
     assert by_alphabet != by_name

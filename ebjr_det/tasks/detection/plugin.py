@@ -75,7 +75,7 @@ class Detection(contract.TaskPlugin):
                 str,
                 "What class numbers in results are, where they can be several: ids of the annotated classes, "
                 "their places, COCO's ids, or places among the names of a data.yaml.",
-                metavar="ids|from-0|from-1|coco-91|FILE",
+                metavar="ids|from-0|from-1|coco-91|[from-1:]FILE",
             ),
             "image_ids": contract.TaskOption(
                 "--image-ids",

@@ -11,6 +11,8 @@ from ebjr_det.tasks.detection.formats.described import describe, description_at
 from ebjr_det.tasks.detection.networks.classes import UNUSED, coco_names
 
 IDS, FROM_0, FROM_1, COCO_91 = "ids", "from-0", "from-1", "coco-91"
+COUNTED = f"{FROM_1}:"
+"""What stands before a data.yaml whose names are counted from 1, as in Ultralytics' predictions.json."""
 READINGS = (IDS, FROM_0, FROM_1, COCO_91)
 SHOWN = 3  # classes in a message
 UNKNOWN = -1
@@ -21,15 +23,17 @@ def of_numbers(truth: Annotations, reading: str) -> Mapping[Id, int]:
     """The category id that each number stands for.
 
     Args:
-        reading: one of `READINGS`, or a data.yaml (see `described`) whose `names` the numbers count, which
-            are then looked for among the annotated classes.
+        reading: one of `READINGS`, or a data.yaml (see `described`) whose `names` the numbers count from 0,
+            with `from-1:` before it from 1; they are then looked for among the annotated classes.
 
     Raises:
         ConfigError: an unknown reading.
         InvalidInput: a faulty data.yaml, or one of which no class is annotated.
     """
-    if reading not in READINGS and description_at(Path(reading)) is not None:
-        return dict(enumerate(by_names(truth, list(describe(Path(reading)).classes.values()), reading)))
+    file = reading.removeprefix(COUNTED)
+    if reading not in READINGS and description_at(Path(file)) is not None:
+        names = list(describe(Path(file)).classes.values())
+        return dict(enumerate(by_names(truth, names, file), start=int(file != reading)))
     check_known(reading, READINGS, "a way to read class numbers (or a data.yaml)")
     ids = truth.category_ids
     if reading == IDS:

@@ -18,7 +18,15 @@ from ebjr_det.tasks.detection.coco.annotations import Annotations
 from ebjr_det.tasks.detection.coco.ids import Entry, Id, distinct, id_of
 from ebjr_det.tasks.detection.coco.validate import load_json
 from ebjr_det.tasks.detection.formats import fiftyone
-from ebjr_det.tasks.detection.formats.class_ids import Decision, by_names, check_ordered, decide, of_numbers
+from ebjr_det.tasks.detection.formats.class_ids import (
+    COUNTED,
+    READINGS,
+    Decision,
+    by_names,
+    check_ordered,
+    decide,
+    of_numbers,
+)
 from ebjr_det.tasks.detection.formats.fiftyone import ids_by_file, image_of
 from ebjr_det.tasks.detection.formats.in_memory import are_detections, entries_of
 from ebjr_det.tasks.detection.formats.text_results import text_entries
@@ -137,11 +145,15 @@ def _decided(
             say(decision.note)
         return decision
     ids = of_numbers(truth, reading.class_ids)
+    is_file = reading.class_ids not in READINGS
+    counted = f"Where they count from 1: --class-ids {COUNTED}{reading.class_ids}." * is_file
     if beyond := numbers - ids.keys():
         raise InvalidInput(
-            f"Expected class numbers {reading.class_ids} of {len(truth.category_ids)} classes in `{path}`, "
-            f"got {min(beyond, key=str)}."
+            f"Expected class numbers {reading.class_ids} of {len(ids)} classes in `{path}`, "
+            f"got {min(beyond, key=str)}. {counted}".rstrip()
         )
+    if is_file and renumbered and numbers and 0 not in numbers and COUNTED not in reading.class_ids:
+        say(f"Note on `{path}`: its class numbers, which have no 0, are read from 0. {counted}")
     return Decision(ids)
 
 
