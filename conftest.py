@@ -16,6 +16,7 @@ model: {arch: resnet, depth: 8, width: 2, preprocessing: {mean: [0.3, 0.3, 0.3],
 augment: {padding: 1, flip: 0.0}
 schedule: {steps: 4, batch_size: 8, validate_every: 2, warmup_steps: 1}
 """
+collect_ignore = ["ebjr_det/serving/cluster.py"]  # has no examples, and importing Ray takes seconds
 QUICK = ("data.limit=80", "latency.measure=false", "run.bootstrap=10")
 
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from ebjr_det.api.replay import replay as replay
     from ebjr_det.api.report import report as report
     from ebjr_det.api.saved_outputs import SavedOutputs as SavedOutputs
+    from ebjr_det.api.serve import build_cluster as build_cluster
     from ebjr_det.api.serve import build_serving as build_serving
     from ebjr_det.api.serve import serve as serve
     from ebjr_det.api.specialize import specialize as specialize
@@ -79,7 +80,7 @@ _ROOMS = {
     "api.replay": "ReplaySettings replay",
     "api.report": "report",
     "api.saved_outputs": "SavedOutputs",
-    "api.serve": "build_serving serve",
+    "api.serve": "build_cluster build_serving serve",
     "api.specialize": "specialize",
     "api.tiers": "TieredOutputs TierSettings",
     "api.traffic": "traffic",

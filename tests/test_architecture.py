@@ -46,6 +46,7 @@ HEAVY = {"torch", "torchvision", "timm", "sklearn", "matplotlib"}
 HEAVY |= {"onnxruntime", "openvino", "transformers", "ultralytics", "onnx"}
 HEAVY |= {"supervision"}
 HEAVY |= {"starlette", "uvicorn", "prometheus_client"}
+HEAVY |= {"ray"}
 HEAVY |= {"av", "effdet", "pycocotools", "albumentations", "cv2", "numba"}
 HEAVY_HOMES = {
     "torch": {"io", "runtimes", "training", "tasks", "inference", "evaluation", "api"},
@@ -67,6 +68,7 @@ HEAVY_HOMES = {
     "starlette": {"serving"},
     "uvicorn": {"serving"},
     "prometheus_client": {"serving"},
+    "ray": {"serving"},
 }
 
 
@@ -151,6 +153,11 @@ def test_heavy_libraries_stay_in_the_rooms_that_need_them(path: Path):
     for imported in imports(path):
         homes = HEAVY_HOMES.get(imported.split(".")[0])
         assert homes is None or room(path) in homes, f"{room(path)} imports {imported}"
+
+
+def test_one_file_alone_imports_ray():
+    importers = [path.name for path in modules() if any(n.split(".")[0] == "ray" for n in imports(path))]
+    assert importers == ["cluster.py"]
 
 
 def test_the_front_door_and_help_load_no_heavy_library():

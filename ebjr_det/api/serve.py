@@ -1,10 +1,13 @@
 """`serve`: a pair behind the Open Inference Protocol, as one process."""
 
+import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict
 
 from ebjr_det.api.load import samples_of
 from ebjr_det.api.settings import load_settings
@@ -13,16 +16,20 @@ from ebjr_det.inference.absent import SIDES
 from ebjr_det.inference.live import build_live, build_teacher, choose_threshold
 from ebjr_det.io.third_party import install_hint
 from ebjr_det.io.threads import limited_threads
+from ebjr_det.serving.laws import build_law
 from ebjr_det.serving.pair import Load, Served, serve_settings
 from ebjr_det.serving.settings import ServeSettings
 
 if TYPE_CHECKING:
+    from ray.serve import Application
     from starlette.applications import Starlette
 
     from ebjr_det.serving.desk import TeacherOf
     from ebjr_det.serving.guard import Guarded
 
 PACKAGES = ("starlette", "uvicorn", "prometheus_client")
+RAY = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0"}
+"""Read when Ray is imported: nothing is reported to anybody, and every line of a replica's log is shown."""
 
 
 def serve(
@@ -32,13 +39,16 @@ def serve(
     threshold: float | None = None,
     rate: float | None = None,
     changes: Sequence[str] = (),
+    cluster: str | None = None,
     on_start: Callable[[str], None] = lambda address: None,
 ) -> None:
-    """Answer requests until SIGTERM or Ctrl-C; see `serving.server`.
+    """Answer requests until SIGTERM or Ctrl-C; see `serving.server` and, on Ray, `serving.cluster`.
 
     Args:
         folder: an export, a finished run or a configuration, as in `load`; read again on SIGHUP.
         threshold, rate, changes: as in `load`.
+        cluster: the address of a Ray cluster whose machines all see the folder, as `auto`, or `local` for one
+            that is started here; by default this process does everything.
         on_start: called with the address when requests are taken.
 
     Raises:
@@ -53,6 +63,18 @@ def serve(
     from ebjr_det.serving.server import run_server
 
     settings = settings or ServeSettings()
+    if cluster is not None:
+        os.environ |= RAY | os.environ
+        name = str(Path(folder).absolute() if Path(folder).exists() else folder)
+        application = build_cluster(
+            ClusterArguments(
+                folder=name, threshold=threshold, rate=rate, changes=list(changes), settings=settings
+            )
+        )
+        from ebjr_det.serving.cluster import run_cluster
+
+        run_cluster(application, settings, cluster, on_start)
+        return
     threads = load_settings(folder, changes, settings.sides)[0].run.threads
     with limited_threads(threads):
         run_server(*_sources(folder, settings, threshold, rate, changes), settings, on_start)
@@ -79,6 +101,45 @@ def build_serving(
     settings = settings or ServeSettings()
     load, teacher_of = _sources(folder, settings, threshold, rate, changes)
     return build_app(load, teacher_of, settings)
+
+
+class ClusterArguments(BaseModel):
+    """The `args` of `build_cluster` in a file of Ray Serve; those of `serve`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    folder: str
+    threshold: float | None = None
+    rate: float | None = None
+    changes: list[str] = []
+    settings: ServeSettings = ServeSettings()
+
+
+def build_cluster(arguments: ClusterArguments) -> "Application":
+    """The server of `serve` as an application of Ray Serve, for its `serve run` and `serve deploy`.
+
+    Raises:
+        EbjrError: a package that is not installed, or a pair that cannot be loaded.
+
+    Example:
+        >>> from ebjr_det import build_cluster
+        >>> from ebjr_det.api.serve import ClusterArguments
+        >>> build_cluster(ClusterArguments(folder="runs/digits")).name  # doctest: +SKIP
+        'student'
+    """
+    _check_packages((*PACKAGES, "ray"), "ray")
+    folder, changes, settings = arguments.folder, arguments.changes, arguments.settings
+    if (settings.tier, settings.teacher) != ("pair", None):
+        raise ConfigError(
+            "Expected no --tier and no --teacher on Ray, which has teachers of its own, got one."
+        )
+    load = partial(load_served, folder, arguments.threshold, arguments.rate, changes, SIDES[:1])
+    served = load()  # a fault of the folder is told before a cluster starts
+    build_law(settings.policy, served.threshold, served.reference, settings.slo_ms)
+    threads = load_settings(folder, changes, SIDES[:1])[0].run.threads
+    from ebjr_det.serving.cluster import build_application
+
+    return build_application(load, partial(load_alone, folder, changes), settings, threads)
 
 
 def _sources(
@@ -126,9 +187,9 @@ def load_alone(folder: str | Path, changes: Sequence[str]) -> Served:
     return serve_settings(config, build_teacher(config, samples_of(config)), str(folder), alone=True)
 
 
-def _check_packages() -> None:
-    if missing := [package for package in PACKAGES if find_spec(package) is None]:
+def _check_packages(packages: Sequence[str] = PACKAGES, extra: str = "serve") -> None:
+    if missing := [package for package in packages if find_spec(package) is None]:
         raise ConfigError(
-            f"Expected {', '.join(PACKAGES)} to serve a pair, got no {' and '.join(missing)}. Install them: "
-            f"{install_hint('serve')}."
+            f"Expected {', '.join(packages)} to serve a pair, got no {' and '.join(missing)}. Install them: "
+            f"{install_hint(extra)}."
         )

@@ -56,13 +56,21 @@ from ebjr_det.cli.live import check_one_way
 @click.option("--pixels", type=float, default=50.0, show_default=True, help="Millions a request at most.")
 @click.option("--readers", type=int, default=2, show_default=True, help="Threads that decode pictures.")
 @click.option("--access-log/--no-access-log", default=True, help="One line a request, on stderr.")
+@click.option("--ray", is_flag=True, help="On Ray Serve, where students and teachers scale apart.")
+@click.option("--address", metavar="ADDRESS", help="Of the Ray cluster, as auto; else --ray starts one here.")
 @options.DECISION
 @options.SET
 @options.RUNTIMES
 @options.device("run")
 @options.settings_from("run")
 def serve(
-    config: Path, threshold: float | None, rate: float | None, changes: list[str], **settings: Any
+    config: Path,
+    threshold: float | None,
+    rate: float | None,
+    changes: list[str],
+    ray: bool,
+    address: str | None,
+    **settings: Any,
 ) -> None:
     """Answer requests of the Open Inference Protocol, version 2, until SIGTERM or Ctrl-C.
 
@@ -70,13 +78,17 @@ def serve(
     itself is a page for people. Nobody but this machine is listened to, unless --host says otherwise.
     """
     import ebjr_det
+    from ebjr_det.core.errors import ConfigError
 
     check_one_way(threshold, rate)
+    if address is not None and not ray:
+        raise ConfigError("Expected --ray beside --address, got none.")
     ebjr_det.serve(
         config,
         ebjr_det.ServeSettings(**settings),
         threshold=threshold,
         rate=rate,
         changes=changes,
+        cluster=(address or "local") if ray else None,
         on_start=lambda address: click.echo(f"Serving at {address}"),
     )

@@ -59,10 +59,20 @@ def install_hint(extra: str) -> str:
     >>> install_hint("tensorboard")
     "pip install 'tensorboard>=2.16'"
     """
+    return " ".join(["pip install", *(f"'{need}'" for need in _needs(extra))])
+
+
+def _needs(extra: str) -> Iterator[str]:
+    """What an extra asks for, with what other extras of this project do that are part of it."""
     from importlib.metadata import requires
 
     from packaging.requirements import Requirement
 
-    needs = [Requirement(line) for line in requires("ebjr-det") or ()]
-    chosen = [need for need in needs if need.marker is not None and need.marker.evaluate({"extra": extra})]
-    return " ".join(["pip install", *(f"'{need.name}{need.specifier}'" for need in chosen)])
+    for need in map(Requirement, requires("ebjr-det") or ()):
+        if need.marker is None or not need.marker.evaluate({"extra": extra}):
+            continue
+        if need.name == "ebjr-det":
+            for inner in sorted(need.extras):
+                yield from _needs(inner)
+        else:
+            yield str(need).partition(";")[0]

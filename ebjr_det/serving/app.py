@@ -42,6 +42,7 @@ DECIDED = (
 LONG = 100_000
 """Bytes of JSON that are read in a thread, so that nobody else waits for it."""
 VERSION = "1"
+METRICS, LOAD = "/metrics", "/v2/repository/models/{model}/load"
 POLICY = "default-src 'self'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
 """What the page may load: itself."""
 
@@ -247,6 +248,6 @@ def _routes(counter: Counter) -> list[Route]:
         Route("/openapi.json", counter.description),
         Route("/v2/health/live", counter.live),
         Route("/v2/health/ready", counter.is_ready),
-        Route("/v2/repository/models/{model}/load", counter.load, methods=["POST"]),
-        Route("/metrics", counter.metrics),
+        Route(LOAD, counter.load, methods=["POST"]),
+        Route(METRICS, counter.metrics),
     ]

@@ -27,3 +27,7 @@ class Unavailable(Fault):
         status, expected = REASONS[reason]
         super().__init__(status, f"Expected {expected}", retry_after)
         self.reason = reason
+
+    def __reduce__(self) -> tuple[type, tuple[str, float | None]]:
+        """What is sent of it to another process, and made into one there."""
+        return type(self), (self.reason, self.retry_after)

@@ -133,10 +133,19 @@ def test_what_the_server_says_of_itself_is_true_of_it(exported_digits, served_at
         (["--largest-batch", "0"], "largest_batch"),
         (["--host", "203.0.113.7"], "to listen on"),
         (["--threshold", "1", "--rate", "0.5"], "got both"),
+        (["--address", "auto"], "--ray beside"),
+        (["--ray", "--tier", "teacher"], "no --tier"),
+        (["--ray", "--policy", "share"], "reference scores"),
     ],
 )
 def test_what_cannot_be_served_is_one_line(exported_digits, refused, options, words):
     assert words in refused("serve", exported_digits, *options)
+
+
+def test_a_cluster_without_ray_is_one_line(exported_digits, refused, monkeypatch):
+    monkeypatch.setattr("ebjr_det.api.serve.PACKAGES", ("starlette",))
+    monkeypatch.setitem(sys.modules, "ray", None)
+    assert "got no ray. Install them: pip install" in refused("serve", exported_digits, "--ray")
 
 
 def test_a_port_in_use_and_a_folder_that_is_none_are_one_line(exported_digits, refused, tmp_path):

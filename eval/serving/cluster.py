@@ -1,0 +1,190 @@
+"""The pair on Ray Serve beside the same pair in one process: bits, latency, faults, scaling, the end.
+
+    python eval/serving/cluster.py FOLDER [--requests 1000] [--seconds 20]
+
+FOLDER is an export of the pair of digits with a fitted router. Ray starts on this machine (`--ray`) with one
+student and one teacher; `haproxy` is Ray's other proxy with its settings for throughput. One client asks for
+the bits and the latencies. In `killed` 8 clients send everything to the teacher, whose replica gets SIGKILL
+after a third of the time. In `scaled` 8 clients do so with the pair of the quickstart, whose teacher is
+slow; `replicas` are [second, students, teachers]. Prints one JSON object.
+"""
+
+import argparse
+import io
+import json
+import os
+import signal
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from time import monotonic, perf_counter, sleep
+from typing import Any
+
+import numpy as np
+import psutil
+from PIL import Image
+from senders import Replies, closed, digits
+from tiers import Load, Server, metric, p99
+
+import ebjr_det
+from ebjr_det.io.threads import variables_set
+
+RATE = 0.3
+HAPROXY = {"RAY_SERVE_ENABLE_HA_PROXY": "1", "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1"}
+TEACH = {"threshold": -1e300}
+
+
+@contextmanager
+def on_ray(folder: str, *options: str) -> Iterator[Server]:
+    """A server on a Ray of its own."""
+    server = Server(folder, "--ray", *options)
+    try:
+        yield server
+    finally:
+        server.process.terminate()
+        server.process.wait(120)
+
+
+def replicas(server: Server, side: str) -> list[psutil.Process]:
+    """The processes of a tier."""
+    processes: list[psutil.Process] = []
+    for child in psutil.Process(server.process.pid).children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            if f"ServeReplica:pair:{side}" in " ".join(child.cmdline()):
+                processes.append(child)
+    return processes
+
+
+def answers(load: Load) -> Counter[str]:
+    """Who answered, and why not the teacher."""
+    return Counter(f"{side} {reason}".strip() for _, _, side, reason in load.rows)
+
+
+def one_client(url: str, contents: list[bytes]) -> dict[str, Any]:
+    """Latency of one picture after the other."""
+    closed(url, contents[:100], 100, 1)
+    return closed(url, contents, len(contents), 1).percentiles() | {"load_average": os.getloadavg()[0]}
+
+
+def in_process(folder: str, contents: list[bytes]) -> dict[str, Any]:
+    """Latency of the pair itself, decoding included."""
+    pair, replies = ebjr_det.load(folder, rate=RATE), Replies(0.0)
+    for content in contents:
+        started = perf_counter()
+        pair([Image.open(io.BytesIO(content))])
+        replies.seconds.append(perf_counter() - started)
+    return replies.percentiles() | {"load_average": os.getloadavg()[0]}
+
+
+def differing(folder: str, url: str, contents: list[bytes]) -> dict[str, Any]:
+    """Answers that are not those of `load` to the bit."""
+    pair, client, different = ebjr_det.load(folder, rate=RATE), ebjr_det.Client(url), 0
+    sides: Counter[str] = Counter()
+    for content in contents:
+        expected, answer = pair([Image.open(io.BytesIO(content))]), client.infer([content])
+        bits = [np.asarray(answer[name]).tobytes() for name in ("logits", "deferral_score")]
+        expected_bits = [expected.predictions[0].tobytes(), expected.decision.scores.tobytes()]
+        different += (bits, tuple(answer["answered_by"])) != (expected_bits, expected.answered_by)
+        sides.update(answer["answered_by"])
+    return {"pictures": len(contents), "different": different, "answers": dict(sides)}
+
+
+def pictures_of(server: Server, side: str, reason: str) -> int:
+    """Pictures by the metrics of all students."""
+    return int(metric(server.url, f'ebjr_pictures_total{{answered_by="{side}",degraded="{reason}"'))
+
+
+def killed(server: Server, contents: list[bytes], seconds: float) -> dict[str, Any]:
+    """The only teacher is killed under load."""
+    load = Load(server.url, contents, TEACH)
+    load.threads.pop()  # patience is of no interest here
+    with load.running():
+        sleep(seconds / 3)
+        start = monotonic()
+        for process in replicas(server, "teacher"):
+            process.kill()
+        sleep(seconds / 3)
+        recovered = load.wait_for("teacher")
+        sleep(seconds / 3)
+    forced = Counter(str(status) for _, status in load.forced)
+    clients = answers(load)
+    clients["teacher"] += forced["200"]
+    counted = {name: pictures_of(server, *name.partition(" ")[::2]) for name in clients}
+    during = [row[1] for row in load.rows if start <= row[0] < start + seconds / 3]
+    return {
+        "requests": len(load.rows), "failed": len(load.failed), "answers": dict(clients),
+        "counters_equal": counted == dict(clients), "during_fault": len(during), "p99_ms": p99(during),
+        "forced": dict(forced), "recovered_s": round(seconds / 3 + recovered, 1),
+        "load_average": os.getloadavg()[0],
+    }  # fmt: skip
+
+
+def ended(server: Server, contents: list[bytes], seconds: float) -> dict[str, Any]:
+    """SIGTERM under load. What Ray's proxy refuses afterwards (404) is no answer."""
+    before = logged(server)
+    load = Load(server.url, contents, {"deferral_rate": RATE})
+    with load.running():
+        sleep(seconds / 3)
+        server.process.send_signal(signal.SIGTERM)
+        started = monotonic()
+        code = server.process.wait(120)
+    cut = logged(server) - before - len(load.rows)
+    seconds = round(monotonic() - started, 1)
+    return {"answers": len(load.rows), "cut": cut, "exit_code": code, "seconds": seconds}
+
+
+def logged(server: Server) -> int:
+    """Answered inferences by the log."""
+    server.log.seek(0)
+    return sum(b'/infer", "status": 200' in line for line in server.log)
+
+
+def scaled(contents: list[bytes], seconds: float) -> dict[str, Any]:
+    """The replicas of each tier while all pictures go to a slow teacher."""
+    counts: list[tuple[int, int, int]] = []
+    with tempfile.TemporaryDirectory() as place:
+        folder = str(Path(place, "pair"))
+        config = ebjr_det.load_config("quickstart", ["router.score=free_energy"])
+        ebjr_det.export(config, folder, threshold=-0.6)
+        with on_ray(folder, "--patience-ms", "5000") as server:
+            load = Load(server.url, contents, TEACH)
+            with load.running():
+                started = monotonic()
+                while (second := int(monotonic() - started)) < seconds:
+                    count = (second, len(replicas(server, "student")), len(replicas(server, "teacher")))
+                    if not counts or counts[-1][1:] != count[1:]:
+                        counts.append(count)
+                    sleep(1)
+    facts = {"failed": len(load.failed), "answers": dict(answers(load)), "load_average": os.getloadavg()[0]}
+    return {"replicas": counts, **facts}
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder")
+    parser.add_argument("--requests", type=int, default=1000)
+    parser.add_argument("--seconds", type=float, default=20.0)
+    args = parser.parse_args()
+    contents, result = digits(args.requests), dict[str, Any]()
+    patient = ("--rate", str(RATE), "--patience-ms", "30000")
+    result["in_process"] = in_process(args.folder, contents)
+    server = Server(args.folder, "--rate", str(RATE), "--no-access-log")
+    result["serve"] = one_client(server.url, contents)
+    server.end()
+    for name, variables in (("ray", {}), ("haproxy", HAPROXY)):
+        with variables_set(variables), on_ray(args.folder, *patient) as server:
+            bits = differing(args.folder, server.url, contents)
+            result[name] = bits | one_client(server.url, contents)
+            result[f"{name}_sigterm"] = ended(server, contents, args.seconds)
+    with on_ray(args.folder, "--rate", str(RATE), "--patience-ms", "200") as server:
+        result["killed"] = killed(server, contents, args.seconds)
+    result["scaled"] = scaled(contents, 4 * args.seconds)
+    result["load_average"] = os.getloadavg()[0]
+    print(json.dumps(result, indent=2))
+
+
+if __name__ == "__main__":
+    main()
