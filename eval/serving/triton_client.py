@@ -6,8 +6,8 @@
 
 Into a folder of its own, since tritonclient wants a protobuf below 7. FOLDER is an export of a pair of digits
 with a fitted router. Requests go as JSON, as raw bytes and packed by gzip and deflate, with one and two
-pictures, chosen outputs and parameters; metadata, health, statistics and a refusal are asked for. Prints one
-JSON object: how many answers were compared and which of them differed.
+pictures, chosen outputs and every parameter; metadata, health, statistics, a load anew and a refusal are
+asked for. Prints one JSON object: how many answers were compared and which of them differed.
 """
 
 import base64
@@ -38,7 +38,7 @@ def check(url: str, pair: Any) -> dict[str, object]:
     from tritonclient.utils import InferenceServerException
 
     client, compared = triton.InferenceServerClient(url.removeprefix("http://")), 0
-    differing = []
+    differing: list[object] = []
     contents = [encoded(index) for index in range(12)]
     ways = product((1, 2), (True, False), (None, "gzip", "deflate"), (None, "gzip"), range(0, 12, 2))
     for count, binary, packed, answer_packed, start in ways:
@@ -63,6 +63,21 @@ def check(url: str, pair: Any) -> dict[str, object]:
         )
         compared += 1
         differing += [] if same else [[count, binary, packed, answer_packed, start]]
+    rules: Any = (
+        {"deferral_rate": 0.5},
+        {"force": "teacher"},
+        {"force": "student", "max_latency_ms": 60_000},
+    )
+    answered = {}
+    for model, rule in [("pair", rule) for rule in rules] + [("pair-teacher", {}), ("pair-student", {})]:
+        result = client.infer(model, [image], parameters=rule or None, request_id="7")
+        sides = [name.decode() for name in result.as_numpy("answered_by")]
+        threshold = float(result.as_numpy("threshold")[0])
+        answered[f"{model} {rule}"] = {"id": result.get_response()["id"], "sides": sides}
+        if "deferral_rate" in rule and threshold != pair.router.threshold_for(rule["deferral_rate"]):
+            differing.append([model, rule])
+    client.load_model("pair")
+    statistics = client.get_inference_statistics("pair")["model_stats"][0]
     try:
         client.infer("pair", [image], outputs=outputs, parameters={"threshold": "high"})
         refusal = ""
@@ -75,7 +90,10 @@ def check(url: str, pair: Any) -> dict[str, object]:
         "ready": client.is_server_ready() and client.is_model_ready("pair", "1"),
         "extensions": client.get_server_metadata()["extensions"],
         "inputs": client.get_model_metadata("pair")["inputs"],
-        "inference_count": client.get_inference_statistics("pair")["model_stats"][0]["inference_count"],
+        "answered": answered,
+        "inference_count": statistics["inference_count"],
+        "success": statistics["inference_stats"]["success"]["count"],
+        "batch_sizes": [batch["batch_size"] for batch in statistics["batch_stats"]],
         "refusal": refusal,
     }
 
