@@ -76,10 +76,6 @@ class Batcher(Generic[Input, Result]):
             self._changed.notify()
         return unit.future
 
-    def expected_seconds(self, count: int) -> float:
-        """How long so many more inputs would take, those before them included; 0 before the first batch."""
-        return (self.waiting + count) * self.seconds_each
-
     def close(self) -> None:
         """End the thread when the queue is empty; does not wait for it."""
         with self._changed:

@@ -36,6 +36,8 @@ SHADOW = {
     "pictures": "Kept pictures that the teacher has seen too.",
 }
 """Metrics by decile of the deferral score."""
+SENDING = 0.01
+"""Seconds before a deadline at which an answer is sent; a tenth of the time that a request has, if less."""
 SMALL = 1_000_000
 """Bytes of a request whose pictures are quickly decoded."""
 
@@ -50,9 +52,11 @@ class Ask:
 
     @property
     def left(self) -> float:
-        """Seconds to the deadline."""
+        """Seconds until what is at hand must be sent, to be there by the deadline."""
         limit = self.rule.max_latency_ms
-        return math.inf if limit is None else self.arrived + limit / 1000 - monotonic()
+        if limit is None:
+            return math.inf
+        return self.arrived + limit / 1000 - min(SENDING, limit / 10_000) - monotonic()
 
 
 @dataclass
@@ -92,7 +96,7 @@ class Desk:
         self.teacher_of = teacher_of or self._local
         self.bench = self._built()
         self.shadows = set[asyncio.Task[None]]()
-        self.inside, self.room = 0, Room(settings.largest_pixels)
+        self.inside, self.unjudged, self.room = 0, 0, Room(settings.largest_pixels)
         self.reloading = asyncio.Lock()
         meters.gauge("inside", "Pictures inside.", lambda: self.inside)
         meters.gauge("waiting_student", "Pictures at the student.", lambda: self.bench.student.waiting)
@@ -156,13 +160,13 @@ class Desk:
             InvalidInput: a picture or a rule that is wrong.
         """
         bench, count = self.bench, len(ask.pictures)
-        threshold = bench.threshold_for(ask.rule)
+        bench.threshold_for(ask.rule)  # a wrong rule is refused before it costs anything
         self._admit(bench, ask)
         bench.users += 1
         self.inside += count
         reading = Reading(ask.pictures, bench.served.live.joint.student.preprocess, self.room)
         try:
-            return await self._answered(bench, ask, threshold, reading)
+            return await self._answered(bench, ask, reading)
         finally:
             self.inside -= count
             reading.close()
@@ -170,10 +174,10 @@ class Desk:
 
     def _admit(self, bench: Bench, ask: Ask) -> None:
         """Refuse what cannot be answered in time, before it costs anything."""
-        expected = bench.student.expected_seconds(len(ask.pictures))
+        expected = (self.unjudged + len(ask.pictures)) * bench.student.seconds_each
         if self.inside and self.inside + len(ask.pictures) > self.settings.queue_size:
             raise self._refused("busy", Unavailable("busy", expected))
-        if bench.student.waiting and expected > ask.left:
+        if self.unjudged and expected > ask.left:
             raise self._refused("deadline", Unavailable("busy", expected))
 
     def _refused(self, reason: str, fault: Unavailable) -> Unavailable:
@@ -189,6 +193,7 @@ class Desk:
         between threads. Otherwise readers do, beside it.
         """
         alone = not bench.student.waiting and reading.bytes <= SMALL
+        self.unjudged += len(reading)
         try:
             if not alone:
                 await asyncio.get_running_loop().run_in_executor(self.pool, reading.read)
@@ -197,11 +202,14 @@ class Desk:
             raise self._refused("deadline", Unavailable("deadline")) from error
         except Unavailable as fault:
             raise self._refused(fault.reason, fault) from fault
+        finally:
+            self.unjudged -= len(reading)
         took = judged.took - (reading.seconds if alone else 0.0)
         return judged.results, {"read": reading.seconds, "student_wait": judged.waited, "student": took}
 
-    async def _answered(self, bench: Bench, ask: Ask, threshold: float, reading: Reading) -> Answered:
+    async def _answered(self, bench: Bench, ask: Ask, reading: Reading) -> Answered:
         judged, seconds = await self._judge(bench, ask, reading)
+        threshold = bench.threshold_for(ask.rule)  # of a law, by what waits for the teacher now
         predictions, scores = [row[0] for row in judged], [row[1] for row in judged]
         defer = decide(scores, threshold).defer
         front = "teacher" if bench.served.alone else "student"

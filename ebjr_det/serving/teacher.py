@@ -5,6 +5,7 @@ import math
 from collections.abc import Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
+from time import monotonic
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from ebjr_det.core.joint import JointModel
@@ -69,7 +70,7 @@ class Teacher(Protocol):
 
 
 class LocalTeacher:
-    """A pair's teacher in this process, which answers in batches.
+    """A pair's teacher in this process, which answers in batches; `waiting`: pictures it was asked for.
 
     Args:
         readers: threads that preprocess.
@@ -78,17 +79,12 @@ class LocalTeacher:
     breaker_state, patience_seconds = 0.0, math.inf
 
     def __init__(self, joint: JointModel, largest: int, readers: Executor) -> None:
-        self.joint, self.readers = joint, readers
+        self.joint, self.readers, self.waiting = joint, readers, 0
         self.batcher: Batcher[Opaque, Opaque] = Batcher(joint.teach, largest, "ebjr-det teacher")
-
-    @property
-    def waiting(self) -> int:
-        """Pictures in its queue and its batch."""
-        return self.batcher.waiting
 
     def expected_seconds(self, count: int) -> float:
         """By the running mean of seconds a picture."""
-        return self.batcher.expected_seconds(count)
+        return (self.waiting + count) * self.batcher.seconds_each
 
     def warm(self, deferred: Deferred) -> Sequence[Opaque]:
         """The predictions, made in this thread."""
@@ -98,12 +94,15 @@ class LocalTeacher:
         """Raises Unavailable where the deadline is nearer than the answer."""
         if self.expected_seconds(len(deferred.pictures)) > left:
             raise Unavailable("deadline")
-        loop = asyncio.get_running_loop()
-        inputs = await loop.run_in_executor(self.readers, self._inputs, deferred)
+        started, loop = monotonic(), asyncio.get_running_loop()
+        self.waiting += len(deferred.pictures)
         try:
-            return await in_time(self.batcher.submit(inputs), left)
+            inputs = await loop.run_in_executor(self.readers, self._inputs, deferred)
+            return await in_time(self.batcher.submit(inputs), left - (monotonic() - started))
         except TimeoutError as error:
             raise Unavailable("deadline") from error
+        finally:
+            self.waiting -= len(deferred.pictures)
 
     def close(self) -> None:
         """End the thread when its queue is empty."""
