@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from ebjr_det.core.cost import CostModel as CostModel
     from ebjr_det.core.errors import EbjrError as EbjrError
     from ebjr_det.core.joint import JointModel as JointModel
+    from ebjr_det.core.joint import JointTeacher as JointTeacher
     from ebjr_det.core.router import decide as decide
     from ebjr_det.core.scores import deferral_scores as deferral_scores
     from ebjr_det.core.tradeoff import sweep as sweep
@@ -89,7 +90,7 @@ _ROOMS = {
     "core.calibration": "Target",
     "core.cost": "CostModel",
     "core.errors": "EbjrError",
-    "core.joint": "JointModel",
+    "core.joint": "JointModel JointTeacher",
     "core.router": "decide",
     "core.scores": "deferral_scores",
     "core.tradeoff": "sweep",

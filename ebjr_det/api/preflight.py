@@ -13,6 +13,7 @@ from ebjr_det.api.traffic import stated_on
 from ebjr_det.config import EvaluateConfig
 from ebjr_det.core.cost import CostModel
 from ebjr_det.core.errors import ConfigError, InvalidInput, first_line
+from ebjr_det.core.joint import JointTeacher
 from ebjr_det.evaluation.certify import check_reachable, check_target, uncertified
 from ebjr_det.evaluation.run_folder import RUN
 from ebjr_det.inference.scoring import Scoring
@@ -109,6 +110,11 @@ def _counted(pair: "Pair", image: Picture) -> tuple[CostModel, Mapping[str, Mapp
     """
     macs, facts = {}, {}
     for side, model in (("student", pair.student), ("teacher", pair.teacher)):
+        if isinstance(model, JointTeacher) and getattr(pair.config, side).macs is None:
+            raise ConfigError(
+                f"Expected `{side}.macs`, what the pair {model.name} costs an image on average, got none. "
+                "A replay of tiers tells it."
+            )
         macs[side] = macs_of(model, image, getattr(pair.config, side).macs, f"{side}.macs")
         facts[side] = facts_of(model, image)
         if weights := weights_of(model):

@@ -48,8 +48,8 @@ class ModelSection(BaseSection):
     """What every model has: network, weights, a name, and what runs it."""
 
     arch: str
-    """The network: a library's name such as `effdet/tf_efficientdet_d0` or `torchvision/resnet50`, or
-    `package.module:function` of one's own.
+    """The network: a library's name such as `effdet/tf_efficientdet_d0` or `torchvision/resnet50`,
+    `package.module:function` of one's own, or for a teacher `pair`, whose `checkpoint` is a configuration.
     """
     name: Words | None = None
     """What reports call the model; by default its `arch`."""

@@ -168,12 +168,7 @@ class JointModel:
             teacher_input: index in the batch -> the teacher's input; called for deferred images only.
         """
         output, decision = self.judge(student_inputs, threshold)
-        predictions = list(output.predictions)
-        if deferred := decision.defer.nonzero()[0].tolist():
-            taught = self.teach([teacher_input(index) for index in deferred])
-            for index, prediction in zip(deferred, taught, strict=True):
-                predictions[index] = prediction
-        return JointOutput(predictions, decision)
+        return JointOutput(self.joined(output, decision, teacher_input), decision)
 
     def judge(
         self, student_inputs: Sequence[Opaque], threshold: float | None = None
@@ -187,9 +182,48 @@ class JointModel:
         output = answers_of(self.student, student_inputs)
         return output, decide(self.score(output), self.threshold if threshold is None else threshold)
 
+    def joined(
+        self, output: Output, decision: RouterDecision, teacher_input: Callable[[int], Opaque]
+    ) -> list[Opaque]:
+        """The student's predictions, the teacher's in place of those that were deferred."""
+        predictions = list(output.predictions)
+        if deferred := decision.defer.nonzero()[0].tolist():
+            taught = self.teach([teacher_input(index) for index in deferred])
+            for index, prediction in zip(deferred, taught, strict=True):
+                predictions[index] = prediction
+        return predictions
+
     def teach(self, teacher_inputs: Sequence[Opaque]) -> Sequence[Opaque]:
         """The second step: the teacher's prediction of every input, at least one."""
         return answers_of(self.teacher, teacher_inputs).predictions
+
+
+class JointTeacher:
+    """A pair in the place of a teacher: a cascade of three models is a pair whose teacher is a pair.
+
+    An input is an image with its preprocessed form for the pair's student; the pair's teacher preprocesses
+    what is deferred to it. The logits are the student's, whoever answered.
+
+    Args:
+        joint: a pair with its own threshold, such as `JointModel(middle, large, "entropy", 0.4)`.
+    """
+
+    def __init__(self, joint: JointModel) -> None:
+        self.joint = joint
+        self.name = f"{joint.student.name} > {joint.teacher.name}"
+
+    def preprocess(self, image: Opaque) -> Opaque:
+        """An image as the pair's student takes it, and as it is."""
+        return self.joint.student.preprocess(image), image
+
+    def __call__(self, inputs: Sequence[Opaque]) -> Output:
+        """The pair's answers to a batch, at its own threshold."""
+        images = [image for _, image in inputs]
+        output, decision = self.joint.judge([ready for ready, _ in inputs])
+        predictions = self.joint.joined(
+            output, decision, lambda index: self.joint.teacher.preprocess(images[index])
+        )
+        return Output(predictions, output.logits)
 
 
 def answers_of(model: Model, inputs: Sequence[Opaque]) -> Output:

@@ -17,6 +17,7 @@ from ebjr_det.inference.absent import SIDES, AbsentModel
 from ebjr_det.inference.answers import OnPictures, answers_to, on_pictures, sample_answers
 from ebjr_det.inference.in_memory import NO_OBJECTS, Objects, checked_model
 from ebjr_det.inference.latency import Latency, measure_decision, measure_latency, stratified
+from ebjr_det.inference.nested import NESTED, build_nested, collated
 from ebjr_det.inference.offline import Batch, Recorder, ScoresFunction, run_pair
 from ebjr_det.inference.ready import make_ready
 from ebjr_det.io.checkpoints.finding import find_checkpoint
@@ -36,7 +37,6 @@ class Pair:
     """Student, teacher and the images they are judged on.
 
     Attributes:
-        data: the task's data set; has `image_ids`, `load(index)` and a length.
         student, teacher: `types.Model`s; those of this package also tell their exact `facts(image)`.
     """
 
@@ -94,7 +94,7 @@ class Pair:
             (self.student.preprocess, self.teacher.preprocess),
             settings.batch_size,
             settings.workers,
-            collate=load_task(self.config.task).data.collate,
+            collate=partial(collated, self.plugin.data.collate),
         )
         return (Batch(*columns) for columns in stream)
 
@@ -208,6 +208,8 @@ def _build_model(
     task: str, section: ModelSection, data: Classes, device: str, ready: Model | None = None
 ) -> Model:
     """A model whose answers are of all classes of the data, also where it tells only some apart."""
+    if section.arch == NESTED and ready is None:
+        return build_nested(task, section, data, device)
     plugin, popular = load_task(task), popular_of(section, data)
 
     def built(classes: Classes) -> Model:
@@ -225,8 +227,7 @@ def _build_model(
 def popular_of(section: ModelSection, data: Classes) -> Popular | None:
     """The classes of the data that a specialised student tells apart; None of a model of all classes.
 
-    Raises:
-        ConfigError: see `popular.Popular`.
+    Raises ConfigError as `popular.Popular` does.
     """
     return None if section.popular is None else Popular.of(section.popular, data.class_names)
 

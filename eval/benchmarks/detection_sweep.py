@@ -34,14 +34,14 @@ from ebjr_det.tasks.detection.coco.annotations import Results, Truth
 from ebjr_det.tasks.detection.metric import AveragePrecision, match_records
 
 OBJECTS = 7.3  # a picture, as in COCO
-FOUND, MOVED = (0.6, 0.85), (0.15, 0.06)  # share of objects that each model finds; error in box sides
+MODELS = ((0.6, 0.15), (0.85, 0.06))  # share of objects that each model finds; error in box sides
 TOLERANCE = 1e-12
 
 
 def made_up(
-    images: int, boxes: int, classes: int, seed: int
-) -> tuple[list[Truth], list[Results], list[Results]]:
-    """Objects of skewed classes and log-uniform sizes, and what a student and a better teacher find."""
+    images: int, boxes: int, classes: int, seed: int, models: Sequence[tuple[float, float]] = MODELS
+) -> tuple[list[Truth], list[list[Results]]]:
+    """Objects of skewed classes and log-uniform sizes, and what models of rising worth find."""
     generator = np.random.default_rng(seed)
 
     def anywhere(count: int) -> FloatArray:
@@ -65,8 +65,7 @@ def made_up(
         real = anywhere(count)
         labels = (classes * generator.random(count) ** 2).astype(np.intp)
         truths.append(Truth(real, labels, 0.7 * real[:, 2] * real[:, 3], generator.random(count) < 0.01))
-    student, teacher = ([found(truth, *how) for truth in truths] for how in zip(FOUND, MOVED, strict=True))
-    return truths, student, teacher
+    return truths, [[found(truth, *traits) for truth in truths] for traits in models]
 
 
 def ours(size: argparse.Namespace, kept: Path) -> dict[str, Any]:
@@ -83,7 +82,7 @@ def ours(size: argparse.Namespace, kept: Path) -> dict[str, Any]:
     timed(
         "compile_s", lambda: evaluate_everything(task, *made_up(8, size.boxes, size.classes, 1), size.classes)
     )
-    truths, *models = made_up(size.images, size.boxes, size.classes, 0)
+    truths, models = made_up(size.images, size.boxes, size.classes, 0)
     records = timed("match_s", lambda: [match_records(found, truths, size.classes) for found in models])
     mixtures = timed("sort_s", lambda: task.mixtures(*records))
     some = np.linspace(0, size.images, 101).round().astype(np.intp)
@@ -102,10 +101,10 @@ def ours(size: argparse.Namespace, kept: Path) -> dict[str, Any]:
 
 
 def evaluate_everything(
-    task: AveragePrecision, truths: list[Truth], student: list[Results], teacher: list[Results], classes: int
+    task: AveragePrecision, truths: list[Truth], models: list[list[Results]], classes: int
 ) -> None:
     """Run every compiled function once."""
-    mixtures = task.mixtures(*(match_records(found, truths, classes) for found in (student, teacher)))
+    mixtures = task.mixtures(*(match_records(found, truths, classes) for found in models))
     mixtures.metrics(np.arange(len(truths)), np.arange(len(truths) + 1))
     mixtures.reward()
 
@@ -154,7 +153,7 @@ def peer(truths: Sequence[Truth], mixed: Sequence[Results], classes: int) -> tup
 
 def compared(size: argparse.Namespace, numbers: FloatArray) -> dict[str, Any]:
     """What pycocotools needs at a few points, and that it agrees."""
-    truths, student, teacher = made_up(size.images, size.boxes, size.classes, 0)
+    truths, (student, teacher) = made_up(size.images, size.boxes, size.classes, 0)
     order, seconds, largest = deferral_order(size.images), [], 0.0
     for count in tqdm(np.linspace(0.1, 0.9, size.peer_points) * size.images, desc="pycocotools"):
         deferred = set(order[: round(count)].tolist())

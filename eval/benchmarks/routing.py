@@ -32,7 +32,7 @@ DECISIONS = 300
 
 def made_up_run(images: int, boxes: int, classes: int, seed: int) -> PairedRun:
     """Records of two made-up detectors."""
-    truths, student, teacher = made_up(images, boxes, classes, seed)
+    truths, (student, teacher) = made_up(images, boxes, classes, seed)
     records = [match_records(found, truths, classes) for found in (student, teacher)]
     return PairedRun("detection", tuple(map(str, range(images))), {}, records[0], records[1])
 
@@ -54,7 +54,7 @@ def main() -> None:
     start = perf_counter()
     router = DetectionRouting().fit_router(run, rescaling="affine", worth=worth)
     whole = perf_counter() - start
-    _, student, _ = made_up(DECISIONS, size.boxes, size.classes, 2)
+    _, (student, _) = made_up(DECISIONS, size.boxes, size.classes, 2)
     outputs = [router.rescale(output_of([own])) for own in student]
     times: dict[str, list[float]] = {name: [] for name in SCORES}
     for output in outputs:

@@ -175,3 +175,65 @@ def test_files_that_do_not_fit_are_refused_in_one_line(files, tmp_path, command,
         command("replay", "classification", *tier(files, "small"), *end[:2], "--out", tmp_path / "out") == 2
     )
     assert "labels or annotations beside tiers" in capsys.readouterr().err
+
+
+# --- Live ---
+
+SHAPE = "mean: [%s, 0.3, 0.3], std: [0.4, 0.4, 0.4], resize: 8, crop: 8"
+NETWORK = "{arch: resnet, depth: 8, width: 2, checkpoint: digits-student, preprocessing: {%s}}"
+LARGE = NETWORK.replace("8, width: 2", "14, width: 16").replace("student", "teacher")
+INNER = f"""
+data: {{dataset: digits}}
+student: {NETWORK % SHAPE % 0.3}
+teacher: {LARGE % SHAPE % 0.3}
+router: {{score: max_softmax, threshold: -0.6}}
+"""
+OUTER = f"""
+data: {{dataset: digits}}
+student: {NETWORK % SHAPE % 0.1}
+teacher: {{arch: pair, checkpoint: inner.yaml}}
+router: {{score: entropy, threshold: 1.0}}
+"""
+
+
+@pytest.fixture
+def nested(tmp_path, monkeypatch):
+    """The folder of two configurations, the teacher of one of which is the pair of the other."""
+    monkeypatch.chdir(tmp_path)
+    Path("inner.yaml").write_text(INNER)
+    Path("outer.yaml").write_text(OUTER)
+    return tmp_path
+
+
+@pytest.mark.usefixtures("nested")
+def test_live_decisions_of_three_tiers_are_those_of_the_replay_on_500_pictures():
+    pictures = list(np.random.default_rng(0).integers(256, size=(500, 8, 8, 3), dtype=np.uint8))
+    cascade, inner = ebjr_det.load("outer.yaml"), ebjr_det.load("inner.yaml")
+    live = [answer for at in range(0, 500, 50) for answer in cascade(pictures[at : at + 50]).predictions]
+    alone = [cascade(pictures, threshold=np.inf), *(inner(pictures, threshold=t) for t in (np.inf, -np.inf))]
+    scores = np.stack([alone[0].decision.scores, alone[1].decision.scores])
+    tiers = answering(scores, [1.0, -0.6])
+    assert (np.bincount(tiers, minlength=3) > 20).all()
+    expected = [alone[tier].predictions[picture] for picture, tier in enumerate(tiers)]
+    np.testing.assert_allclose(live, expected, atol=1e-4)
+
+
+@pytest.mark.usefixtures("nested")
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("teacher.macs=null", "Expected `teacher.macs`, what the pair"),
+        ("teacher.checkpoint=null", "configuration of a pair as `teacher.checkpoint`"),
+        ("teacher.sha256=" + 64 * "0", "sha256"),
+    ],
+)
+def test_a_teacher_that_is_no_whole_pair_is_refused_in_one_line(change, message, tmp_path, command, capsys):
+    assert command("evaluate", "outer.yaml", "--set", change, "--out", tmp_path / "run") == 2
+    assert message in capsys.readouterr().err.strip().splitlines()[-1]
+
+
+@pytest.mark.usefixtures("nested")
+def test_an_inner_pair_needs_a_threshold(tmp_path, command, capsys):
+    Path("inner.yaml").write_text(INNER.replace(", threshold: -0.6", ""))
+    assert command("evaluate", "outer.yaml", "--out", tmp_path / "run") == 2
+    assert "Expected a threshold, got none" in capsys.readouterr().err

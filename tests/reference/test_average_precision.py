@@ -12,6 +12,7 @@ from pycocotools.cocoeval import COCOeval
 
 from ebjr_det.core.router import decide, threshold_for_rate
 from ebjr_det.core.scores import deferral_scores
+from ebjr_det.core.tiers import Chain, Sweep, TieredRun, answering
 from ebjr_det.core.tradeoff import mixture, sweep
 from ebjr_det.tasks.detection.coco.accumulate import STATS
 from ebjr_det.tasks.detection.coco.annotations import load_annotations, load_results
@@ -90,6 +91,48 @@ def test_both_models_and_their_mixtures_are_judged_as_by_pycocotools(
         path = mixtures.metrics(order, np.array([defer.sum()]))
         np.testing.assert_allclose([path[key][0] for key in STATS], expected, rtol=0, atol=1e-12)
         assert curve.at_rate(rate).quality == pytest.approx(expected[0], rel=0, abs=1e-12)
+
+
+def check_tiers(run, chain, truth, entries, points):
+    """AP at random thresholds of a chain of three, on a line and judged alone, against pycocotools."""
+    generator, sweep_, values = np.random.default_rng(0), Sweep(run, TASK, chain), chain.values(run)
+    for _ in range(points):
+        counts = np.sort(generator.integers(len(run) + 1, size=2))[::-1]
+        line = sweep_.line((int(counts[0]),), [int(counts[1])])
+        thresholds = line.thresholds[0].tolist()
+        tiers = dict(zip(map(int, run.image_ids), answering(values, thresholds), strict=True))
+        mixed = [
+            entry for tier, one in enumerate(entries) for entry in one if tiers[entry["image_id"]] == tier
+        ]
+        expected = pycocotools_judge(truth, mixed).stats[0]
+        assert line.quality[0] == pytest.approx(expected, rel=0, abs=1e-12)
+        assert sweep_.judge(thresholds).quality[0] == pytest.approx(expected, rel=0, abs=1e-12)
+
+
+@pytest.mark.shared
+@pytest.mark.slow
+@pytest.mark.parametrize("topology", ["cascade", "leap"])
+def test_three_tiers_are_judged_as_by_pycocotools_at_random_points(files, topology):
+    names = ("fastestdet_352", "yolov5n_640", "yolo11n_640")
+    (annotations, *_), paths = files("204", names[0]), [files("204", name)[1] for name in names]
+    pairs = [
+        load_pair({"student": lower, "teacher": paths[-1], "annotations": annotations}, free_energy)
+        for lower in paths[:-1]
+    ]
+    records = dict(zip(names, (pairs[0].student, pairs[1].student, pairs[0].teacher), strict=True))
+    scores = dict(zip(names, (pair.scores for pair in pairs), strict=False))
+    run = TieredRun("detection", pairs[0].image_ids, records, scores)
+    check_tiers(run, Chain(names, ("free_energy",) * 2, topology), read(annotations), [*map(read, paths)], 20)
+
+
+@pytest.mark.parametrize("topology", ["cascade", "leap"])
+def test_three_tiers_of_random_scenes_are_judged_as_by_pycocotools(tmp_path, topology):
+    generator, names = np.random.default_rng(0), ("small", "middle", "large")
+    truth, *entries = (random_scene(generator)[bool(turn)] for turn in range(4))
+    records = {name: judged(tmp_path, truth, one) for name, one in zip(names, entries, strict=True)}
+    scores = {name: {"s": generator.random(12).round(1)} for name in names[:2]}
+    run = TieredRun("detection", tuple(map(str, range(1, 13))), records, scores)
+    check_tiers(run, Chain(names, ("s", "s"), topology), truth, entries, 20)
 
 
 @pytest.mark.shared

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from ebjr_det.core.errors import InvalidInput
-from ebjr_det.core.joint import JointModel
+from ebjr_det.core.joint import JointModel, JointTeacher
 from ebjr_det.core.router import decide, operating_points
 from ebjr_det.core.scores import deferral_scores
+from ebjr_det.core.tiers import Chain, Sweep, TieredRun, answering
 from ebjr_det.core.types import Logits, Output
 from ebjr_det.inference.offline import Batch, Recorder, run_pair
 from ebjr_det.io.records import PartStore
@@ -384,3 +385,37 @@ def test_parts_with_other_scores_are_refused(tmp_path):
         evaluated(tmp_path, cut_batches(2, 3), scores=lambda output: {"entropy": free_energy(output)})
     with pytest.raises(InvalidInput):
         evaluated(tmp_path, batches_of(2))
+
+
+# --- More than two models ---
+
+
+def test_a_cascade_of_three_decides_live_as_offline_on_500_pictures():
+    generator, names = np.random.default_rng(0), ("small", "middle", "large")
+    images, labels = generator.normal(scale=2, size=(500, 4)), generator.integers(4, size=500)
+    models = [Classifier(name, factor) for name, factor in zip(names, (0.3, 1.0, -1.0), strict=True)]
+    outputs = [model([model.preprocess(image) for image in images]) for model in models]
+    task = Accuracy()
+    run = TieredRun(
+        "classification",
+        tuple(map(str, range(500))),
+        {name: task.match(output.predictions, labels) for name, output in zip(names, outputs, strict=True)},
+        {
+            name: {"free_energy": free_energy(output)}
+            for name, output in zip(names[:2], outputs, strict=False)
+        },
+    )
+    chain = Chain(names, ("free_energy",) * 2)
+    point = Sweep(run, task, chain).line((300,), [100])
+    first, second = point.thresholds[0].tolist()
+    inner = JointModel(models[1], models[2], "free_energy", second)
+    cascade = JointModel(models[0], JointTeacher(inner), "free_energy", first)
+    asked = [sum(model.batch_sizes) for model in models]
+    answers = [answer for at in range(0, 500, 7) for answer in cascade(images[at : at + 7]).predictions]
+    tiers = answering(chain.values(run), [first, second])
+    assert np.bincount(tiers).tolist() == [200, 200, 100]
+    for answer, tier, *rows in zip(answers, tiers, *(output.predictions for output in outputs), strict=True):
+        assert answer.tolist() == rows[tier].tolist()
+    assert [sum(m.batch_sizes) - n for m, n in zip(models, asked, strict=True)] == [500, 300, 100]
+    assert inner.teacher.name in JointTeacher(inner).name
+    assert task.metrics(task.match(answers, labels))["accuracy"] == point.quality[0]

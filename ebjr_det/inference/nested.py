@@ -1,0 +1,54 @@
+"""A pair in the place of a teacher, from a configuration of its own: so three models are a cascade."""
+
+from collections.abc import Callable, Sequence
+
+from ebjr_det.config import ModelSection
+from ebjr_det.core.errors import ConfigError, InvalidInput
+from ebjr_det.core.joint import JointModel, JointTeacher
+from ebjr_det.core.types import Opaque
+from ebjr_det.inference.live import choose_threshold
+from ebjr_det.inference.student import weights_of
+from ebjr_det.io.checkpoints.finding import check_sha256, find_checkpoint
+from ebjr_det.runtimes.choose import EAGER
+from ebjr_det.tasks.contract import Classes
+from ebjr_det.tasks.settings import load_config
+
+NESTED = "pair"
+"""An `arch` that stands for a pair, of which the checkpoint is the configuration."""
+
+
+def collated(collate: Callable[[Sequence[Opaque]], Opaque], inputs: Sequence[Opaque]) -> Opaque:
+    """A batch as its model takes it; a pair in a teacher's place takes each image in two forms."""
+    return inputs if isinstance(inputs[0], tuple) else collate(inputs)
+
+
+def build_nested(task: str, section: ModelSection, classes: Classes, device: str) -> JointTeacher:
+    """The pair that `arch: pair` stands for; its configuration is the `checkpoint`.
+
+    Its `data` are not looked at: its models answer about the classes of the outer pair's.
+
+    Args:
+        section: of the outer pair's teacher.
+
+    Raises:
+        ConfigError: no configuration, one without a threshold, or of runtimes other than eager torch.
+        InvalidInput: a configuration of another task, or another file than the checksum tells.
+    """
+    from ebjr_det.inference.pair import build_models
+
+    if section.checkpoint is None:
+        raise ConfigError("Expected the configuration of a pair as `teacher.checkpoint`, got none.")
+    path = find_checkpoint(section.checkpoint)
+    if section.sha256 is not None:
+        check_sha256(path, section.sha256)
+    config = load_config(path)
+    if config.task != task:
+        raise InvalidInput(f"Expected a pair for {task} in `{path}`, got one for {config.task}.")
+    if config.student.popular is not None or {config.student.runtime, config.teacher.runtime} != {EAGER}:
+        raise ConfigError(
+            f"Expected a pair of all classes in `{path}`, both models with runtime `{EAGER}`, got others."
+        )
+    scoring, threshold = choose_threshold(config, None, None)
+    student, teacher = build_models(config, classes, device)
+    scoring = scoring.bind(classes.class_names, (), student.name, weights_of(student))
+    return JointTeacher(JointModel(student, teacher, scoring, threshold))
