@@ -63,14 +63,22 @@ class Breaker:
 class Patience:
     """How long an answer is waited for: 3 times the 95th percentile of the last 100, at least 50 ms.
 
+    So many pictures of one request are waited for at least so many times as long as one of those answers took
+    a picture: requests of one picture tell nothing else of a request of 64.
+
     Args:
         least: seconds instead of 50 ms.
     """
 
     def __init__(self, least: float = LEAST) -> None:
-        self.least, self.recent, self.seconds = least, deque[float](maxlen=RECENT), math.inf
+        self.least, self.recent = least, deque[tuple[float, float]](maxlen=RECENT)
+        self.request = self.picture = math.inf
 
-    def add(self, seconds: float) -> None:
-        """Learn how long an answer has taken."""
-        self.recent.append(seconds)
-        self.seconds = max(self.least, TIMES * float(np.percentile(self.recent, 95)))
+    def add(self, seconds: float, count: int) -> None:
+        """Learn how long an answer to so many pictures has taken."""
+        self.recent.append((seconds, seconds / count))
+        self.request, self.picture = np.percentile(self.recent, 95, axis=0).tolist()
+
+    def seconds(self, count: int) -> float:
+        """How long an answer to so many pictures is waited for; infinity before the first."""
+        return max(self.least, TIMES * self.request, TIMES * count * self.picture)

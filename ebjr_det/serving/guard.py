@@ -74,19 +74,20 @@ class Guarded:
             self.breaker.open()
             say(f"Note: no teacher yet, so the student answers all and says so. {fault.__cause__ or fault}")
             return []
-        self.patience.add(monotonic() - started)
+        self.patience.add(monotonic() - started, len(predictions))
         return predictions
 
     async def answer(self, deferred: Deferred, left: float) -> Batched[Opaque]:
         """Raises Unavailable: `breaker` at once where it is open, `timeout` when patience ends."""
-        count, patience = len(deferred.sources), self.patience.seconds
+        count = len(deferred.sources)
+        patience = self.patience.seconds(count)
         if self.breaker.is_open:
             self._probe(deferred)
             raise Unavailable("breaker", self.breaker.pause)
         if self.waiting and self.expected_seconds(count) > left:
             raise Unavailable("deadline")
         self.waiting += count
-        pictures, started = self.waiting, monotonic()
+        waiting, started = self.waiting, monotonic()
         try:
             taught = await asyncio.wait_for(self.link.ask(deferred), min(left, patience, LONGEST))
         except TimeoutError as error:
@@ -100,13 +101,10 @@ class Guarded:
             raise
         finally:
             self.waiting -= count
-        self._learn(monotonic() - started, pictures)
-        return taught
-
-    def _learn(self, seconds: float, pictures: int) -> None:
         self.breaker.count(fault=False)
-        self.seconds_each += (WEIGHT if self.seconds_each else 1.0) * (seconds / pictures - self.seconds_each)
-        self.patience.add(seconds)
+        self.patience.add(seconds := monotonic() - started, count)
+        self.seconds_each += (WEIGHT if self.seconds_each else 1.0) * (seconds / waiting - self.seconds_each)
+        return taught
 
     def _probe(self, deferred: Deferred) -> None:
         if self.breaker.begin_probe():
@@ -120,10 +118,11 @@ class Guarded:
         So a teacher that has become slower for good is believed after some probes, and one that never was
         there at its first. What a new connection takes does not count.
         """
-        patience, fault = self.patience.seconds, True
+        count, fault = len(deferred.sources), True
+        patience = self.patience.seconds(count)
         try:
             taught = await asyncio.wait_for(self.link.ask(deferred), LONGEST)
-            self.patience.add(taught.took)
+            self.patience.add(taught.took, count)
             fault = taught.took > patience
         except (Unavailable, TimeoutError):
             return
@@ -139,8 +138,8 @@ class Guarded:
 
     @property
     def patience_seconds(self) -> float:
-        """What an answer is waited for now; infinity before the first."""
-        return self.patience.seconds
+        """How long the answer to one picture is waited for now; infinity before the first."""
+        return self.patience.seconds(1)
 
     def close(self) -> None:
         """End the link's connections."""

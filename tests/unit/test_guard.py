@@ -51,14 +51,17 @@ def test_probes_come_one_at_a_time_after_longer_and_longer_pauses():
     assert not breaker.is_open, "faults of before are forgotten"
 
 
-def test_patience_is_thrice_the_95th_percentile_and_no_less_than_50_ms():
+def test_patience_is_thrice_the_95th_percentile_by_request_and_by_picture_and_no_less_than_50_ms():
     patience = Patience()
-    assert patience.seconds == np.inf
-    patience.add(0.001)
-    assert patience.seconds == 0.05
+    assert patience.seconds(1) == np.inf
+    patience.add(0.001, 1)
+    assert patience.seconds(1) == patience.seconds(16) == 0.05
+    assert patience.seconds(64) == pytest.approx(0.192)
     for seconds in np.linspace(0.0, 1.0, 101):
-        patience.add(float(seconds))
-    assert patience.seconds == pytest.approx(3 * np.percentile(np.linspace(0.01, 1.0, 100), 95))
+        patience.add(float(seconds), 2)
+    expected = 3 * np.percentile(np.linspace(0.01, 1.0, 100), 95)
+    assert patience.seconds(1) == patience.seconds(2) == pytest.approx(expected)
+    assert patience.seconds(4) == pytest.approx(2 * expected)
 
 
 class Scripted:
@@ -109,7 +112,7 @@ def answers_of(guarded, *lefts):
 def test_reasons_are_told_apart_and_faults_of_the_tier_alone_open_the_breaker():
     link = Scripted("ok", "busy", "bad", "hang", "busy", "died", "hang", "ok", "died", "died", "died")
     guarded = Guarded(link)
-    guarded.patience.seconds = 0.05
+    guarded.patience.add(0.001, 1)
     inf = np.inf
     results = answers_of(guarded, inf, inf, inf, 0.01, inf, inf, inf, inf, inf, inf, inf, inf)
     assert results == [7, "busy", "bad", "deadline", "busy", "died", "timeout", 7, *["died"] * 3, "breaker"]
