@@ -19,7 +19,9 @@ import numpy as np
 from ebjr_det.core.errors import EbjrError, InvalidInput
 from ebjr_det.core.router import decide
 from ebjr_det.core.types import Opaque
+from ebjr_det.io.notes import say
 from ebjr_det.serving.fault import Unavailable
+from ebjr_det.serving.laws import CALIBRATED
 from ebjr_det.serving.metrics import Meters
 from ebjr_det.serving.pair import Bench, Judged, Load, Served
 from ebjr_det.serving.protocol import Source
@@ -95,6 +97,11 @@ class Desk:
         self.pool = ThreadPoolExecutor(settings.readers, "ebjr-det reader")
         self.teacher_of = teacher_of or self._local
         self.bench = self._built()
+        if settings.policy != CALIBRATED:
+            say(
+                f"Note: under policy `{settings.policy}` thresholds follow the traffic: what a "
+                "calibration promises of the loss is void."
+            )
         self.shadows = set[asyncio.Task[None]]()
         self.inside, self.unjudged, self.room = 0, 0, Room(settings.largest_pixels)
         self.reloading = asyncio.Lock()

@@ -9,7 +9,8 @@ from ebjr_det.core.types import FloatArray
 
 GAIN = 0.005
 """By how much of its error the law `share` moves a picture; holds a share within 300 pictures of a shift."""
-LAWS = ("calibrated", "share", "queue")
+CALIBRATED = "calibrated"
+LAWS = (CALIBRATED, "share", "queue")
 
 
 class Law(Protocol):
@@ -98,7 +99,7 @@ def build_law(name: str, threshold: float, reference: FloatArray | None, slo_ms:
     """
     if name not in LAWS:
         raise ConfigError(f"Expected a policy among {', '.join(LAWS)}, got `{name}`.")
-    if name == "calibrated":
+    if name == CALIBRATED:
         return Calibrated(threshold)
     if reference is None:
         raise ConfigError(

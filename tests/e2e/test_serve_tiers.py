@@ -409,6 +409,11 @@ def test_an_address_without_a_model_is_one_line(routed_digits, served_at, refuse
         ebjr_det.build_serving(routed_digits, ebjr_det.ServeSettings(teacher="ftp://x"))
 
 
+def test_a_law_says_that_it_voids_what_a_calibration_promised(routed_digits, capsys):
+    ebjr_det.build_serving(routed_digits, ebjr_det.ServeSettings(policy="share"))
+    assert "promises of the loss is void" in capsys.readouterr().err
+
+
 @pytest.mark.shared
 def test_photographs_raise_the_drift_alarm_of_a_pair_of_digits(routed_digits, shared_data):
     app = ebjr_det.build_serving(routed_digits, ebjr_det.ServeSettings(access_log=False))
