@@ -23,22 +23,13 @@ from ebjr_det.io.pictures import as_picture
 from ebjr_det.tasks.classification.data import build_data
 
 
-def predicted(source: str, contents: list[bytes], place: Path, *options: str) -> dict[str, Any]:
-    """What `ebjr-det predict` says of pictures, which it answers into `place/out`."""
-    pictures = place / "pictures"
+def predicted(source: str, contents: list[bytes], out: Path, *options: str) -> dict[str, Any]:
+    """What `ebjr-det predict` says of pictures, which lie beside the folder that it answers into."""
+    pictures = out.parent / "pictures"
     pictures.mkdir(exist_ok=True)
     for index, content in enumerate(contents):
         (pictures / f"{index:05}.png").write_bytes(content)
-    command = [
-        sys.executable,
-        "-m",
-        "ebjr_det",
-        "predict",
-        source,
-        str(pictures),
-        "--out",
-        str(place / "out"),
-    ]
+    command = [sys.executable, "-m", "ebjr_det", "predict", source, str(pictures), "--out", str(out)]
     done = subprocess.run([*command, "--json", *options], capture_output=True, text=True, check=True)
     answer: dict[str, Any] = json.loads(done.stdout)
     return answer
@@ -63,9 +54,8 @@ def exact(folder: str) -> dict[str, object]:
                 and tuple(answer["answered_by"]) == expected.answered_by
             )
         for name, source, options in (("server", url, ()), ("here", folder, ("--set", "run.batch_size=1"))):
-            Path(place, name).mkdir()
             predicted(source, contents, Path(place, name), *options)
-        written = [files_of(Path(place, name, "out")) for name in ("server", "here")]
+        written = [files_of(Path(place, name)) for name in ("server", "here")]
     differing_files = sum(written[0].get(name) != content for name, content in written[1].items())
     return {
         "pictures": 1000,

@@ -65,7 +65,7 @@ def throughput(folder: str) -> dict[str, object]:
         for clients in (1, 8, 32):
             replies = closed(url, contents, 2400, clients, deferral_rate=0.3)
             result[f"{clients} clients"] = {"per_second": round(replies.good(60), 1), **replies.percentiles()}
-        command = predicted(folder, contents, Path(place), "--rate", "0.3")
+        command = predicted(folder, contents, Path(place, "out"), "--rate", "0.3")
     return result | {"predict_per_second": round(command["pictures_per_second"], 1)}
 
 
