@@ -9,9 +9,9 @@ import re
 import sys
 import textwrap
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -100,7 +100,8 @@ def place_labels(figure: Figure, axes: Axes, labels: Sequence[Label]) -> None:
     marks = axes.transData.transform([a.anchors[0] for a in labels if len(a.anchors) == 1] or [(0, 0)])
     spots = [_spots(figure, axes, label, ink, marks) for label in labels]
     turns = range(len(spots))
-    _, picked = min(_settle(spots, [*turns[first:], *turns[:first]]) for first in turns)
+    crossings = cache(partial(_crossings, spots))  # the same again in every order
+    _, picked = min(_settle(spots, [*turns[first:], *turns[:first]], crossings) for first in turns)
     for label, spot, pick in zip(labels, spots, picked, strict=True):
         box, anchor = spot.boxes[pick], spot.anchors[pick]
         center = (box[:2] + box[2:]) / 2 - axes.transData.transform(anchor)
@@ -144,20 +145,34 @@ def _spots(figure: Figure, axes: Axes, label: Label, ink: FloatArray, marks: Flo
     return _Spots(cost, boxes, leaders, anchors)
 
 
-def _settle(spots: Sequence[_Spots], order: Sequence[int]) -> tuple[float, list[int]]:
+def _crossings(
+    spots: Sequence[_Spots], moving: int, index: int, pick: int
+) -> tuple[FloatArray, NDArray[np.intp]]:
+    """What boxes [C] and leaders [C] of a label cost beside another label at one of its spots.
+
+    A label may cover no other label, no other's leader, and its leader no other label.
+    """
+    _, boxes, leaders, _ = spots[moving]
+    box, leader = spots[index].boxes[pick], spots[index].leaders[pick]
+    overlap = np.minimum(boxes[:, 2:], box[2:]) - np.maximum(boxes[:, :2], box[:2])
+    covered: FloatArray = 1e3 * (overlap > 0).all(axis=1) + np.maximum(overlap, 0).prod(axis=1)
+    return covered, 100 * (_inside(leaders, box) + _inside(leader, boxes))
+
+
+def _settle(
+    spots: Sequence[_Spots],
+    order: Sequence[int],
+    crossings: Callable[[int, int, int], tuple[FloatArray, NDArray[np.intp]]],
+) -> tuple[float, list[int]]:
     """Start every label at its best spot, then let each in turn move to the best among the others' spots."""
     picked = [int(np.argmin(spot.cost)) for spot in spots]
     for _ in range(4):
         earlier, total = list(picked), 0.0
         for moving in order:
-            _, boxes, leaders, _ = spots[moving]
             cost = spots[moving].cost.copy()
             for index in (index for index in order if index != moving):
-                # A label may cover no other label, no other's leader, and its leader no other label.
-                box, leader = spots[index].boxes[picked[index]], spots[index].leaders[picked[index]]
-                overlap = np.minimum(boxes[:, 2:], box[2:]) - np.maximum(boxes[:, :2], box[:2])
-                cost += 1e3 * (overlap > 0).all(axis=1) + np.maximum(overlap, 0).prod(axis=1)
-                cost += 100.0 * (_inside(leaders, box) + _inside(leader, boxes))
+                for part in crossings(moving, index, picked[index]):
+                    cost += part
             picked[moving] = int(np.argmin(cost))
             total += cost[picked[moving]]
         if picked == earlier:
