@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from ebjr_det.api.traffic import traffic as traffic
     from ebjr_det.api.train import train as train
     from ebjr_det.config import StatedMix as StatedMix
-    from ebjr_det.core.calibration import Target as Target
+    from ebjr_det.config.target import Target as Target
     from ebjr_det.core.cost import CostModel as CostModel
     from ebjr_det.core.errors import EbjrError as EbjrError
     from ebjr_det.core.joint import JointModel as JointModel
@@ -87,7 +87,7 @@ _ROOMS = {
     "api.traffic": "traffic",
     "api.train": "train",
     "config": "StatedMix",
-    "core.calibration": "Target",
+    "config.target": "Target",
     "core.cost": "CostModel",
     "core.errors": "EbjrError",
     "core.joint": "JointModel JointTeacher",

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from ebjr_det.core.calibration import Target
+from ebjr_det.config.target import Target
 from ebjr_det.core.router import decide
 from ebjr_det.core.tradeoff import score_of, select, sweep
 from ebjr_det.evaluation.calibrated import Calibrated, check_disjoint, split

@@ -10,7 +10,7 @@ import yaml
 from ebjr_det.api.references import ReferenceFile, check_reference
 from ebjr_det.api.saved_outputs import SavedOutputs
 from ebjr_det.config import RouterSection
-from ebjr_det.core.calibration import Target
+from ebjr_det.config.target import Target
 from ebjr_det.core.errors import ConfigError, InvalidInput
 from ebjr_det.core.tiers import MOST_TIERS, TieredRun
 from ebjr_det.core.types import FloatArray, Matches

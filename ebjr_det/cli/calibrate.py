@@ -35,7 +35,7 @@ TARGETS: dict[str, tuple[Any, float]] = {
 def calibrate(run: Path, confidence: float | None, as_json: bool, **options: Any) -> None:
     """A threshold for a target, chosen on one part of the images and reported on another."""
     import ebjr_det
-    from ebjr_det.core.calibration import Target
+    from ebjr_det.config.target import Target
     from ebjr_det.core.errors import ConfigError
 
     values = {name: options.pop(name) for name in TARGETS}

@@ -13,7 +13,7 @@ from ebjr_det.cli.task_commands import task_group
 if TYPE_CHECKING:
     from ebjr_det.api.saved_outputs import SavedOutputs
     from ebjr_det.api.tiers import TieredOutputs
-    from ebjr_det.core.calibration import Target, TargetKind
+    from ebjr_det.config.target import Target, TargetKind
     from ebjr_det.tasks.contract import TaskPlugin
 
 TARGETS: "dict[str, TargetKind]" = {"macs": "macs", "latency_ms": "latency_ms", "quality": "min_quality"}
@@ -114,7 +114,7 @@ def _replay_tiers(
 
 def _target(text: str) -> "Target":
     """A target as `KIND=VALUE`."""
-    from ebjr_det.core.calibration import Target
+    from ebjr_det.config.target import Target
     from ebjr_det.core.errors import ConfigError
 
     kind, _, value = text.partition("=")

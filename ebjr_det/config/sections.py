@@ -19,7 +19,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from ebjr_det.config.stated import VALUE, Inside, PublishedReference, StatedMix, Words
-from ebjr_det.core.calibration import Target, TargetKind
+from ebjr_det.config.target import Target, TargetKind
 
 
 class BaseSection(BaseModel):

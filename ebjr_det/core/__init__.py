@@ -1,1 +1,1 @@
-"""Numbers only: values, deferral scores, the router, the joint model, costs, the trade-off, calibration."""
+"""Numbers only: values, deferral scores, the router, the joint model, costs, the trade-off."""

@@ -6,7 +6,7 @@ it into numbers, the router turns numbers into a decision.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import TypeAlias
 
 from ebjr_det.core.errors import ConfigError, InvalidInput, did_you_mean
 from ebjr_det.core.router import RouterDecision, abstaining_last, check_scores, decide
@@ -16,50 +16,35 @@ from ebjr_det.core.types import FloatArray, Model, Opaque, Output
 ScoreFunction: TypeAlias = Callable[[Output], FloatArray]
 
 
-@runtime_checkable
-class Router(Protocol):
-    """What a fitted router, or a score by its name, is to a joint model."""
+class Router:
+    """A score of logits by its name, as it decides; fitted routers are of this kind.
+
+    Raises:
+        ConfigError: no score of logits has this name.
+    """
+
+    def __init__(self, name: str) -> None:
+        if name not in SCORES:
+            raise ConfigError(
+                f"Expected a score of logits, got `{name}`. {did_you_mean(name, SCORES)} Scores of a task "
+                "and fitted routers: ebjr_det.build_router."
+            )
+        self.name = name
 
     def check_live(self) -> None:
         """Raises ConfigError where no picture has its score on its own."""
 
     def adapted(self, student: Model) -> Model:
         """The student as the router looks at it: a rescaled one has other scores."""
-
-    def score(self, output: Output) -> FloatArray:
-        """The adapted student's answers -> the deferral scores that decide, [images]."""
-
-    def deferral_scores(self, output: Output, name: str | None = None) -> FloatArray:
-        """Any score by its name, by default that which decides, [images]. Raises EbjrError, never NaN."""
-
-
-@dataclass(frozen=True)
-class LogitsRouter:
-    """A router by one of the scores of logits, which serve every task."""
-
-    name: str
-
-    def __post_init__(self) -> None:
-        if self.name not in SCORES:
-            raise ConfigError(
-                f"Expected a score of logits, got `{self.name}`. {did_you_mean(self.name, SCORES)} Scores of "
-                "a task and fitted routers: ebjr_det.build_router."
-            )
-
-    def check_live(self) -> None:
-        """Every picture has its score on its own."""
-
-    def adapted(self, student: Model) -> Model:
-        """The student as it is."""
         return student
 
     def score(self, output: Output) -> FloatArray:
-        """The score that decides, [images]."""
+        """The adapted student's answers -> the deferral scores that decide, [images]."""
         return abstaining_last(deferral_scores(output, self.name), output.abstains)
 
     def deferral_scores(self, output: Output, name: str | None = None) -> FloatArray:
-        """Any score of logits by its name, [images]."""
-        return check_scores(LogitsRouter(name or self.name).score(output))
+        """Any score by its name, by default that which decides, [images]. Raises EbjrError, never NaN."""
+        return check_scores(Router(name or self.name).score(output))
 
 
 @dataclass(frozen=True)
@@ -116,7 +101,7 @@ class JointModel:
     def __init__(
         self, student: Model, teacher: Model, score: str | Router | ScoreFunction, threshold: float
     ) -> None:
-        router: Router = LogitsRouter(score if isinstance(score, str) else CURVATURE)
+        router = Router(score if isinstance(score, str) else CURVATURE)
         if isinstance(score, Router):
             score.check_live()
             student, router = score.adapted(student), score

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from ebjr_det.config import Reference
-from ebjr_det.core.calibration import Target
+from ebjr_det.config.target import Target
 from ebjr_det.core.cost import CostModel
 from ebjr_det.core.errors import InvalidInput, check_seed
 from ebjr_det.core.router import check_rate

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ebjr_det.core.calibration import BUDGETS, Target
+from ebjr_det.config.target import BUDGETS, Target
 from ebjr_det.core.errors import ConfigError, InvalidInput, check_seed
 from ebjr_det.core.tiers import TieredRun
 from ebjr_det.core.tradeoff import OperatingPoint, TradeoffCurve

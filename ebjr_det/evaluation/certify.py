@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import beta, betabinom
 
-from ebjr_det.core.calibration import BUDGETS, Target
+from ebjr_det.config.target import BUDGETS, Target
 from ebjr_det.core.cost import Budget
 from ebjr_det.core.errors import ConfigError, Infeasible
 from ebjr_det.core.ranking import Ranking

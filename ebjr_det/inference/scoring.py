@@ -8,6 +8,7 @@ import numpy as np
 from ebjr_det.config import RouterSection, parse_section
 from ebjr_det.config.sections import AUTO, PUBLISHED
 from ebjr_det.core.errors import ConfigError, InvalidInput, did_you_mean
+from ebjr_det.core.joint import Router
 from ebjr_det.core.router import abstaining_last, check_scores, threshold_for_rate
 from ebjr_det.core.scores import CURVATURE, ENERGY, SCORES, deferral_scores
 from ebjr_det.core.tradeoff import score_of, select
@@ -23,7 +24,7 @@ from ebjr_det.tasks.routing import A_FITTED_ROUTER, Routing, TaskScore
 
 
 @dataclass(frozen=True)
-class Scoring:
+class Scoring(Router):
     """All deferral scores of a task, and the one that decides.
 
     `load` reads and checks what needs neither data nor models, `bind` what needs their classes and weights.

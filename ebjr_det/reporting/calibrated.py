@@ -1,6 +1,6 @@
 """A calibrated threshold in words and as a table: the target, and both sets of images side by side."""
 
-from ebjr_det.core.calibration import BUDGETS, Target
+from ebjr_det.config.target import BUDGETS, Target
 from ebjr_det.evaluation.calibrated import Calibrated
 from ebjr_det.evaluation.units import Unit, cost_text
 from ebjr_det.reporting.choices import ESTIMATED_LEAD

@@ -1,12 +1,14 @@
 """Calibrated thresholds: every target against brute force, and the promised confidence on simulated data."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from ebjr_det.core.calibration import Target
+from ebjr_det.config.target import Target
 from ebjr_det.core.cost import CostModel
 from ebjr_det.core.errors import ConfigError, Infeasible, InvalidInput
 from ebjr_det.core.router import decide, threshold_for_rate
@@ -319,11 +321,11 @@ def test_runs_that_share_an_image_are_refused_with_count_and_example(pair):
 @pytest.mark.parametrize(("count", "images"), [(50, 100), (198, 402), (30, 5000)])
 def test_the_share_interval_holds_what_it_promises(count, images):
     """Thresholds at 30 % of a sample, shares of another of the same kind: 95 of 100, and hardly more."""
-    generator, inside = np.random.default_rng(0), []
+    generator, inside, interval = np.random.default_rng(0), [], cache(share_interval)
     for _ in range(2000):
         chosen_on, further = generator.normal(size=count), generator.normal(size=images)
         threshold = threshold_for_rate(chosen_on, 0.3)
-        low, high = share_interval(int((chosen_on > threshold).sum()), count, images)
+        low, high = interval(int((chosen_on > threshold).sum()), count, images)
         inside.append(low <= (further > threshold).mean() <= high)
     assert 0.94 <= np.mean(inside) <= 0.98
 

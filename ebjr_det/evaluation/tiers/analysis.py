@@ -6,7 +6,7 @@ from typing import ClassVar, get_args
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from ebjr_det.core.calibration import Target
+from ebjr_det.config.target import Target
 from ebjr_det.core.cost import Cost
 from ebjr_det.core.errors import ConfigError, InvalidInput, check_seed
 from ebjr_det.evaluation.bootstrap import check_replicates

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from ebjr_det.core.calibration import Target
+from ebjr_det.config.target import Target
 from ebjr_det.core.cost import Cost
 from ebjr_det.core.errors import Infeasible, check_known
 from ebjr_det.core.ranking import Ranking
