@@ -5,20 +5,20 @@ import math
 import os
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from tqdm.auto import tqdm
 
 from ebjr_det.api.space import QUALITY, bytes_of_copies
 from ebjr_det.core.errors import ConfigError, InvalidInput
-from ebjr_det.inference.live import Live, Settings, build_live, choose_threshold
+from ebjr_det.inference.live import Settings, build_live, choose_threshold
 from ebjr_det.inference.stream import answers
 from ebjr_det.inference.stream_plan import Answer, Plan
 from ebjr_det.inference.threads import WorkerPool
@@ -104,21 +104,40 @@ def predict(
     """
     check_letters()
     scoring, threshold = choose_threshold(config, threshold, rate)
-    files, out = find_pictures(pictures), Path(out)
+    files, run = find_pictures(pictures), config.run
+
+    def at_work(drawn_to: Path) -> Work:
+        live = build_live(config, scoring, threshold, lambda: _samples(files), partial(spread, files))
+        show = load_task(config.task).show
+        copies = Copies(drawn_to, files, show, live.named, scoring.name, threshold, least_score)
+        size = run.batch_size
+        plan = Plan(size, run.teacher_batch or size, run.workers, run.patience_ms, run.overlap, run.regroup)
+        return copies, answers(
+            live.joint, range(len(files)), lambda index: open_picture(files[index]), plan, say_left_out
+        )
+
+    return write_answers(files, Path(out), at_work, run.workers)
+
+
+def write_answers(
+    files: Sequence[Path], out: Path, at_work: "Callable[[Path], Work]", workers: int = 0
+) -> PredictResult:
+    """Fill the folder with the answers to pictures, drawn and told.
+
+    Args:
+        at_work: the folder of annotated copies -> what makes them, and the answers.
+        workers: threads that draw and write.
+    """
     check_apart(files, out)
     check_space(out, bytes_of_copies(spread(files, SPREAD), len(files)))
     with replaced_folder(out, (RESULTS, PICTURES, IMAGES), "predict", earlier_in(out)) as folder:
-        live = build_live(config, scoring, threshold, lambda: _samples(files), partial(spread, files))
-        show, drawn_to = load_task(config.task).show, writable_folder(folder / PICTURES)
-        copies = Copies(drawn_to, files, show, live.named, scoring.name, threshold, least_score)
-        meter, run = Meter(), config.run
-        size = run.batch_size
-        plan = Plan(size, run.teacher_batch or size, run.workers, run.patience_ms, run.overlap, run.regroup)
-        count, deferred = _answer_all(copies, live, plan, folder)
+        copies, stream = at_work(writable_folder(folder / PICTURES))
+        meter = Meter()
+        count, deferred = _write_all(copies, stream, workers, folder)
         load = meter.lap()
-    finite = threshold if math.isfinite(threshold) else None
+    finite = copies.threshold if math.isfinite(copies.threshold) else None
     return PredictResult(
-        count, len(files) - count, deferred, deferred / count, scoring.name, finite,
+        count, len(files) - count, deferred, deferred / count, copies.score, finite,
         load.seconds, count / load.seconds, load, str(out),
     )  # fmt: skip
 
@@ -188,7 +207,7 @@ def check_any(count: int, files: Sequence[Path]) -> None:
         raise InvalidInput(f"Expected a picture that can be decoded, got none among {len(files)}.")
 
 
-@dataclass(frozen=True)
+@dataclass
 class Copies:
     """Annotated copies of the pictures in a folder, and what is told of each."""
 
@@ -227,33 +246,36 @@ class Copies:
         }
 
 
-def _answer_all(copies: Copies, live: Live, plan: Plan, folder: Path) -> tuple[int, int]:
-    """Answer and write all pictures; how many there were, and how many of them were deferred."""
+Work: TypeAlias = "tuple[Copies, Generator[Answer[int, Image]]]"
+"""What makes copies, and the answers as they come."""
+
+
+def _write_all(
+    copies: Copies, stream: "Generator[Answer[int, Image]]", workers: int, folder: Path
+) -> tuple[int, int]:
+    """Write all answers; how many there were, and how many of them were deferred."""
     count = deferred = 0
-    files = copies.files
     drawing: deque[Future[None]] = deque()
     with (
         picture_warnings(),
         json_list(folder / RESULTS) as add_result,
         json_list(folder / IMAGES) as add_image,
-        WorkerPool(plan.workers, Future()) as pool,
+        WorkerPool(workers, Future()) as pool,
+        closing(stream),
+        tqdm(total=len(copies.files), unit="img", desc="predicting") as bar,
     ):
-        stream = answers(
-            live.joint, range(len(files)), lambda index: open_picture(files[index]), plan, say_left_out
-        )
-        with closing(stream), tqdm(total=len(files), unit="img", desc="predicting") as bar:
-            for answer in stream:
-                while len(drawing) >= max(2 * plan.workers, 1):
-                    drawing.popleft().result()
-                drawing.append(pool.submit(copies.write, answer))
-                for entry in copies.show.to_entries(answer.prediction, answer.item + 1, live.named):
-                    add_result(entry)
-                add_image(copies.facts(answer))
-                count += 1
-                deferred += answer.deferred
-                bar.update()
-                bar.set_postfix_str(f"{100 * deferred / count:.1f} % to the teacher", refresh=False)
-        check_any(count, files)
+        for answer in stream:
+            while len(drawing) >= max(2 * workers, 1):
+                drawing.popleft().result()
+            drawing.append(pool.submit(copies.write, answer))
+            for entry in copies.show.to_entries(answer.prediction, answer.item + 1, copies.named):
+                add_result(entry)
+            add_image(copies.facts(answer))
+            count += 1
+            deferred += answer.deferred
+            bar.update()
+            bar.set_postfix_str(f"{100 * deferred / count:.1f} % to the teacher", refresh=False)
+        check_any(count, copies.files)
         for future in drawing:
             future.result()
     return count, deferred
