@@ -14,6 +14,13 @@ from ebjr_det.tasks.detection.data import DetectionSet
 
 ROOT = Path(__file__).resolve().parents[1]
 DIGITS, QUICKSTART = (ROOT / "configs" / f"{name}.yaml" for name in ("digits", "quickstart"))
+SCENES_PAIR = (
+    "router.score=free_energy",
+    "teacher={arch: effdet/efficientdet_d0, name: again, image_size: 128, "
+    "checkpoint: scenes-student, options: {backbone_name: test_resnet, backbone_args: {}, fpn_channels: 48, "
+    "fpn_cell_repeats: 2, box_class_repeats: 2, anchor_scale: 2.0}}",
+)
+"""Changes of the quickstart after which its student teaches too, as writing a graph as ONNX takes seconds."""
 T = Image.Transpose
 STORED = {
     # orientation of EXIF -> how an upright picture is stored under it

@@ -8,11 +8,13 @@ import os
 import shutil
 import subprocess
 import sys
+from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import pytest
+from common import SCENES_PAIR
 from hypothesis import settings
 
 from ebjr_det.core.scores import SCORES, deferral_scores
@@ -21,9 +23,12 @@ from ebjr_det.io.files import atomic_write
 from ebjr_det.runtimes import onnx
 from ebjr_det.tasks.classification.metric import Accuracy
 from ebjr_det.tasks.detection.coco.annotations import Truth
+from ebjr_det.tasks.detection.datasets import digit_scenes
 from ebjr_det.tasks.detection.detections import Detections
 from ebjr_det.tasks.detection.metric import AveragePrecision, Target
 
+sys.dont_write_bytecode = False  # compiling the package in every process takes a second each
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 settings.register_profile("suite", max_examples=25, deadline=None, derandomize=True)
 settings.register_profile("search", max_examples=1000, deadline=None)
 settings.load_profile("suite")
@@ -142,14 +147,29 @@ def pair():
     return made_up_pair
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _own_cache(tmp_path_factory):
-    """What runtimes keep goes to a folder of this run and all its processes, not to the user's."""
+@pytest.fixture(scope="session")
+def run_cache(tmp_path_factory):
+    """A folder of this run and all its processes."""
     base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cache"
+    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cache"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(run_cache):
+    """What runtimes keep goes to a folder of this run, not to the user's."""
+    folder = run_cache
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("EBJR_DET_CACHE", str(folder))
         patch.setattr(onnx, "write_onnx", written_once(folder))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _scenes_drawn_once():
+    """A scene is drawn when a test first looks at it."""
+    with pytest.MonkeyPatch.context() as patch:
+        drawn = lru_cache(300)(digit_scenes.draw_scene)
+        patch.setattr(digit_scenes, "draw_scene", lambda split, index: drawn(split, index).copy())
         yield
 
 
@@ -193,8 +213,8 @@ def written_once(folder):
 
 @pytest.fixture(scope="session")
 def exported_scenes(tmp_path_factory):
-    """The folder of the quickstart's pair, exported where it defers some scenes; copy to change."""
-    return _export("quickstart", -0.6, tmp_path_factory, "router.score=free_energy")
+    """The folder of `common.SCENES_PAIR`, exported where it defers some scenes; copy to change."""
+    return _export("quickstart", -0.6, tmp_path_factory, *SCENES_PAIR)
 
 
 @pytest.fixture(scope="session")

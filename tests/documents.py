@@ -24,6 +24,9 @@ DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"(?:<!-- ([\w ]+) -->\n)?```(python|sh|yaml)(?: (\S+))?\n(.*?)```", re.DOTALL)
 FEW = 3
 """Steps of a training in a test."""
+FEWER = {name: ["--bootstrap", "20"] for name in ("replay", "fit-router", "traffic")}
+FEWER["evaluate"] = ["--set=run.bootstrap=20"]
+"""Resamples of the intervals in a test, of which no document tells a number."""
 
 
 class Block(NamedTuple):
@@ -87,7 +90,8 @@ def _call(words: list[str], reading: bool, command: Callable[..., int]) -> None:
         parse(args)
     elif program == "ebjr-det":
         args = args[: args.index(">")] if ">" in args else args
-        assert command(*args) == 0, words
+        quick = FEWER.get(args[0], []) if "--bootstrap" not in args else []
+        assert command(*args, *quick) == 0, words
     elif program == "python":
         assert (ROOT / args[0]).is_file(), words
     else:

@@ -35,11 +35,9 @@ ONE_SIZE = ("onnxruntime", "openvino", *(["compile"] if DEVICE == "cpu" else [])
 LOW = {name for name in RUNTIMES if name.endswith(("bf16", "fp16"))}
 
 
-def every_runtime(slow):
-    return [
-        pytest.param(r.name, marks=[pytest.mark.slow] if slow and r.name.startswith("compile") else [])
-        for r in HERE
-    ]
+def every_runtime(slow=("compile",)):
+    """All, of which those whose names begin so are slow."""
+    return [pytest.param(r.name, marks=[pytest.mark.slow] if r.name.startswith(slow) else []) for r in HERE]
 
 
 class Tiny(nn.Module):
@@ -139,18 +137,18 @@ def test_every_runtime_says_what_it_is():
     assert next(iter(RUNTIMES)) == "eager"
 
 
-@pytest.mark.parametrize("name", every_runtime(slow=False))
+@pytest.mark.parametrize("name", every_runtime(("compile_",)))
 def test_a_tiny_network_keeps_every_promise(name, tiny):
     check(name, *tiny)
 
 
-@pytest.mark.parametrize("name", every_runtime(slow=True))
+@pytest.mark.parametrize("name", every_runtime())
 def test_networks_of_the_pairs_keep_every_promise(name, models):
     for model, _, batch in models.values():
         check(name, model.graph, batch)
 
 
-@pytest.mark.parametrize("name", every_runtime(slow=True))
+@pytest.mark.parametrize("name", every_runtime())
 def test_macs_do_not_depend_on_the_runtime(name, models):
     for model, pictures, batch in models.values():
         wanted = macs_of(model, pictures[0], None)
@@ -161,8 +159,13 @@ def test_macs_do_not_depend_on_the_runtime(name, models):
             model.run = model.eager
 
 
-@pytest.mark.parametrize("name", every_runtime(slow=True))
-@pytest.mark.parametrize("config", ["digits", "quickstart"])
+@pytest.mark.parametrize(
+    ("config", "name"),
+    [
+        *(pytest.param("digits", *each.values, marks=each.marks) for each in every_runtime()),
+        *(pytest.param("quickstart", *each.values, marks=each.marks) for each in every_runtime(ONE_SIZE)),
+    ],
+)
 def test_a_stream_answers_as_the_joint_model_to_the_bit(name, config, pairs, monkeypatch):
     """Also with a student and a teacher that work in two threads, and answers that outlive later batches."""
     pair, changes = pairs[config], [f"{side}.runtime={name}" for side in ("student", "teacher")]

@@ -1,10 +1,11 @@
 """Made-up result files for the commands that fit routers, and one router that was fitted on them."""
 
+import hashlib
 import json
 import shutil
 import socket
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from common import ROOT
 
 from ebjr_det.cli import cli
 from ebjr_det.cli.exits import run_safely
-from ebjr_det.reporting import page, write
+from ebjr_det.reporting import page, style, write
 from ebjr_det.tasks import routing
 
 CLASSES = ("ant", "bee", "cow", "dog")
@@ -91,12 +92,12 @@ def run_command(*args: object) -> int:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def drawn_once(tmp_path_factory: pytest.TempPathFactory):
+def drawn_once(run_cache: Path, tmp_path_factory: pytest.TempPathFactory):
     """Figures of reports that differ in numbers alone are drawn for the first and copied for the next.
 
     Gives what draws the page's own figure, for tests that look at it.
     """
-    draw, drawn = write.write_figures, {}
+    draw = write.write_figures
 
     def write_figures(report, out: Path) -> dict[str, Path]:
         cost, facts = report.curve.cost, (report.run.abstains, report.analysis.live)
@@ -106,12 +107,16 @@ def drawn_once(tmp_path_factory: pytest.TempPathFactory):
             cost.macs(0.0) is None, cost.latency_ms(0.0) is None,
             *((one.name, one.published, one.macs is None, one.latency_ms is None) for one in report.rivals),
         )  # fmt: skip
-        if kind not in drawn:
-            folder = tmp_path_factory.mktemp("figures")
-            drawn[kind] = draw(report, folder)
-        for path in {path.parent for path in drawn[kind].values()}:
-            shutil.copytree(path, out, dirs_exist_ok=True)
-        return {name: out / path.name for name, path in drawn[kind].items()}
+        folder = run_cache / "figures" / hashlib.sha256(repr(kind).encode()).hexdigest()
+        if not folder.is_dir():
+            own = tmp_path_factory.mktemp("figures")
+            paths = draw(report, own)
+            (own / "names.json").write_text(json.dumps({name: path.name for name, path in paths.items()}))
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with suppress(OSError):  # another process was first
+                own.rename(folder)
+        shutil.copytree(folder, out, dirs_exist_ok=True, ignore=shutil.ignore_patterns("names.json"))
+        return {name: out / file for name, file in json.loads((folder / "names.json").read_text()).items()}
 
     draw_forms, forms = page.draw_forms, {}
 
@@ -121,6 +126,7 @@ def drawn_once(tmp_path_factory: pytest.TempPathFactory):
         return forms[kind]
 
     with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(style.STYLE, "savefig.dpi", 40)
         patch.setattr(write, "write_figures", write_figures)
         patch.setattr(page, "draw_forms", drawn_forms)
         yield draw_forms

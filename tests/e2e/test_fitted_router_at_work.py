@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from common import QUICKSTART, ROOT
+from common import QUICKSTART, ROOT, SCENES_PAIR
 from PIL import Image, ImageEnhance
 
 from ebjr_det.core.errors import InvalidInput
@@ -443,7 +443,7 @@ def at_work(verb: str, config: Path, router: Path, pictures: object, out: Path) 
         return [verb, config, *evaluate_args(31, 62)[1:], "--router", router, "--out", out / "run"]
     given = ["--router", router, "--rate", 0.3, "--out", out / "film.mp4" if verb == "demo" else out]
     if verb == "export":
-        return [verb, config, *given]
+        return [verb, config, f"--set={SCENES_PAIR[1]}", *given]
     few = ["--limit", 2] if verb == "demo" else []
     return [verb, config, pictures, *(f"--set={change}" for change in SMALL), *few, *given]
 

@@ -150,7 +150,11 @@ def test_a_specialisation_killed_goes_on_to_the_same_student_and_pair(
 ):
     config = ROOT / "configs" / "specialize_digits.yaml"
     lengths = changed(
-        "schedule.steps=100", "schedule.validate_every=50", "schedule.save_every=10", "schedule.batch_size=16"
+        "schedule.steps=40",
+        "schedule.validate_every=20",
+        "schedule.save_every=5",
+        "schedule.batch_size=8",
+        "pair.run.bootstrap=2",
     )
     whole, broken = (tmp_path / name / "run" for name in ("whole", "broken"))
     state = broken / "student" / "state.pt"
@@ -160,7 +164,7 @@ def test_a_specialisation_killed_goes_on_to_the_same_student_and_pair(
     process = Running(tmp_path / "said", "specialize", config, *lengths, "--out", "run")
     assert process.stopped(signal.SIGKILL, state.exists)[0] == -signal.SIGKILL
     assert not (broken / "pair.yaml").exists(), "killed too late to show anything"
-    assert 0 < torch.load(state, weights_only=True)["step"] < 100
+    assert 0 < torch.load(state, weights_only=True)["step"] < 40
     assert "Add --resume" in refused("specialize", config, *lengths, "--out", broken)
     other = [*changed("popular_share=0.6"), "--out", broken, "--resume"]
     line = refused("specialize", config, *lengths, *other)
@@ -174,7 +178,7 @@ def test_a_specialisation_killed_goes_on_to_the_same_student_and_pair(
 
 def test_an_evaluation_interrupted_and_killed_resumes_to_the_identical_result(tmp_path: Path, command):
     """Ctrl-C, then kill -9, while parts are written; the joined run equals an unbroken one, to the bit."""
-    quick = "run.flush_seconds=0", "data.limit=400", "run.bootstrap=20", "latency.measure=false"
+    quick = "run.flush_seconds=0", "data.limit=240", "run.bootstrap=2", "latency.measure=false"
     costs = "student.macs=1e6", "teacher.macs=1e6"
     args = ["evaluate", DIGITS, "--batch-size", "4", *changed(*quick, *costs), "--out"]
     broken, whole = tmp_path / "broken", tmp_path / "whole"
@@ -183,11 +187,11 @@ def test_an_evaluation_interrupted_and_killed_resumes_to_the_identical_result(tm
         return len(list((broken / "parts").glob("[0-9]*.npz")))
 
     process = Running(tmp_path / "said", *args, broken)
-    assert_interrupted(process.stopped(signal.SIGINT, lambda: parts() >= 20))
+    assert_interrupted(process.stopped(signal.SIGINT, lambda: parts() >= 10))
     process = Running(tmp_path / "said", *args, broken, "--resume")
-    assert process.stopped(signal.SIGKILL, lambda: parts() >= 60)[0] == -signal.SIGKILL
+    assert process.stopped(signal.SIGKILL, lambda: parts() >= 30)[0] == -signal.SIGKILL
     assert not (broken / "run.npz").exists(), "stopped too late to show anything"
-    assert parts() >= 60
+    assert parts() >= 30
     assert command(*args, broken, "--resume") == command(*args, whole) == 0
     assert_same(broken, whole, "run.npz", "curve.json", "routes.csv")
     assert not (broken / "parts").exists()
