@@ -4,9 +4,8 @@ import ast
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
-
-import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "ebjr_det"
 
@@ -85,10 +84,10 @@ def floor(name: str) -> int:
     return len(FLOORS) if name in DOOR else FLOORS.index(name)
 
 
-def imports(path: Path, *, top_level_only: bool = False) -> set[str]:
+@cache
+def imports(path: Path) -> set[str]:
     """Dotted names that a module imports; those under TYPE_CHECKING do not count."""
     tree = ast.parse(path.read_text())
-    nodes = tree.body if top_level_only else list(ast.walk(tree))
     hidden = {
         inner
         for node in ast.walk(tree)
@@ -96,7 +95,7 @@ def imports(path: Path, *, top_level_only: bool = False) -> set[str]:
         for inner in ast.walk(node)
     }
     found = set()
-    for node in nodes:
+    for node in ast.walk(tree):
         if node in hidden:
             continue
         if isinstance(node, ast.Import):
@@ -124,35 +123,30 @@ def test_the_map_in_contributing_is_this_one():
     assert [floors[number] for number in sorted(floors)] == FLOORS
 
 
-@pytest.mark.parametrize("path", modules(), ids=lambda path: path.relative_to(PACKAGE).as_posix())
-def test_imports_go_down_only(path: Path):
-    here = room(path)
-    for other in own_rooms(path) - {here}:
-        assert floor(other) < floor(here), f"{here} imports {other}"
+def test_imports_go_down_only():
+    up = [(path, other) for path in modules() for other in own_rooms(path) - {room(path)}
+          if floor(other) >= floor(room(path))]  # fmt: skip
+    assert not up
 
 
-@pytest.mark.parametrize("path", sorted((PACKAGE / "tasks").rglob("*.py")), ids=lambda path: path.stem)
-def test_a_task_knows_only_the_lower_rooms_and_itself(path: Path):
-    assert own_rooms(path) - {"tasks"} <= TASK_MAY_IMPORT
-    below = path.relative_to(PACKAGE / "tasks").parts
-    if len(below) == 1:
-        return
-    folder = below[0]
-    inside = {n.split(".")[2] for n in imports(path) if n.startswith("ebjr_det.tasks.")}
-    assert inside <= {folder, *SHARED}, "tasks do not know each other"
+def test_a_task_knows_only_the_lower_rooms_and_itself():
+    for path in (PACKAGE / "tasks").rglob("*.py"):
+        assert own_rooms(path) - {"tasks"} <= TASK_MAY_IMPORT, path
+        folder, *below = path.relative_to(PACKAGE / "tasks").parts
+        inside = {n.split(".")[2] for n in imports(path) if n.startswith("ebjr_det.tasks.")}
+        assert not below or inside <= {folder, *SHARED}, f"{path}: tasks do not know each other"
 
 
-@pytest.mark.parametrize("path", sorted((PACKAGE / "core").rglob("*.py")), ids=lambda path: path.stem)
-def test_the_core_imports_nothing_of_ours_and_no_model_no_data_and_no_metric(path: Path):
-    assert own_rooms(path) <= {"core"}
-    assert not {imported.split(".")[0] for imported in imports(path)} & HEAVY
+def test_the_core_imports_nothing_of_ours_and_no_model_no_data_and_no_metric():
+    for path in (PACKAGE / "core").rglob("*.py"):
+        assert own_rooms(path) <= {"core"}, path
+        assert not {imported.split(".")[0] for imported in imports(path)} & HEAVY, path
 
 
-@pytest.mark.parametrize("path", modules(), ids=lambda path: path.relative_to(PACKAGE).as_posix())
-def test_heavy_libraries_stay_in_the_rooms_that_need_them(path: Path):
-    for imported in imports(path):
-        homes = HEAVY_HOMES.get(imported.split(".")[0])
-        assert homes is None or room(path) in homes, f"{room(path)} imports {imported}"
+def test_heavy_libraries_stay_in_the_rooms_that_need_them():
+    strangers = [(path, name) for path in modules() for name in imports(path)
+                 if room(path) not in HEAVY_HOMES.get(name.split(".")[0], {room(path)})]  # fmt: skip
+    assert not strangers
 
 
 def test_one_file_alone_imports_ray():

@@ -36,9 +36,9 @@ def test_a_verb_shows_an_example(name: str):
     assert ">>>" in str(inspect.getdoc(getattr(ebjr_det, name)))
 
 
-@pytest.mark.parametrize("name", ebjr_det.__all__)
-def test_every_name_resolves_and_says_what_it_is(name: str):
-    assert len(inspect.getdoc(getattr(ebjr_det, name)) or "") > 20
+def test_every_name_resolves_and_says_what_it_is():
+    for name in ebjr_det.__all__:
+        assert len(inspect.getdoc(getattr(ebjr_det, name)) or "") > 20, name
 
 
 def test_an_unknown_name_is_an_attribute_error():

@@ -122,11 +122,9 @@ def predict(
 def write_answers(
     files: Sequence[Path], out: Path, at_work: "Callable[[Path], Work]", workers: int = 0
 ) -> PredictResult:
-    """Fill the folder with the answers to pictures, drawn and told.
+    """Fill the folder with answers to pictures, drawn and written in so many threads.
 
-    Args:
-        at_work: the folder of annotated copies -> what makes them, and the answers.
-        workers: threads that draw and write.
+    `at_work` gives, of the folder for annotated copies, what makes these, and the answers as they come.
     """
     check_apart(files, out)
     check_space(out, bytes_of_copies(spread(files, SPREAD), len(files)))

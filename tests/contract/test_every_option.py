@@ -25,27 +25,26 @@ def commands(command: click.Command = cli, path: tuple[str, ...] = ()):
 
 
 PARAMETERS = [
-    pytest.param(parameter, id=" ".join((*path, parameter.name)))
+    (" ".join((*path, parameter.name)), parameter)
     for path, command in commands()
     for parameter in command.params
 ]
 
 
-@pytest.mark.parametrize("parameter", PARAMETERS)
-def test_free_text_says_its_form_and_a_name_lists_the_names(parameter):
-    if isinstance(parameter.type, Name):
-        assert len(parameter.type.names) == len(set(parameter.type.names)) > 1
-        assert all(name in parameter.help for name in parameter.type.names)
-    elif parameter.type is click.STRING:
-        assert parameter.metavar not in (None, "NAME"), "say what its text looks like, or make it a Name"
-    if isinstance(parameter, click.Option):
-        assert parameter.help
+def test_free_text_says_its_form_and_a_name_lists_the_names():
+    for words, parameter in PARAMETERS:
+        if isinstance(parameter.type, Name):
+            assert len(parameter.type.names) == len(set(parameter.type.names)) > 1, words
+            assert all(name in parameter.help for name in parameter.type.names), words
+        elif parameter.type is click.STRING:
+            assert parameter.metavar not in (None, "NAME"), (
+                f"{words}: say what it looks like, or make it a Name"
+            )
+        assert parameter.help or not isinstance(parameter, click.Option), words
 
 
 def test_names_are_those_of_the_registries():
-    by_name = {
-        (param.id, param.values[0].type.of) for param in PARAMETERS if isinstance(param.values[0].type, Name)
-    }
+    by_name = {(words, param.type.of) for words, param in PARAMETERS if isinstance(param.type, Name)}
     assert {of for _, of in by_name} >= {
         "scores", "fitted_scores", "deciding_scores", "rescalings", "aggregates", "runtimes", "devices",
         "configurations", "downloads", "kinds", "tasks",
