@@ -263,10 +263,8 @@ class Scoring(Router):
         if self.name == header.score:
             drift = Drift.of(self.file.reference, score_of(self._with_set(unseen), self.name))
         left_out = tuple(np.array(run.image_ids, dtype=object)[fitted_on].tolist())
-        digest, fitted_images = str(self.section.sha256), len(header.image_ids)
-        return unseen, FittedUse(
-            header.score, header.rescaling, fitted_images, left_out, drift, header.teacher, digest
-        )
+        use = header.score, header.rescaling, images[0], left_out, drift, header.teacher
+        return unseen, FittedUse(*use, str(self.section.sha256))
 
     def threshold_for(self, rate: float) -> float:
         """The threshold that defers at most this share of the reference scores.
