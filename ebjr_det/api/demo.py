@@ -29,6 +29,7 @@ from ebjr_det.io.threads import on_threads
 from ebjr_det.reporting.film import Board, Moment, Standing, view_for
 from ebjr_det.runtimes.macs import macs_of
 from ebjr_det.tasks import load_task
+from ebjr_det.tasks.adapted import plain
 from ebjr_det.tasks.contract import Prediction
 
 if TYPE_CHECKING:
@@ -239,8 +240,8 @@ class _Scene:
             prediction = student([student.preprocess(first)]).predictions[0]
             teacher([teacher.preprocess(first)])
         self.cost = CostModel(
-            macs_of(student, first, config.student.macs, "student.macs"),
-            macs_of(teacher, first, config.teacher.macs, "teacher.macs"),
+            macs_of(plain(student), first, config.student.macs, "student.macs"),
+            macs_of(plain(teacher), first, config.teacher.macs, "teacher.macs"),
         )
         self.teacher = _TimedTeacher(teacher, self.watch)
         self.joint = JointModel(student, self.teacher, live.joint.score, live.joint.threshold)
@@ -283,13 +284,12 @@ class _Scene:
 
     def result(self, source: Source, film: Path, seconds: float, load: Load) -> DemoResult:
         """What all frames add up to."""
-        standing, threshold = self.standing(None), self.joint.threshold
+        standing, threshold, sides = self.standing(None), self.joint.threshold, ("pair", "teacher")
         return DemoResult(
             self.frames, len(source.left_out), seconds, self.frames / seconds, list(self.board.size),
             self.deferred, self.abstained, self.deferral_rate,
             self.board.score, threshold if math.isfinite(threshold) else None,
-            dict(zip(("pair", "teacher"), standing.macs, strict=True)),
-            dict(zip(("pair", "teacher"), standing.ms, strict=True)),
+            dict(zip(sides, standing.macs, strict=True)), dict(zip(sides, standing.ms, strict=True)),
             load, str(film),
         )  # fmt: skip
 

@@ -22,6 +22,7 @@ from ebjr_det.io.files import check_space
 from ebjr_det.io.loader import first_readable
 from ebjr_det.runtimes.macs import macs_of
 from ebjr_det.tasks import load_task
+from ebjr_det.tasks.adapted import plain
 from ebjr_det.tasks.contract import Picture, facts_of
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ def _counted(pair: "Pair", image: Picture) -> tuple[CostModel, Mapping[str, Mapp
                 f"Expected `{side}.macs`, what the pair {model.name} costs an image on average, got none. "
                 "A replay of tiers tells it."
             )
-        macs[side] = macs_of(model, image, getattr(pair.config, side).macs, f"{side}.macs")
+        macs[side] = macs_of(plain(model), image, getattr(pair.config, side).macs, f"{side}.macs")
         facts[side] = facts_of(model, image)
         if weights := weights_of(model):
             facts[side] = {**facts[side], WEIGHTS: weights}

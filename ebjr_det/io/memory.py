@@ -74,17 +74,21 @@ def described(source: Source) -> str:
     return str(source) if isinstance(source, Path) else f"<in memory> sha256 {source.sha256}"
 
 
+ALIKE = ("labels", "predictions.json", "results.bbox.json", "labels.json", "samples.json")
+"""What YOLO's tools, mmdetection and FiftyOne call the results of every model."""
+
+
 def name_of(source: Source) -> str:
     """What to call what a source holds: a file's name without what it ends in, safe to print.
 
-    A folder `labels`, as YOLO's tools call every one, goes by the folder that it is in.
+    What a tool calls alike for every model goes by the folder that it is in.
 
-    >>> name_of(Path("runs/yolo11n/labels")), name_of(Path("boxes.json.gz"))
-    ('yolo11n', 'boxes')
+    >>> [name_of(Path(name)) for name in ("yolo11n/labels", "yolo11x/predictions.json", "a.json.gz")]
+    ['yolo11n', 'yolo11x', 'a']
     """
     if isinstance(source, InMemory):
         return source.name
-    if source.name == "labels" and source.parent.name:
+    if source.name in ALIKE and source.parent.name:
         source = source.parent
     stem = Path(source.name.removesuffix(".gz")).stem
     return "".join(letter if letter.isprintable() else "?" for letter in stem)
