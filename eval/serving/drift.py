@@ -1,10 +1,11 @@
-"""How soon the drift alarm is raised by pictures of another kind, and whether it is by the pair's own.
+"""How soon the drift alarm is raised by pictures of another kind, whether by the pair's own; and a shadow.
 
     python eval/serving/drift.py FOLDER --coco DIR [--own 20000] [--others 1000]
 
 FOLDER is an export of the pair of digits with a fitted router, DIR a folder of photographs. The server is a
 process of its own. Test digits are drawn at random, with replacement, 64 a request, and the alarm is read
-after each; photographs come one a request until the alarm. Prints one JSON object.
+after each; photographs come one a request until the alarm. `shadow` is how much student and teacher agree on
+600 test digits, by decile of the score at the router's fit. Prints one JSON object.
 """
 
 import argparse
@@ -47,6 +48,21 @@ def others(folder: str, photographs: Path, count: int) -> dict[str, Any]:
     return {"alarm_after": alarm, "distance": round(distance, 3)}
 
 
+def shadow(folder: str) -> dict[str, Any]:
+    """Test digits that the student keeps, one a request, shown to the teacher too wherever it is idle."""
+    server = Server(folder, "--shadow", "1")
+    client = ebjr_det.Client(server.url)
+    for content in digits(600):
+        client.infer([content], force="student")
+    names = ("pictures", "agreement")
+    columns = {
+        name: [metric(server.url, f'ebjr_shadow_{name}{{decile="{decile}"}}') for decile in range(10)]
+        for name in names
+    }
+    server.end()
+    return columns
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -56,6 +72,7 @@ def main() -> None:
     parser.add_argument("--others", type=int, default=1000)
     args = parser.parse_args()
     result = {"own": own(args.folder, args.own), "coco": others(args.folder, args.coco, args.others)}
+    result["shadow"] = shadow(args.folder)
     print(json.dumps(result | {"load_average": os.getloadavg()[0]}, indent=2))
 
 

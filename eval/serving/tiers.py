@@ -7,11 +7,12 @@ FOLDER is an export of the pair of digits. Student and teacher are processes of 
 while one more asks for `force=teacher`. The fault comes after a third of the requests' time and goes after
 two thirds; then requests go on until the teacher answers again. `late` is 2 s at a proxy between the tiers.
 `limit_ms` is the largest patience that the server's metrics showed during the fault plus the student's p99
-at 8 clients. Prints one JSON object.
+at 8 clients. `exact` counts answers of two tiers that differ from one process. Prints one JSON object.
 """
 
 import argparse
 import asyncio
+import io
 import json
 import os
 import signal
@@ -28,6 +29,7 @@ from time import monotonic, sleep
 from typing import IO, Any
 
 import numpy as np
+from PIL import Image
 from senders import digits
 
 import ebjr_det
@@ -250,6 +252,23 @@ def ended(tier: str, folder: str, contents: list[bytes], seconds: float) -> dict
     return result | {"failed": len(load.failed), "logged": teacher.inferences(), "cut": cut}
 
 
+def exact(folder: str, contents: list[bytes]) -> dict[str, int]:
+    """Pictures, one a request, whose answer or decision differs in a bit from `load`'s in one process."""
+    teacher = Server(folder, "--tier", "teacher")
+    student = Server(folder, "--teacher", teacher.url, "--patience-ms", "60000")
+    pair, client = ebjr_det.load(folder), ebjr_det.Client(student.url)
+    differ = deferred = 0
+    for content in contents:
+        answer, expected = client.infer([content]), pair([Image.open(io.BytesIO(content))])
+        same = np.asarray(answer["logits"]).tobytes() == expected.predictions[0].tobytes()
+        same &= np.asarray(answer["deferral_score"]).tobytes() == expected.decision.scores.tobytes()
+        same &= tuple(answer["answered_by"]) == expected.answered_by
+        differ, deferred = differ + (not same), deferred + int(expected.decision.defer[0])
+    student.end()
+    teacher.end()
+    return {"pictures": len(contents), "deferred": deferred, "differ": differ}
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -257,6 +276,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=9.0)
     args = parser.parse_args()
     contents, result = digits(200), dict[str, Any]()
+    result["exact"] = exact(args.folder, digits(1000))
     server = Server(args.folder)
     load = Load(server.url, contents, {"force": "student"})
     with load.running():
