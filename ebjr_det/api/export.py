@@ -14,9 +14,7 @@ from ebjr_det.config import EvaluateConfig, ModelSection, parse_section
 from ebjr_det.core.errors import ConfigError
 from ebjr_det.core.router import check_scores
 from ebjr_det.core.scores import rows_counted
-from ebjr_det.core.tradeoff import score_of
 from ebjr_det.core.types import FloatArray, Model, Opaque
-from ebjr_det.evaluation.run_folder import ANALYSIS, load_folder
 from ebjr_det.inference.exported import (
     LARGEST_REFERENCE,
     PAIR,
@@ -77,8 +75,8 @@ def export(
     Args:
         out: a folder, empty or with an earlier export, which is replaced when all else is done.
         threshold, rate: as in `predict`.
-        reference: [images] deciding scores of pictures like those to come, see `reference_scores`. Whoever
-            serves the folder can then be asked for a share of pictures. A fitted router has its own.
+        reference: [images] deciding scores of pictures like those to come, as a run has them. Whoever serves
+            the folder can then be asked for a share of pictures. A fitted router has its own.
 
     Raises:
         ConfigError: no threshold, a network that ONNX cannot hold, a preprocessing that is code, or a graph
@@ -120,20 +118,6 @@ def _kept(scoring: Scoring, reference: FloatArray | None) -> list[float] | None:
     if len(scores) > LARGEST_REFERENCE:
         scores = scores[np.linspace(0, len(scores) - 1, LARGEST_REFERENCE).round().astype(int)]
     return [float(score) for score in scores]
-
-
-def reference_scores(run: str | Path, threshold: float | None) -> FloatArray | None:
-    """The deciding scores of a finished run's pictures; None where `run` is none or has chosen no threshold.
-
-    Args:
-        threshold: what `load_settings` says of the run, which is None where its scores are not those of its
-            settings any more.
-    """
-    path = Path(run)
-    if threshold is None or not (path / ANALYSIS).is_file():
-        return None
-    records, analysis = load_folder(path)
-    return score_of(records, analysis.score)
 
 
 def _check_packages() -> None:

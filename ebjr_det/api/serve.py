@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict
 
 from ebjr_det.api.load import samples_of
-from ebjr_det.api.settings import load_settings
+from ebjr_det.api.settings import load_settings, reference_scores
 from ebjr_det.core.errors import ConfigError
 from ebjr_det.inference.absent import SIDES
 from ebjr_det.inference.live import build_live, build_teacher, choose_threshold
@@ -174,9 +175,10 @@ def load_served(
     sides: tuple[str, ...] = SIDES,
 ) -> Served:
     """The pair in a folder as it is now, `sides` of it. Raises EbjrError for whatever `load` refuses."""
-    config, chosen = load_settings(folder, changes, sides)
-    chosen = chosen if threshold is None and rate is None else threshold
-    scoring, chosen = choose_threshold(config, chosen, rate)
+    config, of_run = load_settings(folder, changes, sides)
+    scoring, chosen = choose_threshold(config, of_run if threshold is rate is None else threshold, rate)
+    if scoring.reference is None:
+        scoring = replace(scoring, reference=reference_scores(folder, of_run))
     live = build_live(config, scoring, chosen, samples_of(config), sides=sides)
     return serve_settings(config, live, str(folder))
 

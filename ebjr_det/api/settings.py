@@ -8,7 +8,9 @@ from typing import Any
 from ebjr_det.config import EvaluateConfig, identity
 from ebjr_det.config.sections import AUTO
 from ebjr_det.core.errors import ConfigError, InvalidInput
-from ebjr_det.evaluation.run_folder import ANALYSIS, CONFIG, ROUTER, load_analysis
+from ebjr_det.core.tradeoff import score_of
+from ebjr_det.core.types import FloatArray
+from ebjr_det.evaluation.run_folder import ANALYSIS, CONFIG, ROUTER, load_analysis, load_folder
 from ebjr_det.inference.absent import SIDES
 from ebjr_det.inference.exported import PAIR, Exported, is_exported, load_exported
 from ebjr_det.inference.in_memory import check_not_in_memory
@@ -113,6 +115,20 @@ def load_settings(
         )
         return config, None
     return config, analysis.threshold
+
+
+def reference_scores(run: str | Path, threshold: float | None) -> FloatArray | None:
+    """The deciding scores of a finished run's pictures; None where `run` is none or has chosen no threshold.
+
+    Args:
+        threshold: what `load_settings` says of the run, which is None where its scores are not those of its
+            settings any more.
+    """
+    path = Path(run)
+    if threshold is None or not (path / ANALYSIS).is_file():
+        return None
+    records, analysis = load_folder(path)
+    return score_of(records, analysis.score)
 
 
 def _scored_by(config: EvaluateConfig) -> tuple[Any, ...]:

@@ -124,8 +124,7 @@ def export(
     CONFIG is a configuration, or the folder of a finished run, whose threshold then holds.
     """
     import ebjr_det
-    from ebjr_det.api.export import reference_scores
-    from ebjr_det.api.settings import to_config
+    from ebjr_det.api.settings import reference_scores, to_config
 
     check_one_way(threshold, rate)
     settings, chosen = load_live(config, changes)

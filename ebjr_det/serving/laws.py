@@ -103,8 +103,8 @@ def build_law(name: str, threshold: float, reference: FloatArray | None, slo_ms:
         return Calibrated(threshold)
     if reference is None:
         raise ConfigError(
-            f"Expected reference scores for policy `{name}`, got a pair without a fitted router. Fit one: "
-            "ebjr-det fit-router; or take --policy calibrated."
+            f"Expected reference scores for policy `{name}`, got a pair without a fitted router that comes "
+            "from no run. Serve a finished run or its export, or take --policy calibrated."
         )
     if name == "share":
         return Share(reference, threshold)

@@ -16,8 +16,8 @@ from onnx import TensorProto, helper
 from PIL import Image
 
 import ebjr_det
-from ebjr_det.api.export import _kept, reference_scores
-from ebjr_det.api.settings import load_settings
+from ebjr_det.api.export import _kept
+from ebjr_det.api.settings import load_settings, reference_scores
 from ebjr_det.config import RouterSection
 from ebjr_det.core.joint import answers_of
 from ebjr_det.core.router import threshold_for_rate
