@@ -8,6 +8,7 @@ travel as they came. Each tier scales as the settings of Ray's deployments `stud
 import asyncio
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from queue import SimpleQueue
 from typing import Any
@@ -41,6 +42,8 @@ from ebjr_det.serving.server import DRAIN, listen, reload
 from ebjr_det.serving.settings import ServeSettings
 from ebjr_det.serving.teacher import Deferred
 
+START = 30.0
+"""Seconds that a student waits at its start for a teacher to come; later it serves without one."""
 STUDENTS, TEACHERS = "student", "teacher"
 """Names of the deployments."""
 OBJECT_STORE = 256 * 2**20
@@ -80,6 +83,9 @@ class TeacherTier(Tier):
 
     def __init__(self, load: Load, settings: ServeSettings) -> None:
         self.desk = Desk(load, settings, Meters())
+
+    async def ready(self) -> None:
+        """Answer as soon as there is a desk."""
 
     async def answer(self, sources: Sequence[Source], sha256: str) -> Batched[Opaque] | InvalidInput:
         """The predictions, or what is refused: raised here, it would be a defect in Ray's log.
@@ -155,6 +161,8 @@ class StudentTier(Tier):
             link = TeacherHandle(self.teachers, served.digests[1], loop)
             return Guarded(link, self.settings.patience_ms / 1000)
 
+        with suppress(TimeoutError, RayError, RayServeException):  # it starts beside this one
+            await asyncio.wait_for(self.teachers.ready.remote(), START)
         app = await asyncio.to_thread(build_app, self.load, teacher_of, self.settings)
         self.desk = app.state.desk
         # One replica's would tell little, and behind a proxy every client may seem to be on this machine.
@@ -216,12 +224,16 @@ def build_application(
         "logging_config": LOGGING,
     }
     room = settings.teacher_queue
+    # twice what a desk admits, so that its refusal is met, with a reason, and not Ray's queue without end
     alone = replace(settings, tier="teacher", policy="calibrated", shadow=0.0, queue_size=room)
     teachers: Deployment = serve.deployment(
-        name=TEACHERS, autoscaling_config=TEACHER_SCALE, max_ongoing_requests=room, **options
+        name=TEACHERS, autoscaling_config=TEACHER_SCALE, max_ongoing_requests=2 * room, **options
     )(TeacherTier)
     students: Deployment = serve.deployment(
-        name=STUDENTS, autoscaling_config=STUDENT_SCALE, max_ongoing_requests=settings.queue_size, **options
+        name=STUDENTS,
+        autoscaling_config=STUDENT_SCALE,
+        max_ongoing_requests=2 * settings.queue_size,
+        **options,
     )(StudentTier)
     return students.bind(load, settings, teachers.bind(load_teacher, alone))
 
@@ -249,10 +261,11 @@ def run_cluster(
         with foreign_errors(f"Ray Serve to start at `{address}`"):
             ray.init(address, configure_logging=False, **sizes)
             _start(application, settings)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        hangup = getattr(signal, "SIGHUP", None)  # Windows has none
+        for number in filter(None, (signal.SIGTERM, signal.SIGINT, hangup)):
             signal.signal(number, lambda number, frame: arrived.put(number))
         on_start(f"http://{settings.host}:{settings.port}")
-        while arrived.get() == signal.SIGHUP:
+        while arrived.get() == hangup:
             _reload(settings.name)
         serve.delete(settings.name)
     finally:
