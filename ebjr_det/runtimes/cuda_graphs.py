@@ -32,6 +32,8 @@ class Recording(NamedTuple):
 class CudaGraphs(TorchNetwork):
     """A network on a GPU, recorded for each shape of a batch; sizes are rounded up to powers of two."""
 
+    tf32 = True
+
     def __init__(self, graph: Callable[[Tensor], tuple[Tensor, ...]], device: str) -> None:
         super().__init__(graph, device, channels_last=True)
         self.recordings: dict[tuple[object, ...], Recording] = {}

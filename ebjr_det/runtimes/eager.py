@@ -5,13 +5,14 @@ image's outputs change with what else is in the batch.
 """
 
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
 
 from ebjr_det.core.errors import InvalidInput
+from ebjr_det.runtimes.products import float32_products
 from ebjr_det.runtimes.registry import Batch, Column
 
 
@@ -34,9 +35,13 @@ class TorchNetwork:
     """A module on a device.
 
     On a GPU it has a stream of its own, so that a student and a teacher in two threads overlap.
+
+    Attributes:
+        tf32: whether a GPU may multiply float32 in TF32; else it multiplies as exactly as a CPU.
     """
 
     invariant = False
+    tf32 = False
 
     def __init__(
         self, graph: Callable[[Tensor], tuple[Tensor, ...]], device: str, channels_last: bool = False
@@ -86,7 +91,8 @@ class TorchNetwork:
 
     def outputs_of(self, images: Tensor) -> tuple[Tensor, ...]:
         """Outputs of a batch on the device, in float32."""
-        return tuple(output.float() for output in self.graph(images))
+        with float32_products(self.tf32) if self.stream is not None else nullcontext():
+            return tuple(output.float() for output in self.graph(images))
 
 
 def on_device(batch: Batch, device: torch.device, layout: torch.memory_format) -> Tensor:

@@ -137,13 +137,14 @@ _ALL = (
         settings={"channels_last": True, "precision": "float16"},
     ),
     Runtime(
-        "cuda_graphs", "torch, channels innermost, as CUDA graphs", "cuda_graphs:build", devices=("cuda",)
+        "cuda_graphs", "torch, channels innermost, as CUDA graphs, in TF32", "cuda_graphs:build",
+        devices=("cuda",),
     ),
     Runtime(
         "cuda_graphs_bf16", "torch in bfloat16, as CUDA graphs", "cuda_graphs:build", devices=("cuda",),
         settings={"precision": "bfloat16"},
     ),
-    Runtime("compile", "compiled by torch Inductor (CUDA graphs on a GPU)", "inductor:build"),
+    Runtime("compile", "compiled by torch Inductor (CUDA graphs and TF32 on a GPU)", "inductor:build"),
     Runtime(
         "compile_bf16", f"compiled, in bfloat16 ({SLOW})", "inductor:build",
         settings={"precision": "bfloat16"},

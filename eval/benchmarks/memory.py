@@ -117,16 +117,23 @@ def swept(folder: Path, done: int) -> int:
     return max(done, int(names[-1][:6])) if names else done
 
 
-def gpu_memory() -> Callable[[], tuple[float, ...]]:
-    """A function that gives the MiB taken of the first GPU, by whomever; nothing where there is none."""
+def gpu_memory() -> Callable[[int], tuple[float, ...]]:
+    """A function that gives the MiB that a process has taken of the first GPU, NaN where the driver does not
+    tell (yet); nothing where there is no GPU.
+    """
     try:
         import pynvml
 
         pynvml.nvmlInit()
         card = pynvml.nvmlDeviceGetHandleByIndex(0)
     except Exception:  # no such package, driver or card
-        return lambda: ()
-    return lambda: (pynvml.nvmlDeviceGetMemoryInfo(card).used / 2**20,)
+        return lambda process: ()
+
+    def taken(process: int) -> tuple[float, ...]:
+        used = {one.pid: one.usedGpuMemory for one in pynvml.nvmlDeviceGetComputeRunningProcesses(card)}
+        return ((used.get(process) or float("nan")) / 2**20,)
+
+    return taken
 
 
 def watched(
@@ -147,7 +154,7 @@ def watched(
             done = swept(folder, rows[-1][0] if rows else 0)
             now = memory_of(process.pid)
             if now is not None:
-                rows.append((done, perf_counter() - start, *now, *gpu()))
+                rows.append((done, perf_counter() - start, *now, *gpu(process.pid)))
                 bar.update(done - bar.n)
             sleep(EVERY)
         if process.returncode:

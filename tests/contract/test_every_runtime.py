@@ -112,7 +112,8 @@ def check(name, graph, batch):
     assert [one.shape for one in whole] == [one.shape for one in wanted]
     assert all(one.dtype == np.float32 for one in whole)
     moved = drift(whole, wanted)
-    assert moved < (0.05 if name in LOW else 1e-3)
+    exact = name in ("eager", "channels_last")  # on a GPU the others multiply in TF32
+    assert moved < (0.05 if name in LOW else 1e-4 if exact else 2e-3 if DEVICE == "cuda" else 1e-3)
     assert name == "eager" or name not in LOW or moved > 1e-5, "as exact as float32: is it in bfloat16?"
     for again, first in zip(outputs(network, batch), whole, strict=True):
         assert again.tobytes() == first.tobytes()

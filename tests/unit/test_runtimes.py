@@ -17,6 +17,7 @@ from ebjr_det.runtimes import registry
 from ebjr_det.runtimes.cache import digest_of
 from ebjr_det.runtimes.choose import choose_runtime, drift
 from ebjr_det.runtimes.eager import TorchNetwork
+from ebjr_det.runtimes.products import Products
 from ebjr_det.runtimes.registry import RUNTIMES, Runtime, build_network
 from ebjr_det.tasks.classification.model import TorchClassifier
 from ebjr_det.tasks.settings import load_config
@@ -306,3 +307,30 @@ def test_compiling_without_a_compiler_is_one_line(monkeypatch):
     with pytest.raises(ConfigError) as error:
         build_network("compile", small(factor=3.0), SAMPLES, "cpu")
     assert "Install g++." in one_line(error)
+
+
+def test_threads_that_multiply_differently_wait_for_each_other_and_leave_the_switch_as_it_was():
+    switch, products, seen = torch.backends.cudnn, Products(), []
+    before = switch.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    inside, leave = threading.Barrier(3, timeout=10), threading.Event()
+
+    def within(tf32, wait):
+        with products(tf32):
+            if wait:
+                inside.wait()
+                assert leave.wait(10)
+            seen.append((tf32, switch.allow_tf32, torch.backends.cuda.matmul.allow_tf32))
+
+    threads = [threading.Thread(target=within, args=(False, True)) for _ in range(2)]
+    other = threading.Thread(target=within, args=(True, False))
+    for thread in threads:
+        thread.start()
+    inside.wait()
+    other.start()
+    other.join(0.05)
+    assert seen == []
+    leave.set()
+    for thread in (*threads, other):
+        thread.join(10)
+    assert seen == [(False,) * 3, (False,) * 3, (True,) * 3]
+    assert (switch.allow_tf32, torch.backends.cuda.matmul.allow_tf32) == before

@@ -14,7 +14,6 @@ import torch
 from detectors import spread
 from PIL import Image
 
-from ebjr_det.runtimes.registry import build_network
 from ebjr_det.tasks.detection.data import build_data, build_named
 from ebjr_det.tasks.detection.model import build_model
 
@@ -60,9 +59,13 @@ def inputs_of(model: Any, count: int, args: Namespace) -> list[Any]:
     return [made[index % len(made)] for index in range(count)]
 
 
-def put_on(model: Any, runtime: str, args: Namespace) -> None:
-    """Let a model run by a runtime."""
-    model.run = build_network(runtime, model.graph, model.batch(inputs_of(model, 2, args)), args.device)
+def wait_for_go(args: Namespace) -> None:
+    """Tell that all is built, and go on when the check says so; at once where nobody waits."""
+    clear()
+    if args.ready is not None:
+        Path(args.ready).touch()
+        if not sys.stdin.readline():
+            sys.exit("the check has ended")
 
 
 def on_gpu(args: Namespace) -> bool:

@@ -11,8 +11,8 @@ import numpy as np
 import onnxruntime
 from detectors import energy
 from memory import CONFIG, linked, sources, summarized, threshold_for, watched
-from parts import MODELS, Row, Rows, attempt, effdet, inputs_of, on_gpu, pictures, put_on
-from speed import BATCH, timed
+from parts import MODELS, Row, Rows, attempt, effdet, inputs_of, on_gpu, pictures, wait_for_go
+from speed import BATCH, FAST, built_for, first_calls, run_by, timed
 
 from ebjr_det.evaluation.benchmark.machine import metered
 from ebjr_det.evaluation.benchmark.scenarios import Pace
@@ -54,11 +54,12 @@ def predicted(count: int, runtime: str, args: Namespace) -> Row:
         done, used = (
             np.array(column) for column in (*zip(*((one[0], one[4]) for one in rows), strict=True),)
         )
-        row |= {
-            "gpu_mib_after_500": float(used[: np.argmax(done >= 500) + 1].max()),
-            "gpu_mib_at_end": float(used.max()),
-        }
-        row["gpu_ratio"] = row["gpu_mib_at_end"] / row["gpu_mib_after_500"]
+        early = used[: np.argmax(done >= 500) + 1]
+        if np.isfinite(early).any():
+            row |= {"gpu_mib_after_500": float(np.nanmax(early)), "gpu_mib_at_end": float(np.nanmax(used))}
+            row["gpu_ratio"] = row["gpu_mib_at_end"] / row["gpu_mib_after_500"]
+        else:
+            row["gpu_mib"] = "the driver does not tell it for a process"
     risen = [key for key in ("ratio", "gpu_ratio") if row.get(key, 0) > FLAT]
     return row | ({"failed": f"{' and '.join(risen)} above {FLAT}"} if risen else {})
 
@@ -67,21 +68,21 @@ def joules(args: Namespace) -> Rows:
     """Energy of the card a picture: student, teacher, pair, with and without CUDA graphs."""
     counter = joule_counter(args.device)
     if counter is None:
+        wait_for_go(args)
         yield "card", {"not_run": "nothing tells the energy here: no GPU, or no nvidia-ml-py"}
         return
+    models = {side: effdet(size, args) for side, size in zip(("student", "teacher"), MODELS, strict=True)}
+    scenes = pictures(32, args.small)
+    runs = built_for(models, (FAST, EAGER), args)
+    wait_for_go(args)
     begun, start = perf_counter(), counter()
     sleep(2 * STEADY)
     yield "idle", {"watts": (counter() - start) / (perf_counter() - begun)}
-    models = {side: effdet(size, args) for side, size in zip(("student", "teacher"), MODELS, strict=True)}
-    scenes = pictures(32, args.small)
-    points = points_at(scores_of(models["student"], energy, scenes, BATCH), (0.3,), None)
-    for runtime in (EAGER, "cuda_graphs_bf16"):
-        for model in models.values():
-            put_on(model, runtime, args)
-        yield (
-            runtime,
-            attempt(partial(windows_of, subjects_of(models, energy, points, BATCH), scenes, counter)),
-        )
+    for runtime, built in runs.items():
+        run_by(models, built)
+        points = points_at(scores_of(models["student"], energy, scenes, BATCH), (0.3,), None)
+        subjects = subjects_of(models, energy, points, BATCH)
+        yield runtime, attempt(partial(windows_of, subjects, scenes, counter))
 
 
 def windows_of(subjects: Any, scenes: Any, counter: JouleCounter) -> Row:
@@ -100,5 +101,7 @@ def onnx(args: Namespace) -> Rows:
     host = Namespace(**{**vars(args), "device": "cpu"})  # it takes arrays alone
     for size in (1, BATCH):
         batch = model.batch(inputs_of(model, size, args))
-        network = build_network("onnxruntime", model.graph, batch, args.device)
-        yield f"d0, batch {size}", attempt(partial(timed, network, model.eager, batch, host))
+        name = "onnxruntime"
+        built = {EAGER: model.eager, name: build_network(name, model.graph, batch, args.device)}
+        first = first_calls(built, batch, host)
+        yield f"d0, batch {size}", attempt(partial(timed, built, first, batch, 2.0, host))

@@ -19,8 +19,8 @@ SECTIONS = {
     "contract": correct.contract,
     "answers": correct.answers,
     "verbs": correct.verbs,
-    "ahead": speed.ahead,
     "networks": speed.networks,
+    "compiled": speed.compiled,
     "pair": speed.live_pair,
     "memory": resources.memory,
     "joules": resources.joules,
@@ -44,7 +44,8 @@ def main() -> None:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--small", action="store_true")
     parser.add_argument("--seconds", type=float, default=600, help="after which it is ended")
-    parser.add_argument("--job", help="of `ahead`: what to compile")
+    parser.add_argument("--job", help="of `compiled`: network, runtime and batch sizes")
+    parser.add_argument("--ready", help="a file that tells that all is built, with a line on stdin to go on")
     args = parser.parse_args()
     keep_freed_memory()
     for name, row in SECTIONS[args.section](args):

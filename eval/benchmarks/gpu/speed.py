@@ -1,19 +1,17 @@
-"""Sections about speed: D0 and D4 in every runtime, compiled ahead, and the live pair."""
+"""Sections about speed: D0 and D4 in every runtime, compiled, and as a live pair."""
 
 import os
-import subprocess
-import sys
 from argparse import Namespace
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
 from functools import partial
-from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from detectors import RATES, energy
-from parts import MODELS, Row, Rows, attempt, clear, effdet, inputs_of, on_gpu, pictures, put_on
+from parts import MODELS, Row, Rows, attempt, clear, effdet, inputs_of, on_gpu, pictures, wait_for_go
 from rounds import ratio, turns
 
 from ebjr_det.core.errors import EbjrError, InvalidInput
@@ -29,88 +27,110 @@ from ebjr_det.runtimes.eager import TorchNetwork
 from ebjr_det.runtimes.registry import build_network, stacked
 
 SIZES = (1, 8, 32)
-RUNTIMES = ("cuda_graphs_bf16", "compile_bf16", "bf16", "cuda_graphs", "channels_last", "compile")
+TF32 = "eager in TF32"
+RUNTIMES = ("bf16", "cuda_graphs", "cuda_graphs_bf16")
 REHEARSED = ("channels_last", "bf16")
-BARE = " without CUDA graphs"
-COMPILED = ("compile_bf16", "compile")
+FAST = "cuda_graphs_bf16"
 BATCH, WORKERS, PICTURES = 8, 8, 32
+SECONDS = {1: 3.0, 8: 4.0, 32: 6.0}
+"""For the turns of all runtimes of a network at a batch size."""
+Built: TypeAlias = dict[str, Any]
+"""Networks by runtime, eager torch first."""
 
 
-def ahead(args: Namespace) -> Rows:
-    """Compile what `networks` will time, all at once; torch keeps it on disk for the next process."""
-    jobs = [f"{size}:{runtime}" for size in MODELS for runtime in COMPILED]
-    if args.job is None:
-        script = str(Path(__file__).with_name("sections.py"))
-        command = [sys.executable, script, "ahead", "--device", args.device, "--job"]
-        running = {job: subprocess.Popen([*command, job]) for job in jobs}
-        yield "exit codes", {job: process.wait() for job, process in running.items()}
-        return
-    size, _, runtime = args.job.partition(":")
-    begun, model = perf_counter(), effdet(size, args)
-    batch = model.batch(inputs_of(model, BATCH, args))
-    build_network(runtime, model.graph, batch, args.device)(batch)
-    yield args.job, {"seconds": round(perf_counter() - begun, 1)}
+def compiled(args: Namespace) -> Rows:
+    """One network in one compiled runtime at some batch sizes, in turns with eager torch."""
+    name, runtime, listed = args.job.split(":")
+    sizes = [int(size) for size in listed.split("+")]
+    begun, model = perf_counter(), effdet(name, args)
+    batches = {size: model.batch(inputs_of(model, size, args)) for size in sizes}
+    network = build_network(runtime, model.graph, batches[sizes[0]], args.device)
+    built: Built = {EAGER: model.eager, runtime: network}
+    first = {size: first_calls(built, batch, args) for size, batch in batches.items()}
+    yield f"{name}, {runtime}, {listed}", {"build_s": round(perf_counter() - begun, 1)}
+    wait_for_go(args)
+    for size, batch in batches.items():
+        for row, value in timed(built, first[size], batch, SECONDS[size] / 2, args).items():
+            yield f"{name}, batch {size}, {row}" + " beside the compiled" * (row == EAGER), value
 
 
 def networks(args: Namespace) -> Rows:
-    """Each network at each batch size: eager torch, then every runtime in turns with it."""
+    """Each network at each batch size in all runtimes that need no compiler, in turns."""
     sizes = SIZES[:2] if args.small else SIZES
-    for name in MODELS:
-        model = effdet(name, args)
-        batches = {size: model.batch(inputs_of(model, size, args)) for size in sizes}
-        for size, batch in batches.items():
-            yield f"{name}, batch {size}, eager", attempt(partial(timed, model.eager, None, batch, args))
-            yield f"{name}, batch {size}, beside the network", attempt(partial(stages, model, size, args))
+    models = {name: effdet(name, args) for name in MODELS}
+    batches = {
+        (size, name): model.batch(inputs_of(model, size, args))
+        for size in sizes
+        for name, model in models.items()
+    }
+    built: dict[str, Built] = {}
+    for name, model in models.items():
+        loose = TorchNetwork(model.graph, args.device)
+        loose.tf32 = True
+        built[name] = {EAGER: model.eager, TF32: loose}
         for runtime in REHEARSED if args.small else RUNTIMES:
-            clear()
             begun = perf_counter()
             try:
-                network = build_network(runtime, model.graph, batches[1], args.device)
+                built[name][runtime] = build_network(runtime, model.graph, batches[1, name], args.device)
             except EbjrError as error:
                 yield f"{name}, {runtime}", {"failed": str(error)}
-                continue
-            yield f"{name}, {runtime}", {"build_s": round(perf_counter() - begun, 1)}
-            for size, batch in batches.items():
-                row = attempt(partial(timed, network, model.eager, batch, args))
-                yield f"{name}, batch {size}, {runtime}", row
-            if runtime in COMPILED and on_gpu(args):
-                bare: Any = network
-                bare = TorchNetwork(bare.graph, args.device, channels_last=True)
-                for size, batch in batches.items():
-                    row = attempt(partial(timed, bare, model.eager, batch, args))
-                    yield f"{name}, batch {size}, {runtime}{BARE}", row
-            del network
+            else:
+                yield f"{name}, {runtime}", {"build_s": round(perf_counter() - begun, 1)}
+    first = {(size, name): first_calls(built[name], batch, args) for (size, name), batch in batches.items()}
+    wait_for_go(args)
+    for (size, name), batch in batches.items():
+        clear()
+        rows = attempt(partial(timed, built[name], first[size, name], batch, SECONDS[size], args))
+        for row, value in {"timed": rows}.items() if "failed" in rows else rows.items():
+            yield f"{name}, batch {size}, {row}", value
+    for name, model in models.items():
+        yield f"{name}, batch 1, beside the network", attempt(partial(stages, model, 1, args))
+    if on_gpu(args):
+        built.clear()
+        yield "d0, too little memory", attempt(partial(beyond, models["d0"], args))
+
+
+def first_calls(built: Built, batch: Any, args: Namespace) -> dict[str, Row]:
+    """Of each runtime: seconds and memory of its first call, and its drift from eager on one picture."""
+    wanted: list[Any] | None = None
+    rows: dict[str, Row] = {}
+    for runtime, network in built.items():
+        clear()
         if on_gpu(args):
-            yield f"{name}, too little memory", attempt(partial(beyond, model, args))
+            torch.cuda.reset_peak_memory_stats()
+        begun, held = perf_counter(), reserved(args)
+        try:
+            moved = first_of(network(batch))
+        except InvalidInput as error:
+            rows[runtime] = {"out_of_memory": str(error)}
+            continue
+        seconds = round(perf_counter() - begun, 2)
+        rows[runtime] = {"first_call_s": seconds, "memory_mib": reserved(args) - held}
+        wanted = moved if wanted is None else wanted
+        rows[runtime]["drift"] = drift(moved, wanted)
+    return rows
 
 
-def timed(network: Any, eager: Any, batch: Any, args: Namespace) -> Row:
+def timed(built: Built, first: dict[str, Row], batch: Any, seconds: float, args: Namespace) -> dict[str, Row]:
     """Milliseconds a batch, from the host's memory and from the device's, over those of eager torch."""
-    clear()
     sources = {"": batch}
     if on_gpu(args):
-        torch.cuda.reset_peak_memory_stats()
         sources |= {" on the device": torch.as_tensor(batch).to(args.device)}
-    subjects = {"network": network} if eager is None else {"network": network, EAGER: eager}
-    begun, held = perf_counter(), reserved(args)
-    try:
-        moved = first_of(network(batch))
-    except InvalidInput as error:
-        return {"out_of_memory": str(error)}
-    row: Row = {"first_call_s": round(perf_counter() - begun, 2), "memory_mib": reserved(args) - held}
-    if eager is not None:
-        row["drift"] = drift(moved, first_of(eager(batch)))
+    able = [runtime for runtime in built if "out_of_memory" not in first[runtime]]
     calls = {
-        who + place: partial(subject, source)
-        for who, subject in subjects.items()
+        runtime + place: partial(built[runtime], source)
+        for runtime in able
         for place, source in sources.items()
     }
-    samples = in_turns(calls, 40, 0.5 if args.small else 1.5)
-    for place in sources:
-        row[f"ms{place}"] = summary(samples[f"network{place}"])
-        if eager is not None:
-            row[f"over_eager{place}"] = interval(samples[f"network{place}"], samples[f"{EAGER}{place}"])
-    return row
+    samples = in_turns(calls, 40, 0.5 if args.small else seconds)
+    rows = {runtime: dict(row) for runtime, row in first.items()}
+    for runtime in able:
+        for place in sources:
+            own = samples[runtime + place]
+            rows[runtime][f"ms{place}"] = summary(own)
+            if runtime != EAGER and EAGER in able:
+                rows[runtime][f"over_eager{place}"] = interval(own, samples[EAGER + place])
+    return rows
 
 
 def stages(model: Any, size: int, args: Namespace) -> Row:
@@ -190,31 +210,55 @@ def live_pair(args: Namespace) -> Rows:
     """D0 and D4 as a pair at three deferral rates beside D4 alone and its parts; then as a stream."""
     models = {side: effdet(size, args) for side, size in zip(("student", "teacher"), MODELS, strict=True)}
     scenes = pictures(BATCH if args.small else PICTURES, args.small)
-    scores = scores_of(models["student"], energy, scenes, BATCH)
-    points = points_at(scores, RATES, None)
-    for runtime in (EAGER, "bf16" if args.small else "cuda_graphs_bf16"):
-        for model in models.values():
-            put_on(model, runtime, args)
+    fast = "bf16" if args.small else FAST
+    runs = built_for(models, (fast, EAGER), args)
+    points = {}
+    for runtime, built in runs.items():
+        run_by(models, built)
+        points[runtime] = points_at(scores_of(models["student"], energy, scenes, BATCH), RATES, None)
+    wait_for_go(args)
+    for runtime, built in runs.items():
+        run_by(models, built)
         for size in (1, BATCH):
-            row = attempt(partial(joined, models, points, scenes, size, args))
+            row = attempt(partial(joined, models, points[runtime], scenes, size, args))
             yield f"{runtime}, batch {size}", row
-        threshold = points["joint 30 %"].threshold
-        yield f"{runtime}, streams", attempt(partial(streams, models, threshold, scenes, args))
-        clear()
+        if runtime == fast:
+            threshold = points[runtime]["joint 30 %"].threshold
+            yield f"{runtime}, streams", attempt(partial(streams, models, threshold, scenes, args))
+
+
+def built_for(models: Mapping[str, Any], runtimes: Sequence[str], args: Namespace) -> dict[str, Built]:
+    """The network of each side by runtime, which has answered every size of a batch up to BATCH."""
+    runs: dict[str, Built] = {runtime: {} for runtime in runtimes}
+    for side, model in models.items():
+        batch = model.batch(inputs_of(model, BATCH, args))
+        for runtime in runtimes:
+            network = build_network(runtime, model.graph, batch, args.device)
+            for size in (1, 2, 4, BATCH):
+                network(batch[:size])
+            runs[runtime][side] = network
+    return runs
+
+
+def run_by(models: Mapping[str, Any], built: Built) -> None:
+    """Let each side's model run by its network."""
+    for side, model in models.items():
+        model.run = built[side]
 
 
 def joined(models: Any, points: Any, scenes: Any, size: int, args: Namespace) -> Row:
     """Student, teacher and pair on the same pictures, preprocessing included, beside the parts."""
     subjects = subjects_of(models, energy, points, size)
-    pace = Pace(0.1 if args.small else 2.0, least=4, warmup=1)
+    pace = Pace(0.1 if args.small else 1.5, least=4, warmup=1)
     calls = closed_loop(subjects, scenes, size if args.small or size == 1 else 4 * size, pace)
     student, teacher = calls["student"], calls["teacher"]
     rows = {
         name: closed_numbers(own, joint_ratio(student, teacher, own) if name in points else None)
         for name, own in calls.items()
     }
-    for row in rows.values():
-        row["over_teacher"] = row["mean_ms"] / rows["teacher"]["mean_ms"]
+    for name, row in rows.items():  # the pair over its parts, were the teacher all of them
+        alone = replace(calls[name], deferred=(0,) * len(calls[name].ms))
+        row["over_teacher"] = asdict(joint_ratio(teacher, teacher, alone))
     return rows
 
 
@@ -231,13 +275,12 @@ def streams(models: Any, threshold: float, scenes: Any, args: Namespace) -> Row:
         "two streams": (pair, Plan(BATCH, BATCH, workers, overlap=True)),
         "two streams, gathered": (pair, Plan(BATCH, BATCH, workers, overlap=True, regroup=True)),
     }
-    many = scenes if args.small else [*scenes] * 2
-    deferred = {name: [one.deferred for one in answers(*way_of(way, many))] for name, way in ways.items()}
-    calls = {name: partial(drained, way, many) for name, way in ways.items()}
-    samples = in_turns(calls, 8, 2 if args.small else 14)
+    deferred = {name: [one.deferred for one in answers(*way_of(way, scenes))] for name, way in ways.items()}
+    calls = {name: partial(drained, way, scenes) for name, way in ways.items()}
+    samples = in_turns(calls, 8, 2 if args.small else 10)
     rows = {
         name: {
-            "pictures_per_s": 1e3 * len(many) / float(np.median(own)),
+            "pictures_per_s": 1e3 * len(scenes) / float(np.median(own)),
             "over_teacher_alone": interval(own, samples["teacher alone"]),
         }
         for name, own in samples.items()
