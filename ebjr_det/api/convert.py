@@ -36,7 +36,7 @@ def convert(source: str | Path, out: str | Path, to: str, **options: Unpack[Conv
         to: the form; `ultralytics`, its predictions.json, of results alone.
 
     Raises:
-        ConfigError: an unknown form, `out` exists, or the pictures are not told.
+        ConfigError: an unknown form or option, `out` exists, or the pictures are not told.
         InvalidInput: whatever is wrong with the files.
 
     Example:
@@ -46,6 +46,8 @@ def convert(source: str | Path, out: str | Path, to: str, **options: Unpack[Conv
     """
     forms, path = load_task("detection").forms, Path(out)
     check_known(to, forms.endings, "a form to write")
+    for option in options:
+        check_known(option, ConvertOptions.__annotations__, "an option of `convert`")
     if path.exists():
         raise ConfigError(f"Expected a new path to write to, got `{path}`, which exists. Name another one.")
     if (ends := forms.endings[to]) and not path.name.endswith(ends):

@@ -79,6 +79,11 @@ FAULTS = {
     "no folder of pictures": (("truth.json", "out", "yolo"), {}, "Expected --images"),
     "a picture missing": (("truth.json", "out", "voc"), {"images": "."}, "Expected a picture at"),
     "another ending": (("truth.json", "out.txt", "coco"), {}, "a .json or .json.gz"),
+    "an unknown option": (
+        ("truth.json", "o.json", "coco"),
+        {"splt": "val"},
+        "got `splt`. Did you mean `split`",
+    ),
     "a split elsewhere": (
         ("truth.json", "out", "yolo"),
         {"images": ".", "split": "../x"},

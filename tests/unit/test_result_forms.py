@@ -328,6 +328,9 @@ FAULTS = {
     "a field of a number": (lambda f: sample(f, 5), "one field of detections with confidences.*got 0"),
     "a box of five": (lambda f: sample(f, bounding_box=[0.1] * 5), "`bbox` in .* to be 4 finite numbers"),
     "pixels of FiftyOne": (lambda f: sample(f, bounding_box=[9, 9, 40, 50]), "in shares.*got 50. Divide"),
+    "a set without categories": (
+        lambda f: as_json(f, "o", {"images": [], "annotations": coco_list(found_by("a"))}),
+        "a list of detections .COCO results. in .*got an object"),
     "the ground truth": (lambda f: f / "truth.json", "Give a detector's results, not the ground truth"),
 }  # fmt: skip
 

@@ -231,7 +231,7 @@ def load_results(
 def result_entries(path: Source) -> list[Entry]:
     """The objects of a result file as they are. Raises InvalidInput for another file, or no entry at all."""
     entries = load_json(path, "COCO results")
-    if isinstance(path, InMemory) and isinstance(entries, dict):  # of pycocotools' `loadRes`
+    if type(path) is InMemory and isinstance(entries, dict):  # of pycocotools' `loadRes`
         listed = entries.get("annotations")
         entries = listed if listed and all("score" in entry for entry in listed) else entries
     if not (isinstance(entries, list) and all(isinstance(entry, dict) for entry in entries)):

@@ -47,7 +47,7 @@ def entries_of(source: InMemory, truth: Annotations, class_ids: str | None) -> l
             else:
                 if class_ids is None:
                     check_ordered(truth, source)
-                numbers = of_numbers(truth, class_ids or FROM_0)
+                numbers = of_numbers(truth, FROM_0 if class_ids is None else class_ids)
                 ids = {int(number): category for number, category in numbers.items()}
         if beyond := [label for label in answer.labels.tolist() if label not in ids]:
             raise InvalidInput(

@@ -41,7 +41,7 @@ def text_entries(folder: Path, truth: Annotations, class_ids: str | None, first_
         ]
     if class_ids is None:
         check_ordered(truth, folder)
-    category_ids = of_numbers(truth, class_ids or FROM_0)
+    category_ids = of_numbers(truth, FROM_0 if class_ids is None else class_ids)
     if class_ids is None and truth.category_ids != tuple(range(len(truth.category_ids))):
         names = ", ".join(f"{index} {name}" for index, name in enumerate(truth.class_names[:SHOWN]))
         names += " ..." * (len(truth.class_names) > SHOWN)
