@@ -31,9 +31,11 @@ from ebjr_det.serving.teacher import Deferred
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-CONNECTIONS = 64
+CONNECTIONS, MESSAGES = 64, 100
 MODELS = "/v2/models/"
 WRONG_PICTURE = (400, 422)
+NONSENSE = (LookupError, ValueError, TypeError, AttributeError, OverflowError, RecursionError, struct.error)
+"""What reading a body that is none of the protocol can raise."""
 FULL = (408, 429, 503, 504)
 
 
@@ -126,8 +128,8 @@ class RemoteTeacher:
         return Unavailable("busy" if error.status in FULL else "died")
 
     def _say(self, message: str) -> None:
-        """Tell the server's log, once."""
-        if message not in self.said:
+        """Tell the server's log, once, and no more than 100 different things."""
+        if message not in self.said and len(self.said) < MESSAGES:
             self.said.add(message)
             say(f"Warning: teacher at {self.url}: {message}")
 
@@ -170,7 +172,7 @@ class RemoteTeacher:
             predictions = tensors.from_tensors(values)
         except Refused:
             raise
-        except (InvalidInput, KeyError, ValueError, TypeError, AttributeError, struct.error) as error:
+        except (InvalidInput, *NONSENSE) as error:
             raise Refused(
                 f"Expected an answer of {self.served.task}, got: {first_line(error)}", 502
             ) from error
@@ -188,7 +190,7 @@ class RemoteTeacher:
             if error.status is None or error.status >= 500:
                 raise
             raise self._misfit(f"none ({error})") from error
-        except (KeyError, ValueError, TypeError, AttributeError) as error:
+        except NONSENSE as error:
             raise self._misfit(f"metadata of no such model ({first_line(error)})") from error
         if lacking := [IMAGE] * (IMAGE not in inputs) + sorted(set(self.served.tensors.REQUIRED) - outputs):
             raise self._misfit(f"one without `{lacking[0]}`")
