@@ -247,6 +247,11 @@ def _routed(folder: Path, run: PairedRun, analysis: Analysis) -> PairedRun:
 
 def load_analysis(folder: Path) -> Analysis:
     """How a finished run is looked at. Raises InvalidInput where there is none, or a damaged one."""
+    if (folder / TIERS).is_file():
+        raise InvalidInput(
+            f"Expected a run of a student and a teacher in `{folder}`, got a replay of several tiers, which "
+            "`report` alone takes."
+        )
     path = existing_file(folder / ANALYSIS, "a finished run folder with its analysis")
     try:
         return Analysis.from_json(path.read_text(encoding="utf-8"))

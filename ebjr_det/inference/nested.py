@@ -41,7 +41,13 @@ def build_nested(task: str, section: ModelSection, classes: Classes, device: str
     path = find_checkpoint(section.checkpoint)
     if section.sha256 is not None:
         check_sha256(path, section.sha256)
-    config = load_config(path)
+    config = inner = load_config(path)
+    seen = {path.resolve()}
+    while inner.teacher.arch == NESTED and inner.teacher.checkpoint is not None:
+        if (below := find_checkpoint(inner.teacher.checkpoint).resolve()) in seen:
+            raise ConfigError(f"Expected pairs within pairs to end, got `{below}` within itself.")
+        seen.add(below)
+        inner = load_config(below)
     if config.task != task:
         raise InvalidInput(f"Expected a pair for {task} in `{path}`, got one for {config.task}.")
     if config.student.popular is not None or {config.student.runtime, config.teacher.runtime} != {EAGER}:

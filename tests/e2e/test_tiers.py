@@ -95,6 +95,11 @@ def test_a_report_is_drawn_again_byte_for_byte(replayed, tmp_path, command):
     assert "third tier" in page[page.index("<h1>") :][:200]
 
 
+def test_commands_of_pairs_say_what_the_folder_holds(replayed, command, capsys):
+    assert command("calibrate", replayed[1], "--deferral-rate", 0.3) == 2
+    assert "got a replay of several tiers, which `report` alone takes" in capsys.readouterr().err
+
+
 def test_python_takes_the_same_and_prints_the_answer(files, replayed, tmp_path):
     tiers = [
         ReferenceFile(name, *map(float, cost.split(":")), file=np.load(files[name]))
@@ -230,6 +235,13 @@ def test_live_decisions_of_three_tiers_are_those_of_the_replay_on_500_pictures()
 def test_a_teacher_that_is_no_whole_pair_is_refused_in_one_line(change, message, tmp_path, command, capsys):
     assert command("evaluate", "outer.yaml", "--set", change, "--out", tmp_path / "run") == 2
     assert message in capsys.readouterr().err.strip().splitlines()[-1]
+
+
+@pytest.mark.usefixtures("nested")
+def test_a_pair_within_itself_is_refused(tmp_path, command, capsys):
+    Path("outer.yaml").write_text(OUTER.replace("inner.yaml", "outer.yaml"))
+    assert command("evaluate", "outer.yaml", "--out", tmp_path / "run") == 2
+    assert "outer.yaml` within itself" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("nested")
