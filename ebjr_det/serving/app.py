@@ -171,7 +171,8 @@ def _query(request: Request) -> dict[str, Any]:
         except ValueError:
             return text
 
-    return {name: value(text) for name, text in request.query_params.items()}
+    params = request.query_params if request.scope["query_string"] else {}
+    return {name: value(text) for name, text in params.items()}
 
 
 def tensors_of(answer: Answered) -> dict[str, Values]:

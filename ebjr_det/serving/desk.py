@@ -167,13 +167,13 @@ class Desk:
             InvalidInput: a picture or a rule that is wrong.
         """
         bench, count = self.bench, len(ask.pictures)
-        bench.threshold_for(ask.rule)  # a wrong rule is refused before it costs anything
+        threshold = bench.threshold_for(ask.rule)  # a wrong rule is refused before it costs anything
         self._admit(bench, ask)
         bench.users += 1
         self.inside += count
         reading = Reading(ask.pictures, bench.served.live.joint.student.preprocess, self.room)
         try:
-            return await self._answered(bench, ask, reading)
+            return await self._answered(bench, ask, threshold, reading)
         finally:
             self.inside -= count
             reading.close()
@@ -214,9 +214,10 @@ class Desk:
         took = judged.took - (reading.seconds if alone else 0.0)
         return judged.results, {"read": reading.seconds, "student_wait": judged.waited, "student": took}
 
-    async def _answered(self, bench: Bench, ask: Ask, reading: Reading) -> Answered:
+    async def _answered(self, bench: Bench, ask: Ask, threshold: float, reading: Reading) -> Answered:
         judged, seconds = await self._judge(bench, ask, reading)
-        threshold = bench.threshold_for(ask.rule)  # of a law, by what waits for the teacher now
+        if ask.rule.follows_policy:  # which looks at what waits for the teacher now
+            threshold = bench.threshold_for(ask.rule)
         predictions, scores = [row[0] for row in judged], [row[1] for row in judged]
         defer = decide(scores, threshold).defer
         front = "teacher" if bench.served.alone else "student"
@@ -226,7 +227,7 @@ class Desk:
             await self._teach(ask, answer, Deferred(reading.sources, reading.pictures), indices)
         if self.settings.shadow:
             self._begin_shadow(ask, answer, Deferred(reading.sources, reading.pictures))
-        if ask.rule == Rule(max_latency_ms=ask.rule.max_latency_ms):
+        if ask.rule.follows_policy:
             bench.law.observe(len(indices), len(scores))
         bench.watch.add(np.array(scores))
         answer.total = monotonic() - ask.arrived

@@ -45,6 +45,11 @@ class Rule:
         if self.max_latency_ms is not None and not 0 < self.max_latency_ms < math.inf:
             raise InvalidInput(f"Expected `max_latency_ms` above 0, got {self.max_latency_ms}.")
 
+    @property
+    def follows_policy(self) -> bool:
+        """Whether the server's own threshold decides."""
+        return self.threshold is None and self.deferral_rate is None and self.force is None
+
     @classmethod
     def of(cls, parameters: Mapping[str, Any], force: str | None = None) -> "Rule":
         """The rule of a request's parameters.
