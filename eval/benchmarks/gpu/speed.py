@@ -42,6 +42,7 @@ def compiled(args: Namespace) -> Rows:
     """One network in one compiled runtime at some batch sizes, in turns with eager torch."""
     name, runtime, listed = args.job.split(":")
     sizes = [int(size) for size in listed.split("+")]
+    os.nice(5)  # compilers leave the CPUs to what is asked beside them
     begun, model = perf_counter(), effdet(name, args)
     batches = {size: model.batch(inputs_of(model, size, args)) for size in sizes}
     network = build_network(runtime, model.graph, batches[sizes[0]], args.device)
