@@ -83,7 +83,10 @@ def overload(folder: str) -> dict[str, object]:
         "kept": round(flood.good(DEADLINE) / peak.good(DEADLINE), 3),
         "refused": flood.refused,
         "answered": len(flood.seconds),
-        "by_teacher": round(flood.share("answered_by", "teacher"), 3),
+        "by_teacher": {
+            "peak": round(peak.share("answered_by", "teacher"), 3),
+            "overloaded": round(flood.share("answered_by", "teacher"), 3),
+        },
         "sent_late_p99_ms": round(1000 * float(np.percentile(flood.late, 99)), 1),
     }
 
