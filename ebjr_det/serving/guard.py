@@ -6,6 +6,7 @@ never an answer. An open breaker is probed with the pictures of a request that d
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from time import monotonic
 from typing import Protocol
 
@@ -17,6 +18,7 @@ from ebjr_det.serving.breaker import LEAST, Breaker, Patience
 from ebjr_det.serving.fault import Unavailable
 from ebjr_det.serving.teacher import Deferred
 
+FAULTS = ("timeout", "died")
 LONGEST = 10.0
 """Seconds that a probe, or the first answer of all, may take."""
 
@@ -37,7 +39,8 @@ class Link(Protocol):
         """A prediction of every picture; cancelled when nobody waits for it any more.
 
         Raises:
-            Unavailable: `busy` where it has enough to do, `died` for a fault of its machine.
+            Unavailable: `busy` where it has enough to do, `timeout` where it gives up itself, `died` for a
+                fault of its machine.
             InvalidInput: a picture that is wrong.
         """
 
@@ -88,17 +91,15 @@ class Guarded:
             raise Unavailable("deadline")
         self.waiting += count
         waiting, started = self.waiting, monotonic()
+        limit = min(left, patience, LONGEST)
         try:
-            taught = await asyncio.wait_for(self.link.ask(deferred), min(left, patience, LONGEST))
-        except TimeoutError as error:
-            if left < min(patience, LONGEST):
-                raise Unavailable("deadline") from error
-            self.breaker.count(fault=True)
-            raise Unavailable("timeout") from error
-        except Unavailable as fault:
-            if fault.reason == "died":
+            taught = await asyncio.wait_for(self.link.ask(replace(deferred, left=limit)), limit)
+        except (TimeoutError, Unavailable) as error:
+            reason = error.reason if isinstance(error, Unavailable) else "timeout"
+            reason = "deadline" if reason == "timeout" and limit == left else reason
+            if reason in FAULTS:
                 self.breaker.count(fault=True)
-            raise
+            raise Unavailable(reason) from error
         finally:
             self.waiting -= count
         self.breaker.count(fault=False)
@@ -121,7 +122,7 @@ class Guarded:
         count, fault = len(deferred.sources), True
         patience = self.patience.seconds(count)
         try:
-            taught = await asyncio.wait_for(self.link.ask(deferred), LONGEST)
+            taught = await asyncio.wait_for(self.link.ask(replace(deferred, left=LONGEST)), LONGEST)
             self.patience.add(taught.took, count)
             fault = taught.took > patience
         except (Unavailable, TimeoutError):

@@ -6,6 +6,7 @@ also when it takes the place of the right one.
 """
 
 import asyncio
+import math
 import struct
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -36,15 +37,17 @@ MODELS = "/v2/models/"
 WRONG_PICTURE = (400, 422)
 NONSENSE = (LookupError, ValueError, TypeError, AttributeError, OverflowError, RecursionError, struct.error)
 """What reading a body that is none of the protocol can raise."""
-FULL = (408, 429, 503, 504)
+REASONS = {408: "timeout", 429: "busy", 503: "busy", 504: "timeout"}
+"""What a status of HTTP says of a server that is not at fault otherwise."""
 
 
 @dataclass(eq=False)
 class _Connection:
-    """A client, whether its server takes raw bytes, and whether it has answered before."""
+    """A client, what its server takes (raw bytes, deadlines), and whether it has answered before."""
 
     client: Client
     binary: bool = False
+    deadlines: bool = False
     used: bool = False
 
 
@@ -121,11 +124,11 @@ class RemoteTeacher:
 
     def _fault(self, error: Refused) -> InvalidInput:
         """What a refusal means here: a wrong picture, a full server, or a machine that is at fault."""
-        if error.status not in (None, *FULL):
+        if error.status not in (None, *REASONS):
             self._say(str(error))
         if error.status in WRONG_PICTURE:
             return InvalidInput("Expected pictures that the teacher takes, got one that it refuses.")
-        return Unavailable("busy" if error.status in FULL else "died")
+        return Unavailable(REASONS.get(error.status or 0, "died"))
 
     def _say(self, message: str) -> None:
         """Tell the server's log, once, and no more than 100 different things."""
@@ -143,7 +146,7 @@ class RemoteTeacher:
                 if not connection.used:
                     self._check(connection)
                 started = monotonic()
-                predictions = self._exchange(connection, contents)
+                predictions = self._exchange(connection, contents, deferred.left)
             except BaseException as error:
                 retry = visit.end() and connection.used
                 connection.client.close()
@@ -163,11 +166,14 @@ class RemoteTeacher:
         except IndexError:
             return _Connection(self._client())
 
-    def _exchange(self, connection: _Connection, contents: Sequence[bytes]) -> Sequence[Opaque]:
+    def _exchange(self, connection: _Connection, contents: Sequence[bytes], left: float) -> Sequence[Opaque]:
         """Raises Refused where the answer is none of the protocol or none of this task."""
         tensors, named = self.served.tensors, self.served.live.named
+        limited = connection.deadlines and left < math.inf  # else it would work for nobody
+        parameters = {"max_latency_ms": 1000 * left} if limited else {}
+        request = write_request(contents, parameters, tensors.REQUIRED, connection.binary)
         try:
-            values = connection.client.send(*write_request(contents, {}, tensors.REQUIRED, connection.binary))
+            values = connection.client.send(*request)
             tensors.check_tensors(values, named)
             predictions = tensors.from_tensors(values)
         except Refused:
@@ -184,6 +190,7 @@ class RemoteTeacher:
         """Raises ConfigError for a model that is not this pair's teacher, Refused where nobody answers."""
         try:
             facts = connection.client.describe()
+            connection.deadlines = facts.get("platform") == "ebjr_det"
             connection.binary = "binary_tensor_data" in connection.client.extensions()
             inputs, outputs = ({item["name"] for item in facts[kind]} for kind in ("inputs", "outputs"))
         except Refused as error:

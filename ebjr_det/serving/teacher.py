@@ -22,10 +22,15 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Deferred:
-    """Pictures for the teacher: as they came, which is how they travel, and decoded."""
+    """Pictures for the teacher: as they came, which is how they travel, and decoded.
+
+    Attributes:
+        left: seconds within which somebody waits for the answer.
+    """
 
     sources: Sequence[Source]
     pictures: "Sequence[Image]"
+    left: float = math.inf
 
     def those(self, indices: Sequence[int]) -> "Deferred":
         """The pictures at these indices."""

@@ -113,6 +113,45 @@ def test_a_run_folder_serves_its_teacher_alone(routed_digits, digit_pictures, se
     assert got.tobytes() == pair([path], -1e300).predictions[0].tobytes()
 
 
+def test_a_teacher_of_ours_works_for_nobody_who_has_gone(routed_digits, served_at, application_at):
+    app = ebjr_det.build_serving(routed_digits, ebjr_det.ServeSettings(access_log=False, tier="teacher"))
+    desk, picture = app.state.desk, Image.new("RGB", (8, 8))
+    begun, gate, joint = threading.Event(), threading.Event(), desk.bench.served.live.joint
+    student, asked = joint.student, []
+
+    class Gate:
+        name, invariant, preprocess = student.name, False, student.preprocess
+
+        def __call__(self, inputs):
+            asked.append(len(inputs))
+            begun.set()
+            assert gate.wait(60)
+            return student(inputs)
+
+    joint.student = Gate()
+    with application_at(app) as teacher:
+        served = load_served(routed_digits, None, None, ())
+        link = RemoteTeacher(teacher, "pair-teacher", served)
+
+        def request(left):
+            return asyncio.create_task(link.ask(Deferred([np.asarray(picture)], [picture], left)))
+
+        async def ask():
+            first, reasons = request(60.0), []
+            await asyncio.to_thread(begun.wait, 60)
+            for late in [request(0.5) for _ in range(3)]:
+                with pytest.raises(Unavailable) as unavailable:
+                    await late
+                reasons.append(unavailable.value.reason)
+            gate.set()
+            await first
+            return reasons
+
+        assert set(asyncio.run(ask())) <= {"timeout", "busy"}
+        link.close()
+    assert sum(asked) == 1
+
+
 class OpenServer:
     """A digits teacher behind the open protocol, as an ASGI application that knows nothing of this package.
 

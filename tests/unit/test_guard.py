@@ -110,12 +110,25 @@ def answers_of(guarded, *lefts):
 
 
 def test_reasons_are_told_apart_and_faults_of_the_tier_alone_open_the_breaker():
-    link = Scripted("ok", "busy", "bad", "hang", "busy", "died", "hang", "ok", "died", "died", "died")
+    link = Scripted("ok", "busy", "bad", "hang", "busy", "died", "hang", "ok", "died", "timeout", "died")
     guarded = Guarded(link)
     guarded.patience.add(0.001, 1)
     inf = np.inf
     results = answers_of(guarded, inf, inf, inf, 0.01, inf, inf, inf, inf, inf, inf, inf, inf)
-    assert results == [7, "busy", "bad", "deadline", "busy", "died", "timeout", 7, *["died"] * 3, "breaker"]
+    assert results == [
+        7,
+        "busy",
+        "bad",
+        "deadline",
+        "busy",
+        "died",
+        "timeout",
+        7,
+        "died",
+        "timeout",
+        "died",
+        "breaker",
+    ]
     assert guarded.breaker.is_open
     assert (guarded.waiting, link.cancelled, link.words) == (0, 2, [])
 
