@@ -1,7 +1,6 @@
 """`init`: a configuration to begin with, every setting in it with its meaning."""
 
 from pathlib import Path
-from typing import Any
 
 from ebjr_det.api.schema import section_of, verb_of
 from ebjr_det.config import commented
@@ -12,29 +11,29 @@ from ebjr_det.tasks import TASKS
 FOLDERS = {"dataset": "image_folder", "root": "data/mine"}
 BOXES = {"dataset": "coco", "images": "data/mine/images"}
 TARGET = {"target": {"kind": "max_drop", "value": 0.01}}
-SMALL: dict[str, dict[str, Any]] = {
+SMALL: dict[str, dict[str, object]] = {
     "detection": {"arch": "effdet/tf_efficientdet_d0"},
     "classification": {"arch": "timm/mobilenetv3_small_100"},
 }
-LARGE: dict[str, dict[str, Any]] = {
+LARGE: dict[str, dict[str, object]] = {
     "detection": {"arch": "effdet/tf_efficientdet_d4"},
     "classification": {"arch": "timm/convnext_tiny"},
 }
 """A student and a teacher to begin with, by task."""
-INITIAL: dict[str, dict[str, Any]] = {
+INITIAL: dict[str, dict[str, object]] = {
     "detection": {"initial": "tf_efficientdet_d0"},
     "classification": {},
 }
 """Weights that a training starts from."""
 
 
-def _data(task: str, split: str) -> dict[str, Any]:
+def _data(task: str, split: str) -> dict[str, str]:
     if task == "detection":
         return BOXES | {"annotations": f"data/mine/{split}.json"}
     return FOLDERS | {"split": split}
 
 
-def _pair(task: str) -> dict[str, Any]:
+def _pair(task: str) -> dict[str, object]:
     return {
         "title": "My pair on my pictures",
         "task": task,
@@ -45,7 +44,7 @@ def _pair(task: str) -> dict[str, Any]:
     }
 
 
-def _training(task: str) -> dict[str, Any]:
+def _training(task: str) -> dict[str, object]:
     return {
         "title": "My student",
         "task": task,
@@ -57,7 +56,7 @@ def _training(task: str) -> dict[str, Any]:
     }
 
 
-def _specialisation(task: str) -> dict[str, Any]:
+def _specialisation(task: str) -> dict[str, object]:
     training = _training(task)
     student = training.pop("model")
     pair = _pair(task)

@@ -2,7 +2,7 @@
 
 from collections.abc import Generator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -62,7 +62,7 @@ def _rule(threshold: float | None, rate: float | None) -> dict[str, float | str]
 
 
 def _answers(
-    client: Client, plugin: TaskPlugin, copies: Copies, rule: dict[str, Any]
+    client: Client, plugin: TaskPlugin, copies: Copies, rule: dict[str, float | str]
 ) -> "Generator[Answer[int, Image]]":
     """The server's answers in the order of the pictures, each with its threshold."""
     for index, path in enumerate(copies.files):

@@ -1,7 +1,6 @@
 """`schema`: the JSON schema of a configuration, by which editors complete and check it."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from ebjr_det.api import names
 from ebjr_det.config.sections import BaseSection
@@ -35,7 +34,7 @@ def section_of(kind: str, task: str | None = None) -> type[BaseSection]:
     return section
 
 
-def schema(kind: str, task: str | None = None) -> dict[str, Any]:
+def schema(kind: str, task: str | None = None) -> dict[str, object]:
     """A JSON schema (draft 2020-12) of all settings: types, limits, defaults, meanings, known names.
 
     Raises:

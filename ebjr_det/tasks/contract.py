@@ -20,6 +20,7 @@ from ebjr_det.config import EvaluateConfig, SpecializeConfig, TrainConfig
 from ebjr_det.core.errors import ConfigError
 from ebjr_det.core.router import RouterDecision
 from ebjr_det.core.types import FloatArray, Model, Opaque, Output, PairedRun, Task
+from ebjr_det.io.lettering import check_letters
 from ebjr_det.io.loader import Images
 from ebjr_det.tasks.options import ConvertOptions as ConvertOptions
 from ebjr_det.tasks.options import FileOption as FileOption
@@ -275,7 +276,9 @@ class TaskPlugin:
         return None
 
     def check_artifacts(self) -> None:
-        """Raise ConfigError where this machine lacks what `write_artifacts` needs, such as a font."""
+        """Raise ConfigError where this machine lacks what `write_artifacts` needs: the font of a gallery."""
+        if type(self).write_gallery is not TaskPlugin.write_gallery:
+            check_letters()
 
     def write_artifacts(
         self, folder: Path, data: Any, run: PairedRun, reported: PairedRun, decision: RouterDecision,

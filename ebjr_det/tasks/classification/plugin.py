@@ -4,7 +4,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from ebjr_det.io.lettering import check_letters
 from ebjr_det.tasks import contract
 from ebjr_det.tasks.classification import settings
 from ebjr_det.tasks.routing import Routing
@@ -116,10 +115,6 @@ class Classification(contract.TaskPlugin):
         from ebjr_det.tasks.classification.popular import class_counts
 
         return class_counts(data)
-
-    def check_artifacts(self) -> None:
-        """A gallery is lettered."""
-        check_letters()
 
     def replay_pictures(self, files: "Mapping[str, Source]", folder: Path, image_ids: "Sequence[str]") -> Any:
         """Pictures whose paths are the ids."""

@@ -4,7 +4,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from ebjr_det.io.lettering import check_letters
 from ebjr_det.tasks import contract
 from ebjr_det.tasks.detection import settings
 from ebjr_det.tasks.routing import Routing
@@ -167,10 +166,6 @@ class Detection(contract.TaskPlugin):
         from ebjr_det.tasks.detection.popular import class_counts
 
         return class_counts(data)
-
-    def check_artifacts(self) -> None:
-        """A gallery is lettered."""
-        check_letters()
 
     def write_artifacts(
         self, folder: Path, data: Any, run: "PairedRun", reported: "PairedRun", decision: "RouterDecision",
