@@ -59,7 +59,7 @@ def report(run_dir: str | Path, out: str | Path | None = None) -> Result | Tiere
         'max_softmax'
     """
     folder = Path(run_dir)
-    target = folder if out is None else writable_folder(Path(out))
+    target = folder if out is None else Path(out)
     if target.resolve() != folder.resolve() and any((target / name).exists() for name in (RUN, TIERED_RUN)):
         raise ConfigError(f"Expected an --out without a run, got one in `{target}`.")
     return report_tiers(folder, target) if (folder / TIERS).is_file() else report_pair(folder, target)
@@ -69,5 +69,5 @@ def report_pair(folder: Path, target: Path) -> Result:
     """The report of a finished run of a student and a teacher, drawn from `folder` to `target`."""
     run, analysis = load_folder(folder)
     built = build_report(run, load_task(run.task).judge(), analysis)
-    (target / SUMMARY).unlink(missing_ok=True)
+    (writable_folder(target) / SUMMARY).unlink(missing_ok=True)
     return Result(built, write_report(built, folder, target), target)

@@ -27,7 +27,7 @@ from ebjr_det.evaluation.tiers.analysis import AUTO, Tier, TieredAnalysis
 from ebjr_det.evaluation.tiers.report import TieredReport, build_tiered_report
 from ebjr_det.inference.scoring import Scoring
 from ebjr_det.io.environment import describe_environment
-from ebjr_det.io.files import to_json, write_text
+from ebjr_det.io.files import to_json, writable_folder, write_text
 from ebjr_det.io.memory import described, source_of
 from ebjr_det.io.notes import said_once
 from ebjr_det.io.records import load_tiers, save_tiers
@@ -181,7 +181,7 @@ def report_tiers(folder: Path, target: Path) -> TieredResult:
     if run.names != tuple(tier.name for tier in analysis.tiers):
         raise InvalidInput(f"Expected records and analysis of the same tiers in `{folder}`, got others.")
     built = build_tiered_report(run, load_task(run.task).judge(), analysis)
-    (target / SUMMARY).unlink(missing_ok=True)
+    (writable_folder(target) / SUMMARY).unlink(missing_ok=True)
     return TieredResult(built, write_tiers(built, folder, target), target)
 
 
