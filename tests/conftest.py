@@ -8,13 +8,14 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import pytest
-from common import SCENES_PAIR
+from common import ROOT, SCENES_PAIR
 from hypothesis import settings
 
 from ebjr_det.core.scores import SCORES, deferral_scores
@@ -154,6 +155,22 @@ def run_cache(tmp_path_factory):
     return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cache"
 
 
+@pytest.fixture(scope="session")
+def made_once(run_cache, tmp_path_factory):
+    """A function: name, what makes a folder -> that folder, which the first process of this run makes."""
+
+    def made(name, make):
+        folder = run_cache / name
+        if not folder.is_dir():
+            make(own := tmp_path_factory.mktemp("made") / "own")
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with suppress(OSError):  # another process was first
+                own.rename(folder)
+        return folder
+
+    return made
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(run_cache):
     """What runtimes keep goes to a folder of this run, not to the user's."""
@@ -212,28 +229,25 @@ def written_once(folder):
 
 
 @pytest.fixture(scope="session")
-def exported_scenes(tmp_path_factory):
+def exported_scenes(made_once):
     """The folder of `common.SCENES_PAIR`, exported where it defers some scenes; copy to change."""
-    return _export("quickstart", -0.6, tmp_path_factory, *SCENES_PAIR)
+    return made_once("quickstart", _export("quickstart", -0.6, *SCENES_PAIR))
 
 
 @pytest.fixture(scope="session")
-def exported_digits(tmp_path_factory):
+def exported_digits(made_once):
     """The same of the pair of `digits.yaml`, which resizes no picture here."""
     plain = [
         f"{side}.preprocessing.{what}=null" for side in ("student", "teacher") for what in ("resize", "crop")
     ]
-    return _export("digits", -0.95, tmp_path_factory, *plain, "router.score=max_softmax")
+    return made_once("digits", _export("digits", -0.95, *plain, "router.score=max_softmax"))
 
 
-def _export(name, threshold, tmp_path_factory, *changes):
+def _export(name, threshold, *changes):
     import ebjr_det
-    from ebjr_det.tasks.settings import load_config
 
-    folder = tmp_path_factory.mktemp("exported") / name
-    config = load_config(Path(__file__).resolve().parents[1] / "configs" / f"{name}.yaml", changes)
-    ebjr_det.export(config, folder, threshold=threshold)
-    return folder
+    config = ebjr_det.load_config(ROOT / "configs" / f"{name}.yaml", changes)
+    return lambda folder: ebjr_det.export(config, folder, threshold=threshold)
 
 
 @pytest.fixture(scope="session")
@@ -263,8 +277,7 @@ def digit_pictures(tmp_path_factory):
 @pytest.fixture(scope="session")
 def shared_data():
     """The folder of real data beside the checkout; tests that need it are marked `shared`."""
-    root = Path(__file__).resolve().parents[1]
-    folder = Path(os.environ.get("EBJR_DET_SHARED_DATA", root.parent / "shared" / "data"))
+    folder = Path(os.environ.get("EBJR_DET_SHARED_DATA", ROOT.parent / "shared" / "data"))
     if not folder.is_dir():
         pytest.skip(f"needs the shared data folder, not at {folder}: set EBJR_DET_SHARED_DATA")
     return folder

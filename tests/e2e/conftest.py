@@ -5,21 +5,23 @@ import json
 import shutil
 import socket
 import threading
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
-from common import ROOT
+from common import DIGITS
 
+from ebjr_det.api import auto_router
 from ebjr_det.cli import cli
 from ebjr_det.cli.exits import run_safely
 from ebjr_det.reporting import page, style, write
 from ebjr_det.tasks import routing
 
 CLASSES = ("ant", "bee", "cow", "dog")
-QUICK = ("--folds", 2, "--bootstrap", 5)
+FOLDS = 2
+QUICK = ("--folds", FOLDS, "--bootstrap", 5)
 
 
 def box(generator: np.random.Generator) -> list[float]:
@@ -81,9 +83,10 @@ def write_detectors(
 
 @pytest.fixture(scope="session", autouse=True)
 def _few_trees():
-    """A forest of 30 trees: what a command does with one does not depend on how many there are."""
+    """Forests of 30 trees, two folds: what a command does with them does not depend on how many there are."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(routing, "TREES", 30)
+        patch.setattr(auto_router, "FOLDS", FOLDS)
         yield
 
 
@@ -92,7 +95,7 @@ def run_command(*args: object) -> int:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def drawn_once(run_cache: Path, tmp_path_factory: pytest.TempPathFactory):
+def drawn_once(made_once):
     """Figures of reports that differ in numbers alone are drawn for the first and copied for the next.
 
     Gives what draws the page's own figure, for tests that look at it.
@@ -107,14 +110,13 @@ def drawn_once(run_cache: Path, tmp_path_factory: pytest.TempPathFactory):
             cost.macs(0.0) is None, cost.latency_ms(0.0) is None,
             *((one.name, one.published, one.macs is None, one.latency_ms is None) for one in report.rivals),
         )  # fmt: skip
-        folder = run_cache / "figures" / hashlib.sha256(repr(kind).encode()).hexdigest()
-        if not folder.is_dir():
-            own = tmp_path_factory.mktemp("figures")
-            paths = draw(report, own)
-            (own / "names.json").write_text(json.dumps({name: path.name for name, path in paths.items()}))
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            with suppress(OSError):  # another process was first
-                own.rename(folder)
+
+        def drawn(folder: Path) -> None:
+            folder.mkdir()
+            files = {name: path.name for name, path in draw(report, folder).items()}
+            (folder / "names.json").write_text(json.dumps(files))
+
+        folder = made_once(f"figures/{hashlib.sha256(repr(kind).encode()).hexdigest()}", drawn)
         shutil.copytree(folder, out, dirs_exist_ok=True, ignore=shutil.ignore_patterns("names.json"))
         return {name: out / file for name, file in json.loads((folder / "names.json").read_text()).items()}
 
@@ -221,13 +223,15 @@ def classifiers(tmp_path_factory: pytest.TempPathFactory):
 
 
 @pytest.fixture(scope="session")
-def routed_digits(tmp_path_factory: pytest.TempPathFactory, command) -> Path:
-    """The pair of `digits.yaml` with the router that `evaluate` fits, exported."""
-    folder = tmp_path_factory.mktemp("routed")
-    quick = ("--set", "latency.measure=false", "--set", "run.bootstrap=10")
-    assert command("evaluate", ROOT / "configs" / "digits.yaml", "--out", folder / "run", *quick) == 0
-    assert command("export", folder / "run", "--out", folder / "pair") == 0
-    return folder / "pair"
+def routed_digits(made_once, command) -> Path:
+    """The pair of `digits.yaml` with the router that `evaluate` fits, exported; beside it the `run`."""
+
+    def exported(folder: Path) -> None:
+        quick = ("--set", "latency.measure=false", "--set", "run.bootstrap=10")
+        assert command("evaluate", DIGITS, "--out", folder / "run", *quick) == 0
+        assert command("export", folder / "run", "--out", folder / "pair") == 0
+
+    return made_once("routed", exported) / "pair"
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import pytest
 from common import QUICKSTART
 
 import ebjr_det
+from ebjr_det.api import auto_router
 from ebjr_det.core.errors import ConfigError
 from ebjr_det.core.scores import CURVATURE, ENERGY
 from ebjr_det.core.types import PairedRun
@@ -84,7 +85,8 @@ def test_it_is_what_fit_router_and_a_replay_of_the_other_pictures_give(
     ids = [[int(run.image_ids[index]) for index in part] for part in parts_of(run)]
     fitting, others = (only(pictures, tmp_path / name, part) for name, part in zip("ab", ids, strict=True))
     router = tmp_path / "router.safetensors"
-    assert command("fit-router", "detection", *fitting.options, "--bootstrap", 100, "--out", router) == 0
+    fit = ["--folds", auto_router.FOLDS, "--bootstrap", 100, "--out", router]
+    assert command("fit-router", "detection", *fitting.options, *fit) == 0
     by_hand, chosen = RouterFile.load(router), RouterFile.load(replayed / "router.safetensors")
     assert (by_hand.header.score, by_hand.header.rescaling) == (chosen.header.score, chosen.header.rescaling)
     np.testing.assert_allclose(by_hand.reference, chosen.reference, rtol=1e-9)
@@ -187,21 +189,19 @@ def test_an_evaluation_measures_what_a_decision_takes(evaluated):
     assert 0 < summary["selection"]["decision_ms"] < 1000
 
 
-@pytest.mark.parametrize("verb", ["predict", "export"])
-def test_a_run_is_at_work_with_the_router_that_it_chose(verb, evaluated, scene_pictures, tmp_path, command):
-    out = tmp_path / "out"
-    args = [scene_pictures] if verb == "predict" else []
-    assert command(verb, evaluated, *args, "--out", out) == 0
-    summary = summary_of(evaluated)
-    threshold = summary["joint"]["threshold"]
-    if verb == "export":
-        pair = json.loads((out / "pair.json").read_text())
-        assert (pair["router"]["score"], pair["threshold"]) == (summary["score"], threshold)
-        assert (out / "router.safetensors").read_bytes() == (evaluated / "router.safetensors").read_bytes()
-        return
-    for entry in json.loads((out / "images.json").read_text()):
+def test_a_run_is_at_work_with_the_router_that_it_chose(evaluated, scene_pictures, tmp_path, command):
+    assert command("predict", evaluated, scene_pictures, "--out", tmp_path / "out") == 0
+    threshold = summary_of(evaluated)["joint"]["threshold"]
+    for entry in json.loads((tmp_path / "out" / "images.json").read_text()):
         deferred = entry["deferral_score"] > threshold
         assert entry["answered_by"] == ("teacher" if deferred else "student")
+
+
+def test_a_run_is_exported_with_the_router_that_it_chose(routed_digits):
+    run = routed_digits.parent / "run"
+    summary, pair = summary_of(run), json.loads((routed_digits / "pair.json").read_text())
+    assert (pair["router"]["score"], pair["threshold"]) == (summary["score"], summary["joint"]["threshold"])
+    assert (routed_digits / "router.safetensors").read_bytes() == (run / "router.safetensors").read_bytes()
 
 
 def test_a_finished_run_is_analysed_again_under_another_target(evaluated, tmp_path, command, capsys):

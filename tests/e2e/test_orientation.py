@@ -27,7 +27,8 @@ from ebjr_det.tasks.settings import load_config, load_train_config
 COUNT = 2
 SHAPES = {"square": 0, "wide": 64}  # pixels beside the scene
 NOISE = {"png": 1e-9, "jpg": 0.02}  # of AP; a JPEG's blocks are rounded another way when it is turned
-WAYS = [*product(["png"], SHAPES, STORED, (True, False)), *product(["jpg"], ["wide"], STORED, [True])]
+WAYS = [*product(["png"], SHAPES, STORED, [True]), *product(["jpg"], ["wide"], STORED, [True])]
+WAYS += product(["png"], ["wide"], [1, 6], [False])
 
 
 class Shown(NamedTuple):
