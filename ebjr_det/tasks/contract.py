@@ -284,9 +284,7 @@ class TaskPlugin:
         self, folder: Path, data: Any, run: PairedRun, reported: PairedRun, decision: RouterDecision,
         defer: NDArray[np.bool_],
     ) -> None:  # fmt: skip
-        """Leave the task's own files, of all images of `run` and `defer` and of those that are `reported`: a
-        gallery, where labels tell right from wrong.
-        """
+        """Leave files of all images of `run`, and a gallery of `reported` ones where labels judge."""
         if not run.estimated:
             self.write_gallery(folder, data, reported, decision)
 
