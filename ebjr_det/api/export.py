@@ -12,6 +12,7 @@ import numpy as np
 from ebjr_det.api.space import bytes_of_graphs
 from ebjr_det.config import EvaluateConfig, ModelSection, parse_section
 from ebjr_det.core.errors import ConfigError
+from ebjr_det.core.joint import JointTeacher
 from ebjr_det.core.router import check_scores
 from ebjr_det.core.scores import rows_counted
 from ebjr_det.core.types import FloatArray, Model, Opaque
@@ -193,6 +194,11 @@ class _Side:
 def _side(name: str, model: Model, section: ModelSection, pictures: list[Picture]) -> _Side:
     """Raises ConfigError for a model with code of its own around its network."""
     inner = plain(model)
+    if isinstance(inner, JointTeacher):
+        raise ConfigError(
+            f"Expected two models to export, got the pair {inner.name} as the teacher. `predict`, `demo` and "
+            "`serve` take the configuration itself."
+        )
     graph = isinstance(inner, RunsFile) or getattr(getattr(inner, "graph", None), "state_dict", None)
     if getattr(inner, "around", None) is None or not graph:
         raise ConfigError(

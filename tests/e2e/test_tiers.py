@@ -245,6 +245,12 @@ def test_a_pair_within_itself_is_refused(tmp_path, command, capsys):
 
 
 @pytest.mark.usefixtures("nested")
+def test_an_export_is_of_two_models(tmp_path, command, capsys):
+    assert command("export", "outer.yaml", "--out", tmp_path / "exported") == 2
+    assert "Expected two models to export, got the pair" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("nested")
 def test_an_inner_pair_needs_a_threshold(tmp_path, command, capsys):
     Path("inner.yaml").write_text(INNER.replace(", threshold: -0.6", ""))
     assert command("evaluate", "outer.yaml", "--out", tmp_path / "run") == 2
