@@ -140,7 +140,7 @@ def _refusal(content: bytes, status: int) -> str:
     """What a server says of a request that it refuses."""
     try:
         return str(json.loads(content)["error"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return f"Expected an answer, got status {status} of HTTP."
 
 

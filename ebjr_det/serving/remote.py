@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 CONNECTIONS, MESSAGES = 64, 100
 MODELS = "/v2/models/"
-WRONG_PICTURE = (400, 422)
+WRONG_PICTURE = 400
 NONSENSE = (LookupError, ValueError, TypeError, AttributeError, OverflowError, RecursionError, struct.error)
 """What reading a body that is none of the protocol can raise."""
 REASONS = {408: "timeout", 429: "busy", 503: "busy", 504: "timeout"}
@@ -43,11 +43,11 @@ REASONS = {408: "timeout", 429: "busy", 503: "busy", 504: "timeout"}
 
 @dataclass(eq=False)
 class _Connection:
-    """A client, what its server takes (raw bytes, deadlines), and whether it has answered before."""
+    """A client, whether its server takes raw bytes, is of this package, and has answered before."""
 
     client: Client
     binary: bool = False
-    deadlines: bool = False
+    ours: bool = False
     used: bool = False
 
 
@@ -122,12 +122,10 @@ class RemoteTeacher:
             self._say(str(error))
             raise Unavailable("died") from error
 
-    def _fault(self, error: Refused) -> InvalidInput:
-        """What a refusal means here: a wrong picture, a full server, or a machine that is at fault."""
+    def _fault(self, error: Refused) -> Unavailable:
+        """What a refusal means here: a full server, or a machine that is at fault."""
         if error.status not in (None, *REASONS):
             self._say(str(error))
-        if error.status in WRONG_PICTURE:
-            return InvalidInput("Expected pictures that the teacher takes, got one that it refuses.")
         return Unavailable(REASONS.get(error.status or 0, "died"))
 
     def _say(self, message: str) -> None:
@@ -150,8 +148,12 @@ class RemoteTeacher:
             except BaseException as error:
                 retry = visit.end() and connection.used
                 connection.client.close()
-                if retry and isinstance(error, Refused) and error.status is None:
+                if not isinstance(error, Refused):
+                    raise
+                if retry and error.status is None:
                     continue
+                if connection.ours and error.status == WRONG_PICTURE:  # others say so of whatever they lack
+                    raise InvalidInput(f"{error} So says the teacher.") from error
                 raise
             connection.used = True
             if visit.end():
@@ -169,7 +171,7 @@ class RemoteTeacher:
     def _exchange(self, connection: _Connection, contents: Sequence[bytes], left: float) -> Sequence[Opaque]:
         """Raises Refused where the answer is none of the protocol or none of this task."""
         tensors, named = self.served.tensors, self.served.live.named
-        limited = connection.deadlines and left < math.inf  # else it would work for nobody
+        limited = connection.ours and left < math.inf  # else it would work for nobody
         parameters = {"max_latency_ms": 1000 * left} if limited else {}
         request = write_request(contents, parameters, tensors.REQUIRED, connection.binary)
         try:
@@ -190,7 +192,7 @@ class RemoteTeacher:
         """Raises ConfigError for a model that is not this pair's teacher, Refused where nobody answers."""
         try:
             facts = connection.client.describe()
-            connection.deadlines = facts.get("platform") == "ebjr_det"
+            connection.ours = facts.get("platform") == "ebjr_det"
             connection.binary = "binary_tensor_data" in connection.client.extensions()
             inputs, outputs = ({item["name"] for item in facts[kind]} for kind in ("inputs", "outputs"))
         except Refused as error:

@@ -148,6 +148,8 @@ def test_a_teacher_of_ours_works_for_nobody_who_has_gone(routed_digits, served_a
             return reasons
 
         assert set(asyncio.run(ask())) <= {"timeout", "busy"}
+        with pytest.raises(InvalidInput, match="So says the teacher"):
+            asyncio.run(link.ask(Deferred([b"no picture"], [None])))
         link.close()
     assert sum(asked) == 1
 
@@ -157,6 +159,8 @@ class OpenServer:
 
     Written from the protocol's description: metadata, JSON with base64, and the binary extension if `binary`.
     """
+
+    status = 200
 
     def __init__(self, folder, binary, **facts):
         self.session = onnxruntime.InferenceSession(folder / "teacher.onnx")
@@ -174,7 +178,8 @@ class OpenServer:
         headers = {name.decode(): value.decode() for name, value in scope["headers"]}
         answer, extra = self.answer(scope["path"], body, headers.get("inference-header-content-length"))
         fields = [(name.encode(), value.encode()) for name, value in extra.items()]
-        await send({"type": "http.response.start", "status": 200, "headers": fields})
+        status = self.status if scope["path"].endswith("/infer") else 200
+        await send({"type": "http.response.start", "status": status, "headers": fields})
         await send({"type": "http.response.body", "body": answer})
 
     def answer(self, path, body, length):
@@ -285,6 +290,16 @@ def test_boxes_of_any_server_are_taken_and_nonsense_is_its_fault(
             with pytest.raises(Unavailable) as unavailable:
                 asyncio.run(link.ask(Deferred([content], [None])))
             assert unavailable.value.reason == "died"
+        for server.status, reason in {
+            400: "died",
+            404: "died",
+            500: "died",
+            503: "busy",
+            504: "timeout",
+        }.items():
+            with pytest.raises(Unavailable) as unavailable:
+                asyncio.run(link.ask(Deferred([content], [None])))
+            assert unavailable.value.reason == reason
         link.close()
 
 
