@@ -1,6 +1,6 @@
 """The pair on Ray Serve beside the same pair in one process: bits, latency, faults, scaling, the end.
 
-    python eval/serving/cluster.py FOLDER [--requests 1000] [--seconds 20]
+    python eval/serving/cluster.py FOLDER [--seconds 18] [--only killed,scaled]
 
 FOLDER is an export of the pair of digits with a fitted router. Ray starts on this machine (`--ray`) with one
 student and one teacher; `haproxy` is Ray's other proxy with its settings for throughput. One client asks for
@@ -14,7 +14,6 @@ import io
 import json
 import os
 import signal
-import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
@@ -165,30 +164,40 @@ def scaled(contents: list[bytes], seconds: float) -> dict[str, Any]:
     return {"replicas": counts, **facts}
 
 
+def compared(folder: str, contents: list[bytes], seconds: float) -> dict[str, Any]:
+    """Bits and latency of the pair, of `serve`, and of Ray with either proxy, one after the other."""
+    result: dict[str, Any] = {"in_process": in_process(folder, contents)}
+    server = Server(folder, "--rate", str(RATE), "--no-access-log")
+    result["serve"] = one_client(server.url, contents)
+    server.end()
+    for name, variables in (("ray", {}), ("haproxy", HAPROXY)):
+        with (
+            variables_set(variables),
+            on_ray(folder, "--rate", str(RATE), "--patience-ms", "30000") as server,
+        ):
+            bits = differing(folder, server.url, contents)
+            result[name] = bits | one_client(server.url, contents)
+            earlier = 2 * len(contents) + WARM
+            result[f"{name}_sigterm"] = ended(server, contents, seconds, earlier)
+    return result
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder")
     parser.add_argument("--requests", type=int, default=1000)
-    parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--seconds", type=float, default=18.0)
+    parser.add_argument("--only", default="compared,killed,scaled")
     args = parser.parse_args()
-    contents, result = digits(args.requests), dict[str, Any]()
-    patient = ("--rate", str(RATE), "--patience-ms", "30000")
-    result["in_process"] = in_process(args.folder, contents)
-    server = Server(args.folder, "--rate", str(RATE), "--no-access-log")
-    result["serve"] = one_client(server.url, contents)
-    server.end()
-    for name, variables in (("ray", {}), ("haproxy", HAPROXY)):
-        with variables_set(variables), on_ray(args.folder, *patient) as server:
-            bits = differing(args.folder, server.url, contents)
-            result[name] = bits | one_client(server.url, contents)
-            earlier = 2 * len(contents) + WARM
-            result[f"{name}_sigterm"] = ended(server, contents, args.seconds, earlier)
-        print(json.dumps(result), file=sys.stderr)
-    with on_ray(args.folder, "--rate", str(RATE), "--patience-ms", "200") as server:
-        result["killed"] = killed(server, contents, args.seconds)
-    result["scaled"] = scaled(contents, 4 * args.seconds)
-    result["load_average"] = os.getloadavg()[0]
+    contents, result, seconds = digits(args.requests), dict[str, Any](), args.seconds
+    if "compared" in args.only:
+        result |= compared(args.folder, contents, seconds)
+    if "killed" in args.only:
+        with on_ray(args.folder, "--rate", str(RATE), "--patience-ms", "200") as server:
+            result["killed"] = killed(server, contents, seconds)
+    if "scaled" in args.only:
+        result["scaled"] = scaled(contents, 4 * seconds)
     print(json.dumps(result, indent=2))
 
 
