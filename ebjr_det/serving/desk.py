@@ -181,10 +181,11 @@ class Desk:
 
     def _admit(self, bench: Bench, ask: Ask) -> None:
         """Refuse what cannot be answered in time, before it costs anything."""
-        expected = (self.unjudged + len(ask.pictures)) * bench.student.seconds_each
+        waiting = max(self.unjudged, bench.student.waiting)
+        expected = (waiting + len(ask.pictures)) * bench.student.seconds_each
         if self.inside and self.inside + len(ask.pictures) > self.settings.queue_size:
             raise self._refused("busy", Unavailable("busy", expected))
-        if self.unjudged and expected > ask.left:
+        if waiting and expected > ask.left:
             raise self._refused("deadline", Unavailable("busy", expected))
 
     def _refused(self, reason: str, fault: Unavailable) -> Unavailable:

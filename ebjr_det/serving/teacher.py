@@ -75,7 +75,7 @@ class Teacher(Protocol):
 
 
 class LocalTeacher:
-    """A pair's teacher in this process, which answers in batches; `waiting`: pictures it was asked for.
+    """A pair's teacher in this process, which answers in batches.
 
     Args:
         readers: threads that preprocess.
@@ -84,8 +84,13 @@ class LocalTeacher:
     breaker_state, patience_seconds = 0.0, math.inf
 
     def __init__(self, joint: JointModel, largest: int, readers: Executor) -> None:
-        self.joint, self.readers, self.waiting = joint, readers, 0
+        self.joint, self.readers, self.asked = joint, readers, 0
         self.batcher: Batcher[Opaque, Opaque] = Batcher(joint.teach, largest, "ebjr-det teacher")
+
+    @property
+    def waiting(self) -> int:
+        """Pictures it was asked for, or works on though nobody waits for them any more."""
+        return max(self.asked, self.batcher.waiting)
 
     def expected_seconds(self, count: int) -> float:
         """By the running mean of seconds a picture."""
@@ -100,14 +105,14 @@ class LocalTeacher:
         if self.expected_seconds(len(deferred.pictures)) > left:
             raise Unavailable("deadline")
         started, loop = monotonic(), asyncio.get_running_loop()
-        self.waiting += len(deferred.pictures)
+        self.asked += len(deferred.pictures)
         try:
             inputs = await loop.run_in_executor(self.readers, self._inputs, deferred)
             return await in_time(self.batcher.submit(inputs), left - (monotonic() - started))
         except TimeoutError as error:
             raise Unavailable("deadline") from error
         finally:
-            self.waiting -= len(deferred.pictures)
+            self.asked -= len(deferred.pictures)
 
     def close(self) -> None:
         """End the thread when its queue is empty."""
