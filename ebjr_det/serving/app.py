@@ -198,7 +198,9 @@ def _facts(answer: Answered) -> dict[str, object]:
     waits = seconds["student_wait"] + seconds.get("teacher_wait", 0.0)
     ms = {"student_ms": seconds["student"], "teacher_ms": seconds.get("teacher", 0.0), "queue_ms": waits}
     rounded = {name: round(1000 * value, 3) for name, value in ms.items()}
-    return {"policy": bench.settings.policy, "pair_sha256": bench.served.digest, **rounded}
+    router = bench.served.live.scoring.section.sha256 or ""
+    digests = {"pair_sha256": bench.served.digest, "router_sha256": router}
+    return {"policy": bench.settings.policy, **digests, **rounded}
 
 
 def build_app(load: Load, teacher_of: TeacherOf | None, settings: ServeSettings) -> Starlette:

@@ -2,6 +2,7 @@
 
 import base64
 import gzip
+import hashlib
 import io
 import json
 import shutil
@@ -187,9 +188,15 @@ def test_boxes_are_those_of_load_to_the_bit(exported_scenes, scene_pictures):
         assert "reference scores" in refused.json()["error"]
 
 
-def test_what_the_server_tells_of_itself(client, digits):
+def test_what_the_server_tells_of_itself(client, digits, routed_digits):
     body, headers = binary([png(digits[0])] * 3)
-    assert client.post(INFER, content=body, headers=headers).status_code == 200
+    asked_for = client.post(INFER, content=body, headers=headers)
+    facts = json.loads(asked_for.content[: int(asked_for.headers[LENGTH])])["parameters"]
+    assert (
+        facts["router_sha256"]
+        == hashlib.sha256((routed_digits / "router.safetensors").read_bytes()).hexdigest()
+    )
+    assert facts["policy"] == "calibrated"
     assert "binary_tensor_data" in client.get("/v2").json()["extensions"]
     for path in (
         "/v2/health/live",
