@@ -24,6 +24,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from http.client import HTTPConnection
+from multiprocessing import get_context
 from pathlib import Path
 from time import monotonic, sleep
 from typing import IO, Any
@@ -78,33 +79,41 @@ class Server:
 
 
 class Proxy:
-    """A port that passes everything on to another one, answers after `delay` seconds."""
+    """A process with a port that passes everything on to another one, answers after `delay` seconds."""
 
     def __init__(self, url: str) -> None:
-        self.target, self.delay, started = int(url.rpartition(":")[2]), 0.0, threading.Event()
-        threading.Thread(target=lambda: asyncio.run(self.serve(started)), daemon=True).start()
-        started.wait()
+        context = get_context("spawn")
+        self.delay, ports = context.Value("d", 0.0), context.SimpleQueue()
+        arguments = int(url.rpartition(":")[2]), self.delay, ports
+        context.Process(target=pass_on, args=arguments, daemon=True).start()
+        self.url = f"http://127.0.0.1:{ports.get()}"
 
-    async def serve(self, started: threading.Event) -> None:
-        """Listen for ever."""
-        server = await asyncio.start_server(self.connect, "127.0.0.1", 0)
-        self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        started.set()
-        await server.serve_forever()
+    def wait(self, seconds: float) -> None:
+        """Let answers wait so long from now on."""
+        self.delay.value = seconds
 
-    async def connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Both ways of a connection."""
-        far, near = await asyncio.open_connection("127.0.0.1", self.target)
-        await asyncio.gather(self.carry(reader, near, False), self.carry(far, writer, True))
 
-    async def carry(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, back: bool) -> None:
-        """One way."""
+def pass_on(target: int, delay: Any, ports: Any) -> None:
+    """Serve as a proxy for ever; its port goes into `ports`."""
+
+    async def carry(source: asyncio.StreamReader, sink: asyncio.StreamWriter, back: bool) -> None:
         with suppress(OSError):
             while part := await source.read(2**16):
-                if back:
-                    await asyncio.sleep(self.delay)
+                if back and delay.value:
+                    await asyncio.sleep(delay.value)
                 sink.write(part)
         sink.close()
+
+    async def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        far, near = await asyncio.open_connection("127.0.0.1", target)
+        await asyncio.gather(carry(reader, near, False), carry(far, writer, True))
+
+    async def serve() -> None:
+        server = await asyncio.start_server(connect, "127.0.0.1", 0)
+        ports.put(server.sockets[0].getsockname()[1])
+        await server.serve_forever()
+
+    asyncio.run(serve())
 
 
 class Load:
@@ -197,9 +206,9 @@ def fault(
         "killed": lambda: teacher.send(signal.SIGKILL),
         "refusing": lambda: teacher.send(signal.SIGTERM),
         "stopped": lambda: teacher.send(signal.SIGSTOP),
-        "late": lambda: setattr(proxy, "delay", LATE),
+        "late": lambda: proxy.wait(LATE),
     }
-    end = {"stopped": lambda: teacher.send(signal.SIGCONT), "late": lambda: setattr(proxy, "delay", 0.0)}
+    end = {"stopped": lambda: teacher.send(signal.SIGCONT), "late": lambda: proxy.wait(0.0)}
     with load.running():
         sleep(seconds / 3)
         start = monotonic()
