@@ -76,6 +76,14 @@ class Batcher(Generic[Input, Result]):
             self._changed.notify()
         return unit.future
 
+    def answer_here(self, inputs: Inputs[Input]) -> Batched[Result]:
+        """The results, made in the caller's thread, which is that of `submit`; only while nothing waits."""
+        unit: _Unit[Input, Result] = _Unit(inputs)
+        with self._changed:
+            self.waiting += len(inputs)
+        self._run([unit])
+        return unit.future.result()
+
     def close(self) -> None:
         """End the thread when the queue is empty; does not wait for it."""
         with self._changed:
@@ -84,20 +92,24 @@ class Batcher(Generic[Input, Result]):
 
     def _work(self) -> None:
         while batch := self._take():
-            started, active = monotonic(), list[_Unit[Input, Result]]()
+            active = list[_Unit[Input, Result]]()
             for unit in batch:
                 if unit.future.set_running_or_notify_cancel():
                     active.append(unit)
                 else:
                     self._leave(unit)
             if active:
-                self._answer(active)
-                size, seconds = sum(len(unit.inputs) for unit in active), monotonic() - started
-                self.seconds_each += (WEIGHT if self.seconds_each else 1.0) * (
-                    seconds / size - self.seconds_each
-                )
-                batches, earlier = self.sizes.get(size, (0, 0.0))
-                self.sizes[size] = batches + 1, earlier + seconds
+                self._run(active)
+
+    def _run(self, units: Sequence[_Unit[Input, Result]]) -> None:
+        """Answer a batch, and note how long that took."""
+        started = monotonic()
+        self._answer(units)
+        size, seconds = sum(len(unit.inputs) for unit in units), monotonic() - started
+        weight = WEIGHT if self.seconds_each else 1.0
+        self.seconds_each += weight * (seconds / size - self.seconds_each)
+        batches, earlier = self.sizes.get(size, (0, 0.0))
+        self.sizes[size] = batches + 1, earlier + seconds
 
     def _leave(self, unit: _Unit[Input, Result]) -> None:
         """Count a request out before its future is set, so that who asks again finds the place free."""

@@ -181,6 +181,10 @@ def test_one_bad_request_spoils_no_other_in_its_batch():
     assert [futures[index].result(60).results for index in (0, 1, 3)] == [["A"], ["B", "C"], ["D"]]
     with pytest.raises(InvalidInput):
         futures[2].result(60)
+    assert batcher.answer_here(["f"]).results == ["F"]  # in this thread
+    with pytest.raises(InvalidInput):
+        batcher.answer_here(["bad"])
+    assert (batcher.waiting, sum(count for count, _ in batcher.sizes.values())) == (0, 3)
     batcher.close()
     assert not any("e" in batch for batch in batches)
 
