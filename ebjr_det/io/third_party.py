@@ -33,6 +33,24 @@ def foreign_errors(expected: str) -> Iterator[None]:
         ) from error
 
 
+@contextlib.contextmanager
+def settings_kept() -> Iterator[None]:
+    """Import a library, and put back what it sets for the whole process.
+
+    ultralytics has Pillow open pictures, torch save tensors and numpy print numbers in ways of its own.
+    """
+    import numpy as np
+    import torch
+    from PIL import Image
+
+    opened, saved, printed = Image.open, torch.save, np.get_printoptions()
+    try:
+        yield
+    finally:
+        Image.open, torch.save = opened, saved
+        np.set_printoptions(**printed)
+
+
 def import_callable(reference: str) -> Callable[..., Any]:
     """What `package.module:function` names. Raises ConfigError where that is nothing."""
     module, _, function = reference.partition(":")

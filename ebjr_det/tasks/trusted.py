@@ -11,7 +11,7 @@ from typing import Any
 from ebjr_det.config import ModelSection
 from ebjr_det.core.errors import ConfigError, first_line
 from ebjr_det.io.files import existing_file
-from ebjr_det.io.third_party import install_hint
+from ebjr_det.io.third_party import install_hint, settings_kept
 
 QUIET = {"YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false", "YOLO_VERBOSE": "false"}
 """So that the library asks no server, installs nothing and prints nothing."""
@@ -44,7 +44,8 @@ def load_network(settings: ModelSection, name: str, task: str) -> Any:
         os.environ.setdefault(key, value)
     with contextlib.redirect_stdout(sys.stderr):
         try:
-            from ultralytics.nn.tasks import load_checkpoint
+            with settings_kept():
+                from ultralytics.nn.tasks import load_checkpoint
 
             with TemporaryDirectory() as folder:  # of some names the library would fetch files of its own
                 alias = Path(folder) / "weights.pt"

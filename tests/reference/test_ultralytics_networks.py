@@ -6,19 +6,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tiny_detectors import CLASSES, NAMES, WORDS, Data, pictures, spread
 
 from ebjr_det.core.errors import EbjrError
 from ebjr_det.io.pictures import open_picture
+from ebjr_det.io.third_party import settings_kept
 from ebjr_det.runtimes.macs import macs_of
 from ebjr_det.tasks.classification.model import build_model as build_classifier
 from ebjr_det.tasks.detection.model import build_model
 
 os.environ |= {"YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false", "YOLO_VERBOSE": "false"}
-ultralytics = pytest.importorskip("ultralytics", reason="the extra `ultralytics` (AGPL-3.0) is not installed")
-from ultralytics.cfg import DEFAULT_CFG_DICT  # noqa: E402
-from ultralytics.utils.nms import non_max_suppression  # noqa: E402
-from ultralytics.utils.ops import scale_boxes  # noqa: E402
+with settings_kept():
+    ultralytics = pytest.importorskip(
+        "ultralytics", reason="the extra `ultralytics` (AGPL-3.0) is not installed"
+    )
+    from ultralytics.cfg import DEFAULT_CFG_DICT
+    from ultralytics.utils.nms import non_max_suppression
+    from ultralytics.utils.ops import scale_boxes
 
 KINDS = ("yolov5n", "yolov8n", "yolo11n", "yolo12n", "yolov10n", "yolo26n")
 SIDE = 64
@@ -94,6 +99,12 @@ def check_parity(path, images, **options):
         np.testing.assert_array_equal(answer.labels[apart], labels[apart])
         np.testing.assert_array_equal(answer.boxes[apart].astype(np.float32), boxes[apart])
     return model
+
+
+def test_the_library_sets_nothing_for_the_whole_process():
+    assert Image.open.__module__ == "PIL.Image"
+    assert torch.save.__module__ == "torch.serialization"
+    assert np.get_printoptions()["formatter"] is None
 
 
 @pytest.mark.parametrize("kind", KINDS)
