@@ -258,6 +258,43 @@ def test_image_numbers_are_ids_or_in_the_names_of_files_and_the_doubt_is_said(pl
     np.testing.assert_allclose(curve_of(by_file), curve_of(plain), rtol=0, atol=1e-12)
 
 
+def stranger_of(form, folder):
+    """Detections in a.png, and one in an unannotated 5.png; 5 is the id of 000007.png."""
+    if form == "Ultralytics":
+        entries = [
+            {"image_id": key, "file_name": name, "category_id": 0, "bbox": [1, 1, 9, 9], "score": 0.5}
+            for key, name in (("a", "a.png"), (5, "5.png"))
+        ]
+        return as_json(folder, "found", entries)
+    (folder / "found").mkdir()
+    for stem in ("a", "5"):
+        name, line = (stem, "0 .5 .5 .1 .1 .5") if form == "YOLO" else ("det_bee", f"{stem} .5 1 1 9 9")
+        with (folder / "found" / f"{name}.txt").open("a") as opened:
+            print(line, file=opened)
+    return folder / "found"
+
+
+@pytest.mark.parametrize("form", ["Ultralytics", "YOLO", "VOC"])
+def test_an_unknown_file_is_not_taken_for_a_picture_whose_id_is_in_its_name(form, tmp_path):
+    images = [{"id": key, "file_name": name, "width": 60, "height": 50} for key, name in
+              ((1, "a.png"), (5, "000007.png"))]  # fmt: skip
+    objects = [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 1, 9, 9], "iscrowd": 0}]
+    truth = as_json(tmp_path, "small", coco_content() | {"images": images, "annotations": objects})
+    found = stranger_of(form, tmp_path)
+    with pytest.raises(InvalidInput, match=r"to be one of the annotated set's, got another in 1 of 2.*'5\."):
+        load_pair({"annotations": truth, "student": found, "teacher": found}, score, class_ids=(
+            None if form == "VOC" else "from-0"))  # fmt: skip
+
+
+def test_shares_in_pictures_of_unknown_size_are_refused(tmp_path):
+    content = coco_content()
+    for entry in content["images"]:
+        del entry["width"], entry["height"]
+    files = {side: fiftyone(tmp_path, side, found_by(side)) for side in ("student", "teacher")}
+    with pytest.raises(InvalidInput, match="Expected the size of 7 in the annotations, got none"):
+        load_pair({"annotations": as_json(tmp_path, "sizeless", content), **files}, score)
+
+
 # --- Faults ---
 
 
@@ -328,6 +365,11 @@ FAULTS = {
     "a field of a number": (lambda f: sample(f, 5), "one field of detections with confidences.*got 0"),
     "a box of five": (lambda f: sample(f, bounding_box=[0.1] * 5), "`bbox` in .* to be 4 finite numbers"),
     "pixels of FiftyOne": (lambda f: sample(f, bounding_box=[9, 9, 40, 50]), "in shares.*got 50. Divide"),
+    "a number as a file": (
+        lambda f: as_json(f, "n", coco_list(found_by("a"), file_name=int)), "names of files .*got a number"),
+    "a number as a path": (
+        lambda f: as_json(f, "n", {"samples": [{"filepath": 7, "p": {"detections": [
+            {"label": "bee", "confidence": 1, "bounding_box": [0, 0, 1, 1]}]}}]}), "names of files"),
     "a set without categories": (
         lambda f: as_json(f, "o", {"images": [], "annotations": coco_list(found_by("a"))}),
         "a list of detections .COCO results. in .*got an object"),

@@ -22,13 +22,15 @@ def ids_by_file(truth: Annotations) -> dict[str, Id]:
     return {name: truth.image_ids[at] for name, at in positions_by_name(truth.file_names).items()}
 
 
-def image_of(file: object, key: object, by_file: Mapping[str, Id]) -> object:
+def image_of(file: object, key: object, by_file: Mapping[str, Id], origin: Path) -> object:
     """The id of the annotated image of a file, known by its whole name or the last part of it.
 
     An unknown file keeps its name, lest its number be taken for another picture's; `key` stands where there
-    are no names.
+    are no names. Raises InvalidInput for a name that is no text.
     """
-    if not isinstance(file, str) or not file or not by_file:
+    if not isinstance(file, str | None):
+        raise InvalidInput(f"Expected names of files in `{origin}` to be texts, got {kind_of(file)}.")
+    if not file or not by_file:
         return key
     path = PurePosixPath(file)
     return next((by_file[name] for name in (str(path), path.name, path.stem) if name in by_file), file)
@@ -57,9 +59,12 @@ def of_samples(content: Mapping[str, object], truth: Annotations, path: Path) ->
     labels = {str(e.get("label")) for sample in samples for e in _detections(sample, field)}
     category_ids = dict(zip(sorted(labels), by_names(truth, sorted(labels), path), strict=True))
     for sample in samples:
-        image = image_of(sample.get("filepath"), sample.get("filepath"), by_file)
+        image = image_of(sample.get("filepath"), sample.get("filepath"), by_file, path)
         size = truth.sizes[position[image]].tolist() if image in position else [1, 1]
-        for entry in _detections(sample, field):
+        detections = _detections(sample, field)
+        if detections and not all(size):
+            raise InvalidInput(f"Expected the size of {shown(image)} in the annotations, got none.")
+        for entry in detections:
             box = entry.get("bounding_box")
             entries.append(
                 {

@@ -111,7 +111,7 @@ def _of_json(content: object, path: Path, truth: Annotations | None, reading: Re
         return content
     by_file, ids = ids_by_file(truth), [id_of(entry.get("image_id")) for entry in content]
     files = [entry.get("file_name") for entry in content]
-    images = [by_file.get(file) if isinstance(file, str) else None for file in files]
+    images = [id_of(image_of(file, None, by_file, path)) for file in files]
     if reading.image_ids == "files":
         images = [
             by_file.get(str(key)) if image is None else image for image, key in zip(images, ids, strict=True)
@@ -180,7 +180,7 @@ def _own_set(content: Mapping[str, object], truth: Annotations, path: Path) -> o
         )
     by_file = ids_by_file(truth)
     image_ids = {
-        key: image_of(entry.get("file_name"), key, by_file)
+        key: image_of(entry.get("file_name"), key, by_file, path)
         for key, entry in distinct(lists[0], "image", path)[1].items()
     }
     _, classes = distinct(lists[1], "category", path)

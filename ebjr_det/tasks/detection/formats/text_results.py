@@ -30,14 +30,17 @@ def text_entries(folder: Path, truth: Annotations, class_ids: str | None, first_
     files = sorted(folder.rglob("*.txt"))
     if not files:
         raise InvalidInput(f"Expected text files of results in `{folder}`, got none.")
-    images = _images_by_name(truth)
+    by_name, by_id = _images_by_name(truth), {str(key): key for key in truth.image_ids}
     classes = {file: _class_of(file.stem, truth.class_names) for file in files}
-    if all(classes.values()) and not any(file.stem in images for file in files):
-        ids = ids_by_name(truth, folder)
+    if all(classes.values()) and not any(file.stem in by_name | by_id for file in files):
+        ids, listed = ids_by_name(truth, folder), list[Entry]()
+        for file, name in classes.items():
+            listed += _of_voc(file, ids[str(name)], first_pixel)
+        stems = [str(entry["image_id"]) for entry in listed]
+        images = by_name if any(stem in by_name for stem in stems) else by_id
         return [
-            entry
-            for file, name in classes.items()
-            for entry in _of_voc(file, ids[str(name)], images, first_pixel)
+            entry | {"image_id": images.get(stem, _strange(stem))}
+            for entry, stem in zip(listed, stems, strict=True)
         ]
     if class_ids is None:
         check_ordered(truth, folder)
@@ -51,10 +54,10 @@ def text_entries(folder: Path, truth: Annotations, class_ids: str | None, first_
         )
     position = {image: index for index, image in enumerate(truth.image_ids)}
     entries, file_of = list[Entry](), dict[Id, Path]()
-    for file in files:
-        image = images.get(
-            file.relative_to(folder).with_suffix("").as_posix(), images.get(file.stem, file.stem)
-        )
+    paths = {file: file.relative_to(folder).with_suffix("").as_posix() for file in files}
+    images = by_name if any({path, file.stem} & by_name.keys() for file, path in paths.items()) else by_id
+    for file, path in paths.items():
+        image = images.get(path, images.get(file.stem, _strange(file.stem)))
         if file_of.setdefault(image, file) != file:
             raise InvalidInput(
                 f"Expected one file of results a picture, got `{file_of[image]}` and `{file}`. Give the "
@@ -71,9 +74,12 @@ def _images_by_name(truth: Annotations) -> dict[str, Id]:
     """The ids by whole names of files, those without folder and ending, and with folders before a `_`."""
     flat = ["_".join(PurePosixPath(name).with_suffix("").parts) for name in truth.file_names]
     names = positions_by_name(flat) | positions_by_name(truth.file_names)
-    return {str(key): key for key in truth.image_ids} | {
-        name: truth.image_ids[index] for name, index in names.items()
-    }
+    return {name: truth.image_ids[index] for name, index in names.items()}
+
+
+def _strange(stem: str) -> str:
+    """What stands for an unknown picture, lest the number in its name be taken for another one's id."""
+    return f"{stem}.*"
 
 
 def _class_of(stem: str, names: tuple[str, ...]) -> str | None:
@@ -104,7 +110,7 @@ def _of_yolo(file: Path, size: list[int], category_ids: Mapping[Id, int]) -> Ite
         yield {"category_id": category_ids[int(label)], "bbox": list(box), "score": score}
 
 
-def _of_voc(file: Path, category_id: int, images: Mapping[str, Id], first_pixel: int) -> Iterator[Entry]:
+def _of_voc(file: Path, category_id: int, first_pixel: int) -> Iterator[Entry]:
     for number, line in enumerate(text_lines(file), start=1):
         columns, origin = line.split(), f"line {number} of `{file}`"
         if not columns:
@@ -116,5 +122,4 @@ def _of_voc(file: Path, category_id: int, images: Mapping[str, Id], first_pixel:
         score, left, top, right, bottom = numbers_in(columns[1:], origin)
         left, top = left - first_pixel, top - first_pixel
         box = [left, top, right - left, bottom - top]
-        image = images.get(columns[0], columns[0])
-        yield {"image_id": image, "category_id": category_id, "bbox": box, "score": score}
+        yield {"image_id": columns[0], "category_id": category_id, "bbox": box, "score": score}
