@@ -29,6 +29,10 @@ class InvalidInput(EbjrError):
     """Data that cannot be used: wrong shape, NaN, empty, duplicate ids, unreadable files."""
 
 
+class OutOfMemory(InvalidInput):
+    """A batch for which a device has too little memory; the same pictures may fit at another time."""
+
+
 class Infeasible(EbjrError):
     """A target that no operating point reaches. `nearest` is the point that comes closest."""
 

@@ -11,7 +11,7 @@ from copy import deepcopy
 import torch
 from torch import Tensor, nn
 
-from ebjr_det.core.errors import InvalidInput
+from ebjr_det.core.errors import OutOfMemory
 from ebjr_det.runtimes.products import float32_products
 from ebjr_det.runtimes.registry import Batch, Column
 
@@ -57,7 +57,7 @@ class TorchNetwork:
         """Outputs as arrays, or on a GPU as tensors that lie there.
 
         Raises:
-            InvalidInput: a batch for which the GPU has too little memory, with the size of one that fits.
+            OutOfMemory: a batch for which the GPU has too little memory, with the size of one that fits.
         """
         torch.get_num_threads()  # else a thread's first convolution may not know a limit that came late
         outputs = self._attempt(batch)
@@ -66,7 +66,7 @@ class TorchNetwork:
         fitting = len(batch) // 2  # outside of the error's frames, which hold what they had taken
         while fitting and self._attempt(batch[:fitting]) is None:
             fitting //= 2
-        raise InvalidInput(
+        raise OutOfMemory(
             f"Expected a batch for which `{self.device}` has memory, got one of {len(batch)} pictures. "
             + (f"Set the batch size to {fitting}, which fits." if fitting else "Not even one fits.")
         )

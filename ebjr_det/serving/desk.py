@@ -8,7 +8,7 @@ import asyncio
 import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from time import monotonic
@@ -16,7 +16,7 @@ from typing import TypeAlias, TypeVar
 
 import numpy as np
 
-from ebjr_det.core.errors import EbjrError, InvalidInput
+from ebjr_det.core.errors import EbjrError, InvalidInput, OutOfMemory
 from ebjr_det.core.router import decide
 from ebjr_det.core.types import Opaque
 from ebjr_det.io.notes import say
@@ -131,12 +131,14 @@ class Desk:
         return shadow.agreement(decile) if name == "agreement" else float(shadow.pictures[decile])
 
     def _built(self) -> Bench:
-        bench = Bench(served := self.load(), self.settings, self.teacher_of(served))
-        try:
+        served = self.load()
+        teacher = self.teacher_of(served)
+        with ExitStack() as threads:
+            threads.callback(teacher.close)
+            bench = Bench(served, self.settings, teacher)
+            threads.callback(bench.student.close)
             bench.warm()
-        except BaseException:
-            bench.retire()
-            raise
+            threads.pop_all()
         return bench
 
     def _local(self, served: Served) -> Teacher:
@@ -216,6 +218,8 @@ class Desk:
                 judged = await in_time(bench.student.submit(reading), ask.left)
         except TimeoutError as error:
             raise self._refused("deadline", Unavailable("deadline")) from error
+        except OutOfMemory as error:
+            raise self._refused("died", Unavailable("died")) from error
         except Unavailable as fault:
             raise self._refused(fault.reason, fault) from fault
         finally:
@@ -250,9 +254,10 @@ class Desk:
             if teacher.waiting and teacher.waiting + count > self.settings.teacher_queue:
                 raise Unavailable("busy", teacher.expected_seconds(count))
             taught = await teacher.answer(read.those(indices), ask.left)
-        except Unavailable as fault:
+        except (Unavailable, OutOfMemory) as error:
+            fault = error if isinstance(error, Unavailable) else Unavailable("died")
             if ask.rule.force is not None:
-                raise
+                raise fault from error
             for index in indices:
                 answer.degraded[index] = fault.reason
             return
@@ -275,7 +280,9 @@ class Desk:
 
     async def _compare(self, bench: Bench, read: Deferred, prediction: Opaque, score: float) -> None:
         """Count how much the teacher's answer agrees with the student's; none, and nothing is counted."""
-        with suppress(Unavailable, InvalidInput):
-            taught = await bench.teacher.answer(read, math.inf)
-            bench.shadow.add(score, bench.served.tensors.agreement(prediction, taught.results[0]))
-        bench.release()
+        try:
+            with suppress(InvalidInput):
+                taught = await bench.teacher.answer(read, math.inf)
+                bench.shadow.add(score, bench.served.tensors.agreement(prediction, taught.results[0]))
+        finally:
+            bench.release()

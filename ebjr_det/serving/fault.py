@@ -7,7 +7,7 @@ REASONS = {
     "deadline": (504, "an answer within `max_latency_ms`, got none in time. Give it longer."),
     "timeout": (503, "an answer of the teacher, got none in time. Come again later."),
     "breaker": (503, "an answer of the teacher, which has failed lately. Come again later."),
-    "died": (503, "an answer of the teacher, got a fault of its machine. Come again later."),
+    "died": (503, "an answer, got a fault of the machine of one model. Come again later."),
 }
 """Why there is no answer: the status of HTTP where nobody else can give one, and what was expected."""
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from ebjr_det.core.errors import ConfigError, EbjrError, InvalidInput
+from ebjr_det.core.errors import ConfigError, EbjrError, InvalidInput, OutOfMemory
 from ebjr_det.inference.ready import make_ready
 from ebjr_det.runtimes import registry
 from ebjr_det.runtimes.cache import digest_of
@@ -153,7 +153,7 @@ def test_a_batch_beyond_the_memory_of_the_device_is_refused_with_one_that_fits(m
             raise torch.OutOfMemoryError("CUDA out of memory.")
         return (images.sum((1, 2, 3)),)
 
-    with pytest.raises(InvalidInput) as error:
+    with pytest.raises(OutOfMemory) as error:
         TorchNetwork(graph, "cpu")(np.zeros((8, 3, 2, 2), np.float32))
     assert f"got one of 8 pictures. {advice}" in one_line(error)
 

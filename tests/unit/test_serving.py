@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ebjr_det.api.serve import load_served
-from ebjr_det.core.errors import ConfigError, InvalidInput
+from ebjr_det.core.errors import ConfigError, InvalidInput, OutOfMemory
 from ebjr_det.serving.batcher import Batcher
 from ebjr_det.serving.desk import Ask, Desk
 from ebjr_det.serving.fault import Fault
@@ -161,6 +161,44 @@ def test_a_reload_swaps_the_pair_whole_and_a_damaged_one_changes_nothing(desk_of
     assert begun.answered_by == after.answered_by == ["teacher"]
     first.student._thread.join(60)
     assert not first.student._thread.is_alive()
+
+
+def test_a_device_without_memory_costs_no_student_its_answer_and_is_no_fault_of_the_picture(desk_of):
+    desk, _ = desk_of()
+
+    def full(inputs):
+        raise OutOfMemory("Expected a batch for which `cuda` has memory.")
+
+    desk.bench.teacher.batcher.call = full
+    late = asyncio.run(desk.answer(ask(**TO_TEACHER)))
+    assert (late.answered_by, late.degraded) == (["student"], ["died"])
+    for side in ("teacher", "student"):
+        if side == "student":
+            desk.bench.student.call = full
+        with pytest.raises(Fault) as refused:
+            asyncio.run(desk.answer(ask(force=side)))
+        assert refused.value.status == 503
+
+
+def test_a_defect_beside_the_traffic_and_a_pair_that_cannot_be_set_up_leave_no_thread(desk_of):
+    desk, _ = desk_of()
+    desk.settings, desk.bench.shadow = replace(desk.settings, shadow=1.0), Shadow(1.0, np.linspace(-1, 0, 50))
+    desk.bench.teacher.answer = None  # any call is a defect
+
+    async def run():
+        await desk.answer(ask(force="student"))
+        await asyncio.gather(*desk.shadows, return_exceptions=True)
+        assert desk.bench.users == 0
+        before = set(threading.enumerate())
+        desk.settings = replace(desk.settings, policy="queue")  # which wants slo_ms
+        with pytest.raises(ConfigError):
+            await desk.reload()
+        for thread in set(threading.enumerate()) - before:
+            if "teacher" in thread.name:
+                thread.join(60)
+                assert not thread.is_alive()
+
+    asyncio.run(run())
 
 
 def test_one_bad_request_spoils_no_other_in_its_batch():
