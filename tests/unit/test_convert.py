@@ -89,6 +89,7 @@ FAULTS = {
         {"images": ".", "split": "../x"},
         "files can be called",
     ),
+    "a split above": (("truth.json", "out", "yolo"), {"images": ".", "split": ".."}, "files can be called"),
     "a seventh pixel": (("truth.json", "out", "voc"), {"images": ".", "first_pixel": 7}, "0 or 1, got 7"),
     "a set as results": (("truth.json", "out.json", "ultralytics"), {}, "--annotations beside results"),
     "results without their set": (("found.json", "out.json", "coco"), {}, "an object with `images`"),
@@ -120,7 +121,8 @@ UNWRITABLE = {
 
 
 @pytest.mark.parametrize(
-    ("case", "form"), [(case, form) for case, entry in UNWRITABLE.items() for form in entry[3]]
+    ("case", "form"),
+    [("one stem", "ultralytics")] + [(case, form) for case, entry in UNWRITABLE.items() for form in entry[3]],
 )
 def test_what_the_form_cannot_hold_is_refused_and_nothing_lies_outside(case, form, tmp_path):
     folder = tmp_path / "a" / "b"
@@ -135,10 +137,11 @@ def test_what_the_form_cannot_hold_is_refused_and_nothing_lies_outside(case, for
     (folder / "found.json").write_text(json.dumps(entries))
     before = sorted(tmp_path.rglob("*"))
     source, options = folder / "truth.json", {"images": folder / "images"}
-    if form == "results":
+    out = folder / ("out.json" if form == "ultralytics" else "out")
+    if form in ("results", "ultralytics"):
         source, options = folder / "found.json", {"annotations": folder / "truth.json"}
     with pytest.raises(InvalidInput, match=words):
-        ebjr_det.convert(source, folder / "out", "yolo" if form == "results" else form, **options)
+        ebjr_det.convert(source, out, "yolo" if form == "results" else form, **options)
     assert sorted(tmp_path.rglob("*")) == before
 
 

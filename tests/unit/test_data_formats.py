@@ -62,6 +62,22 @@ def test_boxes_are_those_that_supervision_reads(tmp_path):
 # --- YOLO ---
 
 
+def test_a_blank_line_among_names_is_refused_and_folders_of_a_system_are_no_splits(tmp_path):
+    write_yolo(tmp_path / "set")
+    (tmp_path / "set" / "data.yaml").unlink()
+    names, content = tmp_path / "set" / "classes.txt", "\n".join(CLASSES) + "\n\n"
+    names.write_text(content)
+    system = tmp_path / "set" / "images" / "@eaDir"
+    system.mkdir()
+    (tmp_path / "set" / "labels" / "@eaDir").mkdir()
+    Image.new("RGB", (8, 8)).save(system / "thumbnail.png")
+    settings = {"dataset": "yolo", "annotations": str(names)}
+    assert build_data(**settings).image_ids == tuple(str(int(stem)) for stem in SIZES)  # the one split
+    names.write_text(content.replace("ant", "\nant"))
+    with pytest.raises(InvalidInput, match=r"a class on every line of `.*classes.txt`, got a blank line"):
+        build_data(**settings)
+
+
 def test_pictures_without_a_label_file_or_with_an_empty_one_are_counted(tmp_path, capsys):
     data = build_data(**write_yolo(tmp_path))
     assert list(data.remarks.values()) == [1, 1]
@@ -172,6 +188,17 @@ def test_a_set_without_any_label_file_is_refused(tmp_path):
 
 
 # --- VOC ---
+
+
+def test_of_two_pictures_of_one_stem_the_xml_file_names_its_own(tmp_path):
+    settings = write_voc(tmp_path)
+    Image.new("RGB", (8, 8)).save(tmp_path / "JPEGImages" / "0007.tif")
+    data = build_data(**settings)
+    assert (data.annotations.file_names[0], data.load(0).size) == ("0007.png", SIZES["0007"])
+    file = tmp_path / "Annotations" / "0007.xml"
+    file.write_text(voc_xml("0007").replace("0007.png", "other.png"))
+    with pytest.raises(InvalidInput, match=r"one picture of `0007`.*got 0007.png, 0007.tif"):
+        build_data(**settings)
 
 
 def test_voc_counts_pixels_from_one_or_says_otherwise(tmp_path):

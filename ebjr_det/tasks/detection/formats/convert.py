@@ -52,7 +52,7 @@ def write_results(source: Path, out: Path, to: str, options: ConvertOptions) -> 
 
 def _plain(split: str) -> str:
     """A split as files are called by it. Raises ConfigError for one that leads elsewhere."""
-    if PurePath(split).name != split or not split.isprintable():
+    if split in (".", "..") or PurePath(split).name != split or not split.isprintable():
         raise ConfigError(f"Expected a split by which files can be called, got {split!r}.")
     return split
 

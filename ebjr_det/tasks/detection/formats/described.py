@@ -122,12 +122,20 @@ def describe(path: Path) -> Described:
 def _content(path: Path) -> object:
     """What a description holds, as a data.yaml would hold it."""
     if path.name in NAMES:
-        return {"names": _lines(path)}
+        return {"names": _listed_names(path)}
     if path.suffix.lower() != ".data":
         return yaml_content(path, "a YOLO data.yaml")
     pairs = (line.partition("=") for line in _lines(path))
     content: dict[str, object] = {key.strip(): value.strip() for key, mark, value in pairs if mark}
-    return content | {"names": _lines(found(str(content.get("names", NAMES[0])), path.parent))}
+    return content | {"names": _listed_names(found(str(content.get("names", NAMES[0])), path.parent))}
+
+
+def _listed_names(path: Path) -> list[str]:
+    """The classes of a list of names. Raises InvalidInput for a blank line, which may or may not count."""
+    names = _lines(path)
+    if any(not line.strip() for line in text_lines(path)[: len(names)]):
+        raise InvalidInput(f"Expected a class on every line of `{path}`, got a blank line among them.")
+    return names
 
 
 def _lines(path: Path) -> list[str]:
@@ -136,9 +144,13 @@ def _lines(path: Path) -> list[str]:
 
 
 def _folders(root: Path) -> dict[str, tuple[str, ...]]:
-    """The splits of a set that names none: each folder of pictures, or, without any, all pictures."""
+    """The splits of a set that names none: each folder of pictures, or, without any, all pictures.
+
+    Those of a system, which begin with `.` or `@`, are no splits.
+    """
     base = next((root / name for name in FOLDERS if (root / name).is_dir()), root)
-    folders = sorted(folder for folder in base.iterdir() if folder.is_dir()) if base != root else []
+    inner = (folder for folder in base.iterdir() if folder.is_dir() and folder.name[0] not in ".@")
+    folders = sorted(inner) if base != root else []
     return {folder.name: (str(folder),) for folder in folders} or {"all": (str(base),)}
 
 

@@ -132,14 +132,15 @@ def load_voc(
         )
     if pictures and layout.listed is None:
         remarks[NO_PICTURE] = sum(stem not in pictures for stem in stems)
-        remarks[NO_FILE] = len(pictures.keys() - documents.keys())
         stems = tuple(stem for stem in stems if stem in pictures)
+        remarks[NO_FILE] = sum(map(len, pictures.values())) - len(stems)
     remarks[LISTED] = sum(stem not in documents for stem in stems)
     labels = {name: index for index, name in enumerate(names)}
     reader = Documents(labels, layout.first_pixel if first_pixel is None else first_pixel, remarks)
     bar = tqdm(stems, desc="reading XML", unit="file", disable=len(stems) < MANY_FILES)
     parsed = [reader.read(documents.get(stem), objects_too=objects_too) for stem in bar]
-    files = [PurePath(pictures.get(stem, name)) for stem, (name, _, _) in zip(stems, parsed, strict=True)]
+    named = zip(stems, (name for name, _, _ in parsed), strict=True)
+    files = [PurePath(_picture(stem, name, pictures.get(stem, [name]))) for stem, name in named]
     folder = layout.pictures or layout.files
     sizes = np.array([size for _, size, _ in parsed], dtype=np.intp).reshape(-1, 2)
     unknown = (sizes == 0).any(axis=1)
@@ -187,12 +188,26 @@ def class_names(layout: Layout) -> list[str]:
     return sorted(names)
 
 
-def _pictures(layout: Layout) -> dict[str, str]:
-    """Stem -> name below the folder of each picture there."""
+def _pictures(layout: Layout) -> dict[str, list[str]]:
+    """Stem -> names below the folder of the pictures there."""
     if layout.pictures is None or not layout.pictures.is_dir():
         raise InvalidInput(f"Expected a folder of pictures at `{layout.pictures}`, got none.")
     paths = sorted(pictures_below(layout.pictures)[0])
-    return {path.stem: path.relative_to(layout.pictures).as_posix() for path in paths}
+    names: dict[str, list[str]] = {}
+    for path in paths:
+        names.setdefault(path.stem, []).append(path.relative_to(layout.pictures).as_posix())
+    return names
+
+
+def _picture(stem: str, name: str, pictures: Sequence[str]) -> str:
+    """The picture of a stem; of several the one that the XML file names. Raises InvalidInput for none."""
+    named = [picture for picture in pictures if name in (picture, PurePath(picture).name)]
+    chosen = named if len(pictures) > 1 else pictures
+    if len(chosen) != 1:
+        raise InvalidInput(
+            f"Expected one picture of `{stem}`, or its `filename` in the XML file, got {', '.join(pictures)}."
+        )
+    return chosen[0]
 
 
 @dataclass(frozen=True)

@@ -82,10 +82,19 @@ def write_voc_results(
 
 
 def ultralytics_entries(annotations: Annotations, results: Sequence[Results]) -> Iterator[Entry]:
-    """Results as Ultralytics' predictions.json has them: names of files, classes as places from 1."""
-    for name, part in zip(annotations.file_names, results, strict=True):
-        file = PurePosixPath(name)
-        image: Id = int(file.stem) if file.stem.isdecimal() and len(file.stem) < DIGITS else file.stem
+    """Results as Ultralytics' predictions.json has them: names of files, classes as places from 1.
+
+    Raises InvalidInput for two pictures that it would give one `image_id`.
+    """
+    files = [PurePosixPath(name) for name in annotations.file_names]
+    stems = [file.stem for file in files]
+    images: list[Id] = [int(stem) if stem.isdecimal() and len(stem) < DIGITS else stem for stem in stems]
+    if len(set(images)) < len(images):
+        duplicate = next(image for image, count in Counter(images).items() if count > 1)
+        raise InvalidInput(
+            f"Expected pictures of distinct names for Ultralytics' form, got two of `{duplicate}`."
+        )
+    for file, image, part in zip(files, images, results, strict=True):
         columns = part.labels.tolist(), part.boxes.tolist(), part.scores.tolist()
         for label, box, score in zip(*columns, strict=True):
             ids: Entry = {"image_id": image, "file_name": file.name, "category_id": label + 1}
