@@ -90,18 +90,24 @@ class TieredOutputs:
         """Match every tier with the ground truth, and score every tier but the last.
 
         Raises:
-            InvalidInput: see the task's `replay`; no labels or annotations.
+            InvalidInput: see the task's `replay`; no labels or annotations; tiers of other images.
         """
         names = self.pair(self.tiers[0]).class_names
         section = RouterSection(score=None if score == AUTO else score)
         scoring = Scoring.load(self.task, section).bind(names)
         records, scores = dict[str, Matches](), dict[str, Mapping[str, FloatArray]]()
+        ids: tuple[str, ...] | None = None
         with said_once():
             for tier in self.tiers[:-1]:
                 oddities = Remarks()
                 run = self.pair(tier).load(scoring.scores_of_raw, oddities)
                 if run.estimated:
                     raise InvalidInput("Expected labels or annotations beside tiers, got none.")
+                if run.image_ids != (ids := ids or run.image_ids):
+                    raise InvalidInput(
+                        f"Expected the `image_ids` of `{self.tiers[0].name}`, in one order, in "
+                        f"`{tier.name}`, got others. Give every file its `image_ids`, or none."
+                    )
                 called = {"student": tier.name, "teacher": self.tiers[-1].name}
                 remarks |= {called.get(file, file): counts for file, counts in oddities.items()}
                 records[tier.name], scores[tier.name] = run.student, run.scores

@@ -182,6 +182,17 @@ def test_files_that_do_not_fit_are_refused_in_one_line(files, tmp_path, command,
     assert "labels or annotations beside tiers" in capsys.readouterr().err
 
 
+def test_tiers_of_other_images_are_not_joined_row_by_row(files, tmp_path, command, capsys):
+    ids, logits = np.arange(IMAGES), {name: np.load(files[name]) for name in ("small", "middle")}
+    named = {name: tmp_path / f"{name}.npz" for name in logits}
+    np.savez(named["small"], logits=logits["small"], image_ids=ids)
+    np.savez(named["middle"], logits=logits["middle"][::-1], image_ids=ids[::-1])
+    assert command(*arguments(files | named, tmp_path / "out")) == 2
+    assert "the `image_ids` of `small`, in one order, in `middle`, got others" in capsys.readouterr().err
+    np.savez(named["middle"], logits=logits["middle"], image_ids=ids)
+    assert command(*arguments(files | named, tmp_path / "out")) == 0
+
+
 # --- Live ---
 
 SHAPE = "mean: [%s, 0.3, 0.3], std: [0.4, 0.4, 0.4], resize: 8, crop: 8"
