@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from ebjr_det.core.errors import InvalidInput
+from ebjr_det.core.errors import EbjrError
 from ebjr_det.io.pictures import picture_warnings
 from ebjr_det.serving.bodies import LENGTH, header_length, packed, read_body
 from ebjr_det.serving.desk import Answered, Ask, Desk, TeacherOf
@@ -43,6 +43,8 @@ LONG = 100_000
 """Bytes of JSON that are read in a thread, so that nobody else waits for it."""
 VERSION = "1"
 METRICS, LOAD = "/metrics", "/v2/repository/models/{model}/load"
+PASSED_ON = "forwarded", "x-forwarded-for", "x-real-ip", "via", "origin"
+"""Headers of who passes a request on for somebody else."""
 POLICY = "default-src 'self'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
 """What the page may load: itself."""
 
@@ -120,10 +122,12 @@ class Counter:
         return Response(self.meters.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     async def load(self, request: Request) -> Response:
-        """Read the pair anew. Raises Fault 403 for whoever is not on this machine."""
+        """Read the pair anew. Raises Fault: 403 for who is not on this machine, 503 amid another reload."""
         self.force(request)
         if not _on_this_machine(request):
             raise Fault(403, "Expected a request from the server's own machine, got one from elsewhere.")
+        if self.desk.reloading.locked():
+            raise Fault(503, "Expected a server that reads no pair yet, got one that does. Come later.", 1.0)
         await self.desk.reload()
         return JSONResponse({})
 
@@ -154,7 +158,7 @@ class Counter:
 
 def _on_this_machine(request: Request) -> bool:
     """Whether a connection comes from a loopback address, and from nobody on whose behalf it is passed on."""
-    passed_on = any(name in request.headers for name in ("forwarded", "x-forwarded-for", "via", "origin"))
+    passed_on = any(name in request.headers for name in PASSED_ON)
     try:
         address = ip_address(request.client.host if request.client else "")
     except ValueError:
@@ -199,7 +203,8 @@ def _facts(answer: Answered) -> dict[str, object]:
     ms = {"student_ms": seconds["student"], "teacher_ms": seconds.get("teacher", 0.0), "queue_ms": waits}
     rounded = {name: round(1000 * value, 3) for name, value in ms.items()}
     router = bench.served.live.scoring.section.sha256 or ""
-    digests = {"pair_sha256": bench.served.digest, "router_sha256": router}
+    teacher = bench.served.digests[1]
+    digests = {"pair_sha256": bench.served.digest, "teacher_sha256": teacher, "router_sha256": router}
     return {"policy": bench.settings.policy, **digests, **rounded}
 
 
@@ -216,7 +221,7 @@ def build_app(load: Load, teacher_of: TeacherOf | None, settings: ServeSettings)
     app = Starlette(
         routes=_routes(counter),
         exception_handlers={
-            InvalidInput: refuse, HTTPException: refuse_http, Exception: fail,
+            EbjrError: refuse, HTTPException: refuse_http, Exception: fail,
         },
         lifespan=lambda app: _lifespan(counter),
     )  # fmt: skip

@@ -44,6 +44,9 @@ class Client:
         url: of the server, as `http://127.0.0.1:8000`.
         name: of the model; timeout: seconds for an answer; tries: at most, of each request.
 
+    Attributes:
+        facts: parameters of the last answer: policy, digests, milliseconds.
+
     Raises:
         ConfigError: an address that is none.
 
@@ -63,6 +66,7 @@ class Client:
         if not sound:
             raise ConfigError(f"Expected the address of a server, as http://127.0.0.1:8000, got `{url}`.")
         kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
+        self.facts: dict[str, Any] = {}
         self.url, self.tries, self.path = url, tries, f"{parts.path.rstrip('/')}/v2/models/{name}"
         self.connection = kind(parts.hostname or "", port, timeout=timeout)
 
@@ -94,7 +98,11 @@ class Client:
     def send(self, body: bytes, length: int | None) -> dict[str, Values]:
         """The outputs of a request as `protocol.write_request` writes it. Raises Refused."""
         headers = {"Content-Type": "application/json"} if length is None else {LENGTH: str(length)}
-        return read_tensors(*self._ask("POST", f"{self.path}/infer", body, headers))
+        content, length = self._ask("POST", f"{self.path}/infer", body, headers)
+        header = json.loads(content[:length])
+        facts = header.get("parameters")
+        self.facts = facts if isinstance(facts, dict) else {}
+        return read_tensors(header, content, length)
 
     def abort(self) -> None:
         """End the request under way, from another thread; its caller gets Refused."""
@@ -144,9 +152,8 @@ def _refusal(content: bytes, status: int) -> str:
         return f"Expected an answer, got status {status} of HTTP."
 
 
-def read_tensors(body: bytes, length: int | None) -> dict[str, Values]:
-    """The outputs in a body, numbers in their shapes and precision."""
-    header = json.loads(body[:length])
+def read_tensors(header: dict[str, Any], body: bytes, length: int | None) -> dict[str, Values]:
+    """The outputs in a body that begins with this header, numbers in their shapes and precision."""
     values: dict[str, Values] = {}
     start = len(body) if length is None else length
     for tensor in header["outputs"]:

@@ -26,8 +26,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from ebjr_det.core.errors import InvalidInput
+from ebjr_det.core.errors import InvalidInput, first_line
 from ebjr_det.core.types import Opaque
+from ebjr_det.io.notes import say
 from ebjr_det.io.third_party import foreign_errors
 from ebjr_det.io.threads import usable_cpus
 from ebjr_det.serving.app import LOAD, METRICS, build_app
@@ -44,6 +45,8 @@ from ebjr_det.serving.teacher import Deferred
 
 START = 30.0
 """Seconds that a student waits at its start for a teacher to come; later it serves without one."""
+RELOAD = 600.0
+"""Seconds for which the replicas of a tier are waited for while they read the pair anew."""
 STUDENTS, TEACHERS = "student", "teacher"
 """Names of the deployments."""
 OBJECT_STORE = 256 * 2**20
@@ -280,6 +283,13 @@ def _start(application: Application, settings: ServeSettings) -> None:
 
 
 def _reload(name: str) -> None:
-    """Read the pair anew in every replica, teachers first."""
+    """Read the pair anew in every replica, teachers first; one that fails is told and ends nothing."""
     for tier in (TEACHERS, STUDENTS):
-        serve.get_deployment_handle(tier, name).broadcast("reload").results()
+        try:
+            replicas = serve.get_deployment_handle(tier, name).broadcast("reload")
+            results = replicas.results(timeout_s=RELOAD, return_exceptions=True)
+        except (RayError, RayServeException, TimeoutError) as error:
+            results = [error]
+        for fault in results:
+            if isinstance(fault, BaseException):
+                say(f"Not reloaded, a {tier}: {first_line(fault)}.")

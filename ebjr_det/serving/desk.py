@@ -16,7 +16,7 @@ from typing import TypeAlias, TypeVar
 
 import numpy as np
 
-from ebjr_det.core.errors import EbjrError, InvalidInput, OutOfMemory
+from ebjr_det.core.errors import InvalidInput, OutOfMemory
 from ebjr_det.core.router import decide
 from ebjr_det.core.types import Opaque
 from ebjr_det.io.notes import say
@@ -43,7 +43,7 @@ SENDING = 0.01
 QUICK = 0.001
 """Seconds for which nobody minds that the loop's thread, which serves all, answers a request itself."""
 SMALL = 1_000_000
-"""Bytes of a request whose pictures are quickly decoded."""
+"""Bytes of a request, and pixels, whose pictures are quickly decoded."""
 
 
 @dataclass(frozen=True)
@@ -145,11 +145,11 @@ class Desk:
         return LocalTeacher(served.live.joint, self.settings.largest_batch, self.pool)
 
     async def reload(self) -> None:
-        """Read the pair again in a thread and swap it in whole; one that raises EbjrError changes nothing."""
+        """Read the pair again in a thread and swap it in whole; one that raises changes nothing."""
         async with self.reloading:
             try:
                 bench = await asyncio.to_thread(self._built)
-            except EbjrError:
+            except Exception:
                 self.meters.reloads.labels("refused").inc()
                 raise
             # In the loop's thread, where requests take their bench, so that none takes a retired one.
@@ -209,7 +209,7 @@ class Desk:
         self.unjudged += len(reading)
         try:
             expected, rested = len(reading) * bench.student.seconds_each, monotonic() - self.answered
-            if alone and 0 < expected < min(QUICK, 2 * rested):
+            if alone and 0 < expected < min(QUICK, 2 * rested) and reading.pixels <= SMALL:
                 judged = bench.student.answer_here(reading)
                 self.answered = monotonic()
             else:
@@ -254,12 +254,14 @@ class Desk:
             if teacher.waiting and teacher.waiting + count > self.settings.teacher_queue:
                 raise Unavailable("busy", teacher.expected_seconds(count))
             taught = await teacher.answer(read.those(indices), ask.left)
-        except (Unavailable, OutOfMemory) as error:
-            fault = error if isinstance(error, Unavailable) else Unavailable("died")
+        except InvalidInput as error:
+            if isinstance(error, OutOfMemory):
+                error = Unavailable("died")
             if ask.rule.force is not None:
-                raise fault from error
+                raise error
+            reason = error.reason if isinstance(error, Unavailable) else "refused"
             for index in indices:
-                answer.degraded[index] = fault.reason
+                answer.degraded[index] = reason
             return
         answer.seconds |= {"teacher_wait": taught.waited, "teacher": taught.took}
         for index, prediction in zip(indices, taught.results, strict=True):

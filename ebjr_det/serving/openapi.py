@@ -132,6 +132,7 @@ def describe(models: Iterable[str], version: str) -> Schema:
         }
     denied = _fault("From another machine.")
     replies = {"200": _reply("Read anew.", PARAMETERS), "400": _fault("Not read."), "403": denied}
+    replies |= {"503": _fault("Another reload is under way.")}
     for name in names:
         load = {"summary": "Read the pair anew, from this machine alone", "responses": replies}
         paths[f"/v2/repository/models/{name}/load"] = {"post": load}

@@ -16,8 +16,9 @@ def _error(status: int, message: str, retry_after: float | None = None) -> Respo
 
 async def refuse(request: Request, error: Exception) -> Response:
     """One line; what the machine's folders are called is nobody's business."""
-    served = request.app.state.desk.bench.served
-    message = str(error).replace(f"{served.folder}/", "") if served.folder else str(error)
+    message, folder = str(error), request.app.state.desk.bench.served.folder
+    if folder:
+        message = message.replace(f"{folder}/", "").replace(folder, "the pair's folder")
     if isinstance(error, Fault):
         return _error(error.status, message, error.retry_after)
     return _error(400, message)

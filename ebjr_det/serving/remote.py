@@ -1,8 +1,8 @@
 """A teacher on another server of the same protocol: ours with `--tier teacher`, Triton, KServe.
 
 Encoded pictures travel there, never tensors, over connections that stay open, each used by one thread at a
-time. Every new connection begins with the model's metadata, so that a server of another pair is found out
-also when it takes the place of the right one.
+time. Every new connection begins with the model's metadata, and every answer of ours names its teacher, so
+that a server of another pair is found out also when it takes the place of the right one.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 CONNECTIONS, MESSAGES = 64, 100
 MODELS = "/v2/models/"
-WRONG_PICTURE = 400
+WRONG_PICTURE, TOO_LARGE, PACKING = 400, 413, 415
 NONSENSE = (LookupError, ValueError, TypeError, AttributeError, OverflowError, RecursionError, struct.error)
 """What reading a body that is none of the protocol can raise."""
 REASONS = {408: "timeout", 429: "busy", 503: "busy", 504: "timeout"}
@@ -152,7 +152,10 @@ class RemoteTeacher:
                     raise
                 if retry and error.status is None:
                     continue
-                if connection.ours and error.status == WRONG_PICTURE:  # others say so of whatever they lack
+                wrong = (
+                    WRONG_PICTURE if connection.ours else TOO_LARGE
+                )  # others say 400 of whatever they lack
+                if error.status in (wrong, TOO_LARGE, PACKING):
                     raise InvalidInput(f"{error} So says the teacher.") from error
                 raise
             connection.used = True
@@ -176,6 +179,7 @@ class RemoteTeacher:
         request = write_request(contents, parameters, tensors.REQUIRED, connection.binary)
         try:
             values = connection.client.send(*request)
+            self._check_digest(connection.client.facts)
             tensors.check_tensors(values, named)
             predictions = tensors.from_tensors(values)
         except Refused:
@@ -215,6 +219,12 @@ class RemoteTeacher:
         for name, value in expected.items():
             if value and parameters.get(name) and parameters[name] != value:
                 raise self._misfit(f"one of another `{name}`")
+
+    def _check_digest(self, facts: dict[str, Any]) -> None:
+        """Raises Refused for an answer of another teacher, as of a server that has read its folder anew."""
+        told, own = facts.get("teacher_sha256"), self.served.digests[1]
+        if told and own and told != own:
+            raise Refused("Expected an answer of this pair's teacher, got one of another. Reload both.", 502)
 
     def _misfit(self, got: str) -> ConfigError:
         return ConfigError(

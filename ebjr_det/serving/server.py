@@ -74,7 +74,12 @@ async def _serve(
     host, port = listener.getsockname()[:2]
     if hangup := getattr(signal, "SIGHUP", None):  # Windows has none
         loop, tasks = asyncio.get_running_loop(), set[asyncio.Task[None]]()
-        loop.add_signal_handler(hangup, lambda: tasks.add(loop.create_task(reload(app.state.desk))))
+
+        def begin() -> None:
+            tasks.add(task := loop.create_task(reload(app.state.desk)))
+            task.add_done_callback(tasks.discard)
+
+        loop.add_signal_handler(hangup, begin)
     on_start(f"http://{f'[{host}]' if ':' in host else host}:{port}")
     await server.serve(sockets=[listener])
 
@@ -85,5 +90,7 @@ async def reload(desk: Desk) -> None:
         await desk.reload()
     except EbjrError as error:
         say(f"Not reloaded: {error}")
+    except Exception as error:  # a defect, or a disk that fails: what serves goes on
+        say(f"Not reloaded: {type(error).__name__}: {first_line(error)}.")
     else:
         say("Reloaded.")

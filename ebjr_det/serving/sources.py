@@ -1,6 +1,7 @@
 """Pictures from bytes and pixels, with a limit on how large one becomes."""
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from io import BytesIO
 from threading import Lock
 from time import monotonic
@@ -72,6 +73,11 @@ class Reading:
         """Bytes of the pictures as they came."""
         return sum(len(source) if isinstance(source, bytes) else source.nbytes for source in self.sources)
 
+    @cached_property
+    def pixels(self) -> int:
+        """Pixels of the pictures by their headers."""
+        return sum(map(pixels_of, self.sources))
+
     def __len__(self) -> int:
         return len(self.sources)
 
@@ -88,7 +94,7 @@ class Reading:
             Unavailable: where other requests hold too many.
         """
         started = monotonic()
-        self._hold(sum(map(pixels_of, self.sources)))
+        self._hold(self.pixels)
         self.pictures = [open_source(source) for source in self.sources]
         self.inputs = [self.preprocess(picture) for picture in self.pictures]
         self.seconds = monotonic() - started

@@ -20,6 +20,7 @@ from starlette.testclient import TestClient
 from test_serve_process import serving
 
 import ebjr_det
+from ebjr_det.core.errors import CheckpointError
 from ebjr_det.core.router import decide, operating_points
 from ebjr_det.tasks.classification.data import build_data
 
@@ -329,16 +330,27 @@ def test_only_this_machine_may_load_anew_and_what_is_not_read_changes_nothing(ex
         "/v2/repository/models/pair/load",
     )
     app = ebjr_det.build_serving(folder, ebjr_det.ServeSettings(host="0.0.0.0", access_log=False))
+
+    def damaged_weights():
+        raise CheckpointError(f"Expected weights in `{folder}`, got none of `{folder}/student.onnx`.")
+
     with TestClient(app, client=("127.0.0.1", 1)) as near:
         first = app.state.desk.bench
         for client in (TestClient(app, client=(host, 1)) for host in ("192.0.2.7", "::ffff:192.0.2.7", "x")):
             assert client.post(load).status_code == 403
-        for header in ("X-Forwarded-For", "Forwarded", "Origin", "Via"):
+        for header in ("X-Forwarded-For", "Forwarded", "Origin", "Via", "X-Real-IP"):
             assert near.post(load, headers={header: "127.0.0.1"}).status_code == 403
         assert app.state.desk.bench is first
         assert (near.post(load).status_code, near.post(load, json={"parameters": {}}).json()) == (200, {})
         second = app.state.desk.bench
         assert second is not first
+        near.portal.call(app.state.desk.reloading.acquire)
+        assert near.post(load).status_code == 503
+        near.portal.call(app.state.desk.reloading.release)
+        load_pair, app.state.desk.load = app.state.desk.load, damaged_weights
+        refused = near.post(load)
+        assert (refused.status_code, str(tmp_path) in refused.text) == (400, False), refused.text
+        app.state.desk.load = load_pair
         (folder / "pair.json").write_text("{}")
         refused = near.post(load)
         assert (refused.status_code, str(tmp_path) in refused.text) == (400, False), refused.text
@@ -346,7 +358,7 @@ def test_only_this_machine_may_load_anew_and_what_is_not_read_changes_nothing(ex
         assert near.post(INFER, content=asked()).status_code == 200
         counted = near.get("/metrics").text
     assert 'ebjr_reloads_total{result="done"} 2.0' in counted
-    assert 'ebjr_reloads_total{result="refused"} 1.0' in counted
+    assert 'ebjr_reloads_total{result="refused"} 2.0' in counted
 
 
 def test_spans_of_a_request_and_its_stages_go_where_the_program_sends_them(client, monkeypatch):

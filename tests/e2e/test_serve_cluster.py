@@ -148,3 +148,19 @@ def test_a_cluster_answers_like_one_process_and_outlives_its_teacher(cluster, ro
     last.end()
     answers = expected_counts.total() + load.answers.total() + 1 + last.answers.total()
     assert cluster.logged('/infer", "status": 200') == answers, "an answer that was given did not arrive"
+
+
+def test_a_reload_that_fails_on_a_replica_is_told_and_ends_no_server(monkeypatch, capsys):
+    from ebjr_det.serving import cluster
+
+    class Handle:
+        def broadcast(self, method):
+            return self
+
+        def results(self, **options):
+            raise TimeoutError("Timed out.")
+
+    monkeypatch.setattr(cluster.serve, "get_deployment_handle", lambda tier, name: Handle())
+    cluster._reload("pair")
+    told = [f"Not reloaded, a {tier}: Timed out." for tier in ("teacher", "student")]
+    assert capsys.readouterr().err.splitlines()[-2:] == told

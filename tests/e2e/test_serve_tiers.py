@@ -12,6 +12,7 @@ import sys
 import threading
 import urllib.request
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import onnxruntime
@@ -152,6 +153,38 @@ def test_a_teacher_of_ours_works_for_nobody_who_has_gone(routed_digits, served_a
             asyncio.run(link.ask(Deferred([b"no picture"], [None])))
         link.close()
     assert sum(asked) == 1
+
+
+def test_a_teacher_that_takes_smaller_pictures_costs_their_quality_alone(
+    routed_digits, digit_pictures, served_at
+):
+    content = sorted(digit_pictures.iterdir())[0].read_bytes()
+    with (
+        served_at(routed_digits, tier="teacher", pixels=1e-5) as teacher,
+        served_at(routed_digits, teacher=teacher, **LONG) as student,
+    ):
+        client = ebjr_det.Client(student)
+        for _ in range(4):  # of which three faults would open the breaker
+            answer = client.infer([content], **TO_TEACHER)
+            assert (answer["answered_by"], answer["degraded"]) == (["student"], ["refused"])
+        with pytest.raises(Refused) as refused:
+            client.infer([content], force="teacher")
+        assert refused.value.status == 400
+
+
+def test_an_answer_of_another_teacher_over_an_open_connection_is_found_out(routed_digits, application_at):
+    app = ebjr_det.build_serving(routed_digits, ebjr_det.ServeSettings(access_log=False, tier="teacher"))
+    picture, bench = Image.new("RGB", (8, 8)), app.state.desk.bench
+    deferred = Deferred([np.asarray(picture)], [picture])
+    with application_at(app) as teacher:
+        link = RemoteTeacher(teacher, "pair-teacher", load_served(routed_digits, None, None, ()))
+        assert len(asyncio.run(link.ask(deferred)).results) == 1
+        bench.served = replace(bench.served, digests=("", "0" * 64))
+        with pytest.raises(Unavailable) as unavailable:
+            asyncio.run(link.ask(deferred))
+        link.close()
+    assert unavailable.value.reason == "died"
+    assert "another" in str(unavailable.value.__cause__)
 
 
 class OpenServer:
@@ -300,6 +333,9 @@ def test_boxes_of_any_server_are_taken_and_nonsense_is_its_fault(
             with pytest.raises(Unavailable) as unavailable:
                 asyncio.run(link.ask(Deferred([content], [None])))
             assert unavailable.value.reason == reason
+        for server.status in (413, 415):  # of the request, not of the machine
+            with pytest.raises(InvalidInput, match="So says the teacher"):
+                asyncio.run(link.ask(Deferred([content], [None])))
         link.close()
 
 

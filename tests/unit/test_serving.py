@@ -5,11 +5,13 @@ import json
 import threading
 from contextlib import suppress
 from dataclasses import replace
+from io import BytesIO
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from ebjr_det.api.serve import load_served
 from ebjr_det.core.errors import ConfigError, InvalidInput, OutOfMemory
@@ -20,6 +22,7 @@ from ebjr_det.serving.laws import build_law
 from ebjr_det.serving.metrics import Meters
 from ebjr_det.serving.protocol import InferRequest, read_request, write_response
 from ebjr_det.serving.rule import Rule
+from ebjr_det.serving.server import reload
 from ebjr_det.serving.settings import ServeSettings
 from ebjr_det.serving.shadow import Shadow
 from ebjr_det.serving.watch import Watch
@@ -178,6 +181,43 @@ def test_a_device_without_memory_costs_no_student_its_answer_and_is_no_fault_of_
         with pytest.raises(Fault) as refused:
             asyncio.run(desk.answer(ask(force=side)))
         assert refused.value.status == 503
+
+
+def test_a_picture_that_the_teacher_alone_refuses_has_the_students_answer(desk_of):
+    desk, _ = desk_of()
+
+    def refuse(inputs):
+        raise InvalidInput("Expected fewer pixels.")
+
+    desk.bench.teacher.batcher.call = refuse
+    answer = asyncio.run(desk.answer(ask(**TO_TEACHER)))
+    assert (answer.answered_by, answer.degraded) == (["student"], ["refused"])
+    with pytest.raises(InvalidInput, match="fewer pixels"):
+        asyncio.run(desk.answer(ask(force="teacher")))
+
+
+def test_the_loop_answers_a_small_picture_itself_and_no_large_one_of_few_bytes(desk_of):
+    desk, _ = desk_of()
+    here, seen = desk.bench.student.answer_here, []
+    Image.new("L", (3000, 3000)).save(content := BytesIO(), "PNG")
+    desk.bench.student.answer_here = lambda inputs: seen.append(inputs.pixels) or here(inputs)
+    for picture in (PICTURE, content.getvalue()):
+        desk.bench.student.seconds_each = 1e-9
+        with suppress(InvalidInput):  # this student takes one size alone
+            asyncio.run(desk.answer(Ask([picture], Rule(force="student"))))
+    assert seen == [64]
+
+
+def test_a_reload_that_meets_a_defect_is_told_in_one_line_and_counted(desk_of, capsys):
+    desk, _ = desk_of()
+
+    def broken():
+        raise RuntimeError("first\nsecond")
+
+    desk.load = broken
+    asyncio.run(reload(desk))
+    assert capsys.readouterr().err.splitlines()[-1] == "Not reloaded: RuntimeError: first."
+    assert 'ebjr_reloads_total{result="refused"} 1.0' in desk.meters.text().decode()
 
 
 def test_a_defect_beside_the_traffic_and_a_pair_that_cannot_be_set_up_leave_no_thread(desk_of):
