@@ -17,12 +17,10 @@ from ebjr_det.inference.absent import SIDES, AbsentModel
 from ebjr_det.inference.answers import OnPictures, answers_to, on_pictures, sample_answers
 from ebjr_det.inference.in_memory import NO_OBJECTS, Objects, checked_model
 from ebjr_det.inference.latency import Latency, measure_decision, measure_latency, stratified
-from ebjr_det.inference.nested import NESTED, build_nested, collated
+from ebjr_det.inference.nested import NESTED, build_nested, collated, digest_of
 from ebjr_det.inference.offline import Batch, Recorder, ScoresFunction, run_pair
 from ebjr_det.inference.ready import make_ready
-from ebjr_det.io.checkpoints.finding import find_checkpoint
 from ebjr_det.io.environment import device_name
-from ebjr_det.io.files import checksum
 from ebjr_det.io.load import Load, Meter
 from ebjr_det.io.loader import batches_from, readable
 from ebjr_det.io.records import PartStore
@@ -235,9 +233,10 @@ def popular_of(section: ModelSection, data: Classes) -> Popular | None:
 def with_checksums(config: EvaluateConfig) -> EvaluateConfig:
     """The configuration with the sha256 of the weights that it names, so that it tells exactly which."""
     sections = {
-        side: section.model_copy(update={"sha256": checksum(find_checkpoint(section.checkpoint))})
+        side: section.model_copy(update={"sha256": digest_of(section)})
         for side in ("student", "teacher")
-        if (section := getattr(config, side)).checkpoint is not None and section.sha256 is None
+        if (section := getattr(config, side)).checkpoint is not None
+        and (section.sha256 is None or section.arch == NESTED)
     }
     return config.model_copy(update=sections)
 

@@ -5,13 +5,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tiny_graphs import write_graph
 
 import ebjr_det
 from ebjr_det.api.references import ReferenceFile
-from ebjr_det.core.errors import Infeasible
+from ebjr_det.core.errors import CheckpointError, Infeasible
 from ebjr_det.core.tiers import Chain, answering
 from ebjr_det.evaluation.calibrated import split
+from ebjr_det.inference.pair import resolve_device, with_checksums
+from ebjr_det.io.files import checksum
 from ebjr_det.io.records import load_tiers
+from ebjr_det.runtimes.graph_file import RunsFile
+from ebjr_det.tasks.settings import load_config
 
 COSTS = {"small": "1e9:2", "middle": "3e9:3", "large": "9e9:20"}
 IMAGES, CLASSES = 90, 5
@@ -266,3 +271,30 @@ def test_an_inner_pair_needs_a_threshold(tmp_path, command, capsys):
     Path("inner.yaml").write_text(INNER.replace(", threshold: -0.6", ""))
     assert command("evaluate", "outer.yaml", "--out", tmp_path / "run") == 2
     assert "Expected a threshold, got none" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("nested")
+def test_other_weights_of_the_inner_pair_change_the_digest_of_the_teacher():
+    Path("inner.yaml").write_text(INNER.replace("digits-teacher", "weights.bin"))
+    digests = []
+    for content in (b"a", b"b"):
+        Path("weights.bin").write_bytes(content)
+        digests.append(with_checksums(load_config("outer.yaml")).teacher.sha256)
+    assert digests[0] != digests[1]
+    for stated in (digests[1], checksum(Path("inner.yaml"))):  # the latter as folders of before have it
+        config = load_config("outer.yaml", [f"teacher.sha256={stated}"])
+        assert with_checksums(config).teacher.sha256 == digests[1]
+    with pytest.raises(CheckpointError, match="Expected sha256"):
+        with_checksums(load_config("outer.yaml", [f"teacher.sha256={digests[0]}"]))
+
+
+@pytest.mark.usefixtures("nested")
+def test_a_file_in_the_inner_pair_is_put_on_the_device(monkeypatch):
+    pytest.importorskip("onnxruntime")
+    write_graph("small.onnx", {"logits": range(10)}, (8, 8))
+    network = "arch: resnet, depth: 8, width: 2, checkpoint: digits-student"
+    Path("inner.yaml").write_text(INNER.replace(network, "arch: onnx/small.onnx"))
+    taken = list[tuple[str, str]]()
+    monkeypatch.setattr(RunsFile, "run_in", lambda model, *where: taken.append(where) or "onnxruntime")
+    ebjr_det.load("outer.yaml")
+    assert taken[1:] == [("eager", resolve_device("auto"))]  # the first one builds it
