@@ -150,6 +150,7 @@ def test_a_cluster_answers_like_one_process_and_outlives_its_teacher(cluster, ro
     assert cluster.logged('/infer", "status": 200') == answers, "an answer that was given did not arrive"
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of ray, where it is imported
 def test_a_reload_that_fails_on_a_replica_is_told_and_ends_no_server(monkeypatch, capsys):
     from ebjr_det.serving import cluster
 
