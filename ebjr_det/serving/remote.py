@@ -222,8 +222,8 @@ class RemoteTeacher:
 
     def _check_digest(self, facts: dict[str, Any]) -> None:
         """Raises Refused for an answer of another teacher, as of a server that has read its folder anew."""
-        told, own = facts.get("teacher_sha256"), self.served.digests[1]
-        if told and own and told != own:
+        digest, expected = facts.get("teacher_sha256"), self.served.digests[1]
+        if digest and expected and digest != expected:
             raise Refused("Expected an answer of this pair's teacher, got one of another. Reload both.", 502)
 
     def _misfit(self, got: str) -> ConfigError:
