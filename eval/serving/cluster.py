@@ -1,12 +1,13 @@
 """The pair on Ray Serve beside the same pair in one process: bits, latency, faults, scaling, the end.
 
-    python eval/serving/cluster.py FOLDER [--seconds 18] [--only killed,scaled]
+    python eval/serving/cluster.py FOLDER [--seconds 18] [--only killed,stopped,late,scaled]
 
 FOLDER is an export of the pair of digits with a fitted router. Ray starts on this machine (`--ray`) with one
 student and one teacher; `haproxy` is Ray's other proxy with its settings for throughput. One client asks for
-the bits and the latencies. In `killed` 8 clients send everything to the teacher, whose replica gets SIGKILL
-after a third of the time. In `scaled` 8 clients do so with the pair of the quickstart, whose teacher is
-slow; `replicas` are [second, students, teachers]. Prints one JSON object.
+the bits and the latencies. In the faults 8 clients send everything to the teacher, whose replica gets
+SIGKILL, is stopped for a third of the time, or for 2 s again and again; `limit_ms` is the largest patience
+of the fault plus the student's p99 under its own load. In `scaled` 8 clients send everything to the teacher
+of the quickstart, which is slow; `replicas` are [second, students, teachers]. Prints one JSON object.
 """
 
 import argparse
@@ -16,7 +17,7 @@ import os
 import signal
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import monotonic, perf_counter, sleep
@@ -96,26 +97,56 @@ def pictures_of(server: Server, side: str, reason: str) -> int:
     return int(metric(server.url, f'ebjr_pictures_total{{answered_by="{side}",degraded="{reason}"'))
 
 
-def killed(server: Server, contents: list[bytes], seconds: float) -> dict[str, Any]:
-    """The only teacher is killed under load; `p99_ms` is that of the fault."""
+def killed(teacher: psutil.Process, seconds: float) -> None:
+    """The process ends; Ray begins another one."""
+    teacher.kill()
+    sleep(seconds)
+
+
+def stopped(teacher: psutil.Process, seconds: float) -> None:
+    """The process is there and does nothing."""
+    teacher.suspend()
+    sleep(seconds)
+    teacher.resume()
+
+
+def late(teacher: psutil.Process, seconds: float) -> None:
+    """The process answers every 2 s."""
+    for _ in range(max(1, round(seconds / 2))):
+        stopped(teacher, 2.0)
+        sleep(0.05)
+
+
+FAULTS: dict[str, Callable[[psutil.Process, float], None]] = {
+    "killed": killed, "stopped": stopped, "late": late
+}  # fmt: skip
+
+
+def faulty(
+    server: Server, fault: Callable[[psutil.Process, float], None], contents: list[bytes], seconds: float
+) -> dict[str, Any]:
+    """What becomes of requests while the only teacher has a fault; `p99_ms` is that of the fault."""
+    alone = Load(server.url, contents, {"force": "student"})
+    with alone.running():
+        sleep(seconds / 3)
+    students = len(alone.rows)
     load = Load(server.url, contents, TEACH)
-    load.threads.pop()  # patience is of no interest here
     with load.running():
         sleep(seconds / 3)
         start = monotonic()
-        for process in replicas(server, "teacher"):
-            process.kill()
-        sleep(seconds / 3)
+        fault(replicas(server, "teacher")[0], seconds / 3)
         recovered = load.wait_for("teacher")
         sleep(seconds / 3)
     forced = Counter(str(status) for _, status in load.forced)
     clients = answers(load)
     clients["teacher"] += forced["200"]
-    counted = {name: pictures_of(server, *name.partition(" ")[::2]) for name in clients}
+    counted = {name: pictures_of(server, *name.partition(" ")[::2]) for name in clients | {"student": 0}}
     during = [row[1] for row in load.rows if start <= row[0] < start + seconds / 3]
+    patience = max(value for moment, value in load.patience if start <= moment < start + seconds / 3)
     return {
         "requests": len(load.rows), "failed": len(load.failed), "answers": dict(clients),
-        "counters_equal": counted == dict(clients), "during_fault": len(during), "p99_ms": p99(during),
+        "counters_equal": counted == {"student": students, **clients}, "during_fault": len(during),
+        "p99_ms": p99(during), "limit_ms": round(1000 * patience + p99([row[1] for row in alone.rows]), 1),
         "forced": dict(forced), "recovered_s": round(seconds / 3 + recovered, 1),
         "load_average": os.getloadavg()[0],
     }  # fmt: skip
@@ -188,14 +219,15 @@ def main() -> None:
     parser.add_argument("folder")
     parser.add_argument("--requests", type=int, default=1000)
     parser.add_argument("--seconds", type=float, default=18.0)
-    parser.add_argument("--only", default="compared,killed,scaled")
+    parser.add_argument("--only", default="compared,killed,stopped,late,scaled")
     args = parser.parse_args()
     contents, result, seconds = digits(args.requests), dict[str, Any](), args.seconds
     if "compared" in args.only:
         result |= compared(args.folder, contents, seconds)
-    if "killed" in args.only:
-        with on_ray(args.folder, "--rate", str(RATE), "--patience-ms", "200") as server:
-            result["killed"] = killed(server, contents, seconds)
+    for name, fault in FAULTS.items():
+        if name in args.only:
+            with on_ray(args.folder, "--rate", str(RATE), "--patience-ms", "200") as server:
+                result[name] = faulty(server, fault, contents, seconds)
     if "scaled" in args.only:
         result["scaled"] = scaled(contents, 4 * seconds)
     print(json.dumps(result, indent=2))
