@@ -1,5 +1,6 @@
 """`predict` at a server: its answers to pictures of one's own, drawn and written here."""
 
+from collections import Counter
 from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ from ebjr_det.api.predict import Copies, PredictResult, Work, say_left_out, writ
 from ebjr_det.core.errors import InvalidInput
 from ebjr_det.inference.stream_plan import Answer
 from ebjr_det.io.lettering import check_letters
+from ebjr_det.io.notes import say
 from ebjr_det.io.pictures import find_pictures, open_picture
 from ebjr_det.serving.client import Client
 from ebjr_det.tasks import load_task
@@ -47,9 +49,14 @@ def predict_at(
 
     def at_work(drawn_to: Path) -> Work:
         copies = Copies(drawn_to, files, plugin.show, named, facts["score"], np.nan, least_score)
-        return copies, _answers(client, plugin, copies, rule)
+        return copies, _answers(client, plugin, copies, rule, degraded)
 
-    return write_answers(files, Path(out), at_work)
+    degraded = Counter[str]()
+    result = write_answers(files, Path(out), at_work)
+    if degraded:
+        reasons = ", ".join(f"{reason} {count}" for reason, count in degraded.items())
+        say(f"Note: {degraded.total()} deferred pictures have the student's answer ({reasons}).")
+    return result
 
 
 def _rule(threshold: float | None, rate: float | None) -> dict[str, float | str]:
@@ -62,9 +69,13 @@ def _rule(threshold: float | None, rate: float | None) -> dict[str, float | str]
 
 
 def _answers(
-    client: Client, plugin: TaskPlugin, copies: Copies, rule: dict[str, float | str]
+    client: Client, plugin: TaskPlugin, copies: Copies, rule: dict[str, float | str], degraded: Counter[str]
 ) -> "Generator[Answer[int, Image]]":
-    """The server's answers in the order of the pictures, each with its threshold."""
+    """The server's answers in the order of the pictures, each with its threshold.
+
+    Args:
+        degraded: counts why deferred pictures have the student's answer.
+    """
     for index, path in enumerate(copies.files):
         try:
             picture = open_picture(path)
@@ -73,5 +84,6 @@ def _answers(
             continue
         values = client.infer([path], **rule)
         (prediction,) = plugin.tensors.from_tensors(values)
+        degraded.update(filter(None, values["degraded"]))
         copies.threshold, by_teacher = float(values["threshold"][0]), values["answered_by"][0] == "teacher"
         yield Answer(index, picture, prediction, float(values["deferral_score"][0]), by_teacher)

@@ -98,7 +98,7 @@ class Guarded:
             reason = error.reason if isinstance(error, Unavailable) else "timeout"
             reason = "deadline" if reason == "timeout" and limit == left else reason
             if reason in FAULTS:
-                self.breaker.count(fault=True)
+                self._fault(reason)
             raise Unavailable(reason) from error
         finally:
             self.waiting -= count
@@ -106,6 +106,12 @@ class Guarded:
         self.patience.add(seconds := monotonic() - started, count)
         self.seconds_each += (WEIGHT if self.seconds_each else 1.0) * (seconds / waiting - self.seconds_each)
         return taught
+
+    def _fault(self, reason: str) -> None:
+        was_open = self.breaker.is_open
+        self.breaker.count(fault=True)
+        if self.breaker.is_open and not was_open:
+            say(f"Note: no answers of the teacher ({reason}), so the student answers all and says so.")
 
     def _probe(self, deferred: Deferred) -> None:
         if self.breaker.begin_probe():
@@ -131,6 +137,8 @@ class Guarded:
             fault = False
         finally:
             self.breaker.end_probe(fault)
+            if not fault:
+                say("Note: the teacher answers again.")
 
     @property
     def breaker_state(self) -> float:

@@ -21,6 +21,7 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 import ebjr_det
+from ebjr_det.api.predict_at import predict_at
 from ebjr_det.api.serve import load_served
 from ebjr_det.core.errors import ConfigError, InvalidInput
 from ebjr_det.serving.client import Refused
@@ -482,7 +483,7 @@ def test_a_teacher_that_fails_under_load_costs_no_answer(routed_digits, digit_pi
 
 
 def test_a_teacher_that_is_not_there_yet_is_asked_when_it_comes(
-    routed_digits, digit_pictures, served_at, application_at, capsys
+    routed_digits, digit_pictures, served_at, application_at, capsys, tmp_path
 ):
     content = sorted(digit_pictures.iterdir())[0].read_bytes()
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -492,6 +493,8 @@ def test_a_teacher_that_is_not_there_yet_is_asked_when_it_comes(
         client = ebjr_det.Client(student)
         answer = client.infer([content], **TO_TEACHER)
         assert (answer["answered_by"], answer["degraded"]) == (["student"], ["breaker"])
+        predict_at(student, [str(digit_pictures)], tmp_path / "out", threshold=-1e300)
+        assert "12 deferred pictures have the student's answer (breaker 12)" in capsys.readouterr().err
         wrong = OpenServer(routed_digits, True, parameters={"classes": ["a", "b"]})
         with application_at(wrong, port):
             while "another `classes`" not in capsys.readouterr().err:
@@ -499,6 +502,7 @@ def test_a_teacher_that_is_not_there_yet_is_asked_when_it_comes(
         with application_at(OpenServer(routed_digits, True), port):
             while client.infer([content], **TO_TEACHER)["answered_by"] != ["teacher"]:
                 pass
+        assert "the teacher answers again" in capsys.readouterr().err
         assert not wrong.forms
 
 
