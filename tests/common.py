@@ -74,6 +74,13 @@ def one_object_a_class(categories: dict[int, str]) -> DetectionSet:
     return DetectionSet(annotations, lambda _: Image.new("RGB", (128, 128)))
 
 
+def check_served_bits(answer: dict[str, Any], expected: Any) -> None:
+    """A server's answer to one picture of digits is that of the pair at hand, to the bit."""
+    assert answer["logits"].tobytes() == expected.predictions[0].tobytes()
+    assert answer["deferral_score"].tobytes() == expected.decision.scores.tobytes()
+    assert tuple(answer["answered_by"]) == expected.answered_by
+
+
 def pycocotools_judge(truth: dict[str, Any], entries: list[dict[str, Any]]) -> Any:
     """A COCOeval from scratch of this very content, with `stats`, `eval` and `evalImgs`."""
     from pycocotools.coco import COCO

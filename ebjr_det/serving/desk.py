@@ -12,7 +12,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from time import monotonic
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias
 
 import numpy as np
 
@@ -30,7 +30,6 @@ from ebjr_det.serving.settings import ServeSettings
 from ebjr_det.serving.sources import Reading, Room
 from ebjr_det.serving.teacher import Deferred, LocalTeacher, Teacher, in_time
 
-Result = TypeVar("Result")
 TeacherOf: TypeAlias = Callable[[Served], Teacher]
 """Makes the teacher of a pair; called at the start and at each reload."""
 SHADOW = {

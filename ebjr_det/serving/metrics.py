@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from ebjr_det.serving.desk import Answered
 
 SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
-STAGES = ("read", "student_wait", "student", "teacher_wait", "teacher")
 
 
 class Meters:

@@ -37,7 +37,7 @@ MODELS = "/v2/models/"
 WRONG_PICTURE, TOO_LARGE, PACKING = 400, 413, 415
 NONSENSE = (LookupError, ValueError, TypeError, AttributeError, OverflowError, RecursionError, struct.error)
 """What reading a body that is none of the protocol can raise."""
-REASONS = {408: "timeout", 429: "busy", 503: "busy", 504: "timeout"}
+REASON_OF_STATUS = {408: "timeout", 429: "busy", 503: "busy", 504: "timeout"}
 """What a status of HTTP says of a server that is not at fault otherwise."""
 
 
@@ -124,9 +124,9 @@ class RemoteTeacher:
 
     def _fault(self, error: Refused) -> Unavailable:
         """What a refusal means here: a full server, or a machine that is at fault."""
-        if error.status not in (None, *REASONS):
+        if error.status not in (None, *REASON_OF_STATUS):
             self._say(str(error))
-        return Unavailable(REASONS.get(error.status or 0, "died"))
+        return Unavailable(REASON_OF_STATUS.get(error.status or 0, "died"))
 
     def _say(self, message: str) -> None:
         """Tell the server's log, once, and no more than 100 different things."""

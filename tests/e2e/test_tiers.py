@@ -254,23 +254,24 @@ def test_a_teacher_that_is_no_whole_pair_is_refused_in_one_line(change, message,
 
 
 @pytest.mark.usefixtures("nested")
-def test_a_pair_within_itself_is_refused(tmp_path, command, capsys):
-    Path("outer.yaml").write_text(OUTER.replace("inner.yaml", "outer.yaml"))
+@pytest.mark.parametrize(
+    ("file", "text", "message"),
+    [
+        ("outer.yaml", OUTER.replace("inner.yaml", "outer.yaml"), "outer.yaml` within itself"),
+        ("inner.yaml", INNER.replace(", threshold: -0.6", ""), "Expected a threshold, got none"),
+    ],
+    ids=["within itself", "no threshold"],
+)
+def test_a_pair_that_cannot_be_a_teacher_is_refused(file, text, message, tmp_path, command, capsys):
+    Path(file).write_text(text)
     assert command("evaluate", "outer.yaml", "--out", tmp_path / "run") == 2
-    assert "outer.yaml` within itself" in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("nested")
 def test_an_export_is_of_two_models(tmp_path, command, capsys):
     assert command("export", "outer.yaml", "--out", tmp_path / "exported") == 2
     assert "Expected two models to export, got the pair" in capsys.readouterr().err
-
-
-@pytest.mark.usefixtures("nested")
-def test_an_inner_pair_needs_a_threshold(tmp_path, command, capsys):
-    Path("inner.yaml").write_text(INNER.replace(", threshold: -0.6", ""))
-    assert command("evaluate", "outer.yaml", "--out", tmp_path / "run") == 2
-    assert "Expected a threshold, got none" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("nested")
