@@ -7,6 +7,7 @@ module here and one entry below.
 import rich_click as click
 
 from ebjr_det.cli.benchmark import benchmark
+from ebjr_det.cli.bulk import bulk
 from ebjr_det.cli.calibrate import calibrate
 from ebjr_det.cli.configuration import init, schema
 from ebjr_det.cli.convert import convert
@@ -29,7 +30,7 @@ def cli() -> None:
 
 
 for commands in (
-    (evaluate, predict, demo, export, serve, benchmark),
+    (evaluate, predict, demo, export, serve, bulk, benchmark),
     (replay, fit_router, report, compare, calibrate, traffic),
     (train, specialize),
     (init, convert, schema, download, scores, doctor),

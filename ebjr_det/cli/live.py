@@ -62,7 +62,7 @@ def predict(
     if as_json:
         print_json(answer)
     else:
-        click.echo(_answered(answer, "images"))
+        click.echo(answered(answer, "images"))
         click.echo(f"{out}/predictions.json, images.json and pictures/")
 
 
@@ -100,7 +100,7 @@ def demo(
     if as_json:
         print_json(result.to_dict())
         return
-    click.echo(_answered(result.to_dict(), "frames"))
+    click.echo(answered(result.to_dict(), "frames"))
     load = result.load
     if load.noisy:
         click.echo(
@@ -182,7 +182,7 @@ def check_asked_of_server(changes: list[str], threshold: float | None, rate: flo
         raise ConfigError(f"Expected the server's own settings, got one of `{setting}`. Set it at `serve`.")
 
 
-def _answered(answer: Mapping[str, Any], key: str) -> str:
+def answered(answer: Mapping[str, Any], key: str) -> str:
     """How many pictures, `images` or `frames`, were answered, and by whom."""
     from ebjr_det.reporting.notation import plural, share
 

@@ -158,7 +158,7 @@ def build_live(
     Raises:
         EbjrError: for whatever is wrong in the configuration.
     """
-    classes, student, teacher = _built(config, samples, sides)
+    _, classes, student, teacher = _built(config, samples, sides)
     # an export has compared them, and its files are as it wrote them
     weights = "" if isinstance(config, Exported) else weights_of(student)
     popular = (
@@ -190,7 +190,7 @@ def build_teacher(config: Settings, samples: Callable[[], Sequence[Picture]]) ->
     Raises:
         EbjrError: for whatever is wrong in the configuration.
     """
-    classes, student, teacher = _built(config, samples, ("teacher",))
+    _, classes, student, teacher = _built(config, samples, ("teacher",))
     joint = JointModel(teacher, AbsentModel(student.name), _no_scores, math.inf)
     return Live(classes, Scoring.load(config.task, RouterSection()), joint)
 
@@ -199,17 +199,25 @@ def _no_scores(output: Output) -> FloatArray:
     return np.zeros(len(output.predictions))
 
 
+def settled(config: Settings, samples: Callable[[], Sequence[Picture]]) -> Settings:
+    """The settings with the checksums of their weights and, where they leave it open, the runtimes.
+
+    Raises:
+        EbjrError: for whatever is wrong with the models.
+    """
+    return _built(config, samples, SIDES)[0]
+
+
 def _built(
     config: Settings, samples: Callable[[], Sequence[Picture]], sides: Sequence[str]
-) -> tuple[Classes, Model, Model]:
-    """Classes, student and teacher, these on their runtimes."""
+) -> tuple[Settings, Classes, Model, Model]:
+    """Classes, student and teacher, these on their runtimes, and the settings with what was chosen."""
     if isinstance(config, Exported):
-        return config.build()
-    from ebjr_det.inference.pair import build_models, resolve_device
+        return config, *config.build()
+    from ebjr_det.inference.pair import build_models, resolve_device, with_checksums
     from ebjr_det.inference.ready import make_ready
 
     device = resolve_device(config.run.device)
     classes = load_task(config.task).data.build_named(**dict(config.data))
     models = build_models(config, classes, device, sides=sides)
-    make_ready(config, models, samples, device)
-    return classes, *models
+    return make_ready(with_checksums(config), models, samples, device), classes, *models

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
-from io import BytesIO
 from threading import Lock
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ import numpy as np
 
 from ebjr_det.core.errors import InvalidInput
 from ebjr_det.core.types import Opaque
+from ebjr_det.io.encoded import PictureBytes
 from ebjr_det.io.pictures import as_picture, open_picture, stored_size
 from ebjr_det.serving.fault import Unavailable
 from ebjr_det.serving.protocol import Source
@@ -20,13 +20,6 @@ if TYPE_CHECKING:
 
 REQUESTS = 8
 """Largest requests whose decoded pictures are held at a time."""
-
-
-class PictureBytes(BytesIO):
-    """An encoded picture in memory, which errors call by its size."""
-
-    def __repr__(self) -> str:
-        return f"picture of {self.getbuffer().nbytes} bytes"
 
 
 def pixels_of(source: Source) -> int:

@@ -1,0 +1,191 @@
+"""`bulk predict`: the pair on any number of pictures, by shards that go on after whatever ended them."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import partial
+from hashlib import sha256
+from importlib.util import find_spec
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from ebjr_det.api.load import samples_of
+from ebjr_det.config import identity
+from ebjr_det.core.errors import ConfigError
+from ebjr_det.inference.exported import Exported
+from ebjr_det.inference.live import Settings, build_live, build_teacher, choose_threshold, settled
+from ebjr_det.inference.scoring import Scoring
+from ebjr_det.inference.stream_plan import Plan
+from ebjr_det.io.third_party import install_hint
+from ebjr_det.io.threads import on_threads
+
+if TYPE_CHECKING:
+    from ebjr_det.bulk.executors import Stages
+    from ebjr_det.bulk.job import Job
+    from ebjr_det.bulk.stages import StudentStage, TeacherStage
+    from ebjr_det.bulk.table import ShardCounts
+
+PACKAGES = ("fsspec", "pyarrow")
+
+
+@dataclass(frozen=True)
+class BulkSettings:
+    """How a job is cut and who works on it. Only `shard` can change the last bits of an answer.
+
+    Attributes:
+        shard: pictures a shard, each of which becomes one file.
+        workers: processes of this machine that work on shards, each with both models; 0 works here.
+        ray: address of a Ray cluster whose machines all see pictures, models and `out`, as `auto`, or `local`
+            for one that is started here; None for none.
+
+    Raises:
+        ConfigError: a number that is out of range, or both workers and Ray.
+    """
+
+    shard: int = 256
+    workers: int = 0
+    ray: str | None = None
+
+    def __post_init__(self) -> None:
+        for name, least in (("shard", 1), ("workers", 0)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"Expected `{name}` to be at least {least}, got {getattr(self, name)}.")
+        if self.workers and self.ray is not None:
+            raise ConfigError("Expected either workers or Ray, got both.")
+
+
+@dataclass(frozen=True)
+class BulkResult:
+    """How many pictures a job has, and who answered; its fields are the keys of the JSON.
+
+    Attributes:
+        images: answered pictures; `unreadable`: rows with an error; `deferred`: answered by the teacher.
+        shards: files of the job; `resumed`: those of them that were there before.
+        threshold: None where it is infinite.
+        seconds: of this call, without building the models.
+    """
+
+    images: int
+    unreadable: int
+    deferred: int
+    deferral_rate: float
+    score: str
+    threshold: float | None
+    shards: int
+    resumed: int
+    seconds: float
+    out: str
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+
+@on_threads("run")
+def bulk_predict(
+    config: Settings,
+    source: str,
+    out: str,
+    settings: BulkSettings | None = None,
+    *,
+    threshold: float | None = None,
+    rate: float | None = None,
+) -> BulkResult:
+    """Answer all pictures of a source: one parquet file a shard, with a row for every picture.
+
+    Shards are whole or not there, so the same call goes on after whatever ended it, and ends with the same
+    bytes. So it does whoever works on them: this process, several, or Ray. `manifest/` has the pictures,
+    `job.json` what was asked, `answers/*.parquet` a row for each picture: `index`, `picture`, `error` (why it
+    cannot be read, else null), `width`, `height`, `answered_by`, `deferral_score`, and the task's columns:
+    `boxes`, `scores`, `labels`, `category_ids`, or `logits`, `probabilities`, `label`, `name`.
+
+    Args:
+        source: see `bulk.sources.find_rows`.
+        out: path or address of a folder, empty or with this job's earlier shards.
+        threshold, rate: as in `predict`.
+
+    Raises:
+        EbjrError: settings, models, source and `out` are checked before the first batch.
+
+    Example:
+        >>> from ebjr_det import bulk_predict, load_config
+        >>> result = bulk_predict(load_config("digits"), "pictures", "bulk", threshold=-0.9)
+        >>> result.images, result.shards
+        (4, 1)
+    """
+    check_packages()
+    from ebjr_det.bulk.job import Job
+    from ebjr_det.bulk.sources import find_rows
+    from ebjr_det.bulk.storage import Storage
+
+    settings, storage, started = settings or BulkSettings(), Storage(out), perf_counter()
+    if not storage.is_shared and (settings.workers or settings.ray):
+        raise ConfigError(
+            f"Expected an --out that all workers see, got `{out}`, which one process alone has."
+        )
+    scoring, threshold = choose_threshold(config, threshold, rate)
+    config = settled(config, samples_of(config))
+    pair = _identity_of(config, scoring, threshold)
+    job = Job.open(storage, pair, find_rows(source), settings.shard)
+    stages = _stages(config, scoring, threshold, job)
+    result = job.run(partial(_run, stages, settings))
+    counts = result.pictures
+    images = counts.rows - counts.unreadable
+    return BulkResult(
+        images, counts.unreadable, counts.deferred, counts.deferred / images if images else 0.0, scoring.name,
+        threshold if math.isfinite(threshold) else None, result.shards, result.resumed,
+        perf_counter() - started, out,
+    )  # fmt: skip
+
+
+def _identity_of(config: Settings, scoring: Scoring, threshold: float) -> dict[str, object]:
+    """Everything but the pictures that answers depend on."""
+    if isinstance(config, Exported):
+        models: dict[str, object] = {"pair": sha256(config.content.model_dump_json().encode()).hexdigest()}
+    else:
+        models = {key: value for key, value in identity(config).items() if not key.startswith("data.")}
+    run = config.run
+    sizes = {"batch_size": run.batch_size, "teacher_batch": run.teacher_batch or run.batch_size}
+    return models | {"score": scoring.name, "threshold": str(threshold)} | sizes
+
+
+def _run(stages: "Stages", settings: BulkSettings, shards: Iterator[int]) -> "Iterator[ShardCounts]":
+    """The shards as the settings say."""
+    from ebjr_det.bulk.executors import run_here, run_processes
+
+    if settings.workers:
+        return run_processes(stages, shards, settings.workers)
+    return run_here(stages, shards)
+
+
+def _stages(config: Settings, scoring: Scoring, threshold: float, job: "Job") -> "Stages":
+    from ebjr_det.bulk.executors import Stages
+
+    return Stages(partial(_student, config, scoring, threshold, job), partial(_teacher, config, job))
+
+
+def _student(config: Settings, scoring: Scoring, threshold: float, job: "Job") -> "StudentStage":
+    """The student's stage, wherever it works."""
+    from ebjr_det.bulk.stages import StudentStage
+
+    live = build_live(config, scoring, threshold, samples_of(config), sides=("student",))
+    run = config.run
+    return StudentStage(live, Plan(run.batch_size, run.batch_size, run.workers), job.manifest)
+
+
+def _teacher(config: Settings, job: "Job") -> "TeacherStage":
+    """The teacher's stage, wherever it works."""
+    from ebjr_det.bulk.stages import TeacherStage
+
+    run, live = config.run, build_teacher(config, samples_of(config))
+    size = run.teacher_batch or run.batch_size
+    return TeacherStage(live, config.task, Plan(size, size, run.workers), job.manifest, job.sha256)
+
+
+def check_packages() -> None:
+    """Raises ConfigError where packages of the extra are missing."""
+    if missing := [package for package in PACKAGES if find_spec(package) is None]:
+        raise ConfigError(
+            f"Expected {' and '.join(PACKAGES)} for a job, got no {' and '.join(missing)}. Install them: "
+            f"{install_hint('bulk')}."
+        )

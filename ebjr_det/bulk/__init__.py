@@ -1,0 +1,1 @@
+"""The pair on any number of pictures: where they come from, who works on them, where answers go."""

@@ -1,0 +1,122 @@
+"""A job: what was asked, written beside its shards, and compared when it is gone on with."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from tqdm.auto import tqdm
+
+from ebjr_det.bulk.manifest import FOLDER as MANIFEST
+from ebjr_det.bulk.manifest import Manifest, Row, digest_rows, write_manifest
+from ebjr_det.bulk.storage import Storage, reached
+from ebjr_det.bulk.table import FOLDER as ANSWERS
+from ebjr_det.bulk.table import ShardCounts, read_counts, shard_file
+from ebjr_det.core.errors import ConfigError, InvalidInput
+
+JOB = "job.json"
+VERSION = 1
+"""Counts the changes after which shards of before cannot stand beside shards of after."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """Pictures, what answers them, and the folder in which the answers are.
+
+    Attributes:
+        sha256: of all that its answers depend on.
+    """
+
+    manifest: Manifest
+    sha256: str
+
+    @classmethod
+    def open(cls, storage: Storage, pair: Mapping[str, object], rows: Iterable[Row], shard: int) -> "Job":
+        """A new job in an empty folder, or that which the folder holds.
+
+        Args:
+            pair: everything but the pictures that answers depend on, as plain values.
+            rows: the pictures; of an earlier job they are compared.
+
+        Raises:
+            ConfigError: the folder holds other files, or a job of other pictures or of another pair.
+            InvalidInput: what it holds is damaged, or cannot be written.
+        """
+        saved = _load(storage)
+        if saved is None:
+            manifest = write_manifest(storage, rows, shard)
+        else:
+            manifest = digest_rows(storage, rows, shard)
+        job = {
+            "version": VERSION, **pair, "pictures": manifest.rows, "shard": manifest.shard,
+            "manifest": manifest.sha256,
+        }  # fmt: skip
+        text = json.dumps(job, indent=2, allow_nan=False) + "\n"
+        if saved is None:  # after the manifest, before the first shard
+            with storage.create(JOB) as file:
+                file.write(text.encode())
+        else:
+            _check_same(saved, json.loads(text), storage)
+        return cls(manifest, hashlib.sha256(text.encode()).hexdigest())
+
+    def finished(self) -> list[int]:
+        """The shards that are there, in order."""
+        present = set(self.manifest.storage.names(ANSWERS))
+        return [i for i in range(self.manifest.shards) if shard_file(i).rpartition("/")[2] in present]
+
+    def run(self, work: Callable[[Iterator[int]], Iterator[ShardCounts]]) -> "JobCounts":
+        """Do what is not there yet, with progress on stderr.
+
+        Args:
+            work: numbers of shards -> what each has, in any order.
+        """
+        finished = self.finished()
+        present, counts = set(finished), ShardCounts(0, 0, 0)
+        for index in finished:
+            counts += read_counts(self.manifest.storage, index, self.sha256)
+        pending = (index for index in range(self.manifest.shards) if index not in present)
+        with tqdm(
+            total=self.manifest.rows, initial=counts.rows, unit="img", desc="answering", dynamic_ncols=True
+        ) as bar:
+            for shard in work(pending):
+                counts += shard
+                bar.update(shard.rows)
+                share = counts.deferred / max(counts.rows - counts.unreadable, 1)
+                bar.set_postfix_str(f"{100 * share:.1f} % to the teacher", refresh=False)
+        return JobCounts(counts, self.manifest.shards, len(finished))
+
+
+@dataclass(frozen=True)
+class JobCounts:
+    """What a finished job has: its pictures, its shards, and how many of these were there before."""
+
+    pictures: ShardCounts
+    shards: int
+    resumed: int
+
+
+def _load(storage: Storage) -> dict[str, object] | None:
+    """What the job in a folder was asked; None where the folder is empty, or its job was never begun."""
+    names = storage.names()
+    if JOB in names:
+        with storage.open(JOB) as file, reached(f"a job in `{storage.url}/{JOB}`"):
+            saved = json.loads(file.read())
+        if not isinstance(saved, dict):
+            raise InvalidInput(f"Expected a job in `{storage.url}/{JOB}`, got something else.")
+        return saved
+    if foreign := [name for name in names if name != MANIFEST]:
+        raise ConfigError(
+            f"Expected an empty --out or an earlier job, got other files in `{storage.url}`, such as "
+            f"`{foreign[0]}`."
+        )
+    return None
+
+
+def _check_same(saved: Mapping[str, object], current: Mapping[str, object], storage: Storage) -> None:
+    """Raises ConfigError, which names the first thing that is another than it was."""
+    changed = next((key for key in {**saved, **current} if saved.get(key) != current.get(key)), None)
+    if changed is not None:
+        raise ConfigError(
+            f"Expected `{changed}` as in the job that `{storage.url}` holds, {saved.get(changed)}, got "
+            f"{current.get(changed)}. Choose another --out."
+        )

@@ -1,0 +1,73 @@
+"""Any number of pictures: shards go on, whoever works on them, and say what `predict` says."""
+
+import json
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+import ebjr_det
+from ebjr_det.core.errors import EbjrError
+
+THRESHOLD = -0.9
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pictures")
+    rng = np.random.default_rng(0)
+    for index in range(10):
+        Image.fromarray(rng.integers(0, 255, (8, 8, 3), dtype=np.uint8)).save(folder / f"{index:02d}.png")
+    (folder / "05.png").write_bytes(b"no picture")
+    return folder
+
+
+def answer(pictures, out, **settings):
+    config = ebjr_det.load_config("digits", ["run.batch_size=2"])
+    job = ebjr_det.BulkSettings(**{"shard": 4} | settings)
+    return ebjr_det.bulk_predict(config, str(pictures), str(out), job, threshold=THRESHOLD)
+
+
+def files_of(out):
+    return {
+        str(path.relative_to(out)): path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()
+    }
+
+
+def test_each_picture_is_a_row_with_what_predict_says(pictures, tmp_path):
+    result = answer(pictures, tmp_path / "bulk")
+    ebjr_det.predict(
+        ebjr_det.load_config("digits"), [str(pictures)], tmp_path / "predict", threshold=THRESHOLD
+    )
+    told = json.loads((tmp_path / "predict/images.json").read_text())
+    table = pq.read_table(tmp_path / "bulk/answers")
+    assert (result.images, result.unreadable, result.shards) == (9, 1, 3)
+    assert table["index"].to_pylist() == list(range(10))
+    rows = table.to_pylist()
+    assert "05.png" in rows[5]["error"]
+    assert rows[5]["label"] is None
+    readable = [row for row in rows if row["error"] is None]
+    for row, entry in zip(readable, told, strict=True):
+        assert (row["picture"], row["answered_by"]) == (entry["file_name"], entry["answered_by"])
+        np.testing.assert_allclose(row["deferral_score"], entry["deferral_score"], atol=1e-6)
+
+
+def test_processes_and_what_is_gone_on_with_give_the_same_bytes(pictures, tmp_path):
+    answer(pictures, tmp_path / "whole")
+    answer(pictures, tmp_path / "processes", workers=2)
+    assert files_of(tmp_path / "processes") == files_of(tmp_path / "whole")
+    (tmp_path / "processes/answers/00000001.parquet").unlink()
+    result = answer(pictures, tmp_path / "processes")
+    assert result.resumed == 2
+    assert files_of(tmp_path / "processes") == files_of(tmp_path / "whole")
+
+
+def test_a_job_of_other_pictures_or_of_another_cut_is_refused(pictures, tmp_path):
+    answer(pictures, tmp_path / "bulk")
+    before = files_of(tmp_path / "bulk")
+    with pytest.raises(EbjrError, match="shard"):
+        answer(pictures, tmp_path / "bulk", shard=5)
+    with pytest.raises(EbjrError, match="pictures"):
+        answer(pictures / "00.png", tmp_path / "bulk")
+    assert files_of(tmp_path / "bulk") == before
