@@ -36,7 +36,9 @@ def objects_by_name(annotations):
 def test_a_set_has_the_same_objects_in_every_form(form, to, tmp_path):
     settings = WRITERS[form](tmp_path / "set")
     out = tmp_path / ("out.json" if to == "coco" else "out")
-    options = {"images": tmp_path / "set" / "images"} if form == "coco" else {"split": "val"}
+    options = {"split": "val"} if form != "coco" else {}
+    if to != form == "coco":
+        options = {"images": tmp_path / "set" / "images"}
     done = ebjr_det.convert(tmp_path / "set" / SOURCES[form], out, to, **options)
     assert (done.pictures, done.boxes) == (5, 15)
     if to == "coco":
@@ -94,6 +96,43 @@ FAULTS = {
     "a set as results": (("truth.json", "out.json", "ultralytics"), {}, "--annotations beside results"),
     "results without their set": (("found.json", "out.json", "coco"), {}, "an object with `images`"),
 }
+
+
+USELESS = {
+    # (source, form, --annotations), options -> which one is told
+    "coco to coco": (("truth.json", "coco", None), {"split": "val"}, "split"),
+    "pictures of no copy": (("truth.json", "coco", None), {"images": "."}, "images"),
+    "pixels of no voc": (("truth.json", "yolo", None), {"images": ".", "first_pixel": 0}, "first-pixel"),
+    "numbers of a set": (("truth.json", "coco", None), {"class_ids": "ids"}, "class-ids"),
+    "pictures of a set's own": (("set", "coco", None), {"split": "val", "images": "."}, "images"),
+    "pictures of results": (("found.json", "coco", "truth.json"), {"images": "."}, "images"),
+    "a split of results": (("found.json", "yolo", "truth.json"), {"split": "val"}, "split"),
+    "pixels of results": (("found.json", "coco", "truth.json"), {"first_pixel": 1}, "first-pixel"),
+    "images of text": (("yolo", "coco", "truth.json"), {"image_ids": "ids"}, "image-ids"),
+    "classes of voc": (("voc", "coco", "truth.json"), {"first_pixel": 1, "class_ids": "ids"}, "class-ids"),
+    "a file's own ids": (("own.json", "coco", "truth.json"), {"image_ids": "files"}, "image-ids"),
+}
+
+
+@pytest.mark.parametrize("case", USELESS)
+def test_an_option_without_use_is_refused(case, tmp_path, monkeypatch):
+    results(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    (source, to, annotations), options, flag = USELESS[case]
+    truth = {} if annotations is None else {"annotations": annotations}
+    if source == "set":
+        WRITERS["yolo"](tmp_path / source)
+    elif source == "own.json":
+        content = coco_content()
+        content["annotations"] = [entry | {"score": 0.5} for entry in content["annotations"]]
+        (tmp_path / source).write_text(json.dumps(content))
+    elif source != f"{source.removesuffix('.json')}.json":
+        ebjr_det.convert("found.json", source, source, **truth)
+    with pytest.raises(ConfigError, match=f"no --{flag} to write"):
+        ebjr_det.convert(source, "out.json" if to == "coco" else "out", to, **truth, **options)
+    options = {name: value for name, value in options.items() if name != flag.replace("-", "_")}
+    if case != "pixels of no voc":
+        ebjr_det.convert(source, "out.json" if to == "coco" else "out", to, **truth, **options)
 
 
 @pytest.mark.parametrize("fault", FAULTS)

@@ -1,6 +1,6 @@
 """Annotated sets and results from any form that is read into one that other tools read."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path, PurePath
 
 from ebjr_det.core.errors import ConfigError
@@ -8,8 +8,8 @@ from ebjr_det.io.memory import source_of
 from ebjr_det.tasks.detection.coco.annotations import load_results
 from ebjr_det.tasks.detection.coco.results import result_entries_of, write_annotations, write_json
 from ebjr_det.tasks.detection.coco.validate import say_remarks
-from ebjr_det.tasks.detection.formats.results import Reading, as_cocos
-from ebjr_det.tasks.detection.formats.sets import is_voc, is_yolo, load_set, pictures_of
+from ebjr_det.tasks.detection.formats.results import Reading, as_cocos, readings_of
+from ebjr_det.tasks.detection.formats.sets import form_of, load_set, pictures_of
 from ebjr_det.tasks.detection.formats.voc import check_first_pixel
 from ebjr_det.tasks.detection.formats.writing import (
     ultralytics_entries,
@@ -33,7 +33,13 @@ def write_results(source: Path, out: Path, to: str, options: ConvertOptions) -> 
     """
     split, first_pixel = options.get("split"), options.get("first_pixel")
     written = _plain(split or "val")
-    truth = load_set(source_of("annotations", options["annotations"]), split, first_pixel)
+    annotated = source_of("annotations", options["annotations"])
+    truth, forms = load_set(annotated, split, first_pixel), (form_of(annotated), to)
+    named = forms[0] != "coco" or to == "voc"
+    used = ["annotations", *["split"] * named, *["first_pixel"] * ("voc" in forms)]
+    if any(options.get(name) is not None for name in Reading.__annotations__):
+        used += readings_of(source, truth)
+    _check_used(options, used, f"such results as {to}")
     first_pixel = 1 if first_pixel is None else first_pixel
     reading = Reading(options.get("class_ids"), options.get("image_ids", "ids"), first_pixel)
     remarks = dict[str, int]()
@@ -48,6 +54,16 @@ def write_results(source: Path, out: Path, to: str, options: ConvertOptions) -> 
     else:
         write_voc_results(truth, results, out, written, first_pixel)
     return len(truth), sum(map(len, results))
+
+
+def _check_used(options: ConvertOptions, used: Collection[str], conversion: str) -> None:
+    """Raises ConfigError for an option that a conversion has no use for."""
+    for name, value in options.items():
+        if value is not None and name not in used:
+            flag = f"--{name.replace('_', '-')}"
+            raise ConfigError(
+                f"Expected no {flag} to write {conversion}, which has no use for it, got one. Leave it out."
+            )
 
 
 def _plain(split: str) -> str:
@@ -66,13 +82,17 @@ def write_set(source: Path, out: Path, to: str, options: ConvertOptions) -> tupl
     split, first_pixel, images = options.get("split"), options.get("first_pixel"), options.get("images")
     if to == "ultralytics":
         raise ConfigError("Expected --annotations beside results to write as `ultralytics`, got none.")
+    form = form_of(source)
+    used = ["split"] * ({form, to} != {"coco"}) + ["first_pixel"] * ("voc" in (form, to))
+    used += ["images"] * (form == "coco" != to)
+    _check_used(options, used, f"a set of the form {form} as {to}")
     if to == "coco":
         annotations = load_set(source, split, first_pixel)
         say_remarks(source, annotations.remarks)
         write_annotations(annotations, out)
     else:
         written = _plain(split or "val")
-        if images is None and not is_yolo(source) and not is_voc(source):
+        if images is None and form == "coco":
             raise ConfigError("Expected --images, the folder of the pictures of a COCO file, got none.")
         annotations, pictures = pictures_of(
             source, split, first_pixel, None if images is None else Path(images)

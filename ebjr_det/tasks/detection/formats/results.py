@@ -29,7 +29,7 @@ from ebjr_det.tasks.detection.formats.class_ids import (
 )
 from ebjr_det.tasks.detection.formats.fiftyone import ids_by_file, image_of
 from ebjr_det.tasks.detection.formats.in_memory import are_detections, entries_of
-from ebjr_det.tasks.detection.formats.text_results import text_entries
+from ebjr_det.tasks.detection.formats.text_results import text_entries, voc_classes
 from ebjr_det.tasks.detection.formats.voc import check_first_pixel
 
 PICKLES = (".pkl", ".pickle", ".pt", ".pth", ".npy", ".joblib")
@@ -79,13 +79,25 @@ def as_cocos(source: Source, truth: Annotations | None, reading: Reading = AS_TH
             "Of mmdetection: `--cfg-options test_evaluator.format_only=True "
             "test_evaluator.outfile_prefix=results` writes results.bbox.json."
         )
-    exported = next((source / name for name in fiftyone.FILES if (source / name).is_file()), None)
-    if source.is_dir() and exported is None:
+    path = _json_file(source)
+    if path is None:
         return Converted(
             str(source), text_entries(source, _needed(truth, source), reading.class_ids, reading.first_pixel)
         )
-    path = source if exported is None else exported
     return Converted(str(path), _of_json(load_json(path, "COCO results"), path, truth, reading))
+
+
+def _json_file(source: Path) -> Path | None:
+    """The JSON file of results at a path; None for a folder of text files."""
+    exported = next((source / name for name in fiftyone.FILES if (source / name).is_file()), None)
+    return exported or (None if source.is_dir() else source)
+
+
+def readings_of(source: Path, truth: Annotations) -> tuple[str, ...]:
+    """What of a `Reading` the form of a file of results has a use for."""
+    if (path := _json_file(source)) is None:
+        return ("first_pixel",) if voc_classes(source.rglob("*.txt"), truth) else ("class_ids",)
+    return ("class_ids", "image_ids") if isinstance(load_json(path, "COCO results"), list) else ()
 
 
 def _needed(truth: Annotations | None, source: Source) -> Annotations:

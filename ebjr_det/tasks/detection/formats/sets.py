@@ -54,6 +54,11 @@ def names_of(source: Source) -> tuple[str, ...]:
     return load_annotations(source, objects_too=False).class_names
 
 
+def form_of(source: Source) -> str:
+    """`yolo`, `voc` or `coco`, by what a path leads to."""
+    return "yolo" if is_yolo(source) else "voc" if is_voc(source) else "coco"
+
+
 def is_yolo(source: Source) -> bool:
     """Whether a path leads to what describes a YOLO set, or to its folder, which has no XML files."""
     if not isinstance(source, Path) or description_at(source) is None:

@@ -1,6 +1,6 @@
 """Results as text: YOLO's one file a picture, VOC's one file a class."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from reprlib import repr as shown
 
@@ -30,12 +30,11 @@ def text_entries(folder: Path, truth: Annotations, class_ids: str | None, first_
     files = sorted(folder.rglob("*.txt"))
     if not files:
         raise InvalidInput(f"Expected text files of results in `{folder}`, got none.")
-    by_name, by_id = _images_by_name(truth), {str(key): key for key in truth.image_ids}
-    classes = {file: _class_of(file.stem, truth.class_names) for file in files}
-    if all(classes.values()) and not any(file.stem in by_name | by_id for file in files):
+    by_name, by_id = _images_by_name(truth), _images_by_id(truth)
+    if classes := voc_classes(files, truth):
         ids, listed = ids_by_name(truth, folder), list[Entry]()
         for file, name in classes.items():
-            listed += _of_voc(file, ids[str(name)], first_pixel)
+            listed += _of_voc(file, ids[name], first_pixel)
         stems = [str(entry["image_id"]) for entry in listed]
         images = by_name if any(stem in by_name for stem in stems) else by_id
         return [
@@ -68,6 +67,22 @@ def text_entries(folder: Path, truth: Annotations, class_ids: str | None, first_
             raise InvalidInput(f"Expected the size of the picture of `{file}` in the annotations, got none.")
         entries += [entry | {"image_id": image} for entry in _of_yolo(file, size, category_ids)]
     return entries
+
+
+def voc_classes(files: Iterable[Path], truth: Annotations) -> dict[Path, str]:
+    """The class of each of VOC's files; none where one is called by no class, or by a picture."""
+    pictures = _images_by_name(truth) | _images_by_id(truth)
+    classes = dict[Path, str]()
+    for file in files:
+        name = _class_of(file.stem, truth.class_names)
+        if not name or file.stem in pictures:
+            return {}
+        classes[file] = name
+    return classes
+
+
+def _images_by_id(truth: Annotations) -> dict[str, Id]:
+    return {str(key): key for key in truth.image_ids}
 
 
 def _images_by_name(truth: Annotations) -> dict[str, Id]:
