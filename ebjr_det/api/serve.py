@@ -1,6 +1,7 @@
 """`serve`: a pair behind the Open Inference Protocol, as one process."""
 
 import os
+import socket
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -12,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 
 from ebjr_det.api.load import samples_of
 from ebjr_det.api.settings import load_settings, reference_scores
-from ebjr_det.core.errors import ConfigError
+from ebjr_det.core.errors import ConfigError, first_line
 from ebjr_det.inference.absent import SIDES
 from ebjr_det.inference.live import build_live, build_teacher, choose_threshold
 from ebjr_det.io.third_party import install_hint
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from ebjr_det.serving.desk import TeacherOf
     from ebjr_det.serving.guard import Guarded
 
+REACHED = 5.0
+"""Seconds that the way to a cluster may take."""
 PACKAGES = ("starlette", "uvicorn", "prometheus_client")
 RAY = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0"}
 """Read when Ray is imported: nothing is reported to anybody, and every line of a replica's log is shown."""
@@ -60,6 +63,8 @@ def serve(
         >>> serve("exported", ServeSettings(port=8000), on_start=print)  # doctest: +SKIP
         http://127.0.0.1:8000
     """
+    if cluster is not None:
+        check_cluster(cluster)
     _check_packages()
     from ebjr_det.serving.server import run_server
 
@@ -143,6 +148,21 @@ def build_cluster(arguments: ClusterArguments) -> "Application":
     return build_application(load, partial(load_alone, folder, changes), settings, threads)
 
 
+def check_cluster(address: str) -> None:
+    """Raises ConfigError for no address of a Ray cluster, or one where nobody listens, as Ray would wait."""
+    if address in ("local", "auto"):
+        return
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not (host and port.isdecimal()):
+        raise ConfigError(f"Expected --address as auto, HOST:PORT or ray://HOST:PORT, got `{address}`.")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=REACHED).close()
+    except (OSError, OverflowError, UnicodeError) as error:
+        raise ConfigError(
+            f"Expected a Ray cluster at `{address}`, got: {first_line(error)}. Start one: ray start --head."
+        ) from error
+
+
 def _sources(
     folder: str | Path,
     settings: ServeSettings,
@@ -151,6 +171,10 @@ def _sources(
     changes: Sequence[str],
 ) -> "tuple[Load, TeacherOf | None]":
     """What reads the pair, and what makes its teacher where that is on another server."""
+    if settings.teacher is None and settings.patience_ms is not None:
+        raise ConfigError(
+            "Expected --patience-ms beside --teacher or --ray, got it where no other process is waited for."
+        )
     if settings.tier == "teacher":
         if (threshold, rate) != (None, None):
             raise ConfigError("Expected no threshold and no rate beside --tier teacher, got one.")
@@ -164,7 +188,7 @@ def _remote(settings: ServeSettings, served: Served) -> "Guarded":
     from ebjr_det.serving.remote import RemoteTeacher
 
     link = RemoteTeacher(str(settings.teacher), f"{settings.name}-teacher", served)
-    return Guarded(link, settings.patience_ms / 1000)
+    return Guarded(link, settings.patience_seconds)
 
 
 def load_served(

@@ -29,9 +29,8 @@ from ebjr_det.cli.live import check_one_way
 @click.option(
     "--patience-ms",
     type=float,
-    default=50.0,
-    show_default=True,
-    help="How long at least that --teacher is waited for; more where its answers take longer.",
+    help="How long at least that --teacher, or one of --ray, is waited for, by default 50; more where its "
+    "answers take longer.",
 )
 @click.option(
     "--policy",
@@ -55,6 +54,9 @@ from ebjr_det.cli.live import check_one_way
 @click.option("--body-mb", type=float, default=32.0, show_default=True, help="Of a request at most.")
 @click.option("--pixels", type=float, default=50.0, show_default=True, help="Millions a request at most.")
 @click.option("--readers", type=int, default=2, show_default=True, help="Threads that decode pictures.")
+@click.option(
+    "--admin/--no-admin", default=True, help="Whether clients on this machine may have the folder read again."
+)
 @click.option("--access-log/--no-access-log", default=True, help="One line a request, on stderr.")
 @click.option("--ray", is_flag=True, help="On Ray Serve, where students and teachers scale apart.")
 @click.option("--address", metavar="ADDRESS", help="Of the Ray cluster, as auto; else --ray starts one here.")
@@ -89,6 +91,6 @@ def serve(
         threshold=threshold,
         rate=rate,
         changes=changes,
-        cluster=(address or "local") if ray else None,
+        cluster=("local" if address is None else address) if ray else None,
         on_start=lambda address: click.echo(f"Serving at {address}"),
     )

@@ -1,6 +1,7 @@
 """The routes of HTTP, and nothing else: addresses, statuses, headers."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -79,7 +80,7 @@ class Counter:
 
     async def description(self, request: Request) -> Response:
         """The protocol's description, of this server's own addresses."""
-        return JSONResponse(describe(self.models, version("ebjr-det")))
+        return JSONResponse(describe(self.models, version("ebjr-det"), admin=self.settings.admin))
 
     async def live(self, request: Request) -> Response:
         """Whether the process answers."""
@@ -115,17 +116,20 @@ class Counter:
         if "model" in request.path_params:
             self.force(request)
             names = [request.path_params["model"]]
-        return JSONResponse(self.meters.statistics(names, self.desk.bench.student.sizes))
+        return JSONResponse(self.meters.statistics(names, self.desk.bench.student.sizes.counts()))
 
     async def metrics(self, request: Request) -> Response:
         """Prometheus' metrics."""
         return Response(self.meters.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     async def load(self, request: Request) -> Response:
-        """Read the pair anew. Raises Fault: 403 for who is not on this machine, 503 amid another reload."""
+        """Read the pair anew. Raises Fault: 403 for who is not on this machine, 400 for a body that says
+        what to read, 503 amid another reload.
+        """
         self.force(request)
         if not _on_this_machine(request):
             raise Fault(403, "Expected a request from the server's own machine, got one from elsewhere.")
+        await _check_load(request)
         if self.desk.reloading.locked():
             raise Fault(503, "Expected a server that reads no pair yet, got one that does. Come later.", 1.0)
         await self.desk.reload()
@@ -136,7 +140,7 @@ class Counter:
         arrived, force = monotonic(), self.force(request)
         body = await read_body(request, self.settings.largest_body)
         length = header_length(request)
-        if length is None and len(body) > LONG:
+        if (len(body) if length is None else length) > LONG:
             asked = await asyncio.to_thread(read_request, body, length)
         else:
             asked = read_request(body, length)
@@ -154,6 +158,19 @@ class Counter:
         if header is not None:
             headers[LENGTH.title()] = str(header)
         return Response(content, headers=headers, media_type=kind)
+
+
+async def _check_load(request: Request) -> None:
+    """Raises Fault 400 for a body that asks for anything but the folder that is served."""
+    body = await read_body(request, LONG)
+    try:
+        content = json.loads(body or "{}")
+    except (ValueError, RecursionError):
+        content = None
+    if content not in ({}, {"parameters": {}}):
+        raise Fault(
+            400, "Expected no body, or {}, as what is read is the folder that is served, got another."
+        )
 
 
 def _on_this_machine(request: Request) -> bool:
@@ -256,6 +273,6 @@ def _routes(counter: Counter) -> list[Route]:
         Route("/openapi.json", counter.description),
         Route("/v2/health/live", counter.live),
         Route("/v2/health/ready", counter.is_ready),
-        Route(LOAD, counter.load, methods=["POST"]),
+        *[Route(LOAD, counter.load, methods=["POST"])] * counter.settings.admin,
         Route(METRICS, counter.metrics),
     ]

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from threading import Condition, Thread
+from threading import Condition, Lock, Thread
 from time import monotonic
 from typing import Generic, Protocol, TypeVar
 
@@ -34,6 +34,25 @@ class Batched(Generic[Result]):
     took: float
 
 
+class Sizes:
+    """How many batches of each size several threads have done, and the seconds that they took together."""
+
+    def __init__(self) -> None:
+        self._counts: dict[int, tuple[int, float]] = {}
+        self._lock = Lock()
+
+    def add(self, size: int, seconds: float) -> None:
+        """Count a batch."""
+        with self._lock:
+            batches, earlier = self._counts.get(size, (0, 0.0))
+            self._counts[size] = batches + 1, earlier + seconds
+
+    def counts(self) -> dict[int, tuple[int, float]]:
+        """As they are now, in order of size."""
+        with self._lock:
+            return dict(sorted(self._counts.items()))
+
+
 @dataclass(eq=False)
 class _Unit(Generic[Input, Result]):
     """One request's inputs, which stay together."""
@@ -55,14 +74,14 @@ class Batcher(Generic[Input, Result]):
         largest: inputs in a batch; a request of more is a batch of its own.
 
     Attributes:
-        sizes: how many batches of each size there were, and the seconds that they took together.
+        sizes: of its batches; after a reload also of those of the pair before.
     """
 
     def __init__(self, call: Callable[[Sequence[Input]], Sequence[Result]], largest: int, name: str) -> None:
         self.call, self.largest = call, largest
         self.queue: deque[_Unit[Input, Result]] = deque()
         self.waiting, self.seconds_each = 0, 0.0
-        self.sizes: dict[int, tuple[int, float]] = {}
+        self.sizes = Sizes()
         self._changed, self._closed = Condition(), False
         self._thread = Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
@@ -106,10 +125,10 @@ class Batcher(Generic[Input, Result]):
         started = monotonic()
         self._answer(units)
         size, seconds = sum(len(unit.inputs) for unit in units), monotonic() - started
-        weight = WEIGHT if self.seconds_each else 1.0
-        self.seconds_each += weight * (seconds / size - self.seconds_each)
-        batches, earlier = self.sizes.get(size, (0, 0.0))
-        self.sizes[size] = batches + 1, earlier + seconds
+        with self._changed:  # who is answered may answer the next one itself, before this is noted
+            weight = WEIGHT if self.seconds_each else 1.0
+            self.seconds_each += weight * (seconds / size - self.seconds_each)
+        self.sizes.add(size, seconds)
 
     def _leave(self, unit: _Unit[Input, Result]) -> None:
         """Count a request out before its future is set, so that who asks again finds the place free."""

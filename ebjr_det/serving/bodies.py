@@ -1,5 +1,6 @@
 """Bodies of HTTP: read with a limit, unpacked and packed."""
 
+import asyncio
 import gzip
 import zlib
 
@@ -26,7 +27,10 @@ async def read_body(request: Request, largest: int) -> bytes:
             parts.append(part)
     except ClientDisconnect as error:
         raise Fault(400, "Expected a whole body, got a part of one.") from error
-    return unpacked(b"".join(parts), request.headers.get("content-encoding", "identity"), largest)
+    encoding = request.headers.get("content-encoding", "identity")
+    if encoding.lower() == "identity":
+        return b"".join(parts)
+    return await asyncio.to_thread(unpacked, b"".join(parts), encoding, largest)
 
 
 def too_large(largest: int) -> Fault:
@@ -36,8 +40,6 @@ def too_large(largest: int) -> Fault:
 
 def unpacked(body: bytes, encoding: str, largest: int) -> bytes:
     """A body as it was before it was packed; never more than `largest` bytes of it are unpacked."""
-    if encoding.lower() == "identity":
-        return body
     if encoding.lower() not in PACKED:
         raise Fault(415, "Expected a body packed by gzip or deflate, or not at all, got another.")
     unpacker = zlib.decompressobj(PACKED[encoding.lower()])

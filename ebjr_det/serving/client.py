@@ -2,13 +2,14 @@
 
 import json
 import os
+import ssl
 import struct
 import time
 from collections.abc import Sequence
 from contextlib import suppress
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
-from socket import SHUT_RDWR
+from socket import SHUT_RDWR, create_connection
 from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
@@ -60,7 +61,10 @@ class Client:
     def __init__(self, url: str, *, name: str = "pair", timeout: float = 60.0, tries: int = 4) -> None:
         try:
             parts = urlsplit(url)
-            port, sound = parts.port, parts.scheme in ("http", "https") and parts.hostname
+            port, host = parts.port, (parts.hostname or "").encode("idna")
+            rest = parts.username is parts.password is None and not parts.query and not parts.fragment
+            sound = parts.scheme in ("http", "https") and host and rest and url.isprintable()
+            sound = sound and " " not in url and parts.path.isascii()
         except ValueError:  # a port that is none, or half an address of version 6
             sound = None
         if not sound:
@@ -103,6 +107,17 @@ class Client:
         facts = header.get("parameters")
         self.facts = facts if isinstance(facts, dict) else {}
         return read_tensors(header, content, length)
+
+    def speaks_tls(self) -> bool:
+        """Whether the server takes connections with TLS, whoever it says that it is."""
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        address = self.connection.host, self.connection.port
+        try:
+            with create_connection(address, self.connection.timeout) as plain, context.wrap_socket(plain):
+                return True
+        except OSError:
+            return False
 
     def abort(self) -> None:
         """End the request under way, from another thread; its caller gets Refused."""

@@ -35,12 +35,13 @@ from ebjr_det.serving.app import LOAD, METRICS, build_app
 from ebjr_det.serving.batcher import Batched
 from ebjr_det.serving.desk import Ask, Desk
 from ebjr_det.serving.fault import Unavailable
-from ebjr_det.serving.guard import LONGEST, Guarded
+from ebjr_det.serving.guard import Guarded
+from ebjr_det.serving.laws import CALIBRATED
 from ebjr_det.serving.metrics import Meters
 from ebjr_det.serving.pair import Load, Served
 from ebjr_det.serving.protocol import Source
 from ebjr_det.serving.server import DRAIN, listen, reload
-from ebjr_det.serving.settings import ServeSettings
+from ebjr_det.serving.settings import LONGEST, ServeSettings
 from ebjr_det.serving.teacher import Deferred
 
 START = 30.0
@@ -162,7 +163,7 @@ class StudentTier(Tier):
 
         def teacher_of(served: Served) -> Guarded:
             link = TeacherHandle(self.teachers, served.digests[1], loop)
-            return Guarded(link, self.settings.patience_ms / 1000)
+            return Guarded(link, self.settings.patience_seconds)
 
         with suppress(TimeoutError, RayError, RayServeException):  # it starts beside this one
             await asyncio.wait_for(self.teachers.ready.remote(), START)
@@ -228,7 +229,7 @@ def build_application(
     }
     room = settings.teacher_queue
     # twice what a desk admits, so that its refusal is met, with a reason, and not Ray's queue without end
-    alone = replace(settings, tier="teacher", policy="calibrated", shadow=0.0, queue_size=room)
+    alone = replace(settings, tier="teacher", policy=CALIBRATED, slo_ms=None, shadow=0.0, queue_size=room)
     teachers: Deployment = serve.deployment(
         name=TEACHERS, autoscaling_config=TEACHER_SCALE, max_ongoing_requests=2 * room, **options
     )(TeacherTier)

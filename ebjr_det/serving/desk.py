@@ -213,7 +213,7 @@ class Desk:
                 self.answered = monotonic()
             else:
                 if not alone:
-                    await asyncio.get_running_loop().run_in_executor(self.pool, reading.read)
+                    await in_time(self.pool.submit(reading.read), ask.left)
                 judged = await in_time(bench.student.submit(reading), ask.left)
         except TimeoutError as error:
             raise self._refused("deadline", Unavailable("deadline")) from error

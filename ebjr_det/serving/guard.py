@@ -16,11 +16,10 @@ from ebjr_det.io.notes import say
 from ebjr_det.serving.batcher import WEIGHT, Batched
 from ebjr_det.serving.breaker import LEAST, Breaker, Patience
 from ebjr_det.serving.fault import Unavailable
+from ebjr_det.serving.settings import LONGEST
 from ebjr_det.serving.teacher import Deferred
 
 FAULTS = ("timeout", "died")
-LONGEST = 10.0
-"""Seconds that a probe, or the first answer of all, may take."""
 
 
 class Link(Protocol):

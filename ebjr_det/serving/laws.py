@@ -9,8 +9,8 @@ from ebjr_det.core.types import FloatArray
 
 GAIN = 0.005
 """By how much of its error the law `share` moves a picture; holds a share within 300 pictures of a shift."""
-CALIBRATED = "calibrated"
-LAWS = (CALIBRATED, "share", "queue")
+CALIBRATED, QUEUE = "calibrated", "queue"
+LAWS = (CALIBRATED, "share", QUEUE)
 
 
 class Law(Protocol):

@@ -80,7 +80,7 @@ class Meters:
         """The protocol's statistics extension; nanoseconds. Sides of the pair have its counts.
 
         Args:
-            sizes: of the student's batches: how many, and seconds.
+            sizes: of the student's batches, in order: how many, and seconds.
         """
         tally = self.tally
 
@@ -103,7 +103,7 @@ class Meters:
             "inference_stats": stats,
             "batch_stats": [
                 {"batch_size": size, "compute_infer": {"count": count, "ns": int(seconds * 1e9)}}
-                for size, (count, seconds) in sorted(sizes.items())
+                for size, (count, seconds) in sizes.items()
             ],
         }
         return {"model_stats": [{"name": name} | model for name in names]}

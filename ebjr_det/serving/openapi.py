@@ -114,8 +114,8 @@ def _body() -> Schema:
     return {**parts, "InferBody": schema}
 
 
-def describe(models: Iterable[str], version: str) -> Schema:
-    """The description of a server with these models."""
+def describe(models: Iterable[str], version: str, *, admin: bool = True) -> Schema:
+    """The description of a server with these models, by `admin` with the addresses that load them."""
     names = list(models)
     paths: dict[str, Schema] = {
         "/v2": _read("The server and its extensions", SERVER),
@@ -132,9 +132,14 @@ def describe(models: Iterable[str], version: str) -> Schema:
         }
     denied = _fault("From another machine.")
     replies = {"200": _reply("Read anew.", PARAMETERS), "400": _fault("Not read."), "403": denied}
+    replies |= {code: _fault(FAULTS[code]) for code in ("413", "415")}
     replies |= {"503": _fault("Another reload is under way.")}
-    for name in names:
-        load = {"summary": "Read the pair anew, from this machine alone", "responses": replies}
+    empty = {"type": "object", "maxProperties": 0}
+    schema = {"type": "object", "properties": {"parameters": empty}, "additionalProperties": False}
+    body = {"content": {"application/json": {"schema": schema}}}
+    for name in names if admin else ():
+        load: Schema = {"summary": "Read the pair anew, from this machine alone", "responses": replies}
+        load["requestBody"] = body
         paths[f"/v2/repository/models/{name}/load"] = {"post": load}
     title = "Student and teacher behind the Open Inference Protocol, version 2"
     return {

@@ -11,7 +11,9 @@ import struct
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from http.client import BadStatusLine
 from io import BytesIO
+from ssl import SSLEOFError, SSLError
 from threading import Lock
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -24,9 +26,9 @@ from ebjr_det.io.notes import say
 from ebjr_det.serving.batcher import Batched
 from ebjr_det.serving.client import Client, Refused
 from ebjr_det.serving.fault import Unavailable
-from ebjr_det.serving.guard import LONGEST
 from ebjr_det.serving.pair import Served
 from ebjr_det.serving.protocol import IMAGE, Source, write_request
+from ebjr_det.serving.settings import LONGEST
 from ebjr_det.serving.teacher import Deferred
 
 if TYPE_CHECKING:
@@ -106,7 +108,19 @@ class RemoteTeacher:
         try:
             return self._answered(deferred, _Visit()).results
         except Refused as error:
+            self._check_protocol(error.__cause__)
             raise self._fault(error) from error
+
+    def _check_protocol(self, cause: BaseException | None) -> None:
+        """Raises ConfigError for a port of another protocol, TLS or none, which no waiting mends."""
+        kind, got = self.url.partition(":")[0], ""
+        if isinstance(cause, SSLError) and not isinstance(cause, SSLEOFError):
+            got = first_line(cause)
+        elif kind == "http" and isinstance(cause, BadStatusLine | ConnectionResetError):
+            another = "" if isinstance(cause, ConnectionResetError) else "another one"
+            got = "one of https" if self._client().speaks_tls() else another
+        if got:
+            raise ConfigError(f"Expected a server of {kind} at {self.url}, got {got}. Correct the address.")
 
     async def ask(self, deferred: Deferred) -> Batched[Opaque]:
         """A prediction of every picture, in a thread of its own."""

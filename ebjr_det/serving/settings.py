@@ -5,8 +5,12 @@ from dataclasses import dataclass
 
 from ebjr_det.core.errors import ConfigError
 from ebjr_det.inference.absent import SIDES
+from ebjr_det.serving.breaker import LEAST
+from ebjr_det.serving.laws import CALIBRATED, QUEUE
 
 TIERS = ("pair", "teacher")
+LONGEST = 10.0
+"""Seconds for which an answer of a teacher of another process is waited for at most."""
 
 
 @dataclass(frozen=True)
@@ -23,9 +27,10 @@ class ServeSettings:
         body_mb: of a request, unpacked; pixels: of its pictures together, in millions.
         readers: threads that decode and preprocess.
         tier: `pair`, or `teacher` for this model alone; teacher: address of the server that answers for it,
-            instead of the one in the folder, which is then not loaded; patience_ms: for which it is waited
-            for at least, see `serving.breaker`.
+            instead of the one in the folder, which is then not loaded; patience_ms: for which it, or one of
+            Ray's, is waited for at least, see `serving.breaker`; by default 50.
         shadow: share of the kept pictures that the teacher sees too while nobody waits, see `serving.shadow`.
+        admin: whether clients on this machine may have the pair read anew, by the address of the protocol.
         access_log: a line of JSON on stderr for every request.
 
     Raises:
@@ -35,7 +40,7 @@ class ServeSettings:
     host: str = "127.0.0.1"
     port: int = 8000
     name: str = "pair"
-    policy: str = "calibrated"
+    policy: str = CALIBRATED
     slo_ms: float | None = None
     largest_batch: int = 8
     queue_size: int = 256
@@ -45,8 +50,9 @@ class ServeSettings:
     readers: int = 2
     tier: str = "pair"
     teacher: str | None = None
-    patience_ms: float = 50.0
+    patience_ms: float | None = None
     shadow: float = 0.0
+    admin: bool = True
     access_log: bool = True
 
     def __post_init__(self) -> None:
@@ -58,10 +64,21 @@ class ServeSettings:
             raise ConfigError(f"Expected a tier among {', '.join(TIERS)}, got `{self.tier}`.")
         if self.tier == "teacher" and self.teacher is not None:
             raise ConfigError("Expected either --tier teacher or the address of one, got both.")
+        if self.tier == "teacher" and (self.policy != CALIBRATED or self.shadow):
+            raise ConfigError(
+                "Expected no --policy and no --shadow beside --tier teacher, which decides nothing, got one. "
+                "Give them to the server of the student, which asks this one."
+            )
+        if self.slo_ms is not None and self.policy != QUEUE:
+            raise ConfigError(f"Expected --slo-ms beside --policy {QUEUE}, got policy `{self.policy}`.")
+        if self.patience_ms is not None and not 0 < self.patience_ms <= 1000 * LONGEST:
+            raise ConfigError(
+                f"Expected `patience_ms` above 0 and at most {1000 * LONGEST:.0f}, got {self.patience_ms}."
+            )
         for field in ("largest_batch", "queue_size", "teacher_queue", "readers"):
             if getattr(self, field) < 1:
                 raise ConfigError(f"Expected `{field}` to be at least 1, got {getattr(self, field)}.")
-        for field in ("body_mb", "pixels", "patience_ms"):
+        for field in ("body_mb", "pixels"):
             if not 0 < getattr(self, field) < math.inf:
                 raise ConfigError(f"Expected `{field}` above 0, got {getattr(self, field)}.")
 
@@ -69,6 +86,11 @@ class ServeSettings:
     def sides(self) -> tuple[str, ...]:
         """The models that are loaded in this process."""
         return ("teacher",) if self.tier == "teacher" else SIDES[: 1 if self.teacher else 2]
+
+    @property
+    def patience_seconds(self) -> float:
+        """For which a teacher of another process is waited for at least."""
+        return LEAST if self.patience_ms is None else self.patience_ms / 1000
 
     @property
     def largest_body(self) -> int:

@@ -104,10 +104,10 @@ class LocalTeacher:
         """Raises Unavailable where the deadline is nearer than the answer."""
         if self.expected_seconds(len(deferred.pictures)) > left:
             raise Unavailable("deadline")
-        started, loop = monotonic(), asyncio.get_running_loop()
+        started = monotonic()
         self.asked += len(deferred.pictures)
         try:
-            inputs = await loop.run_in_executor(self.readers, self._inputs, deferred)
+            inputs = await in_time(self.readers.submit(self._inputs, deferred), left)
             return await in_time(self.batcher.submit(inputs), left - (monotonic() - started))
         except TimeoutError as error:
             raise Unavailable("deadline") from error

@@ -204,7 +204,7 @@ def compared(folder: str, contents: list[bytes], seconds: float) -> dict[str, An
     for name, variables in (("ray", {}), ("haproxy", HAPROXY)):
         with (
             variables_set(variables),
-            on_ray(folder, "--rate", str(RATE), "--patience-ms", "30000") as server,
+            on_ray(folder, "--rate", str(RATE), "--patience-ms", "10000") as server,
         ):
             bits = differing(folder, server.url, contents)
             result[name] = bits | one_client(server.url, contents)

@@ -242,7 +242,7 @@ def fault(
 def ended(tier: str, folder: str, contents: list[bytes], seconds: float) -> dict[str, Any]:
     """SIGTERM to one tier under load; with so much patience that every answer of the teacher is counted."""
     teacher = Server(folder, "--tier", "teacher")
-    student = Server(folder, "--teacher", teacher.url, "--patience-ms", "60000")
+    student = Server(folder, "--teacher", teacher.url, "--patience-ms", "10000")
     load = Load(student.url, contents, {"threshold": -1e300})
     load.threads = load.threads[:CLIENTS]
     with load.running():
@@ -264,7 +264,7 @@ def ended(tier: str, folder: str, contents: list[bytes], seconds: float) -> dict
 def exact(folder: str, contents: list[bytes]) -> dict[str, int]:
     """Pictures, one a request, whose answer or decision differs in a bit from `load`'s in one process."""
     teacher = Server(folder, "--tier", "teacher")
-    student = Server(folder, "--teacher", teacher.url, "--patience-ms", "60000")
+    student = Server(folder, "--teacher", teacher.url, "--patience-ms", "10000")
     pair, client = ebjr_det.load(folder), ebjr_det.Client(student.url)
     differ = deferred = 0
     for content in contents:

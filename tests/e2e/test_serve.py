@@ -7,6 +7,7 @@ import io
 import json
 import shutil
 import struct
+import threading
 import zlib
 from collections import Counter
 from http.client import HTTPConnection
@@ -22,6 +23,7 @@ from test_serve_process import serving
 import ebjr_det
 from ebjr_det.core.errors import CheckpointError
 from ebjr_det.core.router import decide, operating_points
+from ebjr_det.serving import app
 from ebjr_det.tasks.classification.data import build_data
 
 INFER, LENGTH = "/v2/models/pair/infer", "Inference-Header-Content-Length"
@@ -127,6 +129,21 @@ def test_json_raw_pixels_bare_files_and_packed_bodies_give_the_bits_of_binary(cl
             got = client.post(INFER, content=content, headers={"Accept-Encoding": accepted} | fields)
             for name, values in tensors(got).items():
                 assert np.array_equal(values, expected[name]), (name, fields)
+
+
+def test_much_to_read_is_read_beside_the_loop(client, digits, monkeypatch):
+    loop, threads, read = client.portal.call(threading.get_ident), set(), app.read_request
+
+    def noted(*arguments):
+        threads.add(threading.get_ident())
+        return read(*arguments)
+
+    monkeypatch.setattr(app, "read_request", noted)
+    monkeypatch.setattr(app, "LONG", 10)
+    body, headers = binary([png(digits[0])])
+    assert client.post(INFER, content=body, headers=headers).status_code == 200
+    assert len(threads) == 1
+    assert loop not in threads
 
 
 def test_thresholds_of_requests_give_every_sampled_point_of_the_curve(client, digits):
@@ -340,6 +357,8 @@ def test_only_this_machine_may_load_anew_and_what_is_not_read_changes_nothing(ex
             assert client.post(load).status_code == 403
         for header in ("X-Forwarded-For", "Forwarded", "Origin", "Via", "X-Real-IP"):
             assert near.post(load, headers={header: "127.0.0.1"}).status_code == 403
+        for body in (b"{", b'{"parameters": {"config": "{}"}}', b'{"config": {}}', b"[]", b"\xff", b"null"):
+            assert near.post(load, content=body).status_code == 400
         assert app.state.desk.bench is first
         assert (near.post(load).status_code, near.post(load, json={"parameters": {}}).json()) == (200, {})
         second = app.state.desk.bench
@@ -359,6 +378,13 @@ def test_only_this_machine_may_load_anew_and_what_is_not_read_changes_nothing(ex
         counted = near.get("/metrics").text
     assert 'ebjr_reloads_total{result="done"} 2.0' in counted
     assert 'ebjr_reloads_total{result="refused"} 2.0' in counted
+
+
+def test_a_server_without_administration_has_no_address_for_it(routed_digits):
+    settings = ebjr_det.ServeSettings(admin=False, access_log=False)
+    with TestClient(ebjr_det.build_serving(routed_digits, settings), client=("127.0.0.1", 1)) as near:
+        assert near.post("/v2/repository/models/pair/load").status_code == 404
+        assert not [path for path in near.get("/openapi.json").json()["paths"] if "repository" in path]
 
 
 def test_spans_of_a_request_and_its_stages_go_where_the_program_sends_them(client, monkeypatch):

@@ -4,14 +4,17 @@ import asyncio
 import base64
 import io
 import json
+import re
+import shutil
 import signal
 import socket
+import ssl
 import struct
 import subprocess
 import sys
 import threading
 import urllib.request
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 import numpy as np
@@ -31,7 +34,7 @@ from ebjr_det.serving.remote import RemoteTeacher
 from ebjr_det.serving.teacher import Deferred
 
 TO_TEACHER = {"threshold": -1e300}
-LONG = {"patience_ms": 30_000}  # these ask for bits, on a machine that may be busy
+LONG = {"patience_ms": 10_000}  # these ask for bits, on a machine that may be busy
 REASONS = {"busy", "timeout", "breaker", "died"}
 
 
@@ -354,13 +357,67 @@ def test_another_pairs_teacher_is_one_line(routed_digits, application_at, refuse
         assert words in refused("serve", routed_digits, "--teacher", teacher, "--port", 0)
 
 
+NO_ADDRESSES = (
+    "127.0.0.1:8001", "http://127.0.0.1: 8001", "http://a b:8001", "http://a..b:8001", "http://a:8001/\t",
+    "http://a:8001/\u00e4", "http://me:word@a:8001", "http://a:8001?x=1", "http://a:8001#x",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def over_tls(tmp_path_factory):
+    """The port of a server that takes connections with TLS and a certificate of its own, and no other."""
+    if shutil.which("openssl") is None:
+        pytest.skip("needs openssl for a certificate")
+    files = {name: tmp_path_factory.mktemp("tls") / name for name in ("key", "cert")}
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost"]
+    command += ["-keyout", files["key"], "-out", files["cert"]]
+    subprocess.run(command, check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(files["cert"], files["key"])
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer():
+            while True:
+                try:
+                    connection = listener.accept()[0]
+                except OSError:
+                    return
+                with connection, suppress(OSError):
+                    context.wrap_socket(connection, server_side=True).close()
+
+        thread = threading.Thread(target=answer, daemon=True)
+        thread.start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join(60)
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_an_address_of_tls_and_of_none_are_told_apart_at_the_start(
+    routed_digits, application_at, over_tls, refused, scheme
+):
+    address, words = f"http://127.0.0.1:{over_tls}", "a server of http at .*, got one of https"
+    if scheme == "https":
+        address, words = address.replace("http:", "https:"), "CERTIFICATE_VERIFY_FAILED"
+    assert re.search(words, refused("serve", routed_digits, "--teacher", address, "--port", 0))
+    with application_at(OpenServer(routed_digits, True)) as teacher:
+        teacher = teacher.replace("http:", "https:")
+        assert "a server of https" in refused("serve", routed_digits, "--teacher", teacher, "--port", 0)
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
         (["--tier", "student"], "a tier among"),
         (["--tier", "teacher", "--teacher", "http://127.0.0.1:1"], "got both"),
         (["--tier", "teacher", "--rate", "0.3"], "no threshold and no rate"),
-        (["--teacher", "127.0.0.1:8001"], "the address of a server"),
+        (["--tier", "teacher", "--policy", "share"], "to the server of the student"),
+        (["--tier", "teacher", "--shadow", "0.1"], "to the server of the student"),
+        (["--tier", "teacher", "--patience-ms", "9"], "beside --teacher or --ray"),
+        (["--patience-ms", "9"], "beside --teacher or --ray"),
+        (["--teacher", "http://127.0.0.1:1", "--patience-ms", "10001"], "at most 10000, got 10001"),
+        (["--teacher", "http://127.0.0.1:1", "--patience-ms", "nan"], "at most 10000, got nan"),
+        *((["--teacher", address], "the address of a server") for address in NO_ADDRESSES),
         (["--teacher", "http://127.0.0.1:99999"], "the address of a server"),
     ],
 )

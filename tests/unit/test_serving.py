@@ -15,7 +15,7 @@ from PIL import Image
 
 from ebjr_det.api.serve import load_served
 from ebjr_det.core.errors import ConfigError, InvalidInput, OutOfMemory
-from ebjr_det.serving.batcher import Batcher
+from ebjr_det.serving.batcher import Batcher, Sizes
 from ebjr_det.serving.desk import Ask, Desk
 from ebjr_det.serving.fault import Fault
 from ebjr_det.serving.laws import build_law
@@ -262,9 +262,43 @@ def test_one_bad_request_spoils_no_other_in_its_batch():
     assert batcher.answer_here(["f"]).results == ["F"]  # in this thread
     with pytest.raises(InvalidInput):
         batcher.answer_here(["bad"])
-    assert (batcher.waiting, sum(count for count, _ in batcher.sizes.values())) == (0, 3)
+    assert (batcher.waiting, sum(count for count, _ in batcher.sizes.counts().values())) == (0, 3)
     batcher.close()
     assert not any("e" in batch for batch in batches)
+
+
+def test_batches_that_end_in_two_threads_at_once_are_both_counted():
+    meeting = threading.Barrier(2)
+
+    class Met(dict):
+        def get(self, *arguments):
+            value = super().get(*arguments)
+            with suppress(threading.BrokenBarrierError):
+                meeting.wait(0.2)  # for another thread that has looked too, if one can
+            return value
+
+    sizes = Sizes()
+    sizes._counts = Met()
+    threads = [threading.Thread(target=sizes.add, args=(1, 0.5)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert sizes.counts() == {1: (2, 1.0)}
+
+
+def test_a_deadline_counts_the_wait_for_readers_too(desk_of, monkeypatch):
+    desk, joint = desk_of(readers=1)
+    joint.teacher.open.set()
+    over = threading.Event()
+    desk.pool.submit(over.wait, 60)
+    answer = asyncio.run(desk.answer(ask(**TO_TEACHER, max_latency_ms=200)))
+    assert (answer.answered_by, answer.degraded) == (["student"], ["deadline"])
+    monkeypatch.setattr("ebjr_det.serving.desk.SMALL", 0)
+    with pytest.raises(Fault) as late:
+        asyncio.run(desk.answer(ask(force="student", max_latency_ms=50)))
+    assert late.value.status == 504
+    over.set()
 
 
 def test_the_law_share_holds_its_target_after_a_shift_of_one_standard_deviation():
