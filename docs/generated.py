@@ -159,7 +159,7 @@ def faults() -> str:
 
 def public_names() -> str:
     """Every name of the public door, verbs first."""
-    verbs = {name.replace("-", "_") for name in cli.commands} | {"load"}
+    verbs = {"_".join(words[:n]).replace("-", "_") for words, _ in walk(cli, ()) for n in (1, 2)} | {"load"}
     kinds: dict[str, list[str]] = {"Verbs": [], "Functions": [], "Classes": []}
     for name in ebjr_det.__all__:
         value = getattr(ebjr_det, name)
