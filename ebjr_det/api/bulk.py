@@ -1,29 +1,39 @@
-"""`bulk predict`: the pair on any number of pictures, by shards that go on after whatever ended them."""
+"""`bulk`: the pair on any number of pictures, by shards that go on after whatever ended them."""
 
 import math
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from hashlib import sha256
 from importlib.util import find_spec
+from pathlib import Path
+from shutil import rmtree
 from time import perf_counter
 from typing import TYPE_CHECKING
 
+from ebjr_det.api.evaluate import evaluate_by
 from ebjr_det.api.load import samples_of
-from ebjr_det.config import identity
+from ebjr_det.api.report import Result
+from ebjr_det.config import EvaluateConfig, identity
 from ebjr_det.core.errors import ConfigError
+from ebjr_det.core.types import PairedRun
+from ebjr_det.evaluation.run_folder import CONFIG
 from ebjr_det.inference.exported import Exported
+from ebjr_det.inference.in_memory import NO_OBJECTS, told_apart
 from ebjr_det.inference.live import Settings, build_live, build_teacher, choose_threshold, settled
 from ebjr_det.inference.scoring import Scoring
 from ebjr_det.inference.stream_plan import Plan
+from ebjr_det.io.records import PartStore
 from ebjr_det.io.third_party import install_hint
-from ebjr_det.io.threads import on_threads
+from ebjr_det.io.threads import on_threads, thread_count
 
 if TYPE_CHECKING:
     from ebjr_det.bulk.executors import Stages
     from ebjr_det.bulk.job import Job
+    from ebjr_det.bulk.records import RecordStage
     from ebjr_det.bulk.stages import StudentStage, TeacherStage
     from ebjr_det.bulk.table import ShardCounts
+    from ebjr_det.inference.pair import Pair
 
 PACKAGES = ("fsspec", "pyarrow")
 
@@ -117,6 +127,7 @@ def bulk_predict(
     from ebjr_det.bulk.job import Job
     from ebjr_det.bulk.sources import find_rows
     from ebjr_det.bulk.storage import Storage
+    from ebjr_det.bulk.table import read_counts, shard_file
 
     settings, storage, started = settings or BulkSettings(), Storage(out), perf_counter()
     if not storage.is_shared and (settings.workers or settings.ray):
@@ -128,7 +139,7 @@ def bulk_predict(
     pair = _identity_of(config, scoring, threshold)
     job = Job.open(storage, pair, find_rows(source), settings.shard)
     stages = _stages(config, scoring, threshold, job)
-    result = job.run(partial(_run, stages, settings))
+    result = job.run(partial(_run, stages, settings), shard_file, read_counts)
     counts = result.pictures
     images = counts.rows - counts.unreadable
     return BulkResult(
@@ -161,7 +172,8 @@ def _run(stages: "Stages", settings: BulkSettings, shards: Iterator[int]) -> "It
 def _stages(config: Settings, scoring: Scoring, threshold: float, job: "Job") -> "Stages":
     from ebjr_det.bulk.executors import Stages
 
-    return Stages(partial(_student, config, scoring, threshold, job), partial(_teacher, config, job))
+    builders = partial(_student, config, scoring, threshold, job), partial(_teacher, config, job)
+    return Stages(builders, config.run.threads or thread_count())
 
 
 def _student(config: Settings, scoring: Scoring, threshold: float, job: "Job") -> "StudentStage":
@@ -180,6 +192,72 @@ def _teacher(config: Settings, job: "Job") -> "TeacherStage":
     run, live = config.run, build_teacher(config, samples_of(config))
     size = run.teacher_batch or run.batch_size
     return TeacherStage(live, config.task, Plan(size, size, run.workers), job.manifest, job.sha256)
+
+
+def bulk_evaluate(
+    config: EvaluateConfig | Mapping[str, object], out: str | Path, settings: BulkSettings | None = None
+) -> Result:
+    """Run a pair on labelled images as `evaluate` does, by shards that several processes or Ray work on.
+
+    Both models see every image once; the records of a shard are one file, whole or not there, in
+    `out/shards`, and are joined to the very `run.npz` of `evaluate`, so that every report works on it. The
+    same call goes on after whatever ended it.
+
+    Args:
+        config: as that of `evaluate`, without objects in memory.
+        out: the folder of the run, which all workers see.
+        settings: `shard` must be a multiple of `run.batch_size`.
+
+    Raises:
+        EbjrError: as `evaluate`; also a shard that would cut a batch.
+
+    Example:
+        >>> from ebjr_det import bulk_evaluate, load_config
+        >>> bulk_evaluate(load_config("digits"), "runs/bulk").summary["images"]  # doctest: +SKIP
+        360
+    """
+    check_packages()
+    settings, folder = settings or BulkSettings(), Path(out)
+    section, objects = told_apart(config)
+    if objects != NO_OBJECTS:
+        raise ConfigError("Expected models and data by name, which every worker can make, got objects.")
+    if settings.shard % section.run.batch_size:
+        raise ConfigError(
+            f"Expected `shard` to be a multiple of `run.batch_size`, {section.run.batch_size}, got "
+            f"{settings.shard}: another cut of batches has other last bits."
+        )
+    resume = (folder / CONFIG).is_file()
+    result = evaluate_by(section, objects, folder, partial(_record, settings, folder / "shards"), resume)
+    rmtree(folder / "shards", ignore_errors=True)
+    return result
+
+
+def _record(
+    settings: BulkSettings, folder: Path, pair: "Pair", scoring: Scoring, parts: PartStore
+) -> PairedRun:
+    """The records of all images by shards, joined; `parts` stays empty."""
+    from ebjr_det.bulk.executors import Stages
+    from ebjr_det.bulk.job import Job
+    from ebjr_det.bulk.manifest import Row
+    from ebjr_det.bulk.records import joined, read_counts, record_file
+    from ebjr_det.bulk.storage import Storage
+
+    config = pair.config
+    rows = map(Row, pair.data.image_ids)
+    job = Job.open(Storage(str(folder)), identity(config), rows, settings.shard)
+    build = partial(_recording, config, scoring, job)
+    stages = Stages((build,), config.run.threads or thread_count())
+    job.run(partial(_run, stages, settings), record_file, read_counts)
+    return joined(job.manifest)
+
+
+def _recording(config: EvaluateConfig, scoring: Scoring, job: "Job") -> "RecordStage":
+    """Both models on images, wherever they work."""
+    from ebjr_det.bulk.records import RecordStage
+    from ebjr_det.inference.pair import Pair
+
+    pair = Pair.build(config)
+    return RecordStage(replace(pair, student=scoring.adapted(pair.student)), scoring.scores, job.manifest)
 
 
 def check_packages() -> None:

@@ -1,10 +1,11 @@
 """`evaluate`: run a pair on labelled images and report it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from shutil import rmtree
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from ebjr_det.api.auto_router import RoutedRun, automatic_router
 from ebjr_det.api.fit_router import FitSource
@@ -21,12 +22,17 @@ from ebjr_det.evaluation.run_folder import as_begun, check_folder, finished_run,
 from ebjr_det.inference.in_memory import NO_OBJECTS, Objects, told_apart
 from ebjr_det.inference.latency import Latency, with_latency
 from ebjr_det.inference.rates import at_rate, default_rate
+from ebjr_det.inference.scoring import Scoring
 from ebjr_det.inference.student import WEIGHTS
 from ebjr_det.io.environment import describe_environment
+from ebjr_det.io.records import PartStore
 from ebjr_det.io.threads import on_threads
 
 if TYPE_CHECKING:
     from ebjr_det.inference.pair import Pair
+
+
+Record: TypeAlias = "Callable[[Pair, Scoring, PartStore], PairedRun]"
 
 
 def evaluate(
@@ -62,11 +68,21 @@ def evaluate(
     settings, objects = told_apart(config)
     if resume and objects != NO_OBJECTS:
         raise ConfigError("Expected no `resume` beside models or data in memory, got it. Evaluate anew.")
-    return _evaluate(settings, objects, Path(out), resume=resume)
+    return evaluate_by(settings, objects, Path(out), _record, resume)
+
+
+def _record(pair: "Pair", scoring: Scoring, parts: PartStore) -> PairedRun:
+    """The records of all images, by this process."""
+    return pair.run(scoring.scores, parts)
 
 
 @on_threads("run")
-def _evaluate(config: EvaluateConfig, objects: Objects, out: Path, *, resume: bool) -> Result:
+def evaluate_by(config: EvaluateConfig, objects: Objects, out: Path, record: Record, resume: bool) -> Result:
+    """`evaluate`, whoever makes the records.
+
+    Args:
+        record: the pair, the scores that it is scored by, and where finished parts go -> the records.
+    """
     from ebjr_det.inference.pair import Pair
 
     check_folder(out, resume)
@@ -78,7 +94,7 @@ def _evaluate(config: EvaluateConfig, objects: Objects, out: Path, *, resume: bo
     scoring, config = ready.scoring, pair.config
     open_folder(out, config, resume)
     recorded = replace(pair, student=scoring.adapted(pair.student))
-    run = finished_run(out, pair.data, scoring.name, lambda parts: recorded.run(scoring.scores, parts))
+    run = finished_run(out, pair.data, scoring.name, partial(record, recorded, scoring))
     routed = _routed(pair, ready, run, out)
     pair = replace(pair, student=routed.scoring.adapted(pair.student))
     unreadable = tuple(sorted(set(pair.data.image_ids) - set(run.image_ids)))

@@ -4,28 +4,43 @@ import multiprocessing
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
-from ebjr_det.bulk.stages import StudentStage, TeacherStage
 from ebjr_det.bulk.table import ShardCounts
 from ebjr_det.core.errors import InvalidInput
+from ebjr_det.io.threads import limited_threads
 
 Work: TypeAlias = Callable[[int], ShardCounts]
+Stage: TypeAlias = Callable[[Any], Any]
 
 
 @dataclass(frozen=True)
 class Stages:
-    """What makes the two stages of a shard, wherever they work; both can be pickled."""
+    """What makes the stages of a shard wherever they work, one after the other; it can be pickled.
 
-    student: Callable[[], StudentStage]
-    teacher: Callable[[], TeacherStage]
+    Attributes:
+        builders: of stages; the first takes a shard's number, each what the one before gives, and the last
+            gives `ShardCounts` when the shard's file is written.
+        threads: of torch and the runtimes, the same everywhere, as last bits may hang on them.
+    """
+
+    builders: tuple[Callable[[], Stage], ...]
+    threads: int
 
     def build(self) -> Work:
-        """A worker of both stages, in this process."""
-        student, teacher = self.student(), self.teacher()
-        return lambda shard: teacher(student(shard))
+        """A worker of all stages, in this process."""
+        stages = [build() for build in self.builders]
+
+        def work(shard: int) -> ShardCounts:
+            value: Any = shard
+            for stage in stages:
+                value = stage(value)
+            return value  # type: ignore[no-any-return]
+
+        return work
 
 
 def run_here(stages: Stages, shards: Iterable[int]) -> Iterator[ShardCounts]:
@@ -61,11 +76,13 @@ def run_processes(stages: Stages, shards: Iterable[int], workers: int) -> Iterat
             pool.shutdown(wait=True, cancel_futures=True)
 
 
+_held = ExitStack()
 _built: list[Work] = []
 """Of a worker: the stages that it has built."""
 
 
 def _begin(stages: Stages) -> None:
+    _held.enter_context(limited_threads(stages.threads))
     _built.append(stages.build())
 
 

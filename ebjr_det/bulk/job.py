@@ -4,19 +4,23 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from tqdm.auto import tqdm
 
 from ebjr_det.bulk.manifest import FOLDER as MANIFEST
 from ebjr_det.bulk.manifest import Manifest, Row, digest_rows, write_manifest
 from ebjr_det.bulk.storage import Storage, reached
-from ebjr_det.bulk.table import FOLDER as ANSWERS
-from ebjr_det.bulk.table import ShardCounts, read_counts, shard_file
+from ebjr_det.bulk.table import ShardCounts
 from ebjr_det.core.errors import ConfigError, InvalidInput
 
 JOB = "job.json"
 VERSION = 1
 """Counts the changes after which shards of before cannot stand beside shards of after."""
+
+
+ShardName: TypeAlias = Callable[[int], str]
+ReadCounts: TypeAlias = Callable[[Storage, int, str], ShardCounts]
 
 
 @dataclass(frozen=True)
@@ -59,21 +63,25 @@ class Job:
             _check_same(saved, json.loads(text), storage)
         return cls(manifest, hashlib.sha256(text.encode()).hexdigest())
 
-    def finished(self) -> list[int]:
+    def finished(self, name: ShardName) -> list[int]:
         """The shards that are there, in order."""
-        present = set(self.manifest.storage.names(ANSWERS))
-        return [i for i in range(self.manifest.shards) if shard_file(i).rpartition("/")[2] in present]
+        folder = name(0).rpartition("/")[0]
+        present = {f"{folder}/{file}" for file in self.manifest.storage.names(folder)}
+        return [index for index in range(self.manifest.shards) if name(index) in present]
 
-    def run(self, work: Callable[[Iterator[int]], Iterator[ShardCounts]]) -> "JobCounts":
+    def run(
+        self, work: Callable[[Iterator[int]], Iterator[ShardCounts]], name: ShardName, read: ReadCounts
+    ) -> "JobCounts":
         """Do what is not there yet, with progress on stderr.
 
         Args:
             work: numbers of shards -> what each has, in any order.
+            name: number of a shard -> the name of its file; read: what is there in it.
         """
-        finished = self.finished()
+        finished = self.finished(name)
         present, counts = set(finished), ShardCounts(0, 0, 0)
         for index in finished:
-            counts += read_counts(self.manifest.storage, index, self.sha256)
+            counts += read(self.manifest.storage, index, self.sha256)
         pending = (index for index in range(self.manifest.shards) if index not in present)
         with tqdm(
             total=self.manifest.rows, initial=counts.rows, unit="img", desc="answering", dynamic_ncols=True
@@ -81,8 +89,9 @@ class Job:
             for shard in work(pending):
                 counts += shard
                 bar.update(shard.rows)
-                share = counts.deferred / max(counts.rows - counts.unreadable, 1)
-                bar.set_postfix_str(f"{100 * share:.1f} % to the teacher", refresh=False)
+                if counts.deferred:
+                    share = counts.deferred / (counts.rows - counts.unreadable)
+                    bar.set_postfix_str(f"{100 * share:.1f} % to the teacher", refresh=False)
         return JobCounts(counts, self.manifest.shards, len(finished))
 
 

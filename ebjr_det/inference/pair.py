@@ -71,11 +71,16 @@ class Pair:
 
     def run(self, scores: ScoresFunction, parts: PartStore) -> PairedRun:
         """Run both models on all images; continues from `parts`."""
+        seconds = self.config.run.flush_seconds
+        return run_pair(
+            self.recorder(scores), self._batches_after, len(self.data), parts, flush_seconds=seconds
+        )
+
+    def recorder(self, scores: ScoresFunction) -> Recorder:
+        """What keeps the records of both models on batches."""
         features = self.plugin.routing.features_of
         estimate = None if self.config.labelled else self._stand_ins
-        recorder = Recorder(self.student, self.teacher, self.task, scores, features, estimate)
-        seconds = self.config.run.flush_seconds
-        return run_pair(recorder, self._batches_after, len(self.data), parts, flush_seconds=seconds)
+        return Recorder(self.student, self.teacher, self.task, scores, features, estimate)
 
     def _stand_ins(self, student: Output, teacher: Output, image_ids: Sequence[str]) -> Sequence[Opaque]:
         """What both models' answers on a batch are judged by for want of labels."""
@@ -85,13 +90,18 @@ class Pair:
         """Batches begin at multiples of the batch size, whether or not a picture before was left out."""
         settings = self.config.run
         done = 0 if last is None else self.data.image_ids.index(last) + 1
-        start = -(-done // settings.batch_size) * settings.batch_size
+        return self.batches(-(-done // settings.batch_size) * settings.batch_size, len(self.data))
+
+    def batches(self, start: int, stop: int) -> Iterator[Batch]:
+        """The batches of the images from `start`, a multiple of the batch size, up to `stop`."""
+        settings = self.config.run
         stream = batches_from(
             start,
             self.data,
             (self.student.preprocess, self.teacher.preprocess),
             settings.batch_size,
             settings.workers,
+            stop=stop,
             collate=partial(collated, self.plugin.data.collate),
         )
         return (Batch(*columns) for columns in stream)

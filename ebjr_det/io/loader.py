@@ -42,9 +42,10 @@ def batches_from(
     batch_size: int,
     workers: int,
     *,
+    stop: int | None = None,
     collate: Callable[[Sequence[Opaque]], Opaque] = list,
 ) -> Iterator[tuple[Opaque, ...]]:
-    """Batches (ids, inputs of each transform, targets) from picture `start` on, in the order of the set.
+    """Batches (ids, inputs of each transform, targets) from picture `start` to `stop`, in the set's order.
 
     A picture that cannot be loaded is named on stderr and left out of its batch, or is an error.
 
@@ -53,7 +54,8 @@ def batches_from(
     """
     from torch.utils.data import DataLoader, Subset
 
-    data: Any = Subset(_Pictures(images, transforms, collate), range(start, len(images)))  # type: ignore[arg-type]
+    indices = range(start, len(images) if stop is None else stop)
+    data: Any = Subset(_Pictures(images, transforms, collate), indices)  # type: ignore[arg-type]
     for columns, faults in DataLoader(data, batch_size, num_workers=workers, collate_fn=data.dataset.columns):
         for fault in faults:
             if not images.skip_unreadable:

@@ -71,3 +71,46 @@ def test_a_job_of_other_pictures_or_of_another_cut_is_refused(pictures, tmp_path
     with pytest.raises(EbjrError, match="pictures"):
         answer(pictures / "00.png", tmp_path / "bulk")
     assert files_of(tmp_path / "bulk") == before
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_evaluation_by_shards_is_that_of_evaluate(tmp_path, workers):
+    changes = ["run.batch_size=16", "run.bootstrap=2", "latency.measure=false", "data.limit=100"]
+    config = ebjr_det.load_config("digits", changes)
+    whole = ebjr_det.evaluate(config, tmp_path / "whole")
+    sharded = ebjr_det.bulk_evaluate(config, tmp_path / "bulk", ebjr_det.BulkSettings(32, workers))
+    assert (tmp_path / "bulk/run.npz").read_bytes() == (tmp_path / "whole/run.npz").read_bytes()
+    assert not (tmp_path / "bulk/shards").exists()
+    assert sharded.summary | {"run_dir": ""} == whole.summary | {"run_dir": ""}
+
+
+def test_an_evaluation_goes_on_with_the_shards_that_are_there(tmp_path, monkeypatch):
+    changes = ["run.batch_size=16", "run.bootstrap=2", "latency.measure=false", "data.limit=100"]
+    config = ebjr_det.load_config("digits", changes)
+    ebjr_det.bulk_evaluate(config, tmp_path / "whole", ebjr_det.BulkSettings(32))
+    from ebjr_det.bulk.records import RecordStage
+
+    works, shards = RecordStage.__call__, []
+
+    def dies(stage, index):
+        if len(shards) == 2:
+            raise KeyboardInterrupt
+        shards.append(index)
+        return works(stage, index)
+
+    monkeypatch.setattr(RecordStage, "__call__", dies)
+    with pytest.raises(KeyboardInterrupt):
+        ebjr_det.bulk_evaluate(config, tmp_path / "bulk", ebjr_det.BulkSettings(32))
+    monkeypatch.setattr(RecordStage, "__call__", works)
+    ebjr_det.bulk_evaluate(config, tmp_path / "bulk", ebjr_det.BulkSettings(32))
+    assert (tmp_path / "bulk/run.npz").read_bytes() == (tmp_path / "whole/run.npz").read_bytes()
+
+
+def test_a_shard_that_cuts_a_batch_is_refused_at_once(tmp_path):
+    with pytest.raises(EbjrError, match="multiple"):
+        ebjr_det.bulk_evaluate(
+            ebjr_det.load_config("digits", ["run.batch_size=16"]),
+            tmp_path / "bulk",
+            ebjr_det.BulkSettings(24),
+        )
+    assert not (tmp_path / "bulk").exists()
