@@ -23,6 +23,7 @@ from ebjr_det.inference.in_memory import NO_OBJECTS, told_apart
 from ebjr_det.inference.live import Settings, build_live, build_teacher, choose_threshold, settled
 from ebjr_det.inference.scoring import Scoring
 from ebjr_det.inference.stream_plan import Plan
+from ebjr_det.io.clusters import check_cluster
 from ebjr_det.io.records import PartStore
 from ebjr_det.io.third_party import install_hint
 from ebjr_det.io.threads import on_threads, thread_count
@@ -123,13 +124,13 @@ def bulk_predict(
         >>> result.images, result.shards
         (4, 1)
     """
-    check_packages()
+    settings = _checked(settings)
     from ebjr_det.bulk.job import Job
     from ebjr_det.bulk.sources import find_rows
     from ebjr_det.bulk.storage import Storage
     from ebjr_det.bulk.table import read_counts, shard_file
 
-    settings, storage, started = settings or BulkSettings(), Storage(out), perf_counter()
+    storage, started = Storage(out), perf_counter()
     if not storage.is_shared and (settings.workers or settings.ray):
         raise ConfigError(
             f"Expected an --out that all workers see, got `{out}`, which one process alone has."
@@ -216,8 +217,7 @@ def bulk_evaluate(
         >>> bulk_evaluate(load_config("digits"), "runs/bulk").summary["images"]  # doctest: +SKIP
         360
     """
-    check_packages()
-    settings, folder = settings or BulkSettings(), Path(out)
+    settings, folder = _checked(settings), Path(out)
     section, objects = told_apart(config)
     if objects != NO_OBJECTS:
         raise ConfigError("Expected models and data by name, which every worker can make, got objects.")
@@ -260,10 +260,14 @@ def _recording(config: EvaluateConfig, scoring: Scoring, job: "Job") -> "RecordS
     return RecordStage(replace(pair, student=scoring.adapted(pair.student)), scoring.scores, job.manifest)
 
 
-def check_packages() -> None:
-    """Raises ConfigError where packages of the extra are missing."""
+def _checked(settings: BulkSettings | None) -> BulkSettings:
+    """The settings. Raises ConfigError where packages of the extra, or the cluster that they name, are missing."""
     if missing := [package for package in PACKAGES if find_spec(package) is None]:
         raise ConfigError(
             f"Expected {' and '.join(PACKAGES)} for a job, got no {' and '.join(missing)}. Install them: "
             f"{install_hint('bulk')}."
         )
+    settings = settings or BulkSettings()
+    if settings.ray is not None:
+        check_cluster(settings.ray)
+    return settings

@@ -1,7 +1,6 @@
 """`serve`: a pair behind the Open Inference Protocol, as one process."""
 
 import os
-import socket
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -13,9 +12,10 @@ from pydantic import BaseModel, ConfigDict
 
 from ebjr_det.api.load import samples_of
 from ebjr_det.api.settings import load_settings, reference_scores
-from ebjr_det.core.errors import ConfigError, first_line
+from ebjr_det.core.errors import ConfigError
 from ebjr_det.inference.absent import SIDES
 from ebjr_det.inference.live import build_live, build_teacher, choose_threshold
+from ebjr_det.io.clusters import check_cluster
 from ebjr_det.io.third_party import install_hint
 from ebjr_det.io.threads import limited_threads
 from ebjr_det.serving.laws import build_law
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from ebjr_det.serving.desk import TeacherOf
     from ebjr_det.serving.guard import Guarded
 
-REACHED = 5.0
-"""Seconds that the way to a cluster may take."""
 PACKAGES = ("starlette", "uvicorn", "prometheus_client")
 RAY = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0"}
 """Read when Ray is imported: nothing is reported to anybody, and every line of a replica's log is shown."""
@@ -146,21 +144,6 @@ def build_cluster(arguments: ClusterArguments) -> "Application":
     from ebjr_det.serving.cluster import build_application
 
     return build_application(load, partial(load_alone, folder, changes), settings, threads)
-
-
-def check_cluster(address: str) -> None:
-    """Raises ConfigError for no address of a Ray cluster, or one where nobody listens, as Ray would wait."""
-    if address in ("local", "auto"):
-        return
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not (host and port.isdecimal()):
-        raise ConfigError(f"Expected --address as auto, HOST:PORT or ray://HOST:PORT, got `{address}`.")
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=REACHED).close()
-    except (OSError, OverflowError, UnicodeError) as error:
-        raise ConfigError(
-            f"Expected a Ray cluster at `{address}`, got: {first_line(error)}. Start one: ray start --head."
-        ) from error
 
 
 def _sources(

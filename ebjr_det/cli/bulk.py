@@ -49,10 +49,9 @@ def predict(
     """
     import ebjr_det
 
+    asked = ebjr_det.BulkSettings(**_stated(**job))
     settings, threshold = load_live(config, changes, threshold, rate)
-    result = ebjr_det.bulk_predict(
-        settings, source, out, ebjr_det.BulkSettings(**_stated(**job)), threshold=threshold, rate=rate
-    )
+    result = ebjr_det.bulk_predict(settings, source, out, asked, threshold=threshold, rate=rate)
     if as_json:
         print_json(result.to_dict())
         return
@@ -90,8 +89,4 @@ def evaluate(config: Path, out: Path, changes: list[str], verbose: bool, as_json
 
 def _stated(shard: int, processes: int, ray: bool, address: str | None) -> dict[str, Any]:
     """The fields of `BulkSettings` for these options. Raises ConfigError for an address without Ray."""
-    from ebjr_det.core.errors import ConfigError
-
-    if address is not None and not ray:
-        raise ConfigError("Expected --ray beside --address, got none.")
-    return {"shard": shard, "workers": processes, "ray": (address or "local") if ray else None}
+    return {"shard": shard, "workers": processes, "ray": options.cluster_of(ray, address)}

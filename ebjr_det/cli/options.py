@@ -196,6 +196,13 @@ def _stated(values: dict[str, object]) -> list[str]:
     return [f"{key}={value}" for key, value in values.items() if value is not None]
 
 
+def cluster_of(ray: bool, address: str | None) -> str | None:
+    """The Ray cluster that `--ray` and `--address` mean, `local` for one that is started; None for none."""
+    if address is not None and not ray:
+        raise ConfigError("Expected --ray beside --address, got none.")
+    return None if not ray else "local" if address is None else address
+
+
 def numbers(text: str, kind: Callable[[str], Number], purpose: str = "") -> list[Number]:
     """Numbers with commas between them; `purpose` names the option in the error."""
     try:

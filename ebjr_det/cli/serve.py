@@ -80,17 +80,14 @@ def serve(
     itself is a page for people. Nobody but this machine is listened to, unless --host says otherwise.
     """
     import ebjr_det
-    from ebjr_det.core.errors import ConfigError
 
     check_one_way(threshold, rate)
-    if address is not None and not ray:
-        raise ConfigError("Expected --ray beside --address, got none.")
     ebjr_det.serve(
         config,
         ebjr_det.ServeSettings(**settings),
         threshold=threshold,
         rate=rate,
         changes=changes,
-        cluster=("local" if address is None else address) if ray else None,
+        cluster=options.cluster_of(ray, address),
         on_start=lambda address: click.echo(f"Serving at {address}"),
     )

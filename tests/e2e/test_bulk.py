@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from common import DIGITS
 from PIL import Image
 
 import ebjr_det
@@ -61,6 +62,19 @@ def test_processes_and_what_is_gone_on_with_give_the_same_bytes(pictures, tmp_pa
     result = answer(pictures, tmp_path / "processes")
     assert result.resumed == 2
     assert files_of(tmp_path / "processes") == files_of(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--address", "auto"], "--ray beside"),
+        (["--ray", "--address", ""], "as auto, HOST:PORT"),
+        (["--ray", "--address", "127.0.0.1:1"], "Ray cluster at `127.0.0.1:1`, got: Connection refused"),
+    ],
+)
+def test_no_cluster_is_one_line(options, words, pictures, refused, tmp_path):
+    assert words in refused("bulk", "predict", DIGITS, pictures, "--out", tmp_path / "out", *options)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_job_of_other_pictures_or_of_another_cut_is_refused(pictures, tmp_path):

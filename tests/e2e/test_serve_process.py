@@ -147,6 +147,12 @@ def test_what_cannot_be_served_is_one_line(exported_digits, refused, options, wo
     assert words in refused("serve", exported_digits, *options)
 
 
+def test_a_server_that_is_no_ray_is_one_line(exported_digits, refused, served_at):
+    with served_at(exported_digits) as address:
+        place = address.removeprefix("http://")
+        assert "got: another server" in refused("serve", exported_digits, "--ray", "--address", place)
+
+
 def test_a_cluster_without_ray_is_one_line(exported_digits, refused, monkeypatch):
     monkeypatch.setattr("ebjr_det.api.serve.PACKAGES", ("starlette",))
     monkeypatch.setitem(sys.modules, "ray", None)
