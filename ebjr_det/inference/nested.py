@@ -16,6 +16,7 @@ from ebjr_det.io.files import checksum
 from ebjr_det.runtimes.choose import EAGER
 from ebjr_det.tasks.contract import Classes
 from ebjr_det.tasks.settings import load_config
+from ebjr_det.tasks.weights import brought_digest
 
 NESTED = "pair"
 """An `arch` that stands for a pair, of which the checkpoint is the configuration."""
@@ -26,17 +27,21 @@ def collated(collate: Callable[[Sequence[Opaque]], Opaque], inputs: Sequence[Opa
     return inputs if isinstance(inputs[0], tuple) else collate(inputs)
 
 
-def digest_of(section: ModelSection, above: tuple[Path, ...] = ()) -> str:
+def digest_of(section: ModelSection, above: tuple[Path, ...] = ()) -> str | None:
     """The sha256 of a model's checkpoint; of a pair's that of its configuration and of all files it names.
 
+    Without a checkpoint that of the file or folder which its `arch` names, None where that is none.
+
     Args:
-        section: with a checkpoint; above: the configurations that it stands in.
+        above: the configurations that it stands in.
 
     Raises:
         ConfigError: a pair within itself.
-        CheckpointError: no such file, or a pair's with another checksum than `section` tells: of the
-            configuration alone, or of all.
+        CheckpointError: no such file, or a pair's, or one that `arch` names, with another checksum than
+            `section` tells: of a pair of the configuration alone, or of all.
     """
+    if section.checkpoint is None:
+        return brought_digest(section)
     path = find_checkpoint(str(section.checkpoint)).resolve()
     if section.arch != NESTED:
         return checksum(path)
@@ -44,7 +49,7 @@ def digest_of(section: ModelSection, above: tuple[Path, ...] = ()) -> str:
         raise ConfigError(f"Expected pairs within pairs to end, got `{path}` within itself.")
     config, digests = load_config(path), [checksum(path)]
     for side in (config.student, config.teacher):
-        digests += [] if side.checkpoint is None else [digest_of(side, (*above, path))]
+        digests += filter(None, [digest_of(side, (*above, path))])
     digests += [] if config.router.file is None else [checksum(Path(config.router.file))]
     digest = sha256("".join(digests).encode()).hexdigest()
     if section.sha256 not in (None, digest):

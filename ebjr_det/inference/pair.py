@@ -28,6 +28,7 @@ from ebjr_det.tasks import load_task
 from ebjr_det.tasks.adapted import Changed
 from ebjr_det.tasks.contract import Classes, DataSet, TaskPlugin
 from ebjr_det.tasks.popular import Popular
+from ebjr_det.tasks.weights import brought_digest
 
 
 @dataclass(frozen=True)
@@ -223,6 +224,8 @@ def _build_model(
     def built(classes: Classes) -> Model:
         if ready is not None:
             return checked_model(ready, classes)
+        if section.sha256 is not None:
+            brought_digest(section)  # a file that is another one now is refused
         return plugin.models.build_model(classes, device=device, **section.built())
 
     if popular is None:
@@ -243,10 +246,10 @@ def popular_of(section: ModelSection, data: Classes) -> Popular | None:
 def with_checksums(config: EvaluateConfig) -> EvaluateConfig:
     """The configuration with the sha256 of the weights that it names, so that it tells exactly which."""
     sections = {
-        side: section.model_copy(update={"sha256": digest_of(section)})
+        side: section.model_copy(update={"sha256": digest})
         for side in ("student", "teacher")
-        if (section := getattr(config, side)).checkpoint is not None
-        and (section.sha256 is None or section.arch == NESTED)
+        if ((section := getattr(config, side)).sha256 is None or section.arch == NESTED)
+        and (digest := digest_of(section)) is not None
     }
     return config.model_copy(update=sections)
 

@@ -11,8 +11,9 @@ import pytest
 from ebjr_det.config import identity, training_identity
 from ebjr_det.config.identity import BESIDE_RECORDS
 from ebjr_det.config.training import BESIDE_WEIGHTS
-from ebjr_det.core.errors import ConfigError, InvalidInput
+from ebjr_det.core.errors import CheckpointError, ConfigError, InvalidInput
 from ebjr_det.evaluation.run_folder import JUDGED, RUN, digest_of, finished_run, open_folder
+from ebjr_det.inference.pair import Pair, with_checksums
 from ebjr_det.io.records import PartStore, load_run
 from ebjr_det.tasks.classification.data import ImageSet
 from ebjr_det.tasks.settings import load_config, load_specialize_config, load_train_config, parse_config
@@ -149,6 +150,24 @@ def test_weights_count_by_their_content_and_not_by_their_place():
         for digest, place in (("a" * 64, "x"), ("a" * 64, "y"), ("b" * 64, "x"))
     )
     assert one == two != three
+
+
+@pytest.mark.parametrize("kind", ["onnx", "ultralytics", "transformers"])
+def test_a_file_that_arch_names_counts_by_its_content(kind, tmp_path):
+    place, file = tmp_path / "net", tmp_path / "net"
+    if kind == "transformers":
+        place.mkdir()
+        file = place / "model.safetensors"
+    file.write_bytes(b"one")
+    config = load_config(DIGITS, [f"student.arch={kind}/{place}", "student.checkpoint=null"])
+    begun = with_checksums(config)
+    open_folder(tmp_path / "run", begun, resume=False)
+    open_folder(tmp_path / "run", with_checksums(config), resume=True)
+    file.write_bytes(b"another")
+    with pytest.raises(ConfigError, match=r"`student\.sha256` as in the run"):
+        open_folder(tmp_path / "run", with_checksums(config), resume=True)
+    with pytest.raises(CheckpointError, match="Expected sha256"):
+        Pair.build(begun)
 
 
 def test_a_run_without_the_score_that_now_decides_is_refused_before_it_goes_on(pair, tmp_path):

@@ -103,9 +103,9 @@ def _find_path(reference: str) -> Path:
     return path
 
 
-def check_sha256(path: Path, expected: str) -> None:
-    """Raises CheckpointError when the file's sha256 is not `expected`, or does not begin so."""
-    digest = checksum(path)
+def check_sha256(path: Path, expected: str, digest: str | None = None) -> None:
+    """Raises CheckpointError when the file's sha256, or a folder's `digest`, does not begin as `expected`."""
+    digest = digest or checksum(path)
     if len(expected) < 8 or not digest.startswith(expected.lower()):
         raise CheckpointError(
             f"Expected sha256 {expected} for `{path}`, got {digest}. "
