@@ -42,6 +42,8 @@ def _analysis(task: "TaskPlugin") -> options.Decorator:
         options.REFERENCES,
         click.option(
             "--target",
+            "targets",
+            multiple=True,
             metavar="KIND=VALUE",
             help="Of tiers: the thresholds for at most so many macs or latency_ms, or at least this quality.",
         ),
@@ -63,7 +65,10 @@ def replay(outputs: "SavedOutputs | TieredOutputs", **values: Any) -> None:
     from ebjr_det.api.tiers import TieredOutputs
     from ebjr_det.core.errors import ConfigError
 
-    target, fraction = values.pop("target"), values.pop("fraction")
+    targets, fraction = values.pop("targets"), values.pop("fraction")
+    if len(targets) > 1:
+        raise ConfigError(f"Expected one --target, got {' and '.join(targets)}. Give one a call.")
+    target = next(iter(targets), None)
     if isinstance(outputs, TieredOutputs):
         _replay_tiers(outputs, target, fraction, **values)
         return
@@ -118,9 +123,12 @@ def _target(text: str) -> "Target":
     from ebjr_det.core.errors import ConfigError
 
     kind, _, value = text.partition("=")
-    if kind not in TARGETS or not value:
-        raise ConfigError(f"Expected --target as {', '.join(TARGETS)} with `=` and a number, got `{text}`.")
-    return Target(TARGETS[kind], *options.numbers(value, float, " as --target")[:1])
+    try:
+        return Target(TARGETS[kind], float(value))
+    except (KeyError, ValueError) as error:
+        raise ConfigError(
+            f"Expected --target as {', '.join(TARGETS)} with `=` and a number, got `{text}`."
+        ) from error
 
 
 def _replay_pair(

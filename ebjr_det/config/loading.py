@@ -111,7 +111,7 @@ def _find(path: Path) -> Path:
             f"Expected a configuration at `{path}`, got no such file, nor one of that name among those that "
             f"come with ebjr-det. {hint}"
         )
-    print(f"`{path}` is not here; taking the one that comes with ebjr-det, {file}.", file=sys.stderr)
+    print(f"Settings: `{path.name}` of those that come with ebjr-det, {file}.", file=sys.stderr)
     return file
 
 

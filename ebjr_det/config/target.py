@@ -1,9 +1,8 @@
 """What a threshold is chosen for; `evaluation.certify` chooses it."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal, get_args
-
-import numpy as np
 
 from ebjr_det.core.cost import Budget
 from ebjr_det.core.errors import ConfigError
@@ -27,8 +26,8 @@ class Target:
     confidence: float | None = None
 
     def __post_init__(self) -> None:
-        if not (np.isfinite(self.value) and self.value >= 0):
-            raise ConfigError(f"Expected `{self.kind}` of at least 0, got {self.value}.")
+        if not 0 <= self.value < math.inf:
+            raise ConfigError(f"Expected `{self.kind}` to be finite and at least 0, got {self.value}.")
         if self.kind == "deferral_rate" and self.value > 1:
             raise ConfigError(f"Expected a deferral rate in [0, 1], got {self.value}.")
         if self.kind in ("min_quality", "max_drop") and self.value > 1:

@@ -19,7 +19,8 @@ from rich.text import Text
 
 from ebjr_det.reporting.table import Table, one_line
 
-PIPE = 132
+PIPE = 80
+"""The width where there is no terminal to ask."""
 LONG, NARROW, GAP = 20, 8, 3
 """From which width on a text in a table may wrap; to which one it folds; the space between two columns."""
 NUMBER = re.compile(r"\W*\d[\d.,]*(e[-+]?\d+)?\W*")

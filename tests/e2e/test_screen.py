@@ -59,12 +59,18 @@ def runs(command, fitted_on, tmp_path_factory):
 
 @pytest.fixture
 def shown(command, monkeypatch, capsys):
-    """A function: width, arguments -> exit code and the lines on stdout of a plain terminal of this width."""
+    """A function: width, arguments -> exit code and the lines on stdout of a plain terminal of this width,
+    or of none.
+    """
     for name, value in (("TTY_COMPATIBLE", "1"), ("TERM", "dumb"), ("LINES", "50")):
         monkeypatch.setenv(name, value)
 
-    def run(width: int, *args: object) -> tuple[int, list[str]]:
-        monkeypatch.setenv("COLUMNS", str(width))
+    def run(width: int | None, *args: object) -> tuple[int, list[str]]:
+        if width is None:
+            for name in ("COLUMNS", "TTY_COMPATIBLE"):
+                monkeypatch.delenv(name)
+        else:
+            monkeypatch.setenv("COLUMNS", str(width))
         capsys.readouterr()
         code = command(*args)
         return code, capsys.readouterr().out.splitlines()
@@ -107,13 +113,13 @@ def test_the_verdict_is_first_and_no_line_is_wider_than_the_terminal(
 ):
     monkeypatch.chdir(runs)
     args, first = COMMANDS[name]
-    for width in WIDTHS:
+    for width in (*WIDTHS, None):
         if args[0] in ("traffic", "compare", "fit-router"):
             args = (*args[:-1], tmp_path / f"{width}{args[-1]}")
         code, lines = shown(width, *args)
         assert code == 0
         assert re.match(first, lines[0])
-        assert all(cell_len(line) <= width or Path(line).exists() for line in lines), lines
+        assert all(cell_len(line) <= (width or 80) or Path(line).exists() for line in lines), lines
         assert len(set(re.findall(r"\b[kMGTP]MACs\b", "\n".join(lines)))) <= 1
 
 

@@ -147,6 +147,17 @@ REFUSED = {
     "a student beside": (("small", "large"), ["--student-logits", "x.npy"], "without a file of `student`"),
     "a threshold": (("small", "large"), ["--threshold", 0], "no --threshold beside --tier"),
     "an odd target": (("small", "large"), ["--target", "drop=1"], "--target as macs, latency_ms, quality"),
+    "two targets": (
+        ("small", "large"),
+        ["--target", "macs=1", "--target", "quality=1"],
+        "Expected one --target",
+    ),
+    "a target of two": (
+        ("small", "large"),
+        ["--target", "macs=1,2"],
+        "--target as macs, latency_ms, quality",
+    ),
+    "an endless target": (("small", "large"), ["--target", "macs=inf"], "`macs` to be finite"),
     "no such score": (("small", "large"), ["--score", "nope"], "known score, got `nope`"),
     "a fraction of all": (("small", "large"), ["--fraction", 1], "leaves images on both sides"),
 }

@@ -23,8 +23,10 @@ def test_a_shipped_configuration_is_found_by_its_name_in_any_folder(name, tmp_pa
     monkeypatch.chdir(tmp_path)
     assert load_config(name) == load_config(CONFIGS / "quickstart.yaml")
     said = capsys.readouterr().err
-    assert "is not here; taking the one that comes with ebjr-det" in said
-    assert "quickstart.yaml" in said
+    assert (
+        said
+        == f"Settings: `{Path(name).name}` of those that come with ebjr-det, {CONFIGS / 'quickstart.yaml'}.\n"
+    )
 
 
 def test_a_file_of_that_name_here_comes_first_and_nothing_is_told(tmp_path, monkeypatch, capsys):
