@@ -261,7 +261,7 @@ def _recording(config: EvaluateConfig, scoring: Scoring, job: "Job") -> "RecordS
 
 
 def _checked(settings: BulkSettings | None) -> BulkSettings:
-    """The settings. Raises ConfigError where packages of the extra, or the cluster that they name, are missing."""
+    """The settings. Raises ConfigError where packages of the extra, or the cluster they name, are missing."""
     if missing := [package for package in PACKAGES if find_spec(package) is None]:
         raise ConfigError(
             f"Expected {' and '.join(PACKAGES)} for a job, got no {' and '.join(missing)}. Install them: "
