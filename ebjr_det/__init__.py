@@ -27,9 +27,13 @@ if TYPE_CHECKING:
     from ebjr_det.api.demo import demo as demo
     from ebjr_det.api.evaluate import evaluate as evaluate
     from ebjr_det.api.export import export as export
+    from ebjr_det.api.fit_front import FrontSettings as FrontSettings
+    from ebjr_det.api.fit_front import fit_front as fit_front
     from ebjr_det.api.fit_router import FitSettings as FitSettings
     from ebjr_det.api.fit_router import fit_router as fit_router
     from ebjr_det.api.load import load as load
+    from ebjr_det.api.placement import PlacementSettings as PlacementSettings
+    from ebjr_det.api.placement import placement as placement
     from ebjr_det.api.predict import predict as predict
     from ebjr_det.api.references import ReferenceFile as ReferenceFile
     from ebjr_det.api.replay import ReplaySettings as ReplaySettings
@@ -78,8 +82,10 @@ _ROOMS = {
     "api.demo": "demo FilmSettings",
     "api.evaluate": "evaluate",
     "api.export": "export",
+    "api.fit_front": "FrontSettings fit_front",
     "api.fit_router": "FitSettings fit_router",
     "api.load": "load",
+    "api.placement": "PlacementSettings placement",
     "api.predict": "predict",
     "api.references": "ReferenceFile",
     "api.replay": "ReplaySettings replay",

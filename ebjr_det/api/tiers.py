@@ -32,9 +32,10 @@ from ebjr_det.io.memory import described, source_of
 from ebjr_det.io.notes import said_once
 from ebjr_det.io.records import load_tiers, save_tiers
 from ebjr_det.reporting.overview import Overview, PrintedResult
+from ebjr_det.reporting.plain_page import PAGE
 from ebjr_det.reporting.tiers.tables import budget_table
 from ebjr_det.reporting.tiers.words import verdict
-from ebjr_det.reporting.tiers.write import PAGE, write_tiers
+from ebjr_det.reporting.tiers.write import write_tiers
 from ebjr_det.tasks import load_task
 from ebjr_det.tasks.contract import Remarks
 

@@ -19,7 +19,7 @@ from ebjr_det.evaluation.run_folder import ENVIRONMENT, load_folder
 from ebjr_det.evaluation.traffic.mix import Composition, mix_of, popular_mix
 from ebjr_det.evaluation.traffic.report import TrafficReport, build_traffic_report
 from ebjr_det.io.environment import describe_environment
-from ebjr_det.io.files import check_writable, to_json, writable_folder, write_text
+from ebjr_det.io.files import check_empty, to_json, writable_folder, write_text
 from ebjr_det.reporting.overview import Overview, PrintedResult
 from ebjr_det.reporting.table import markdown_text
 from ebjr_det.reporting.traffic.figures import write_cost_figure, write_share_figure
@@ -69,9 +69,7 @@ def traffic(
         1
     """
     folder = Path(out)
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise ConfigError(f"Expected an empty --out, got files in `{folder}`.")
-    check_writable(folder)
+    check_empty(folder)
     check_replicates(replicates)
     check_seed(seed)
     names = _short_names(run_dirs)

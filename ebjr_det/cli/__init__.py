@@ -17,7 +17,7 @@ from ebjr_det.cli.installation import doctor, download, scores
 from ebjr_det.cli.live import demo, export, predict
 from ebjr_det.cli.options import Group
 from ebjr_det.cli.replay import replay
-from ebjr_det.cli.reports import compare, report
+from ebjr_det.cli.reports import compare, placement, report
 from ebjr_det.cli.serve import serve
 from ebjr_det.cli.traffic import traffic
 from ebjr_det.cli.training import specialize, train
@@ -31,7 +31,7 @@ def cli() -> None:
 
 for commands in (
     (evaluate, predict, demo, export, serve, bulk, benchmark),
-    (replay, fit_router, report, compare, calibrate, traffic),
+    (replay, fit_router, report, compare, placement, calibrate, traffic),
     (train, specialize),
     (init, convert, schema, download, scores, doctor),
 ):

@@ -1,4 +1,4 @@
-"""`ebjr-det fit-router TASK`: one command a task, and one for a finished run."""
+"""`ebjr-det fit-router TASK`: one command a task, one for a finished run, one for a router in front."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -99,3 +99,37 @@ def fit_router(
 def on_run(run_dir: Path, **values: Any) -> None:
     """On the records of a finished run; RUN is its folder."""
     fit_router.run(run_dir, **values)
+
+
+@fit_router.command("front")
+@click.argument("run_dir", metavar="RUN", type=PATH)
+@click.option(
+    "--arch", default="test_byobnet", show_default=True, help="A network of timm, with fresh weights."
+)
+@click.option("--size", type=int, default=64, show_default=True, help="Side of the small copy, in pixels.")
+@click.option("--epochs", type=int, default=40, show_default=True, help="Rounds over the pictures.")
+@click.option(
+    "--fraction",
+    type=float,
+    default=0.5,
+    show_default=True,
+    help="Of the run's pictures, to fit on; the others stay unseen, for `placement`. 1: all.",
+)
+@options.seed("Of that part, the weights and the order.")
+@click.option("--out", type=PATH, required=True, help="Router file, .safetensors.")
+@options.AS_JSON
+def in_front(run_dir: Path, out: Path, as_json: bool, **settings: Any) -> None:
+    """A tiny network in front of the student, on a finished run's own pictures; RUN is its folder."""
+    import ebjr_det
+
+    result = ebjr_det.fit_front(run_dir, out, ebjr_det.FrontSettings(**settings))
+    if as_json:
+        print_json({**result.evidence, "router": str(result.path)})
+        return
+    from ebjr_det.reporting.screen import print_screen
+
+    overview = result.overview()
+    print_screen(
+        overview.sentence, [overview.table], ["Whether it pays: ebjr-det placement RUN --front FILE."]
+    )
+    print_places("The router", [result.path])

@@ -42,10 +42,10 @@ def show_tiers(result: "TieredResult", *, as_json: bool, verbose: bool) -> None:
     if as_json:
         print_json(result.to_dict())
         return
+    from ebjr_det.reporting.plain_page import PAGE
     from ebjr_det.reporting.screen import print_screen
     from ebjr_det.reporting.tiers.tables import budget_table, chosen_table, tables
     from ebjr_det.reporting.tiers.words import sentences, verdict
-    from ebjr_det.reporting.tiers.write import PAGE
 
     report = result.report
     first = [chosen_table(report), budget_table(report, next(iter(report.table)))]

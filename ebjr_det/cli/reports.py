@@ -1,10 +1,11 @@
-"""`ebjr-det report` and `compare`: finished runs, drawn anew and side by side."""
+"""`ebjr-det report`, `compare` and `placement` of finished runs."""
 
 from pathlib import Path
+from typing import Any
 
 import rich_click as click
 
-from ebjr_det.cli.options import AS_JSON, PATH, VERBOSE
+from ebjr_det.cli.options import AS_JSON, PATH, VERBOSE, seed
 from ebjr_det.cli.printing import print_json, print_places, show, show_tiers
 
 
@@ -44,3 +45,34 @@ def compare(runs: tuple[Path, ...], out: Path, verbose: bool, as_json: bool) -> 
     tables = comparison.tables() if verbose else [comparison.summary_table()]
     print_screen(comparison.verdict(), tables, comparison.sentences())
     print_places("The figure and all tables", [result.folder], verbose=verbose)
+
+
+@click.command()
+@click.argument("run", type=PATH)
+@click.option("--front", type=PATH, required=True, help="A router that `fit-router front` made.")
+@click.option("--score", metavar="NAME", help="Of the student, by default the one that decides in RUN.")
+@click.option("--fraction", type=float, default=0.5, show_default=True, help="Of the pictures, that choose.")
+@click.option(
+    "--measure/--no-measure", default=True, show_default=True, help="Time front, student and teacher."
+)
+@click.option("--bootstrap", "replicates", type=int, help="Resamples, by default as many as of a replay.")
+@seed("Of the part that chooses and of the resamples.")
+@click.option("--out", type=PATH, required=True, help="An empty folder to write to.")
+@VERBOSE
+@AS_JSON
+def placement(run: Path, front: Path, out: Path, verbose: bool, as_json: bool, **settings: Any) -> None:
+    """A router in front of the student, behind it, or both: the best at every budget of a finished run."""
+    import ebjr_det
+
+    result = ebjr_det.placement(run, front, out, ebjr_det.PlacementSettings(**settings))
+    if as_json:
+        print_json(result.to_dict())
+        return
+    from ebjr_det.reporting.placement.tables import tables
+    from ebjr_det.reporting.placement.words import sentences
+    from ebjr_det.reporting.screen import print_screen
+
+    overview = result.overview()
+    drawn = tables(result.report) if verbose else [overview.table]
+    print_screen(overview.sentence, drawn, grounds=list(sentences(result.report)))
+    print_places("Everything on one page", filter(None, [overview.place]), verbose=verbose)

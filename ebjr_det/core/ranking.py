@@ -93,3 +93,14 @@ def random_line(mixtures: Mixtures, images: int, copies: Copies | None, mean: Fl
         paths.append(path)
     quality = np.mean(paths, axis=0)
     return (every / images, np.interp(every, deferred, quality)) if copies is None else (grid, quality)
+
+
+def correlation(values: FloatArray, rewards: FloatArray) -> float:
+    """Pearson's correlation of a score with rewards; 0 where either is the same everywhere.
+
+    >>> round(correlation(np.array([1.0, 2.0, 3.0]), np.array([1.0, 3.0, 2.0])), 3)
+    0.5
+    """
+    if not np.ptp(values) or not np.ptp(rewards):
+        return 0.0
+    return float(np.corrcoef(values, rewards)[0, 1])

@@ -6,7 +6,7 @@ from pathlib import Path
 from ebjr_det.config import RouterSection
 from ebjr_det.core.errors import InvalidInput
 from ebjr_det.io.files import checksum
-from ebjr_det.routing.file import RouterFile
+from ebjr_det.routing.file import FRONT, RouterFile
 from ebjr_det.tasks import load_task
 
 
@@ -19,7 +19,29 @@ def load_router_file(task: str, section: RouterSection) -> tuple[RouterFile, str
             f"Expected the router with sha256 {str(section.sha256)[:12]}... at `{section.file}`, got "
             "another. Name the one that was meant, or evaluate anew."
         )
-    if file.header.task != task:
-        raise InvalidInput(f"Expected a router for {task}, got `{section.file}` for {file.header.task}.")
+    check_task(file, task, path)
+    if file.header.score == FRONT:
+        raise InvalidInput(
+            f"Expected a router that scores the student's answers, got `{path}`, which stands in front of "
+            "the student. Name it as `router.front`."
+        )
     score = load_task(task).routing.RENAMED.get(file.header.score, file.header.score)
     return replace(file, header=replace(file.header, score=score)), digest
+
+
+def load_front_file(task: str, path: Path) -> RouterFile:
+    """The file of a router in front of the student. Raises InvalidInput for another file or task."""
+    file = RouterFile.load(path)
+    if file.header.score != FRONT:
+        raise InvalidInput(
+            f"Expected a router in front of the student, got `{path}`, which scores the student's answers. "
+            "Make one: ebjr-det fit-router front."
+        )
+    check_task(file, task, path)
+    return file
+
+
+def check_task(file: RouterFile, task: str, path: Path) -> None:
+    """Raises InvalidInput for a router of another task."""
+    if file.header.task != task:
+        raise InvalidInput(f"Expected a router for {task}, got `{path}` for {file.header.task}.")

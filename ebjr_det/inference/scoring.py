@@ -17,7 +17,7 @@ from ebjr_det.inference.router_file import load_router_file
 from ebjr_det.io.notes import say
 from ebjr_det.routing.crossfit import FittedRouter
 from ebjr_det.routing.drift import Drift, FittedUse, check_student, check_unseen, shared_images
-from ebjr_det.routing.file import RouterFile, check_classes, check_student_of
+from ebjr_det.routing.file import RouterFile, check_classes, check_model_of
 from ebjr_det.tasks import load_task
 from ebjr_det.tasks.adapted import Changed
 from ebjr_det.tasks.routing import A_FITTED_ROUTER, Routing, TaskScore
@@ -125,7 +125,7 @@ class Scoring(Router):
         if self.file is not None:
             check_classes(self.file.header, class_names, str(self.section.file), popular)
             if student:
-                check_student_of(self.file.header, student, weights, str(self.section.file))
+                check_model_of(self.file.header, student, weights, str(self.section.file))
         if class_names:
             self.check_counts(class_names)
         return replace(self, class_names=tuple(class_names))

@@ -162,6 +162,13 @@ def check_writable(path: Path) -> None:
         tempfile.TemporaryFile(dir=path if path.is_dir() else _nearest(path)).close()
 
 
+def check_empty(path: Path) -> None:
+    """Raises EbjrError for a folder with files in it, or one that cannot be made or written to."""
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise ConfigError(f"Expected an empty --out, got files in `{path}`.")
+    check_writable(path)
+
+
 def check_space(path: Path, needed: int) -> None:
     """Raises InvalidInput where the disk of a folder, there or to come, has less room than that."""
     free = disk_usage(_nearest(path)).free

@@ -20,6 +20,8 @@ from ebjr_det.io.third_party import first_fault
 
 VERSION = 1
 HEADER = "ebjr_det_router"
+FRONT = "front"
+"""The score of a router in front of the student, whose arrays are a network on pictures."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +34,9 @@ class RouterHeader:
         rescaling: how the student's scores come on the teacher's scale.
         classes: how many the data have, 0 where that is unknown; `class_names` where they have any;
             `popular`: those that a specialised student tells apart.
-        student, teacher: names of the models; `student_weights`: a digest of the student's, see
-            `student.weights_of`, empty where the fit did not know them (result files, an earlier version).
+        student, teacher: names of the models; `student_weights`, `teacher_weights`: a digest of each one's,
+            see `student.weights_of`, empty where the fit did not know them (result files, an earlier
+            version) or nothing hangs on them: the teacher's of a router behind the student.
         image_ids: of the pictures that were fitted on; `fingerprints`: of each, see
             `drift.shared_images`.
         evidence: out-of-fold quality of every score and rescaling that was tried, and how it was measured.
@@ -54,6 +57,7 @@ class RouterHeader:
     evidence: Mapping[str, Any] = field(default_factory=dict)
     popular: tuple[str, ...] = ()
     student_weights: str = ""
+    teacher_weights: str = ""
     version: int = VERSION
 
     @property
@@ -174,20 +178,22 @@ def _listed(popular: Sequence[str]) -> str:
     return f"{len(popular)} popular classes ({first})" if popular else "all classes"
 
 
-def check_student_of(header: RouterHeader, name: str, weights: str, router: str) -> None:
-    """Raises InvalidInput where a router was fitted for a student of another name or of other weights.
+def check_model_of(header: RouterHeader, name: str, weights: str, router: str, side: str = "student") -> None:
+    """Raises InvalidInput where a router was fitted for a model of another name or of other weights.
 
     Args:
         weights: a digest as `RouterHeader.student_weights`; nothing is compared where either is empty.
+        side: `student` or `teacher`.
     """
-    if header.student and header.student != name:
+    fitted_for, fitted_weights = getattr(header, side), getattr(header, f"{side}_weights")
+    if fitted_for and fitted_for != name:
         raise InvalidInput(
-            f"Expected a router made for student `{name}`, got `{router}` for `{header.student}`. "
+            f"Expected a router made for {side} `{name}`, got `{router}` for `{fitted_for}`. "
             "Fit a router for this one."
         )
-    if header.student_weights and weights and header.student_weights != weights:
+    if fitted_weights and weights and fitted_weights != weights:
         raise InvalidInput(
-            f"Expected a router made for this student, got `{router}` for one of the same name with other "
-            f"weights (sha256 {header.student_weights[:12]}..., here {weights[:12]}...). "
+            f"Expected a router made for this {side}, got `{router}` for one of the same name with other "
+            f"weights (sha256 {fitted_weights[:12]}..., here {weights[:12]}...). "
             "Fit a router for this one."
         )

@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 
 from ebjr_det.core.errors import InvalidInput
 from ebjr_det.inference.student import weights_of
-from ebjr_det.routing.file import HEADER, VERSION, RouterFile, RouterHeader, check_classes, check_student_of
+from ebjr_det.routing.file import HEADER, VERSION, RouterFile, RouterHeader, check_classes, check_model_of
 
 NAMES = ("ant", "cat", "cow")
 WORDS = RouterHeader(
@@ -240,20 +240,20 @@ def test_a_router_of_an_earlier_version_tells_no_weights_and_no_warnings(path):
     before = {name: value for name, value in WORDS.__dict__.items() if name != "student_weights"}
     again = RouterFile.load(rewritten(path, json.dumps(before))).header
     assert (again.student_weights, again.warnings) == ("", ())
-    check_student_of(again, "small", "ab" * 32, "r.safetensors")
+    check_model_of(again, "small", "ab" * 32, "r.safetensors")
 
 
 def test_a_student_of_another_name_or_of_other_weights_is_refused():
     known = replace(WORDS, student_weights="ab" * 32)
-    check_student_of(known, "small", "ab" * 32, "r.safetensors")
-    check_student_of(known, "small", "", "r.safetensors")  # one that shows no weights
-    check_student_of(replace(WORDS, student=""), "any", "", "r.safetensors")
+    check_model_of(known, "small", "ab" * 32, "r.safetensors")
+    check_model_of(known, "small", "", "r.safetensors")  # one that shows no weights
+    check_model_of(replace(WORDS, student=""), "any", "", "r.safetensors")
     with pytest.raises(InvalidInput, match=r"for student `large`, got `r.safetensors` for `small`"):
-        check_student_of(known, "large", "ab" * 32, "r.safetensors")
+        check_model_of(known, "large", "ab" * 32, "r.safetensors")
     with pytest.raises(
         InvalidInput, match=r"other weights \(sha256 abababababab..., here cdcdcdcdcdcd"
     ) as caught:
-        check_student_of(known, "small", "cd" * 32, "r.safetensors")
+        check_model_of(known, "small", "cd" * 32, "r.safetensors")
     assert "\n" not in str(caught.value)
 
 

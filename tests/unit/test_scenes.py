@@ -41,7 +41,8 @@ def test_a_scene_depends_on_its_split_and_number_alone(layouts):
 
 
 def test_the_splits_share_no_digit():
-    pools = [set(range(1797)[pool]) for _, pool, _ in SPLITS.values()]
+    pools = [set(range(1797)[SPLITS[name][1]]) for name in ("train", "calibration", "test")]
+    assert [SPLITS[more][1] for more in ("routing", "trial")] == [SPLITS["calibration"][1], SPLITS["test"][1]]
     assert sorted(index for pool in pools for index in pool) == list(range(1797))
     images, labels = digit_scenes._digits()
     bunch = load_digits()

@@ -197,15 +197,15 @@ def _margins(
         results[kind] = [
             Margins(
                 row,
-                _difference(column(row.best) - column(row.pair)),
-                _difference(column(row.best) - np.array([h.at(row.best.cost(costs)) for h in hulls])),
-                None if row.longer is None else _difference(column(row.longer) - column(row.pair)),
+                difference_of(column(row.best) - column(row.pair)),
+                difference_of(column(row.best) - np.array([h.at(row.best.cost(costs)) for h in hulls])),
+                None if row.longer is None else difference_of(column(row.longer) - column(row.pair)),
             )
             for row in winners
         ]
     return results
 
 
-def _difference(values: FloatArray) -> Difference:
+def difference_of(values: FloatArray) -> Difference:
     """A difference with its interval, from its values on all images and, after it, on every resample."""
     return Difference(float(values[0]), *interval(values[0], values[1:], CONFIDENCE).tolist())

@@ -5,9 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
-from markupsafe import Markup
 
 from ebjr_det.core.cost import Cost
 from ebjr_det.core.tiers import TierPoints
@@ -15,9 +13,8 @@ from ebjr_det.evaluation.run_folder import CONFIG, SUMMARY
 from ebjr_det.evaluation.tiers.choice import alone, finite
 from ebjr_det.evaluation.tiers.report import TieredReport
 from ebjr_det.io.files import to_json, write_text
-from ebjr_det.reporting.inline_figure import Words, svg_element
 from ebjr_det.reporting.notation import Shown
-from ebjr_det.reporting.page import STYLES, glued
+from ebjr_det.reporting.plain_page import PAGE, plain_markdown, plain_page
 from ebjr_det.reporting.style import (
     BLUE,
     GREEN,
@@ -30,18 +27,15 @@ from ebjr_det.reporting.style import (
     figure_paths,
     place_labels,
 )
-from ebjr_det.reporting.table import markdown_text
 from ebjr_det.reporting.tiers.tables import tables
 from ebjr_det.reporting.tiers.words import judgement, sentences, unit_of, verdict
 
-PAGE = "report.html"
 LINES: dict[str, tuple[str, Any]] = {
     "longer": ("more than two tiers", {"color": GREEN, "lw": 1.5, "ls": (0, (5, 2))}),
     "pair": ("best pair", {"color": VERMILLION, "lw": 4.0, "alpha": 0.6}),
     "best": ("best of all", {"color": BLUE, "lw": 1.6}),
 }
 """Of `Winners`, in the order in which they are drawn."""
-TEMPLATE = Path(__file__).parent / "page.html.j2"
 
 
 def write_figure(report: TieredReport, kind: Cost, stem: Path) -> list[Path]:
@@ -78,7 +72,10 @@ def write_tiers(report: TieredReport, run_dir: Path, out: Path) -> dict[str, obj
     for kind in report.table:
         _, figures[kind] = write_figure(report, kind, out / f"{report.task.quality_name}_by_{kind}")
     write_text(out / "front.json", to_json(_fronts(report), pretty=False))
-    write_text(out / "table.md", _markdown(report))
+    write_text(
+        out / "table.md",
+        plain_markdown(report.analysis.title, verdict(report), tables(report), sentences(report)),
+    )
     write_text(out / PAGE, _page(report, figures, (run_dir / CONFIG).read_text(encoding="utf-8")))
     write_text(out / SUMMARY, to_json(summary))
     return summary
@@ -104,33 +101,11 @@ def _fronts(report: TieredReport) -> dict[str, object]:
     return {"images": report.calibrating, "fronts": list(map(columns, report.fronts))}
 
 
-def _markdown(report: TieredReport) -> str:
-    lines = [f"# {markdown_text(report.analysis.title)}", "", markdown_text(verdict(report)), ""]
-    for table in tables(report):
-        lines += [f"## {markdown_text(table.title)}", "", table.markdown(), ""]
-    return "\n".join([*lines, *(f"- {markdown_text(sentence)}" for sentence in sentences(report)), ""])
-
-
 def _page(report: TieredReport, figures: Mapping[Cost, Path], settings: str) -> str:
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {"glued": glued}
     about = (
         "At every budget the best of all chains, the best of at most two tiers and the best of more, as "
         "chosen on other images; triangles: the tiers alone."
     )
-    drawn: list[Markup] = [
-        svg_element(path.read_text(encoding="utf-8"), kind, Words(path.stem.replace("_", " "), about))
-        for kind, path in figures.items()
-    ]
-    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
-        title=report.analysis.title,
-        verdict=verdict(report),
-        sentences=list(sentences(report)),
-        styles=STYLES.read_text(encoding="utf-8"),
-        figures=drawn,
-        about=about,
-        tables=tables(report),
-        settings=settings,
+    return plain_page(
+        report.analysis.title, verdict(report), sentences(report), figures, about, tables(report), settings
     )

@@ -2,7 +2,8 @@
 
 Each scene is drawn from scikit-learn's 8x8 digits: 1 to 9 of them, 12 to 120 pixels high, turned, tinted,
 sometimes faint or partly covered, over a coloured ground with strokes, arcs and rings that are no objects.
-Scene i of a split depends on nothing but the split and i. The splits share no digit.
+Scene i of a split depends on nothing but the split and i. Training, calibration and test share no digit;
+`routing` and `trial` are many more scenes of the digits of calibration and test.
 """
 
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ SPLITS = {  # name: (seed, the digits it may use, number of scenes)
     "train": (1, slice(0, 597), 4000),
     "calibration": (2, slice(597, 897), 200),
     "test": (3, slice(897, 1797), 600),
+    "routing": (4, slice(597, 897), 8000),
+    "trial": (5, slice(897, 1797), 4000),
 }
 SMALLEST, LARGEST = 12.0, 120.0
 MOST_DIGITS = 9

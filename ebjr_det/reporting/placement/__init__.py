@@ -1,0 +1,1 @@
+"""Where a router pays, drawn: verdict, tables, figure and page."""
