@@ -15,6 +15,7 @@ from ebjr_det.evaluation.benchmark.measure import Measurement
 from ebjr_det.evaluation.benchmark.result import RESULT, Benchmark, Machine, Summary, UsedModel
 from ebjr_det.evaluation.benchmark.subjects import halves, points_at, sample_of, scores_of
 from ebjr_det.evaluation.benchmark.summary import summarize
+from ebjr_det.inference.router_file import check_no_front
 from ebjr_det.inference.scoring import Scoring
 from ebjr_det.inference.student import check_answers, weights_of
 from ebjr_det.io.environment import describe_environment
@@ -82,6 +83,7 @@ def benchmark(
 
     average, folder = os.getloadavg(), Path(out)
     earlier = None if against is None else Benchmark.load(Path(against))
+    check_no_front(config.router)
     scoring = Scoring.load(config.task, config.router, live=True)
     check_writable(folder)
     pair = Pair.build(config.model_copy(update={"router": scoring.section}))

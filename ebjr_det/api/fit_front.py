@@ -72,12 +72,12 @@ class FrontResult(PrintedResult):
         """How well it predicts, beside the student's own score."""
         evidence = self.evidence
         sentence = (
-            f"Fitted on {found['images']:,} pictures; on {found['watching']:,} others that chose the weights "
-            f"it predicts what the teacher adds with a correlation of {found['correlation']:.2f}, the "
-            f"student's own {found['score']} with {found['score_correlation']:.2f}."
+            f"Fitted on {evidence['images']:,} pictures; on {evidence['watching']:,} others that chose the "
+            f"weights it predicts what the teacher adds with a correlation of {evidence['correlation']:.2f}, "
+            f"the student's own {evidence['score']} with {evidence['score_correlation']:.2f}."
         )
-        rows = [["in front", FRONT, f"{found['correlation']:.3f}"]]
-        rows += [["behind the student", evidence["score"], f"{found['score_correlation']:.3f}"]]
+        rows = [["in front", FRONT, f"{evidence['correlation']:.3f}"]]
+        rows += [["behind the student", evidence["score"], f"{evidence['score_correlation']:.3f}"]]
         return Overview(
             sentence, Table("", ["", "score", "correlation with the gain"], rows, labels=2), self.path
         )

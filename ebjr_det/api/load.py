@@ -49,7 +49,7 @@ def load(
     """
     settings, chosen = load_settings(path, changes)
     chosen = chosen if threshold is None and rate is None else threshold
-    scoring, chosen = choose_threshold(settings, chosen, rate)
+    scoring, chosen = choose_threshold(settings, chosen, rate, fronted=True)
     return LiveModel(build_live(settings, scoring, chosen, samples_of(settings)))
 
 

@@ -5,9 +5,9 @@ import math
 import os
 import sys
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import islice
@@ -22,12 +22,13 @@ from ebjr_det.inference.live import Settings, build_live, choose_threshold
 from ebjr_det.inference.stream import answers
 from ebjr_det.inference.stream_plan import Answer, Plan
 from ebjr_det.inference.threads import WorkerPool
-from ebjr_det.io.files import atomic_write, check_space, replaced_folder, writable_folder
+from ebjr_det.io.files import atomic_write, check_space, json_list, replaced_folder, writable_folder
 from ebjr_det.io.lettering import check_letters, with_strip
 from ebjr_det.io.load import Load, Meter
 from ebjr_det.io.pictures import find_pictures, open_picture, picture_warnings
 from ebjr_det.io.threads import on_threads
 from ebjr_det.reporting.film import STUDENT, TEACHER
+from ebjr_det.routing.file import FRONT
 from ebjr_det.tasks import load_task
 from ebjr_det.tasks.contract import Classes, Show
 
@@ -103,13 +104,14 @@ def predict(
         (4, ['images.json', 'pictures', 'predictions.json'])
     """
     check_letters()
-    scoring, threshold = choose_threshold(config, threshold, rate)
+    scoring, threshold = choose_threshold(config, threshold, rate, fronted=True)
     files, run = find_pictures(pictures), config.run
 
     def at_work(drawn_to: Path) -> Work:
         live = build_live(config, scoring, threshold, lambda: _samples(files), partial(spread, files))
         show = load_task(config.task).show
-        copies = Copies(drawn_to, files, show, live.named, scoring.name, threshold, least_score)
+        limits = threshold, least_score, config.router.front_threshold
+        copies = Copies(drawn_to, files, show, live.named, scoring.name, *limits)
         size = run.batch_size
         plan = Plan(size, run.teacher_batch or size, run.workers, run.patience_ms, run.overlap, run.regroup)
         return copies, answers(
@@ -216,11 +218,15 @@ class Copies:
     score: str
     threshold: float
     least_score: float
+    front_threshold: float | None = None
 
     def write(self, answer: "Answer[int, Image]") -> None:
         """One copy, under a strip that tells who answered and why."""
         who, sign, color = ("teacher", ">", TEACHER) if answer.deferred else ("student", "\u2264", STUDENT)
-        text = f"{who}   {self.score} {answer.score:.3f} {sign} {self.threshold:.3f}"
+        score, limit = self.score, self.threshold
+        if answer.in_front and self.front_threshold is not None:
+            score, limit = FRONT, self.front_threshold
+        text = f"{who}   {score} {answer.score:.3f} {sign} {limit:.3f}"
         drawn = self.show.annotate(answer.image, answer.prediction, self.named, self.least_score)
         with atomic_write(self.folder / self._name(answer.item)) as temporary:
             with_strip(drawn, text, color).save(temporary, "JPEG", quality=QUALITY)
@@ -240,6 +246,7 @@ class Copies:
             "height": answer.image.height,
             "answered_by": "teacher" if answer.deferred else "student",
             "deferral_score": answer.score,
+            **({} if self.front_threshold is None else {"in_front": answer.in_front}),
             "drawn": f"{PICTURES}/{self._name(answer.item)}",
         }
 
@@ -282,18 +289,3 @@ def _write_all(
 def say_left_out(index: int, error: InvalidInput) -> None:
     """A line on stderr for a picture that is left out."""
     tqdm.write(f"Left out: {error}", file=sys.stderr)
-
-
-@contextmanager
-def json_list(path: Path) -> Iterator[Callable[[Mapping[str, object]], None]]:
-    """A function that adds an entry to a JSON list, which is written as it grows, an entry a line."""
-    with atomic_write(path) as temporary, temporary.open("w") as file:
-        separator = "["
-
-        def add(entry: Mapping[str, object]) -> None:
-            nonlocal separator
-            file.write(f"{separator}\n{json.dumps(entry, allow_nan=False)}")
-            separator = ","
-
-        yield add
-        file.write("[]\n" if separator == "[" else "\n]\n")

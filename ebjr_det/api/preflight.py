@@ -16,6 +16,7 @@ from ebjr_det.core.errors import ConfigError, InvalidInput, first_line
 from ebjr_det.core.joint import JointTeacher
 from ebjr_det.evaluation.certify import check_reachable, check_target, uncertified
 from ebjr_det.evaluation.run_folder import RUN
+from ebjr_det.inference.router_file import check_no_front
 from ebjr_det.inference.scoring import Scoring
 from ebjr_det.inference.student import WEIGHTS, check_answers, weights_of
 from ebjr_det.io.files import check_space
@@ -49,8 +50,9 @@ def check_settings(config: EvaluateConfig) -> Scoring:
     """What needs neither data nor models: the router's file, names of scores and the target.
 
     Raises:
-        EbjrError: see `Scoring.load` and `check_target`.
+        EbjrError: see `Scoring.load`, `check_no_front` and `check_target`.
     """
+    check_no_front(config.router)
     scoring = Scoring.load(config.task, config.router, live=True)
     if config.router.target is not None:
         confidence = config.router.target.confidence

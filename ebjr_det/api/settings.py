@@ -31,7 +31,7 @@ def to_config(settings: Settings) -> EvaluateConfig:
 
 
 PATHS = (
-    ("student", "checkpoint"), ("teacher", "checkpoint"), ("router", "file"),
+    ("student", "checkpoint"), ("teacher", "checkpoint"), ("router", "file"), ("router", "front"),
     ("data", "root"), ("data", "annotations"), ("data", "images"),
 )  # fmt: skip
 """Settings that name a file or a folder."""

@@ -21,6 +21,8 @@ BESIDE_RECORDS = (
     "router.options",
     "router.threshold",
     "router.target",
+    "router.front",
+    "router.front_threshold",
     "run.teacher_batch",
     "run.patience_ms",
     "run.overlap",

@@ -139,11 +139,17 @@ class RouterSection(BaseSection):
     """Images with a score above it go to the teacher; not beside a `target`."""
     target: TargetSection | None = None
     """What the threshold is chosen for, on a part of the images that no reported number sees."""
+    front: str | None = None
+    """A router in front of the student, which `ebjr-det fit-router front` made; for `predict` and `load`."""
+    front_threshold: float | None = None
+    """Images whose score of `front` is above it go to the teacher, and the student never sees them."""
 
     @model_validator(mode="after")
     def _one_choice(self) -> "RouterSection":
         if self.threshold is not None and self.target is not None:
             raise ValueError("either a threshold or a target, got both")
+        if (self.front is None) != (self.front_threshold is None):
+            raise ValueError("`front` and `front_threshold` together, got one of them")
         return self
 
     @property

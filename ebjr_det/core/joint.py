@@ -6,7 +6,9 @@ it into numbers, the router turns numbers into a decision.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
 
 from ebjr_det.core.errors import ConfigError, InvalidInput, did_you_mean
 from ebjr_det.core.router import RouterDecision, abstaining_last, check_scores, decide
@@ -60,6 +62,16 @@ class JointOutput:
         return tuple("teacher" if deferred else "student" for deferred in self.decision.defer)
 
 
+class Front(NamedTuple):
+    """A router in front of the student: a model whose answers are one logit each, the score; and a threshold.
+
+    What has a score above the threshold goes to the teacher, and the student never sees it.
+    """
+
+    model: Model
+    threshold: float
+
+
 class JointModel:
     """Student on every image, teacher on the deferred ones, answers back in order.
 
@@ -69,6 +81,7 @@ class JointModel:
             routers), or a function: the student's answers -> deferral scores [images], higher = send to the
             teacher.
         threshold: defer when score > threshold; settable at any time, the trade-off is a run-time choice.
+        front: decides first, where there is one; the student then sees what it keeps alone.
 
     Attributes:
         student: as the router looks at it.
@@ -99,7 +112,12 @@ class JointModel:
     """
 
     def __init__(
-        self, student: Model, teacher: Model, score: str | Router | ScoreFunction, threshold: float
+        self,
+        student: Model,
+        teacher: Model,
+        score: str | Router | ScoreFunction,
+        threshold: float,
+        front: Front | None = None,
     ) -> None:
         router = Router(score if isinstance(score, str) else CURVATURE)
         if isinstance(score, Router):
@@ -110,6 +128,13 @@ class JointModel:
         self.router = router
         self.score = score if callable(score) else router.score
         self.threshold = threshold
+        self.front = front
+
+    def preprocess(self, image: Opaque) -> Opaque:
+        """An image as `judge` takes it: the student's input; with a front that one's, and the image."""
+        if self.front is None:
+            return self.student.preprocess(image)
+        return self.front.model.preprocess(image), image
 
     def deferral_scores(self, output: Output, name: str | None = None) -> FloatArray:
         """Deferral scores of answers of `student`: of the score that decides, or of any other by its name.
@@ -137,7 +162,7 @@ class JointModel:
         Raises:
             InvalidInput: an empty batch, or logits that are not finite.
         """
-        inputs = [self.student.preprocess(image) for image in images]
+        inputs = [self.preprocess(image) for image in images]
         return self.answer(inputs, lambda index: self.teacher.preprocess(images[index]), threshold)
 
     def answer(
@@ -149,7 +174,7 @@ class JointModel:
         """Answer a batch that a loader has preprocessed.
 
         Args:
-            student_inputs: the batch, preprocessed for the student.
+            student_inputs: the batch, preprocessed by `preprocess`.
             teacher_input: index in the batch -> the teacher's input; called for deferred images only.
         """
         output, decision = self.judge(student_inputs, threshold)
@@ -160,12 +185,35 @@ class JointModel:
     ) -> tuple[Output, RouterDecision]:
         """The first step: the student's answers to a batch, and which of them to send to the teacher.
 
+        With a front the logits are the front's, and what it sends on has no prediction.
+
         Raises InvalidInput for an empty batch, logits that are not finite, or another number of answers.
         """
         if not len(student_inputs):
             raise InvalidInput("Expected at least one image, got an empty batch.")
+        threshold = self.threshold if threshold is None else threshold
+        if self.front is not None:
+            return self._judge_behind(self.front, student_inputs, threshold)
         output = answers_of(self.student, student_inputs)
-        return output, decide(self.score(output), self.threshold if threshold is None else threshold)
+        return output, decide(self.score(output), threshold)
+
+    def _judge_behind(
+        self, front: Front, inputs: Sequence[Opaque], threshold: float
+    ) -> tuple[Output, RouterDecision]:
+        """The front's decision, and on what it keeps the student's."""
+        output = answers_of(front.model, [small for small, _ in inputs])
+        first = decide(output.logits.values[:, 0, 0], front.threshold)
+        scores, defer, predictions = first.scores.copy(), first.defer.copy(), list(output.predictions)
+        if len(indices := np.flatnonzero(~first.defer)):
+            answers = answers_of(
+                self.student, [self.student.preprocess(inputs[i][1]) for i in indices.tolist()]
+            )
+            behind = decide(self.score(answers), threshold)
+            scores[indices], defer[indices] = behind.scores, behind.defer
+            for index, prediction in zip(indices.tolist(), answers.predictions, strict=True):
+                predictions[index] = prediction
+        decision = RouterDecision(scores, threshold, defer, first.defer)
+        return Output(predictions, output.logits), decision
 
     def joined(
         self, output: Output, decision: RouterDecision, teacher_input: Callable[[int], Opaque]

@@ -22,11 +22,17 @@ number can still be the threshold of each operating point."""
 
 @dataclass(frozen=True)
 class RouterDecision:
-    """Which images of a batch the teacher answers: defer = scores > threshold, strictly."""
+    """Which images of a batch the teacher answers: defer = scores > threshold, strictly.
+
+    Attributes:
+        in_front: where a router in front of the student has sent the image on: its own score stands there,
+            which is above its own threshold. None without such a router.
+    """
 
     scores: FloatArray
     threshold: float
     defer: Flags
+    in_front: Flags | None = None
 
     @property
     def deferral_rate(self) -> float:

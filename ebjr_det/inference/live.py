@@ -16,6 +16,7 @@ from ebjr_det.core.joint import JointModel, JointOutput
 from ebjr_det.core.types import FloatArray, Model, Output
 from ebjr_det.inference.absent import SIDES, AbsentModel
 from ebjr_det.inference.exported import Exported
+from ebjr_det.inference.router_file import check_no_front
 from ebjr_det.inference.scoring import Scoring
 from ebjr_det.inference.student import answers_to_data, check_at_work, watched, weights_of
 from ebjr_det.io.notes import say
@@ -84,7 +85,7 @@ class LiveModel(JointModel):
 
     def __init__(self, live: Live) -> None:
         joint = live.joint
-        super().__init__(joint.student, joint.teacher, joint.score, joint.threshold)
+        super().__init__(joint.student, joint.teacher, joint.score, joint.threshold, joint.front)
         self.router = live.scoring
         self.class_names, self.score_name = live.named.class_names, live.scoring.name
 
@@ -102,16 +103,22 @@ class LiveModel(JointModel):
         return LiveOutput(answer.predictions, answer.decision, self.class_names)
 
 
-def choose_threshold(config: Settings, threshold: float | None, rate: float | None) -> tuple[Scoring, float]:
+def choose_threshold(
+    config: Settings, threshold: float | None, rate: float | None, *, fronted: bool = False
+) -> tuple[Scoring, float]:
     """The score that decides and its threshold, before any model is built.
 
     Args:
         threshold: instead of `router.threshold`.
         rate: instead of both, the share of the reference scores above the threshold.
+        fronted: the caller takes a pair with a router in front of the student.
 
     Raises:
-        ConfigError: no threshold, or a score that one picture does not have on its own.
+        ConfigError: no threshold, a score that one picture does not have on its own, or a router in front
+            where none is taken.
     """
+    if not fronted:
+        check_no_front(config.router)
     scoring = Scoring.load(config.task, config.router, live=True)
     if isinstance(config, Exported) and scoring.reference is None:
         scoring = replace(scoring, reference=config.reference)
@@ -169,8 +176,15 @@ def build_live(
     if not isinstance(config, Exported):
         answers_here = partial(_answers_to, student, config.run.batch_size, traffic)
         check_at_work(scoring, answers_here, partial(answers_to_data, config, student), weights)
+    front = None
+    if config.router.front is not None:
+        from ebjr_det.inference.front import build_front
+
+        front = build_front(config, classes.class_names, popular_names, (student, teacher))
+    # the share that a threshold defers of what a front keeps is not that of its fit
+    score = watched(scoring, threshold) if front is None else scoring.score
     student = scoring.adapted(student)
-    return Live(classes, scoring, JointModel(student, teacher, watched(scoring, threshold), threshold))
+    return Live(classes, scoring, JointModel(student, teacher, score, threshold, front))
 
 
 def _answers_to(

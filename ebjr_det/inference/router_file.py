@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ebjr_det.config import RouterSection
-from ebjr_det.core.errors import InvalidInput
+from ebjr_det.core.errors import ConfigError, InvalidInput
 from ebjr_det.io.files import checksum
 from ebjr_det.routing.file import FRONT, RouterFile
 from ebjr_det.tasks import load_task
@@ -39,6 +39,15 @@ def load_front_file(task: str, path: Path) -> RouterFile:
         )
     check_task(file, task, path)
     return file
+
+
+def check_no_front(section: RouterSection) -> None:
+    """Raises ConfigError for settings with a router in front where only pairs without one are at work."""
+    if section.front is not None:
+        raise ConfigError(
+            "Expected a pair without `router.front`, which `predict` and `load` alone take, got "
+            f"`{section.front}`. Set it and `router.front_threshold` to null; `placement` judges it on a run."
+        )
 
 
 def check_task(file: RouterFile, task: str, path: Path) -> None:

@@ -45,13 +45,14 @@ class _Picture:
     prediction: Opaque = None
     score: float = 0.0
     deferred: bool = False
+    in_front: bool = False
     due: float = math.inf
     settled: bool = False
     left_out: bool = False
     loaded: "Future[None]" = field(default_factory=Future)
 
     def answer(self) -> Answer[Any, Opaque]:
-        return Answer(self.item, self.image, self.prediction, self.score, self.deferred)
+        return Answer(self.item, self.image, self.prediction, self.score, self.deferred, self.in_front)
 
 
 @dataclass(eq=False)
@@ -146,7 +147,7 @@ class StreamState(Generic[Item, Image]):
         except InvalidInput as error:
             picture.fault = error
         else:
-            picture.student_input = self.joint.student.preprocess(picture.image)
+            picture.student_input = self.joint.preprocess(picture.image)
 
     def _judge(self, batch: Sequence[_Picture]) -> None:
         """The student's answers to a batch, without the pictures that could not be loaded and the ends."""
@@ -175,6 +176,7 @@ class StreamState(Generic[Item, Image]):
         due = math.inf if patience is None else monotonic() + patience / 1000
         for index, picture in enumerate(batch):
             picture.score, picture.deferred = float(decision.scores[index]), bool(decision.defer[index])
+            picture.in_front = decision.in_front is not None and bool(decision.in_front[index])
             if picture.deferred:
                 # Urgent: the teacher waits for this input, but nobody yet for the pictures loaded ahead.
                 preprocess = self.joint.teacher.preprocess

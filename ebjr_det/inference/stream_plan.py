@@ -63,10 +63,11 @@ class Plan:
 
 
 class Answer(NamedTuple, Generic[Item, Image]):
-    """What the pair says to one picture."""
+    """What the pair says to one picture; `in_front`: a router in front of the student has sent it on."""
 
     item: Item
     image: Image
     prediction: Opaque
     score: float
     deferred: bool
+    in_front: bool = False

@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from secrets import token_hex
@@ -206,3 +206,18 @@ def shipped(kind: str) -> Path:
 def to_json(content: object, *, pretty: bool = True) -> str:
     """JSON without infinities or NaN. Raises ValueError for them: they must have been given a name."""
     return json.dumps(content, allow_nan=False, indent=2 if pretty else None)
+
+
+@contextmanager
+def json_list(path: Path) -> Iterator[Callable[[Mapping[str, object]], None]]:
+    """A function that adds an entry to a JSON list, which is written as it grows, an entry a line."""
+    with atomic_write(path) as temporary, temporary.open("w") as file:
+        separator = "["
+
+        def add(entry: Mapping[str, object]) -> None:
+            nonlocal separator
+            file.write(f"{separator}\n{json.dumps(entry, allow_nan=False)}")
+            separator = ","
+
+        yield add
+        file.write("[]\n" if separator == "[" else "\n]\n")

@@ -27,7 +27,7 @@ SPLITS = {  # name: (seed, the digits it may use, number of scenes)
     "train": (1, slice(0, 597), 4000),
     "calibration": (2, slice(597, 897), 200),
     "test": (3, slice(897, 1797), 600),
-    "routing": (4, slice(597, 897), 8000),
+    "routing": (4, slice(597, 897), 4000),
     "trial": (5, slice(897, 1797), 4000),
 }
 SMALLEST, LARGEST = 12.0, 120.0
