@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from ebjr_det.tasks.front import FrontRouter
 
 ARCH, SIZE = "test_byobnet", 64
-LEAST_IMAGES = 100
+LEAST_IMAGES = 40
 WATCHING = 0.1
 """Share of the pictures of a fit that only choose which weights are taken."""
 BATCH = 64

@@ -104,7 +104,11 @@ def on_run(run_dir: Path, **values: Any) -> None:
 @fit_router.command("front")
 @click.argument("run_dir", metavar="RUN", type=PATH)
 @click.option(
-    "--arch", default="test_byobnet", show_default=True, help="A network of timm, with fresh weights."
+    "--arch",
+    metavar="TIMM_NETWORK",
+    default="test_byobnet",
+    show_default=True,
+    help="A network of timm, with fresh weights.",
 )
 @click.option("--size", type=int, default=64, show_default=True, help="Side of the small copy, in pixels.")
 @click.option("--epochs", type=int, default=40, show_default=True, help="Rounds over the pictures.")

@@ -5,7 +5,7 @@ from typing import Any
 
 import rich_click as click
 
-from ebjr_det.cli.options import AS_JSON, PATH, VERBOSE, seed
+from ebjr_det.cli.options import AS_JSON, PATH, VERBOSE, name_option, seed
 from ebjr_det.cli.printing import print_json, print_places, show, show_tiers
 
 
@@ -50,7 +50,7 @@ def compare(runs: tuple[Path, ...], out: Path, verbose: bool, as_json: bool) -> 
 @click.command()
 @click.argument("run", type=PATH)
 @click.option("--front", type=PATH, required=True, help="A router that `fit-router front` made.")
-@click.option("--score", metavar="NAME", help="Of the student, by default the one that decides in RUN.")
+@name_option("--score", of="scores", help="Of the student, by default the one that decides in RUN.")
 @click.option("--fraction", type=float, default=0.5, show_default=True, help="Of the pictures, that choose.")
 @click.option(
     "--measure/--no-measure", default=True, show_default=True, help="Time front, student and teacher."

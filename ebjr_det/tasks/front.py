@@ -171,7 +171,7 @@ def front_learner(network: nn.Module, small: Small, rewards: FloatArray, watchin
         InvalidInput: rewards that are all the same.
     """
     count = len(small) - watching
-    if not np.ptp(rewards[:count]) or not np.ptp(rewards[count:]):
+    if not np.ptp(rewards[:count]):
         raise InvalidInput("Expected pictures on which student and teacher differ, got none to learn from.")
     scaled = (rewards - rewards[:count].mean()) / rewards[:count].std()
     pictures = Rewarded(small[:count], np.clip(scaled, -CLIPPED, CLIPPED), Order(count, seed))

@@ -164,7 +164,7 @@ def test_files_and_runs_that_cannot_be_are_one_line(run, front, tmp_path, refuse
     for options, complaint in (
         (("--size", 7), "a size of 8"),
         (("--arch", "resnet18x"), "a network of timm"),
-        (("--fraction", 0.01), "at least 100 pictures"),
+        (("--fraction", 0.01), "at least 40 pictures"),
         (("--epochs", 0), "at least one epoch"),
     ):
         assert complaint in refused("fit-router", "front", run, *options, *out)
