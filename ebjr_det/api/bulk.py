@@ -1,7 +1,8 @@
 """`bulk`: the pair on any number of pictures, by shards that go on after whatever ended them."""
 
 import math
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from hashlib import sha256
@@ -29,7 +30,7 @@ from ebjr_det.io.third_party import install_hint
 from ebjr_det.io.threads import on_threads, thread_count
 
 if TYPE_CHECKING:
-    from ebjr_det.bulk.executors import Stages
+    from ebjr_det.bulk.executors import Stage, Stages
     from ebjr_det.bulk.job import Job
     from ebjr_det.bulk.records import RecordStage
     from ebjr_det.bulk.stages import StudentStage, TeacherStage
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
     from ebjr_det.inference.pair import Pair
 
 PACKAGES = ("fsspec", "pyarrow")
+RAY = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}
+"""Read when Ray is imported: nothing is reported to anybody, and what it says of its own actors does not go
+through the progress bar, but every line of a worker of ours."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +143,8 @@ def bulk_predict(
     config = settled(config, samples_of(config))
     pair = _identity_of(config, scoring, threshold)
     job = Job.open(storage, pair, find_rows(source), settings.shard)
-    stages = _stages(config, scoring, threshold, job)
+    builders = partial(_student, config, scoring, threshold, job), partial(_teacher, config, job)
+    stages = _stages(builders, config, settings)
     result = job.run(partial(_run, stages, settings), shard_file, read_counts)
     counts = result.pictures
     images = counts.rows - counts.unreadable
@@ -163,6 +168,11 @@ def _identity_of(config: Settings, scoring: Scoring, threshold: float) -> dict[s
 
 def _run(stages: "Stages", settings: BulkSettings, shards: Iterator[int]) -> "Iterator[ShardCounts]":
     """The shards as the settings say."""
+    if settings.ray is not None:
+        os.environ |= RAY | os.environ
+        from ebjr_det.bulk.on_ray import run_ray
+
+        return run_ray(stages, shards, settings.ray)
     from ebjr_det.bulk.executors import run_here, run_processes
 
     if settings.workers:
@@ -170,11 +180,20 @@ def _run(stages: "Stages", settings: BulkSettings, shards: Iterator[int]) -> "It
     return run_here(stages, shards)
 
 
-def _stages(config: Settings, scoring: Scoring, threshold: float, job: "Job") -> "Stages":
+def _stages(
+    builders: "tuple[Callable[[], Stage], ...]", config: Settings, settings: BulkSettings
+) -> "Stages":
+    """The stages, and what each takes of its machine: on Ray one CPU, and half a GPU where models use it."""
     from ebjr_det.bulk.executors import Stages
 
-    builders = partial(_student, config, scoring, threshold, job), partial(_teacher, config, job)
-    return Stages(builders, config.run.threads or thread_count())
+    if settings.ray is None:
+        return Stages(builders, config.run.threads or thread_count())
+    device = config.run.device
+    if not isinstance(config, Exported):
+        from ebjr_det.inference.pair import resolve_device
+
+        device = resolve_device(device)
+    return Stages(builders, config.run.threads or 1, 0.5 if device.startswith("cuda") else 0.0)
 
 
 def _student(config: Settings, scoring: Scoring, threshold: float, job: "Job") -> "StudentStage":
@@ -236,7 +255,6 @@ def _record(
     settings: BulkSettings, folder: Path, pair: "Pair", scoring: Scoring, parts: PartStore
 ) -> PairedRun:
     """The records of all images by shards, joined; `parts` stays empty."""
-    from ebjr_det.bulk.executors import Stages
     from ebjr_det.bulk.job import Job
     from ebjr_det.bulk.manifest import Row
     from ebjr_det.bulk.records import joined, read_counts, record_file
@@ -246,7 +264,7 @@ def _record(
     rows = map(Row, pair.data.image_ids)
     job = Job.open(Storage(str(folder)), identity(config), rows, settings.shard)
     build = partial(_recording, config, scoring, job)
-    stages = Stages((build,), config.run.threads or thread_count())
+    stages = _stages((build,), config, settings)
     job.run(partial(_run, stages, settings), record_file, read_counts)
     return joined(job.manifest)
 
@@ -262,12 +280,13 @@ def _recording(config: EvaluateConfig, scoring: Scoring, job: "Job") -> "RecordS
 
 def _checked(settings: BulkSettings | None) -> BulkSettings:
     """The settings. Raises ConfigError where packages of the extra, or the cluster they name, are missing."""
-    if missing := [package for package in PACKAGES if find_spec(package) is None]:
-        raise ConfigError(
-            f"Expected {' and '.join(PACKAGES)} for a job, got no {' and '.join(missing)}. Install them: "
-            f"{install_hint('bulk')}."
-        )
     settings = settings or BulkSettings()
+    packages, extra = (PACKAGES, "bulk") if settings.ray is None else ((*PACKAGES, "ray"), "ray")
+    if missing := [package for package in packages if find_spec(package) is None]:
+        raise ConfigError(
+            f"Expected {', '.join(packages)} for a job, got no {' and '.join(missing)}. Install them: "
+            f"{install_hint(extra)}."
+        )
     if settings.ray is not None:
         check_cluster(settings.ray)
     return settings

@@ -1,4 +1,4 @@
-"""Who works on the shards of a job: this process, or several."""
+"""Who works on the shards of a job: this process, or several of this machine; for others see `on_ray`."""
 
 import multiprocessing
 from collections.abc import Callable, Iterable, Iterator
@@ -15,6 +15,10 @@ from ebjr_det.io.threads import limited_threads
 
 Work: TypeAlias = Callable[[int], ShardCounts]
 Stage: TypeAlias = Callable[[Any], Any]
+DIED = (
+    "Expected every worker to live, got one that died, perhaps for want of memory. Nothing that is written "
+    "is lost; the same command goes on."
+)
 
 
 @dataclass(frozen=True)
@@ -25,10 +29,12 @@ class Stages:
         builders: of stages; the first takes a shard's number, each what the one before gives, and the last
             gives `ShardCounts` when the shard's file is written.
         threads: of torch and the runtimes, the same everywhere, as last bits may hang on them.
+        gpus: share of a GPU that a stage takes where several machines work; it sees none without.
     """
 
     builders: tuple[Callable[[], Stage], ...]
     threads: int
+    gpus: float = 0.0
 
     def build(self) -> Work:
         """A worker of all stages, in this process."""
@@ -68,10 +74,7 @@ def run_processes(stages: Stages, shards: Iterable[int], workers: int) -> Iterat
                 for future in done:
                     yield future.result()
         except BrokenProcessPool as error:
-            raise InvalidInput(
-                "Expected every worker to live, got one that died, perhaps for want of memory. Nothing that "
-                "is written is lost; the same command goes on."
-            ) from error
+            raise InvalidInput(DIED) from error
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 

@@ -121,15 +121,11 @@ def _values(values: Values | Sequence[object], form: TensorForm) -> pa.Array:
     kind = TYPES[form.datatype]
     if len(form.shape) == 1:
         return pa.array(values, kind)
-    rows: Array = np.asarray(values).reshape(len(values), -1)
+    rows: Array = np.asarray(values).reshape(len(values), -1) if len(values) else np.empty((0, 0))
     flat = pa.array(rows.ravel(), kind)
     if form.shape[1] > 0:
         return pa.FixedSizeListArray.from_arrays(flat, form.shape[1])
-    ends = (
-        np.arange(0, rows.size + 1, rows.shape[1] or 1, dtype=np.int32)
-        if len(rows)
-        else np.zeros(1, np.int32)
-    )
+    ends = np.arange(0, rows.size + 1, rows.shape[1] or 1, dtype=np.int32)
     return pa.ListArray.from_arrays(pa.array(ends), flat)
 
 

@@ -1,6 +1,6 @@
 """The pair on Ray Serve: students behind Ray's proxy, teachers behind a handle, each scaling apart.
 
-Nothing else imports ray. In every replica is the desk of a single process, with batches of its own: a
+Nothing else here imports ray. In every replica is the desk of a single process, with batches of its own: a
 student's has the routes of HTTP and asks teachers as it would ask another server (`serving.guard`); pictures
 travel as they came. Each tier scales as the settings of Ray's deployments `student` and `teacher` say.
 """
