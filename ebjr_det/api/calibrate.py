@@ -6,7 +6,8 @@ from pathlib import Path
 from ebjr_det.config.target import Target
 from ebjr_det.core.router import decide
 from ebjr_det.core.tradeoff import score_of, select, sweep
-from ebjr_det.evaluation.calibrated import Calibrated, check_disjoint, split
+from ebjr_det.evaluation.analysis import Analysis
+from ebjr_det.evaluation.calibrated import Calibrated, Live, check_disjoint, split
 from ebjr_det.evaluation.certify import choose
 from ebjr_det.evaluation.report import unseen
 from ebjr_det.evaluation.run_folder import check_same_pair, load_folder
@@ -78,4 +79,12 @@ def calibrate(
         seed=seed,
         run_dir=str(run_dir),
         estimated=run.estimated,
+        live=_live(analysis) if batch_size is None else None,
     )
+
+
+def _live(analysis: Analysis) -> Live | None:
+    """The pair as a run has measured it, None where it has not."""
+    rate, live = analysis.live_deferral_rate, analysis.live
+    expected = None if rate is None else analysis.cost.latency_ms(rate)
+    return None if rate is None or live is None or expected is None else Live(rate, live.mean, expected)

@@ -1,6 +1,7 @@
 """A threshold that was chosen for a target on some images, beside what it does on others."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -9,6 +10,14 @@ from ebjr_det.core.errors import ConfigError, InvalidInput, check_seed
 from ebjr_det.core.tiers import TieredRun
 from ebjr_det.core.tradeoff import OperatingPoint, TradeoffCurve
 from ebjr_det.core.types import Indices, PairedRun
+
+
+class Live(NamedTuple):
+    """The pair's mean latency at a deferral rate, ms an image: measured, and student + rate x teacher."""
+
+    deferral_rate: float
+    latency_ms: float
+    expected_latency_ms: float
 
 
 @dataclass(frozen=True)
@@ -20,6 +29,8 @@ class Calibrated:
         reported_curve, reported: of the images that the choice did not see.
         seed: of the split of `run_dir`, where both are parts of it.
         estimated: no label judged the images; qualities rest on what both models say.
+        live: the pair on the live path, where the run measured it; latencies of points are sums of both
+            models' own.
     """
 
     target: Target
@@ -31,6 +42,7 @@ class Calibrated:
     seed: int
     run_dir: str
     estimated: bool = False
+    live: Live | None = None
 
     @property
     def met(self) -> bool:
@@ -54,6 +66,7 @@ class Calibrated:
             "calibration": _part(self.curve, self.chosen),
             "report": _part(self.reported_curve, self.reported),
             "estimated": self.estimated,
+            "live": None if self.live is None else self.live._asdict(),
             "seed": self.seed,
             "run_dir": self.run_dir,
         }

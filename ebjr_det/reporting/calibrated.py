@@ -69,6 +69,12 @@ def table(answer: Calibrated) -> Table:
     names = map(show.heading, ("student", "pair", "teacher"))
     columns = ["", "images", "deferred %", *names, unit.name, "ms"]
     caption = f"student, pair, teacher: {answer.quality_name}; MACs and ms: student + deferral rate x teacher"
+    if answer.live is not None:
+        rate, measured, expected = answer.live
+        caption += (
+            f"; with {percent(rate)} deferred the pair itself was measured at {milliseconds(measured)} ms, "
+            f"where this sum is {milliseconds(expected)}"
+        )
     return Table("", columns, rows, caption)
 
 

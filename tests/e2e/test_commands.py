@@ -287,6 +287,14 @@ def test_calibrate_takes_every_target(flag: str, finished: Path, answer):
         assert got["calibration"]["macs"] <= 1e6
     if flag == "--deferral-rate":
         assert got["calibration"]["deferral_rate"] <= 0.2
+    pair = json.loads((finished / "summary.json").read_text())["joint"]
+    live, expected = pair["live_deferral_rate"], pair["expected_latency_ms"]
+    measured = {
+        "deferral_rate": live,
+        "latency_ms": pair["latency_ms"],
+        "expected_latency_ms": expected,
+    }
+    assert got["live"] == measured
 
 
 def test_an_infeasible_target_is_an_answer_with_the_nearest_point(finished: Path, capsys, command):
