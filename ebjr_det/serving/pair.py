@@ -14,7 +14,7 @@ from ebjr_det.serving.laws import Law, Quantiles, build_law
 from ebjr_det.serving.rule import FORCES, Rule
 from ebjr_det.serving.settings import ServeSettings
 from ebjr_det.serving.shadow import Shadow
-from ebjr_det.serving.teacher import Deferred, Teacher
+from ebjr_det.serving.teacher import FIRST_SIZES, Deferred, Teacher
 from ebjr_det.serving.watch import Watch
 from ebjr_det.tasks import load_task
 from ebjr_det.tasks.contract import Tensors
@@ -126,14 +126,19 @@ class Bench:
         return self.quantiles.threshold(rule.deferral_rate)
 
     def warm(self) -> None:
-        """Answer a grey picture with both models, so that the first request waits for no compiler."""
+        """Answer a grey picture, and two, with both models, so that no request waits for a compiler.
+
+        A GPU's compiler works on the first two sizes of a batch, and meanwhile holds up whoever multiplies
+        with another precision, see `runtimes.products`.
+        """
         from PIL import Image
 
         served, joint = self.served, self.served.live.joint
         for side in (64, 8):  # a network without resizing takes pictures of one size alone
             picture = Image.new("RGB", (side, side), "grey")
             try:
-                output, _ = joint.judge([joint.student.preprocess(picture)])
+                for count in FIRST_SIZES[: self.settings.largest_batch]:
+                    output, _ = joint.judge([joint.student.preprocess(picture)] * count)
                 read = Deferred([np.asarray(picture)], [picture])
                 answers = [] if served.alone else self.teacher.warm(read)
             except InvalidInput:

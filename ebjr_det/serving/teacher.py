@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 Result = TypeVar("Result")
+FIRST_SIZES = (1, 2)
+"""Pictures of the batches that are answered before any request."""
 
 
 @dataclass(frozen=True)
@@ -97,8 +99,10 @@ class LocalTeacher:
         return (self.waiting + count) * self.batcher.seconds_each
 
     def warm(self, deferred: Deferred) -> Sequence[Opaque]:
-        """The predictions, made in this thread."""
-        return self.joint.teach(self._inputs(deferred))
+        """The predictions, made in this thread; then those of larger batches, which are left out."""
+        inputs = self._inputs(deferred)
+        batches = [self.joint.teach(inputs * count) for count in FIRST_SIZES[: self.batcher.largest]]
+        return batches[0]
 
     async def answer(self, deferred: Deferred, left: float) -> Batched[Opaque]:
         """Raises Unavailable where the deadline is nearer than the answer."""

@@ -208,6 +208,25 @@ def test_the_loop_answers_a_small_picture_itself_and_no_large_one_of_few_bytes(d
     assert seen == [64]
 
 
+@pytest.mark.parametrize(("largest", "sizes"), [(8, [1, 2]), (1, [1])])
+def test_both_models_have_answered_the_first_sizes_of_a_batch_before_any_request(
+    exported_digits, largest, sizes
+):
+    def load():
+        served = load_served(exported_digits, None, None, ())
+        joint = served.live.joint
+        joint.student, joint.teacher = Gate(joint.student), Gate(joint.teacher)
+        for gate in (joint.student, joint.teacher):
+            gate.open.set()
+        return served
+
+    desk = Desk(load, ServeSettings(largest_batch=largest), Meters())
+    joint = desk.bench.served.live.joint
+    desk.close()
+    # the student has been asked for a picture of another size before, which it refused
+    assert joint.student.batches[-len(sizes) :] == joint.teacher.batches[-len(sizes) :] == sizes
+
+
 def test_a_reload_that_meets_a_defect_is_told_in_one_line_and_counted(desk_of, capsys):
     desk, _ = desk_of()
 
