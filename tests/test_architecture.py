@@ -30,6 +30,7 @@ DOOR = {"__init__", "__main__"}
 SHARED = {
     "popular",
     "adapted",
+    "folder",
     "contract",
     "routing",
     "image_mean",

@@ -270,7 +270,7 @@ def _record(
 
 
 def _recording(config: EvaluateConfig, scoring: Scoring, job: "Job") -> "RecordStage":
-    """Both models on images, wherever they work."""
+    """The stage in which both models see images, wherever they work."""
     from ebjr_det.bulk.records import RecordStage
     from ebjr_det.inference.pair import Pair
 

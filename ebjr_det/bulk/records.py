@@ -28,7 +28,7 @@ def record_file(index: int) -> str:
 
 @dataclass(frozen=True)
 class RecordStage:
-    """Both models on the images of a shard, whose records are then written.
+    """A stage in which both models see a shard, whose records are then written.
 
     Attributes:
         pair: its student as the router looks at it.

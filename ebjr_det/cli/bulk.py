@@ -49,9 +49,9 @@ def predict(
     """
     import ebjr_det
 
-    asked = ebjr_det.BulkSettings(**_stated(**job))
+    work = ebjr_det.BulkSettings(**_stated(**job))
     settings, threshold = load_live(config, changes, threshold, rate)
-    result = ebjr_det.bulk_predict(settings, source, out, asked, threshold=threshold, rate=rate)
+    result = ebjr_det.bulk_predict(settings, source, out, work, threshold=threshold, rate=rate)
     if as_json:
         print_json(result.to_dict())
         return

@@ -48,7 +48,7 @@ class Sizes:
             self._counts[size] = batches + 1, earlier + seconds
 
     def counts(self) -> dict[int, tuple[int, float]]:
-        """As they are now, in order of size."""
+        """The counts of batches so far, in order of size."""
         with self._lock:
             return dict(sorted(self._counts.items()))
 

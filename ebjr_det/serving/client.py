@@ -62,8 +62,8 @@ class Client:
         try:
             parts = urlsplit(url)
             port, host = parts.port, (parts.hostname or "").encode("idna")
-            rest = parts.username is parts.password is None and not parts.query and not parts.fragment
-            sound = parts.scheme in ("http", "https") and host and rest and url.isprintable()
+            plain = parts.username is parts.password is None and not parts.query and not parts.fragment
+            sound = parts.scheme in ("http", "https") and host and plain and url.isprintable()
             sound = sound and " " not in url and parts.path.isascii()
         except ValueError:  # a port that is none, or half an address of version 6
             sound = None

@@ -26,6 +26,7 @@ from ebjr_det.tasks.detection.data import DetectionSet
 from ebjr_det.tasks.detection.detections import to_corners
 from ebjr_det.tasks.detection.draw import draw_boxes, label
 from ebjr_det.tasks.detection.metric import AveragePrecision
+from ebjr_det.tasks.detection.replay_pictures import pictures_of as pictures_of
 
 GALLERY = "gallery"
 PICTURES = 4  # of a group

@@ -6,18 +6,25 @@ from typing import TYPE_CHECKING, Any
 
 from ebjr_det.tasks import contract
 from ebjr_det.tasks.detection import settings
+from ebjr_det.tasks.folder import FolderPlugin, Part, Parts
 from ebjr_det.tasks.routing import Routing
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     import numpy as np
     from numpy.typing import NDArray
 
     from ebjr_det.core.router import RouterDecision
-    from ebjr_det.core.types import Output, PairedRun
-    from ebjr_det.io.memory import Source
-    from ebjr_det.tasks.detection.metric import AveragePrecision, Target
+    from ebjr_det.core.types import PairedRun
+    from ebjr_det.tasks.detection.metric import AveragePrecision
+
+if TYPE_CHECKING:  # whether the modules are what `FolderPlugin` takes them for
+    from ebjr_det.tasks.detection import (  # noqa: I001
+        artifacts, data, model, popular, pseudo, replay, served, show, tensors, train,
+    )  # fmt: skip
+    from ebjr_det.tasks.detection.formats import convert
+
+    PARTS: Parts = (data, model, replay, show, served, tensors, popular, train, artifacts, pseudo)
+    FORMS: contract.Forms = convert
 
 
 RESULTS = (
@@ -25,14 +32,15 @@ RESULTS = (
 )
 
 
-class Detection(contract.TaskPlugin):
+class Detection(FolderPlugin):
     """Pictures with annotated objects, judged by COCO's average precision."""
 
-    name = "detection"
+    name, folder = "detection", "ebjr_det.tasks.detection"
     evaluate_config = settings.DetectionConfig
     train_config = settings.DetectionTrainConfig
     specialize_config = settings.SpecializeDetectorConfig
     bootstrap = 200
+    forms = Part[contract.Forms]("formats.convert")
 
     replay_inputs = "two detectors' result files, and the ground truth where there is one"
     replay_files = MappingProxyType(
@@ -92,80 +100,11 @@ class Detection(contract.TaskPlugin):
         return AveragePrecision()
 
     @property
-    def data(self) -> contract.Data:
-        """COCO's format, Open Images, scenes of digits."""
-        from ebjr_det.tasks.detection import data
-
-        return data
-
-    @property
-    def models(self) -> contract.Models:
-        """effdet, torchvision, callables."""
-        from ebjr_det.tasks.detection import model
-
-        return model
-
-    @property
     def routing(self) -> Routing:
         """Scores of boxes, and a forest on classes of pictures."""
         from ebjr_det.tasks.detection.router import DetectionRouting
 
         return DetectionRouting()
-
-    @property
-    def replay(self) -> contract.Replay:
-        """COCO result files."""
-        from ebjr_det.tasks.detection import replay
-
-        return replay
-
-    @property
-    def forms(self) -> contract.Forms:
-        """COCO, YOLO, VOC, Ultralytics."""
-        from ebjr_det.tasks.detection.formats import convert
-
-        return convert
-
-    @property
-    def show(self) -> contract.Show:
-        """Boxes on the picture."""
-        from ebjr_det.tasks.detection import show
-
-        return show
-
-    @property
-    def served(self) -> contract.Served:
-        """A network that gives logits and offsets of anchors."""
-        from ebjr_det.tasks.detection import served
-
-        return served
-
-    @property
-    def tensors(self) -> contract.Tensors:
-        """Boxes, and how many are whose."""
-        from ebjr_det.tasks.detection import tensors
-
-        return tensors
-
-    @property
-    def popular(self) -> contract.PopularClasses:
-        """Boxes of popular classes and of "other"."""
-        from ebjr_det.tasks.detection import popular
-
-        return popular
-
-    @property
-    def training(self) -> contract.Training:
-        """Effdet's loss and distillation."""
-        from ebjr_det.tasks.detection import train
-
-        return train
-
-    def class_counts(self, data: Any) -> "NDArray[np.intp]":
-        """Annotated objects of each class."""
-        from ebjr_det.tasks.detection.popular import class_counts
-
-        return class_counts(data)
 
     def write_artifacts(
         self, folder: Path, data: Any, run: "PairedRun", reported: "PairedRun", decision: "RouterDecision",
@@ -176,25 +115,3 @@ class Detection(contract.TaskPlugin):
 
         write_results_of(folder, data, run, defer)
         super().write_artifacts(folder, data, run, reported, decision, defer)
-
-    def replay_pictures(self, files: "Mapping[str, Source]", folder: Path, image_ids: "Sequence[str]") -> Any:
-        """Pictures that the annotations name."""
-        from ebjr_det.tasks.detection.replay_pictures import pictures_of
-
-        return pictures_of(files, folder, image_ids)
-
-    def write_gallery(
-        self, folder: Path, data: Any, reported: "PairedRun", decision: "RouterDecision"
-    ) -> None:
-        """Objects and both models' boxes side by side."""
-        from ebjr_det.tasks.detection.artifacts import write_gallery
-
-        write_gallery(folder, data, reported, decision)
-
-    def pseudo_targets(
-        self, student: "Output", teacher: "Output", classes: int, image_ids: "Sequence[str]"
-    ) -> "list[Target]":
-        """Objects drawn from the teacher's boxes."""
-        from ebjr_det.tasks.detection import pseudo
-
-        return pseudo.targets(student, teacher, classes, image_ids)
