@@ -14,7 +14,7 @@ import numpy as np
 
 from ebjr_det.core.cost import Budget, CostModel
 from ebjr_det.core.errors import ConfigError, check_known
-from ebjr_det.core.ranking import Ranking, distinct, random_line, share_of_first
+from ebjr_det.core.ranking import Line, Ranking, distinct, random_line, share_of_first
 from ebjr_det.core.router import RouterDecision, abstaining_last, index_for_rate
 from ebjr_det.core.types import Flags, FloatArray, Indices, Matches, PairedRun, Task, concatenate
 
@@ -122,7 +122,7 @@ class TradeoffCurve:
 
         Points are joined by straight lines, so images that tie count as deferred in random order.
         """
-        return float(np.trapezoid(self.quality, self.deferral_rate))
+        return _area(self.deferral_rate, self.quality)
 
     def costs(self, kind: Budget) -> FloatArray:
         """[P] cost of every point in one currency. Raises ConfigError where it is unknown."""
@@ -163,19 +163,36 @@ def sweep_all(
     if weights is not None:
         mixtures, copies = mixtures.weighing(weights.classes), weights.images
     rankings = [Ranking(mixtures, score_of(run, score)) for score in scores]
-    unique, rows = distinct(rankings)
-    with ThreadPoolExecutor(threads) as pool:  # pays where a task's own code lets go of Python's lock
-        lines = list(pool.map(lambda ranking: ranking.line(copies), unique))
+    lines = _lines(rankings, copies, threads)
     best = np.argsort(-mixtures.reward(), kind="stable")
     oracle_rate, oracle = share_of_first(best, copies), mixtures.path(best, copies=copies)
     random_rate, random = random_line(mixtures, len(run), copies, lines[0][1] if task.mean else None)
     return {
         score: TradeoffCurve(
-            score, ranking.deferred, lines[row][0], ranking.thresholds, lines[row][1],
+            score, ranking.deferred, rates, ranking.thresholds, quality,
             random, oracle, random_rate, oracle_rate, cost or CostModel(),
         )
-        for score, ranking, row in zip(scores, rankings, rows, strict=True)
+        for score, ranking, (rates, quality) in zip(scores, rankings, lines, strict=True)
     }  # fmt: skip
+
+
+def areas(run: PairedRun, task: Task, scores: Sequence[str], threads: int = 1) -> dict[str, float]:
+    """`TradeoffCurve.area` of several scores by name, without what else belongs to a curve."""
+    mixtures = task.mixtures(run.student, run.teacher)
+    lines = _lines([Ranking(mixtures, score_of(run, score)) for score in scores], None, threads)
+    return {score: _area(*line) for score, line in zip(scores, lines, strict=True)}
+
+
+def _lines(rankings: Sequence[Ranking], copies: FloatArray | None, threads: int) -> list[Line]:
+    """The line of every ranking; equal ones are computed once."""
+    unique, rows = distinct(rankings)
+    with ThreadPoolExecutor(threads) as pool:  # pays where a task's own code lets go of Python's lock
+        lines = list(pool.map(lambda ranking: ranking.line(copies), unique))
+    return [lines[row] for row in rows]
+
+
+def _area(rates: FloatArray, quality: FloatArray) -> float:
+    return float(np.trapezoid(quality, rates))
 
 
 def select(run: PairedRun, task: Task, images: Indices) -> PairedRun:

@@ -12,7 +12,7 @@ import numpy as np
 
 from ebjr_det.config.sections import AUTO
 from ebjr_det.core.scores import CURVATURE, SCORES
-from ebjr_det.core.tradeoff import sweep_all
+from ebjr_det.core.tradeoff import areas
 from ebjr_det.core.types import PairedRun, Task
 from ebjr_det.evaluation.bootstrap import resampled_areas
 from ebjr_det.io.threads import thread_count
@@ -149,7 +149,7 @@ def _ends(run: PairedRun, task: Task) -> tuple[float, float]:
 
 def _areas(run: PairedRun, task: Task, names: Sequence[str]) -> dict[str, float]:
     """Area under the curve of each score."""
-    return {name: curve.area() for name, curve in sweep_all(run, task, names, threads=thread_count()).items()}
+    return areas(run, task, names, thread_count())
 
 
 def candidates_of(areas: Mapping[str, float], routing: Routing, live: bool) -> list[str]:

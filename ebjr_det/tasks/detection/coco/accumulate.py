@@ -7,19 +7,27 @@ and recall. Only classes of which a newly deferred image has a row are walked ag
 is exact and cheap. The numbers are those of pycocotools' `accumulate` and `summarize`.
 """
 
-from typing import NamedTuple
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ebjr_det.core.types import Array, Copies, FloatArray, Matches
-from ebjr_det.tasks.detection.coco.precision import least_hits, single_moves, walk_classes
+from ebjr_det.tasks.detection.coco.precision import (
+    EVERYWHERE,
+    IOUS,
+    Slots,
+    least_hits,
+    single_moves,
+    walk_classes,
+)
 
 STATS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 """COCO's twelve numbers in pycocotools' order."""
 
 
-class Rows(NamedTuple):
+@dataclass(frozen=True)
+class Rows:
     """Two models' match records on N images as rows sorted by class, then score, then image.
 
     Attributes:
@@ -35,6 +43,7 @@ class Rows(NamedTuple):
     matched: NDArray[np.uint64]
     ignored: NDArray[np.uint64]
     truths: NDArray[np.uint16]
+    areas: dict[int, Slots] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
     def of(cls, student: Matches, teacher: Matches) -> "Rows":
@@ -80,9 +89,44 @@ class Rows(NamedTuple):
         real = np.issubdtype(times.dtype, np.floating)
         truths = np.einsum("i,ika->ka", times, self.truths, dtype=np.float64 if real else np.int64)
         out = np.full((len(truths), len(counts), len(STATS)), -1.0)
-        areas = truths.shape[1] if full else 1
-        walk_classes(self, turn, times, truths, least_hits(truths), areas, out)
+        needed = least_hits(truths)
+        for a in range(truths.shape[1] if full else 1):
+            walk_classes(self.slots(a), turn, times, truths[:, a], needed[:, a], a, out)
         return out
+
+    def slots(self, a: int) -> Slots:
+        """The rows as they are judged in area range `a`, made once."""
+        if a not in self.areas:
+            self.areas[a] = self._slots(a)
+        return self.areas[a]
+
+    def _slots(self, a: int) -> Slots:
+        classes = len(self.starts) - 1
+        label = np.repeat(np.arange(classes), np.diff(self.starts))
+        shift = np.uint64(IOUS * a)
+        matched, ignored = ((bits >> shift).astype(np.int64) for bits in (self.matched, self.ignored))
+        hit, miss = matched & ~ignored & EVERYWHERE, ~matched & ~ignored & EVERYWHERE
+        has_slot = (hit | miss != 0) & (miss != EVERYWHERE)
+        # Counted from below: rows come by descending score, and one without a slot lies above the next one.
+        at_or_below = np.append(np.cumsum(has_slot[::-1])[::-1], 0)
+        slot = (at_or_below[:-1] - at_or_below[self.starts[1:]][label] - 1).astype(np.int32)
+        group = label * self.images + self.image
+        own, wrong = np.flatnonzero(has_slot), np.flatnonzero((miss == EVERYWHERE) & (slot >= 0))
+        upwards = own[np.lexsort((slot[own], label[own]))]
+        own, wrong = (rows[np.argsort(group[rows], kind="stable")] for rows in (own, wrong))
+        firsts = np.flatnonzero(np.diff(group[wrong] * len(label) + slot[wrong], prepend=-1))
+        spans, rows = wrong[firsts], np.diff(firsts, append=len(wrong)).astype(np.int32)
+        teachers = np.add.reduceat(self.teacher[wrong].astype(np.int32), firsts)
+        groups = np.unique(group[np.concatenate([own, spans])])
+        bounds = np.append(groups, classes * self.images)
+        return Slots(
+            np.searchsorted(label[upwards], np.arange(classes + 1)),
+            np.searchsorted(groups, np.arange(classes + 1) * self.images),
+            hit[upwards].astype(np.int16), miss[upwards].astype(np.int16), self.rank[upwards],
+            self.teacher[upwards], (groups % self.images).astype(np.int32),
+            slot[own], np.searchsorted(group[own], bounds),
+            slot[spans], np.searchsorted(group[spans], bounds), rows - teachers, teachers,
+        )  # fmt: skip
 
     def _exact(self, copies: Copies) -> Array:
         """Whole numbers as they are; weights to a power of two, so fine that no class's sum is ever rounded.
@@ -108,7 +152,7 @@ class Rows(NamedTuple):
         """
         truths = self.truths.sum(axis=0, dtype=np.int64)
         gains = np.zeros((len(truths), self.images))
-        single_moves(self, truths, least_hits(truths), contexts, gains)
+        single_moves(self.slots(0), truths[:, 0], least_hits(truths[:, 0]), contexts, gains)
         return gains
 
 

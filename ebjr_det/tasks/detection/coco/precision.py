@@ -1,6 +1,7 @@
-"""A class's true and false positives, tallied row by row, and the precision and recall that they amount to.
+"""A class's true and false positives, tallied slot by slot, and the precision and recall that they amount to.
 
-Rows come by descending score. Everything here is compiled; the walk lets go of Python's lock.
+Everything here is compiled; the walks let go of Python's lock. What depends on the rows alone is in `Slots`,
+made once; a tally says which of them are there, and how often.
 """
 
 from typing import NamedTuple
@@ -18,33 +19,65 @@ EPSILON = np.spacing(1)
 NEAR = 1e-8
 
 
-class Tally(NamedTuple):
-    """The rows of one class in one area range, and what those that are there add up to.
+class Slots(NamedTuple):
+    """The rows of two models in one area range, class by class.
 
-    Each row that is a true positive at some IoU threshold has a slot, from 1 at the lowest score upwards.
-    Only a true positive can be a peak of precision, so of false positives it is enough to know how many lie
-    between two slots; slot 0 is for those below all true positives, which change nothing.
+    A row that is judged otherwise at some IoU thresholds than at others, or is a true positive at all, has a
+    slot, from 0 at the class's lowest score upwards. Only a true positive can be a peak of precision, so of
+    false positives at all thresholds it is enough to know how many lie from one slot to the next; those below
+    all slots change nothing. A group is what one image has of one class, and so what its move changes.
 
     Attributes:
-        slot: [rows] a row's own, or the next one below it.
-        hit, miss: [rows] bit t: a true, a false positive at IoU threshold t.
-        rank: [rows] of the records.
-        weight: [rows] how many a row counts for, negative for the student's; whole numbers or real ones.
-        gains: [IoU thresholds, slots + 1] true positives that are there.
-        misses: [IoU thresholds, slots + 1] false positives at some thresholds only, each in its row's slot.
-        everywhere: [slots + 1] false positives at all thresholds.
-        early: [2, IoU thresholds] true positives among the first 1 and 10 of their image.
+        starts: [classes + 1] first slot of each class; groups: [classes + 1] its first group.
+        hit, miss: [slots] bit t: a true, a false positive at IoU threshold t.
+        rank: [slots] of the records; teacher: [slots] whose row it is.
+        image: [groups] ascending within a class.
+        members, owners: [slots] the slots of one group after another, counted within the class, and
+            [groups + 1] where each group's begin.
+        above, spans: [spans] likewise the slots that false positives lie above, and [groups + 1].
+        students, teachers: [spans] how many of either model.
     """
 
-    slot: NDArray[np.int32]
+    starts: NDArray[np.intp]
+    groups: NDArray[np.intp]
     hit: NDArray[np.int16]
     miss: NDArray[np.int16]
     rank: NDArray[np.uint8]
+    teacher: NDArray[np.bool_]
+    image: NDArray[np.int32]
+    members: NDArray[np.int32]
+    owners: NDArray[np.intp]
+    above: NDArray[np.int32]
+    spans: NDArray[np.intp]
+    students: NDArray[np.int32]
+    teachers: NDArray[np.int32]
+
+
+class Tally(NamedTuple):
+    """What is there of one class, in numbers that are whole or real as the images' copies are.
+
+    Attributes:
+        first: the class's first slot.
+        copies: [N] how often each image counts.
+        weight: [slots] how much each slot's row counts, 0 while it is not there.
+        between: [slots] false positives at all thresholds above a slot and below the next; wrong: [1] all.
+        hits, misses: [IoU thresholds] true positives; false positives at some thresholds only.
+        early: [2, IoU thresholds] true positives among the first 1 and 10 of their image.
+        weights, bits, ahead: [slots + 1] room for the slots that are there: weight, hit and miss, and the
+            false positives at all thresholds that lie above.
+    """
+
+    first: int
+    copies: Array
     weight: Array
-    gains: Array
+    between: Array
+    wrong: Array
+    hits: Array
     misses: Array
-    everywhere: Array
     early: Array
+    weights: Array
+    bits: NDArray[np.int32]
+    ahead: Array
 
 
 def least_hits(truths: Array) -> Array:
@@ -70,154 +103,147 @@ def least_hits(truths: Array) -> Array:
 
 
 @compiled(nogil=True)
-def walk_classes(rows, turn, copies, truths, needed, areas, out):  # type: ignore[no-untyped-def]
-    """Fill `out` [classes, mixtures, 12].
+def walk_classes(slots, turn, copies, truths, needed, a, out):  # type: ignore[no-untyped-def]
+    """Fill `out` [classes, mixtures, 12] with the numbers of one area range, `a`.
 
     Args:
-        rows: `accumulate.Rows`.
+        slots: `Slots` of the area range.
         turn: [N] the mixture from which on an image is the teacher's; copies: [N] how often it counts, or
             its weight.
-        truths: [classes, areas] objects that count, in the first so many `areas`.
-        needed: [classes, areas, 1 + recalls] of `least_hits`.
+        truths: [classes] objects that count; needed: [classes, 1 + recalls] of `least_hits`.
     """
-    for k in range(len(truths)):
-        order, firsts = _by_turn(turn, rows.image[rows.starts[k] : rows.starts[k + 1]], out.shape[1] + 1)
-        for a in range(areas):
-            if truths[k, a]:
-                _walk(_tally(copies, rows, k, a), order, firsts, truths[k, a], needed[k, a], a, out[k])
-
-
-@compiled()
-def _walk(tally, order, firsts, truths, needed, a, out):  # type: ignore[no-untyped-def]
-    """One class and area range: from the student's rows on, judged anew whenever some have moved."""
     judged = np.empty(6)
-    _put(tally, -1)
-    for j in range(len(out)):
-        _move(tally, order[firsts[j] : firsts[j + 1]], 1)
-        if j == 0 or firsts[j] < firsts[j + 1]:
-            _judge(tally, needed, truths, judged)
-        if a == 0:  # AP, AP50, AP75 and AR1, AR10, AR100 are of all areas
-            for n in range(3):
-                out[j, n], out[j, 6 + n] = judged[n], judged[3 + n]
-        else:
-            out[j, 2 + a], out[j, 8 + a] = judged[0], judged[5]
+    for k in range(len(truths)):
+        if truths[k] == 0:
+            continue
+        order, firsts = _by_turn(turn, slots.image, slots.groups[k], slots.groups[k + 1], out.shape[1] + 1)
+        tally = _students(slots, copies, k)
+        for j in range(out.shape[1]):  # judged anew whenever some have moved
+            _move(tally, slots, order[firsts[j] : firsts[j + 1]], -1, 1)
+            if j == 0 or firsts[j] < firsts[j + 1]:
+                _judge(tally, slots, needed[k], truths[k], judged)
+            if a == 0:  # AP, AP50, AP75 and AR1, AR10, AR100 are of all areas
+                for n in range(3):
+                    out[k, j, n], out[k, j, 6 + n] = judged[n], judged[3 + n]
+            else:
+                out[k, j, 2 + a], out[k, j, 8 + a] = judged[0], judged[5]
 
 
 @compiled(nogil=True)
-def single_moves(rows, truths, needed, contexts, gains):  # type: ignore[no-untyped-def]
+def single_moves(slots, truths, needed, contexts, gains):  # type: ignore[no-untyped-def]
     """Add to `gains` [classes, N] what an image's own move to the teacher changes in a class's AP.
 
     Args:
-        rows: `accumulate.Rows`; needed: [classes, areas, 1 + recalls] of `least_hits`.
+        slots, truths, needed: as in `walk_classes`, of all areas.
         contexts: [contexts, N] whose answers the images have meanwhile, True for the teacher's; the change is
             averaged over them. An image that is the teacher's there counts by what its move back would lose.
     """
-    judged, turn = np.empty(6), np.arange(gains.shape[1]).astype(np.int32)
-    copies = np.ones(gains.shape[1], dtype=np.int32)
+    judged, copies = np.empty(6), np.ones(gains.shape[1], dtype=np.int32)
     for k in range(len(truths)):
-        if truths[k, 0] == 0:
+        if truths[k] == 0:
             continue
-        image = rows.image[rows.starts[k] : rows.starts[k + 1]]
-        order, firsts = _by_turn(turn, image, len(turn))
+        groups = np.arange(slots.groups[k], slots.groups[k + 1], dtype=np.int32)
         for context in contexts:
-            tally = _tally(copies, rows, k, 0)
-            _put(tally, -1)
-            _move(tally, order[context[image[order]]], 1)
-            _judge(tally, needed[k, 0], truths[k, 0], judged)
+            tally = _students(slots, copies, k)
+            _move(tally, slots, groups[context[slots.image[groups]]], -1, 1)
+            _judge(tally, slots, needed[k], truths[k], judged)
             precision = judged[0]
-            for i in range(len(turn)):
-                moved = order[firsts[i] : firsts[i + 1]]
-                if len(moved):  # there and back again, so that every image is judged in the same context
-                    side = -1 if context[i] else 1
-                    _move(tally, moved, side)
-                    _judge(tally, needed[k, 0], truths[k, 0], judged)
-                    _move(tally, moved, -side)
-                    gains[k, i] += side * (judged[0] - precision) / len(contexts)
+            for n in range(len(groups)):  # there and back again: every image is judged in the same context
+                i = slots.image[groups[n]]
+                side = -1 if context[i] else 1
+                _move(tally, slots, groups[n : n + 1], -side, side)
+                _judge(tally, slots, needed[k], truths[k], judged)
+                _move(tally, slots, groups[n : n + 1], side, -side)
+                gains[k, i] += side * (judged[0] - precision) / len(contexts)
 
 
 @compiled()
-def _by_turn(turn, image, turns):  # type: ignore[no-untyped-def]
-    """The rows by the turn of their image, ascending within one, and where each turn begins [turns + 1]."""
+def _by_turn(turn, image, start, end, turns):  # type: ignore[no-untyped-def]
+    """The groups from start to end by the turn of their image, and where each turn begins [turns + 1]."""
     firsts = np.zeros(turns + 1, dtype=np.int64)
-    for row in range(len(image)):
-        firsts[turn[image[row]] + 1] += 1
+    for group in range(start, end):
+        firsts[turn[image[group]] + 1] += 1
     firsts = np.cumsum(firsts)
     free = firsts.copy()
-    order = np.empty(len(image), dtype=np.int32)
-    for row in range(len(image)):
-        order[free[turn[image[row]]]] = row
-        free[turn[image[row]]] += 1
+    order = np.empty(end - start, dtype=np.int32)
+    for group in range(start, end):
+        order[free[turn[image[group]]]] = group
+        free[turn[image[group]]] += 1
     return order, firsts
 
 
 @compiled()
-def _tally(copies, rows, k, a):  # type: ignore[no-untyped-def]
-    """An empty tally of a class; rows of which there are no copies, or that are ignored, never count."""
-    start, end, kind = rows.starts[k], rows.starts[k + 1], copies.dtype
-    image, teacher, rank = rows.image[start:end], rows.teacher[start:end], rows.rank[start:end]
-    matched, ignored = rows.matched[start:end], rows.ignored[start:end]
-    weight = np.empty(len(rank), dtype=kind)
-    slot = np.empty(len(rank), dtype=np.int32)
-    hit, miss = np.zeros(len(rank), dtype=np.int16), np.zeros(len(rank), dtype=np.int16)
-    shift, bits, slots = np.uint64(IOUS * a), np.uint64(EVERYWHERE), 0
-    for row in range(len(rank) - 1, -1, -1):  # from the lowest score up, as slots are counted
-        weight[row] = copies[image[row]] if teacher[row] else -copies[image[row]]
-        if weight[row]:
-            counted = ~(ignored[row] >> shift) & bits
-            hit[row] = (matched[row] >> shift) & counted
-            miss[row] = ~(matched[row] >> shift) & counted
-            slots += hit[row] != 0
-        slot[row] = slots
-    return Tally(
-        slot, hit, miss, rank, weight,
-        np.zeros((IOUS, slots + 1), dtype=kind), np.zeros((IOUS, slots + 1), dtype=kind),
-        np.zeros(slots + 1, dtype=kind), np.zeros((2, IOUS), dtype=kind),
+def _students(slots, copies, k):  # type: ignore[no-untyped-def]
+    """The tally of a class where every image is the student's."""
+    first, count, kind = slots.starts[k], slots.starts[k + 1] - slots.starts[k], copies.dtype
+    tally = Tally(
+        first, copies, np.zeros(count, dtype=kind), np.zeros(count, dtype=kind), np.zeros(1, dtype=kind),
+        np.zeros(IOUS, dtype=kind), np.zeros(IOUS, dtype=kind), np.zeros((2, IOUS), dtype=kind),
+        np.empty(count + 1, dtype=kind), np.empty(count + 1, dtype=np.int32), np.empty(count + 1, dtype=kind),
     )  # fmt: skip
+    _move(tally, slots, np.arange(slots.groups[k], slots.groups[k + 1], dtype=np.int32), 1, 0)
+    return tally
 
 
 @compiled()
-def _put(tally, side):  # type: ignore[no-untyped-def]
-    """Put all rows of one side, -1 or 1 as the sign of their weight, into an empty tally."""
-    _move(tally, np.flatnonzero(tally.weight * side > 0), side)
-
-
-@compiled()
-def _move(tally, rows, sign):  # type: ignore[no-untyped-def]
-    """Replace the student's rows among these by the teacher's; `sign` -1 does the reverse."""
-    for row in rows:
-        weight, slot = tally.weight[row] * sign, tally.slot[row]
-        hit, miss, rank = tally.hit[row], tally.miss[row], tally.rank[row]
-        if miss == EVERYWHERE:  # most rows are; one number for all thresholds
-            tally.everywhere[slot] += weight
+def _move(tally, slots, groups, student, teacher):  # type: ignore[no-untyped-def]
+    """Count the student's and the teacher's rows of some groups so often more, times their image's copies."""
+    image, copies, owners, spans = slots.image, tally.copies, slots.owners, slots.spans
+    above, students, teachers, between = slots.above, slots.students, slots.teachers, tally.between
+    total = tally.wrong[0]
+    for group in groups:
+        times = copies[image[group]]
+        if times == 0:
             continue
-        for t in range(IOUS):
-            if (miss >> t) & 1:
-                tally.misses[t, slot] += weight
-            elif (hit >> t) & 1:
-                tally.gains[t, slot] += weight
-                if rank < 1:
-                    tally.early[0, t] += weight
-                if rank < 10:
-                    tally.early[1, t] += weight
+        for span in range(spans[group], spans[group + 1]):
+            more = times * (student * students[span] + teacher * teachers[span])
+            between[above[span]] += more
+            total += more
+        members = slots.members[owners[group] : owners[group + 1]]
+        if len(members):
+            _count(tally, slots, members, times * student, times * teacher)
+    tally.wrong[0] = total
 
 
 @compiled()
-def _judge(tally, needed, truths, judged):  # type: ignore[no-untyped-def]
+def _count(tally, slots, members, student, teacher):  # type: ignore[no-untyped-def]
+    """Count the rows of some slots so often more, by whose they are."""
+    hits, misses, early = tally.hits, tally.misses, tally.early
+    for slot in members:
+        place = tally.first + slot
+        times = teacher if slots.teacher[place] else student
+        tally.weight[slot] += times
+        hit, miss, rank = slots.hit[place], slots.miss[place], slots.rank[place]
+        for t in range(IOUS):
+            hits[t] += times * ((hit >> t) & 1)
+            misses[t] += times * ((miss >> t) & 1)
+            early[0, t] += times * ((hit >> t) & (rank < 1))
+            early[1, t] += times * ((hit >> t) & (rank < 10))
+
+
+@compiled()
+def _judge(tally, slots, needed, truths, judged):  # type: ignore[no-untyped-def]
     """Fill `judged` with AP, AP50, AP75, AR1, AR10 and AR100 of what is in the tally."""
-    everywhere = tally.everywhere[1:].sum()
-    average, all_hits = np.empty(IOUS), 0
+    weight, between, hit, miss = tally.weight, tally.between, slots.hit, slots.miss
+    weights, bits, ahead, first = tally.weights, tally.bits, tally.ahead, tally.first
+    wrong, there = tally.wrong[0], 0
+    for slot in range(len(weight)):  # those that are there move together; the others are written over
+        weights[there], ahead[there] = weight[slot], wrong
+        bits[there] = hit[first + slot] | miss[first + slot] << IOUS
+        there += weight[slot] != 0
+        wrong -= between[slot]
+    average = np.empty(IOUS)
     for t in range(IOUS):
-        hits = tally.gains[t].sum()
-        wrong = everywhere + tally.misses[t, 1:].sum()
-        average[t] = _interpolated(tally.gains[t], tally.misses[t], tally.everywhere, hits, wrong, needed)
-        all_hits += hits
+        average[t] = _interpolated(
+            weights[:there], bits[:there], ahead, tally.hits[t], tally.misses[t], t, needed
+        )
     judged[0], judged[1], judged[2] = average.mean(), average[0], average[5]
     judged[3], judged[4] = tally.early[0].sum() / (IOUS * truths), tally.early[1].sum() / (IOUS * truths)
-    judged[5] = all_hits / (IOUS * truths)
+    judged[5] = tally.hits.sum() / (IOUS * truths)
 
 
 @compiled()
-def _interpolated(gains, misses, everywhere, hits, wrong, needed):  # type: ignore[no-untyped-def]
+def _interpolated(weights, bits, ahead, hits, missed, t, needed):  # type: ignore[no-untyped-def]
     """Mean over the recalls of the interpolated precision at one IoU threshold.
 
     The interpolated precision at a recall is the best one at that many true positives or more. Going up from
@@ -225,17 +251,20 @@ def _interpolated(gains, misses, everywhere, hits, wrong, needed):  # type: igno
     A slot without a true positive only repeats the count of the next one above that has one, at a precision
     no higher.
     """
-    recall = len(RECALLS)
-    while needed[recall] > hits:  # recalls that are never reached have the precision 0
-        recall -= 1
+    recall = np.searchsorted(needed, hits, side="right") - 1  # those above are never reached: precision 0
     best, places, total, least = 0, 1, 0.0, needed[recall]
-    for slot in range(1, len(gains)):
-        if hits * places > best * (hits + wrong):  # hits / (hits + wrong) > best / places
-            best, places = hits, hits + wrong
-        hits -= gains[slot]
-        wrong -= misses[slot] + everywhere[slot]
-        while least > hits:  # no lower slot reaches this recall any more: its precision is the best so far
-            total += best / (places + EPSILON)
-            recall -= 1
-            least = needed[recall]
+    for slot in range(len(weights)):
+        if (bits[slot] >> t) & 1:
+            rows = hits + (ahead[slot] + missed)
+            if hits * places > best * rows:  # hits / rows > best / places
+                best, places = hits, rows
+            hits -= weights[slot]
+            if least > hits:
+                precision = best / (places + EPSILON)
+                while least > hits:  # no lower slot reaches this recall any more
+                    total += precision
+                    recall -= 1
+                    least = needed[recall]
+        elif (bits[slot] >> (t + IOUS)) & 1:
+            missed -= weights[slot]
     return total / len(RECALLS)

@@ -101,10 +101,13 @@ def decide(truth: Annotations, numbers: set[Id], origin: object, *, renumbered: 
     Raises:
         ConfigError: more than one reading fits, or another one than the ids.
     """
+    as_ids = of_numbers(truth, IDS)
+    if not renumbered and numbers <= as_ids.keys():
+        return Decision(as_ids)
     readings = {name: of_numbers(truth, name) for name in READINGS}
     fitting = {name: ids for name, ids in readings.items() if numbers <= ids.keys()}
-    if not fitting or (not renumbered and IDS in fitting):
-        return Decision(readings[IDS])
+    if not fitting:
+        return Decision(as_ids)
     meanings = {tuple(ids[number] for number in numbers): name for name, ids in reversed(fitting.items())}
     if len(meanings) > 1 or not renumbered:
         flags = " or ".join(f"--class-ids {name}" for name in meanings.values())
