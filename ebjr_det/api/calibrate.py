@@ -3,14 +3,16 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from ebjr_det.api.calibrate_tiers import TieredCalibration, calibrate_tiers
 from ebjr_det.config.target import Target
+from ebjr_det.core.errors import ConfigError
 from ebjr_det.core.router import decide
 from ebjr_det.core.tradeoff import score_of, select, sweep
 from ebjr_det.evaluation.analysis import Analysis
 from ebjr_det.evaluation.calibrated import Calibrated, Live, check_disjoint, split
 from ebjr_det.evaluation.certify import choose
 from ebjr_det.evaluation.report import unseen
-from ebjr_det.evaluation.run_folder import check_same_pair, load_folder
+from ebjr_det.evaluation.run_folder import TIERS, check_same_pair, load_folder
 from ebjr_det.reporting.calibrated import table, threshold_line, verdict
 from ebjr_det.reporting.overview import Overview, PrintedResult
 from ebjr_det.tasks import load_task
@@ -34,11 +36,12 @@ def calibrate(
     fraction: float = 0.5,
     seed: int = 0,
     batch_size: int | None = None,
-) -> CalibrateResult:
+) -> CalibrateResult | TieredCalibration:
     """A threshold that meets the target on one set of images, and what it does on another.
 
     Args:
-        run_dir: a run folder; without `report_on` a seeded `fraction` of it calibrates, the rest reports.
+        run_dir: a run folder; without `report_on` a seeded `fraction` of it calibrates, the rest reports. One
+            of several tiers gives the thresholds of them all.
         report_on: another run folder of the same pair on other images.
         score: by default the run's own.
         batch_size: of the latencies, by default that of the run's report.
@@ -53,6 +56,10 @@ def calibrate(
         >>> result.chosen.deferral_rate <= 0.25
         True
     """
+    if (Path(run_dir) / TIERS).is_file():
+        if report_on is not None or batch_size is not None:
+            raise ConfigError("Expected neither --report-on nor --batch-size of a run of tiers, got one.")
+        return calibrate_tiers(Path(run_dir), target, score=score, fraction=fraction, seed=seed)
     run, analysis = load_folder(Path(run_dir))
     task, cost = load_task(run.task).judge(), analysis.cost
     cost = cost if batch_size is None else cost.at_batch(batch_size)

@@ -11,8 +11,10 @@ from ebjr_det.api.auto_router import RoutedRun, automatic_router
 from ebjr_det.api.fit_router import FitSource
 from ebjr_det.api.preflight import Ready, check_ahead, check_settings
 from ebjr_det.api.report import Result, report_pair
+from ebjr_det.api.tiers import TieredResult
 from ebjr_det.api.traffic import traffic
 from ebjr_det.config import EvaluateConfig, dump_config
+from ebjr_det.config.tiers import inner_pair
 from ebjr_det.core.errors import ConfigError
 from ebjr_det.core.router import decide
 from ebjr_det.core.tradeoff import score_of
@@ -37,7 +39,7 @@ Record: TypeAlias = "Callable[[Pair, Scoring, PartStore], PairedRun]"
 
 def evaluate(
     config: EvaluateConfig | Mapping[str, object], out: str | Path, *, resume: bool = False
-) -> Result:
+) -> Result | TieredResult:
     """Run a pair on labelled images and report it.
 
     Both models see every image once, costs are counted, and latency is measured on the live path at the
@@ -50,7 +52,8 @@ def evaluate(
         config: of `load_config`, or a plain mapping with the keys of a configuration, in which `student` and
             `teacher` may be models (`types.Model`), or have one as `model` beside settings such as `macs`,
             and `data` a data set, as `build_labelled` and `build_annotated` make of pictures in memory, or
-            has one as `set` beside settings such as `labels: false`.
+            has one as `set` beside settings such as `labels: false`. Of `tiers` records of all are kept, and
+            the result is a `TieredResult`, as that of a replay of tiers.
         out: the folder of the run; it tells `<in memory>` in place of such objects.
         resume: go on with the run there; not with objects, of which nobody knows whether they are the same.
 
@@ -68,6 +71,10 @@ def evaluate(
     settings, objects = told_apart(config)
     if resume and objects != NO_OBJECTS:
         raise ConfigError("Expected no `resume` beside models or data in memory, got it. Evaluate anew.")
+    if inner_pair(settings) is not None:
+        from ebjr_det.api.evaluate_tiers import evaluate_tiers
+
+        return evaluate_tiers(settings, objects, Path(out), resume)
     return evaluate_by(settings, objects, Path(out), _record, resume)
 
 

@@ -45,6 +45,10 @@ def schema(kind: str, task: str | None = None) -> dict[str, object]:
     """
     section = section_of(kind, task)
     content = section.model_json_schema()
+    if kind in TASKS and "tiers" in content["properties"]:
+        pair = {"student", "teacher"}
+        content["required"] = [name for name in content["required"] if name not in pair]
+        content["anyOf"] = [{"required": sorted(pair)}, {"required": ["tiers"]}]
     of_task = task or (kind if kind in TASKS else "detection")
     for definition in content["$defs"].values():
         for name, valid in _known(of_task).items():

@@ -23,7 +23,7 @@ from ebjr_det.evaluation.run_folder import (
     check_replay_folder,
     clear_replay_folder,
 )
-from ebjr_det.evaluation.tiers.analysis import AUTO, Tier, TieredAnalysis
+from ebjr_det.evaluation.tiers.analysis import AUTO, Tier, TieredAnalysis, load_tiered_analysis
 from ebjr_det.evaluation.tiers.report import TieredReport, build_tiered_report
 from ebjr_det.inference.scoring import Scoring
 from ebjr_det.io.environment import describe_environment
@@ -184,12 +184,18 @@ def replay_tiers(outputs: TieredOutputs, out: Path, settings: TierSettings) -> T
 
 def report_tiers(folder: Path, target: Path) -> TieredResult:
     """The report of a replay of tiers drawn anew from its records and its analysis."""
-    run, analysis = load_tiers(folder / TIERED_RUN), TieredAnalysis.from_json((folder / TIERS).read_bytes())
-    if run.names != tuple(tier.name for tier in analysis.tiers):
-        raise InvalidInput(f"Expected records and analysis of the same tiers in `{folder}`, got others.")
+    run, analysis = load_tiered_folder(folder)
     built = build_tiered_report(run, load_task(run.task).judge(), analysis)
     (writable_folder(target) / SUMMARY).unlink(missing_ok=True)
     return TieredResult(built, write_tiers(built, folder, target), target)
+
+
+def load_tiered_folder(folder: Path) -> tuple[TieredRun, TieredAnalysis]:
+    """A finished run of several tiers. Raises InvalidInput for none, or one whose files do not fit."""
+    run, analysis = load_tiers(folder / TIERED_RUN), load_tiered_analysis(folder)
+    if run.names != tuple(tier.name for tier in analysis.tiers):
+        raise InvalidInput(f"Expected records and analysis of the same tiers in `{folder}`, got others.")
+    return run, analysis
 
 
 def _resolved(outputs: TieredOutputs, settings: TierSettings) -> dict[str, object]:

@@ -51,7 +51,13 @@ def calibrate(run: Path, confidence: float | None, as_json: bool, **options: Any
     if as_json:
         print_json(answer.to_dict())
         return
+    from ebjr_det.api.calibrate_tiers import TieredCalibration
     from ebjr_det.reporting.calibrated import table, threshold_line, verdict
     from ebjr_det.reporting.screen import print_screen
 
+    if isinstance(answer, TieredCalibration):
+        shown = answer.overview()
+        print_screen(shown.sentence, [shown.table])
+        click.echo("\n" + " \\\n".join(f'    --set "{change}"' for change in answer.changes))
+        return
     print_screen(verdict(answer), [table(answer)], [threshold_line(answer)])

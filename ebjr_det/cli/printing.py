@@ -15,10 +15,15 @@ if TYPE_CHECKING:
     from ebjr_det.evaluation.traffic.report import TrafficReport
 
 
-def show(result: "Result", *, as_json: bool, verbose: bool) -> None:
+def show(result: "Result | TieredResult", *, as_json: bool, verbose: bool) -> None:
     """A report: three sentences, a small table and a path for people, its summary for programs."""
     if as_json:
         print_json(result.to_dict())
+        return
+    from ebjr_det.api.tiers import TieredResult
+
+    if isinstance(result, TieredResult):
+        _show_tiers(result, verbose=verbose)
         return
     from ebjr_det.reporting.answer import short_answer
     from ebjr_det.reporting.screen import print_screen
@@ -37,11 +42,8 @@ def show(result: "Result", *, as_json: bool, verbose: bool) -> None:
     print_places("Everything", [page, result.folder / "traffic"], verbose=verbose)
 
 
-def show_tiers(result: "TieredResult", *, as_json: bool, verbose: bool) -> None:
+def _show_tiers(result: "TieredResult", *, verbose: bool) -> None:
     """Several tiers: whether more than two pay, the thresholds for a target, the table by budget."""
-    if as_json:
-        print_json(result.to_dict())
-        return
     from ebjr_det.reporting.plain_page import PAGE
     from ebjr_det.reporting.screen import print_screen
     from ebjr_det.reporting.tiers.tables import budget_table, chosen_table, tables

@@ -7,7 +7,7 @@ import rich_click as click
 
 from ebjr_det.cli import options
 from ebjr_det.cli.options import PATH
-from ebjr_det.cli.printing import infeasible_as_json, show, show_tiers
+from ebjr_det.cli.printing import infeasible_as_json, show
 from ebjr_det.cli.task_commands import task_group
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def _replay_tiers(
     )
     with infeasible_as_json(as_json):
         result = ebjr_det.replay(outputs, out, settings)
-    show_tiers(result, as_json=as_json, verbose=verbose)
+    show(result, as_json=as_json, verbose=verbose)
 
 
 def _target(text: str) -> "Target":

@@ -6,7 +6,7 @@ from typing import Any
 import rich_click as click
 
 from ebjr_det.cli.options import AS_JSON, PATH, VERBOSE, name_option, seed
-from ebjr_det.cli.printing import print_json, print_places, show, show_tiers
+from ebjr_det.cli.printing import print_json, print_places, show
 
 
 @click.command()
@@ -17,13 +17,8 @@ from ebjr_det.cli.printing import print_json, print_places, show, show_tiers
 def report(run: Path, out: Path | None, verbose: bool, as_json: bool) -> None:
     """Draw a finished run's report anew from its own files: page, tables, figures, JSON."""
     import ebjr_det
-    from ebjr_det.api.tiers import TieredResult
 
-    result = ebjr_det.report(run, out)
-    if isinstance(result, TieredResult):
-        show_tiers(result, as_json=as_json, verbose=verbose)
-    else:
-        show(result, as_json=as_json, verbose=verbose)
+    show(ebjr_det.report(run, out), as_json=as_json, verbose=verbose)
 
 
 @click.command()

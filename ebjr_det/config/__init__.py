@@ -2,6 +2,7 @@
 
 from ebjr_det.config.class_files import listed_classes, load_classes, load_histogram, yaml_content
 from ebjr_det.config.described import Setting, commented, describe
+from ebjr_det.config.faults import parse_section
 from ebjr_det.config.identity import identity
 from ebjr_det.config.loading import (
     apply_changes,
@@ -9,7 +10,6 @@ from ebjr_det.config.loading import (
     load_score_settings,
     load_settings,
     load_weights,
-    parse_section,
     shipped_for,
 )
 from ebjr_det.config.sections import (

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ebjr_det.config.sections import EvaluateConfig, ModelSection
+from ebjr_det.config.tiers import inner_pair
 from ebjr_det.io.files import checksum
 
 BESIDE_RECORDS = (
@@ -58,7 +59,9 @@ def identity(config: EvaluateConfig) -> dict[str, object]:
         key = "student" if side is config.student else "teacher"
         if side.checkpoint is not None and side.sha256 is not None:
             del settings[f"{key}.checkpoint"]
-    if not any(_is_fresh(side) for side in (config.student, config.teacher)):
+    if (inner := inner_pair(config)) is not None:
+        settings["teacher.options"] = identity(inner)
+    elif not any(_is_fresh(side) for side in (config.student, config.teacher)):
         del settings["run.seed"]
     return settings | {"router.file": fitted, "router.sha256": fitted}
 

@@ -7,19 +7,17 @@ import os
 import reprlib
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
 
-from ebjr_det.config.sections import BaseSection, RouterSection
+from ebjr_det.config.faults import parse_section
+from ebjr_det.config.sections import BaseSection, EvaluateConfig, RouterSection
+from ebjr_det.config.tiers import stated
 from ebjr_det.core.errors import ConfigError, EbjrError, InvalidInput, did_you_mean
 from ebjr_det.io.files import existing_file, shipped
 from ebjr_det.io.yaml import FlatDumper, FlatLoader
-
-Section = TypeVar("Section", bound=BaseSection)
 
 
 def load_weights(path: str | Path) -> dict[str, float]:
@@ -85,7 +83,7 @@ OTHERS = {
 def verb_of(content: Mapping[str, object]) -> str | None:
     """The command whose settings these are, by the sections that only it has; None for none of them."""
     marks = {"fit_router": "fit-router", "replay": "replay", "choose": "specialize", "student": "evaluate"}
-    marks |= {"model": "train"}
+    marks |= {"tiers": "evaluate", "model": "train"}
     return next((verb for mark, verb in marks.items() if mark in content), None)
 
 
@@ -136,62 +134,33 @@ def apply_changes(content: dict[str, object], changes: Iterable[str]) -> None:
         _apply(content, change)
 
 
-def parse_section(model: type[Section], content: Mapping[str, object]) -> Section:
-    """Check the settings of one section. Raises ConfigError with the first fault in one line."""
-    try:
-        return model.model_validate(content)
-    except ValidationError as error:
-        raise ConfigError(_first_fault(error, model)) from error
-
-
 def dump_config(config: BaseSection) -> str:
     """The resolved configuration as YAML, every default written out."""
-    return yaml.dump(config.model_dump(), Dumper=FlatDumper, sort_keys=False)
+    settings = stated(config) if isinstance(config, EvaluateConfig) else config.model_dump()
+    return yaml.dump(settings, Dumper=FlatDumper, sort_keys=False)
 
 
 def _apply(content: dict[str, object], change: str) -> None:
-    key, equals, text = change.partition("=")
-    if not equals or not all(key.split(".")):
+    name, equals, text = change.partition("=")
+    keys = name.split(".")
+    if not equals or not all(keys):
         raise ConfigError(f"Expected `--set a.b=value`, got `{change}`.")
-    *sections, last = key.split(".")
-    section_values = content
-    for section in sections:
-        inner = section_values.get(section)
-        section_values[section] = section_values = dict(inner) if isinstance(inner, dict) else {}
     try:
-        section_values[last] = yaml.load(text, FlatLoader)  # noqa: S506, a SafeLoader
+        value = yaml.load(text, FlatLoader)  # noqa: S506, a SafeLoader
     except Exception as error:  # as above
         raise ConfigError(f"Expected a YAML value in `--set {change}`, got `{text}`.") from error
+    content.update(_changed(content, keys, value, change))
 
 
-UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
-"""What pydantic calls a setting that a model, or a dataclass, does not have."""
-
-
-def _first_fault(error: ValidationError, model: type[BaseModel]) -> str:
-    # A misspelt key also counts as missing: the spelling is the cause, so it goes first.
-    fault = min(error.errors(), key=lambda fault: fault["type"] not in UNKNOWN)
-    setting = ".".join(str(part) for part in fault["loc"])
-    if fault["type"] in UNKNOWN:
-        *sections, key = (str(part) for part in fault["loc"])
-        return f"Expected a known setting, got `{setting}`. {did_you_mean(key, _fields_at(sections, model))}"
-    if fault["type"] == "missing":
-        return f"Expected the setting `{setting}`, got none."
-    message = fault["msg"].removeprefix("Value error, ")
-    got = fault["input"]
-    value = f", got {reprlib.repr(got)}" if not isinstance(got, dict) else ""
-    return f"Expected `{setting}` to be right: {message[0].lower()}{message[1:]}{value}."
-
-
-def _fields_at(sections: list[str], model: type[BaseModel]) -> list[str]:
-    for section in (name for name in sections if not name.isdecimal()):  # a place in a list
-        annotation = _fields(model)[section].annotation
-        model = next(kind for kind in (annotation, *get_args(annotation)) if _fields(kind))
-    return list(_fields(model))
-
-
-def _fields(section: object) -> Mapping[str, Any]:
-    """What a section may hold, be it a model or a dataclass; nothing of another type."""
-    if is_dataclass(section):
-        return {field.name: field for field in fields(section)}
-    return getattr(section, "model_fields", {})
+def _changed(content: object, keys: list[str], value: object, change: str) -> Any:
+    """A copy of a section, or of a list of sections, with another value at a place within it."""
+    if not keys:
+        return value
+    key, *further = keys
+    if isinstance(content, list):
+        if not key.isdecimal() or int(key) >= len(content):
+            raise ConfigError(f"Expected a place below {len(content)} in `--set {change}`, got `{key}`.")
+        index = int(key)
+        return [*content[:index], _changed(content[index], further, value, change), *content[index + 1 :]]
+    section = content if isinstance(content, dict) else {}
+    return {**section, key: _changed(section.get(key), further, value, change)}

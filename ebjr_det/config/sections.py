@@ -4,8 +4,9 @@ A file is flat and whole: no inheritance, no interpolation. Knows nothing about 
 text below a setting is its meaning wherever it is shown: `init`, `--print-config`, schema, reference.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -13,13 +14,16 @@ from pydantic import (
     ConfigDict,
     Field,
     GetJsonSchemaHandler,
+    ModelWrapValidatorHandler,
     model_validator,
 )
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
+from ebjr_det.config.nesting import paired
 from ebjr_det.config.stated import VALUE, Inside, PublishedReference, StatedMix, Words
 from ebjr_det.config.target import Target, TargetKind
+from ebjr_det.core.tiers import MOST_TIERS
 
 
 class BaseSection(BaseModel):
@@ -216,6 +220,13 @@ class RunSection(BaseSection):
     """Resamples for the intervals."""
 
 
+class TierSection(ModelSection):
+    """One of several models, and what sends a picture on to the next."""
+
+    router: RouterSection = RouterSection()
+    """Which score passes a picture on to the next tier, and where; the last tier has none."""
+
+
 class EvaluateConfig(BaseSection):
     """`ebjr-det evaluate`: a pair on labelled images. Each task says what its `data` and models are."""
 
@@ -225,6 +236,10 @@ class EvaluateConfig(BaseSection):
     """Heading of the report."""
     data: BaseSection
     """The labelled images."""
+    tiers: Sequence[TierSection] | None = Field(None, min_length=2, max_length=MOST_TIERS, exclude=True)
+    """Two to five models, the cheapest first, each with its own `router` but the last; in place of `student`
+    and `teacher`, of which it makes a pair whose teacher is a pair.
+    """
     student: ModelSection
     """The small model, which sees every image."""
     teacher: ModelSection
@@ -239,6 +254,14 @@ class EvaluateConfig(BaseSection):
     """Published single models that the pair is compared with."""
     traffic: StatedMix | None = None
     """The mix of classes that quality is weighted to, where it is not that of the data."""
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _of_tiers(cls, settings: object, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        tiers = settings.get("tiers") if isinstance(settings, Mapping) else None
+        if not isinstance(settings, Mapping) or tiers is None:
+            return handler(settings)
+        return handler({**settings, **paired(settings, tiers)}).model_copy(update={"tiers": None})
 
     @model_validator(mode="after")
     def _teacher_knows_all(self) -> "EvaluateConfig":

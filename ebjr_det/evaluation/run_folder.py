@@ -5,13 +5,11 @@ summary is there only beside the records that it sums up.
 """
 
 from collections.abc import Callable, Mapping
-from hashlib import sha256
 from pathlib import Path
 from shutil import rmtree
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
-import pydantic_core
 
 from ebjr_det.config import (
     BaseSection,
@@ -22,16 +20,19 @@ from ebjr_det.config import (
     identity,
     training_identity,
 )
+from ebjr_det.config.tiers import tiers_of, with_tiers
 from ebjr_det.core.errors import ConfigError, EbjrError, InvalidInput, first_line
+from ebjr_det.core.tiers import TieredRun
 from ebjr_det.core.tradeoff import score_of, select
 from ebjr_det.core.types import PairedRun
 from ebjr_det.evaluation.analysis import Analysis, Profile
+from ebjr_det.evaluation.judged import check_judged
 from ebjr_det.evaluation.single_models import single_models
 from ebjr_det.inference.scoring import Scoring
 from ebjr_det.inference.student import WEIGHTS
 from ebjr_det.io.files import check_writable, existing_file, to_json, writable_folder, write_text
 from ebjr_det.io.loader import Images
-from ebjr_det.io.records import PartStore, load_run, save_run
+from ebjr_det.io.records import Part, Parts, PartStore, TierStore, load_run
 from ebjr_det.runtimes.choose import AUTO
 from ebjr_det.tasks import load_task
 from ebjr_det.tasks.settings import load_config
@@ -49,10 +50,6 @@ CONFIG = "config.yaml"
 ENVIRONMENT = "environment.json"
 GALLERY = "gallery"
 PARTS = "parts"
-JUDGED = "judged.json"
-"""File of a run: how it read pictures and classes, and a digest of what it was judged by."""
-READING = 2
-"""Counts the changes of how pictures are read and classes found, after which records cannot be mixed."""
 
 
 def open_folder(out: Path, config: EvaluateConfig, resume: bool) -> None:
@@ -75,13 +72,15 @@ def as_begun(config: EvaluateConfig, out: Path) -> EvaluateConfig:
     """The configuration with the runtimes that the run in a folder has chosen, where it leaves them open."""
     if not (out / CONFIG).is_file():
         return config
-    saved = load_config(out / CONFIG)
-    chosen = {
-        side: section.model_copy(update={"runtime": getattr(saved, side).runtime})
-        for side in ("student", "teacher")
-        if (section := getattr(config, side)).runtime == AUTO
-    }
-    return config.model_copy(update=chosen)
+    chosen = [tier.section.runtime for tier in tiers_of(load_config(out / CONFIG))]
+    tiers = tiers_of(config)
+    if all(tier.section.runtime != AUTO for tier in tiers) or len(tiers) != len(chosen):
+        return config
+    sections = (
+        section.model_copy(update={"runtime": runtime}) if section.runtime == AUTO else section
+        for (section, _), runtime in zip(tiers, chosen, strict=True)
+    )
+    return with_tiers(config, [tier._replace(section=s) for tier, s in zip(tiers, sections, strict=True)])
 
 
 def open_training(out: Path, config: Settings, resume: bool, load: Callable[[Path], Settings]) -> None:
@@ -130,10 +129,29 @@ def finished_run(out: Path, images: Images, score: str, start: Callable[[PartSto
         InvalidInput: the folder holds a run of other images or annotations, or of an earlier version.
         ConfigError: it holds one without that score.
     """
-    store, complete = PartStore(out / PARTS), (out / RUN).is_file()
-    parts = [load_run(out / RUN)] if complete else store.load()
-    for part in parts[:1]:
+
+    def check(part: PairedRun) -> None:
         score_of(part, score)
+
+    return _finished(out / RUN, images, PartStore(out / PARTS), start, check)
+
+
+def finished_tiers(out: Path, images: Images, start: Callable[[TierStore], TieredRun]) -> TieredRun:
+    """The folder's run of several tiers; see `finished_run`."""
+    return _finished(out / TIERED_RUN, images, TierStore(out / PARTS), start, lambda part: None)
+
+
+def _finished(
+    path: Path,
+    images: Images,
+    store: Parts[Part],
+    start: Callable[[Any], Part],
+    check: Callable[[Part], None],
+) -> Part:
+    out, complete = path.parent, path.is_file()
+    parts = [store.load_part(path)] if complete else store.load()
+    for part in parts[:1]:
+        check(part)
     seen = tuple(image for part in parts for image in part.image_ids)
     expected = tuple(images.image_ids) if complete else tuple(images.image_ids)[: len(seen)]
     if images.skip_unreadable:
@@ -143,47 +161,12 @@ def finished_run(out: Path, images: Images, score: str, start: Callable[[PartSto
         raise InvalidInput(
             f"Expected the images that the run in `{out}` has seen, got others. Choose another --out."
         )
-    _check_judged(out, images, begun=bool(parts))
+    check_judged(out, images, begun=bool(parts))
     run = parts[0] if complete else start(store)
     if not complete:
-        save_run(run, out / RUN)
+        store.save_part(run, path)
     store.clear()
     return run
-
-
-def _check_judged(out: Path, images: Images, begun: bool) -> None:
-    """What the records were judged by must be what it is now; a run that begins writes it down."""
-    path, current = out / JUDGED, {"reading": READING, "targets": digest_of(images)}
-    if not begun:
-        write_text(path, to_json(current))
-        return
-    try:
-        saved = pydantic_core.from_json(path.read_bytes())
-    except (OSError, ValueError):
-        saved = {}
-    if saved.get("reading") != READING:
-        raise InvalidInput(
-            f"Expected a run of this version in `{out}`, got one of an earlier version, which read some "
-            "pictures and classes otherwise; `report` still draws it. Choose another --out."
-        )
-    if saved != current:
-        raise InvalidInput(
-            f"Expected the annotations by which the run in `{out}` was judged, got others. "
-            "Choose another --out."
-        )
-
-
-def digest_of(images: Images) -> str:
-    """A digest of what every picture is judged by, and of the classes' names."""
-    digest = sha256(to_json(list(getattr(images, "class_names", ()))).encode())
-    for index in range(len(images)):
-        digest.update(pydantic_core.to_json(images.target(index), fallback=_plain))
-    return digest.hexdigest()
-
-
-def _plain(value: object) -> object:
-    as_list = getattr(value, "tolist", None)
-    return as_list() if as_list else type(value).__name__
 
 
 def clear_replay_folder(out: Path) -> None:
@@ -249,8 +232,8 @@ def load_analysis(folder: Path) -> Analysis:
     """How a finished run is looked at. Raises InvalidInput where there is none, or a damaged one."""
     if (folder / TIERS).is_file():
         raise InvalidInput(
-            f"Expected a run of a student and a teacher in `{folder}`, got a replay of several tiers, which "
-            "`report` alone takes."
+            f"Expected a run of a student and a teacher in `{folder}`, got one of several tiers, which "
+            "`report` and `calibrate` take."
         )
     path = existing_file(folder / ANALYSIS, "a finished run folder with its analysis")
     try:

@@ -1,10 +1,12 @@
-"""A pair in the place of a teacher, from a configuration of its own: so three models are a cascade."""
+"""A pair in the place of a teacher, of `tiers` or of a configuration of its own: three models in a row."""
 
 from collections.abc import Callable, Sequence
 from hashlib import sha256
 from pathlib import Path
 
-from ebjr_det.config import ModelSection
+from ebjr_det.config import EvaluateConfig, ModelSection
+from ebjr_det.config.nesting import NESTED
+from ebjr_det.config.tiers import inner_pair
 from ebjr_det.core.errors import ConfigError, InvalidInput
 from ebjr_det.core.joint import JointModel, JointTeacher
 from ebjr_det.core.types import Opaque
@@ -17,9 +19,6 @@ from ebjr_det.runtimes.choose import EAGER
 from ebjr_det.tasks.contract import Classes
 from ebjr_det.tasks.settings import load_config
 from ebjr_det.tasks.weights import brought_digest
-
-NESTED = "pair"
-"""An `arch` that stands for a pair, of which the checkpoint is the configuration."""
 
 
 def collated(collate: Callable[[Sequence[Opaque]], Opaque], inputs: Sequence[Opaque]) -> Opaque:
@@ -57,34 +56,34 @@ def digest_of(section: ModelSection, above: tuple[Path, ...] = ()) -> str | None
     return digest
 
 
-def build_nested(task: str, section: ModelSection, classes: Classes, device: str) -> JointTeacher:
-    """The pair that `arch: pair` stands for; its configuration is the `checkpoint`.
+def build_nested(config: EvaluateConfig, classes: Classes, device: str) -> JointTeacher:
+    """The pair that is a configuration's teacher, from its settings there or in a file.
 
     Its `data` are not looked at: its models answer about the classes of the outer pair's.
 
-    Args:
-        section: of the outer pair's teacher.
-
     Raises:
-        ConfigError: no configuration, one without a threshold, or of runtimes other than eager torch.
+        ConfigError: no settings, none of a threshold, or runtimes other than eager torch.
         InvalidInput: a configuration of another task.
         CheckpointError: see `digest_of`.
     """
     from ebjr_det.inference.pair import build_models
 
-    if section.checkpoint is None:
-        raise ConfigError("Expected the configuration of a pair as `teacher.checkpoint`, got none.")
-    digest_of(section)
-    path = find_checkpoint(section.checkpoint)
-    config = load_config(path)
-    if config.task != task:
-        raise InvalidInput(f"Expected a pair for {task} in `{path}`, got one for {config.task}.")
-    if config.student.popular is not None or {config.student.runtime, config.teacher.runtime} != {EAGER}:
+    inner, origin = inner_pair(config), "the tiers"
+    if inner is None:
+        if config.teacher.checkpoint is None:
+            raise ConfigError("Expected the configuration of a pair as `teacher.checkpoint`, got none.")
+        digest_of(config.teacher)
+        path = find_checkpoint(config.teacher.checkpoint)
+        inner, origin = load_config(path), f"`{path}`"
+    if inner.task != config.task:
+        raise InvalidInput(f"Expected a pair for {config.task} in {origin}, got one for {inner.task}.")
+    if inner.student.popular is not None or {inner.student.runtime, inner.teacher.runtime} != {EAGER}:
         raise ConfigError(
-            f"Expected a pair of all classes in `{path}`, both models with runtime `{EAGER}`, got others."
+            f"Expected models of all classes in {origin} after the first one, with runtime `{EAGER}`, got "
+            "others."
         )
-    scoring, threshold = choose_threshold(config, None, None)
-    student, teacher = build_models(config, classes, device)
-    make_ready(config, (student, teacher), list, device)  # files go to the device; eager asks no samples
+    scoring, threshold = choose_threshold(inner, None, None)
+    student, teacher = build_models(inner, classes, device)
+    make_ready(inner, (student, teacher), list, device)  # files go to the device; eager asks no samples
     scoring = scoring.bind(classes.class_names, (), student.name, weights_of(student))
     return JointTeacher(JointModel(student, teacher, scoring, threshold))

@@ -6,6 +6,7 @@ Knows nothing about pictures, labels, boxes or metrics; see `joint` for the live
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from time import monotonic
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +14,10 @@ from tqdm.auto import tqdm
 
 from ebjr_det.core.errors import InvalidInput
 from ebjr_det.core.joint import answers_of
-from ebjr_det.core.types import FloatArray, Model, Opaque, Output, PairedRun, Task
+from ebjr_det.core.tiers import TieredRun
+from ebjr_det.core.types import FloatArray, Matches, Model, Opaque, Output, PairedRun, Task
 from ebjr_det.io.load import Stopwatch
-from ebjr_det.io.records import PartStore, join_runs
+from ebjr_det.io.records import Part, Parts
 
 ScoresFunction = Callable[[Output], Mapping[str, FloatArray]]
 FeaturesFunction = Callable[[Output], NDArray[np.float32] | None]
@@ -24,12 +26,13 @@ EstimateFunction = Callable[[Output, Output, Sequence[str]], Sequence[Opaque]]
 
 @dataclass(frozen=True)
 class Batch:
-    """One batch of a data set, preprocessed for both models by the loader."""
+    """One batch of a data set, preprocessed by the loader for both models and those between them."""
 
     image_ids: Sequence[str]
     student_inputs: Sequence[Opaque]
     teacher_inputs: Sequence[Opaque]
     targets: Sequence[Opaque]
+    between: Sequence[Sequence[Opaque]] = ()
 
 
 @dataclass(frozen=True)
@@ -73,15 +76,55 @@ class Recorder:
             raise InvalidInput(f"{error} (In the batch of images `{first}` to `{last}`.)") from error
 
 
+@dataclass(frozen=True)
+class TieredRecorder:
+    """A recorder of several models on batches.
+
+    Attributes:
+        models: by their names, in order.
+        scores: by model, all but the last: its answers -> named deferral scores.
+    """
+
+    models: Mapping[str, Model]
+    task: Task
+    scores: Mapping[str, ScoresFunction]
+
+    def record(self, batch: Batch, watch: Stopwatch) -> TieredRun:
+        """The batch's records. Raises InvalidInput, which names tier and batch, for logits not finite."""
+        records, scores = dict[str, Matches](), dict[str, Mapping[str, FloatArray]]()
+        columns = (batch.student_inputs, *batch.between, batch.teacher_inputs)
+        for (name, model), inputs in zip(self.models.items(), columns, strict=True):
+            try:
+                output = watch.time(name, answers_of, model, inputs)
+                records[name] = self.task.match(output.predictions, batch.targets)
+                if name in self.scores:
+                    scores[name] = self.scores[name](output)
+            except InvalidInput as error:
+                first, last = batch.image_ids[0], batch.image_ids[-1]
+                where = f"tier `{name}`, in the batch of images `{first}` to `{last}`"
+                raise InvalidInput(f"{error} (Of {where}.)") from error
+        return TieredRun(self.task.name, tuple(batch.image_ids), records, scores)
+
+
+Part_co = TypeVar("Part_co", PairedRun, TieredRun, covariant=True)
+
+
+class Records(Protocol[Part_co]):
+    """What makes records of a batch."""
+
+    def record(self, batch: Batch, watch: Stopwatch) -> Part_co:
+        """The batch's records, while the models are timed."""
+
+
 def run_pair(
-    recorder: Recorder,
+    recorder: Records[Part],
     batches_after: Callable[[str | None], Iterable[Batch]],
     total: int,
-    parts: PartStore,
+    parts: Parts[Part],
     *,
     flush_seconds: float = 5.0,
-) -> PairedRun:
-    """Run both models on every image once and keep only scores, match records and features.
+) -> Part:
+    """Run all models on every image once and keep only scores, match records and features.
 
     Streams: images and logits are dropped after their batch. Finished work goes to `parts` every
     `flush_seconds`; called again with the same parts, it starts behind the last image that is there and
@@ -94,9 +137,9 @@ def run_pair(
     Raises:
         InvalidInput: no images, duplicate ids, or logits that are not finite; the message names the batch.
     """
-    saved = parts.load()
+    saved: list[Part] = parts.load()
     resumed = sum(len(part) for part in saved)
-    unsaved: list[PairedRun] = []
+    unsaved: list[Part] = []
     watch, flushed = Stopwatch(), monotonic()
     with tqdm(total=total, initial=resumed, unit="img", desc="evaluating", dynamic_ncols=True) as bar:
         for batch in batches_after(saved[-1].image_ids[-1] if saved else None):
@@ -106,15 +149,16 @@ def run_pair(
             bar.set_postfix_str(", ".join(rates), False)
             bar.update(len(batch.image_ids))
             if monotonic() - flushed > flush_seconds:
-                saved, unsaved, flushed = [*saved, _flush(unsaved, parts)], [], monotonic()
+                saved.append(_flush(unsaved, parts))
+                unsaved, flushed = [], monotonic()
     if unsaved:
         saved.append(_flush(unsaved, parts))
     if not saved:
         raise InvalidInput("Expected at least one image, got an empty data set.")
-    return join_runs(saved)
+    return parts.join(saved)
 
 
-def _flush(runs: Sequence[PairedRun], parts: PartStore) -> PairedRun:
-    part = join_runs(runs)
+def _flush(runs: Sequence[Part], parts: Parts[Part]) -> Part:
+    part = parts.join(runs)
     parts.add(part)
     return part

@@ -1,13 +1,15 @@
 """A configured pair at work: data, student and teacher built, run, costed and timed."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from ebjr_det.config import EvaluateConfig, ModelSection
+from ebjr_det.config.nesting import NESTED
+from ebjr_det.config.tiers import tiers_of, with_tiers
 from ebjr_det.core.errors import ConfigError
 from ebjr_det.core.joint import JointModel, JointOutput, ScoreFunction
 from ebjr_det.core.router import RouterDecision, decide
@@ -17,7 +19,7 @@ from ebjr_det.inference.absent import SIDES, AbsentModel
 from ebjr_det.inference.answers import OnPictures, answers_to, on_pictures, sample_answers
 from ebjr_det.inference.in_memory import NO_OBJECTS, Objects, checked_model
 from ebjr_det.inference.latency import Latency, measure_decision, measure_latency, stratified
-from ebjr_det.inference.nested import NESTED, build_nested, collated, digest_of
+from ebjr_det.inference.nested import build_nested, collated, digest_of
 from ebjr_det.inference.offline import Batch, Recorder, ScoresFunction, run_pair
 from ebjr_det.inference.ready import make_ready
 from ebjr_det.io.environment import device_name
@@ -56,9 +58,14 @@ class Pair:
         student, teacher = build_models(config, data, device, objects)
         for model in (student, teacher) if objects != NO_OBJECTS else ():
             answers_to(model, data, range(min(1, len(data))), 1)  # refused before a folder is opened
-        spread = sorted({0, len(data) // 3, 2 * len(data) // 3, len(data) - 1})
-        config = make_ready(config, (student, teacher), lambda: readable(data, spread), device)
+        config = make_ready(config, (student, teacher), partial(_samples, data), device)
         return cls(config, load_task(config.task).judge(), data, student, teacher, device)
+
+    def beside(self, config: EvaluateConfig) -> "Pair":
+        """The pair of another student with this teacher, on these data. Raises EbjrError for faults."""
+        student, absent = build_models(config, self.data, self.device, sides=("student",))
+        config = make_ready(config, (student, absent), partial(_samples, self.data), self.device)
+        return replace(self, config=config, student=student)
 
     @property
     def plugin(self) -> TaskPlugin:
@@ -74,7 +81,7 @@ class Pair:
         """Run both models on all images; continues from `parts`."""
         seconds = self.config.run.flush_seconds
         return run_pair(
-            self.recorder(scores), self._batches_after, len(self.data), parts, flush_seconds=seconds
+            self.recorder(scores), self.batches_after, len(self.data), parts, flush_seconds=seconds
         )
 
     def recorder(self, scores: ScoresFunction) -> Recorder:
@@ -87,25 +94,30 @@ class Pair:
         """What both models' answers on a batch are judged by for want of labels."""
         return self.plugin.pseudo_targets(student, teacher, len(self.data.class_names), image_ids)
 
-    def _batches_after(self, last: str | None) -> Iterator[Batch]:
-        """Batches begin at multiples of the batch size, whether or not a picture before was left out."""
+    def batches_after(self, last: str | None, between: Sequence[Model] = ()) -> Iterator[Batch]:
+        """Batches begin at multiples of the batch size, whether or not a picture before was left out.
+
+        Args:
+            last: id of the last image that is done; `between`: further models that see the images.
+        """
         settings = self.config.run
         done = 0 if last is None else self.data.image_ids.index(last) + 1
-        return self.batches(-(-done // settings.batch_size) * settings.batch_size, len(self.data))
+        return self.batches(-(-done // settings.batch_size) * settings.batch_size, len(self.data), between)
 
-    def batches(self, start: int, stop: int) -> Iterator[Batch]:
+    def batches(self, start: int, stop: int, between: Sequence[Model] = ()) -> Iterator[Batch]:
         """The batches of the images from `start`, a multiple of the batch size, up to `stop`."""
         settings = self.config.run
         stream = batches_from(
             start,
             self.data,
-            (self.student.preprocess, self.teacher.preprocess),
+            [model.preprocess for model in (self.student, *between, self.teacher)],
             settings.batch_size,
             settings.workers,
             stop=stop,
             collate=partial(collated, self.plugin.data.collate),
         )
-        return (Batch(*columns) for columns in stream)
+        for ids, student, *further, teacher, targets in stream:
+            yield Batch(ids, student, teacher, targets, further)
 
     def first_answers(self, student: Model, count: int) -> list[Output]:
         """A student's answers to so many of the images, at most, drawn at random with the seed."""
@@ -186,6 +198,11 @@ class Pair:
         return {"student": on_pictures(self.student), "teacher": on_pictures(self.teacher)}
 
 
+def _samples(data: DataSet) -> list[Opaque]:
+    """Images on which runtimes are tried."""
+    return readable(data, sorted({0, len(data) // 3, 2 * len(data) // 3, len(data) - 1}))
+
+
 def build_models(
     config: EvaluateConfig,
     data: Classes,
@@ -206,7 +223,11 @@ def build_models(
         section: ModelSection = getattr(config, side)
         # a teacher's random weights are those that follow the student's
         if side in sides or (side == "student" and config.teacher.random_weights):
-            models.append(_build_model(config.task, section, data, device, getattr(objects, side)))
+            ready = getattr(objects, side)
+            if section.arch == NESTED and ready is None:
+                models.append(build_nested(config, data, device))
+            else:
+                models.append(_build_model(config.task, section, data, device, ready))
         else:
             models.append(AbsentModel(section.name or section.arch))
     student, teacher = models
@@ -217,8 +238,6 @@ def _build_model(
     task: str, section: ModelSection, data: Classes, device: str, ready: Model | None = None
 ) -> Model:
     """A model whose answers are of all classes of the data, also where it tells only some apart."""
-    if section.arch == NESTED and ready is None:
-        return build_nested(task, section, data, device)
     plugin, popular = load_task(task), popular_of(section, data)
 
     def built(classes: Classes) -> Model:
@@ -245,13 +264,15 @@ def popular_of(section: ModelSection, data: Classes) -> Popular | None:
 
 def with_checksums(config: EvaluateConfig) -> EvaluateConfig:
     """The configuration with the sha256 of the weights that it names, so that it tells exactly which."""
-    sections = {
-        side: section.model_copy(update={"sha256": digest})
-        for side in ("student", "teacher")
-        if ((section := getattr(config, side)).sha256 is None or section.arch == NESTED)
-        and (digest := digest_of(section)) is not None
-    }
-    return config.model_copy(update=sections)
+    tiers = [tier._replace(section=_with_checksum(tier.section)) for tier in tiers_of(config)]
+    return with_tiers(config, tiers)
+
+
+def _with_checksum(section: ModelSection) -> ModelSection:
+    if section.sha256 is not None and section.arch != NESTED:
+        return section
+    digest = digest_of(section)
+    return section if digest is None else section.model_copy(update={"sha256": digest})
 
 
 def resolve_device(name: str) -> str:

@@ -5,9 +5,11 @@ killed at any moment continues from its last part.
 """
 
 import shutil
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import numpy as np
 
@@ -22,6 +24,7 @@ OTHERS = "others"
 OPTIONAL = {"features": "features", "abstains": "abstentions"}
 """Columns that a run may lack, and what messages call them."""
 ESTIMATED = "estimated"
+Part = TypeVar("Part", PairedRun, TieredRun)
 
 
 def save_run(run: PairedRun, path: Path) -> None:
@@ -148,21 +151,46 @@ def _optional(columns: Sequence[Array | None], name: str) -> Array | None:
     return np.concatenate(present)
 
 
-class PartStore:
+def join_tiers(parts: Sequence[TieredRun]) -> TieredRun:
+    """Several runs of the same tiers as one, in order. Raises InvalidInput where they hold other columns."""
+    if len({part.names for part in parts}) > 1:
+        raise InvalidInput("Expected the same tiers in all parts of a run, got others. Evaluate again.")
+    ids = tuple(image for part in parts for image in part.image_ids)
+    records = {name: concatenate([part.records[name] for part in parts]) for name in parts[0].records}
+    scores = {name: concatenate([part.scores[name] for part in parts]) for name in parts[0].scores}
+    return TieredRun(parts[0].task, ids, records, scores)
+
+
+class Parts(ABC, Generic[Part]):
     """The finished parts of a run in progress, as numbered files in a folder."""
 
     def __init__(self, folder: Path) -> None:
         """The parts in a folder, which is made when the first one is added."""
         self.folder = folder
 
-    def load(self) -> list[PairedRun]:
-        """The parts so far, in order."""
-        return [load_run(path) for path in self._paths()]
+    @staticmethod
+    @abstractmethod
+    def save_part(run: Part, path: Path) -> None:
+        """Write a part, or the whole run, as a file."""
 
-    def add(self, part: PairedRun) -> None:
+    @staticmethod
+    @abstractmethod
+    def load_part(path: Path) -> Part:
+        """What `save_part` wrote."""
+
+    @staticmethod
+    @abstractmethod
+    def join(parts: Sequence[Part]) -> Part:
+        """Parts as one, in order."""
+
+    def load(self) -> list[Part]:
+        """The parts so far, in order."""
+        return [self.load_part(path) for path in self._paths()]
+
+    def add(self, part: Part) -> None:
         """Append a part."""
         writable_folder(self.folder)
-        save_run(part, self.folder / f"{len(self._paths()):06d}.npz")
+        self.save_part(part, self.folder / f"{len(self._paths()):06d}.npz")
 
     def clear(self) -> None:
         """Remove the parts once the joined run is saved."""
@@ -170,3 +198,15 @@ class PartStore:
 
     def _paths(self) -> list[Path]:
         return sorted(self.folder.glob("[0-9]*.npz"))
+
+
+class PartStore(Parts[PairedRun]):
+    """Parts of a run of a student and a teacher."""
+
+    save_part, load_part, join = staticmethod(save_run), staticmethod(load_run), staticmethod(join_runs)
+
+
+class TierStore(Parts[TieredRun]):
+    """Parts of a run of several tiers."""
+
+    save_part, load_part, join = staticmethod(save_tiers), staticmethod(load_tiers), staticmethod(join_tiers)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from tiny_graphs import write_graph
 
 import ebjr_det
@@ -16,6 +17,7 @@ from ebjr_det.inference.pair import resolve_device, with_checksums
 from ebjr_det.io.files import checksum
 from ebjr_det.io.records import load_tiers
 from ebjr_det.runtimes.graph_file import RunsFile
+from ebjr_det.tasks.classification.data import build_data
 from ebjr_det.tasks.settings import load_config
 
 COSTS = {"small": "1e9:2", "middle": "3e9:3", "large": "9e9:20"}
@@ -101,8 +103,8 @@ def test_a_report_is_drawn_again_byte_for_byte(replayed, tmp_path, command):
 
 
 def test_commands_of_pairs_say_what_the_folder_holds(replayed, command, capsys):
-    assert command("calibrate", replayed[1], "--deferral-rate", 0.3) == 2
-    assert "got a replay of several tiers, which `report` alone takes" in capsys.readouterr().err
+    assert command("compare", replayed[1], replayed[1], "--out", replayed[1].parent / "compared") == 2
+    assert "got one of several tiers, which `report` and `calibrate` take" in capsys.readouterr().err
 
 
 def test_python_takes_the_same_and_prints_the_answer(files, replayed, tmp_path):
@@ -310,3 +312,150 @@ def test_a_file_in_the_inner_pair_is_put_on_the_device(monkeypatch):
     monkeypatch.setattr(RunsFile, "run_in", lambda model, *where: taken.append(where) or "onnxruntime")
     ebjr_det.load("outer.yaml")
     assert taken[1:] == [("eager", resolve_device("auto"))]  # the first one builds it
+
+
+# --- `tiers` of a configuration ---
+
+
+TIERS = f"""
+data: {{dataset: digits}}
+latency: {{measure: false}}
+run: {{bootstrap: 10}}
+tiers:
+- {{name: small, {(NETWORK % SHAPE % 0.1)[1:-1]}, router: {{score: entropy, threshold: 1.0}}}}
+- {{name: middle, {(NETWORK % SHAPE % 0.3)[1:-1]}, router: {{score: max_softmax, threshold: -0.6}}}}
+- {{name: large, {(LARGE % SHAPE % 0.3)[1:-1]}}}
+"""
+THRESHOLDS = (1.0, -0.6)
+
+
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory, command):
+    """A configuration of three tiers, and the folder of its run."""
+    folder = tmp_path_factory.mktemp("tiers")
+    (folder / "three.yaml").write_text(TIERS)
+    assert command("evaluate", folder / "three.yaml", "--out", folder / "run", "--json") == 0
+    return folder / "three.yaml", folder / "run"
+
+
+def check_live(pair, run, chosen=None, images=500):
+    """The live decisions and answers on the digits themselves are those of the records."""
+    chosen = chosen or {"scores": ["entropy", "max_softmax"], "thresholds": THRESHOLDS}
+    data = build_data("digits")
+    pictures, labels = zip(*((data.load(i), data.target(i)) for i in range(images)), strict=True)
+    scores = [
+        run.scores[tier][score][:images] for tier, score in zip(run.names, chosen["scores"], strict=False)
+    ]
+    tiers = answering(np.stack(scores), chosen["thresholds"])
+    assert (np.bincount(tiers, minlength=3) > 3).all()
+    answer = pair(pictures)
+    np.testing.assert_array_equal(answer.decision.defer, tiers > 0)
+    deferred = [pictures[index] for index in np.flatnonzero(tiers)]
+    np.testing.assert_array_equal(pair.teacher.joint(deferred).decision.defer, tiers[tiers > 0] == 2)
+    right = np.argmax(answer.predictions, axis=1) == labels
+    expected = [run.records[run.names[tier]]["correct"][image] for image, tier in enumerate(tiers)]
+    np.testing.assert_array_equal(right, expected)
+
+
+def test_one_evaluate_keeps_all_tiers_and_draws_the_page_of_a_replay(evaluated, replayed):
+    _, out = evaluated
+    run, summary = load_tiers(out / "tiers.npz"), json.loads((out / "summary.json").read_text())
+    assert run.names == ("small", "middle", "large")
+    assert {file.name for file in replayed[1].iterdir()} >= {"report.html", "front.json", "table.md"}
+    assert summary.keys() == replayed[0].keys()
+    assert len(json.loads((out / "front.json").read_text())["fronts"]) == 8
+    assert summary["chosen"]["tiers"] == ["small", "middle", "large"]
+    assert summary["chosen"]["thresholds"] == list(THRESHOLDS)
+    assert sum(summary["chosen"]["answered"].values()) == pytest.approx(1)
+
+
+def test_live_decisions_are_those_of_the_run_on_500_pictures(evaluated):
+    path, out = evaluated
+    for source in (path, out):
+        check_live(ebjr_det.load(source), load_tiers(out / "tiers.npz"))
+
+
+def test_a_finished_run_is_looked_at_again_with_other_thresholds_or_none(evaluated, command, capsys):
+    path, out = evaluated
+    records, config = (out / "tiers.npz").read_bytes(), (out / "config.yaml").read_text()
+    change = ["--set", "tiers.1.router.threshold=-0.5"]
+    assert command("evaluate", path, "--out", out, "--resume", "--json", *change) == 0
+    assert json.loads(capsys.readouterr().out)["chosen"]["thresholds"] == [1.0, -0.5]
+    for tier in "01":
+        change = [*change, "--set", f"tiers.{tier}.router={{}}"]
+    assert command("evaluate", path, "--out", out, "--resume", "--json", *change) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert ebjr_det.load(out).threshold == summary["chosen"]["thresholds"][0]
+    assert 0.2 < summary["chosen"]["passed"][0] < 0.4
+    assert command("evaluate", path, "--out", out, "--resume", "--json") == 0
+    assert ((out / "tiers.npz").read_bytes(), (out / "config.yaml").read_text()) == (records, config)
+
+
+BAD_TIERS = {
+    "one tier": ("tiers=[{arch: resnet}]", "at least 2 items"),
+    "six tiers": (f"tiers={[{'arch': 'resnet'}] * 6}", "at most 5 items"),
+    "two of one name": ("tiers.1.name=small", "`small` twice"),
+    "two of one name by default": ("tiers.1.name=large", "`large` twice"),
+    "a misspelt setting": ("tiers.1.archh=x", "`tiers.1.archh`. Did you mean `arch`"),
+    "a misspelt router": ("tiers.0.router.treshold=1", "`tiers.0.router.treshold`. Did you mean `threshold`"),
+    "a router of the last": ("tiers.2.router.threshold=1", "no `router` of the last"),
+    "a student beside": ("student.arch=resnet", "no `student` beside `tiers`"),
+    "a threshold beside": ("router.threshold=1", "`router` beside `tiers` with `target` alone"),
+    "a tier that is not there": ("tiers.7.name=x", "a place below 3"),
+    "a file that is not there": ("tiers.1.checkpoint=nowhere.pt", "nowhere.pt"),
+    "no labels": ("data.labels=false", "labelled pictures for tiers"),
+    "a second target": ("tiers.1.router={target: {kind: macs, value: 1}}", "one target for all tiers"),
+    "an odd target": ("router={target: {kind: max_drop, value: 0.1}}", "target of macs, latency_ms"),
+    "popular classes": ("tiers.0.popular=[1]", "tiers of all classes"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_TIERS)
+def test_tiers_that_cannot_be_are_refused_in_one_line(case, evaluated, tmp_path, command, capsys):
+    change, message = BAD_TIERS[case]
+    change = ["--set", change]
+    if case == "an odd target":
+        change += ["--set", "tiers.0.router={}"]
+    assert command("evaluate", evaluated[0], *change, "--out", tmp_path / "run") == 2
+    error = capsys.readouterr().err.strip()
+    assert message in error
+    assert "\n" not in error
+    assert not (tmp_path / "run").exists()
+
+
+def test_thresholds_for_a_target_go_into_the_configuration(evaluated, tmp_path, command, capsys):
+    path, out = evaluated
+    budget = 221_734  # of the table's budgets the first at which a cascade of three is best
+    assert command("calibrate", out, "--max-gmacs", budget / 1e9) == 0
+    printed = capsys.readouterr().out
+    assert command("calibrate", out, "--max-gmacs", budget / 1e9, "--json") == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert len(answer["tiers"]) == 3
+    assert all(change in printed for change in answer["settings"])
+    changes = [part for change in answer["settings"] for part in ("--set", change)]
+    scores = enumerate(answer["scores"])
+    open_routers = [part for tier, s in scores for part in ("--set", f"tiers.{tier}.router={{score: {s}}}")]
+    target = ["--set", f"router.target={{kind: macs, value: {budget}}}"]
+    for name, settings in (("stated", changes), ("aimed", [*open_routers, *target])):
+        assert command("evaluate", path, "--out", tmp_path / name, "--json", *settings) == 0
+        chosen = json.loads(capsys.readouterr().out)["chosen"]
+        assert chosen == {key: answer[key] for key in chosen}
+        check_live(ebjr_det.load(tmp_path / name), load_tiers(out / "tiers.npz"), answer)
+    assert command("calibrate", out, "--min-quality", 1) == 3
+    assert command("calibrate", out, "--max-drop", 0.1) == 2
+    assert "target of macs, latency_ms, min_quality" in capsys.readouterr().err
+
+
+def test_a_target_may_leave_tiers_out(evaluated, tmp_path):
+    path, out = evaluated
+    answer = ebjr_det.calibrate(out, ebjr_det.Target("macs", 428_156))
+    assert answer.choice.chain.tiers == ("middle", "large")
+    assert "Leave out small." in repr(answer)
+    settings = yaml.safe_load(path.read_text())
+    settings["tiers"] = settings["tiers"][1:]
+    (threshold,), (score,) = answer.choice.thresholds, answer.choice.chain.scores
+    settings["tiers"][0]["router"] = {"score": score, "threshold": threshold}
+    (tmp_path / "two.yaml").write_text(yaml.safe_dump(settings))
+    data, values = build_data("digits"), load_tiers(out / "tiers.npz").scores["middle"][score]
+    live = ebjr_det.load(tmp_path / "two.yaml")([data.load(index) for index in range(500)])
+    np.testing.assert_array_equal(live.decision.defer, values[:500] > threshold)

@@ -12,7 +12,8 @@ from ebjr_det.config import identity, training_identity
 from ebjr_det.config.identity import BESIDE_RECORDS
 from ebjr_det.config.training import BESIDE_WEIGHTS
 from ebjr_det.core.errors import CheckpointError, ConfigError, InvalidInput
-from ebjr_det.evaluation.run_folder import JUDGED, RUN, digest_of, finished_run, open_folder
+from ebjr_det.evaluation.judged import JUDGED, digest_of
+from ebjr_det.evaluation.run_folder import RUN, finished_run, open_folder
 from ebjr_det.inference.pair import Pair, with_checksums
 from ebjr_det.io.records import PartStore, load_run
 from ebjr_det.tasks.classification.data import ImageSet
@@ -37,6 +38,8 @@ OTHERWISE = {
 def leaves(config):
     """Every setting by its whole name: the fields of the sections, and those of no section."""
     for key, value in config:
+        if key == "tiers":  # what they say is in student, teacher and router
+            continue
         fields = type(value).model_fields if hasattr(type(value), "model_fields") else None
         yield from [key] if fields is None else (f"{key}.{field}" for field in fields)
 

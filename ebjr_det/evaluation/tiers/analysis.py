@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import ClassVar, get_args
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -10,6 +11,8 @@ from ebjr_det.config.target import Target
 from ebjr_det.core.cost import Cost
 from ebjr_det.core.errors import ConfigError, InvalidInput, check_seed
 from ebjr_det.evaluation.bootstrap import check_replicates
+from ebjr_det.evaluation.run_folder import TIERS
+from ebjr_det.io.files import existing_file
 from ebjr_det.io.third_party import first_fault
 
 AUTO = "auto"
@@ -26,6 +29,20 @@ class Tier:
 
 
 @dataclass(frozen=True)
+class Chosen:
+    """A cascade at work: its tiers in order, and of each but the last the score and the finite threshold.
+
+    Attributes:
+        rate: the share of what reaches a tier that goes past it, where its threshold was left open.
+    """
+
+    tiers: tuple[str, ...]
+    scores: tuple[str, ...]
+    thresholds: tuple[float, ...]
+    rate: float | None = None
+
+
+@dataclass(frozen=True)
 class TieredAnalysis:
     """How a run of several tiers is looked at.
 
@@ -36,6 +53,8 @@ class TieredAnalysis:
         target: what thresholds are wanted for: `macs` or `latency_ms` at most, or `min_quality`.
         fraction: of the images, that choose; `seed`: of that part and of the bootstrap.
         remarks: by input file, how often something odd was left out or taken all the same.
+        scores: by tier, its own score in place of `score`.
+        chosen: the cascade that a run leaves for live use, whatever made it: settings, a rate or the target.
 
     Raises:
         ConfigError: a seed or a number of replicates that cannot be, another kind of target, or one of times
@@ -52,21 +71,17 @@ class TieredAnalysis:
     seed: int = 0
     replicates: int = 1000
     remarks: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    scores: Mapping[str, str] = field(default_factory=dict)
+    chosen: Chosen | None = None
 
     def __post_init__(self) -> None:
         check_seed(self.seed)
         check_replicates(self.replicates)
-        if self.target is None:
-            return
-        if self.target.kind not in TARGETS or self.target.confidence is not None:
-            raise ConfigError(
-                f"Expected a target of {', '.join(TARGETS)} for tiers, got {self.target.to_dict()}."
-            )
-        if self.target.kind == "latency_ms" and "latency_ms" not in self.costs:
-            raise ConfigError(
-                "Expected the ms of every tier beside a target of latency, got a tier without. Give "
-                "NAME=FILE:MACS:MS."
-            )
+        check_tier_target(self.target, timed="latency_ms" in self.costs)
+
+    def score_of(self, tier: str) -> str:
+        """What passes images on from a tier, by name or `auto`."""
+        return self.scores.get(tier, self.score)
 
     @property
     def costs(self) -> dict[Cost, dict[str, float]]:
@@ -90,4 +105,23 @@ class TieredAnalysis:
             ) from error
 
 
+def check_tier_target(target: Target | None, timed: bool) -> None:
+    """Raises ConfigError for a target of another kind, or one of times where not all are known."""
+    if target is None:
+        return
+    if target.kind not in TARGETS or target.confidence is not None:
+        raise ConfigError(f"Expected a target of {', '.join(TARGETS)} for tiers, got {target.to_dict()}.")
+    if target.kind == "latency_ms" and not timed:
+        raise ConfigError(
+            "Expected the ms of every tier beside a target of latency, got a tier without. Give "
+            "NAME=FILE:MACS:MS, of a configuration `latency.measure`."
+        )
+
+
 _ADAPTER = TypeAdapter(TieredAnalysis)
+
+
+def load_tiered_analysis(folder: Path) -> TieredAnalysis:
+    """How a finished run of several tiers is looked at. Raises InvalidInput for none, or a damaged one."""
+    path = existing_file(folder / TIERS, "a finished run of several tiers with its analysis")
+    return TieredAnalysis.from_json(path.read_bytes())

@@ -13,12 +13,13 @@ import numpy as np
 
 from ebjr_det.config.target import Target
 from ebjr_det.core.cost import Cost
-from ebjr_det.core.errors import Infeasible, check_known
+from ebjr_det.core.errors import ConfigError, Infeasible, check_known
 from ebjr_det.core.ranking import Ranking
+from ebjr_det.core.router import threshold_for_rate
 from ebjr_det.core.tiers import Chain, Sweep, TieredRun, TierPoints, answering
 from ebjr_det.core.types import FloatArray, Matches, Task
 from ebjr_det.evaluation.bootstrap import ROUGH_GRID
-from ebjr_det.evaluation.tiers.analysis import AUTO
+from ebjr_det.evaluation.tiers.analysis import AUTO, Chosen
 from ebjr_det.evaluation.units import Unit, cost_text
 
 Costs: TypeAlias = Mapping[str, float]
@@ -43,6 +44,11 @@ class Choice:
     def chain(self) -> Chain:
         """The models, and how images go along them."""
         return self.reported.chain
+
+    @property
+    def chosen(self) -> Chosen:
+        """The choice as an analysis keeps it."""
+        return Chosen(self.chain.tiers, self.chain.scores, self.thresholds)
 
     @property
     def thresholds(self) -> tuple[float, ...]:
@@ -89,13 +95,17 @@ def alone(chain: Chain, costs: Costs) -> list[float]:
     return [costs[tier] for tier in chain.tiers]
 
 
-def choose_scores(run: TieredRun, task: Task, score: str) -> Scores:
+def choose_scores(run: TieredRun, task: Task, score_of: Callable[[str], str]) -> Scores:
     """For every two tiers, in order, the score that passes images on; `auto` takes that of the largest area.
+
+    Args:
+        score_of: a tier's name -> its score or `auto`.
 
     Raises ConfigError where a tier has no such score.
     """
 
     def best(lower: str, upper: str) -> str:
+        score = score_of(lower)
         scores = {name: values for name, values in run.scores[lower].items() if name != "random"}
         if score != AUTO:
             check_known(score, run.scores[lower], f"a score of `{lower}`")
@@ -124,11 +134,37 @@ def chains(names: Sequence[str], scores: Scores) -> Iterator[Chain]:
                 yield Chain(tiers, (scores[tiers[0], tiers[-1]],) * (size - 1), "leap")
 
 
+def at_rate(run: TieredRun, chain: Chain, thresholds: Sequence[float | None], rate: float) -> Chosen:
+    """A cascade with its thresholds; where one is open, so large a share of what reaches a tier goes on.
+
+    Raises ConfigError where a part of the images is too small for that.
+    """
+    reaching, finite_thresholds = np.ones(len(run), dtype=bool), []
+    for tier, values, stated in zip(chain.tiers, chain.values(run), thresholds, strict=False):
+        reached = values[reaching]
+        threshold = stated if stated is not None else threshold_for_rate(reached, rate) if len(reached) else 0
+        if not np.isfinite(threshold):
+            raise ConfigError(
+                f"Expected images of which a threshold of `{tier}` passes on {rate:g}, got {len(reached)}. "
+                "State its threshold."
+            )
+        reaching = reaching & (values > threshold)
+        finite_thresholds.append(float(threshold))
+    return Chosen(chain.tiers, chain.scores, tuple(finite_thresholds), rate if None in thresholds else None)
+
+
+def at_work(fronts: Sequence[TierPoints]) -> list[TierPoints]:
+    """Of the points of all fronts those that a live pair or cascade can take: no leap, thresholds finite."""
+    chosen = [points for points in fronts if len(points.chain.tiers) > 1 and points.chain.topology != "leap"]
+    finite_points = [points[np.flatnonzero(np.isfinite(points.thresholds).all(axis=1))] for points in chosen]
+    return [points for points in finite_points if len(points)]
+
+
 class Chooser:
     """What is best for a limit, by fronts of calibration images, and what it does on the reported ones."""
 
     def __init__(self, reported: TieredRun, task: Task, fronts: Sequence[TierPoints]) -> None:
-        self.fronts = fronts
+        self.fronts, self.reported = fronts, reported
         self.sweeps = {points.chain: Sweep(reported, task, points.chain) for points in fronts}
         self.judged = cache(lambda chain, thresholds: self.sweeps[chain].judge(thresholds))
 
@@ -172,6 +208,12 @@ class Chooser:
         if choice is None:
             raise Infeasible(f"Expected {problem}.")
         return choice
+
+    def choice(self, calibration: TieredRun, task: Task, chosen: Chosen) -> Choice:
+        """A cascade that is chosen already, on both parts of the images."""
+        chain = Chain(chosen.tiers, chosen.scores)
+        parts = (Sweep(run, task, chain).judge(chosen.thresholds) for run in (calibration, self.reported))
+        return Choice(*parts)
 
     def _first(self, costs: Costs, order: Order, sizes: Container[int]) -> Choice | None:
         """The first point of all fronts in an order, of equals that of the fewest tiers."""

@@ -13,7 +13,7 @@ import numpy as np
 from ebjr_det.core.cost import Cost
 from ebjr_det.core.tiers import TieredRun, TierPoints, front
 from ebjr_det.core.types import FloatArray, Task
-from ebjr_det.evaluation.bootstrap import CONFIDENCE, METHOD, interval, paired_bootstrap
+from ebjr_det.evaluation.bootstrap import CONFIDENCE, METHOD, paired_bootstrap, simultaneous_interval
 from ebjr_det.evaluation.calibrated import split
 from ebjr_det.evaluation.hull import Hull, judge_of
 from ebjr_det.evaluation.tiers.analysis import TieredAnalysis
@@ -36,7 +36,11 @@ BUDGETS, STEPS = 9, 4
 
 
 class Difference(NamedTuple):
-    """A difference of qualities on the reported images, and the ends of its interval."""
+    """A difference of qualities on the reported images, and the ends of its interval.
+
+    The intervals of one kind of difference hold at all budgets of a table at once, so that the largest may be
+    picked among them.
+    """
 
     value: float
     low: float
@@ -60,9 +64,14 @@ class Margins(NamedTuple):
     """
 
     winners: Winners
-    over_pair: Difference
     over_hull: Difference
     added: Difference | None
+
+    @property
+    def over_pair(self) -> Difference:
+        """Of the best chain; where that is the best pair it is 0."""
+        longer = len(self.winners.best.chain.tiers) > 2
+        return self.added if longer and self.added is not None else Difference(0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -108,7 +117,7 @@ class TieredReport:
             "chosen": None if self.chosen is None else self.chosen.to_dict(costs),
             "budgets": {kind: [_row(row, costs) for row in rows] for kind, rows in self.table.items()},
             "confidence": CONFIDENCE,
-            "interval_method": METHOD,
+            "interval_method": f"{METHOD}, at all budgets at once",
             "replicates": self.analysis.replicates,
             "seed": self.analysis.seed,
             "input_remarks": {file: dict(counts) for file, counts in self.analysis.remarks.items()},
@@ -127,22 +136,46 @@ def _row(row: Margins, costs: Mapping[Cost, Costs]) -> dict[str, Any]:
     }
 
 
-def build_tiered_report(run: TieredRun, task: Task, analysis: TieredAnalysis) -> TieredReport:
+class Calibrated(NamedTuple):
+    """Both parts of a run, and what was chosen on the first: scores, and the fronts of all chains."""
+
+    calibration: TieredRun
+    reported: TieredRun
+    scores: Scores
+    fronts: list[TierPoints]
+
+
+def calibrated(run: TieredRun, task: Task, analysis: TieredAnalysis) -> Calibrated:
+    """The first step: split, choose scores and compute fronts. Raises ConfigError as the report does."""
+    parts = split(run, analysis.fraction, analysis.seed)
+    calibration, reported = (run.select(task, part) for part in parts)
+    scores, costs = choose_scores(calibration, task, analysis.score_of), analysis.costs
+    fronts = []
+    for chain in chains(run.names, scores):
+        costs_alone = {kind: alone(chain, column) for kind, column in costs.items()}
+        fronts.append(front(calibration, task, chain, costs_alone, thread_count()))
+    return Calibrated(calibration, reported, scores, fronts)
+
+
+def build_tiered_report(
+    run: TieredRun, task: Task, analysis: TieredAnalysis, fronts_of: Calibrated | None = None
+) -> TieredReport:
     """Choose on one part of the images, judge on the rest.
+
+    Args:
+        fronts_of: what `calibrated` gives, where it is at hand.
 
     Raises:
         ConfigError: a tier lacks the score, or a part of the images would be empty.
         Infeasible: nothing meets the target on the images that choose.
     """
-    parts = split(run, analysis.fraction, analysis.seed)
-    calibration, reported = (run.select(task, part) for part in parts)
-    scores, costs = choose_scores(calibration, task, analysis.score), analysis.costs
-    fronts = []
-    for chain in chains(run.names, scores):
-        costs_alone = {kind: alone(chain, column) for kind, column in costs.items()}
-        fronts.append(front(calibration, task, chain, costs_alone, thread_count()))
-    chooser = Chooser(reported, task, fronts)
-    chosen = None if analysis.target is None else chooser.for_target(analysis.target, costs)
+    calibration, reported, scores, fronts = fronts_of or calibrated(run, task, analysis)
+    chooser, costs = Chooser(reported, task, fronts), analysis.costs
+    chosen: Choice | None = None
+    if analysis.chosen is not None:
+        chosen = chooser.choice(calibration, task, analysis.chosen)
+    elif analysis.target is not None:
+        chosen = chooser.for_target(analysis.target, costs)
     lines = {kind: list(_line(chooser, column)) for kind, column in costs.items()}
     singles = {name: task.metrics(records)[task.quality_name] for name, records in reported.records.items()}
     return TieredReport(
@@ -194,14 +227,13 @@ def _margins(
     for kind, winners in table.items():
         costs = analysis.costs[kind]
         hulls = [Hull.of(list(zip(costs.values(), row, strict=True))) for row in rows[:, :singles].tolist()]
+        over_hull = _differences(
+            [column(row.best) - [hull.at(row.best.cost(costs)) for hull in hulls] for row in winners]
+        )
+        added = iter(_differences([column(row.longer) - column(row.pair) for row in winners if row.longer]))
         results[kind] = [
-            Margins(
-                row,
-                difference_of(column(row.best) - column(row.pair)),
-                difference_of(column(row.best) - np.array([h.at(row.best.cost(costs)) for h in hulls])),
-                None if row.longer is None else difference_of(column(row.longer) - column(row.pair)),
-            )
-            for row in winners
+            Margins(row, hull, next(added) if row.longer else None)
+            for row, hull in zip(winners, over_hull, strict=True)
         ]
     return results
 
@@ -209,3 +241,12 @@ def _margins(
 def difference_of(values: FloatArray) -> Difference:
     """A difference with its interval, from its values on all images and, after it, on every resample."""
     return Difference(float(values[0]), *interval(values[0], values[1:], CONFIDENCE).tolist())
+
+
+def _differences(columns: Sequence[FloatArray]) -> list[Difference]:
+    """Differences with their intervals, from the values of each on all images and, after it, on resamples."""
+    if not columns:
+        return []
+    values = np.column_stack(columns)
+    ends = simultaneous_interval(values[0], values[1:], CONFIDENCE)
+    return list(map(Difference, values[0].tolist(), *ends.tolist()))

@@ -1,8 +1,11 @@
 """The tables of several tiers: the choice for a target, budgets, what more than two add, models, scores."""
 
 from ebjr_det.core.cost import Cost
+from ebjr_det.core.types import Task
+from ebjr_det.evaluation.tiers.analysis import TieredAnalysis
+from ebjr_det.evaluation.tiers.choice import Choice
 from ebjr_det.evaluation.tiers.report import Difference, TieredReport
-from ebjr_det.evaluation.units import cost_text
+from ebjr_det.evaluation.units import Unit, cost_text
 from ebjr_det.reporting.answer import CURRENCIES, MIXED
 from ebjr_det.reporting.notation import NONE, Shown, number, share, threshold_text
 from ebjr_det.reporting.table import Table
@@ -81,11 +84,13 @@ def scores_table(report: TieredReport) -> Table:
 
 
 def chosen_table(report: TieredReport) -> Table | None:
-    """The thresholds of all tiers for the target, where there is one."""
-    choice, target = report.chosen, report.analysis.target
-    if choice is None or target is None:
-        return None
-    unit, show = unit_of(report), Shown.of(report.task.quality_name)
+    """The thresholds of all tiers for the target, of the settings or at a rate; None where none are."""
+    return None if report.chosen is None else choice_table(report.task, report.analysis, report.chosen)
+
+
+def choice_table(task: Task, analysis: TieredAnalysis, choice: Choice) -> Table:
+    """A choice's thresholds, and what share of the images each of its tiers sees and answers."""
+    unit, show = Unit.of(max(analysis.costs["macs"].values())), Shown.of(task.quality_name)
     runs = choice.chain.runs(choice.reported.passed)[0]
     scores, thresholds = [*choice.chain.scores, "-"], [*map(threshold_text, choice.thresholds), "-"]
     answered = zip(choice.answered.items(), scores, thresholds, runs.tolist(), strict=True)
@@ -93,17 +98,23 @@ def chosen_table(report: TieredReport) -> Table | None:
         [name, score, threshold, share(run), share(answer)]
         for (name, answer), score, threshold, run in answered
     ]
-    costs = ", ".join(cost_text(kind, choice.cost(c), unit) for kind, c in report.analysis.costs.items())
-    limit = (
-        f"{report.task.quality_name} of at least {show.text(target.value)}"
-        if target.kind == "min_quality"
-        else f"at most {cost_text(target.kind, target.value, unit)}"
-    )
-    name = f"{report.task.quality_name} {show.text(choice.quality)}"
+    costs = ", ".join(cost_text(kind, choice.cost(c), unit) for kind, c in analysis.costs.items())
+    name = f"{task.quality_name} {show.text(choice.quality)}"
     rule = "an image goes past a tier where score > threshold"
     caption = f"{name} at {costs} on images that the choice did not see; {rule}"
     columns = ["tier", "score", "threshold", "run on %", "answers %"]
-    return Table(f"For {limit}: {chain_name(choice)}", columns, rows, caption)
+    return Table(f"{_occasion(task, analysis, unit)}: {chain_name(choice)}", columns, rows, caption)
+
+
+def _occasion(task: Task, analysis: TieredAnalysis, unit: Unit) -> str:
+    """What the thresholds are for."""
+    target, chosen = analysis.target, analysis.chosen
+    if target is None:
+        rate = None if chosen is None else chosen.rate
+        return "As set" if rate is None else f"Each tier passes on {share(rate)} % of what reaches it"
+    if target.kind == "min_quality":
+        return f"For {task.quality_name} of at least {Shown.of(task.quality_name).text(target.value)}"
+    return f"For at most {cost_text(target.kind, target.value, unit)}"
 
 
 def tables(report: TieredReport) -> list[Table]:

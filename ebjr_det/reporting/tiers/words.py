@@ -89,7 +89,8 @@ def sentences(report: TieredReport) -> Iterator[str]:
     choosing, judging = plural(report.calibrating, "image"), plural(report.images, "other image")
     yield (
         f"Scores, chains and thresholds were chosen on {choosing}; every number is of {judging}, in brackets "
-        f"{100 * CONFIDENCE:g} % intervals from {plural(report.analysis.replicates, 'resample')} of them."
+        f"{100 * CONFIDENCE:g} % intervals that hold at all budgets at once, from "
+        f"{plural(report.analysis.replicates, 'resample')} of them."
     )
     for kind, costs in report.analysis.costs.items():
         for (lower, cost), (upper, next_cost) in pairwise(costs.items()):

@@ -1,12 +1,14 @@
 """Settings of classifiers: their data, models and trainings, beside what every task has."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import Field
 
 from ebjr_det.config import EvaluateConfig, ModelSection, SpecializeConfig, TrainConfig
-from ebjr_det.config.sections import BaseSection
+from ebjr_det.config.sections import BaseSection, TierSection
 from ebjr_det.config.training import LossSection
+from ebjr_det.core.tiers import MOST_TIERS
 
 
 class ClassifierSection(ModelSection):
@@ -22,6 +24,10 @@ class ClassifierSection(ModelSection):
     """Kind of block of a CIFAR `resnet` or `preresnet`."""
     preprocessing: dict[str, object] = Field({})
     """What replaces the network's own: `mean`, `std`, `resize`, `crop`, `interpolation`."""
+
+
+class ClassifierTier(ClassifierSection, TierSection):
+    """One of several classifiers, and what sends a picture on to the next."""
 
 
 class ImagesSection(BaseSection):
@@ -59,6 +65,7 @@ class ClassificationConfig(EvaluateConfig):
 
     task: Literal["classification"] = "classification"
     data: JudgedSection
+    tiers: Sequence[ClassifierTier] | None = Field(None, min_length=2, max_length=MOST_TIERS, exclude=True)
     student: ClassifierSection
     teacher: ClassifierSection
 

@@ -1,11 +1,13 @@
 """Settings of detectors: their data, models and trainings, beside what every task has."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import Field
 
 from ebjr_det.config import EvaluateConfig, ModelSection, SpecializeConfig, TrainConfig
-from ebjr_det.config.sections import BaseSection, RunSection
+from ebjr_det.config.sections import BaseSection, RunSection, TierSection
+from ebjr_det.core.tiers import MOST_TIERS
 
 
 class DetectorSection(ModelSection):
@@ -21,6 +23,10 @@ class DetectorSection(ModelSection):
     """Whether effdet lowers the scores of overlapping boxes instead of dropping them."""
     other_at: float = Field(0.3, ge=0, le=1)
     """Score of a box of "other" from which on a specialised student hands the image on."""
+
+
+class DetectorTier(DetectorSection, TierSection):
+    """One of several detectors, and what sends a picture on to the next."""
 
 
 class AnnotatedSection(BaseSection):
@@ -83,6 +89,7 @@ class DetectionConfig(EvaluateConfig):
 
     task: Literal["detection"]
     data: JudgedSection
+    tiers: Sequence[DetectorTier] | None = Field(None, min_length=2, max_length=MOST_TIERS, exclude=True)
     student: DetectorSection
     teacher: DetectorSection
     run: DetectionRunSection = DetectionRunSection()
