@@ -45,8 +45,8 @@ class TieredCalibration(PrintedResult):
         """
         names, chosen = [tier.name for tier in self.analysis.tiers], self.choice.chosen
         lower = zip(chosen.tiers, chosen.scores, chosen.thresholds, strict=False)
-        places = ((f"tiers.{names.index(tier)}.router", score, value) for tier, score, value in lower)
-        return [f"{place}={{score: {score}, threshold: {value!r}}}" for place, score, value in places]
+        keys = ((f"tiers.{names.index(tier)}.router", score, value) for tier, score, value in lower)
+        return [f"{key}={{score: {score}, threshold: {value!r}}}" for key, score, value in keys]
 
     def overview(self) -> Overview:
         """Whether the target is met on other images, and the thresholds."""

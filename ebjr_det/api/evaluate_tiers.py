@@ -52,13 +52,13 @@ def evaluate_tiers(config: EvaluateConfig, objects: Objects, out: Path, resume: 
     config = as_begun(config, out) if resume else config
     scorings = _check(config)
     tiers = Tiers.build(config, objects)
-    ahead = [check_ahead(pair, score, out) for pair, score in zip(tiers.pairs, scorings, strict=True)]
-    scorings, config = [ready.scoring for ready in ahead], tiers.resolved(config)
+    checked = [check_ahead(pair, score, out) for pair, score in zip(tiers.pairs, scorings, strict=True)]
+    scorings, config = [ready.scoring for ready in checked], tiers.resolved(config)
     open_folder(out, config, resume)
     pair, adapted = tiers.pairs[0], tiers.adapted(scorings)
     run = finished_tiers(out, pair.data, lambda parts: adapted.run(scorings, parts))
     run, remarks = _unseen(run, pair.task, scorings)
-    analysis, fronts = _analyse(tiers, config, scorings, ahead, run)
+    analysis, fronts = _analyse(tiers, config, scorings, checked, run)
     data_remarks = getattr(pair.data, "remarks", {})
     analysis = replace(analysis, remarks={**({"data": data_remarks} if data_remarks else {}), **remarks})
     report = build_tiered_report(run, pair.task, analysis, fronts)
@@ -87,12 +87,16 @@ def _check(config: EvaluateConfig) -> list[Scoring]:
 
 
 def _analyse(
-    tiers: Tiers, config: EvaluateConfig, scorings: Sequence[Scoring], ahead: Sequence[Ready], run: TieredRun
+    tiers: Tiers,
+    config: EvaluateConfig,
+    scorings: Sequence[Scoring],
+    checked: Sequence[Ready],
+    run: TieredRun,
 ) -> tuple[TieredAnalysis, Calibrated]:
     """How the run is looked at, with thresholds of all tiers for the target, as set, or at a rate."""
     target, pair = config.router.target, tiers.pairs[0]
     times = tiers.measure(np.arange(len(pair.data))) if config.latency.measure else {}
-    macs = [*(ready.cost.student_macs for ready in ahead), ahead[0].cost.teacher_macs]
+    macs = [*(ready.cost.student_macs for ready in checked), checked[0].cost.teacher_macs]
     names = [model.name for model in tiers.models]
     routers = [pair.config.router for pair in tiers.pairs]
     open_scores = [router.automatic for router in routers]
@@ -130,14 +134,14 @@ def _unseen(
 
     Raises InvalidInput where none are left, or a router is another student's.
     """
-    kept, remarks = set(run.image_ids), dict[str, dict[str, int]]()
+    unseen, remarks = set(run.image_ids), dict[str, dict[str, int]]()
     for name, scoring in zip(run.names, scorings, strict=False):
         _, use = scoring.unseen(run.pair(name, run.names[-1]), task)
         if use is not None and use.left_out:
-            kept -= set(use.left_out)
+            unseen -= set(use.left_out)
             remarks[f"router of {name}"] = {"images of its fit, left out": len(use.left_out)}
-    if not kept:
+    if not unseen:
         raise InvalidInput("Expected images that no tier's router was fitted on, got none.")
-    if len(kept) == len(run):
+    if len(unseen) == len(run):
         return run, remarks
-    return run.select(task, np.flatnonzero([image in kept for image in run.image_ids])), remarks
+    return run.select(task, np.flatnonzero([image in unseen for image in run.image_ids])), remarks

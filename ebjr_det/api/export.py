@@ -1,5 +1,6 @@
 """`export`: the pair as a folder that is served without torch."""
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -12,21 +13,26 @@ import numpy as np
 from ebjr_det.api.space import bytes_of_graphs
 from ebjr_det.config import EvaluateConfig, ModelSection, parse_section
 from ebjr_det.core.errors import ConfigError
-from ebjr_det.core.joint import JointTeacher
+from ebjr_det.core.joint import JointModel
 from ebjr_det.core.router import check_scores
 from ebjr_det.core.scores import rows_counted
+from ebjr_det.core.tiers import MOST_TIERS
 from ebjr_det.core.types import FloatArray, Model, Opaque
-from ebjr_det.inference.exported import (
+from ebjr_det.inference.export_file import (
     LARGEST_REFERENCE,
+    NESTED_VERSION,
     PAIR,
     ROUTER,
     VERSION,
+    WITHIN,
+    ExportedInner,
     ExportedModel,
     ExportedPair,
     tells_pair,
     write_pair,
 )
 from ebjr_det.inference.live import choose_threshold
+from ebjr_det.inference.nested import nested_pair
 from ebjr_det.inference.scoring import Scoring
 from ebjr_det.inference.student import answers_to_data, check_answers, weights_of
 from ebjr_det.io.environment import describe_environment
@@ -40,7 +46,8 @@ from ebjr_det.tasks.adapted import plain
 from ebjr_det.tasks.contract import Classes, Picture, RunsAnywhere
 
 SAMPLES = 4
-FILES = (PAIR, ROUTER, "student.onnx", "teacher.onnx")
+NAMES = (ROUTER, "student.onnx", "teacher.onnx")
+FILES = (PAIR, *(depth * WITHIN + name for depth in range(MOST_TIERS - 1) for name in NAMES))
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 SAVED = ("batch_size", "teacher_batch", "patience_ms", "overlap", "workers")
 """Settings of `run` that an exported pair keeps."""
@@ -69,7 +76,7 @@ def export(
     rate: float | None = None,
     reference: FloatArray | None = None,
 ) -> ExportResult:
-    """Write a pair as two ONNX graphs and one JSON with all the rest; see `exported`.
+    """Write a pair as ONNX graphs, one a model, and one JSON with all the rest; see `exported`.
 
     The graphs take any number of images a batch. Each is run once and compared with eager torch.
 
@@ -97,15 +104,10 @@ def export(
     check_replaceable(out, FILES, "export", _is_earlier)
     named = load_task(config.task).data.build_named(**dict(config.data))
     scoring, models = _bound(config, scoring, named)
-    pictures, sections = _pictures(named), (config.student, config.teacher)
-    parts = zip(("student", "teacher"), models, sections, strict=True)
-    sides = [_side(name, model, section, pictures) for name, model, section in parts]
-    check_space(out, bytes_of_graphs(models))
+    levels = list(_levels(config, JointModel(*models, scoring, threshold), _pictures(named)))
+    check_space(out, bytes_of_graphs([side.model for level in levels for side in level.sides]))
     with replaced_folder(out, FILES, "export", _is_earlier) as folder:
-        exported = {side.name: _write_model(side, folder, config.run.tolerance) for side in sides}
-        if scoring.section.file is not None:
-            copyfile(scoring.section.file, folder / ROUTER)
-        pair = _pair(config, scoring, threshold, named, exported)
+        pair = _pair(config, named, _written(levels, folder, config.run.tolerance))
         write_pair(pair.model_copy(update={"reference": _kept(scoring, reference)}), folder)
     files = {name: (out / name).stat().st_size for name in FILES if (out / name).is_file()}
     return ExportResult(str(out), scoring.name, threshold, files)
@@ -149,34 +151,20 @@ def _is_earlier(entry: Path) -> bool:
     return entry.is_file() and any(map(tells_pair, pairs))
 
 
-def _pair(
-    config: EvaluateConfig,
-    scoring: Scoring,
-    threshold: float,
-    named: Classes,
-    models: dict[str, ExportedModel],
-) -> ExportedPair:
+def _pair(config: EvaluateConfig, named: Classes, pair: dict[str, object]) -> ExportedPair:
     """The content of `pair.json`: all that is not in the graphs, without the paths of this machine."""
     ids = getattr(named, "categories", None) or dict(enumerate(named.class_names))
-    top_k, aggregate = rows_counted(scoring.name, scoring.section.top_k, scoring.section.aggregate)
-    router: dict[str, object] = {
-        "threshold": None,
-        "target": None,
-        "file": None if scoring.file is None else ROUTER,
-    }
-    router |= {"top_k": top_k, "aggregate": aggregate}
     environment = describe_environment("cpu", config.run.seed)
     content = {
-        "version": VERSION,
-        "title": config.title or f"{models['student'].name} + {models['teacher'].name}",
+        "version": NESTED_VERSION if isinstance(pair["teacher"], ExportedInner) else VERSION,
         "task": config.task,
         "classes": {str(key): name for key, name in ids.items()},
-        "router": scoring.section.model_copy(update=router),
-        "threshold": threshold,
         "run": config.run.model_dump(include=set(SAVED)),
         "made_with": {key: value for key, value in environment.items() if key != "command"},
-        **models,
+        **pair,
+        "title": config.title or pair.pop("name"),
     }
+    content.pop("name", None)
     return parse_section(ExportedPair, content)
 
 
@@ -191,14 +179,55 @@ class _Side:
     macs: float
 
 
+@dataclass(frozen=True)
+class _Level:
+    """A pair on its way into the folder: its router and its models, without one that is a pair itself."""
+
+    within: str
+    scoring: Scoring
+    threshold: float
+    sides: list[_Side]
+
+
+def _levels(
+    config: EvaluateConfig, joint: JointModel, pictures: list[Picture], within: str = ""
+) -> Iterator[_Level]:
+    """The pair, and those in the place of its teacher, from the outermost on."""
+    assert isinstance(joint.router, Scoring)
+    inner, teacher = nested_pair(config), plain(joint.teacher)
+    sides = [_side(f"{within}student", joint.student, config.student, pictures)]
+    if inner is None:
+        sides.append(_side(f"{within}teacher", joint.teacher, config.teacher, pictures))
+    yield _Level(within, joint.router, joint.threshold, sides)
+    if inner is not None:
+        yield from _levels(inner, teacher.joint, pictures, within + WITHIN)
+
+
+def _written(levels: list[_Level], folder: Path, tolerance: float) -> dict[str, object]:
+    """The settings of the outermost of the pairs, when all their files are in the folder."""
+    level, *inner = levels
+    section = level.scoring.section
+    models: list[ExportedModel | ExportedInner] = [_write_model(s, folder, tolerance) for s in level.sides]
+    if inner:
+        models.append(parse_section(ExportedInner, _written(inner, folder, tolerance)))
+    if section.file is not None:
+        copyfile(section.file, folder / f"{level.within}{ROUTER}")
+    top_k, aggregate = rows_counted(level.scoring.name, section.top_k, section.aggregate)
+    router: dict[str, object] = {"threshold": None, "target": None, "top_k": top_k, "aggregate": aggregate}
+    router |= {"file": None if section.file is None else f"{level.within}{ROUTER}"}
+    student, teacher = models
+    return {
+        "name": f"{student.name} + {teacher.name}",
+        "router": section.model_copy(update=router),
+        "threshold": level.threshold,
+        "student": student,
+        "teacher": teacher,
+    }
+
+
 def _side(name: str, model: Model, section: ModelSection, pictures: list[Picture]) -> _Side:
     """Raises ConfigError for a model with code of its own around its network."""
     inner = plain(model)
-    if isinstance(inner, JointTeacher):
-        raise ConfigError(
-            f"Expected two models to export, got the pair {inner.name} as the teacher. `predict`, `demo` and "
-            "`serve` take the configuration itself."
-        )
     graph = isinstance(inner, RunsFile) or getattr(getattr(inner, "graph", None), "state_dict", None)
     if getattr(inner, "around", None) is None or not graph:
         raise ConfigError(
@@ -215,27 +244,23 @@ def _batch(model: RunsAnywhere, pictures: list[Picture]) -> Opaque:
 
 
 def _write_model(side: _Side, folder: Path, tolerance: float) -> ExportedModel:
-    """A model's graph in the folder. Raises ConfigError where that answers otherwise than torch."""
-    from ebjr_det.runtimes.choose import drift
-    from ebjr_det.runtimes.onnx import INPUT, Session, write_onnx
+    """A model's graph in the folder, somebody else's unchanged. Raises ConfigError for other answers."""
+    from ebjr_det.runtimes.onnx import INPUT, Session
 
     inner, path = plain(side.model), folder / f"{side.name}.onnx"
-    batch, popular = side.batch, side.section.popular
     if isinstance(inner, RunsFile):
-        return _copied(side, inner, path)
-    write_onnx(inner.graph, batch, path)
-    moved = drift(Session(path)(batch), inner.eager(batch))
-    if not moved <= tolerance:
-        raise ConfigError(
-            f"Expected the graph of `{side.model.name}` to answer as torch does, got outputs that move by "
-            f"{moved:.2g} of their spread, more than {tolerance:g}. Set run.tolerance."
-        )
+        copyfile(inner.file.path, path)
+        name, dtype, outputs = Session(path).input, inner.file.dtype, inner.file.outputs
+    else:
+        _write_graph(side, inner, path, tolerance)
+        name, dtype, outputs = INPUT, str(np.asarray(side.batch).dtype), inner.graph.outputs
+    popular = side.section.popular
     return ExportedModel(
         name=side.model.name,
         file=path.name,
         sha256=checksum(path),
-        inputs={"name": INPUT, "type": str(np.asarray(batch).dtype), "shape": ["batch", *batch.shape[1:]]},
-        outputs=list(inner.graph.outputs),
+        inputs={"name": name, "type": dtype, "shape": ["batch", *side.batch.shape[1:]]},
+        outputs=list(outputs),
         around=inner.around.to_dict(),
         macs=side.macs,
         popular=popular or None,
@@ -243,25 +268,17 @@ def _write_model(side: _Side, folder: Path, tolerance: float) -> ExportedModel:
     )
 
 
-def _copied(side: _Side, model: Any, path: Path) -> ExportedModel:
-    """A graph of somebody else as it is, in the folder."""
-    from ebjr_det.runtimes.onnx import Session
+def _write_graph(side: _Side, inner: Any, path: Path, tolerance: float) -> None:
+    from ebjr_det.runtimes.choose import drift
+    from ebjr_det.runtimes.onnx import Session, write_onnx
 
-    copyfile(model.file.path, path)
-    popular = side.section.popular
-    return ExportedModel(
-        name=side.model.name,
-        file=path.name,
-        sha256=checksum(path),
-        inputs={
-            "name": Session(path).input, "type": model.file.dtype, "shape": ["batch", *side.batch.shape[1:]],
-        },
-        outputs=list(model.file.outputs),
-        around=model.around.to_dict(),
-        macs=side.macs,
-        popular=popular or None,
-        other_at=getattr(side.section, "other_at", None) if popular else None,
-    )  # fmt: skip
+    write_onnx(inner.graph, side.batch, path)
+    moved = drift(Session(path)(side.batch), inner.eager(side.batch))
+    if not moved <= tolerance:
+        raise ConfigError(
+            f"Expected the graph of `{side.model.name}` to answer as torch does, got outputs that move by "
+            f"{moved:.2g} of their spread, more than {tolerance:g}. Set run.tolerance."
+        )
 
 
 def _pictures(named: Any) -> list[Picture]:

@@ -24,7 +24,8 @@ from ebjr_det.evaluation.run_folder import (
 )
 from ebjr_det.evaluation.tiers.analysis import load_tiered_analysis
 from ebjr_det.inference.absent import SIDES
-from ebjr_det.inference.exported import PAIR, Exported, is_exported, load_exported
+from ebjr_det.inference.export_file import PAIR, is_exported
+from ebjr_det.inference.exported import Exported, load_exported
 from ebjr_det.inference.in_memory import check_not_in_memory
 from ebjr_det.inference.live import Settings
 from ebjr_det.io.checkpoints.finding import manifest

@@ -56,8 +56,8 @@ def calibrate(run: Path, confidence: float | None, as_json: bool, **options: Any
     from ebjr_det.reporting.screen import print_screen
 
     if isinstance(answer, TieredCalibration):
-        shown = answer.overview()
-        print_screen(shown.sentence, [shown.table])
+        overview = answer.overview()
+        print_screen(overview.sentence, [overview.table])
         click.echo("\n" + " \\\n".join(f'    --set "{change}"' for change in answer.changes))
         return
     print_screen(verdict(answer), [table(answer)], [threshold_line(answer)])

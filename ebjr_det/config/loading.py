@@ -156,11 +156,11 @@ def _changed(content: object, keys: list[str], value: object, change: str) -> An
     """A copy of a section, or of a list of sections, with another value at a place within it."""
     if not keys:
         return value
-    key, *further = keys
+    key, *deeper = keys
     if isinstance(content, list):
         if not key.isdecimal() or int(key) >= len(content):
             raise ConfigError(f"Expected a place below {len(content)} in `--set {change}`, got `{key}`.")
         index = int(key)
-        return [*content[:index], _changed(content[index], further, value, change), *content[index + 1 :]]
+        return [*content[:index], _changed(content[index], deeper, value, change), *content[index + 1 :]]
     section = content if isinstance(content, dict) else {}
-    return {**section, key: _changed(section.get(key), further, value, change)}
+    return {**section, key: _changed(section.get(key), deeper, value, change)}

@@ -32,8 +32,8 @@ def paired(settings: Mapping[str, object], tiers: object) -> Mapping[str, object
             "Expected no `router` of the last of the `tiers`, which passes on nothing, got one."
         )
     names = [tier["name"] for tier in tiers if tier.get("name")]
-    if twice := next((name for name in names if names.count(name) > 1), None):
-        raise ConfigError(f"Expected a name of its own for every tier, got `{twice}` twice. Rename it.")
+    if repeated := next((name for name in names if names.count(name) > 1), None):
+        raise ConfigError(f"Expected a name of its own for every tier, got `{repeated}` twice. Rename it.")
     pair: Mapping[str, object] = _model(tiers[-1])
     for tier in reversed(tiers[:-1]):
         teacher = pair if "student" not in pair else {"arch": NESTED, "options": pair}

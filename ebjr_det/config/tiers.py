@@ -34,8 +34,8 @@ def inner_pair(config: Config) -> Config | None:
 def tiers_of(config: EvaluateConfig) -> list[Tier]:
     """The models of a configuration, from the student on; a pair in a file of its own is one of them."""
     inner = inner_pair(config)
-    further = [Tier(config.teacher)] if inner is None else tiers_of(inner)
-    return [Tier(config.student, config.router), *further]
+    upper = [Tier(config.teacher)] if inner is None else tiers_of(inner)
+    return [Tier(config.student, config.router), *upper]
 
 
 def with_tiers(config: Config, tiers: Sequence[Tier]) -> Config:
@@ -58,8 +58,8 @@ def stated(config: EvaluateConfig) -> dict[str, object]:
         return settings
     sections = [tier.section.model_dump() | {"router": tier.router.model_dump()} for tier in tiers]
     del sections[-1]["router"]
-    place = list(settings).index("student")
+    start = list(settings).index("student")
     plain = [
         (name, value) for name, value in settings.items() if name not in ("student", "teacher", "router")
     ]
-    return dict([*plain[:place], ("tiers", sections), *plain[place:]])
+    return dict([*plain[:start], ("tiers", sections), *plain[start:]])

@@ -56,25 +56,37 @@ def digest_of(section: ModelSection, above: tuple[Path, ...] = ()) -> str | None
     return digest
 
 
-def build_nested(config: EvaluateConfig, classes: Classes, device: str) -> JointTeacher:
-    """The pair that is a configuration's teacher, from its settings there or in a file.
+def nested_pair(config: EvaluateConfig) -> EvaluateConfig | None:
+    """The pair that is a configuration's teacher, from its settings there or in a file; None for one model.
+
+    Raises:
+        ConfigError: no settings, or a pair within itself. CheckpointError: see `digest_of`.
+    """
+    teacher = config.teacher
+    if teacher.arch != NESTED:
+        return None
+    if (inner := inner_pair(config)) is not None:
+        return inner
+    if teacher.checkpoint is None:
+        raise ConfigError("Expected the configuration of a pair as `teacher.checkpoint`, got none.")
+    digest_of(teacher)
+    return load_config(find_checkpoint(teacher.checkpoint))
+
+
+def build_nested(
+    config: EvaluateConfig, inner: EvaluateConfig, classes: Classes, device: str
+) -> JointTeacher:
+    """The pair that is a configuration's teacher.
 
     Its `data` are not looked at: its models answer about the classes of the outer pair's.
 
     Raises:
-        ConfigError: no settings, none of a threshold, or runtimes other than eager torch.
+        ConfigError: no threshold, or runtimes other than eager torch.
         InvalidInput: a configuration of another task.
-        CheckpointError: see `digest_of`.
     """
     from ebjr_det.inference.pair import build_models
 
-    inner, origin = inner_pair(config), "the tiers"
-    if inner is None:
-        if config.teacher.checkpoint is None:
-            raise ConfigError("Expected the configuration of a pair as `teacher.checkpoint`, got none.")
-        digest_of(config.teacher)
-        path = find_checkpoint(config.teacher.checkpoint)
-        inner, origin = load_config(path), f"`{path}`"
+    origin = f"`{config.teacher.checkpoint}`" if config.teacher.checkpoint else "the tiers"
     if inner.task != config.task:
         raise InvalidInput(f"Expected a pair for {config.task} in {origin}, got one for {inner.task}.")
     if inner.student.popular is not None or {inner.student.runtime, inner.teacher.runtime} != {EAGER}:

@@ -101,8 +101,8 @@ class TieredRecorder:
                     scores[name] = self.scores[name](output)
             except InvalidInput as error:
                 first, last = batch.image_ids[0], batch.image_ids[-1]
-                where = f"tier `{name}`, in the batch of images `{first}` to `{last}`"
-                raise InvalidInput(f"{error} (Of {where}.)") from error
+                batch_name = f"tier `{name}`, in the batch of images `{first}` to `{last}`"
+                raise InvalidInput(f"{error} (Of {batch_name}.)") from error
         return TieredRun(self.task.name, tuple(batch.image_ids), records, scores)
 
 

@@ -19,7 +19,7 @@ from ebjr_det.inference.absent import SIDES, AbsentModel
 from ebjr_det.inference.answers import OnPictures, answers_to, on_pictures, sample_answers
 from ebjr_det.inference.in_memory import NO_OBJECTS, Objects, checked_model
 from ebjr_det.inference.latency import Latency, measure_decision, measure_latency, stratified
-from ebjr_det.inference.nested import build_nested, collated, digest_of
+from ebjr_det.inference.nested import build_nested, collated, digest_of, nested_pair
 from ebjr_det.inference.offline import Batch, Recorder, ScoresFunction, run_pair
 from ebjr_det.inference.ready import make_ready
 from ebjr_det.io.environment import device_name
@@ -116,8 +116,8 @@ class Pair:
             stop=stop,
             collate=partial(collated, self.plugin.data.collate),
         )
-        for ids, student, *further, teacher, targets in stream:
-            yield Batch(ids, student, teacher, targets, further)
+        for ids, student, *between_inputs, teacher, targets in stream:
+            yield Batch(ids, student, teacher, targets, between_inputs)
 
     def first_answers(self, student: Model, count: int) -> list[Output]:
         """A student's answers to so many of the images, at most, drawn at random with the seed."""
@@ -224,8 +224,9 @@ def build_models(
         # a teacher's random weights are those that follow the student's
         if side in sides or (side == "student" and config.teacher.random_weights):
             ready = getattr(objects, side)
-            if section.arch == NESTED and ready is None:
-                models.append(build_nested(config, data, device))
+            inner = nested_pair(config) if side == "teacher" and ready is None else None
+            if inner is not None:
+                models.append(build_nested(config, inner, data, device))
             else:
                 models.append(_build_model(config.task, section, data, device, ready))
         else:

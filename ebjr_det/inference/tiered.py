@@ -40,12 +40,14 @@ class Tiers:
     @classmethod
     def build(cls, config: EvaluateConfig, objects: Objects) -> "Tiers":
         """All that a configuration names. Raises EbjrError for faults."""
-        first, *further = pairs_of(with_checksums(config))
+        first, *upper = pairs_of(with_checksums(config))
         pair = Pair.build(first, objects)
-        built = cls([pair, *map(pair.beside, further)])
+        built = cls([pair, *map(pair.beside, upper)])
         names = [model.name for model in built.models]
-        if twice := next((name for name in names if names.count(name) > 1), None):
-            raise ConfigError(f"Expected a name of its own for every tier, got `{twice}` twice. Set `name`.")
+        if repeated := next((name for name in names if names.count(name) > 1), None):
+            raise ConfigError(
+                f"Expected a name of its own for every tier, got `{repeated}` twice. Set `name`."
+            )
         return built
 
     @property

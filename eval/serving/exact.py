@@ -18,7 +18,8 @@ from senders import Replies, closed, digits, encoded, serving
 
 import ebjr_det
 from ebjr_det.evaluation.run_folder import load_folder
-from ebjr_det.inference.exported import PAIR, load_exported, write_pair
+from ebjr_det.inference.export_file import PAIR, write_pair
+from ebjr_det.inference.exported import load_exported
 from ebjr_det.io.pictures import as_picture
 from ebjr_det.tasks.classification.data import build_data
 

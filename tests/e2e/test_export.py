@@ -21,7 +21,8 @@ from ebjr_det.api.settings import load_settings, reference_scores
 from ebjr_det.config import RouterSection
 from ebjr_det.core.joint import answers_of
 from ebjr_det.core.router import threshold_for_rate
-from ebjr_det.inference.exported import ROUTER, load_exported
+from ebjr_det.inference.export_file import ROUTER
+from ebjr_det.inference.exported import load_exported
 from ebjr_det.inference.scoring import Scoring
 from ebjr_det.tasks.detection.model import build_model
 

@@ -1,11 +1,13 @@
 """`ebjr-det replay` of more than two models: what it says, what it leaves, and what it refuses."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
+from PIL import Image
 from tiny_graphs import write_graph
 
 import ebjr_det
@@ -282,9 +284,12 @@ def test_a_pair_that_cannot_be_a_teacher_is_refused(file, text, message, tmp_pat
 
 
 @pytest.mark.usefixtures("nested")
-def test_an_export_is_of_two_models(tmp_path, command, capsys):
-    assert command("export", "outer.yaml", "--out", tmp_path / "exported") == 2
-    assert "Expected two models to export, got the pair" in capsys.readouterr().err
+def test_a_pair_of_a_file_is_exported_too(tmp_path, command):
+    pytest.importorskip("onnxscript")
+    assert command("export", "outer.yaml", "--out", tmp_path / "exported") == 0
+    pictures = list(np.random.default_rng(0).integers(256, size=(50, 8, 8, 3), dtype=np.uint8))
+    answers = [ebjr_det.load(source)(pictures).predictions for source in ("outer.yaml", "exported")]
+    np.testing.assert_allclose(*answers, atol=1e-4)
 
 
 @pytest.mark.usefixtures("nested")
@@ -459,3 +464,61 @@ def test_a_target_may_leave_tiers_out(evaluated, tmp_path):
     data, values = build_data("digits"), load_tiers(out / "tiers.npz").scores["middle"][score]
     live = ebjr_det.load(tmp_path / "two.yaml")([data.load(index) for index in range(500)])
     np.testing.assert_array_equal(live.decision.defer, values[:500] > threshold)
+
+
+@pytest.fixture(scope="module")
+def exported(evaluated, tmp_path_factory, command):
+    pytest.importorskip("onnxscript")
+    out = tmp_path_factory.mktemp("exports") / "exported"
+    assert command("export", evaluated[1], "--out", out) == 0
+    return out
+
+
+def test_an_export_of_three_tiers_decides_and_answers_as_the_run(evaluated, exported):
+    names = {"pair.json", "student.onnx", "teacher-student.onnx", "teacher-teacher.onnx"}
+    assert {file.name for file in exported.iterdir()} == names
+    assert json.loads((exported / "pair.json").read_text())["version"] == 3
+    check_live(ebjr_det.load(exported), load_tiers(evaluated[1] / "tiers.npz"))
+
+
+def test_predict_takes_configuration_run_and_export_of_tiers(evaluated, exported, tmp_path, command):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    data, run = build_data("digits"), load_tiers(evaluated[1] / "tiers.npz")
+    for index in range(40):
+        Image.fromarray(data.load(index)).save(folder / f"{index:03d}.png")
+    deferred = [score > THRESHOLDS[0] for score in run.scores["small"]["entropy"][:40]]
+    answers = []
+    for source in (*evaluated, exported):
+        out = tmp_path / source.name
+        assert command("predict", source, folder, "--out", out) == 0
+        images = json.loads((out / "images.json").read_text())
+        assert [image["answered_by"] == "teacher" for image in images] == deferred
+        entries = json.loads((out / "predictions.json").read_text())
+        answers.append([entry["category_id"] for entry in entries])
+    assert answers[0] == answers[1] == answers[2]
+
+
+def test_a_damaged_or_missing_graph_of_an_inner_tier_is_refused(exported, tmp_path, command, capsys):
+    for name, change in (
+        ("teacher-student.onnx", lambda path: path.unlink()),
+        ("teacher-teacher.onnx", lambda path: path.write_bytes(b"other")),
+    ):
+        folder = tmp_path / name
+        shutil.copytree(exported, folder)
+        change(folder / name)
+        assert command("predict", folder, "nowhere.png", "--out", tmp_path / "out") == 2
+        error = capsys.readouterr().err.strip()
+        assert name in error
+        assert "\n" not in error
+
+
+def test_an_export_of_two_models_replaces_one_of_three(evaluated, exported, tmp_path, command):
+    folder = tmp_path / "folder"
+    shutil.copytree(exported, folder)
+    settings = yaml.safe_load(evaluated[0].read_text())
+    settings["tiers"] = settings["tiers"][1:]
+    (tmp_path / "two.yaml").write_text(yaml.safe_dump(settings))
+    assert command("export", tmp_path / "two.yaml", "--out", folder) == 0
+    assert {file.name for file in folder.iterdir()} == {"pair.json", "student.onnx", "teacher.onnx"}
+    assert json.loads((folder / "pair.json").read_text())["version"] == 2

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from onnx import AttributeProto, ModelProto, TensorProto
 
 from ebjr_det.core.errors import InvalidInput
-from ebjr_det.inference.exported import is_exported
+from ebjr_det.inference.export_file import is_exported
 from ebjr_det.runtimes.onnx_check import check_whole
 from ebjr_det.tasks.classification import served as classification
 from ebjr_det.tasks.detection import served as detection

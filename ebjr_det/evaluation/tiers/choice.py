@@ -154,7 +154,7 @@ def at_rate(run: TieredRun, chain: Chain, thresholds: Sequence[float | None], ra
 
 
 def at_work(fronts: Sequence[TierPoints]) -> list[TierPoints]:
-    """Of the points of all fronts those that a live pair or cascade can take: no leap, thresholds finite."""
+    """The points of all fronts that a live pair or cascade can take: of no leap, with finite thresholds."""
     chosen = [points for points in fronts if len(points.chain.tiers) > 1 and points.chain.topology != "leap"]
     finite_points = [points[np.flatnonzero(np.isfinite(points.thresholds).all(axis=1))] for points in chosen]
     return [points for points in finite_points if len(points)]

@@ -69,7 +69,7 @@ class Margins(NamedTuple):
 
     @property
     def over_pair(self) -> Difference:
-        """Of the best chain; where that is the best pair it is 0."""
+        """How far the best chain is above the best pair; where it is that pair itself, 0."""
         longer = len(self.winners.best.chain.tiers) > 2
         return self.added if longer and self.added is not None else Difference(0.0, 0.0, 0.0)
 
@@ -137,7 +137,7 @@ def _row(row: Margins, costs: Mapping[Cost, Costs]) -> dict[str, Any]:
 
 
 class Calibrated(NamedTuple):
-    """Both parts of a run, and what was chosen on the first: scores, and the fronts of all chains."""
+    """A run in two parts, and what was chosen on the first: scores, and the fronts of all chains."""
 
     calibration: TieredRun
     reported: TieredRun

@@ -1,0 +1,154 @@
+"""The `pair.json` of an exported folder: what is in it, read with care and written with its own checksum."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError, model_validator
+
+from ebjr_det.config import BaseSection, RouterSection
+from ebjr_det.core.errors import InvalidInput, first_line
+from ebjr_det.io.files import existing_file, write_text
+from ebjr_det.io.third_party import first_fault
+
+PAIR, ROUTER = "pair.json", "router.safetensors"
+VERSION: Literal[2] = 2
+"""Of the format that is written; version 1 had no reference scores."""
+NESTED_VERSION: Literal[3] = 3
+"""Of the format of more than two models, which an earlier version of this package refuses."""
+WITHIN = "teacher-"
+"""What the names of an inner pair's files begin with, once a level."""
+SHA256 = r"^[0-9a-f]{64}$"
+SIGNATURE = {"version", "task", "router", "threshold", "student", "teacher", "sha256"}
+"""What every `pair.json` has, by which one is known."""
+LARGEST = 2**24
+"""Bytes of a `pair.json` at most; one of ten thousand classes has less than one million."""
+LARGEST_REFERENCE = 10_000
+"""Reference scores at most."""
+
+
+class ExportedModel(BaseSection):
+    """One network and what surrounds it.
+
+    Attributes:
+        file: the ONNX graph, in the same folder; `sha256`: of it.
+        inputs: name, type and shape of its input; the first number is the batch, of any size.
+        outputs: names of its outputs, in order; see the task's `around` for their shapes.
+        around: what is done before and after it, as plain numbers; see `around.Surroundings`.
+        macs: multiply-adds an image.
+        popular: the classes that a specialised student tells apart, and `other_at` of a detector.
+    """
+
+    name: str
+    file: str = Field(pattern=r"^[\w-]+\.onnx$")
+    sha256: str = Field(pattern=SHA256)
+    inputs: dict[str, Any]
+    outputs: list[str]
+    around: dict[str, object]
+    macs: float
+    popular: list[int | str] | None = None
+    other_at: float | None = None
+
+
+class ExportedInner(BaseSection):
+    """A pair in the place of a teacher; its settings are those of an `ExportedPair`."""
+
+    name: str
+    macs: float | None = None
+    router: RouterSection
+    threshold: float
+    student: ExportedModel
+    teacher: "ExportedModel | ExportedInner"
+
+    @property
+    def popular(self) -> None:
+        """No classes: the models of an inner pair tell all of them apart."""
+        return
+
+    @property
+    def sha256(self) -> str:
+        """A digest of its settings and of all its files."""
+        return digest_of(self.model_dump())
+
+
+class ExportedPair(BaseSection):
+    """The content of `pair.json`, but for its own checksum.
+
+    Attributes:
+        classes: category id (detection) or class index -> name, in the order of class indices.
+        threshold: defer where score > threshold.
+        reference: scores of a run's pictures, rising, where no router has those of its fit; so that a share
+            of pictures can be asked for.
+    """
+
+    version: Literal[1, 2, 3]
+    title: str
+    task: Literal["classification", "detection"]
+    classes: dict[Annotated[str, Field(pattern=r"^-?[0-9]{1,4000}$")], str] = Field(min_length=1)
+    router: RouterSection
+    threshold: float
+    reference: list[float] | None = Field(None, min_length=1, max_length=LARGEST_REFERENCE)
+    student: ExportedModel
+    teacher: ExportedModel | ExportedInner
+    run: dict[str, object]
+    made_with: dict[str, object]
+
+    @model_validator(mode="after")
+    def _teacher_knows_all(self) -> "ExportedPair":
+        if self.teacher.popular is not None:
+            raise ValueError("a teacher of all classes, got one with `popular` classes")
+        return self
+
+
+def is_exported(path: Path) -> bool:
+    """Whether a folder holds an exported pair."""
+    return (path / PAIR).is_file()
+
+
+def tells_pair(path: Path) -> bool:
+    """Whether a file is the `pair.json` of an export, of whatever version and with whatever changes."""
+    try:
+        if path.stat().st_size > LARGEST:
+            return False
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(content, dict) and content.keys() >= SIGNATURE
+
+
+def write_pair(pair: ExportedPair, folder: Path) -> None:
+    """Write `pair.json`, its own checksum last; the other files are there already."""
+    content = pair.model_dump()
+    content["sha256"] = digest_of(content)
+    write_text(folder / PAIR, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def read_pair(path: Path) -> ExportedPair:
+    """The content of a `pair.json`. Raises InvalidInput for another file, or one that was changed."""
+    if existing_file(path, "an exported pair").stat().st_size > LARGEST:
+        raise InvalidInput(f"Expected an exported pair in `{path}`, got more than {LARGEST} bytes.")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict) or content.get("version") not in (1, VERSION, NESTED_VERSION):
+            raise ValueError(f"no JSON object of version 1 to {NESTED_VERSION}")
+        sha256 = content.pop("sha256", None)
+        pair, unchanged = ExportedPair.model_validate(content), digest_of(content) == sha256
+    except ValidationError as error:
+        raise InvalidInput(f"Expected an exported pair in `{path}`, got {first_fault(error)}.") from error
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput(
+            f"Expected an exported pair in `{path}`, got: {first_line(error)}. Export again."
+        ) from error
+    if not unchanged:
+        raise InvalidInput(
+            f"Expected `{path}` as it was exported, got a changed file. Export again; a threshold can be "
+            "given as --threshold."
+        )
+    return pair
+
+
+def digest_of(content: Mapping[str, object]) -> str:
+    """The sha256 of plain values."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True, allow_nan=False).encode()).hexdigest()
