@@ -13,7 +13,13 @@ import numpy as np
 from ebjr_det.core.cost import Cost
 from ebjr_det.core.tiers import TieredRun, TierPoints, front
 from ebjr_det.core.types import FloatArray, Task
-from ebjr_det.evaluation.bootstrap import CONFIDENCE, METHOD, paired_bootstrap, simultaneous_interval
+from ebjr_det.evaluation.bootstrap import (
+    CONFIDENCE,
+    METHOD,
+    interval,
+    paired_bootstrap,
+    simultaneous_interval,
+)
 from ebjr_det.evaluation.calibrated import split
 from ebjr_det.evaluation.hull import Hull, judge_of
 from ebjr_det.evaluation.tiers.analysis import TieredAnalysis
