@@ -289,4 +289,4 @@ def _pictures(named: Any) -> list[Picture]:
         return [named.load(index) for index in range(min(SAMPLES, len(named.image_ids)))]
     generator = np.random.default_rng(0)
     blocks = generator.integers(256, size=(SAMPLES, 6, 8, 3), dtype=np.uint8)
-    return [Image.fromarray(one).resize((640, 480), Image.Resampling.BICUBIC) for one in blocks]
+    return [Image.fromarray(block).resize((640, 480), Image.Resampling.BICUBIC) for block in blocks]
