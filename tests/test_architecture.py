@@ -45,7 +45,7 @@ SHARED = {
 TASK_MAY_IMPORT = {"core", "io", "config", "runtimes", "routing", "training"}
 HEAVY = {"torch", "torchvision", "timm", "sklearn", "matplotlib"}
 HEAVY |= {"onnxruntime", "openvino", "transformers", "ultralytics", "onnx"}
-HEAVY |= {"supervision"}
+HEAVY |= {"supervision", "nncf"}
 HEAVY |= {"starlette", "uvicorn", "prometheus_client"}
 HEAVY |= {"ray", "pyarrow", "fsspec"}
 HEAVY |= {"av", "effdet", "pycocotools", "albumentations", "cv2", "numba"}
@@ -65,6 +65,7 @@ HEAVY_HOMES = {
     "av": {"io"},
     "onnxruntime": {"runtimes"},
     "openvino": {"runtimes"},
+    "nncf": {"runtimes"},
     "supervision": {"tasks"},
     "starlette": {"serving"},
     "uvicorn": {"serving"},

@@ -13,25 +13,20 @@ from ebjr_det.core.cost import CostModel
 from ebjr_det.core.errors import InvalidInput
 from ebjr_det.core.router import RouterDecision, decide
 from ebjr_det.core.scores import CURVATURE, ENERGY
+from ebjr_det.core.split import calibration_size
 from ebjr_det.core.tradeoff import OperatingPoint, score_of, select, sweep
 from ebjr_det.core.types import PairedRun
 from ebjr_det.evaluation.analysis import Calibration, Selection
-from ebjr_det.evaluation.calibrated import calibration_size, split
+from ebjr_det.evaluation.calibrated import split
 from ebjr_det.evaluation.certify import choose
 from ebjr_det.evaluation.report import area_of
 from ebjr_det.evaluation.run_folder import ROUTER
+from ebjr_det.inference.calibration_part import FOLDS, FRACTION, LEAST
 from ebjr_det.inference.rates import DEFAULT_RATE, at_rate, default_rate
 from ebjr_det.inference.scoring import Scoring
 from ebjr_det.io.notes import say
-from ebjr_det.routing.crossfit import LEAST_IMAGES
 from ebjr_det.routing.drift import FittedUse
 from ebjr_det.tasks import load_task
-
-FOLDS = 5
-LEAST = FOLDS * LEAST_IMAGES
-"""Pictures that a router is chosen on at least."""
-FRACTION = 1 / 3
-"""Of a run, on which a router is chosen where no target says another."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import overload
 
 import yaml
 
-from ebjr_det.api.auto_router import FRACTION, RoutedRun, automatic_router
+from ebjr_det.api.auto_router import RoutedRun, automatic_router
 from ebjr_det.api.fit_router import FitSource
 from ebjr_det.api.references import check_costs
 from ebjr_det.api.report import Result, report_pair
@@ -27,6 +27,7 @@ from ebjr_det.evaluation.run_folder import (
     clear_replay_folder,
     save_analysis,
 )
+from ebjr_det.inference.calibration_part import FRACTION
 from ebjr_det.inference.rates import at_rate, default_rate
 from ebjr_det.inference.scoring import Scoring
 from ebjr_det.io.environment import describe_environment

@@ -29,6 +29,7 @@ BESIDE_RECORDS = (
     "run.overlap",
     "run.regroup",
     "run.tolerance",
+    "run.int8_loss",
     "run.flush_seconds",
     "run.workers",
     "run.threads",

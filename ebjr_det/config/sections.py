@@ -206,6 +206,8 @@ class RunSection(BaseSection):
     """Whether deferred images are gathered over batches; null: where that changes no bit of an answer."""
     tolerance: float = Field(0.02, gt=0)
     """How far a runtime's outputs may lie from those of eager torch, as a share of their spread."""
+    int8_loss: float = Field(0.002, ge=0)
+    """How much AP or accuracy on the calibration part a model may lose in eight bits for `auto`."""
     flush_seconds: float = Field(5.0, ge=0)
     """Seconds between two states for `--resume`."""
     workers: int = Field(0, ge=0, le=1000)

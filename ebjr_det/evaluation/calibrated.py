@@ -3,10 +3,9 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import numpy as np
-
 from ebjr_det.config.target import BUDGETS, Target
-from ebjr_det.core.errors import ConfigError, InvalidInput, check_seed
+from ebjr_det.core.errors import InvalidInput
+from ebjr_det.core.split import split_ids
 from ebjr_det.core.tiers import TieredRun
 from ebjr_det.core.tradeoff import OperatingPoint, TradeoffCurve
 from ebjr_det.core.types import Indices, PairedRun
@@ -78,28 +77,8 @@ def _part(curve: TradeoffCurve, point: OperatingPoint) -> dict[str, float | None
 
 
 def split(run: PairedRun | TieredRun, fraction: float, seed: int) -> tuple[Indices, Indices]:
-    """Indices of two disjoint, seeded random parts of a run: calibration and report.
-
-    The parts depend on the image ids and the seed alone, not on the order of the images.
-
-    Raises:
-        ConfigError: the fraction leaves a part empty.
-    """
-    check_seed(seed)
-    count = calibration_size(len(run), fraction)
-    by_id = np.argsort(np.array(run.image_ids))
-    shuffled = by_id[np.random.default_rng(seed).permutation(len(run))]
-    return np.sort(shuffled[:count]), np.sort(shuffled[count:])
-
-
-def calibration_size(images: int, fraction: float) -> int:
-    """How many of the images calibrate. Raises ConfigError where a part would be empty."""
-    count = round(fraction * images) if 0 < fraction < 1 else 0
-    if not 0 < count < images:
-        raise ConfigError(
-            f"Expected a calibration fraction that leaves images on both sides, got {fraction} of {images}."
-        )
-    return count
+    """Indices of a run's calibration and report; see `core.split`."""
+    return split_ids(run.image_ids, fraction, seed)
 
 
 def check_disjoint(calibration: PairedRun, report: PairedRun) -> None:

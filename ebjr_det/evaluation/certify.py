@@ -8,9 +8,9 @@ from ebjr_det.config.target import BUDGETS, Target
 from ebjr_det.core.cost import Budget
 from ebjr_det.core.errors import ConfigError, Infeasible
 from ebjr_det.core.ranking import Ranking
+from ebjr_det.core.split import calibration_size
 from ebjr_det.core.tradeoff import OperatingPoint, TradeoffCurve, score_of
 from ebjr_det.core.types import FloatArray, PairedRun, Task
-from ebjr_det.evaluation.calibrated import calibration_size
 from ebjr_det.evaluation.units import Unit, cost_text
 
 

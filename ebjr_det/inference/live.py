@@ -234,4 +234,6 @@ def _built(
     device = resolve_device(config.run.device)
     classes = load_task(config.task).data.build_named(**dict(config.data))
     models = build_models(config, classes, device, sides=sides)
-    return make_ready(with_checksums(config), models, samples, device), classes, *models
+    plugin, config = load_task(config.task), with_checksums(config)
+    data = partial(plugin.data.build_data, **dict(config.data))
+    return make_ready(config, models, samples, device, data), classes, *models

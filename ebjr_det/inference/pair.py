@@ -58,13 +58,13 @@ class Pair:
         student, teacher = build_models(config, data, device, objects)
         for model in (student, teacher) if objects != NO_OBJECTS else ():
             answers_to(model, data, range(min(1, len(data))), 1)  # refused before a folder is opened
-        config = make_ready(config, (student, teacher), partial(_samples, data), device)
+        config = _on_runtimes(config, (student, teacher), data, device)
         return cls(config, load_task(config.task).judge(), data, student, teacher, device)
 
     def beside(self, config: EvaluateConfig) -> "Pair":
         """The pair of another student with this teacher, on these data. Raises EbjrError for faults."""
         student, absent = build_models(config, self.data, self.device, sides=("student",))
-        config = make_ready(config, (student, absent), partial(_samples, self.data), self.device)
+        config = _on_runtimes(config, (student, absent), self.data, self.device)
         return replace(self, config=config, student=student)
 
     @property
@@ -198,9 +198,13 @@ class Pair:
         return {"student": on_pictures(self.student), "teacher": on_pictures(self.teacher)}
 
 
-def _samples(data: DataSet) -> list[Opaque]:
-    """Images on which runtimes are tried."""
-    return readable(data, sorted({0, len(data) // 3, 2 * len(data) // 3, len(data) - 1}))
+def _on_runtimes(
+    config: EvaluateConfig, models: tuple[Model, Model], data: DataSet, device: str
+) -> EvaluateConfig:
+    """See `make_ready`; runtimes are tried on images of the data."""
+    spread = sorted({0, len(data) // 3, 2 * len(data) // 3, len(data) - 1})
+    choosing = config.router.threshold is None
+    return make_ready(config, models, lambda: readable(data, spread), device, lambda: data, choosing=choosing)
 
 
 def build_models(

@@ -8,10 +8,12 @@ from ebjr_det.config import EvaluateConfig
 from ebjr_det.core.errors import ConfigError
 from ebjr_det.core.types import Model
 from ebjr_det.inference.absent import AbsentModel
-from ebjr_det.runtimes.choose import AUTO, EAGER, choose_for_file, choose_runtime
+from ebjr_det.inference.calibration_part import CalibrationPart
+from ebjr_det.runtimes.choose import AUTO, EAGER, Calibration, choose_for_file, choose_runtime
 from ebjr_det.runtimes.graph_file import RunsFile
+from ebjr_det.runtimes.registry import EIGHT_BITS
 from ebjr_det.tasks.adapted import plain
-from ebjr_det.tasks.contract import Picture, RunsAnywhere
+from ebjr_det.tasks.contract import DataSet, Picture, RunsAnywhere
 
 
 def make_ready(
@@ -19,11 +21,17 @@ def make_ready(
     models: tuple[Model, Model],
     samples: Callable[[], Sequence[Picture]],
     device: str,
+    data: Callable[[], DataSet] | None = None,
+    *,
+    choosing: bool = False,
 ) -> EvaluateConfig:
     """Give student and teacher the runtimes that the configuration names.
 
     Args:
         samples: pictures on which a runtime is tried; not asked for where none is.
+        data: the configured set, on whose calibration part networks in eight bits are calibrated; likewise.
+            Without it the samples do.
+        choosing: whether a threshold is still to be chosen, so that `auto` may take eight bits.
 
     Returns:
         the configuration with the runtimes that were taken, where it says `auto`.
@@ -42,14 +50,20 @@ def make_ready(
             continue
         else:
             label, tolerance = f"{side} {model.name}", config.run.tolerance
-            name = _put_in(section.runtime, inner, samples, device, model=label, tolerance=tolerance)
+            calibration = None
+            if data and (section.runtime in EIGHT_BITS or (choosing and section.runtime == AUTO)):
+                calibration = CalibrationPart(config, data()).of(model)
+            name = _put_in(
+                section.runtime, inner, samples, device, model=label, tolerance=tolerance,
+                calibration=calibration,
+            )  # fmt: skip
         sections[side] = section.model_copy(update={"runtime": name})
     return config.model_copy(update=sections)
 
 
 def _put_in(
     runtime: str, inner: Model, samples: Callable[[], Sequence[Picture]], device: str, *, model: str,
-    tolerance: float,
+    tolerance: float, calibration: Calibration | None,
 ) -> str:  # fmt: skip
     """The runtime that a network is given: the named one, or with `auto` the fastest that was tried."""
     from torch import nn
@@ -70,6 +84,6 @@ def _put_in(
             choose_for_file(opened, pictures, device, model=model, tolerance=tolerance), device
         )
     name, batched.run = choose_runtime(
-        runtime, batched.graph, pictures, device, model=model, tolerance=tolerance
+        runtime, batched.graph, pictures, device, model=model, tolerance=tolerance, calibration=calibration
     )
     return name

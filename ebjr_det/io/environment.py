@@ -62,6 +62,16 @@ def device_name(device: str) -> str:
         return platform.processor() or platform.machine()
 
 
+def cpu_flags() -> frozenset[str]:
+    """The processor's instructions as Linux tells them; none elsewhere."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return frozenset()
+    flags = next((line for line in lines if line.startswith(("flags", "Features"))), ":")
+    return frozenset(flags.split(":", 1)[1].split())
+
+
 def version_of(name: str) -> str | None:
     """The version of an installed distribution, or None."""
     try:

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from ebjr_det.core.errors import InvalidInput
-from ebjr_det.io.environment import version_of
+from ebjr_det.io.environment import cpu_flags, version_of
 from ebjr_det.io.files import writable_folder
 from ebjr_det.runtimes.registry import Batch
 
@@ -118,9 +118,5 @@ def _source_of_module(name: str) -> str:
 
 def _processor() -> str:
     """The processor's instructions: compiled code of a richer one dies on another."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:  # not Linux
-        lines = []
-    flags = next((line for line in lines if line.startswith(("flags", "Features"))), platform.processor())
+    flags = " ".join(sorted(cpu_flags())) or platform.processor()
     return f"{platform.system()} {platform.machine()} {torch.backends.cpu.get_cpu_capability()} {flags}"

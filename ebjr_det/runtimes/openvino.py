@@ -64,6 +64,11 @@ def open_file(path: Path, shape: Sequence[int], precision: str = "f32") -> OpenV
         ) from error
 
 
+def read_file(path: Path) -> OpenVino:
+    """An ONNX file of a size of its own, compiled for this processor."""
+    return OpenVino(_compiled(_core().read_model(path), "f32", thread_count()))
+
+
 def _compiled(model: Any, precision: str, threads: int) -> Any:
     core = _core()
     if precision.upper() not in {"F32", *core.get_property(CPU, "OPTIMIZATION_CAPABILITIES")}:

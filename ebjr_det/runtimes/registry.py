@@ -122,6 +122,7 @@ class Runtime:
         return builder(graph, example, device, **self.settings)
 
 
+CALIBRATED = "calibrated on pictures, on a CPU that has them"
 SLOW = "slow on a CPU without AVX512-BF16 or AMX"
 _ALL = (
     Runtime("eager", "torch, operator by operator", "eager:build"),
@@ -159,9 +160,20 @@ _ALL = (
         "openvino_bf16", "OpenVINO in bfloat16, on a CPU that has it", "openvino:build", ("openvino",),
         "openvino", ("cpu",), {"precision": "bf16"},
     ),
+    Runtime(
+        "onnxruntime_int8", f"ONNX Runtime in eight bits, {CALIBRATED}", "int8:build",
+        ("onnxruntime", "onnx"), "onnx", ("cpu",), {"by": "onnxruntime"},
+    ),
+    Runtime(
+        "openvino_int8", f"OpenVINO in eight bits by NNCF, {CALIBRATED}", "int8:build",
+        ("openvino", "nncf", "onnxruntime"), "openvino", ("cpu",), {"by": "openvino"},
+    ),
 )  # fmt: skip
 RUNTIMES = {runtime.name: runtime for runtime in _ALL}
 """Every runtime by its name; the first is what all others are measured against."""
+
+EIGHT_BITS = {"onnxruntime_int8": "onnxruntime", "openvino_int8": "openvino"}
+"""Runtimes in eight bits, which change answers, and what each falls back on."""
 
 
 def find_runtime(name: str) -> Runtime:

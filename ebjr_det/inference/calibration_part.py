@@ -1,0 +1,107 @@
+"""The calibration part of a set: it chooses routers, thresholds and ranges, and is not reported on."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from ebjr_det.config import EvaluateConfig
+from ebjr_det.config.sections import TargetSection
+from ebjr_det.core.errors import ConfigError, InvalidInput
+from ebjr_det.core.split import calibration_size, split_ids
+from ebjr_det.core.types import Model, Opaque
+from ebjr_det.inference.rates import DEFAULT_RATE
+from ebjr_det.inference.router_file import load_router_file
+from ebjr_det.routing.crossfit import LEAST_IMAGES
+from ebjr_det.runtimes.choose import Calibration
+from ebjr_det.runtimes.int8 import MOST
+from ebjr_det.runtimes.registry import Batch, Network
+from ebjr_det.tasks import load_task
+from ebjr_det.tasks.adapted import plain
+from ebjr_det.tasks.contract import DataSet
+
+FOLDS = 5
+LEAST = FOLDS * LEAST_IMAGES
+"""Pictures that a router is chosen on at least."""
+FRACTION = 1 / 3
+"""Of a run, on which a router is chosen where no target says another."""
+BATCH = 8
+
+
+@dataclass(frozen=True)
+class CalibrationPart:
+    """The pictures of a labelled set that a configuration keeps for choices."""
+
+    config: EvaluateConfig
+    data: DataSet
+
+    @cached_property
+    def indices(self) -> list[int]:
+        """Where the pictures are in the set: those of the router's fit, else those that the target is met on.
+
+        Raises:
+            ConfigError: a configuration that reports on all pictures.
+        """
+        router, seed, ids = self.config.router, self.config.run.seed, list(self.data.image_ids)
+        fitted = set[str]()
+        if router.file is not None:
+            fitted = {*load_router_file(self.config.task, router)[0].header.image_ids}
+        if shared := [index for index, image in enumerate(ids) if image in fitted]:
+            return shared
+        target = router.target
+        if router.automatic and target is None and calibration_size(len(ids), FRACTION) >= LEAST:
+            target = TargetSection("deferral_rate", DEFAULT_RATE, fraction=FRACTION)
+        if target is None:
+            raise ConfigError(
+                "Expected a calibration part for a network in eight bits, got settings that report on all "
+                "pictures. Set `router.target`."
+            )
+        part = split_ids(ids, target.fraction, seed)[0]
+        if router.automatic and target.confidence is not None:  # the other half certifies
+            part = part[split_ids([ids[index] for index in part], 0.5, seed)[0]]
+        return [int(index) for index in part]
+
+    def of(self, model: Model) -> Calibration:
+        """The part for one model in eight bits."""
+        judged = self.config.labelled
+        quality_name = load_task(self.config.task).judge().quality_name
+        return Calibration(
+            lambda: self._batch(model),
+            (lambda network: self._quality(model, network)) if judged else None,
+            quality_name,
+            self.config.run.int8_loss,
+        )
+
+    def _batch(self, model: Model) -> Batch:
+        """Pictures as a model's network takes them, drawn with the seed."""
+        drawn = np.random.default_rng(self.config.run.seed).permutation(self.indices)[:MOST]
+        inputs = [entry for entry, _ in self._inputs(model, drawn.tolist())]
+        batch: Batch = plain(model).batch(inputs)
+        return batch
+
+    def _inputs(self, model: Model, indices: Iterable[int]) -> Iterator[tuple[Opaque, Opaque]]:
+        """Inputs with their targets; a picture that cannot be read is left out, to be named in its turn."""
+        for index in indices:
+            try:
+                yield model.preprocess(self.data.load(index)), self.data.target(index)
+            except InvalidInput:
+                continue
+
+    def _quality(self, model: Model, network: Network) -> float:
+        """A model's quality on the part where its network is run so."""
+        task, inner = load_task(self.config.task).judge(), plain(model)
+        earlier, inner.run = inner.run, network
+        predictions: list[Opaque] = []
+        targets: list[Opaque] = []
+        rows = self._inputs(model, tqdm(self.indices, f"{model.name}: quality", dynamic_ncols=True))
+        try:
+            while batch := list(islice(rows, BATCH)):
+                inputs, truths = zip(*batch, strict=True)
+                predictions += model(inputs).predictions
+                targets += truths
+        finally:
+            inner.run = earlier
+        return task.metrics(task.match(predictions, targets))[task.quality_name]
