@@ -52,6 +52,7 @@ class BulkSettings:
         workers: processes of this machine that work on shards, each with both models; 0 works here.
         ray: address of a Ray cluster whose machines all see pictures, models and `out`, as `auto`, or `local`
             for one that is started here; None for none.
+        column: of pictures in parquet files; by default it is found.
 
     Raises:
         ConfigError: a number that is out of range, or both workers and Ray.
@@ -60,6 +61,7 @@ class BulkSettings:
     shard: int = 256
     workers: int = 0
     ray: str | None = None
+    column: str = ""
 
     def __post_init__(self) -> None:
         for name, least in (("shard", 1), ("workers", 0)):
@@ -139,10 +141,11 @@ def bulk_predict(
         raise ConfigError(
             f"Expected an --out that all workers see, got `{out}`, which one process alone has."
         )
+    storage.check()
     scoring, threshold = choose_threshold(config, threshold, rate)
     config = settled(config, samples_of(config))
     pair = _identity_of(config, scoring, threshold)
-    job = Job.open(storage, pair, find_rows(source), settings.shard)
+    job = Job.open(storage, pair, find_rows(source, settings.column), settings.shard)
     builders = partial(_student, config, scoring, threshold, job), partial(_teacher, config, job)
     stages = _stages(builders, config, settings)
     result = job.run(partial(_run, stages, settings), shard_file, read_counts)

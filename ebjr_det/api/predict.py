@@ -25,7 +25,8 @@ from ebjr_det.inference.threads import WorkerPool
 from ebjr_det.io.files import atomic_write, check_space, json_list, replaced_folder, writable_folder
 from ebjr_det.io.lettering import check_letters, with_strip
 from ebjr_det.io.load import Load, Meter
-from ebjr_det.io.pictures import find_pictures, open_picture, picture_warnings
+from ebjr_det.io.picture_folders import find_pictures
+from ebjr_det.io.pictures import open_picture, picture_warnings
 from ebjr_det.io.threads import on_threads
 from ebjr_det.reporting.film import STUDENT, TEACHER
 from ebjr_det.routing.file import FRONT

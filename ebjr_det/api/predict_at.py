@@ -12,7 +12,8 @@ from ebjr_det.core.errors import InvalidInput
 from ebjr_det.inference.stream_plan import Answer
 from ebjr_det.io.lettering import check_letters
 from ebjr_det.io.notes import say
-from ebjr_det.io.pictures import find_pictures, open_picture
+from ebjr_det.io.picture_folders import find_pictures
+from ebjr_det.io.pictures import open_picture
 from ebjr_det.serving.client import Client
 from ebjr_det.tasks import load_task
 from ebjr_det.tasks.contract import TaskPlugin

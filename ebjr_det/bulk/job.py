@@ -3,13 +3,15 @@
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeAlias
+from functools import partial
+from typing import Protocol, TypeAlias
 
 from tqdm.auto import tqdm
 
 from ebjr_det.bulk.manifest import FOLDER as MANIFEST
-from ebjr_det.bulk.manifest import Manifest, Row, digest_rows, write_manifest
+from ebjr_det.bulk.manifest import Manifest, Row, write_manifest
 from ebjr_det.bulk.storage import Storage, reached
 from ebjr_det.bulk.table import ShardCounts
 from ebjr_det.core.errors import ConfigError, InvalidInput
@@ -17,10 +19,18 @@ from ebjr_det.core.errors import ConfigError, InvalidInput
 JOB = "job.json"
 VERSION = 1
 """Counts the changes after which shards of before cannot stand beside shards of after."""
+READERS, BATCH = 16, 1024
+"""Threads that look at finished shards, and shards that they are given at a time."""
 
 
 ShardName: TypeAlias = Callable[[int], str]
-ReadCounts: TypeAlias = Callable[[Storage, int, str], ShardCounts]
+
+
+class ReadCounts(Protocol):
+    """A reader of what a finished shard has."""
+
+    def __call__(self, storage: Storage, index: int, job: str) -> ShardCounts:
+        """Raises InvalidInput for a shard of another job, or one that is damaged."""
 
 
 @dataclass(frozen=True)
@@ -46,28 +56,33 @@ class Job:
             ConfigError: the folder holds other files, or a job of other pictures or of another pair.
             InvalidInput: what it holds is damaged, or cannot be written.
         """
+        storage.prepare()
         saved = _load(storage)
+        request = {"version": VERSION, **pair, "shard": shard}
         if saved is None:
             manifest = write_manifest(storage, rows, shard)
         else:
-            manifest = digest_rows(storage, rows, shard)
-        job = {
-            "version": VERSION, **pair, "pictures": manifest.rows, "shard": manifest.shard,
-            "manifest": manifest.sha256,
-        }  # fmt: skip
+            _check_same(saved, request, storage)
+            manifest = _manifest_of(saved, storage)
+            manifest.check(rows)
+        job = request | {"pictures": manifest.rows, "manifest": manifest.sha256}
         text = json.dumps(job, indent=2, allow_nan=False) + "\n"
         if saved is None:  # after the manifest, before the first shard
             with storage.create(JOB) as file:
                 file.write(text.encode())
-        else:
-            _check_same(saved, json.loads(text), storage)
         return cls(manifest, hashlib.sha256(text.encode()).hexdigest())
 
     def finished(self, name: ShardName) -> list[int]:
         """The shards that are there, in order."""
-        folder = name(0).rpartition("/")[0]
+        folder, shards = name(0).rpartition("/")[0], range(self.manifest.shards)
         present = {f"{folder}/{file}" for file in self.manifest.storage.names(folder)}
-        return [index for index in range(self.manifest.shards) if name(index) in present]
+        finished = [index for index in shards if name(index) in present]
+        if foreign := present.difference(map(name, finished)):
+            raise ConfigError(
+                f"Expected shards of the job alone in `{self.manifest.storage.url}`, got `{min(foreign)}`. "
+                "Move it elsewhere."
+            )
+        return finished
 
     def run(
         self, work: Callable[[Iterator[int]], Iterator[ShardCounts]], name: ShardName, read: ReadCounts
@@ -80,8 +95,9 @@ class Job:
         """
         finished = self.finished(name)
         present, counts = set(finished), ShardCounts(0, 0, 0)
-        for index in finished:
-            counts += read(self.manifest.storage, index, self.sha256)
+        with ThreadPoolExecutor(READERS) as pool:
+            for batch in (finished[start : start + BATCH] for start in range(0, len(finished), BATCH)):
+                counts = sum(pool.map(partial(read, self.manifest.storage, job=self.sha256), batch), counts)
         pending = (index for index in range(self.manifest.shards) if index not in present)
         with tqdm(
             total=self.manifest.rows, initial=counts.rows, unit="img", desc="answering", dynamic_ncols=True
@@ -121,11 +137,21 @@ def _load(storage: Storage) -> dict[str, object] | None:
     return None
 
 
-def _check_same(saved: Mapping[str, object], current: Mapping[str, object], storage: Storage) -> None:
+def _check_same(saved: Mapping[str, object], request: Mapping[str, object], storage: Storage) -> None:
     """Raises ConfigError, which names the first thing that is another than it was."""
-    changed = next((key for key in {**saved, **current} if saved.get(key) != current.get(key)), None)
-    if changed is not None:
-        raise ConfigError(
-            f"Expected `{changed}` as in the job that `{storage.url}` holds, {saved.get(changed)}, got "
-            f"{current.get(changed)}. Choose another --out."
+    keys = {**saved, **request}.keys() - {"pictures", "manifest"}
+    for key in sorted(keys, key=lambda key: key != "version"):
+        if saved.get(key) != request.get(key):
+            raise ConfigError(
+                f"Expected `{key}` as in the job that `{storage.url}` holds, {saved.get(key)}, got "
+                f"{request.get(key)}. Choose another --out."
+            )
+
+
+def _manifest_of(saved: Mapping[str, object], storage: Storage) -> Manifest:
+    rows, shard, digest = saved.get("pictures"), saved.get("shard"), saved.get("manifest")
+    if not (isinstance(rows, int) and isinstance(shard, int) and isinstance(digest, str)):
+        raise InvalidInput(
+            f"Expected a job in `{storage.url}/{JOB}`, got something else. Choose another --out."
         )
+    return Manifest(storage, rows, shard, digest)

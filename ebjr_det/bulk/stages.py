@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ebjr_det.bulk.manifest import Manifest
-from ebjr_det.bulk.sources import PictureReader
+from ebjr_det.bulk.reader import PictureReader
 from ebjr_det.bulk.table import PictureAnswer, ShardCounts, to_table, write_shard
 from ebjr_det.core.errors import InvalidInput
 from ebjr_det.core.joint import JointModel
@@ -95,6 +95,7 @@ def _answer(joint: JointModel, pictures: Sequence[PictureAnswer], plan: Plan, re
     def left_out(picture: PictureAnswer, error: InvalidInput) -> None:
         picture.error, picture.deferred = str(error), False
 
+    read.fetch(picture.row for picture in pictures)
     with picture_warnings(), closing(answers(joint, pictures, load, plan, left_out)) as stream:
         for answer in stream:
             picture = answer.item

@@ -1,7 +1,11 @@
 """Where the files of a job go: a folder of this machine, or any address that fsspec knows."""
 
+import os
+import platform
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import IO, Any
 
@@ -9,10 +13,13 @@ from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
 from ebjr_det.core.errors import EbjrError, InvalidInput, first_line
-from ebjr_det.io.files import atomic_write, writable_folder
+from ebjr_det.io.files import atomic_write, check_writable, is_dead, writable_folder
 
 SHARED_BY_NOBODY = ("memory",)
 """Protocols whose files one process alone sees."""
+
+WRITER = re.compile(r"\.[^-]+-(.+)-(\d+)-[0-9a-f]{8}\.\w+")
+"""Machine and process in the name of an unfinished file."""
 
 
 @contextmanager
@@ -24,6 +31,25 @@ def reached(expected: str) -> Iterator[None]:
         raise
     except Exception as error:  # each protocol has errors of its own
         raise InvalidInput(f"Expected {expected}, got: {first_line(error)}.") from error
+
+
+def locate(address: str) -> tuple[Any, str]:
+    """The file system of an address, and the path in it; what has no protocol is a path of this machine."""
+    if "://" not in address:
+        return LocalFileSystem(), address
+    fs, path = url_to_fs(address)
+    return fs, str(path)
+
+
+def is_local(fs: Any) -> bool:
+    """Whether a file system is that of this machine."""
+    return isinstance(fs, LocalFileSystem)
+
+
+def open_at(address: str) -> Any:
+    """A file to read, which can seek."""
+    fs, path = locate(address)
+    return open(path, "rb") if is_local(fs) else fs.open(path, "rb")
 
 
 class Storage:
@@ -42,19 +68,36 @@ class Storage:
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/") or "/"
         with reached(f"an address that can be written to, got `{url}`"):
-            self.fs, root = url_to_fs(self.url)
-        self.root = str(root).rstrip("/")
+            self.fs, root = locate(self.url)
+        self.root = root.rstrip("/")
+        self.made: set[str] = set()
 
     @property
     def is_local(self) -> bool:
         """Whether it is a folder of this machine."""
-        return isinstance(self.fs, LocalFileSystem)
+        return is_local(self.fs)
 
     @property
     def is_shared(self) -> bool:
         """Whether other processes see the same files."""
         protocols = [self.fs.protocol] if isinstance(self.fs.protocol, str) else self.fs.protocol
         return not set(protocols).intersection(SHARED_BY_NOBODY)
+
+    def check(self) -> None:
+        """Raises InvalidInput where it can be known before that nothing can be written; leaves nothing."""
+        if self.is_local:
+            check_writable(Path(self.root))
+        else:
+            self.names()
+
+    def prepare(self) -> None:
+        """Make the folder, and remove what writers of this machine have left that were killed."""
+        self._make("")
+        if self.is_local:
+            for path in (entry for pattern in (".*", "*/.*") for entry in Path(self.root).glob(pattern)):
+                writer = WRITER.fullmatch(path.name)
+                if writer and writer[1] == platform.node() and is_dead(writer[2]):
+                    path.unlink(missing_ok=True)
 
     def names(self, folder: str = "") -> list[str]:
         """The names of the files and folders in a folder, sorted; none where it is not there.
@@ -70,23 +113,34 @@ class Storage:
 
     @contextmanager
     def create(self, name: str) -> Iterator[IO[bytes]]:
-        """A file to write to, which is there when the block ends well; its folders are made."""
+        """A file to write to, which is there when the block ends well; its folder is made."""
+        path = self._at(name)
+        self._make(name.rpartition("/")[0])
         if self.is_local:
-            path = Path(self._at(name))
-            folder = writable_folder(path.parent)
-            with atomic_write(folder / path.name) as temporary, temporary.open("wb") as file:
+            writer = f"{platform.node()}-{os.getpid()}-"
+            with atomic_write(Path(path), writer) as temporary, temporary.open("wb") as file:
                 yield file
             return
-        with reached(f"to write `{self.url}/{name}`"):
-            self.fs.makedirs(self._at(name).rpartition("/")[0], exist_ok=True)
-            with self.fs.open(self._at(name), "wb") as file:
-                yield file
+        content = BytesIO()
+        yield content
+        with reached(f"to write `{self.url}/{name}`"):  # at once: a file that is closed early would be there
+            self.fs.pipe_file(path, content.getvalue())
 
     @contextmanager
     def open(self, name: str) -> Iterator[Any]:
         """A file to read, which can seek."""
         with reached(f"a file at `{self.url}/{name}`"), self.fs.open(self._at(name), "rb") as file:
             yield file
+
+    def _make(self, folder: str) -> None:
+        if folder in self.made:
+            return
+        if self.is_local:
+            writable_folder(Path(self._at(folder)))
+        else:
+            with reached(f"a folder that can be written to, got `{self.url}`"):
+                self.fs.makedirs(self._at(folder), exist_ok=True)
+        self.made.add(folder)
 
     def _at(self, name: str) -> str:
         return f"{self.root}/{name}".rstrip("/") if name else self.root

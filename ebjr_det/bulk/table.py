@@ -7,9 +7,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ebjr_det.bulk.manifest import Row
+from ebjr_det.bulk.manifest import Row, as_text
 from ebjr_det.bulk.storage import Storage
-from ebjr_det.core.errors import InvalidInput
+from ebjr_det.core.errors import InvalidInput, first_line
 from ebjr_det.core.types import Array, Opaque
 from ebjr_det.tasks.contract import Classes, Tensors
 from ebjr_det.tasks.tensors import TensorForm, Values
@@ -83,8 +83,8 @@ def to_table(answers: Sequence[PictureAnswer], first: int, tensors: Tensors, nam
     readable = [answer for answer in answers if not answer.error]
     columns: dict[str, pa.Array] = {
         "index": pa.array(range(first, first + len(answers)), pa.int64()),
-        "picture": pa.array([answer.row.picture for answer in answers], pa.string()),
-        "error": pa.array([answer.error or None for answer in answers], pa.string()),
+        "picture": pa.array([answer.row.title for answer in answers], pa.string()),
+        "error": pa.array([as_text(answer.error) or None for answer in answers], pa.string()),
     }
     answered = {
         "width": pa.array([answer.width for answer in readable], pa.int32()),
@@ -139,11 +139,21 @@ def write_shard(storage: Storage, index: int, table: pa.Table, job: str, counts:
 
 
 def read_counts(storage: Storage, index: int, job: str) -> ShardCounts:
-    """What the footer of a shard's file tells. Raises InvalidInput where it is of another job."""
+    """What the footer of a shard's file tells.
+
+    Raises:
+        InvalidInput: it is of another job, or damaged.
+    """
     name = shard_file(index)
     with storage.open(name) as file:
-        metadata = pq.read_metadata(file)
-        footer = metadata.metadata or {}
+        try:
+            metadata = pq.read_metadata(file)
+        except pa.ArrowException as error:
+            raise InvalidInput(
+                f"Expected a whole shard at `{storage.url}/{name}`, got: {first_line(error)}. Remove it; the "
+                "same command makes it anew."
+            ) from error
+    footer = metadata.metadata or {}
     if (footer.get(JOB), footer.get(SHARD)) != (job.encode(), str(index).encode()):
         raise InvalidInput(
             f"Expected a shard of this job at `{storage.url}/{name}`, got one of another job or version. "

@@ -30,6 +30,7 @@ def bulk() -> None:
 @options.config("evaluate")
 @click.argument("source")
 @click.option("--out", required=True, metavar="URL", help="Folder to write to, a path or an address.")
+@click.option("--column", default="", help="Of pictures in parquet files; else it is found.")
 @JOB
 @options.DECISION
 @options.SET
@@ -87,6 +88,6 @@ def evaluate(config: Path, out: Path, changes: list[str], verbose: bool, as_json
     show(result, as_json=as_json, verbose=verbose)
 
 
-def _stated(shard: int, processes: int, ray: bool, address: str | None) -> dict[str, Any]:
+def _stated(shard: int, processes: int, ray: bool, address: str | None, column: str = "") -> dict[str, Any]:
     """The fields of `BulkSettings` for these options. Raises ConfigError for an address without Ray."""
-    return {"shard": shard, "workers": processes, "ray": options.cluster_of(ray, address)}
+    return {"shard": shard, "workers": processes, "ray": options.cluster_of(ray, address), "column": column}

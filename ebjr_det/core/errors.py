@@ -29,6 +29,10 @@ class InvalidInput(EbjrError):
     """Data that cannot be used: wrong shape, NaN, empty, duplicate ids, unreadable files."""
 
 
+class Unreachable(EbjrError):
+    """An address that does not answer now; the same call may succeed at another time."""
+
+
 class OutOfMemory(InvalidInput):
     """A batch for which a device has too little memory; the same pictures may fit at another time."""
 

@@ -28,16 +28,19 @@ def _system_asked(expected: str, refusals: tuple[type[Exception], ...] = (OSErro
 
 
 @contextmanager
-def atomic_write(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path, writer: str = "") -> Iterator[Path]:
     """Yield a temporary file beside `path`; it takes that name only when the block ends well.
 
     After a crash, a kill or Ctrl-C `path` holds what it held before. The file has the permissions of any new
     file of the user, those that the umask leaves: none are set, which some mounts do not allow.
 
+    Args:
+        writer: stands in the temporary name.
+
     Raises:
         InvalidInput: the system refuses, for example because the disk is full.
     """
-    temporary = path.with_name(f".{path.stem[:50]}-{token_hex(4)}{path.suffix}")
+    temporary = path.with_name(f".{path.stem[:50]}-{writer}{token_hex(4)}{path.suffix}")
     with _system_asked(f"to write `{path}`, got"):
         temporary.touch(exist_ok=False)
         try:
@@ -147,9 +150,13 @@ def _remove(path: Path) -> None:
 def _clear_dead(folder: Path, noun: str) -> None:
     """Remove what a killed process has left of such a folder."""
     for entry in folder.glob(f".{noun}-*-*"):
-        process = entry.name.split("-")[1]
-        if process.isdecimal() and not Path(f"/proc/{process}").exists() and Path("/proc/self").exists():
+        if is_dead(entry.name.split("-")[1]):
             rmtree(entry, ignore_errors=True)
+
+
+def is_dead(process: str) -> bool:
+    """Whether it is the number of a process that this machine surely does not run."""
+    return process.isdecimal() and not Path(f"/proc/{process}").exists() and Path("/proc/self").exists()
 
 
 def check_writable(path: Path) -> None:

@@ -1,20 +1,17 @@
-"""Pictures on disk: found by name, folder or pattern, opened as RGB.
+"""Pictures on disk: opened as RGB.
 
 Knows nothing about what is in them. Nothing else in this package decodes a user's picture.
 """
 
-import glob
 import os
 import warnings
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
 from ebjr_det.core.errors import InvalidInput, first_line
 from ebjr_det.core.types import Opaque
-from ebjr_det.io.notes import say_left_out
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -47,73 +44,6 @@ def picture_suffixes() -> frozenset[str]:
 
     formats = {*picture_formats(), "MPO"}  # which opens as a JPEG
     return frozenset(end for end, name in Image.registered_extensions().items() if name in formats)
-
-
-def find_pictures(names: Sequence[str]) -> list[Path]:
-    """The files behind names, folders (all pictures below them) and patterns such as `*.jpg`, each file once.
-
-    What a folder holds besides (see `pictures_below`) is said on stderr.
-
-    Raises:
-        InvalidInput: a name behind which there is no picture.
-    """
-    pictures: dict[str, Path] = {}
-    for name in names:
-        try:
-            paths = _pictures_at(name)
-        except (OSError, ValueError):  # a name that no file can have
-            paths = []
-        if not paths:
-            raise InvalidInput(f"Expected pictures at `{name}`, a file, a folder or a pattern, got none.")
-        for path in paths:
-            pictures.setdefault(os.path.abspath(path), path)
-    return list(pictures.values())
-
-
-def _pictures_at(name: str) -> list[Path]:
-    path = Path(name)
-    if path.is_file():
-        return [path]
-    if name and path.is_dir():
-        pictures, left_out = pictures_below(path)
-        say_left_out(path, left_out)
-        return sorted(pictures)
-    return sorted(p for p in map(Path, glob.glob(name, recursive=True)) if p.is_file())
-
-
-def pictures_below(folder: Path) -> tuple[list[Path], Counter[str]]:
-    """The pictures in a folder and in those below it, in no order, and how many of what was left out.
-
-    Links are followed, but not into a folder that the link is in. Left out are files without a picture's
-    suffix, and files and folders whose names begin with a dot (`.ipynb_checkpoints`, the `._` files that
-    macOS leaves). A link to nothing is kept, to be named when it is opened.
-
-    Raises:
-        InvalidInput: a folder that cannot be read.
-    """
-    suffixes, left_out = picture_suffixes(), Counter[str]()
-    pictures: list[Path] = []
-    nested: dict[str, frozenset[tuple[int, int]]] = {}  # folder -> itself and all that it is in
-    for inner, folders, files in os.walk(folder, onerror=_unreadable_folder, followlinks=True):
-        nested[inner] = nested.get(os.path.dirname(inner), frozenset()) | {_identity(inner)}
-        visible = [name for name in folders if not name.startswith(".")]
-        visible_files = [name for name in files if not name.startswith(".")]
-        left_out["hidden files and folders"] += len(folders) + len(files) - len(visible) - len(visible_files)
-        # what `os.walk` goes into next: no folder, by a link, that this one is in
-        folders[:] = [name for name in visible if _identity(os.path.join(inner, name)) not in nested[inner]]
-        chosen = [name for name in visible_files if os.path.splitext(name)[1].lower() in suffixes]
-        left_out["files that are no pictures"] += len(visible_files) - len(chosen)
-        pictures += [Path(inner, name) for name in chosen]
-    return pictures, left_out
-
-
-def _identity(folder: str) -> tuple[int, int]:
-    status = os.stat(folder)
-    return status.st_dev, status.st_ino
-
-
-def _unreadable_folder(error: OSError) -> None:
-    raise InvalidInput(f"Expected a folder that can be read, got `{error.filename}`: {first_line(error)}.")
 
 
 def open_picture(path: File, size: tuple[int, int] = (0, 0), *, as_stored: bool = False) -> "Image.Image":

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from ebjr_det.core.errors import InvalidInput
 from ebjr_det.io.files import writable_folder
 from ebjr_det.io.notes import say
-from ebjr_det.io.pictures import count_frames, find_pictures, frames_of, open_picture, picture_suffixes
+from ebjr_det.io.picture_folders import find_pictures
+from ebjr_det.io.pictures import count_frames, frames_of, open_picture, picture_suffixes
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ebjr_det.core.errors import ConfigError, InvalidInput
 from ebjr_det.io.notes import say_left_out
-from ebjr_det.io.pictures import pictures_below
+from ebjr_det.io.picture_folders import pictures_below
 
 
 def picture_folder(root: str | None) -> Path:

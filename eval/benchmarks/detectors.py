@@ -32,7 +32,8 @@ from ebjr_det.inference.latency import measure_latency
 from ebjr_det.inference.pair import resolve_device
 from ebjr_det.io.environment import describe_environment, device_name, keep_freed_memory
 from ebjr_det.io.files import to_json
-from ebjr_det.io.pictures import find_pictures, open_picture
+from ebjr_det.io.picture_folders import find_pictures
+from ebjr_det.io.pictures import open_picture
 from ebjr_det.runtimes.choose import choose_runtime
 from ebjr_det.runtimes.macs import macs_of
 from ebjr_det.runtimes.registry import stacked

@@ -36,7 +36,8 @@ from ebjr_det.core.errors import InvalidInput
 from ebjr_det.core.router import threshold_for_rate
 from ebjr_det.inference.live import build_live, choose_threshold
 from ebjr_det.io.files import to_json
-from ebjr_det.io.pictures import find_pictures, open_picture, stored_size
+from ebjr_det.io.picture_folders import find_pictures
+from ebjr_det.io.pictures import open_picture, stored_size
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "quickstart.yaml"
 COMMAND = [sys.executable, "-m", "ebjr_det"]

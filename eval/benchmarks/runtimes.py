@@ -41,7 +41,8 @@ from ebjr_det.core.router import decide
 from ebjr_det.inference.pair import resolve_device
 from ebjr_det.io.environment import keep_freed_memory
 from ebjr_det.io.files import to_json
-from ebjr_det.io.pictures import find_pictures, open_picture
+from ebjr_det.io.picture_folders import find_pictures
+from ebjr_det.io.pictures import open_picture
 from ebjr_det.runtimes.choose import EAGER, drift
 from ebjr_det.runtimes.registry import RUNTIMES, build_network, find_runtime, installed, stacked
 from ebjr_det.tasks.detection.data import build_named

@@ -12,7 +12,8 @@ from PIL import Image, features
 
 from ebjr_det.core.errors import InvalidInput
 from ebjr_det.io.lettering import with_strip
-from ebjr_det.io.pictures import find_pictures, open_picture, picture_suffixes, pictures_below, stored_size
+from ebjr_det.io.picture_folders import find_pictures, pictures_below
+from ebjr_det.io.pictures import open_picture, picture_suffixes, stored_size
 
 WIDE = (8, 5)
 TURNED_BY = {

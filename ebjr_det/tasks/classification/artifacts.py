@@ -15,7 +15,8 @@ from ebjr_det.core.types import FloatArray, PairedRun
 from ebjr_det.io.files import atomic_write, writable_folder, write_text
 from ebjr_det.io.lettering import legible, with_strip
 from ebjr_det.io.memory import Source
-from ebjr_det.io.pictures import as_picture, open_picture, pictures_below
+from ebjr_det.io.picture_folders import pictures_below
+from ebjr_det.io.pictures import as_picture, open_picture
 from ebjr_det.tasks.classification.data import ImageSet
 from ebjr_det.tasks.classification.replay import class_names
 from ebjr_det.tasks.popular import OTHER

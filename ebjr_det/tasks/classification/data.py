@@ -17,7 +17,8 @@ from ebjr_det.config import listed_classes
 from ebjr_det.core.errors import SHOWN, ConfigError, InvalidInput, check_known
 from ebjr_det.core.types import Opaque
 from ebjr_det.io.notes import say_left_out
-from ebjr_det.io.pictures import open_picture, pictures_below
+from ebjr_det.io.picture_folders import pictures_below
+from ebjr_det.io.pictures import open_picture
 from ebjr_det.io.subset import part_of
 from ebjr_det.tasks.classification.datasets.cifar import load_cifar
 from ebjr_det.tasks.unlabelled import named_pictures, picture_folder

@@ -22,7 +22,8 @@ from tqdm.auto import tqdm
 from ebjr_det.core.errors import ConfigError, InvalidInput, check_known
 from ebjr_det.core.types import FloatArray
 from ebjr_det.io.notes import say, say_left_out
-from ebjr_det.io.pictures import pictures_below, stored_size
+from ebjr_det.io.picture_folders import pictures_below
+from ebjr_det.io.pictures import stored_size
 from ebjr_det.tasks.detection.coco.annotations import Annotations, Truth
 from ebjr_det.tasks.detection.coco.validate import check_located, existing_folder
 from ebjr_det.tasks.detection.datasets.open_images_tables import (

@@ -16,7 +16,7 @@ from reprlib import repr as shown
 from ebjr_det.config import yaml_content
 from ebjr_det.core.errors import ConfigError, InvalidInput, check_known, first_line
 from ebjr_det.io.files import existing_file
-from ebjr_det.io.pictures import pictures_below
+from ebjr_det.io.picture_folders import pictures_below
 
 YAML = (".yaml", ".yml")
 NAMES = ("obj.names", "classes.txt")

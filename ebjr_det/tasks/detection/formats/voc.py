@@ -18,7 +18,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from ebjr_det.core.errors import ConfigError, InvalidInput, did_you_mean, first_line
-from ebjr_det.io.pictures import pictures_below
+from ebjr_det.io.picture_folders import pictures_below
 from ebjr_det.tasks.detection.coco.annotations import LONGEST_SIDE, NO_OBJECTS, Annotations
 from ebjr_det.tasks.detection.formats.described import text_lines
 from ebjr_det.tasks.detection.formats.objects import Object, annotated, truth_of, upright_sizes
