@@ -122,8 +122,8 @@ def shortfall_bound(
     return _upper(lost, count, half) - _lower(won, count, half)
 
 
-def share_interval(above: int, count: int, images: int, confidence: float = 0.95) -> tuple[float, float]:
-    """What share of further images a threshold defers that deferred `above` of `count`, with a confidence.
+def share_interval(above: int, count: int, images: int) -> tuple[float, float]:
+    """What share of further images a threshold defers that deferred `above` of `count`, in 95 of 100 cases.
 
     Exact for any continuous score, were all images drawn alike: the probability of a score above a threshold
     that lies between two neighbouring scores is between Beta(k, n - k + 1) and Beta(k + 1, n - k), k of n
@@ -133,7 +133,7 @@ def share_interval(above: int, count: int, images: int, confidence: float = 0.95
     >>> [round(end, 3) for end in share_interval(30, 100, 1000)]
     [0.208, 0.404]
     """
-    tail = (1 - confidence) / 2
+    tail = (1 - 0.95) / 2
     low = betabinom.ppf(tail, images, above, count - above + 1) / images if above else 0.0
     high = betabinom.isf(tail, images, above + 1, count - above) / images if above < count else 1.0
     return float(low), float(high)

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from ebjr_det.evaluation.benchmark.scenarios import Calls
 
 Statistic = Literal["median", "mean"]
+REPLICATES = 1000
 LEAST = 4
 """Calls from which an interval is told; resamples of fewer say nothing."""
 
@@ -43,7 +44,7 @@ def blocks(count: int, replicates: int, seed: int) -> Iterator[NDArray[np.intp]]
 
 
 def speedup(
-    old: ArrayLike, new: ArrayLike, statistic: Statistic, *, replicates: int = 1000, seed: int = 0
+    old: ArrayLike, new: ArrayLike, statistic: Statistic, *, replicates: int = REPLICATES, seed: int = 0
 ) -> Ratio:
     """The old median (or mean) over the new one, with its 95 % bootstrap interval: above 1 is faster now."""
     typical = np.median if statistic == "median" else np.mean
@@ -53,9 +54,7 @@ def speedup(
     return _interval(typical(old) / max(typical(new), 1e-12), ratios, min(len(old), len(new)))
 
 
-def joint_ratio(
-    student: Calls, teacher: Calls, joint: Calls, *, replicates: int = 1000, seed: int = 0
-) -> Ratio:
+def joint_ratio(student: Calls, teacher: Calls, joint: Calls, *, seed: int = 0) -> Ratio:
     """Mean time of joint over student + p x teacher, p being the share that these calls deferred.
 
     A round of a closed loop stays together when rounds are resampled: all three had the same images then.
@@ -69,7 +68,7 @@ def joint_ratio(
         return float(joint_ms / max(student_ms + share * teacher_ms, 1e-12))
 
     count = len(joint.ms)
-    ratios = [ratio(rounds) for rounds in blocks(count, replicates, seed)]
+    ratios = [ratio(rounds) for rounds in blocks(count, REPLICATES, seed)]
     return _interval(ratio(np.arange(count)), ratios, count)
 
 
