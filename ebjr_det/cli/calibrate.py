@@ -1,14 +1,17 @@
 """The command `ebjr-det calibrate`."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
 from ebjr_det.cli.options import AS_JSON, PATH, name_option, seed
 from ebjr_det.cli.printing import infeasible_as_json, print_json
 
-TARGETS: dict[str, tuple[Any, float]] = {
+if TYPE_CHECKING:
+    from ebjr_det.config.target import TargetKind
+
+TARGETS: "dict[str, tuple[TargetKind, float]]" = {
     "deferral_rate": ("deferral_rate", 1),
     "max_gmacs": ("macs", 1e9),
     "max_latency_ms": ("latency_ms", 1),

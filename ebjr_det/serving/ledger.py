@@ -2,9 +2,9 @@
 
 import json
 import sys
-from collections.abc import Awaitable, Callable
 from time import monotonic
-from typing import Any
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ebjr_det.serving.metrics import Meters
 
@@ -14,17 +14,17 @@ REMARKS = ("pictures", "deferred")
 class Ledger:
     """Counts every request, and writes a line of JSON on stderr for each."""
 
-    def __init__(self, app: Callable[..., Awaitable[None]], meters: Meters, log: bool) -> None:
+    def __init__(self, app: ASGIApp, meters: Meters, log: bool) -> None:
         self.app, self.meters, self.log = app, meters, log
 
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, and see with which status it ends."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         started, status = monotonic(), 500
 
-        async def note(message: Any) -> None:
+        async def note(message: Message) -> None:
             nonlocal status
             status = message.get("status", status)
             await send(message)
@@ -38,7 +38,7 @@ class Ledger:
             if self.log:
                 self._write(scope, status, seconds)
 
-    def _write(self, scope: Any, status: int, seconds: float) -> None:
+    def _write(self, scope: Scope, status: int, seconds: float) -> None:
         line = {"method": scope["method"], "path": scope["path"], "status": status}
         remarks = {name: value for name, value in scope.get("state", {}).items() if name in REMARKS}
         print(json.dumps(line | {"ms": round(1000 * seconds, 3)} | remarks), file=sys.stderr, flush=True)

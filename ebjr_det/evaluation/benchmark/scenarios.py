@@ -9,15 +9,15 @@ changes it for all. Source: Reddi et al., MLPerf Inference Benchmark, ISCA 2020,
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
 from ebjr_det.core.errors import ConfigError, InvalidInput, check_seed
-from ebjr_det.core.types import FloatArray
+from ebjr_det.core.types import FloatArray, Opaque
 
 Entry = TypeVar("Entry")
-Images = Sequence[Any]
+Images = Sequence[Opaque]
 MOST = 100_000
 """Rounds of a loop, and requests to a server, at most."""
 QUANTILES = (50, 90, 99)

@@ -8,6 +8,7 @@ import matplotlib.style
 import numpy as np
 from matplotlib.axes import Axes
 
+from ebjr_det.core.cost import Rate
 from ebjr_det.core.types import FloatArray
 from ebjr_det.evaluation.bootstrap import CONFIDENCE
 from ebjr_det.evaluation.traffic.mix import popular_text
@@ -46,7 +47,7 @@ class _Scale(NamedTuple):
         unit = unit_of(report)
         return cls(unit.size, f"{unit.name} per image", True, percent)
 
-    def x(self, run: JudgedRun, rate: Any) -> Any:
+    def x(self, run: JudgedRun, rate: Rate) -> Rate:
         """Place of a pair at a deferral rate."""
         cost = run.pair.cost.macs(rate) if self.macs else rate
         return rate if cost is None else cost / self.unit
@@ -55,7 +56,7 @@ class _Scale(NamedTuple):
         """Place of the student, 0, or the teacher, 1, alone."""
         return ((run.pair.cost.alone("macs") or (0.0, 0.0))[side] if self.macs else side) / self.unit
 
-    def y(self, quality: Any) -> Any:
+    def y(self, quality: Rate) -> Rate:
         return 100 * quality if self.percent else quality
 
     def text(self, quality: float) -> str:
