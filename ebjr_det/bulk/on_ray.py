@@ -7,9 +7,10 @@ teacher at once, and what a dying worker held is done again without its neighbou
 import logging
 import os
 import pickle
+import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, redirect_stdout, suppress
 from itertools import islice
 from typing import Any, TypeAlias
 
@@ -81,12 +82,13 @@ def run_ray(stages: Stages, shards: Iterator[int], address: str) -> Iterator[Sha
     """
     _start(address, stages.threads)
     try:
-        while numbers := list(islice(shards, SHARDS)):
-            for row in _plan(stages, numbers).iter_rows():
-                item = pickle.loads(row[ITEM])  # noqa: S301  # which a worker of this job wrote
-                if isinstance(item, EbjrError):
-                    raise item
-                yield item
+        with redirect_stdout(sys.stderr):  # where Ray would tell of workers, whose prints it passes on
+            while numbers := list(islice(shards, SHARDS)):
+                for row in _plan(stages, numbers).iter_rows():
+                    item = pickle.loads(row[ITEM])  # noqa: S301  # which a worker of this job wrote
+                    if isinstance(item, EbjrError):
+                        raise item
+                    yield item
     except (RayTaskError, UserCodeException):  # a defect of ours
         raise
     except RayError as error:
