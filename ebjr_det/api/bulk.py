@@ -132,7 +132,7 @@ def bulk_predict(
     """
     settings = _checked(settings)
     from ebjr_det.bulk.job import Job
-    from ebjr_det.bulk.sources import find_rows
+    from ebjr_det.bulk.sources import find_rows, stamp_of
     from ebjr_det.bulk.storage import Storage
     from ebjr_det.bulk.table import read_counts, shard_file
 
@@ -145,7 +145,8 @@ def bulk_predict(
     scoring, threshold = choose_threshold(config, threshold, rate)
     config = settled(config, samples_of(config))
     pair = _identity_of(config, scoring, threshold)
-    job = Job.open(storage, pair, find_rows(source, settings.column), settings.shard)
+    rows, stamp = find_rows(source, settings.column), stamp_of(source, settings.column)
+    job = Job.open(storage, pair, rows, settings.shard, stamp)
     builders = partial(_student, config, scoring, threshold, job), partial(_teacher, config, job)
     stages = _stages(builders, config, settings)
     result = job.run(partial(_run, stages, settings), shard_file, read_counts)

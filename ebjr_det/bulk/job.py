@@ -19,6 +19,9 @@ from ebjr_det.core.errors import ConfigError, InvalidInput
 JOB = "job.json"
 VERSION = 1
 """Counts the changes after which shards of before cannot stand beside shards of after."""
+STAMP = f"{MANIFEST}/source"
+MANY = 1_000_000
+"""Pictures from which a source with its old stamp is believed: to compare a million takes seconds."""
 READERS, BATCH = 16, 1024
 """Threads that look at finished shards, and shards that they are given at a time."""
 
@@ -45,12 +48,21 @@ class Job:
     sha256: str
 
     @classmethod
-    def open(cls, storage: Storage, pair: Mapping[str, object], rows: Iterable[Row], shard: int) -> "Job":
+    def open(
+        cls,
+        storage: Storage,
+        pair: Mapping[str, object],
+        rows: Iterable[Row],
+        shard: int,
+        stamp: str = "",
+    ) -> "Job":
         """A new job in an empty folder, or that which the folder holds.
 
         Args:
             pair: everything but the pictures that answers depend on, as plain values.
-            rows: the pictures; of an earlier job they are compared.
+            rows: the pictures; of an earlier job they are compared, but for one of very many pictures whose
+                source has the stamp that it had.
+            stamp: of the source, empty for none.
 
         Raises:
             ConfigError: the folder holds other files, or a job of other pictures or of another pair.
@@ -61,10 +73,13 @@ class Job:
         request = {"version": VERSION, **pair, "shard": shard}
         if saved is None:
             manifest = write_manifest(storage, rows, shard)
+            with storage.create(STAMP) as file:
+                file.write(stamp.encode())
         else:
             _check_same(saved, request, storage)
             manifest = _manifest_of(saved, storage)
-            manifest.check(rows)
+            if manifest.rows < MANY or not stamp or stamp != _stamp_in(storage):
+                manifest.check(rows)
         job = request | {"pictures": manifest.rows, "manifest": manifest.sha256}
         text = json.dumps(job, indent=2, allow_nan=False) + "\n"
         if saved is None:  # after the manifest, before the first shard
@@ -135,6 +150,12 @@ def _load(storage: Storage) -> dict[str, object] | None:
             f"`{foreign[0]}`."
         )
     return None
+
+
+def _stamp_in(storage: Storage) -> str:
+    """The stamp of a job's source when its manifest was written."""
+    with storage.open(STAMP) as file:
+        return bytes(file.read()).decode()
 
 
 def _check_same(saved: Mapping[str, object], request: Mapping[str, object], storage: Storage) -> None:

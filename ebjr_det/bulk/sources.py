@@ -8,16 +8,18 @@ import re
 import tarfile
 from collections.abc import Iterator
 from contextlib import closing
+from hashlib import sha256
 from pathlib import Path, PurePosixPath
 
 from ebjr_det.bulk.columns import ParquetColumn
-from ebjr_det.bulk.files import find_files, suffix_of
+from ebjr_det.bulk.files import PACKED, find_files, suffix_of
 from ebjr_det.bulk.manifest import Row
-from ebjr_det.bulk.storage import open_at, reached
+from ebjr_det.bulk.storage import locate, open_at, reached
 from ebjr_det.core.errors import InvalidInput
 from ebjr_det.io.pictures import picture_suffixes
 
 COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
+LIST = ".txt"
 NUMBERS = re.compile(r"\{(\d+)\.\.(\d+)\}")
 TAR_BLOCK = 512
 
@@ -43,6 +45,35 @@ def find_rows(source: str, column: str = "") -> Iterator[Row]:
                     yield row
         if empty:
             raise InvalidInput(f"Expected pictures at `{part}`, got none.")
+
+
+def stamp_of(source: str, column: str = "") -> str:
+    """What changes when a list or a packed file of a source does, told without a look into what is packed.
+
+    Empty where pictures lie there themselves: to list them is to compare them.
+
+    Raises:
+        InvalidInput: it cannot be read.
+    """
+    digest = sha256(column.encode())
+    for part in _numbered(source):
+        with reached(f"pictures at `{part}`"):
+            for file in find_files(part):
+                if suffix_of(file.picture) not in (*PACKED, LIST):
+                    return ""
+                for name in _packed_in(file.picture):
+                    fs, path = locate(name)
+                    digest.update(ascii((name, fs.ukey(path))).encode())
+    return digest.hexdigest()
+
+
+def _packed_in(name: str) -> Iterator[str]:
+    """A list or a packed file, and those that a list names."""
+    yield name
+    if suffix_of(name) == LIST:
+        for line in _lines(name):
+            if suffix_of(line) in (*PACKED, LIST):
+                yield from _packed_in(line)
 
 
 def _numbered(source: str) -> Iterator[str]:

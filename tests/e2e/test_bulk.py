@@ -14,6 +14,7 @@ from common import DIGITS, ROOT
 from PIL import Image
 
 import ebjr_det
+from ebjr_det.bulk.manifest import Manifest
 from ebjr_det.core.errors import EbjrError
 
 THRESHOLD = 0.3  # near the middle of what noise is doubted
@@ -135,6 +136,19 @@ def test_a_job_of_other_pictures_or_of_another_cut_is_refused(pictures, tmp_path
     with pytest.raises(EbjrError, match="pictures"):
         answer(pictures / "00.png", tmp_path / "bulk")
     assert files_of(tmp_path / "bulk") == before
+
+
+def test_pictures_of_a_large_job_are_compared_where_its_source_changed(pictures, tmp_path, monkeypatch):
+    monkeypatch.setattr("ebjr_det.bulk.job.MANY", 1)
+    source, lines = tmp_path / "list.txt", [f"{path}\n" for path in sorted(pictures.iterdir())]
+    source.write_text("".join(lines))
+    answer(source, tmp_path / "bulk")
+    compare, compared = Manifest.check, []
+    monkeypatch.setattr(Manifest, "check", lambda *arguments: compared.append(compare(*arguments)))
+    assert (answer(source, tmp_path / "bulk").resumed, compared) == (3, [])
+    source.write_text("".join(reversed(lines)))
+    with pytest.raises(EbjrError, match="got at index 0"):
+        answer(source, tmp_path / "bulk")
 
 
 @pytest.mark.parametrize("workers", [0, 2])
