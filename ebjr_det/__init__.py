@@ -9,7 +9,7 @@ that they take. Names are imported when they are first used, so `import ebjr_det
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ebjr_det.io.threads import prepare as _prepare
 
@@ -120,7 +120,7 @@ __all__ = sorted(_HOMES)
 _prepare()  # before torch and numpy are loaded
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name not in _HOMES:
         raise AttributeError(f"module 'ebjr_det' has no attribute {name!r}")
     return getattr(import_module(f"ebjr_det.{_HOMES[name]}"), name)

@@ -36,7 +36,7 @@ def convert(source: str | Path, out: str | Path, to: str, **options: Unpack[Conv
         to: the form; `ultralytics`, its predictions.json, of results alone.
 
     Raises:
-        ConfigError: an unknown form or option, `out` exists, or the pictures are not told.
+        ConfigError: an unknown form or option, one without use, `out` exists, or the pictures are not told.
         InvalidInput: whatever is wrong with the files.
 
     Example:

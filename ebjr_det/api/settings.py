@@ -3,7 +3,7 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
@@ -183,7 +183,7 @@ def reference_scores(run: str | Path, threshold: float | None) -> FloatArray | N
     return score_of(records, analysis.score)
 
 
-def _scored_by(config: EvaluateConfig) -> tuple[Any, ...]:
+def _scored_by(config: EvaluateConfig) -> tuple[object, ...]:
     """The settings that deferral scores depend on; a runtime changes their last bits."""
     student = config.student.model_dump(exclude={"runtime", "macs", "name", "sha256"})
     router = {key: value for key, value in identity(config).items() if key.startswith("router.")}

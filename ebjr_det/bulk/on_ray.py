@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, redirect_stdout, suppress
 from itertools import islice
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import ray
 import ray.data
@@ -98,7 +98,7 @@ def run_ray(stages: Stages, shards: Iterator[int], address: str) -> Iterator[Sha
 
 
 def _start(address: str, threads: int) -> None:
-    sizes: dict[str, Any] = {}
+    sizes: dict[str, object] = {}
     if address == "local":
         cpus = max(usable_cpus(), threads) + threads  # one teacher more, who waits most of the time
         sizes = {"num_cpus": cpus, "object_store_memory": OBJECT_STORE, "include_dashboard": False}

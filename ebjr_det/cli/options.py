@@ -10,7 +10,7 @@ from click.shell_completion import CompletionItem
 
 from ebjr_det.core.errors import ConfigError, did_you_mean
 
-Command: TypeAlias = Callable[..., Any]
+Command: TypeAlias = Callable[..., object]
 Decorator: TypeAlias = Callable[[Command], Command]
 Number = TypeVar("Number", int, float)
 PATH = click.Path(path_type=Path)

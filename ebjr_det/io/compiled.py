@@ -9,7 +9,7 @@ import numba
 def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     """Compile with numba; the result is cached on disk where a place for that can be written to."""
 
-    def compile_(function: Callable[..., Any]) -> Any:
+    def compile_(function: Callable[..., object]) -> object:
         try:
             return numba.njit(cache=True, **options)(function)
         except RuntimeError:  # no place to cache in

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from pydantic_core import PydanticSerializationError, from_json, to_json
@@ -94,7 +94,7 @@ def name_of(source: Source) -> str:
     return "".join(letter if letter.isprintable() else "?" for letter in stem)
 
 
-def from_memory(source: InMemory) -> Any:
+def from_memory(source: InMemory) -> object:
     """Content as a JSON file of it would be read: lists for tuples and arrays, Python's numbers for numpy's.
 
     Raises InvalidInput for what no JSON holds.

@@ -8,7 +8,6 @@ from importlib.metadata import version
 from importlib.resources import files
 from ipaddress import ip_address
 from time import monotonic
-from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -183,7 +182,7 @@ def _on_this_machine(request: Request) -> bool:
     return address.is_loopback and not passed_on
 
 
-def _query(request: Request) -> dict[str, Any]:
+def _query(request: Request) -> dict[str, object]:
     """Parameters in the address, for a body that is a bare picture; numbers where they read as such."""
 
     def value(text: str) -> float | str:

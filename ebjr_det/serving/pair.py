@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
@@ -146,7 +146,7 @@ class Bench:
             served.tensors.to_tensors([*output.predictions, *answers], served.live.named)
             return
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, object]:
         """What the model's metadata tell beside the protocol."""
         served = self.served
         student, teacher = served.macs

@@ -234,7 +234,7 @@ class RemoteTeacher:
             if value and parameters.get(name) and parameters[name] != value:
                 raise self._misfit(f"one of another `{name}`")
 
-    def _check_digest(self, facts: dict[str, Any]) -> None:
+    def _check_digest(self, facts: dict[str, object]) -> None:
         """Raises Refused for an answer of another teacher, as of a server that has read its folder anew."""
         digest, expected = facts.get("teacher_sha256"), self.served.digests[1]
         if digest and expected and digest != expected:

@@ -27,7 +27,7 @@ class Changed:
         """The model's answers, changed."""
         return self.change(self.model(inputs))
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         if name == "model":  # while a copy is being made
             raise AttributeError(name)
         member = getattr(self.model, name)

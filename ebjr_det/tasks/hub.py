@@ -20,7 +20,7 @@ TASKS = {"ObjectDetection": "an object detector", "ImageClassification": "an ima
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 UNTOLD = "LABEL_"
 """How the library begins the names of classes that nobody has told."""
-SAFE: dict[str, Any] = {"trust_remote_code": False}
+SAFE: dict[str, object] = {"trust_remote_code": False}
 
 
 def load_network(settings: ModelSection, reference: str, kind: str) -> "nn.Module":

@@ -4,7 +4,6 @@ import csv
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -25,7 +24,7 @@ def save_state(path: Path, state: Mapping[str, object]) -> None:
         torch.save(dict(state), temporary)
 
 
-def load_state(path: Path, device: str, take: Callable[[dict[str, Any]], None]) -> None:
+def load_state(path: Path, device: str, take: Callable[[dict[str, object]], None]) -> None:
     """Hand the state on disk, if any, to `take`. Raises CheckpointError for a damaged or foreign file."""
     if not path.is_file():
         return

@@ -149,7 +149,7 @@ class PlacementReport:
         }
 
 
-def _row(row: Row, costs: Mapping[Cost, FrontCosts]) -> dict[str, Any]:
+def _row(row: Row, costs: Mapping[Cost, FrontCosts]) -> dict[str, object]:
     return {
         "budget": row.budget,
         "chosen": row.chosen,

@@ -130,7 +130,7 @@ class TieredReport:
         }
 
 
-def _row(row: Margins, costs: Mapping[Cost, Costs]) -> dict[str, Any]:
+def _row(row: Margins, costs: Mapping[Cost, Costs]) -> dict[str, object]:
     return {
         "budget": row.winners.budget,
         "best": row.winners.best.to_dict(costs),

@@ -34,7 +34,7 @@ NearPositive = Annotated[Finite, Field(ge=-NOISE)]
 class NumberForm(NamedTuple):
     """What numbers under a key must be: how pydantic checks it, in words, and the shape of none of them."""
 
-    adapter: TypeAdapter[Any]
+    adapter: TypeAdapter[object]
     expected: str
     empty: tuple[int, ...] = (0,)
 

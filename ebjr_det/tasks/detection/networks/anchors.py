@@ -8,7 +8,7 @@ in float64 and rounded once, so that they are the same on every machine. Knows n
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,7 +73,7 @@ class Anchors:
         return np.stack(boxes, axis=1).reshape(-1, 4).astype(np.float32)
 
 
-def _frozen(value: object) -> Any:
+def _frozen(value: object) -> object:
     """Lists as tuples, all the way down."""
     return tuple(map(_frozen, value)) if isinstance(value, Sequence) else value
 

@@ -69,7 +69,7 @@ def build_network(name: str, num_classes: int, settings: DetectorSection) -> nn.
 
 
 @cache
-def _fusion(name: str | None, first: int, last: int) -> Any:
+def _fusion(name: str | None, first: int, last: int) -> object:
     """How levels are fused; effdet writes out all of its ways for each network that it builds."""
     return get_fpn_config(name, min_level=first, max_level=last)
 

@@ -220,7 +220,7 @@ def _nms_free(raw: Sequence[Array], classes: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _parts(raw: Sequence[Array], classes: int) -> dict[str, Any]:
+def _parts(raw: Sequence[Array], classes: int) -> dict[str, object]:
     boxes = 0 if raw[0].shape[-1] == 4 and raw[1].shape[-1] != 4 else 1
     numbers = raw[1 - boxes][0]
     return {
