@@ -4,6 +4,7 @@ from ebjr_det.evaluation.benchmark.against import Against
 from ebjr_det.evaluation.benchmark.ratios import Ratio
 from ebjr_det.evaluation.benchmark.result import STAGES, Benchmark, StageTimes, Summary
 from ebjr_det.evaluation.benchmark.scenarios import QUANTILES
+from ebjr_det.io.joules import UNCOUNTED
 from ebjr_det.reporting.notation import NONE, milliseconds, number, percent, share
 from ebjr_det.reporting.table import Table
 
@@ -44,6 +45,7 @@ def sentences(result: Benchmark, against: Against | None) -> list[str]:
     unsplit = [side for side, model in result.models.items() if not model.split]
     together = "network and post-processing are timed together, as network."
     lines = [trust, *(f"The {side}'s {together}" for side in unsplit)]
+    lines += [] if result.joules else [UNCOUNTED]
     if against is not None:
         lines += [f"Differs from the earlier benchmark: {difference}." for difference in against.differences]
         lines += [f"Noisy {reason}." for reason in against.noise]

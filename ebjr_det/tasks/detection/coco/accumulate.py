@@ -111,20 +111,20 @@ class Rows:
         at_or_below = np.append(np.cumsum(has_slot[::-1])[::-1], 0)
         slot = (at_or_below[:-1] - at_or_below[self.starts[1:]][label] - 1).astype(np.int32)
         group = label * self.images + self.image
-        own, wrong = np.flatnonzero(has_slot), np.flatnonzero((miss == EVERYWHERE) & (slot >= 0))
-        upwards = own[np.lexsort((slot[own], label[own]))]
-        own, wrong = (rows[np.argsort(group[rows], kind="stable")] for rows in (own, wrong))
+        slotted, wrong = np.flatnonzero(has_slot), np.flatnonzero((miss == EVERYWHERE) & (slot >= 0))
+        upwards = slotted[np.lexsort((slot[slotted], label[slotted]))]
+        slotted, wrong = (rows[np.argsort(group[rows], kind="stable")] for rows in (slotted, wrong))
         firsts = np.flatnonzero(np.diff(group[wrong] * len(label) + slot[wrong], prepend=-1))
         spans, rows = wrong[firsts], np.diff(firsts, append=len(wrong)).astype(np.int32)
         teachers = np.add.reduceat(self.teacher[wrong].astype(np.int32), firsts)
-        groups = np.unique(group[np.concatenate([own, spans])])
+        groups = np.unique(group[np.concatenate([slotted, spans])])
         bounds = np.append(groups, classes * self.images)
         return Slots(
             np.searchsorted(label[upwards], np.arange(classes + 1)),
             np.searchsorted(groups, np.arange(classes + 1) * self.images),
             hit[upwards].astype(np.int16), miss[upwards].astype(np.int16), self.rank[upwards],
             self.teacher[upwards], (groups % self.images).astype(np.int32),
-            slot[own], np.searchsorted(group[own], bounds),
+            slot[slotted], np.searchsorted(group[slotted], bounds),
             slot[spans], np.searchsorted(group[spans], bounds), rows - teachers, teachers,
         )  # fmt: skip
 

@@ -63,7 +63,7 @@ class Tally(NamedTuple):
         between: [slots] false positives at all thresholds above a slot and below the next; wrong: [1] all.
         hits, misses: [IoU thresholds] true positives; false positives at some thresholds only.
         early: [2, IoU thresholds] true positives among the first 1 and 10 of their image.
-        weights, bits, ahead: [slots + 1] room for the slots that are there: weight, hit and miss, and the
+        weights, bits, wrongs: [slots + 1] room for the slots that are there: weight, hit and miss, and the
             false positives at all thresholds that lie above.
     """
 
@@ -77,7 +77,7 @@ class Tally(NamedTuple):
     early: Array
     weights: Array
     bits: NDArray[np.int32]
-    ahead: Array
+    wrongs: Array
 
 
 def least_hits(truths: Array) -> Array:
@@ -196,9 +196,9 @@ def _move(tally, slots, groups, student, teacher):  # type: ignore[no-untyped-de
         if times == 0:
             continue
         for span in range(spans[group], spans[group + 1]):
-            more = times * (student * students[span] + teacher * teachers[span])
-            between[above[span]] += more
-            total += more
+            added = times * (student * students[span] + teacher * teachers[span])
+            between[above[span]] += added
+            total += added
         members = slots.members[owners[group] : owners[group + 1]]
         if len(members):
             _count(tally, slots, members, times * student, times * teacher)
@@ -210,10 +210,10 @@ def _count(tally, slots, members, student, teacher):  # type: ignore[no-untyped-
     """Count the rows of some slots so often more, by whose they are."""
     hits, misses, early = tally.hits, tally.misses, tally.early
     for slot in members:
-        place = tally.first + slot
-        times = teacher if slots.teacher[place] else student
+        row = tally.first + slot
+        times = teacher if slots.teacher[row] else student
         tally.weight[slot] += times
-        hit, miss, rank = slots.hit[place], slots.miss[place], slots.rank[place]
+        hit, miss, rank = slots.hit[row], slots.miss[row], slots.rank[row]
         for t in range(IOUS):
             hits[t] += times * ((hit >> t) & 1)
             misses[t] += times * ((miss >> t) & 1)
@@ -225,17 +225,17 @@ def _count(tally, slots, members, student, teacher):  # type: ignore[no-untyped-
 def _judge(tally, slots, needed, truths, judged):  # type: ignore[no-untyped-def]
     """Fill `judged` with AP, AP50, AP75, AR1, AR10 and AR100 of what is in the tally."""
     weight, between, hit, miss = tally.weight, tally.between, slots.hit, slots.miss
-    weights, bits, ahead, first = tally.weights, tally.bits, tally.ahead, tally.first
-    wrong, there = tally.wrong[0], 0
+    weights, bits, wrongs, first = tally.weights, tally.bits, tally.wrongs, tally.first
+    wrong, present = tally.wrong[0], 0
     for slot in range(len(weight)):  # those that are there move together; the others are written over
-        weights[there], ahead[there] = weight[slot], wrong
-        bits[there] = hit[first + slot] | miss[first + slot] << IOUS
-        there += weight[slot] != 0
+        weights[present], wrongs[present] = weight[slot], wrong
+        bits[present] = hit[first + slot] | miss[first + slot] << IOUS
+        present += weight[slot] != 0
         wrong -= between[slot]
     average = np.empty(IOUS)
     for t in range(IOUS):
         average[t] = _interpolated(
-            weights[:there], bits[:there], ahead, tally.hits[t], tally.misses[t], t, needed
+            weights[:present], bits[:present], wrongs, tally.hits[t], tally.misses[t], t, needed
         )
     judged[0], judged[1], judged[2] = average.mean(), average[0], average[5]
     judged[3], judged[4] = tally.early[0].sum() / (IOUS * truths), tally.early[1].sum() / (IOUS * truths)
@@ -243,7 +243,7 @@ def _judge(tally, slots, needed, truths, judged):  # type: ignore[no-untyped-def
 
 
 @compiled()
-def _interpolated(weights, bits, ahead, hits, missed, t, needed):  # type: ignore[no-untyped-def]
+def _interpolated(weights, bits, wrongs, hits, missed, t, needed):  # type: ignore[no-untyped-def]
     """Mean over the recalls of the interpolated precision at one IoU threshold.
 
     The interpolated precision at a recall is the best one at that many true positives or more. Going up from
@@ -255,7 +255,7 @@ def _interpolated(weights, bits, ahead, hits, missed, t, needed):  # type: ignor
     best, places, total, least = 0, 1, 0.0, needed[recall]
     for slot in range(len(weights)):
         if (bits[slot] >> t) & 1:
-            rows = hits + (ahead[slot] + missed)
+            rows = hits + (wrongs[slot] + missed)
             if hits * places > best * rows:  # hits / rows > best / places
                 best, places = hits, rows
             hits -= weights[slot]
