@@ -28,9 +28,11 @@ def bulk() -> None:
 
 @bulk.command()
 @options.config("evaluate")
-@click.argument("source")
+@click.argument("source", metavar="SOURCE")
 @click.option("--out", required=True, metavar="URL", help="Folder to write to, a path or an address.")
-@click.option("--column", default="", help="Of pictures in parquet files; else it is found.")
+@click.option(
+    "--column", default="", metavar="COLUMN", help="Of pictures in parquet files; else it is found."
+)
 @JOB
 @options.DECISION
 @options.SET
