@@ -101,7 +101,11 @@ class TieredOutputs:
         with said_once():
             for tier in self.tiers[:-1]:
                 oddities = Remarks()
-                run = self.pair(tier).load(scoring.scores_of_raw, oddities)
+                try:
+                    run = self.pair(tier).load(scoring.scores_of_raw, oddities)
+                except InvalidInput as error:
+                    sides = f"student is the tier `{tier.name}`, the teacher `{self.tiers[-1].name}`"
+                    raise InvalidInput(f"{error} (The {sides}.)") from error
                 if run.estimated:
                     raise InvalidInput("Expected labels or annotations beside tiers, got none.")
                 if run.image_ids != (ids := ids or run.image_ids):

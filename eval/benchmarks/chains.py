@@ -18,8 +18,9 @@ import numpy as np
 from detection_sweep import evaluate_everything, made_up
 
 from ebjr_det.core.cost import Cost
-from ebjr_det.core.tiers import Chain, TieredRun, front
+from ebjr_det.core.tiers import Chain, TieredRun
 from ebjr_det.core.types import Matches
+from ebjr_det.evaluation.tiers.front import front
 from ebjr_det.io.environment import describe_environment
 from ebjr_det.io.files import to_json
 from ebjr_det.io.threads import thread_count

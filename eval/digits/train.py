@@ -1,8 +1,8 @@
-"""Train the pair of classifiers on scikit-learn's handwritten digits: the recipe behind checkpoints/digits.
+"""Train three classifiers on scikit-learn's handwritten digits: the recipe behind checkpoints/digits.
 
     python eval/digits/train.py [--out checkpoints]
 
-Both networks of configs/digits.yaml see the 597 training digits only, for a fixed number of epochs;
+The networks of configs/digits_tiers.yaml see the 597 training digits only, for a fixed number of epochs;
 nothing was chosen by looking at the 1,200 test digits. Takes about a minute on two cores and prints the
 checksums for the manifest.
 """
@@ -16,12 +16,13 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from ebjr_det.config.tiers import tiers_of
 from ebjr_det.io.files import atomic_write, checksum, writable_folder
 from ebjr_det.tasks.classification.data import build_data
 from ebjr_det.tasks.classification.model import TorchClassifier, build_model
 from ebjr_det.tasks.settings import load_config
 
-CONFIG = Path(__file__).resolve().parents[2] / "configs" / "digits.yaml"
+CONFIG = Path(__file__).resolve().parents[2] / "configs" / "digits_tiers.yaml"
 EPOCHS, BATCH, SEED = 60, 32, 0
 
 
@@ -56,16 +57,16 @@ def fit(network: nn.Module, images: Tensor, labels: Tensor, name: str) -> None:
 
 
 def main() -> None:
-    """Train student and teacher, write both as safetensors."""
+    """Train all of them, write each as safetensors."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--out", type=Path, default=CONFIG.parents[1] / "checkpoints")
     folder = writable_folder(parser.parse_args().out / "digits")
     config = load_config(CONFIG)
     data = build_data("digits", split="train")
     labels = torch.from_numpy(data.labels.astype(np.int64))
-    for side, section in (("student", config.student), ("teacher", config.teacher)):
+    for side, (section, _) in zip(("student", "middle", "teacher"), tiers_of(config), strict=True):
         torch.manual_seed(SEED)
-        model = build_model(data, **{**dict(section), "checkpoint": None, "random_weights": True})
+        model = build_model(data, **{**section.built(), "checkpoint": None, "random_weights": True})
         assert isinstance(model, TorchClassifier)
         assert isinstance(model.network, nn.Module)
         images = torch.stack([model.preprocess(data.load(index)) for index in range(len(data))])

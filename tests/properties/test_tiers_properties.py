@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from ebjr_det.core import tiers
 from ebjr_det.core.cost import CostModel
 from ebjr_det.core.router import operating_points
-from ebjr_det.core.tiers import Chain, Sweep, TieredRun, front, on_front
+from ebjr_det.core.tiers import Chain, TieredRun
 from ebjr_det.core.tradeoff import sweep
+from ebjr_det.evaluation.tiers.front import Sweep, front, on_front
 from ebjr_det.tasks.classification.metric import Accuracy
 from ebjr_det.tasks.detection.metric import AveragePrecision
 

@@ -12,8 +12,9 @@ from pycocotools.cocoeval import COCOeval
 
 from ebjr_det.core.router import decide, threshold_for_rate
 from ebjr_det.core.scores import deferral_scores
-from ebjr_det.core.tiers import Chain, Sweep, TieredRun, answering
+from ebjr_det.core.tiers import Chain, TieredRun, answering
 from ebjr_det.core.tradeoff import mixture, sweep
+from ebjr_det.evaluation.tiers.front import Sweep
 from ebjr_det.tasks.detection.coco.accumulate import STATS
 from ebjr_det.tasks.detection.coco.annotations import load_annotations, load_results
 from ebjr_det.tasks.detection.metric import AveragePrecision, match_records

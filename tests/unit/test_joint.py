@@ -9,8 +9,9 @@ from ebjr_det.core.errors import InvalidInput
 from ebjr_det.core.joint import JointModel, JointTeacher
 from ebjr_det.core.router import decide, operating_points
 from ebjr_det.core.scores import deferral_scores
-from ebjr_det.core.tiers import Chain, Sweep, TieredRun, answering
+from ebjr_det.core.tiers import Chain, TieredRun, answering
 from ebjr_det.core.types import Logits, Output
+from ebjr_det.evaluation.tiers.front import Sweep
 from ebjr_det.inference.offline import Batch, Recorder, run_pair
 from ebjr_det.io.records import PartStore
 from ebjr_det.tasks.classification.metric import Accuracy

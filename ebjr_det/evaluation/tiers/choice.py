@@ -16,10 +16,11 @@ from ebjr_det.core.cost import Cost
 from ebjr_det.core.errors import ConfigError, Infeasible, check_known
 from ebjr_det.core.ranking import Ranking
 from ebjr_det.core.router import threshold_for_rate
-from ebjr_det.core.tiers import Chain, Sweep, TieredRun, TierPoints, answering
+from ebjr_det.core.tiers import Chain, TieredRun, answering
 from ebjr_det.core.types import FloatArray, Matches, Task
 from ebjr_det.evaluation.bootstrap import ROUGH_GRID
 from ebjr_det.evaluation.tiers.analysis import AUTO, Chosen
+from ebjr_det.evaluation.tiers.front import Sweep, TierPoints
 from ebjr_det.evaluation.units import Unit, cost_text
 
 Costs: TypeAlias = Mapping[str, float]

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ebjr_det.core.cost import Cost
-from ebjr_det.core.tiers import TieredRun, TierPoints, front
+from ebjr_det.core.tiers import TieredRun
 from ebjr_det.core.types import FloatArray, Task
 from ebjr_det.evaluation.bootstrap import (
     CONFIDENCE,
@@ -35,6 +35,7 @@ from ebjr_det.evaluation.tiers.choice import (
     chains,
     choose_scores,
 )
+from ebjr_det.evaluation.tiers.front import TierPoints, front
 from ebjr_det.io.threads import thread_count
 
 BUDGETS, STEPS = 9, 4

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from ebjr_det.core.cost import Cost
-from ebjr_det.core.tiers import TierPoints
 from ebjr_det.evaluation.run_folder import CONFIG, SUMMARY
 from ebjr_det.evaluation.tiers.choice import alone, finite
+from ebjr_det.evaluation.tiers.front import TierPoints
 from ebjr_det.evaluation.tiers.report import TieredReport
 from ebjr_det.io.files import to_json, write_text
 from ebjr_det.reporting.notation import Shown
