@@ -9,6 +9,7 @@ checksums for the manifest.
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -66,7 +67,8 @@ def main() -> None:
     labels = torch.from_numpy(data.labels.astype(np.int64))
     for side, (section, _) in zip(("student", "middle", "teacher"), tiers_of(config), strict=True):
         torch.manual_seed(SEED)
-        model = build_model(data, **{**section.built(), "checkpoint": None, "random_weights": True})
+        settings: dict[str, Any] = {**section.built(), "checkpoint": None, "random_weights": True}
+        model = build_model(data, **settings)
         assert isinstance(model, TorchClassifier)
         assert isinstance(model.network, nn.Module)
         images = torch.stack([model.preprocess(data.load(index)) for index in range(len(data))])
