@@ -13,11 +13,12 @@ import ebjr_det
 from ebjr_det.api import names
 from ebjr_det.api.schema import section_of, verb_of
 from ebjr_det.api.scores import list_scores
+from ebjr_det.bulk.table import column_meanings
 from ebjr_det.cli import cli
 from ebjr_det.config import Setting, describe
 from ebjr_det.reporting.glossary import GLOSSARY
 from ebjr_det.serving import openapi
-from ebjr_det.tasks import TASKS
+from ebjr_det.tasks import TASKS, load_task
 
 FLAG = re.compile(r"(?<![`\w])(--[\w-]+)")
 MARK = re.compile(r"<!-- generated: (\w+) -->")
@@ -157,6 +158,18 @@ def faults() -> str:
     return table(["status", "why"], openapi.FAULTS.items())
 
 
+def columns() -> str:
+    """The columns of answers to a job's pictures, by task."""
+    parts = []
+    for task in reversed(TASKS):
+        rows = [
+            (f"`{name}`", f"`{kind}`", meaning)
+            for name, kind, meaning in column_meanings(load_task(task).tensors)
+        ]
+        parts.append(f"## {task.capitalize()}\n\n" + table(["column", "type", "meaning"], rows))
+    return "\n\n".join(parts)
+
+
 def public_names() -> str:
     """Every name of the public door, verbs first."""
     verbs = {"_".join(words[:n]).replace("-", "_") for words, _ in walk(cli, ()) for n in (1, 2)} | {"load"}
@@ -185,4 +198,5 @@ PARTS: dict[str, Callable[[], str]] = {
     "addresses": addresses,
     "rule": rule,
     "faults": faults,
+    "columns": columns,
 }

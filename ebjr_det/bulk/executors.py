@@ -1,12 +1,14 @@
 """Who works on the shards of a job: this process, or several of this machine; for others see `on_ray`."""
 
 import multiprocessing
+import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
+from threading import Thread
 from typing import Any, TypeAlias
 
 from ebjr_det.bulk.table import ShardCounts
@@ -85,8 +87,16 @@ _built: list[Work] = []
 
 
 def _begin(stages: Stages) -> None:
+    Thread(target=_end_with_parent, daemon=True).start()
     _held.enter_context(limited_threads(stages.threads))
     _built.append(stages.build())
+
+
+def _end_with_parent() -> None:
+    """Wait for the process that asked for this one: killed, it cannot end it, which would wait for ever."""
+    if parent := multiprocessing.parent_process():
+        parent.join()
+        os._exit(1)
 
 
 def _work(shard: int) -> ShardCounts:

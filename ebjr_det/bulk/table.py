@@ -1,6 +1,6 @@
 """Answers to the pictures of a shard as a table: one row a picture, in order."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +23,16 @@ JOB, SHARD, DEFERRED, UNREADABLE = (
 )
 """What the footer of a shard's file tells: the job's digest, the shard's number, and counts of its rows."""
 COUNTS = "counts"
+COLUMNS = {
+    "index": "number of the picture in the job, from 0",
+    "picture": "its name: a path or address, `FILE.tar/NAME`, or `FILE.parquet#ROW` with the row from 0",
+    "error": "why it cannot be read, and then all that follows is null; else null",
+    "width": "in pixels, of the picture turned as its camera says",
+    "height": "likewise",
+    "answered_by": "`student` or `teacher`",
+    "deferral_score": "what the router saw; deferred where it is above the threshold in `job.json`",
+}
+"""What the columns before those of a task's answer mean."""
 TYPES = {"FP32": pa.float32(), "FP64": pa.float64(), "INT64": pa.int64(), "BYTES": pa.string()}
 
 
@@ -74,7 +84,9 @@ def shard_file(index: int) -> str:
     return f"{FOLDER}/{index:08d}.parquet"
 
 
-def to_table(answers: Sequence[PictureAnswer], first: int, tensors: Tensors, named: Classes) -> pa.Table:
+def to_table(
+    answers: Sequence[PictureAnswer], first: int, tensors: Tensors, named: Classes | None
+) -> pa.Table:
     """A table with a row for each picture; the columns of an answer are null where there is none.
 
     Args:
@@ -100,7 +112,16 @@ def to_table(answers: Sequence[PictureAnswer], first: int, tensors: Tensors, nam
     return pa.table(columns | {name: column.take(places) for name, column in answered.items()})
 
 
-def answer_columns(predictions: Sequence[Opaque], tensors: Tensors, named: Classes) -> dict[str, pa.Array]:
+def column_meanings(tensors: Tensors, named: Classes | None = None) -> Iterator[tuple[str, str, str]]:
+    """Name, type and meaning of each column of a task's table."""
+    meanings = COLUMNS | {form.name: form.meaning for form in tensors.forms(named)}
+    for field in to_table([], 0, tensors, named).schema:
+        yield field.name, str(field.type), meanings[field.name]
+
+
+def answer_columns(
+    predictions: Sequence[Opaque], tensors: Tensors, named: Classes | None
+) -> dict[str, pa.Array]:
     """The named tensors of predictions, a value or a list a picture."""
     forms = tensors.forms(named)
     values: Mapping[str, Values] = tensors.to_tensors(predictions, named) if predictions else {}

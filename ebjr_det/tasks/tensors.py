@@ -10,11 +10,15 @@ Values: TypeAlias = Array | list[str]
 
 
 class TensorForm(NamedTuple):
-    """A tensor by name, the protocol's datatype and shape; -1 is a length that pictures decide."""
+    """A tensor by name, the protocol's datatype and shape, and what it means.
+
+    Of a shape, -1 is a length that pictures decide.
+    """
 
     name: str
     datatype: str
     shape: tuple[int, ...]
+    meaning: str = ""
 
 
 class Tensors(Protocol):

@@ -7,18 +7,21 @@ import multiprocessing
 import os
 import platform
 import resource
+import subprocess
 import sys
 import tarfile
+import textwrap
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from common import DIGITS
+from common import DIGITS, ROOT
 from PIL import Image
 
 import ebjr_det
@@ -220,3 +223,25 @@ def test_a_worker_that_is_killed_loses_nothing(pictures, job, tmp_path):
     thread.join()
     run(pictures, tmp_path / "out")
     assert files_of(tmp_path / "out") == files_of(job)
+
+
+ORPHAN = """
+import multiprocessing, os, signal
+from ebjr_det.bulk import executors
+worker = multiprocessing.get_context("spawn").Process(target=executors._end_with_parent)
+worker.start()
+print(worker.pid, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_workers_end_with_the_process_that_is_killed(tmp_path):
+    (tmp_path / "orphan.py").write_text(f"if __name__ == '__main__':{textwrap.indent(ORPHAN, '    ')}")
+    words, environment = (
+        [sys.executable, str(tmp_path / "orphan.py")],
+        {**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    with subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, text=True) as killed:
+        worker = Path("/proc") / killed.stdout.readline().strip()
+    while worker.exists() and "(zombie)" not in (worker / "status").read_text():
+        time.sleep(0.05)

@@ -29,10 +29,10 @@ def forms(named: ImageSet) -> list[TensorForm]:
     A specialised student's "other" has one more logit behind the classes, and the label -1.
     """
     return [
-        TensorForm("logits", "FP32", (-1, -1)),
-        TensorForm("probabilities", "FP64", (-1, -1)),
-        TensorForm("label", "INT64", (-1,)),
-        TensorForm("name", "BYTES", (-1,)),
+        TensorForm("logits", "FP32", (-1, -1), "of every class, before softmax"),
+        TensorForm("probabilities", "FP64", (-1, -1), "softmax of the logits"),
+        TensorForm("label", "INT64", (-1,), "index of the likeliest class, from 0; -1 for a student's other"),
+        TensorForm("name", "BYTES", (-1,), "name of the likeliest class"),
     ]
 
 

@@ -24,17 +24,14 @@ def check_tensors(values: Mapping[str, Array], named: Named) -> None:
 
 
 def forms(named: Named) -> list[TensorForm]:
-    """Boxes of all pictures one after the other, and how many are whose.
-
-    `boxes` are x1, y1, x2, y2 in pixels of the picture sent; `labels` are class indices, `category_ids` the
-    data's own; `counts` are boxes a picture.
-    """
+    """Boxes of all pictures one after the other, and how many are whose."""
+    corners = "corners x1, y1, x2, y2 of each box in pixels of the picture, turned as its camera says"
     return [
-        TensorForm("boxes", "FP32", (-1, 4)),
-        TensorForm("scores", "FP32", (-1,)),
-        TensorForm("labels", "INT64", (-1,)),
-        TensorForm("category_ids", "INT64", (-1,)),
-        TensorForm("counts", "INT64", (-1,)),
+        TensorForm("boxes", "FP32", (-1, 4), corners),
+        TensorForm("scores", "FP32", (-1,), "confidence of each box, from 0 to 1"),
+        TensorForm("labels", "INT64", (-1,), "index of each box's class, from 0"),
+        TensorForm("category_ids", "INT64", (-1,), "the data's own number of each box's class"),
+        TensorForm("counts", "INT64", (-1,), "boxes a picture"),
     ]
 
 
