@@ -4,6 +4,7 @@ import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import chain, islice, zip_longest
 from typing import NamedTuple
 
@@ -87,7 +88,8 @@ class Manifest:
         """The pictures of a shard. Raises InvalidInput for a manifest that is damaged."""
         file, group = divmod(index, SHARDS_A_FILE)
         with self.storage.open(_name(file)) as opened:
-            return _rows(pq.ParquetFile(opened).read_row_group(group))
+            content = pq.ParquetFile(opened, metadata=_index_of(self.storage, _name(file)))
+            return _rows(content.read_row_group(group))
 
     def check(self, rows: Iterable[Row]) -> None:
         """Compare the manifest, as it is stored, with the pictures of a source.
@@ -115,6 +117,13 @@ class Manifest:
             with self.storage.open(_name(file)) as opened:
                 for batch in pq.ParquetFile(opened).iter_batches():
                     yield from _rows(pa.Table.from_batches([batch]))
+
+
+@lru_cache(2)
+def _index_of(storage: Storage, name: str) -> pq.FileMetaData:
+    """Where the groups of a file are, which is long beside one of them, so it is kept from shard to shard."""
+    with storage.open(name) as opened:
+        return pq.read_metadata(opened)
 
 
 def write_manifest(storage: Storage, rows: Iterable[Row], shard: int) -> Manifest:

@@ -20,6 +20,7 @@ from ebjr_det.io.pictures import picture_suffixes
 
 COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
 LIST = ".txt"
+PACKED_NAME = re.compile("|".join(map(re.escape, (*PACKED, LIST))).encode(), re.IGNORECASE)
 NUMBERS = re.compile(r"\{(\d+)\.\.(\d+)\}")
 TAR_BLOCK = 512
 
@@ -71,7 +72,7 @@ def _packed_in(name: str) -> Iterator[str]:
     """A list or a packed file, and those that a list names."""
     yield name
     if suffix_of(name) == LIST:
-        for line in _lines(name):
+        for line in _lines(name, PACKED_NAME):
             if suffix_of(line) in (*PACKED, LIST):
                 yield from _packed_in(line)
 
@@ -107,10 +108,10 @@ def _rows_of(file: Row, column: str) -> Iterator[Row]:
                 yield file
 
 
-def _lines(name: str) -> Iterator[str]:
-    """Paths and addresses of a list."""
+def _lines(name: str, pattern: re.Pattern[bytes] = re.compile(b"")) -> Iterator[str]:
+    """Paths and addresses of a list, of those lines in which a pattern is."""
     with open_at(name) as lines:
-        for line in lines:
+        for line in filter(pattern.search, lines):
             if text := line.decode("utf-8-sig", "surrogateescape").strip():
                 yield beside(name, text)
 
