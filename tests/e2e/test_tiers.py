@@ -1,5 +1,7 @@
 """`ebjr-det replay` of more than two models: what it says, what it leaves, and what it refuses."""
 
+import base64
+import io
 import json
 import shutil
 from pathlib import Path
@@ -522,3 +524,23 @@ def test_an_export_of_two_models_replaces_one_of_three(evaluated, exported, tmp_
     assert command("export", tmp_path / "two.yaml", "--out", folder) == 0
     assert {file.name for file in folder.iterdir()} == {"pair.json", "student.onnx", "teacher.onnx"}
     assert json.loads((folder / "pair.json").read_text())["version"] == 2
+
+
+def test_a_server_of_three_tiers_decides_and_answers_as_load(evaluated, exported):
+    testclient = pytest.importorskip("starlette.testclient")
+    data = build_data("digits")
+    pictures = [data.load(index) for index in range(40)]
+    contents = []
+    for picture in pictures:
+        buffer = io.BytesIO()
+        Image.fromarray(picture).save(buffer, "PNG")
+        contents.append(base64.b64encode(buffer.getvalue()).decode())
+    tensor = {"name": "image", "shape": [40], "datatype": "BYTES", "data": contents}
+    for source in (evaluated[1], exported):
+        expected = ebjr_det.load(source)(pictures)
+        with testclient.TestClient(ebjr_det.build_serving(source)) as client:
+            response = client.post("/v2/models/pair/infer", json={"inputs": [tensor]})
+        assert response.status_code == 200, response.text
+        outputs = {output["name"]: output["data"] for output in response.json()["outputs"]}
+        assert outputs["answered_by"] == list(expected.answered_by)
+        assert outputs["label"] == np.argmax(expected.predictions, axis=1).tolist()
