@@ -24,7 +24,7 @@ from ebjr_det.inference.in_memory import NO_OBJECTS, told_apart
 from ebjr_det.inference.live import Settings, build_live, build_teacher, choose_threshold, settled
 from ebjr_det.inference.scoring import Scoring
 from ebjr_det.inference.stream_plan import Plan
-from ebjr_det.io.clusters import check_cluster
+from ebjr_det.io.clusters import RAY, check_cluster
 from ebjr_det.io.records import PartStore
 from ebjr_det.io.third_party import install_hint
 from ebjr_det.io.threads import on_threads, thread_count
@@ -38,9 +38,6 @@ if TYPE_CHECKING:
     from ebjr_det.inference.pair import Pair
 
 PACKAGES = ("fsspec", "pyarrow")
-RAY = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}
-"""Read when Ray is imported: nothing is reported to anybody, and what it says of its own actors does not go
-through the progress bar, but every line of a worker of ours."""
 
 
 @dataclass(frozen=True)

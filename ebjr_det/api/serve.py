@@ -15,7 +15,7 @@ from ebjr_det.api.settings import load_settings, reference_scores
 from ebjr_det.core.errors import ConfigError
 from ebjr_det.inference.absent import SIDES
 from ebjr_det.inference.live import build_live, build_teacher, choose_threshold
-from ebjr_det.io.clusters import check_cluster
+from ebjr_det.io.clusters import RAY, check_cluster
 from ebjr_det.io.third_party import install_hint
 from ebjr_det.io.threads import limited_threads
 from ebjr_det.serving.laws import build_law
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from ebjr_det.serving.guard import Guarded
 
 PACKAGES = ("starlette", "uvicorn", "prometheus_client")
-RAY = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0"}
-"""Read when Ray is imported: nothing is reported to anybody, and every line of a replica's log is shown."""
 
 
 def serve(

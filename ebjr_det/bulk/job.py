@@ -117,7 +117,7 @@ class Job:
         with tqdm(
             total=self.manifest.rows, initial=counts.rows, unit="img", desc="answering", dynamic_ncols=True
         ) as bar:
-            for shard in work(pending):
+            for shard in work(pending) if len(finished) < self.manifest.shards else ():
                 counts += shard
                 bar.update(shard.rows)
                 if counts.deferred:

@@ -5,6 +5,8 @@ import socket
 
 from ebjr_det.core.errors import ConfigError, first_line
 
+RAY = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0"}
+"""Read when Ray is imported: nothing is reported to anybody, and every line of a worker's log is shown."""
 REACHED = 5.0
 """Seconds that the way to a cluster, and its first answer, may take."""
 SETTINGS = b"\x04"
