@@ -7,12 +7,15 @@ and recall. Only classes of which a newly deferred image has a row are walked ag
 is exact and cheap. The numbers are those of pycocotools' `accumulate` and `summarize`.
 """
 
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ebjr_det.core.types import Array, Copies, FloatArray, Matches
+from ebjr_det.io.threads import thread_count
 from ebjr_det.tasks.detection.coco.precision import (
     EVERYWHERE,
     IOUS,
@@ -150,9 +153,14 @@ class Rows:
             contexts: [contexts, N] whose answers all other images have meanwhile, True for the teacher's; the
                 change is averaged over them.
         """
-        truths = self.truths.sum(axis=0, dtype=np.int64)
+        truths = self.truths[:, :, 0].sum(axis=0, dtype=np.int64)
         gains = np.zeros((len(truths), self.images))
-        single_moves(self.slots(0), truths[:, 0], least_hits(truths[:, 0]), contexts, gains)
+        slots, needed = self.slots(0), least_hits(truths)
+        with ThreadPoolExecutor(thread_count()) as pool:  # each class has a row of its own
+            moves = pool.map(
+                lambda k: single_moves(slots, k, truths, needed, contexts, gains), np.flatnonzero(truths)
+            )
+            deque(moves, maxlen=0)  # raises what one of them raises
         return gains
 
 

@@ -130,8 +130,8 @@ def walk_classes(slots, turn, copies, truths, needed, a, out):  # type: ignore[n
 
 
 @compiled(nogil=True)
-def single_moves(slots, truths, needed, contexts, gains):  # type: ignore[no-untyped-def]
-    """Add to `gains` [classes, N] what an image's own move to the teacher changes in a class's AP.
+def single_moves(slots, k, truths, needed, contexts, gains):  # type: ignore[no-untyped-def]
+    """Add to `gains` [classes, N] what an image's own move to the teacher changes in the AP of class `k`.
 
     Args:
         slots, truths, needed: as in `walk_classes`, of all areas.
@@ -139,22 +139,19 @@ def single_moves(slots, truths, needed, contexts, gains):  # type: ignore[no-unt
             averaged over them. An image that is the teacher's there counts by what its move back would lose.
     """
     judged, copies = np.empty(6), np.ones(gains.shape[1], dtype=np.int32)
-    for k in range(len(truths)):
-        if truths[k] == 0:
-            continue
-        groups = np.arange(slots.groups[k], slots.groups[k + 1], dtype=np.int32)
-        for context in contexts:
-            tally = _students(slots, copies, k)
-            _move(tally, slots, groups[context[slots.image[groups]]], -1, 1)
+    groups = np.arange(slots.groups[k], slots.groups[k + 1], dtype=np.int32)
+    for context in contexts:
+        tally = _students(slots, copies, k)
+        _move(tally, slots, groups[context[slots.image[groups]]], -1, 1)
+        _judge(tally, slots, needed[k], truths[k], judged)
+        precision = judged[0]
+        for n in range(len(groups)):  # there and back again: every image is judged in the same context
+            i = slots.image[groups[n]]
+            side = -1 if context[i] else 1
+            _move(tally, slots, groups[n : n + 1], -side, side)
             _judge(tally, slots, needed[k], truths[k], judged)
-            precision = judged[0]
-            for n in range(len(groups)):  # there and back again: every image is judged in the same context
-                i = slots.image[groups[n]]
-                side = -1 if context[i] else 1
-                _move(tally, slots, groups[n : n + 1], -side, side)
-                _judge(tally, slots, needed[k], truths[k], judged)
-                _move(tally, slots, groups[n : n + 1], side, -side)
-                gains[k, i] += side * (judged[0] - precision) / len(contexts)
+            _move(tally, slots, groups[n : n + 1], side, -side)
+            gains[k, i] += side * (judged[0] - precision) / len(contexts)
 
 
 @compiled()

@@ -32,7 +32,8 @@ def support_of(
     """
     if not len(survivors):
         return np.zeros(0)
-    order = np.argsort(classes.astype(np.uint16), kind="stable")  # short numbers are sorted by their digits
+    short = classes.astype(np.min_scalar_type(classes.max()))  # two bytes sort by digits
+    order = np.argsort(short, kind="stable")
     starts = np.searchsorted(classes[order], np.arange(classes.max() + 2))
     candidates = np.ascontiguousarray(boxes[order].T), scores[order], order, starts
     return np.asarray(_support(*candidates, boxes[survivors], classes[survivors], survivors))
