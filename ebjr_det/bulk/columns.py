@@ -32,8 +32,8 @@ class ParquetColumn:
     """
 
     def __init__(self, name: str, column: str = "") -> None:
-        self.opened = open_at(name)
-        self.file = pq.ParquetFile(self.opened, buffer_size=BUFFER)
+        self.opened = open_at(name)  # read by pages: buffered before, a group would be there at once
+        self.file = pq.ParquetFile(self.opened, buffer_size=BUFFER, pre_buffer=False)
         self.name = _column(self.file.schema_arrow, name, column)
         self.is_text = _is_text(self.file.schema_arrow.field(self.name).type)
         metadata = self.file.metadata

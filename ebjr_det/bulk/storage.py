@@ -4,7 +4,7 @@ import os
 import platform
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
 from typing import IO, Any
@@ -138,8 +138,9 @@ class Storage:
         if self.is_local:
             writable_folder(Path(self._at(folder)))
         else:
-            with reached(f"a folder that can be written to, got `{self.url}`"):
-                self.fs.makedirs(self._at(folder), exist_ok=True)
+            with reached(f"a folder that can be written to, got `{self.url}`"), suppress(FileExistsError):
+                if not self.fs.exists(self._at(folder)):  # without parents: one may be a bucket, misspelt
+                    self.fs.mkdir(self._at(folder), create_parents=False)
         self.made.add(folder)
 
     def _at(self, name: str) -> str:

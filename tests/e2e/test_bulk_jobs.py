@@ -182,7 +182,9 @@ def full_disk(size, monkeypatch):
 def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(size, pictures, job, tmp_path, monkeypatch):
     with full_disk(size, monkeypatch), pytest.raises(EbjrError, match=r"to write.*File too large"):
         run(pictures, tmp_path / "out")
-    assert len(files_of(tmp_path / "out")) == (0 if size == 1000 else 2)
+    written = files_of(tmp_path / "out")
+    assert ("job.json" in written) == (size == 4000)
+    assert all(files_of(job)[name] == content for name, content in written.items())
     run(pictures, tmp_path / "out")
     assert files_of(tmp_path / "out") == files_of(job)
 
