@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ebjr_det.api.export_int8 import in_eight_bits
 from ebjr_det.api.space import bytes_of_graphs
 from ebjr_det.config import EvaluateConfig, ModelSection, parse_section
 from ebjr_det.core.errors import ConfigError
@@ -43,11 +44,16 @@ from ebjr_det.runtimes.graph_file import RunsFile
 from ebjr_det.runtimes.macs import macs_of
 from ebjr_det.tasks import load_task
 from ebjr_det.tasks.adapted import plain
-from ebjr_det.tasks.contract import Classes, Picture, RunsAnywhere
+from ebjr_det.tasks.contract import Classes, Picture
 
 SAMPLES = 4
 NAMES = (ROUTER, "student.onnx", "teacher.onnx")
-FILES = (PAIR, *(depth * WITHIN + name for depth in range(MOST_TIERS - 1) for name in NAMES))
+FILES = (
+    PAIR,
+    "student-int8.onnx",
+    "teacher-int8.onnx",
+    *(depth * WITHIN + name for depth in range(MOST_TIERS - 1) for name in NAMES),
+)
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 SAVED = ("batch_size", "teacher_batch", "patience_ms", "overlap", "workers")
 """Settings of `run` that an exported pair keeps."""
@@ -75,6 +81,7 @@ def export(
     threshold: float | None = None,
     rate: float | None = None,
     reference: FloatArray | None = None,
+    int8: bool = False,
 ) -> ExportResult:
     """Write a pair as ONNX graphs, one a model, and one JSON with all the rest; see `exported`.
 
@@ -85,6 +92,7 @@ def export(
         threshold, rate: as in `predict`.
         reference: [images] deciding scores of pictures like those to come, as a run has them. Whoever serves
             the folder can then be asked for a share of pictures. A fitted router has its own.
+        int8: also write the models in eight bits, as far as they keep their quality; see `export_int8`.
 
     Raises:
         ConfigError: no threshold, a network that ONNX cannot hold, a preprocessing that is code, or a graph
@@ -108,7 +116,11 @@ def export(
     check_space(out, bytes_of_graphs([side.model for level in levels for side in level.sides]))
     with replaced_folder(out, FILES, "export", _is_earlier) as folder:
         pair = _pair(config, named, _written(levels, folder, config.run.tolerance))
-        write_pair(pair.model_copy(update={"reference": _kept(scoring, reference)}), folder)
+        pair = pair.model_copy(update={"reference": _kept(scoring, reference)})
+        if int8:
+            sides = {side.name: side.model for level in levels for side in level.sides}
+            pair = in_eight_bits(config, sides, pair, scoring, folder)
+        write_pair(pair, folder)
     files = {name: (out / name).stat().st_size for name in FILES if (out / name).is_file()}
     return ExportResult(str(out), scoring.name, threshold, files)
 
@@ -235,12 +247,8 @@ def _side(name: str, model: Model, section: ModelSection, pictures: list[Picture
             f"model with code of its own around its network. Set `{name}.preprocessing`."
         )
     macs = macs_of(inner, pictures[0], section.macs, f"{name}.macs")
-    return _Side(name, model, section, _batch(inner, pictures), macs)
-
-
-def _batch(model: RunsAnywhere, pictures: list[Picture]) -> Opaque:
-    """The pictures as the graph takes them."""
-    return model.batch([model.preprocess(picture) for picture in pictures])
+    batch = inner.batch([inner.preprocess(picture) for picture in pictures])
+    return _Side(name, model, section, batch, macs)
 
 
 def _write_model(side: _Side, folder: Path, tolerance: float) -> ExportedModel:

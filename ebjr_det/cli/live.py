@@ -112,13 +112,15 @@ def demo(
 @click.command()
 @options.config("evaluate")
 @click.option("--out", type=PATH, required=True, help="Folder to write to; an earlier export is replaced.")
+@click.option("--int8", is_flag=True, help="Also write what keeps its quality in eight bits.")
 @options.DECISION
 @options.SET
 @options.AS_JSON
 @options.settings_from("run")
 def export(
-    config: Path, out: Path, threshold: float | None, rate: float | None, changes: list[str], as_json: bool
-) -> None:
+    config: Path, out: Path, int8: bool, threshold: float | None, rate: float | None, changes: list[str],
+    as_json: bool,
+) -> None:  # fmt: skip
     """Write the pair as a folder that `predict` serves without torch: two ONNX graphs and one JSON.
 
     CONFIG is a configuration, or the folder of a finished run, whose threshold then holds.
@@ -130,7 +132,7 @@ def export(
     settings, chosen = load_live(config, changes)
     result = ebjr_det.export(
         to_config(settings), out, rate=rate, reference=reference_scores(config, chosen),
-        threshold=chosen if threshold is None else threshold,
+        threshold=chosen if threshold is None else threshold, int8=int8,
     )  # fmt: skip
     if as_json:
         print_json(result.to_dict())

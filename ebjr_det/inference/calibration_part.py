@@ -1,6 +1,7 @@
 """The calibration part of a set: it chooses routers, thresholds and ranges, and is not reported on."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -12,7 +13,7 @@ from ebjr_det.config import EvaluateConfig
 from ebjr_det.config.sections import TargetSection
 from ebjr_det.core.errors import ConfigError, InvalidInput
 from ebjr_det.core.split import calibration_size, split_ids
-from ebjr_det.core.types import Model, Opaque
+from ebjr_det.core.types import Model, Opaque, Output
 from ebjr_det.inference.rates import DEFAULT_RATE
 from ebjr_det.inference.router_file import load_router_file
 from ebjr_det.routing.crossfit import LEAST_IMAGES
@@ -92,16 +93,28 @@ class CalibrationPart:
 
     def _quality(self, model: Model, network: Network) -> float:
         """A model's quality on the part where its network is run so."""
-        task, inner = load_task(self.config.task).judge(), plain(model)
-        earlier, inner.run = inner.run, network
+        task = load_task(self.config.task).judge()
         predictions: list[Opaque] = []
         targets: list[Opaque] = []
-        rows = self._inputs(model, tqdm(self.indices, f"{model.name}: quality", dynamic_ncols=True))
-        try:
-            while batch := list(islice(rows, BATCH)):
-                inputs, truths = zip(*batch, strict=True)
-                predictions += model(inputs).predictions
+        with self.run_by(model, network):
+            for output, truths in self.answers(model):
+                predictions += output.predictions
                 targets += truths
+        return task.metrics(task.match(predictions, targets))[task.quality_name]
+
+    @contextmanager
+    def run_by(self, model: Model, network: Network) -> Iterator[None]:
+        """Within, a network runs the model."""
+        inner = plain(model)
+        earlier, inner.run = inner.run, network
+        try:
+            yield
         finally:
             inner.run = earlier
-        return task.metrics(task.match(predictions, targets))[task.quality_name]
+
+    def answers(self, model: Model) -> Iterator[tuple[Output, Sequence[Opaque]]]:
+        """A model's answers to the part, batch by batch, with what they are judged by."""
+        rows = self._inputs(model, tqdm(self.indices, model.name, dynamic_ncols=True))
+        while batch := list(islice(rows, BATCH)):
+            inputs, truths = zip(*batch, strict=True)
+            yield model(inputs), truths

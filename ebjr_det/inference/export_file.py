@@ -18,8 +18,11 @@ VERSION: Literal[2] = 2
 """Of the format that is written; version 1 had no reference scores."""
 NESTED_VERSION: Literal[3] = 3
 """Of the format of more than two models, which an earlier version of this package refuses."""
+INT8_VERSION: Literal[4] = 4
+"""Of the format with graphs in eight bits, likewise."""
 WITHIN = "teacher-"
 """What the names of an inner pair's files begin with, once a level."""
+Side = Literal["student", "teacher"]
 SHA256 = r"^[0-9a-f]{64}$"
 SIGNATURE = {"version", "task", "router", "threshold", "student", "teacher", "sha256"}
 """What every `pair.json` has, by which one is known."""
@@ -73,6 +76,32 @@ class ExportedInner(BaseSection):
         return digest_of(self.model_dump())
 
 
+class GraphInEightBits(BaseSection):
+    """A model's graph in eight bits.
+
+    Attributes:
+        by: the library that runs it; quality: what it has lost, in words.
+    """
+
+    file: str = Field(pattern=r"^[\w-]+\.onnx$")
+    sha256: str = Field(pattern=SHA256)
+    by: str = Field(pattern="^(onnxruntime|openvino)$")
+    quality: str
+
+
+class ExportedEightBits(BaseSection):
+    """What holds in place of the pair's own where a processor has eight bits.
+
+    Attributes:
+        graphs: by side, of the models that kept their quality.
+        threshold, reference: of the student's graph in eight bits, where there is one.
+    """
+
+    threshold: float
+    reference: list[float] | None = Field(None, min_length=1, max_length=LARGEST_REFERENCE)
+    graphs: dict[Side, GraphInEightBits] = Field(min_length=1)
+
+
 class ExportedPair(BaseSection):
     """The content of `pair.json`, but for its own checksum.
 
@@ -81,9 +110,10 @@ class ExportedPair(BaseSection):
         threshold: defer where score > threshold.
         reference: scores of a run's pictures, rising, where no router has those of its fit; so that a share
             of pictures can be asked for.
+        int8: the same in eight bits, where it was exported so.
     """
 
-    version: Literal[1, 2, 3]
+    version: Literal[1, 2, 3, 4]
     title: str
     task: Literal["classification", "detection"]
     classes: dict[Annotated[str, Field(pattern=r"^-?[0-9]{1,4000}$")], str] = Field(min_length=1)
@@ -92,6 +122,7 @@ class ExportedPair(BaseSection):
     reference: list[float] | None = Field(None, min_length=1, max_length=LARGEST_REFERENCE)
     student: ExportedModel
     teacher: ExportedModel | ExportedInner
+    int8: ExportedEightBits | None = None
     run: dict[str, object]
     made_with: dict[str, object]
 
@@ -120,7 +151,7 @@ def tells_pair(path: Path) -> bool:
 
 def write_pair(pair: ExportedPair, folder: Path) -> None:
     """Write `pair.json`, its own checksum last; the other files are there already."""
-    content = pair.model_dump()
+    content = pair.model_dump(exclude=None if pair.int8 else {"int8"})
     content["sha256"] = digest_of(content)
     write_text(folder / PAIR, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
@@ -131,8 +162,8 @@ def read_pair(path: Path) -> ExportedPair:
         raise InvalidInput(f"Expected an exported pair in `{path}`, got more than {LARGEST} bytes.")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(content, dict) or content.get("version") not in (1, VERSION, NESTED_VERSION):
-            raise ValueError(f"no JSON object of version 1 to {NESTED_VERSION}")
+        if not isinstance(content, dict) or content.get("version") not in range(1, INT8_VERSION + 1):
+            raise ValueError(f"no JSON object of version 1 to {INT8_VERSION}")
         sha256 = content.pop("sha256", None)
         pair, unchanged = ExportedPair.model_validate(content), digest_of(content) == sha256
     except ValidationError as error:

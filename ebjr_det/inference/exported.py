@@ -6,7 +6,7 @@ after each network, the classes, and the sha256 of every other file and of itsel
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -24,17 +24,21 @@ from ebjr_det.inference.export_file import (
     PAIR,
     ROUTER,
     WITHIN,
+    ExportedEightBits,
     ExportedInner,
     ExportedModel,
     ExportedPair,
+    GraphInEightBits,
     read_pair,
 )
 from ebjr_det.inference.scoring import Scoring
 from ebjr_det.io.files import checksum
+from ebjr_det.io.notes import say
 from ebjr_det.io.third_party import install_hint
+from ebjr_det.runtimes.int8 import has_instructions, open_file
 from ebjr_det.runtimes.onnx import PROVIDERS, Session
 from ebjr_det.runtimes.onnx_check import check_whole
-from ebjr_det.runtimes.registry import Batch, Column
+from ebjr_det.runtimes.registry import Batch, Column, Network
 from ebjr_det.tasks import load_task
 from ebjr_det.tasks.adapted import Changed
 from ebjr_det.tasks.contract import Classes
@@ -54,7 +58,8 @@ class _Graph:
     invariant = Session.invariant
 
     def __init__(self, session: Session, exported: ExportedModel, path: Path) -> None:
-        self.session, self.path = session, path
+        self.session: Network = session
+        self.path = path
         (pictures,), outputs = session.session.get_inputs(), session.session.get_outputs()
         names = [pictures.name, *(output.name for output in outputs)]
         shape, self.dtype = exported.inputs["shape"][1:], np.dtype(exported.inputs["type"])
@@ -105,13 +110,36 @@ class Exported:
     @property
     def router(self) -> RouterSection:
         """How scores come about and decide; a fitted router is looked for in the folder."""
-        return _router_in(self.content, self.folder / ROUTER)
+        section = _router_in(self.content, self.folder / ROUTER)
+        int8 = self._int8
+        return section if int8 is None else section.model_copy(update={"threshold": int8.threshold})
 
     @property
     def reference(self) -> FloatArray | None:
         """Scores of a run's pictures, where the folder keeps some."""
-        scores = self.content.reference
+        scores = (self._int8 or self.content).reference
         return None if scores is None else np.array(scores, dtype=np.float64)
+
+    @property
+    def _int8(self) -> ExportedEightBits | None:
+        """The threshold and the scores of a student that runs in eight bits; None where it runs in float."""
+        return self.content.int8 if "student" in self.eight_bits else None
+
+    @cached_property
+    def eight_bits(self) -> dict[str, GraphInEightBits]:
+        """The graphs that run in eight bits, by side; why others that are there do not is said."""
+        graphs = {} if self.content.int8 is None else self.content.int8.graphs
+        usable = dict[str, GraphInEightBits]()
+        for side, graph in graphs.items():
+            if self.run.device not in ("auto", "cpu"):
+                say(f"Note: the {side} runs in float: `{self.run.device}` is no CPU.")
+            elif not has_instructions():
+                say(f"Note: the {side} runs in float: this processor has no instructions for eight bits.")
+            elif find_spec(graph.by) is None:
+                say(f"Note: the {side} runs in float: {graph.by} is not installed.")
+            else:
+                usable[side] = graph
+        return usable
 
     @property
     def student(self) -> ExportedModel:
@@ -137,13 +165,20 @@ class Exported:
         named = load_task(self.task).served.name_classes(classes)
         sides = {side: getattr(self, side) for side in SIDES}
         student, teacher = (
-            self._served(exported, named, device) if side in self.sides else AbsentModel(exported.name)
+            self._served(exported, named, device, graph=self.eight_bits.get(side))
+            if side in self.sides
+            else AbsentModel(exported.name)
             for side, exported in sides.items()
         )
         return named, student, teacher
 
     def _served(
-        self, exported: ExportedModel | ExportedInner, named: Classes, device: str, within: str = WITHIN
+        self,
+        exported: ExportedModel | ExportedInner,
+        named: Classes,
+        device: str,
+        within: str = WITHIN,
+        graph: GraphInEightBits | None = None,
     ) -> Model:
         if isinstance(exported, ExportedInner):
             student = self._served(exported.student, named, device)
@@ -151,14 +186,16 @@ class Exported:
             section = _router_in(exported, self.folder / f"{within}{ROUTER}")
             scoring = Scoring.load(self.task, section, live=True).bind(named.class_names)
             return JointTeacher(JointModel(student, teacher, scoring, exported.threshold))
-        path, task = self.folder / exported.file, load_task(self.task)
+        path, task = self.folder / (graph or exported).file, load_task(self.task)
         check_whole(path)
         session = Session(path, device)
         classes = len(named.class_names) if exported.popular is None else len(exported.popular) + 1
         try:
-            graph = _Graph(session, exported, path)
-            model = task.served.build_served(exported.name, exported.around, graph)
-            task.served.check_served(model, graph.shape, graph.blank(), classes)
+            network = _Graph(session, exported, path)
+            if graph is not None:
+                network.session = open_file(path, graph.by)
+            model = task.served.build_served(exported.name, exported.around, network)
+            task.served.check_served(model, network.shape, network.blank(), classes)
         except Exception as error:  # whatever wrong numbers, or a graph that fails, can raise
             raise InvalidInput(
                 f"Expected `around` of `{exported.name}` in `{self.folder}` as this version writes it, got "
@@ -204,6 +241,8 @@ def load_exported(folder: Path, changes: Sequence[str] = (), sides: tuple[str, .
     """
     pair = read_pair(folder / PAIR)
     files = {name: sha256 for side in sides for name, sha256 in _files_of(getattr(pair, side)).items()}
+    graphs = {} if pair.int8 is None else pair.int8.graphs
+    files |= {graph.file: graph.sha256 for side, graph in graphs.items() if side in sides}
     if pair.router.file is not None and "student" in sides:
         files[ROUTER] = str(pair.router.sha256)
     for name, sha256 in files.items():

@@ -15,7 +15,7 @@ import numpy as np
 from ebjr_det.core.errors import ConfigError, EbjrError
 from ebjr_det.io.load import Meter, Stopwatch
 from ebjr_det.io.notes import say
-from ebjr_det.runtimes.int8 import STRAY, EightBits, has_instructions
+from ebjr_det.runtimes.int8 import STRANGE, EightBits, has_instructions
 from ebjr_det.runtimes.registry import (
     EIGHT_BITS,
     RUNTIMES,
@@ -129,17 +129,24 @@ def choose_runtime(
     if name == AUTO:
         return _fastest(RUNTIMES, build, singles, device, model, tolerance, calibration)
     network, moved = build(name)
-    if isinstance(network, EightBits) and (stray := network.activation_drift(samples)) > STRAY:
-        say(
-            f"Warning: activations of `{model}` leave the ranges that it was calibrated for by {stray:.2g} "
-            "of these: these pictures are of another kind. Calibrate it on such as are to come."
-        )
+    if isinstance(network, EightBits):
+        _say_strange(network, samples, model)
     if moved > tolerance:
         say(
             f"Warning: runtime `{name}` moves the outputs of `{model}` by {moved:.2g} of their spread, more "
             f"than {tolerance:g}. Choose its threshold on a run with it, or another runtime."
         )
     return name, network
+
+
+def _say_strange(network: EightBits, samples: Batch, model: str) -> None:
+    """Warn of pictures that are unlike those of a network's calibration."""
+    stray, expected = network.activation_drift(samples), network.drift_at_calibration
+    if stray > STRANGE * expected:
+        say(
+            f"Warning: activations of `{model}` leave the ranges of its calibration by {stray:.2g} of these, "
+            f"those of further calibration pictures by {expected:.2g}: these are pictures of another kind."
+        )
 
 
 def choose_for_file(

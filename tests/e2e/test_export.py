@@ -19,6 +19,7 @@ import ebjr_det
 from ebjr_det.api.export import _kept
 from ebjr_det.api.settings import load_settings, reference_scores
 from ebjr_det.config import RouterSection
+from ebjr_det.core.errors import InvalidInput
 from ebjr_det.core.joint import answers_of
 from ebjr_det.core.router import threshold_for_rate
 from ebjr_det.inference.export_file import ROUTER
@@ -114,6 +115,29 @@ def test_the_reference_scores_of_a_run_are_those_that_its_threshold_was_chosen_o
     assert reference_scores(run, None) is reference_scores(ROOT / "configs", 0.3) is None
     scoring = Scoring.load("classification", RouterSection(score="max_softmax"))
     assert _kept(scoring, np.arange(30_000.0)[::-1])[::9999] == [0, 29_999]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("by", ["onnxruntime_int8", "openvino_int8"])
+def test_a_folder_with_eight_bits_runs_in_them_without_torch_and_else_in_float(
+    by, command, digit_pictures, tmp_path, monkeypatch, capsys
+):
+    pytest.importorskip("nncf")
+    folder, sides = tmp_path / "out", [f"--set={side}.runtime={by}" for side in ("student", "teacher")]
+    loose = ["--set=router.score=max_softmax", "--set=run.int8_loss=0.2"]
+    command("export", DIGITS, "--out", folder, "--int8", "--threshold", -0.9, *sides, *loose)
+    content = read(folder, "pair.json")
+    assert (content["version"], content["int8"]["threshold"]) == (4, -0.9)
+    assert [graph["by"] for graph in content["int8"]["graphs"].values()] == [by.removesuffix("_int8")] * 2
+    done = without_torch("predict", folder, digit_pictures, "--out", tmp_path / "served", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["threshold"] == -0.9
+    monkeypatch.setattr("ebjr_det.inference.exported.has_instructions", lambda: False)
+    assert ebjr_det.load(folder).threshold == content["threshold"]
+    assert "the student runs in float: this processor has no instructions" in capsys.readouterr().err
+    (folder / "student-int8.onnx").write_bytes(b"other")
+    with pytest.raises(InvalidInput, match="as it was exported, got a changed file"):
+        ebjr_det.load(folder)
 
 
 # --- The live pair's answers ---
@@ -343,7 +367,7 @@ def pairs(forgeries: dict[str, list]) -> list[tuple[str, object]]:
 
 DIGIT_FORGERIES = {
     # setting -> values
-    "version": [3, None],
+    "version": [5, None],
     "reference": [[], ["x"], [float("nan")], 7],
     "threshold": [float("nan"), None, "1"],
     "student.file": ["../x.onnx", "/etc/passwd", "..", "pair.json"],

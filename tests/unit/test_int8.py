@@ -1,0 +1,146 @@
+"""Networks in eight bits: which layers stay in float, what calibrates them, what is kept, the refusals."""
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper
+from torch import nn
+
+from ebjr_det.core.errors import ConfigError, InvalidInput
+from ebjr_det.core.split import split_ids
+from ebjr_det.inference.calibration_part import CalibrationPart
+from ebjr_det.runtimes import choose
+from ebjr_det.runtimes.choose import Calibration, choose_runtime
+from ebjr_det.runtimes.int8 import LEAST, build, head_nodes
+from ebjr_det.runtimes.registry import build_network
+from ebjr_det.tasks import load_task
+from ebjr_det.tasks.settings import load_config
+
+PICTURES = np.random.default_rng(0).normal(size=(LEAST, 3, 8, 8)).astype(np.float32)
+
+
+class Small(nn.Module):
+    outputs = ("logits",)
+
+    def __init__(self, trunk=True):
+        super().__init__()
+        self.trunk = nn.Conv2d(3, 8, 3) if trunk else nn.Identity()
+        self.head = nn.Linear(8 if trunk else 3, 4)
+
+    def forward(self, images):
+        return (self.head(torch.relu(self.trunk(images)).mean((2, 3))),)
+
+
+@pytest.fixture(scope="module")
+def small():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return Small().eval()
+
+
+@pytest.fixture
+def cache(monkeypatch, tmp_path):
+    monkeypatch.setenv("EBJR_DET_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def graph_of(*operators, outputs):
+    """Operators as (type, inputs, output); each is called as its output."""
+    nodes = [helper.make_node(kind, inputs.split(), [end], name=end) for kind, inputs, end in operators]
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs]
+    start = helper.make_tensor_value_info("images", TensorProto.FLOAT, None)
+    return helper.make_model(helper.make_graph(nodes, "g", [start], ends))
+
+
+@pytest.mark.parametrize(
+    ("operators", "outputs", "heads"),
+    [
+        # a detector: the trunk serves both outputs, a further output changes nothing
+        (
+            [("Conv", "images w", "trunk"), ("Conv", "trunk w", "logits"), ("Sigmoid", "trunk", "act"),
+             ("Conv", "act w", "boxes"), ("ReduceMax", "logits", "maxima")],
+            ("logits", "boxes", "maxima"), {"logits", "act", "boxes", "maxima"},
+        ),
+        # a classifier: the last product and what follows it
+        (
+            [("Conv", "images w", "first"), ("Relu", "first", "act"), ("Gemm", "act w", "last"),
+             ("Mul", "last s", "logits")],
+            ("logits",), {"last", "logits"},
+        ),
+    ],
+)  # fmt: skip
+def test_heads_are_what_serves_one_output_alone_or_lies_behind_the_last_product(operators, outputs, heads):
+    assert set(head_nodes(graph_of(*operators, outputs=outputs))) == heads
+
+
+def test_the_trunk_is_in_eight_bits_the_head_is_not_and_the_cache_knows_its_pictures(small, cache):
+    build(small, PICTURES, "cpu", by="onnxruntime")
+    network = build(small, PICTURES, "cpu", by="onnxruntime")
+    assert len(list(cache.glob("*.onnx"))) == 2  # in float and in eight bits
+    assert network.activation_drift(PICTURES) < network.activation_drift(9 * PICTURES)
+    nodes = onnx.load(network.path).graph.node
+    read = {name for node in nodes if node.op_type == "DequantizeLinear" for name in node.output}
+    products = {node.op_type: node.input[0] in read for node in nodes if node.op_type in ("Conv", "Gemm")}
+    assert products == {"Conv": True, "Gemm": False}
+    network.path.write_bytes(b"damaged")
+    build(small, PICTURES, "cpu", by="onnxruntime")(PICTURES)
+    build(small, PICTURES + 1, "cpu", by="onnxruntime")
+    assert len(list(cache.glob("*.onnx"))) == 3
+
+
+def test_too_few_pictures_and_a_network_of_heads_are_one_line(small, cache):
+    with pytest.raises(InvalidInput, match=f"^Expected at least {LEAST} pictures [^\n]+, got 3. Take more"):
+        build_network("onnxruntime_int8", small, PICTURES[:3], "cpu")
+    with pytest.raises(ConfigError, match=r"^Expected a convolution or product below the heads [^\n]+$"):
+        build_network("onnxruntime_int8", Small(trunk=False).eval(), PICTURES, "cpu")
+    assert len(list(cache.glob("*"))) == 1  # in float
+
+
+def test_a_processor_without_the_instructions_falls_back_and_says_so(small, cache, monkeypatch, capsys):
+    monkeypatch.setattr(choose, "has_instructions", lambda: False)
+    name, _ = choose_runtime("onnxruntime_int8", small, PICTURES, "cpu", model="student s")
+    assert name == "onnxruntime"
+    assert "`student s` runs in `onnxruntime`: this processor has no instructions" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("in_int8", "labelled", "best", "told"),
+    [
+        (0.899, True, "onnxruntime_int8", "accuracy 0.8990 for 0.9000 in float (-0.0010)"),
+        (0.897, True, "onnxruntime", "(-0.0030) (loses more than 0.002)"),
+        (0.899, False, "onnxruntime", "no labelled calibration part tells its quality"),
+    ],
+)
+def test_auto_takes_eight_bits_by_the_quality_that_is_kept(
+    in_int8, labelled, best, told, monkeypatch, capsys, small
+):
+    seconds = {"eager": 3.0, "onnxruntime": 2.0, "onnxruntime_int8": 1.0}
+    for name in [*choose.RUNTIMES]:
+        if name not in seconds:
+            monkeypatch.delitem(choose.RUNTIMES, name)
+    monkeypatch.setattr(choose, "has_instructions", lambda: True)
+    monkeypatch.setattr(choose, "_measure_ms", lambda networks, singles: {n: seconds[n] for n in networks})
+    monkeypatch.setattr(choose, "build_network", lambda name, *_: lambda batch, name=name: (batch[:, 0, 0],))
+    networks = []
+
+    def quality(network):
+        networks.append(network)
+        return 0.9 if len(networks) == 1 else in_int8
+
+    calibration = Calibration(lambda: PICTURES, quality if labelled else None, "accuracy", 0.002)
+    name, _ = choose_runtime("auto", small, PICTURES, "cpu", model="student s", calibration=calibration)
+    assert name == best
+    assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("changes", [["router.target={kind: deferral_rate, value: 0.3, fraction: 0.25}"], []])
+def test_the_calibration_part_is_that_of_the_report(changes):
+    config = load_config("configs/digits.yaml", changes)
+    data = load_task("classification").data.build_data(**dict(config.data))
+    fraction = config.router.target.fraction
+    part = CalibrationPart(config, data)
+    assert part.indices == split_ids(data.image_ids, fraction, config.run.seed)[0].tolist()
+    reporting_on_all = load_config("configs/digits.yaml", ["router.target=null", "router.threshold=0.3"])
+    with pytest.raises(ConfigError, match=r"^Expected a calibration part [^\n]+Set `router.target`.$"):
+        _ = CalibrationPart(reporting_on_all, data).indices
