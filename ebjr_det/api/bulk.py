@@ -184,17 +184,17 @@ def _run(stages: "Stages", settings: BulkSettings, shards: Iterator[int]) -> "It
 def _stages(
     builders: "tuple[Callable[[], Stage], ...]", config: Settings, settings: BulkSettings
 ) -> "Stages":
-    """The stages, and what each takes of its machine: on Ray one CPU, and half a GPU where models use it."""
+    """The stages, and what each takes of its machine: on Ray also half a GPU where models use it."""
     from ebjr_det.bulk.executors import Stages
 
+    threads, device = config.run.threads or thread_count(), config.run.device
     if settings.ray is None:
-        return Stages(builders, config.run.threads or thread_count())
-    device = config.run.device
+        return Stages(builders, threads)
     if not isinstance(config, Exported):
         from ebjr_det.inference.pair import resolve_device
 
         device = resolve_device(device)
-    return Stages(builders, config.run.threads or 1, 0.5 if device.startswith("cuda") else 0.0)
+    return Stages(builders, threads, 0.5 if device.startswith("cuda") else 0.0)
 
 
 def _student(config: Settings, scoring: Scoring, threshold: float, job: "Job") -> "StudentStage":

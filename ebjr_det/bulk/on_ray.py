@@ -22,6 +22,7 @@ from ray.util.annotations import RayDeprecationWarning
 from ebjr_det.bulk.executors import DIED, Stage, Stages
 from ebjr_det.bulk.table import ShardCounts
 from ebjr_det.core.errors import EbjrError, InvalidInput
+from ebjr_det.io.notes import say
 from ebjr_det.io.third_party import foreign_errors
 from ebjr_det.io.threads import limited_threads, usable_cpus
 
@@ -80,7 +81,7 @@ def run_ray(stages: Stages, shards: Iterator[int], address: str) -> Iterator[Sha
         ConfigError: no Ray at that address.
         InvalidInput: a stage refuses a shard, or a shard's workers died again and again. Written shards stay.
     """
-    _start(address, stages.threads)
+    _start(address, stages)
     try:
         with redirect_stdout(sys.stderr):  # where Ray would tell of workers, whose prints it passes on
             while numbers := list(islice(shards, SHARDS)):
@@ -97,14 +98,20 @@ def run_ray(stages: Stages, shards: Iterator[int], address: str) -> Iterator[Sha
         ray.shutdown()
 
 
-def _start(address: str, threads: int) -> None:
+def _start(address: str, stages: Stages) -> None:
     sizes: dict[str, object] = {}
-    if address == "local":
-        cpus = max(usable_cpus(), threads) + threads  # one teacher more, who waits most of the time
+    if address == "local":  # an actor more for each further stage, as a teacher waits most of the time
+        cpus = max(usable_cpus(), stages.threads) + (len(stages.builders) - 1) * stages.threads
         sizes = {"num_cpus": cpus, "object_store_memory": OBJECT_STORE, "include_dashboard": False}
     logging.getLogger("ray").setLevel(logging.ERROR)
     with foreign_errors(f"Ray at `{address}`, with RAY_AUTH_MODE=token where it wants one"):
         ray.init(address, configure_logging=False, **sizes)
+    machines = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
+    if sum(cpus // stages.threads for cpus in machines) < len(stages.builders):
+        say(
+            f"Note: {len(stages.builders)} actors of {stages.threads} CPUs each have no room on machines of "
+            f"{', '.join(map(str, machines))}; more machines are waited for. Fewer --threads fit."
+        )
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = context.print_on_execution_start = False
     for handler in logging.getLogger("ray.data").handlers:

@@ -47,8 +47,9 @@ def memory(place: Path) -> dict[str, object]:
         words = (
             f"bulk predict digits {source} --out {place}/memory{rows} --threshold inf --set run.batch_size=64"
         )
+        command = [sys.executable, "-m", "ebjr_det", *words.split()]
         started, peak = perf_counter(), 0.0
-        with subprocess.Popen([sys.executable, "-m", "ebjr_det", *words.split()]) as process:
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
             while process.poll() is None:
                 peak = max(peak, _peak_of(process.pid))
                 time.sleep(0.05)
