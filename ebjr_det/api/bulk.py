@@ -138,7 +138,7 @@ def bulk_predict(
         raise ConfigError(
             f"Expected an --out that all workers see, got `{out}`, which one process alone has."
         )
-    storage.check()
+    storage.check(source)
     scoring, threshold = choose_threshold(config, threshold, rate)
     config = settled(config, samples_of(config))
     pair = _identity_of(config, scoring, threshold)

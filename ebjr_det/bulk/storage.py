@@ -12,7 +12,7 @@ from typing import IO, Any
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
-from ebjr_det.core.errors import EbjrError, InvalidInput, first_line
+from ebjr_det.core.errors import ConfigError, EbjrError, InvalidInput, first_line
 from ebjr_det.io.files import atomic_write, check_writable, is_dead, writable_folder
 
 SHARED_BY_NOBODY = ("memory",)
@@ -83,10 +83,19 @@ class Storage:
         protocols = [self.fs.protocol] if isinstance(self.fs.protocol, str) else self.fs.protocol
         return not set(protocols).intersection(SHARED_BY_NOBODY)
 
-    def check(self) -> None:
-        """Raises InvalidInput where it can be known before that nothing can be written; leaves nothing."""
+    def check(self, source: str) -> None:
+        """Prove, as far as that can be known before, that answers can be written; leaves nothing behind.
+
+        Raises:
+            ConfigError: they would be among the pictures. InvalidInput: the system refuses.
+        """
         if self.is_local:
-            check_writable(Path(self.root))
+            folder, pictures = Path(self.root), Path(source)
+            if pictures.is_dir() and folder.resolve().is_relative_to(pictures.resolve()):
+                raise ConfigError(
+                    f"Expected an --out outside of the pictures in `{source}`, got `{self.url}`."
+                )
+            check_writable(folder)
         else:
             self.names()
 

@@ -80,6 +80,29 @@ def test_pictures_have_the_same_answers_however_they_are_packed(kind, pictures, 
     assert table["error"].is_null().equals(plain["error"].is_null())
 
 
+def test_answers_among_the_pictures_are_refused(pictures, refused):
+    words = ("bulk", "predict", DIGITS, pictures, "--threshold", 0, "--out")
+    assert "outside of" in refused(*words, pictures / "out")
+    assert not (pictures / "out").exists()
+
+
+def test_names_of_any_bytes_have_answers(pictures, tmp_path):
+    source = tmp_path / "odd"
+    source.mkdir()
+    names = (b"\xff.png", b"two\nlines.png", b"a::b.png", b"#%[x]?.png")
+    for name in names:
+        path = os.path.join(os.fsencode(source), name)
+        Path(os.fsdecode(path)).write_bytes((pictures / "0.png").read_bytes())
+    Path(os.fsdecode(path) + "\udcff.png").write_text("no picture")
+    run(source, tmp_path / "out")
+    rows = pq.read_table(tmp_path / "out/answers").to_pylist()
+    assert [Path(row["picture"]).name for row in rows if not row["error"]] == [
+        "#%[x]?.png", "a::b.png", "two\nlines.png", r"\xff.png",
+    ]  # fmt: skip
+    assert sum(r"\xff" in (row["error"] or "") for row in rows) == 1
+    assert run(source, tmp_path / "out").resumed == 3
+
+
 @pytest.mark.parametrize("protocol", ["memory", "file"])
 def test_any_address_has_the_bytes_of_a_folder(protocol, pictures, job, tmp_path):
     address = f"{protocol}://{tmp_path}/elsewhere"
