@@ -25,8 +25,9 @@ BLOCK = re.compile(r"(?:<!-- ([\w ]+) -->\n)?```(python|sh|yaml)(?: (\S+))?\n(.*
 FEW = 3
 """Steps of a training in a test."""
 FEWER = {name: ["--bootstrap", "20"] for name in ("replay", "fit-router", "traffic")}
+FEWER |= {"placement": FEWER["traffic"], "fit-router front": ["--epochs", "1"]}
 FEWER["evaluate"] = ["--set=run.bootstrap=20"]
-"""Resamples of the intervals in a test, of which no document tells a number."""
+"""Resamples of the intervals and rounds in a test, of which no document tells a number."""
 
 
 class Block(NamedTuple):
@@ -90,7 +91,7 @@ def _call(words: list[str], reading: bool, command: Callable[..., int]) -> None:
         parse(args)
     elif program == "ebjr-det":
         args = args[: args.index(">")] if ">" in args else args
-        quick = FEWER.get(args[0], []) if "--bootstrap" not in args else []
+        quick = FEWER.get(" ".join(args[:2]), FEWER.get(args[0], [])) if "--bootstrap" not in args else []
         assert command(*args, *quick) == 0, words
     elif program == "python":
         assert (ROOT / args[0]).is_file(), words

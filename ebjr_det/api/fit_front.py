@@ -91,10 +91,12 @@ class OpenedRun(NamedTuple):
 
     Attributes:
         run: all of its images, as the student answered.
+        routed: those that its router has not seen, as that one sees them.
         data: its pictures; `indices`: [N] of the run's images in `data`.
     """
 
     run: PairedRun
+    routed: PairedRun
     analysis: Analysis
     config: EvaluateConfig
     data: DataSet
@@ -103,7 +105,7 @@ class OpenedRun(NamedTuple):
 
 def open_run(run_dir: Path) -> OpenedRun:
     """A finished run whose pictures can be opened again. Raises EbjrError where it is none."""
-    _, analysis = load_folder(run_dir)
+    routed, analysis = load_folder(run_dir)
     config = to_config(load_settings(run_dir)[0])
     data = load_task(config.task).data.build_data(**dict(config.data))
     run, numbers = load_run(run_dir / RUN), {image: index for index, image in enumerate(data.image_ids)}
@@ -112,7 +114,7 @@ def open_run(run_dir: Path) -> OpenedRun:
             f"Expected the pictures of the run in `{run_dir}`, got {len(absent)} of {len(run)} no more, "
             f"`{absent[0]}` for one. Put its data back, or evaluate anew."
         )
-    return OpenedRun(run, analysis, config, data, [numbers[image] for image in run.image_ids])
+    return OpenedRun(run, routed, analysis, config, data, [numbers[image] for image in run.image_ids])
 
 
 def weights_in(analysis: Analysis, side: str) -> str:

@@ -19,7 +19,6 @@ from ebjr_det.evaluation.placement.report import (
     PlacementReport,
     build_placement_report,
 )
-from ebjr_det.evaluation.run_folder import load_folder
 from ebjr_det.inference.latency import Latency, measure_latency
 from ebjr_det.inference.router_file import load_front_file
 from ebjr_det.io.environment import device_name
@@ -103,11 +102,11 @@ def placement(
 
     folder, path = Path(out), Path(front)
     check_empty(folder)
-    file = load_front_file(load_folder(Path(run_dir))[0].task, path)
     opened = open_run(Path(run_dir))
+    file = load_front_file(opened.run.task, path)
     unseen = _unseen(opened, file, path)
     router = FrontRouter.of_file(file, path)
-    run, judge = _as_routed(Path(run_dir), opened, unseen), load_task(opened.run.task).judge()
+    run, judge = _as_routed(opened, unseen), load_task(opened.run.task).judge()
     positions = {image: index for index, image in enumerate(opened.run.image_ids)}
     scores = router.scores(small_copies(router, opened, [positions[image] for image in run.image_ids]))
     times = _measured(opened, router, run) if settings.measure else {}
@@ -143,9 +142,9 @@ def _unseen(opened: OpenedRun, file: RouterFile, path: Path) -> list[int]:
     return np.flatnonzero(~seen).tolist()
 
 
-def _as_routed(run_dir: Path, opened: OpenedRun, unseen: list[int]) -> PairedRun:
+def _as_routed(opened: OpenedRun, unseen: list[int]) -> PairedRun:
     """The images that neither the front nor the run's own router has seen, as the latter sees them."""
-    run, _ = load_folder(run_dir)
+    run = opened.routed
     names = {opened.run.image_ids[index] for index in unseen}
     images = np.flatnonzero([image in names for image in run.image_ids])
     if not len(images):

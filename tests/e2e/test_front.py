@@ -85,8 +85,9 @@ def quality_by_hand(records, score, scores, unseen, part, placement):
     if placement["threshold"] is not None:
         sent |= records.scores[score][images] > placement["threshold"]
     elif placement["placement"] != "front":
-        sent |= placement["sent_by_student"] + placement["sent_by_front"] == 1
-    return np.where(sent, records.teacher["correct"][images], records.student["correct"][images]).mean()
+        sent |= np.isclose(placement["sent_by_student"] + placement["sent_by_front"], 1)
+    right = np.where(sent, records.teacher["correct"][images], records.student["correct"][images]).mean()
+    return (1 - placement["coin"]) * right + placement["coin"] * records.teacher["correct"][images].mean()
 
 
 def test_the_report_says_whether_it_pays_with_costs_and_times(placed):

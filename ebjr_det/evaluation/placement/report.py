@@ -11,7 +11,6 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from ebjr_det.core.cost import Cost
-from ebjr_det.core.ranking import correlation
 from ebjr_det.core.tradeoff import score_of, select, sweep_all
 from ebjr_det.core.types import FloatArray, PairedRun, Task
 from ebjr_det.evaluation.bootstrap import (
@@ -29,6 +28,7 @@ from ebjr_det.evaluation.placement.choice import (
     Placer,
     placed_run,
 )
+from ebjr_det.evaluation.placement.worth import ScoreWorth, ceiling_of, score_worths
 from ebjr_det.evaluation.tiers.report import BUDGETS, STEPS, Difference, difference_of
 from ebjr_det.inference.latency import Latency
 from ebjr_det.io.threads import thread_count
@@ -66,7 +66,8 @@ class Row(NamedTuple):
 
     Attributes:
         best: of each placement that the budget allows; `chosen`: the one that was better where it was chosen.
-        gains: quality above the router behind the student, of each other placement, with its own interval.
+        gains: of each other placement, quality above the router behind the student at the same cost on the
+            reported images, with its own interval.
         gain: that of the chosen one, with an interval that holds for all budgets of the table at once.
     """
 
@@ -89,13 +90,6 @@ class Peak(NamedTuple):
     over_teacher: Difference
 
 
-class ScoreWorth(NamedTuple):
-    """What a score is worth on the reported images: area under its curve, correlation with the reward."""
-
-    area: float
-    correlation: float | None
-
-
 @dataclass(frozen=True)
 class PlacementReport:
     """Placements of a router on one set of images.
@@ -106,6 +100,8 @@ class PlacementReport:
         scores: of the front, the student's, a coin and the best order in hindsight.
         lines: by kind of cost, the best of each placement at many budgets; `table`: few, with intervals.
         peaks: of each placement; their intervals hold all at once.
+        ceilings: by kind of cost, what a front that scored as well as the student does would add at the best
+            budget: all that a better network could win.
     """
 
     analysis: PlacementAnalysis
@@ -118,6 +114,7 @@ class PlacementReport:
     lines: Mapping[Cost, Sequence[tuple[float, Mapping[Placement, Placed]]]]
     table: Mapping[Cost, Sequence[Row]]
     peaks: Mapping[Placement, Peak]
+    ceilings: Mapping[Cost, float]
 
     def to_dict(self) -> dict[str, Any]:
         """The one JSON object of the command line."""
@@ -142,6 +139,7 @@ class PlacementReport:
                 peak.placed.to_dict(costs) | {"over_teacher": peak.over_teacher._asdict()}
                 for peak in self.peaks.values()
             ],
+            "ceilings": dict(self.ceilings),
             "confidence": CONFIDENCE,
             "interval_method": METHOD,
             "replicates": analysis.replicates,
@@ -177,7 +175,10 @@ def build_placement_report(
     placer = Placer(*parts, task, analysis.costs, thread_count())
     lines = {kind: _line(placer, costs) for kind, costs in analysis.costs.items()}
     reported = select(run, task, judged)
-    columns = _Columns(reported, task, placer, analysis, lines)
+    table = {kind: _compared(placer, analysis.costs[kind], line[::STEPS]) for kind, line in lines.items()}
+    columns = _Columns(reported, task, placer, analysis, table)
+    scores = {FRONT: front_scores[judged], analysis.score: score_of(reported, analysis.score)}
+    curves = sweep_all(replace(reported, scores=scores, abstains=None), task, list(scores))
     return PlacementReport(
         analysis,
         task,
@@ -185,10 +186,11 @@ def build_placement_report(
         len(judged),
         task.metrics(reported.student)[task.quality_name],
         task.metrics(reported.teacher)[task.quality_name],
-        _worths(reported, task, analysis.score, front_scores[judged]),
+        score_worths(reported, task, curves, scores),
         lines,
-        {kind: _rows(line[::STEPS], columns) for kind, line in lines.items()},
+        {kind: _rows(rows, columns) for kind, rows in table.items()},
         _peaks(columns),
+        {kind: ceiling_of(curves[analysis.score], costs) for kind, costs in analysis.costs.items()},
     )
 
 
@@ -198,43 +200,71 @@ def _line(placer: Placer, costs: FrontCosts) -> list[tuple[float, Mapping[Placem
     return [(budget, placer.within(costs, budget)) for budget in budgets]
 
 
+class _Compared(NamedTuple):
+    """The placements within a budget, and for each but the one behind its rival of the same cost."""
+
+    budget: float
+    best: Mapping[Placement, Placed]
+    rivals: Mapping[Placement, Placed]
+
+
+def _compared(
+    placer: Placer, costs: FrontCosts, line: Sequence[tuple[float, Mapping[Placement, Placed]]]
+) -> list[_Compared]:
+    return [
+        _Compared(
+            budget,
+            best,
+            {
+                name: placer.rival(costs, placed.cost(costs))
+                for name, placed in best.items()
+                if name != "behind"
+            },
+        )
+        for budget, best in line
+    ]
+
+
 class _Columns:
     """Qualities of every placement that is shown, on the reported images and on the same resamples."""
 
     def __init__(
         self, reported: PairedRun, task: Task, placer: Placer, analysis: PlacementAnalysis,
-        lines: Mapping[Cost, Sequence[tuple[float, Mapping[Placement, Placed]]]],
+        table: Mapping[Cost, Sequence[_Compared]],
     ) -> None:  # fmt: skip
         first = next(iter(analysis.costs.values()))
         self.peaks = placer.within(first, np.inf)
-        table = [placed for line in lines.values() for _, best in line[::STEPS] for placed in best.values()]
-        distinct = {_key(placed): placed for placed in [*table, *self.peaks.values()]}
+        rows = [row for of_kind in table.values() for row in of_kind]
+        shown = [placed for row in rows for placed in (*row.best.values(), *row.rivals.values())]
+        distinct = {_key(placed): placed for placed in [*shown, *self.peaks.values()]}
         records = [reported.teacher, *map(placer.records, distinct.values())]
         estimate, drawn = paired_bootstrap(
             [judge_of(task, matches, len(reported)) for matches in records],
             len(reported), analysis.replicates, analysis.seed, side_by_side=not task.mean,
         )  # fmt: skip
-        rows = np.vstack([estimate, drawn])  # all images first, then every resample
-        self.teacher = rows[:, 0]
-        self.by_key: dict[Key, FloatArray] = dict(zip(distinct, rows[:, 1:].T, strict=True))
+        values = np.vstack([estimate, drawn])  # all images first, then every resample
+        self.teacher = values[:, 0]
+        self.by_key: dict[Key, FloatArray] = dict(zip(distinct, values[:, 1:].T, strict=True))
 
     def of(self, placed: Placed) -> FloatArray:
         """[1 + replicates] the quality of a placement."""
-        return self.by_key[_key(placed)]
+        return np.asarray(placed.mixed(self.by_key[_key(placed)], self.teacher))
 
 
 def _key(placed: Placed) -> Key:
     return placed.placement, placed.choice.thresholds
 
 
-def _rows(line: Sequence[tuple[float, Mapping[Placement, Placed]]], columns: _Columns) -> list[Row]:
+def _rows(table: Sequence[_Compared], columns: _Columns) -> list[Row]:
     """The rows of a table, with intervals of the chosen placements that hold all at once."""
     winners: list[Placement] = []
     gains: list[dict[Placement, FloatArray]] = []
-    for _, best in line:
+    for _, best, rivals in table:
         winners.append(max(best, key=lambda placement, best=best: best[placement].calibrated))  # type: ignore[misc]
-        behind = columns.of(best["behind"])
-        gains.append({placement: columns.of(placed) - behind for placement, placed in best.items()})
+        of_rivals = {"behind": best["behind"], **rivals}
+        gains.append(
+            {name: columns.of(placed) - columns.of(of_rivals[name]) for name, placed in best.items()}
+        )
     chosen = np.stack([of_row[winner] for of_row, winner in zip(gains, winners, strict=True)], axis=1)
     at_once = simultaneous_interval(chosen[0], chosen[1:], CONFIDENCE)
     return [
@@ -249,8 +279,8 @@ def _rows(line: Sequence[tuple[float, Mapping[Placement, Placed]]], columns: _Co
             },
             Difference(float(estimate), float(low), float(high)),
         )
-        for (budget, best), winner, of_row, estimate, low, high in zip(
-            line, winners, gains, chosen[0], *at_once, strict=True
+        for (budget, best, _), winner, of_row, estimate, low, high in zip(
+            table, winners, gains, chosen[0], *at_once, strict=True
         )
     ]
 
@@ -264,21 +294,3 @@ def _peaks(columns: _Columns) -> dict[Placement, Peak]:
         placed.placement: Peak(placed, difference)
         for placed, difference in zip(columns.peaks.values(), differences, strict=True)
     }
-
-
-def _worths(run: PairedRun, task: Task, score: str, front_scores: FloatArray) -> dict[str, ScoreWorth]:
-    """What the front's score and the student's are worth, beside a coin and the best order."""
-    behind = score_of(run, score)
-    scores = {FRONT: front_scores, score: behind}
-    curves = sweep_all(replace(run, scores=scores, abstains=None), task, list(scores))
-    reward = task.mixtures(run.student, run.teacher).reward()
-    worths = {
-        name: ScoreWorth(curve.area(), correlation(scores[name], reward)) for name, curve in curves.items()
-    }
-    curve = curves[score]
-    for name, rate, quality in (
-        ("random", curve.random_rate, curve.random),
-        ("oracle", curve.oracle_rate, curve.oracle),
-    ):
-        worths[name] = ScoreWorth(float(np.trapezoid(quality, rate)), None)
-    return worths

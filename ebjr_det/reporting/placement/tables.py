@@ -34,7 +34,8 @@ def budget_table(report: PlacementReport, kind: Cost) -> Table:
     ]
     caption = (
         f"{show.heading(report.task.quality_name)} of each placement at its own thresholds for the budget; "
-        "differences with their own intervals, the last with those that hold for all budgets at once"
+        "differences to a router behind the student that costs as much on the reported images, with their "
+        "own intervals, the last with those that hold for all budgets at once"
     )
     return Table(f"Placements by budget of {CURRENCIES[kind]}", columns, rows, caption, labels=2)
 
@@ -62,6 +63,7 @@ def points_table(report: PlacementReport, kind: Cost) -> Table:
                 cost_text(kind, placed.cost(costs), unit),
             ]
         )
+    caption = "beside a router behind the student alone, the front is a coin, which sends images on at random"
     columns = [
         "at most",
         "chosen",
@@ -71,7 +73,7 @@ def points_table(report: PlacementReport, kind: Cost) -> Table:
         "student %",
         "costs",
     ]
-    return Table(f"What was chosen by budget of {CURRENCIES[kind]}", columns, rows, labels=2)
+    return Table(f"What was chosen by budget of {CURRENCIES[kind]}", columns, rows, caption, labels=2)
 
 
 def peaks_table(report: PlacementReport) -> Table:

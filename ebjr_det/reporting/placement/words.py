@@ -83,6 +83,14 @@ def sentences(report: PlacementReport) -> Iterator[str]:
         f"It predicts what the teacher adds with a correlation of {front.correlation:.2f}, the student's "
         f"{analysis.score} with {behind.correlation:.2f}."
     )
+    for kind, ceiling in report.ceilings.items():
+        yield (
+            f"A front that scored as well as {analysis.score} does would add "
+            f"{show.difference(ceiling)} in {CURRENCIES[kind]} at the best budget."
+            if ceiling > 0
+            else f"Not even a front that scored as well as {analysis.score} does would add anything in "
+            f"{CURRENCIES[kind]}."
+        )
     for kind, rows in report.table.items():
         yield f"Chosen in {CURRENCIES[kind]}: {_counted(rows)}."
     passing = [NAMES[placement] for placement, peak in report.peaks.items() if peak.over_teacher.low > 0]

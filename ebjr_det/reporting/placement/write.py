@@ -36,7 +36,8 @@ LINES: dict[Placement, dict[str, Any]] = {
 }
 ABOUT = (
     "At every budget the best thresholds of a router behind the student, in front of it and in both places, "
-    "as chosen on other images; triangles: student and teacher alone."
+    "as chosen on other images; behind with a coin that sends a share straight to the teacher where that is "
+    "better; triangles: student and teacher alone."
 )
 
 
