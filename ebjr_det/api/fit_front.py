@@ -44,7 +44,7 @@ class FrontSettings(NamedTuple):
     Attributes:
         arch: a network of timm, with fresh weights; `size`: side of the small copy of a picture in pixels.
         epochs: rounds over the pictures; `device`: where the network is trained.
-        fraction: of the run's pictures that it is fitted on, drawn with `seed`; the others stay unseen, so
+        fraction: of the run's pictures that it is fitted on, drawn with the seed; the others stay unseen, so
             that `placement` can judge it on the same run. 1 takes all, for a run that is there for the fit.
     """
 

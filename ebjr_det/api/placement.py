@@ -104,7 +104,7 @@ def placement(
     check_empty(folder)
     opened = open_run(Path(run_dir))
     file = load_front_file(opened.run.task, path)
-    unseen = _unseen(opened, file, path)
+    unseen = unseen_by(opened, file, path)
     router = FrontRouter.of_file(file, path)
     run, judge = _as_routed(opened, unseen), load_task(opened.run.task).judge()
     positions = {image: index for index, image in enumerate(opened.run.image_ids)}
@@ -126,7 +126,7 @@ def placement(
     return PlacementResult(report, write_placement(report, stated, writable_folder(folder)), folder)
 
 
-def _unseen(opened: OpenedRun, file: RouterFile, path: Path) -> list[int]:
+def unseen_by(opened: OpenedRun, file: RouterFile, path: Path) -> list[int]:
     """Indices of the run's images that the front was not fitted on. Raises InvalidInput for another pair."""
     run, analysis, header = opened.run, opened.analysis, file.header
     routing = load_task(run.task).routing

@@ -74,6 +74,6 @@ def write_placement(report: PlacementReport, settings: Mapping[str, object], out
     write_text(out / "table.md", plain_markdown(title, lead, drawn, sentences(report)))
     text = yaml.safe_dump({"placement": dict(settings)}, sort_keys=False)
     write_text(out / PAGE, plain_page(title, lead, sentences(report), figures, ABOUT, drawn, text))
-    summary = report.to_dict() | dict(settings)
+    summary = report.to_dict() | {"settings": dict(settings)}
     write_text(out / SUMMARY, to_json(summary))
     return summary
