@@ -1,7 +1,7 @@
 """`fit-router front`: a tiny network that decides on the picture itself, before the student has seen it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -38,7 +38,8 @@ WATCHING = 0.1
 BATCH = 64
 
 
-class FrontSettings(NamedTuple):
+@dataclass(frozen=True)
+class FrontSettings:
     """How a router in front of the student is fitted.
 
     Attributes:
@@ -217,7 +218,7 @@ def _file_of(
         "correlation": correlation(scores, rewards),
         "score": analysis.score,
         "score_correlation": correlation(behind, rewards),
-        "settings": settings._asdict(),
+        "settings": asdict(settings),
     }
     fitted = select(run, load_task(run.task).judge(), np.sort(images))
     header = RouterHeader(

@@ -1,9 +1,9 @@
 """`placement`: a router in front of the student, behind it, or both, judged on a finished run's pictures."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any, get_args
 
 import numpy as np
 
@@ -34,7 +34,8 @@ from ebjr_det.runtimes.macs import macs_of
 from ebjr_det.tasks import load_task
 
 
-class PlacementSettings(NamedTuple):
+@dataclass(frozen=True)
+class PlacementSettings:
     """How placements are looked at.
 
     Attributes:
@@ -122,7 +123,7 @@ def placement(
         left_out=len(opened.run) - len(unseen),
     )
     report = build_placement_report(run, judge, scores, analysis)
-    stated = {"run": str(run_dir), "front": str(front), **settings._asdict()}
+    stated = {"run": str(run_dir), "front": str(front), **asdict(settings)}
     return PlacementResult(report, write_placement(report, stated, writable_folder(folder)), folder)
 
 
