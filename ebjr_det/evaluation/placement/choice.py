@@ -6,7 +6,7 @@ costs front + (1 - p) student + p teacher. Both costs front + (1 - p1) student +
 decides first, and of what it keeps the student's own score decides.
 
 Convention: a router in front is a cascade whose first tier is the teacher. An image goes past that tier where
-the negative of its front score is above a threshold, so `core.tiers` sweeps it.
+the negative of its front score is above a threshold, so `evaluation.tiers` sweeps it.
 """
 
 from collections.abc import Mapping
@@ -17,11 +17,11 @@ import numpy as np
 
 from ebjr_det.core.cost import Cost
 from ebjr_det.core.router import operating_points
-from ebjr_det.core.tiers import Chain, TieredRun, TierPoints
+from ebjr_det.core.tiers import Chain, TieredRun
 from ebjr_det.core.tradeoff import score_of
 from ebjr_det.core.types import FloatArray, Matches, PairedRun, Task
 from ebjr_det.evaluation.tiers.choice import Choice, Chooser, Costs, alone, finite
-from ebjr_det.evaluation.tiers.front import front
+from ebjr_det.evaluation.tiers.front import TierPoints, front
 
 Placement: TypeAlias = Literal["behind", "front", "both"]
 PLACEMENTS: tuple[Placement, ...] = get_args(Placement)
