@@ -1,4 +1,4 @@
-"""Live decisions with a front against those of the records: eval/front/live.py RUN FRONT PLACEMENT [N].
+"""Live decisions with a front against those of the records: eval/front/decisions.py RUN FRONT PLACEMENT [N].
 
 Of the first N pictures of the run that the fit has not seen, at the thresholds of `both` in the middle budget
 of multiply-adds.
