@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 from ebjr_det.api.space import bytes_of_film
 from ebjr_det.core.cost import CostModel
 from ebjr_det.core.errors import ConfigError, InvalidInput
-from ebjr_det.core.joint import JointModel
+from ebjr_det.core.joint import JointModel, JointTeacher
 from ebjr_det.core.router import ABSTAINED
 from ebjr_det.core.types import Model, Opaque, Output
 from ebjr_det.inference.live import Live, Settings, build_live, choose_threshold
@@ -241,7 +241,10 @@ class _Scene:
             teacher([teacher.preprocess(first)])
         self.cost = CostModel(
             macs_of(plain(student), first, config.student.macs, "student.macs"),
-            macs_of(plain(teacher), first, config.teacher.macs, "teacher.macs"),
+            # what a pair in its place costs hangs on the picture
+            config.teacher.macs
+            if isinstance(plain(teacher), JointTeacher)
+            else macs_of(plain(teacher), first, config.teacher.macs, "teacher.macs"),
         )
         self.teacher = _TimedTeacher(teacher, self.watch)
         self.joint = JointModel(student, self.teacher, live.joint.score, live.joint.threshold)

@@ -11,6 +11,7 @@ from ebjr_det.api.auto_router import certifying_fraction
 from ebjr_det.api.seen import count_unseen
 from ebjr_det.api.traffic import stated_on
 from ebjr_det.config import EvaluateConfig
+from ebjr_det.config.tiers import inner_pair
 from ebjr_det.core.cost import CostModel
 from ebjr_det.core.errors import ConfigError, InvalidInput, first_line
 from ebjr_det.core.joint import JointTeacher
@@ -114,6 +115,8 @@ def _counted(pair: "Pair", image: Picture) -> tuple[CostModel, Mapping[str, Mapp
     macs, facts = {}, {}
     for side, model in (("student", pair.student), ("teacher", pair.teacher)):
         if isinstance(model, JointTeacher) and getattr(pair.config, side).macs is None:
+            if inner_pair(pair.config) is not None:
+                raise ConfigError("Expected two models here, got tiers, which `evaluate` alone takes.")
             raise ConfigError(
                 f"Expected `{side}.macs`, what the pair {model.name} costs an image on average, got none. "
                 "A replay of tiers tells it."

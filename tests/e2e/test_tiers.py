@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from common import ROOT
 from PIL import Image
 from tiny_graphs import write_graph
 
@@ -544,3 +545,36 @@ def test_a_server_of_three_tiers_decides_and_answers_as_load(evaluated, exported
         outputs = {output["name"]: output["data"] for output in response.json()["outputs"]}
         assert outputs["answered_by"] == list(expected.answered_by)
         assert outputs["label"] == np.argmax(expected.predictions, axis=1).tolist()
+
+
+def test_a_film_of_three_tiers_tells_no_cost_that_nobody_knows(evaluated, tmp_path, command, capsys):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for index in range(3):
+        Image.fromarray(build_data("digits").load(index)).resize((64, 64)).save(folder / f"{index}.png")
+    assert command("demo", evaluated[1], folder, "--out", tmp_path / "film.mp4", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["macs"] == {"pair": None, "teacher": None}
+
+
+def test_a_fitted_router_belongs_to_the_student_of_its_tier(routed_digits, tmp_path, command, capsys):
+    settings = yaml.safe_load((ROOT / "configs" / "digits_tiers.yaml").read_text())
+    small, middle, large = settings["tiers"]
+    small["name"] = "resnet-8-2"  # as the router has it
+    fitted, plain = {"file": str(routed_digits / "router.safetensors")}, small["router"]
+    settings |= {"latency": {"measure": False}, "run": {"bootstrap": 10}}
+    path, out, exported = tmp_path / "three.yaml", tmp_path / "run", tmp_path / "exported"
+    settings["tiers"] = [middle | {"router": fitted}, small | {"router": plain}, large]
+    path.write_text(yaml.safe_dump(settings))
+    assert command("evaluate", path, "--out", out) == 2
+    assert "a router made for student `middle`" in capsys.readouterr().err.strip().splitlines()[-1]
+    settings["tiers"] = [middle | {"router": plain}, small | {"router": fitted}, large]
+    path.write_text(yaml.safe_dump(settings))
+    assert command("evaluate", path, "--out", out) == 0
+    note = "in no order of multiply-adds: middle costs no less than resnet-8-2"
+    assert note in " ".join(capsys.readouterr().out.split())
+    assert json.loads((out / "summary.json").read_text())["input_remarks"]["router of resnet-8-2"]
+    assert command("export", out, "--out", exported) == 0
+    assert (exported / "teacher-router.safetensors").is_file()
+    pictures = [build_data("digits").load(index) for index in range(200)]
+    answers = [ebjr_det.load(source)(pictures).predictions for source in (out, exported)]
+    np.testing.assert_allclose(*answers, atol=1e-4)
