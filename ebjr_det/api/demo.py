@@ -239,17 +239,14 @@ class _Scene:
         for _ in range(WARMUP):
             prediction = student([student.preprocess(first)]).predictions[0]
             teacher([teacher.preprocess(first)])
+        nested, stated = isinstance(plain(teacher), JointTeacher), config.teacher.macs  # unknown where nested
         self.cost = CostModel(
             macs_of(plain(student), first, config.student.macs, "student.macs"),
-            # what a pair in its place costs hangs on the picture
-            config.teacher.macs
-            if isinstance(plain(teacher), JointTeacher)
-            else macs_of(plain(teacher), first, config.teacher.macs, "teacher.macs"),
+            stated if nested else macs_of(plain(teacher), first, stated, "teacher.macs"),
         )
-        self.teacher = _TimedTeacher(teacher, self.watch)
-        self.joint = JointModel(student, self.teacher, live.joint.score, live.joint.threshold)
-        view = self._drawn(first, prediction).size
-        self.board = Board(view, self.pictures, live.scoring.name, live.joint.threshold)
+        self.teacher, threshold = _TimedTeacher(teacher, self.watch), live.joint.threshold
+        self.joint = JointModel(student, self.teacher, live.joint.score, threshold)
+        self.board = Board(self._drawn(first, prediction).size, self.pictures, live.scoring.name, threshold)
 
     @property
     def deferral_rate(self) -> float:
