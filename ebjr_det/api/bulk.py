@@ -76,7 +76,7 @@ class BulkResult:
         images: answered pictures; `unreadable`: rows with an error; `deferred`: answered by the teacher.
         shards: files of the job; `resumed`: those of them that were there before.
         threshold: None where it is infinite.
-        seconds: of this call, without building the models.
+        seconds: of this call, with building the models.
     """
 
     images: int
