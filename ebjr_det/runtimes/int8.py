@@ -270,7 +270,8 @@ def _beyond(ranges: FloatArray, seen: FloatArray) -> float:
     """
     low, high = ranges.T
     beyond = np.maximum(low - seen[..., 0], seen[..., 1] - high)
-    return float(np.mean(np.clip(beyond / (high - low), 0, 1)))
+    width = np.maximum(high - low, np.finfo(np.float32).tiny)  # a tensor that never moves has none
+    return float(np.mean(np.clip(np.maximum(beyond, 0) / width, 0, 1)))
 
 
 def _ranges(model: Any) -> Iterator[tuple[str, tuple[float, float]]]:

@@ -3,10 +3,10 @@
     python eval/benchmarks/int8.py quality [--cifar DIR] > eval/benchmarks/results/int8_quality.json
     python eval/benchmarks/int8.py speed --images DIR > eval/benchmarks/results/int8_speed.json
 
-`quality`: each pair is evaluated with both networks in `eager`, `onnxruntime_int8` and `openvino_int8`, on
-the same reported pictures, its threshold chosen anew each time for the rate of the configuration; beside the
-quality of the models and the pair stands G, the share of the gap between them that the pair recovers. The
-ranges come of the calibration part alone.
+`quality`: each pair is evaluated with both networks in `eager`, `onnxruntime_int8` and `openvino_int8`, its
+router and threshold chosen anew each time for the rate of the configuration, on the same reported pictures.
+Beside the quality of the models and the pair stands G, the share of the gap between them that the pair
+recovers, also where 30 % are deferred by one score. The ranges come of the calibration part alone.
 
 `speed`: `runtimes.py` on D0 and D4 with fresh weights, float runtimes beside those in eight bits, calibrated
 on the pictures that are timed, since weights and ranges do not change the time.
@@ -24,11 +24,17 @@ from rounds import ran_with
 
 from ebjr_det import evaluate, load_config
 from ebjr_det.cli.exits import run_safely
+from ebjr_det.core.tradeoff import sweep
+from ebjr_det.evaluation.report import gap_recovered_at
+from ebjr_det.evaluation.run_folder import load_folder
 from ebjr_det.io.files import to_json
+from ebjr_det.io.notes import say
+from ebjr_det.tasks import load_task
 
 RUNTIMES = ("eager", "onnxruntime_int8", "openvino_int8")
 BESIDE = "onnxruntime,openvino,openvino_bf16,compile,compile_bf16,onnxruntime_int8,openvino_int8"
 CHANGES = ("latency.measure=false", "run.bootstrap=200", "run.batch_size=64")
+SCORE, RATE = "energy_curvature", 0.3
 THIRD = "router.target={kind: deferral_rate, value: 0.3, fraction: 0.33}"
 
 
@@ -38,8 +44,10 @@ def figures(name: str, runtime: str, changes: list[str], folder: Path) -> dict[s
     config = load_config(name, [*CHANGES, *changes, *sides])
     summary = evaluate(config, folder).to_dict()
     joint: Any = summary["joint"]
+    run, _ = load_folder(folder)
+    curve = sweep(run, load_task(config.task).judge(), SCORE)
     sides_of: Any = {side: summary[side] for side in ("student", "teacher")}
-    return {
+    found = {
         "images": summary["images"],
         **{side: one["quality"] for side, one in sides_of.items()},
         "pair": joint["quality"],
@@ -47,7 +55,10 @@ def figures(name: str, runtime: str, changes: list[str], folder: Path) -> dict[s
         "deferral_rate": joint["deferral_rate"],
         "threshold": joint["threshold"],
         "score": summary["score"],
+        f"gap_recovered_by_{SCORE}": gap_recovered_at(curve, RATE),
     }
+    say(f"{name} {runtime}: {found}")
+    return found
 
 
 def quality(cifar: str | None) -> dict[str, Any]:
