@@ -36,7 +36,6 @@ from ebjr_det.evaluation.tiers.choice import (
     choose_scores,
 )
 from ebjr_det.evaluation.tiers.front import TierPoints, front
-from ebjr_det.io.threads import thread_count
 
 BUDGETS, STEPS = 9, 4
 """Budgets of a table, from the cheapest model's cost to the dearest's, and steps between two in a figure."""
@@ -160,7 +159,7 @@ def calibrated(run: TieredRun, task: Task, analysis: TieredAnalysis) -> Calibrat
     fronts = []
     for chain in chains(run.names, scores):
         costs_alone = {kind: alone(chain, column) for kind, column in costs.items()}
-        fronts.append(front(calibration, task, chain, costs_alone, thread_count()))
+        fronts.append(front(calibration, task, chain, costs_alone))
     return Calibrated(calibration, reported, scores, fronts)
 
 
