@@ -3,12 +3,12 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
 from ebjr_det.config import EvaluateConfig, identity
-from ebjr_det.config.sections import AUTO, BaseSection
+from ebjr_det.config.sections import BaseSection
 from ebjr_det.config.tiers import Tier, tiers_of, with_tiers
 from ebjr_det.core.errors import ConfigError, InvalidInput
 from ebjr_det.core.tradeoff import score_of
@@ -114,57 +114,97 @@ def load_settings(
     changed = load_config(_config_of(path), changes)
     check_not_in_memory(changed, path)
     config = from_run(changed, path)
+    original = load_config(path / CONFIG)
     if (path / TIERS).is_file():
-        return _of_tiers(config, path), None
+        return _of_tiers(config, changed, original, path)
     if not (path / ANALYSIS).is_file():
         raise InvalidInput(
             f"Expected a finished run in `{path}`, got one that is not. Go on with it: ebjr-det evaluate "
             f"{path / CONFIG} --out {path} --resume."
         )
     analysis = load_analysis(path)
-    original = load_config(path / CONFIG)
     if analysis.selection is not None and analysis.router is not None and config.router.automatic:
         chosen = {"file": str(path / ROUTER), "sha256": analysis.router.sha256}
         router = config.router.model_copy(update=chosen)
         config = config.model_copy(update={"router": router})
-    score = analysis.score if config.router.score in (None, AUTO) else config.router.score
-    if config.student.runtime != original.student.runtime:
-        say(
-            f"Note: the run's threshold was chosen with runtime `{original.student.runtime}` of the student. "
-            f"With `{config.student.runtime}` scores may differ, in bfloat16 visibly; to choose anew, "
-            "evaluate."
-        )
     fitted = None if analysis.router is None else analysis.router.sha256
-    if score != analysis.score or identity(config)["router.file"] != fitted:
+    if identity(config)["router.file"] != fitted:
         return config, None
-    if _scored_by(changed) != _scored_by(original):
+    of_run = _Chosen("the run", analysis.score, analysis.threshold)
+    aimed = changed.router.target == original.router.target
+    threshold, alike = of_run.threshold_of(tiers_of(changed)[0], tiers_of(original)[0], aimed)
+    if threshold is None:
+        config = config.model_copy(update={"router": config.router.model_copy(update={"threshold": None})})
+    return config, threshold if alike else None
+
+
+class _Chosen(NamedTuple):
+    """The score of a run, or of one of its tiers, and the threshold that was chosen for it."""
+
+    of: str
+    score: str
+    threshold: float
+
+    def threshold_of(self, tier: Tier, original: Tier, aimed: bool) -> tuple[float | None, bool]:
+        """What decides for a tier as it is set now, and whether its scores are those of the run.
+
+        A threshold that is stated anew holds; the run's, where nothing that it depends on has changed.
+
+        Args:
+            aimed: whether the target is that of the run.
+        """
+        runtime, stated = original.section.runtime, tier.router.threshold
+        if tier.section.runtime != runtime:
+            say(
+                f"Note: {self.of}'s threshold was chosen with runtime `{runtime}` of the student. With "
+                f"`{tier.section.runtime}` scores may differ, in bfloat16 visibly; to choose anew, evaluate."
+            )
+        score = self.score if tier.router.score == original.router.score else tier.router.score
+        alike = score == self.score and _scored_by(tier) == _scored_by(original)
+        if stated is not None and (alike or stated != original.router.threshold):
+            return stated, alike
+        if alike and aimed:
+            return self.threshold, True
         say(
-            "Note: the run's threshold belongs to its own student and settings of the score; it is not taken."
+            f"Note: {self.of}'s threshold belongs to its own student, settings of the score and target; it "
+            "is not taken."
         )
-        return config, None
-    return config, analysis.threshold
+        return None, alike
 
 
-def _of_tiers(config: EvaluateConfig, run: Path) -> EvaluateConfig:
-    """The cascade that a run of several tiers has chosen; what the settings state goes before it.
+def _of_tiers(
+    config: EvaluateConfig, changed: EvaluateConfig, original: EvaluateConfig, run: Path
+) -> tuple[EvaluateConfig, float | None]:
+    """The cascade that a run of several tiers has chosen, and the threshold of its first tier.
 
-    Raises InvalidInput for a replay of saved outputs, which has no models.
+    What the settings state goes before it; a threshold whose tier is set otherwise now is left out.
+
+    Args:
+        config: `changed` with the paths of here; original: the settings of the run.
+
+    Raises:
+        InvalidInput: a replay of saved outputs, which has no models.
+        ConfigError: another number of tiers.
     """
     analysis = load_tiered_analysis(run)
     if (chosen := analysis.chosen) is None:
         raise InvalidInput(f"Expected a run of `evaluate` in `{run}`, got a replay of tiers without models.")
-    tiers = dict(zip((tier.name for tier in analysis.tiers), tiers_of(config), strict=True))
-    routers = dict(zip(chosen.tiers, zip(chosen.scores, chosen.thresholds, strict=True), strict=False))
-    lower = [_routed(tiers[name], *routers[name]) for name in chosen.tiers[:-1]]
-    return with_tiers(config, [*lower, tiers[chosen.tiers[-1]]])
-
-
-def _routed(tier: Tier, score: str, threshold: float) -> Tier:
-    """A tier with its chosen score and threshold, where it has none of its own."""
-    if tier.router.threshold is not None:
-        return tier
-    settings = {"score": score, "threshold": threshold, "target": None}
-    return tier._replace(router=tier.router.model_copy(update=settings))
+    names = [tier.name for tier in analysis.tiers]
+    if (count := len(tiers_of(changed))) != len(names):
+        raise ConfigError(f"Expected the {len(names)} tiers of the run `{run}`, got {count}. Evaluate them.")
+    tiers = {
+        name: each for name, *each in zip(names, *map(tiers_of, (config, changed, original)), strict=True)
+    }
+    aimed = changed.router.target == original.router.target
+    lower, of_run = list[Tier](), list[bool]()
+    for name, score, value in zip(chosen.tiers, chosen.scores, chosen.thresholds, strict=False):
+        tier, now, before = tiers[name]
+        threshold, alike = _Chosen(f"`{name}`", score, value).threshold_of(now, before, aimed)
+        settings = {"threshold": threshold, "target": None} | ({"score": score} if alike else {})
+        lower.append(tier._replace(router=tier.router.model_copy(update=settings)))
+        of_run.append(alike)
+    first = lower[0].router.threshold
+    return with_tiers(config, [*lower, tiers[chosen.tiers[-1]][0]]), first if of_run[0] else None
 
 
 def reference_scores(run: str | Path, threshold: float | None) -> FloatArray | None:
@@ -175,16 +215,20 @@ def reference_scores(run: str | Path, threshold: float | None) -> FloatArray | N
             settings any more.
     """
     path = Path(run)
+    if threshold is None:
+        return None
     if (path / TIERED_RUN).is_file() and (chosen := load_tiered_analysis(path).chosen) is not None:
         return np.asarray(load_tiers(path / TIERED_RUN).scores[chosen.tiers[0]][chosen.scores[0]])
-    if threshold is None or not (path / ANALYSIS).is_file():
+    if not (path / ANALYSIS).is_file():
         return None
     records, analysis = load_folder(path)
     return score_of(records, analysis.score)
 
 
-def _scored_by(config: EvaluateConfig) -> tuple[object, ...]:
+def _scored_by(tier: Tier) -> tuple[dict[str, object], dict[str, object]]:
     """The settings that deferral scores depend on; a runtime changes their last bits."""
-    student = config.student.model_dump(exclude={"runtime", "macs", "name", "sha256"})
-    router = {key: value for key, value in identity(config).items() if key.startswith("router.")}
-    return student, router
+    section = tier.section.model_dump(exclude={"runtime", "macs", "name", "sha256"})
+    weighed = {"options", "top_k", "aggregate", "other_logit", "sha256"}
+    if tier.router.sha256 is None:
+        weighed |= {"file"}
+    return section, tier.router.model_dump(include=weighed)

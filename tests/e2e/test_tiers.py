@@ -15,7 +15,9 @@ from tiny_graphs import write_graph
 
 import ebjr_det
 from ebjr_det.api.references import ReferenceFile
-from ebjr_det.core.errors import CheckpointError, Infeasible
+from ebjr_det.api.settings import load_settings, reference_scores
+from ebjr_det.config.tiers import tiers_of
+from ebjr_det.core.errors import CheckpointError, ConfigError, Infeasible
 from ebjr_det.core.tiers import Chain, answering
 from ebjr_det.evaluation.calibrated import split
 from ebjr_det.inference.pair import resolve_device, with_checksums
@@ -381,6 +383,35 @@ def test_live_decisions_are_those_of_the_run_on_500_pictures(evaluated):
     path, out = evaluated
     for source in (path, out):
         check_live(ebjr_det.load(source), load_tiers(out / "tiers.npz"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "thresholds", "of_run"),
+    [
+        (["tiers.0.router.score=max_softmax"], [None, -0.6], False),
+        (["tiers.0.checkpoint=digits-middle", "tiers.0.width=6"], [None, -0.6], False),
+        (["tiers.1.router.top_k=1"], [1.0, None], True),
+        (["tiers.0.router={score: max_softmax, threshold: -0.7}"], [-0.7, -0.6], False),
+        (["tiers.1.router.threshold=-0.5"], [1.0, -0.5], True),
+        (["tiers.2.checkpoint=digits-middle", "tiers.0.runtime=onnxruntime"], list(THRESHOLDS), True),
+    ],
+)
+def test_a_threshold_of_a_run_of_tiers_goes_with_what_it_was_chosen_for(
+    changes, thresholds, of_run, evaluated, capsys
+):
+    config, threshold = load_settings(evaluated[1], changes)
+    assert [tier.router.threshold for tier in tiers_of(config)[:-1]] == thresholds
+    assert threshold == (thresholds[0] if of_run else None)
+    assert (reference_scores(evaluated[1], threshold) is None) is not of_run
+    said = capsys.readouterr().err
+    for name, value in zip(COSTS, thresholds, strict=False):
+        assert (f"`{name}`'s threshold belongs to its own" in said) is (value is None)
+    assert ("was chosen with runtime `eager`" in said) is ("tiers.0.runtime=onnxruntime" in changes)
+    if None in thresholds:
+        with pytest.raises(ConfigError, match="Expected a threshold, got none"):
+            ebjr_det.load(evaluated[1], changes=changes)
+    with pytest.raises(ConfigError, match="Expected the 3 tiers of the run"):
+        load_settings(evaluated[1], ["tiers=[{arch: resnet}, {arch: resnet}]"])
 
 
 def test_a_finished_run_is_looked_at_again_with_other_thresholds_or_none(evaluated, command, capsys):
