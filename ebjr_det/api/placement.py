@@ -110,7 +110,7 @@ def placement(
     run, judge = _as_routed(opened, unseen), load_task(opened.run.task).judge()
     positions = {image: index for index, image in enumerate(opened.run.image_ids)}
     scores = router.scores(small_copies(router, opened, [positions[image] for image in run.image_ids]))
-    times = _measured(opened, router, run) if settings.measure else {}
+    times = _measured(opened, file, path, run) if settings.measure else {}
     analysis = PlacementAnalysis(
         title=titled(f"In front or behind: {opened.analysis.title}", run),
         score=settings.score or opened.analysis.score,
@@ -155,12 +155,14 @@ def _as_routed(opened: OpenedRun, unseen: list[int]) -> PairedRun:
     return select(run, load_task(run.task).judge(), images)
 
 
-def _measured(opened: OpenedRun, router: Model, run: PairedRun) -> dict[str, Latency]:
-    """Latency of front, student and teacher side by side, as the run's settings measure it."""
+def _measured(opened: OpenedRun, file: RouterFile, path: Path, run: PairedRun) -> dict[str, Latency]:
+    """Latency of front, student and teacher side by side, on the run's device, as its settings measure it."""
     from ebjr_det.inference.answers import on_pictures
     from ebjr_det.inference.pair import Pair
+    from ebjr_det.tasks.front import FrontRouter
 
     pair, latency = Pair.build(opened.config), opened.config.latency
+    router = FrontRouter.of_file(file, path, pair.device)
     numbers = dict(zip(opened.run.image_ids, opened.indices, strict=True))
     sample = np.random.default_rng(opened.config.run.seed).permutation([numbers[i] for i in run.image_ids])
     batches = np.resize(sample, (latency.batches, latency.batch_size)).tolist()

@@ -1,6 +1,8 @@
 """A router in front of the student: its fit, where it pays, the live pair, and what is refused."""
 
 import json
+import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -100,6 +102,17 @@ def test_the_report_says_whether_it_pays_with_costs_and_times(placed):
     assert set(summary["times"]) == {"front", "student", "teacher"}
     assert all(len(rows) == 9 for rows in summary["budgets"].values())
     assert summary["costs"]["macs"]["front"] > summary["costs"]["macs"]["student"]
+
+
+def test_the_front_is_timed_on_the_device_of_the_run(run, front, tmp_path, monkeypatch):
+    config = (run / "config.yaml").read_text()
+    shutil.copytree(run, tmp_path / "run")
+    (tmp_path / "run/config.yaml").write_text(re.sub("device: .*", "device: cpu:0", config))
+    devices, of_file = [], FrontRouter.of_file
+    monkeypatch.setattr(FrontRouter, "of_file", lambda *words: devices.append(words[2:]) or of_file(*words))
+    settings = ebjr_det.PlacementSettings(replicates=2)
+    ebjr_det.placement(tmp_path / "run", front, tmp_path / "out", settings)
+    assert devices[-1] == ("cpu:0",)
 
 
 def test_the_live_pair_decides_as_the_report(run, front, tmp_path, command):
