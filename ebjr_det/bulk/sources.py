@@ -3,6 +3,7 @@
 Rows come one by one in an order that does not change, so that a source of any length is never held whole.
 """
 
+import os
 import posixpath
 import re
 import tarfile
@@ -23,6 +24,8 @@ LIST = ".txt"
 PACKED_NAME = re.compile("|".join(map(re.escape, (*PACKED, LIST))).encode(), re.IGNORECASE)
 NUMBERS = re.compile(r"\{(\d+)\.\.(\d+)\}")
 TAR_BLOCK = 512
+VERSION = re.compile(r"etag|md5|^sha\d*$|crc|checksum|digest|generation|modif|mtime|updated|blob_?id", re.I)
+"""In names of what file systems tell of a file, those of which one changes when the file does."""
 
 
 def find_rows(source: str, column: str = "") -> Iterator[Row]:
@@ -51,7 +54,8 @@ def find_rows(source: str, column: str = "") -> Iterator[Row]:
 def stamp_of(source: str, column: str = "") -> str:
     """What changes when a list or a packed file of a source does, told without a look into what is packed.
 
-    Empty where pictures lie there themselves: to list them is to compare them.
+    Empty where pictures lie there themselves, as to list them is to compare them, and where nobody tells
+    more of a file than its size.
 
     Raises:
         InvalidInput: it cannot be read.
@@ -64,7 +68,10 @@ def stamp_of(source: str, column: str = "") -> str:
                     return ""
                 for name in _packed_in(file.picture):
                     fs, path = locate(name)
-                    digest.update(ascii((name, fs.ukey(path))).encode())
+                    info = fs.info(path)
+                    if not any(value and VERSION.search(key) for key, value in info.items()):
+                        return ""
+                    digest.update(ascii((name, sha256(str(info).encode()).hexdigest())).encode())
     return digest.hexdigest()
 
 
@@ -80,10 +87,15 @@ def _packed_in(name: str) -> Iterator[str]:
 def _numbered(source: str) -> Iterator[str]:
     """Names for a pattern with numbers, `{000..099}`, one by one; a name that is there is itself."""
     match = NUMBERS.search(source)
-    if match is None or Path(source).exists():
+    if match is None or os.path.exists(source):  # which no name is too long for
         yield source
         return
     first, last = match.groups()
+    if int(first) > int(last):
+        raise InvalidInput(
+            f"Expected numbers that rise in the pattern `{source}`, got `{match[0]}`. Write "
+            f"`{{{last}..{first}}}`."
+        )
     for number in range(int(first), int(last) + 1):
         yield from _numbered(f"{source[: match.start()]}{number:0{len(first)}}{source[match.end() :]}")
 

@@ -90,8 +90,8 @@ class Storage:
             ConfigError: they would be among the pictures. InvalidInput: the system refuses.
         """
         if self.is_local:
-            folder, pictures = Path(self.root), Path(source)
-            if pictures.is_dir() and folder.resolve().is_relative_to(pictures.resolve()):
+            folder = Path(self.root)
+            if os.path.isdir(source) and folder.resolve().is_relative_to(Path(source).resolve()):
                 raise ConfigError(
                     f"Expected an --out outside of the pictures in `{source}`, got `{self.url}`."
                 )

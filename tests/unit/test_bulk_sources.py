@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from ebjr_det.bulk.reader import PictureReader
-from ebjr_det.bulk.sources import find_rows
+from ebjr_det.bulk.sources import find_rows, stamp_of
 from ebjr_det.core.errors import InvalidInput, Unreachable
 from ebjr_det.io.picture_folders import find_pictures
 
@@ -187,6 +187,25 @@ def test_pictures_at_a_web_server(http, folder):
         pixels_of(f"{http}/p.tar")
 
 
+def test_a_stamp_changes_with_a_pack_and_is_empty_where_nobody_tells(http, folder, monkeypatch):
+    write_tar(folder / "p.tar")
+    for source in (f"{http}/p.tar", str(folder / "p.tar")):
+        stamps = []
+        for second in (10, 20):  # of the same size
+            os.utime(folder / "p.tar", (second, second))
+            stamps.append(stamp_of(source))
+            assert stamp_of(source) == stamps[-1] != ""
+        assert stamps[0] != stamps[1]
+    monkeypatch.setattr(Quiet, "send_header", quiet_header)
+    assert stamp_of(f"{http}/p.tar") == ""
+
+
+def quiet_header(self, name, value):
+    """The headers of a server that tells of no version."""
+    if name != "Last-Modified":
+        SimpleHTTPRequestHandler.send_header(self, name, value)
+
+
 def test_nobody_at_an_address_is_no_fault_of_a_picture(tmp_path):
     (tmp_path / "list.txt").write_text("http://127.0.0.1:9/a.png")
     (row,) = find_rows(str(tmp_path / "list.txt"))
@@ -221,6 +240,8 @@ BAD = {
     "empty": (Path.mkdir, "got none"),
     "empty.txt": (Path.touch, "got none"),
     "none-{0..1}.tar": (lambda path: None, "none-0.tar`, got none"),
+    "falling-{0..1}-{03..01}.png": (lambda path: None, r"numbers that rise.*got `{03\.\.01}`.*{01\.\.03}"),
+    "x" * 300 + "{0..1}.jpg": (lambda path: None, "too long"),
     "itself.txt": (lambda path: path.write_text("itself.txt"), "recursion"),
     "cut.tar": (cut, "whole tar|unexpected end"),
     "damaged.tar": (damaged, "whole tar"),
