@@ -39,14 +39,19 @@ class TieredCalibration(PrintedResult):
 
     @property
     def changes(self) -> list[str]:
-        """The thresholds as `--set` takes them for the configuration of all tiers.
+        """The thresholds as `--set` takes them for the configuration of the chosen tiers, in their order.
 
-        A tier that the choice leaves out is to be left out of that configuration, too.
+        Whatever else the router of a tier has stays. A tier that the choice leaves out is to be left out of
+        that configuration first.
         """
-        names, chosen = [tier.name for tier in self.analysis.tiers], self.choice.chosen
-        lower = zip(chosen.tiers, chosen.scores, chosen.thresholds, strict=False)
-        keys = ((f"tiers.{names.index(tier)}.router", score, value) for tier, score, value in lower)
-        return [f"{key}={{score: {score}, threshold: {value!r}}}" for key, score, value in keys]
+        chosen = self.choice.chosen
+        routers = enumerate(zip(chosen.scores, chosen.thresholds, strict=True))
+        changes = [
+            f"tiers.{index}.router.{key}"
+            for index, (score, threshold) in routers
+            for key in (f"score={score}", f"threshold={threshold!r}")
+        ]
+        return ["router.target=null", *changes]
 
     def overview(self) -> Overview:
         """Whether the target is met on other images, and the thresholds."""

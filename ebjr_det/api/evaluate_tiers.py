@@ -83,6 +83,12 @@ def _check(config: EvaluateConfig) -> list[Scoring]:
     if any(pair.router.target is not None for pair in pairs[1:]):
         raise ConfigError("Expected one target for all tiers, that of the first, got one of a later tier.")
     check_tier_target(config.router.target, timed=config.latency.measure)
+    stated = [tier for tier, pair in enumerate(pairs) if pair.router.threshold is not None]
+    if stated and config.router.target is not None:
+        raise ConfigError(
+            f"Expected either a target or thresholds of tiers, got both. Leave out tiers.{stated[0]}.router."
+            "threshold."
+        )
     return [check_settings(pair) for pair in pairs]
 
 

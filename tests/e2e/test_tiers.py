@@ -445,6 +445,7 @@ BAD_TIERS = {
     "no labels": ("data.labels=false", "labelled pictures for tiers"),
     "a second target": ("tiers.1.router={target: {kind: macs, value: 1}}", "one target for all tiers"),
     "an odd target": ("router={target: {kind: max_drop, value: 0.1}}", "target of macs, latency_ms"),
+    "a target beside a threshold": ("router={target: {kind: macs, value: 1}}", "Leave out tiers.1.router.th"),
     "popular classes": ("tiers.0.popular=[1]", "tiers of all classes"),
 }
 
@@ -453,7 +454,7 @@ BAD_TIERS = {
 def test_tiers_that_cannot_be_are_refused_in_one_line(case, evaluated, tmp_path, command, capsys):
     change, message = BAD_TIERS[case]
     change = ["--set", change]
-    if case == "an odd target":
+    if change[1].startswith("router="):
         change += ["--set", "tiers.0.router={}"]
     assert command("evaluate", evaluated[0], *change, "--out", tmp_path / "run") == 2
     error = capsys.readouterr().err.strip()
@@ -491,12 +492,16 @@ def test_a_target_may_leave_tiers_out(evaluated, tmp_path):
     assert answer.choice.chain.tiers == ("middle", "large")
     assert "Leave out small." in repr(answer)
     settings = yaml.safe_load(path.read_text())
-    settings["tiers"] = settings["tiers"][1:]
+    settings |= {"tiers": settings["tiers"][1:], "router": {"target": {"kind": "macs", "value": 1e6}}}
+    settings["tiers"][0]["router"] = {"score": "entropy", "top_k": 1}
     (threshold,), (score,) = answer.choice.thresholds, answer.choice.chain.scores
-    settings["tiers"][0]["router"] = {"score": score, "threshold": threshold}
     (tmp_path / "two.yaml").write_text(yaml.safe_dump(settings))
+    router = load_config(tmp_path / "two.yaml", answer.changes).router
+    assert (router.score, router.threshold, router.target, router.top_k) == (score, threshold, None, 1)
     data, values = build_data("digits"), load_tiers(out / "tiers.npz").scores["middle"][score]
-    live = ebjr_det.load(tmp_path / "two.yaml")([data.load(index) for index in range(500)])
+    live = ebjr_det.load(tmp_path / "two.yaml", changes=answer.changes)(
+        [data.load(index) for index in range(500)]
+    )
     np.testing.assert_array_equal(live.decision.defer, values[:500] > threshold)
 
 
