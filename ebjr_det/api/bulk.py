@@ -5,7 +5,6 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
 from shutil import rmtree
@@ -16,9 +15,11 @@ from ebjr_det.api.evaluate import evaluate_by
 from ebjr_det.api.load import samples_of
 from ebjr_det.api.report import Result
 from ebjr_det.config import EvaluateConfig, identity
+from ebjr_det.config.tiers import inner_pair
 from ebjr_det.core.errors import ConfigError
 from ebjr_det.core.types import PairedRun
-from ebjr_det.evaluation.run_folder import CONFIG
+from ebjr_det.evaluation.run_folder import CONFIG, SHARDS
+from ebjr_det.inference.absent import SIDES
 from ebjr_det.inference.exported import Exported
 from ebjr_det.inference.in_memory import NO_OBJECTS, told_apart
 from ebjr_det.inference.live import Settings, build_live, build_teacher, choose_threshold, settled
@@ -28,6 +29,7 @@ from ebjr_det.io.clusters import RAY, check_cluster
 from ebjr_det.io.records import PartStore
 from ebjr_det.io.third_party import install_hint
 from ebjr_det.io.threads import on_threads, thread_count
+from ebjr_det.runtimes.choose import AUTO
 
 if TYPE_CHECKING:
     from ebjr_det.bulk.executors import Stage, Stages
@@ -128,7 +130,8 @@ def bulk_predict(
         (4, 1)
     """
     settings = _checked(settings)
-    from ebjr_det.bulk.job import Job
+    from ebjr_det.bulk.identity import identity_of
+    from ebjr_det.bulk.job import Job, load_request
     from ebjr_det.bulk.sources import find_rows, stamp_of
     from ebjr_det.bulk.storage import Storage
     from ebjr_det.bulk.table import read_counts, shard_file
@@ -140,12 +143,13 @@ def bulk_predict(
         )
     storage.check(source)
     scoring, threshold = choose_threshold(config, threshold, rate)
-    config = settled(config, samples_of(config))
-    pair = _identity_of(config, scoring, threshold)
+    config = _as_begun(config, load_request(storage))
+    config, classes = settled(config, samples_of(config))
+    pair = identity_of(config, classes, scoring, threshold)
     rows, stamp = find_rows(source, settings.column), stamp_of(source, settings.column)
     job = Job.open(storage, pair, rows, settings.shard, stamp)
     builders = partial(_student, config, scoring, threshold, job), partial(_teacher, config, job)
-    stages = _stages(builders, config, settings)
+    stages = _stages(builders, config)
     result = job.run(partial(_run, stages, settings), shard_file, read_counts)
     counts = result.pictures
     images = counts.rows - counts.unreadable
@@ -156,15 +160,19 @@ def bulk_predict(
     )  # fmt: skip
 
 
-def _identity_of(config: Settings, scoring: Scoring, threshold: float) -> dict[str, object]:
-    """Everything but the pictures that answers depend on."""
-    if isinstance(config, Exported):
-        models: dict[str, object] = {"pair": sha256(config.content.model_dump_json().encode()).hexdigest()}
-    else:
-        models = {key: value for key, value in identity(config).items() if not key.startswith("data.")}
-    run = config.run
-    sizes = {"batch_size": run.batch_size, "teacher_batch": run.teacher_batch or run.batch_size}
-    return models | {"score": scoring.name, "threshold": str(threshold)} | sizes
+def _as_begun(config: Settings, request: Mapping[str, object] | None) -> Settings:
+    """The settings with the runtimes that a job has chosen, where they leave them open."""
+    if isinstance(config, Exported) or request is None:
+        return config
+    chosen = {side: request.get(f"{side}.runtime") for side in SIDES}
+    sections = {side: getattr(config, side) for side in SIDES}
+    return config.model_copy(
+        update={
+            side: section.model_copy(update={"runtime": chosen[side]})
+            for side, section in sections.items()
+            if section.runtime == AUTO and isinstance(chosen[side], str)
+        }
+    )
 
 
 def _run(stages: "Stages", settings: BulkSettings, shards: Iterator[int]) -> "Iterator[ShardCounts]":
@@ -181,20 +189,12 @@ def _run(stages: "Stages", settings: BulkSettings, shards: Iterator[int]) -> "It
     return run_here(stages, shards)
 
 
-def _stages(
-    builders: "tuple[Callable[[], Stage], ...]", config: Settings, settings: BulkSettings
-) -> "Stages":
+def _stages(builders: "tuple[Callable[[], Stage], ...]", config: Settings) -> "Stages":
     """The stages, and what each takes of its machine: on Ray also half a GPU where models use it."""
     from ebjr_det.bulk.executors import Stages
 
-    threads, device = config.run.threads or thread_count(), config.run.device
-    if settings.ray is None:
-        return Stages(builders, threads)
-    if not isinstance(config, Exported):
-        from ebjr_det.inference.pair import resolve_device
-
-        device = resolve_device(device)
-    return Stages(builders, threads, 0.5 if device.startswith("cuda") else 0.0)
+    threads = config.run.threads or thread_count()
+    return Stages(builders, threads, 0.5 if config.run.device.startswith("cuda") else 0.0)
 
 
 def _student(config: Settings, scoring: Scoring, threshold: float, job: "Job") -> "StudentStage":
@@ -241,14 +241,16 @@ def bulk_evaluate(
     section, objects = told_apart(config)
     if objects != NO_OBJECTS:
         raise ConfigError("Expected models and data by name, which every worker can make, got objects.")
+    if inner_pair(section) is not None:
+        raise ConfigError("Expected two models for `bulk evaluate`, got tiers. Use `evaluate`.")
     if settings.shard % section.run.batch_size:
         raise ConfigError(
             f"Expected `shard` to be a multiple of `run.batch_size`, {section.run.batch_size}, got "
             f"{settings.shard}: another cut of batches has other last bits."
         )
     resume = (folder / CONFIG).is_file()
-    result = evaluate_by(section, objects, folder, partial(_record, settings, folder / "shards"), resume)
-    rmtree(folder / "shards", ignore_errors=True)
+    result = evaluate_by(section, objects, folder, partial(_record, settings, folder / SHARDS), resume)
+    rmtree(folder / SHARDS, ignore_errors=True)
     return result
 
 
@@ -260,12 +262,13 @@ def _record(
     from ebjr_det.bulk.manifest import Row
     from ebjr_det.bulk.records import joined, read_counts, record_file
     from ebjr_det.bulk.storage import Storage
+    from ebjr_det.inference.pair import with_device
 
-    config = pair.config
+    config = with_device(pair.config, pair.device)
     rows = map(Row, pair.data.image_ids)
     job = Job.open(Storage(str(folder)), identity(config), rows, settings.shard)
     build = partial(_recording, config, scoring, job)
-    stages = _stages((build,), config, settings)
+    stages = _stages((build,), config)
     job.run(partial(_run, stages, settings), record_file, read_counts)
     return joined(job.manifest)
 

@@ -7,6 +7,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cache
 from itertools import islice
 from threading import Thread
 from typing import Any, TypeAlias
@@ -82,14 +83,14 @@ def run_processes(stages: Stages, shards: Iterable[int], workers: int) -> Iterat
 
 
 _held = ExitStack()
-_built: list[Work] = []
-"""Of a worker: the stages that it has built."""
+_asked: list[Stages] = []
+"""Of a worker: the stages that it is to build."""
 
 
 def _begin(stages: Stages) -> None:
     Thread(target=_end_with_parent, daemon=True).start()
     _held.enter_context(limited_threads(stages.threads))
-    _built.append(stages.build())
+    _asked.append(stages)
 
 
 def _end_with_parent() -> None:
@@ -99,5 +100,11 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
+@cache
+def _built() -> Work:
+    """The stages, built for the first shard: what fails as a process begins is taken for its death."""
+    return _asked[0].build()
+
+
 def _work(shard: int) -> ShardCounts:
-    return _built[0](shard)
+    return _built()(shard)

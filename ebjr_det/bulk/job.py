@@ -17,7 +17,7 @@ from ebjr_det.bulk.table import ShardCounts
 from ebjr_det.core.errors import ConfigError, InvalidInput
 
 JOB = "job.json"
-VERSION = 1
+VERSION = 2
 """Counts the changes after which shards of before cannot stand beside shards of after."""
 STAMP = f"{MANIFEST}/source"
 MANY = 1_000_000
@@ -69,8 +69,9 @@ class Job:
             InvalidInput: what it holds is damaged, or cannot be written.
         """
         storage.prepare()
-        saved = _load(storage)
-        request = {"version": VERSION, **pair, "shard": shard}
+        saved = load_request(storage)
+        request: dict[str, object] = {"version": VERSION, **pair, "shard": shard}
+        request = json.loads(json.dumps(request, allow_nan=False))  # tuples are lists in what was saved
         if saved is None:
             manifest = write_manifest(storage, rows, shard)
             with storage.create(STAMP) as file:
@@ -135,7 +136,7 @@ class JobCounts:
     resumed: int
 
 
-def _load(storage: Storage) -> dict[str, object] | None:
+def load_request(storage: Storage) -> dict[str, object] | None:
     """What the job in a folder was asked; None where the folder is empty, or its job was never begun."""
     names = storage.names()
     if JOB in names:

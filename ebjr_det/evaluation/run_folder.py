@@ -50,6 +50,8 @@ CONFIG = "config.yaml"
 ENVIRONMENT = "environment.json"
 GALLERY = "gallery"
 PARTS = "parts"
+SHARDS = "shards"
+"""Folder of what several workers have recorded so far, in place of parts."""
 
 
 def open_folder(out: Path, config: EvaluateConfig, resume: bool) -> None:
@@ -161,7 +163,7 @@ def _finished(
         raise InvalidInput(
             f"Expected the images that the run in `{out}` has seen, got others. Choose another --out."
         )
-    check_judged(out, images, begun=bool(parts))
+    check_judged(out, images, begun=bool(parts) or (out / SHARDS).is_dir())
     run = parts[0] if complete else start(store)
     if not complete:
         store.save_part(run, path)

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from hashlib import sha256
 from itertools import islice
 
 import numpy as np
@@ -16,6 +17,7 @@ from ebjr_det.core.split import calibration_size, split_ids
 from ebjr_det.core.types import Model, Opaque, Output
 from ebjr_det.inference.rates import DEFAULT_RATE
 from ebjr_det.inference.router_file import load_router_file
+from ebjr_det.io.loader import readable
 from ebjr_det.routing.crossfit import LEAST_IMAGES
 from ebjr_det.runtimes.choose import Calibration
 from ebjr_det.runtimes.int8 import MOST
@@ -76,10 +78,22 @@ class CalibrationPart:
             self.config.run.int8_loss,
         )
 
+    def digest(self) -> str:
+        """A digest of the pictures that networks in eight bits are calibrated on."""
+        digest = sha256()
+        for picture in readable(self.data, self._drawn()):
+            pixels = np.asarray(picture)
+            digest.update(str(pixels.shape).encode() + pixels.tobytes())
+        return digest.hexdigest()
+
+    def _drawn(self) -> list[int]:
+        """Where the pictures are whose values a network's ranges are taken from, drawn with the seed."""
+        drawn: list[int] = np.random.default_rng(self.config.run.seed).permutation(self.indices).tolist()
+        return drawn[:MOST]
+
     def _batch(self, model: Model) -> Batch:
-        """Pictures as a model's network takes them, drawn with the seed."""
-        drawn = np.random.default_rng(self.config.run.seed).permutation(self.indices)[:MOST]
-        inputs = [entry for entry, _ in self._inputs(model, drawn.tolist())]
+        """Pictures as a model's network takes them."""
+        inputs = [entry for entry, _ in self._inputs(model, self._drawn())]
         batch: Batch = plain(model).batch(inputs)
         return batch
 

@@ -115,6 +115,11 @@ class Exported:
         return section if int8 is None else section.model_copy(update={"threshold": int8.threshold})
 
     @property
+    def device(self) -> str:
+        """Where the graphs run."""
+        return "cpu" if self.run.device == "auto" else self.run.device
+
+    @property
     def reference(self) -> FloatArray | None:
         """Scores of a run's pictures, where the folder keeps some."""
         scores = (self._int8 or self.content).reference
@@ -131,7 +136,7 @@ class Exported:
         graphs = {} if self.content.int8 is None else self.content.int8.graphs
         usable = dict[str, GraphInEightBits]()
         for side, graph in graphs.items():
-            if self.run.device not in ("auto", "cpu"):
+            if self.device != "cpu":
                 say(f"Note: the {side} runs in float: `{self.run.device}` is no CPU.")
             elif not has_instructions():
                 say(f"Note: the {side} runs in float: this processor has no instructions for eight bits.")
@@ -158,7 +163,7 @@ class Exported:
                 "Expected onnxruntime to serve an exported pair, got none. Install it: "
                 f"{install_hint('onnx')}."
             )
-        device = "cpu" if self.run.device == "auto" else self.run.device
+        device = self.device
         if device.split(":")[0] not in PROVIDERS:
             raise ConfigError(f"Expected device {' or '.join(PROVIDERS)}, got `{device}`.")
         classes = {int(key): name for key, name in self.content.classes.items()}

@@ -213,13 +213,14 @@ def _no_scores(output: Output) -> FloatArray:
     return np.zeros(len(output.predictions))
 
 
-def settled(config: Settings, samples: Callable[[], Sequence[Picture]]) -> Settings:
-    """The settings with the checksums of their weights and, where they leave it open, the runtimes.
+def settled(config: Settings, samples: Callable[[], Sequence[Picture]]) -> tuple[Settings, Classes]:
+    """The settings with the checksums of their weights and, where they leave them open, the runtimes and the
+    device; and the classes.
 
     Raises:
         EbjrError: for whatever is wrong with the models.
     """
-    return _built(config, samples, SIDES)[0]
+    return _built(config, samples, SIDES)[:2]
 
 
 def _built(
@@ -228,12 +229,12 @@ def _built(
     """Classes, student and teacher, these on their runtimes, and the settings with what was chosen."""
     if isinstance(config, Exported):
         return config, *config.build()
-    from ebjr_det.inference.pair import build_models, resolve_device, with_checksums
+    from ebjr_det.inference.pair import build_models, resolve_device, with_checksums, with_device
     from ebjr_det.inference.ready import make_ready
 
     device = resolve_device(config.run.device)
     classes = load_task(config.task).data.build_named(**dict(config.data))
     models = build_models(config, classes, device, sides=sides)
-    plugin, config = load_task(config.task), with_checksums(config)
+    plugin, config = load_task(config.task), with_device(with_checksums(config), device)
     data = partial(plugin.data.build_data, **dict(config.data))
     return make_ready(config, models, samples, device, data), classes, *models

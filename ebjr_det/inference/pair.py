@@ -273,6 +273,11 @@ def with_checksums(config: EvaluateConfig) -> EvaluateConfig:
     return with_tiers(config, tiers)
 
 
+def with_device(config: EvaluateConfig, device: str) -> EvaluateConfig:
+    """The configuration with the device that it is run on."""
+    return config.model_copy(update={"run": config.run.model_copy(update={"device": device})})
+
+
 def _with_checksum(section: ModelSection) -> ModelSection:
     if section.sha256 is not None and section.arch != NESTED:
         return section

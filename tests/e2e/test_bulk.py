@@ -5,6 +5,8 @@ import os
 import subprocess
 import sys
 import time
+from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import psutil
@@ -14,8 +16,12 @@ from common import DIGITS, ROOT
 from PIL import Image
 
 import ebjr_det
+from ebjr_det.bulk.executors import Stages, run_processes
+from ebjr_det.bulk.identity import identity_of
 from ebjr_det.bulk.manifest import Manifest
 from ebjr_det.core.errors import EbjrError
+from ebjr_det.inference.live import choose_threshold, settled
+from ebjr_det.inference.pair import with_device
 
 THRESHOLD = 0.3  # near the middle of what noise is doubted
 
@@ -138,6 +144,65 @@ def test_a_job_of_other_pictures_or_of_another_cut_is_refused(pictures, tmp_path
     assert files_of(tmp_path / "bulk") == before
 
 
+@pytest.mark.parametrize(
+    ("config", "setting", "other", "named"),
+    [
+        ("digits_tiers", "tiers.1.router.threshold=0.01", "tiers.1.router.threshold=5.0", "tiers.1.router"),
+        ("digits_tiers", "tiers.1.router.threshold=0.1", "tiers.1.router.score=entropy", "tiers.1.router"),
+        ("digits", "router.options={temperature: 2.0}", "router.options={temperature: 3.0}", "options"),
+    ],
+)
+def test_a_job_goes_on_with_the_routers_that_it_began_with(config, setting, other, named, pictures, tmp_path):
+    def run(*changes):
+        settings = ebjr_det.load_config(
+            config, ["router.score=free_energy"] * (config == "digits") + [*changes]
+        )
+        job = ebjr_det.BulkSettings(4)
+        return ebjr_det.bulk_predict(
+            settings, str(pictures), str(tmp_path / "bulk"), job, threshold=THRESHOLD
+        )
+
+    run(setting)
+    assert run(setting).resumed == 3
+    (tmp_path / "bulk/answers/00000001.parquet").unlink()
+    with pytest.raises(EbjrError, match=f"{named}.* as in the job"):
+        run(setting, other)
+    assert run(setting).resumed == 2
+
+
+def test_a_job_goes_on_with_the_runtimes_that_it_chose(pictures, tmp_path, capfd):
+    answer(pictures, tmp_path / "bulk")
+    config = ebjr_det.load_config("digits", ["run.batch_size=2", "student.runtime=auto"])
+    job = ebjr_det.BulkSettings(4)
+    result = ebjr_det.bulk_predict(config, str(pictures), str(tmp_path / "bulk"), job, threshold=THRESHOLD)
+    assert result.resumed == 3
+    assert ": runtime" not in capfd.readouterr().err  # of what was tried
+
+
+def test_answers_depend_on_the_classes_and_the_device(tmp_path):
+    config, classes = settled(ebjr_det.load_config("digits"), list)
+    scoring, _ = choose_threshold(config, 0.0, None)
+    names = dict(enumerate(classes.class_names))
+
+    def identify(config, categories):
+        of = SimpleNamespace(class_names=tuple(categories.values()), categories=categories)
+        return identity_of(config, of, scoring, 0.0)
+
+    before = identity_of(config, classes, scoring, 0.0)
+    assert identify(config, names) == before
+    assert before["run.device"] != "auto"
+    for other in ({**names, 3: "drei"}, {key + 1: name for key, name in names.items()}):
+        assert identify(config, other)["classes"] != before["classes"]
+    assert identify(with_device(config, "other"), names)["run.device"] == "other"
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_a_worker_refuses_is_told_as_it_is(workers, tmp_path):
+    stages = Stages((partial(ebjr_det.load_config, str(tmp_path / "absent.yaml")),), 1)
+    with pytest.raises(EbjrError, match=r"absent\.yaml"):
+        list(run_processes(stages, range(3), workers))
+
+
 def test_pictures_of_a_large_job_are_compared_where_its_source_changed(pictures, tmp_path, monkeypatch):
     monkeypatch.setattr("ebjr_det.bulk.job.MANY", 1)
     source, lines = tmp_path / "list.txt", [f"{path}\n" for path in sorted(pictures.iterdir())]
@@ -180,14 +245,22 @@ def test_an_evaluation_goes_on_with_the_shards_that_are_there(tmp_path, monkeypa
     with pytest.raises(KeyboardInterrupt):
         ebjr_det.bulk_evaluate(config, tmp_path / "bulk", ebjr_det.BulkSettings(32))
     monkeypatch.setattr(RecordStage, "__call__", works)
+    judged = (tmp_path / "bulk/judged.json").read_bytes()
+    for name, other in {"READING": 0, "digest_of": lambda images: "of other annotations"}.items():
+        with monkeypatch.context() as changed:
+            changed.setattr(f"ebjr_det.evaluation.judged.{name}", other)
+            with pytest.raises(EbjrError, match=r"got .*Choose another --out"):
+                ebjr_det.bulk_evaluate(config, tmp_path / "bulk", ebjr_det.BulkSettings(32))
+    assert (tmp_path / "bulk/judged.json").read_bytes() == judged
     ebjr_det.bulk_evaluate(config, tmp_path / "bulk", ebjr_det.BulkSettings(32))
     assert (tmp_path / "bulk/run.npz").read_bytes() == (tmp_path / "whole/run.npz").read_bytes()
 
 
-def test_a_shard_that_cuts_a_batch_is_refused_at_once(tmp_path):
-    with pytest.raises(EbjrError, match="multiple"):
+@pytest.mark.parametrize(("name", "words"), [("digits", "multiple"), ("digits_tiers", "got tiers")])
+def test_a_shard_that_cuts_a_batch_and_tiers_are_refused_at_once(name, words, tmp_path):
+    with pytest.raises(EbjrError, match=words):
         ebjr_det.bulk_evaluate(
-            ebjr_det.load_config("digits", ["run.batch_size=16"]),
+            ebjr_det.load_config(name, ["run.batch_size=16"]),
             tmp_path / "bulk",
             ebjr_det.BulkSettings(24),
         )
