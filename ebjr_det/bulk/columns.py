@@ -25,13 +25,15 @@ class ParquetColumn:
             Hugging Face do; else the first of `NAMES` that has these, or texts.
 
     Attributes:
-        name: of the column; `is_text`: whether its values are paths and addresses; `rows`: how many.
+        name: of the column; `is_text`: whether its values are paths and addresses; `rows`: how
+            many; `path`: of the file.
 
     Raises:
         InvalidInput: there is no such column.
     """
 
     def __init__(self, name: str, column: str = "") -> None:
+        self.path = name
         self.opened = open_at(name)  # read by pages: buffered before, a group would be there at once
         self.file = pq.ParquetFile(self.opened, buffer_size=BUFFER, pre_buffer=False)
         self.name = _column(self.file.schema_arrow, name, column)
@@ -52,13 +54,22 @@ class ParquetColumn:
         return (self[row] for row in range(self.rows))
 
     def __getitem__(self, row: int) -> object:
-        """The value of a row; a row before the last piece is looked for from the start of its group."""
+        """The value of a row; a row before the last piece is looked for from the start of its group.
+
+        Raises:
+            InvalidInput: the file does not have so many.
+        """
         group = bisect_right(self.starts, row) - 1
-        if row < self.first or group != self.group:
+        if row < self.rows and (row < self.first or group != self.group):
             self._begin(group)
         while row >= self.first + len(self.piece):
             self.first += len(self.piece)
-            self.piece = next(self.pieces).column(0)
+            piece = next(self.pieces, None) if row < self.rows else None
+            if piece is None:
+                raise InvalidInput(
+                    f"Expected a row {row} in `{self.path}`, got fewer: it has changed or is damaged."
+                )
+            self.piece = piece.column(0)
         return self.piece[row - self.first].as_py()
 
     def _begin(self, group: int) -> None:

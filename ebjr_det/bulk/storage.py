@@ -46,6 +46,11 @@ def is_local(fs: Any) -> bool:
     return isinstance(fs, LocalFileSystem)
 
 
+def protocols_of(fs: Any) -> set[str]:
+    """The names by which addresses call a file system."""
+    return {fs.protocol} if isinstance(fs.protocol, str) else set(fs.protocol)
+
+
 def open_at(address: str) -> Any:
     """A file to read, which can seek."""
     fs, path = locate(address)
@@ -80,8 +85,7 @@ class Storage:
     @property
     def is_shared(self) -> bool:
         """Whether other processes see the same files."""
-        protocols = [self.fs.protocol] if isinstance(self.fs.protocol, str) else self.fs.protocol
-        return not set(protocols).intersection(SHARED_BY_NOBODY)
+        return not protocols_of(self.fs).intersection(SHARED_BY_NOBODY)
 
     def check(self, source: str) -> None:
         """Prove, as far as that can be known before, that answers can be written; leaves nothing behind.

@@ -30,7 +30,7 @@ class InvalidInput(EbjrError):
 
 
 class Unreachable(EbjrError):
-    """An address that does not answer now; the same call may succeed at another time."""
+    """An address, a disk or a machine that does not serve now; the same call may succeed at another time."""
 
 
 class OutOfMemory(InvalidInput):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
-from ebjr_det.core.errors import InvalidInput
+from ebjr_det.core.errors import EbjrError, InvalidInput, Unreachable
 from ebjr_det.core.types import Opaque
 from ebjr_det.io.notes import say
 
@@ -58,7 +58,7 @@ def batches_from(
     data: Any = Subset(_Pictures(images, transforms, collate), indices)  # type: ignore[arg-type]
     for columns, faults in DataLoader(data, batch_size, num_workers=workers, collate_fn=data.dataset.columns):
         for fault in faults:
-            if not images.skip_unreadable:
+            if isinstance(fault, Unreachable) or not images.skip_unreadable:
                 raise fault
             say(f"Left out: {fault}")
         if columns:
@@ -102,23 +102,23 @@ class _Pictures:
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, index: int) -> tuple[Opaque, ...] | InvalidInput:
+    def __getitem__(self, index: int) -> tuple[Opaque, ...] | EbjrError:
         try:
             image = self.images.load(index)
-        except InvalidInput as error:
+        except (InvalidInput, Unreachable) as error:
             return error  # a loader process would wrap it in its own traceback
         inputs = [transform(image) for transform in self.transforms]
         return self.images.image_ids[index], *inputs, self.images.target(index)
 
     def columns(
-        self, rows: list[tuple[Opaque, ...] | InvalidInput]
-    ) -> tuple[tuple[Opaque, ...], list[InvalidInput]]:
+        self, rows: list[tuple[Opaque, ...] | EbjrError]
+    ) -> tuple[tuple[Opaque, ...], list[EbjrError]]:
         """Rows to columns, and the faults among them.
 
         A tensor made here costs a loader process one open file, not one a picture.
         """
-        faults = [row for row in rows if isinstance(row, InvalidInput)]
-        loaded = [row for row in rows if not isinstance(row, InvalidInput)]
+        faults = [row for row in rows if isinstance(row, EbjrError)]
+        loaded = [row for row in rows if not isinstance(row, EbjrError)]
         if not loaded:
             return (), faults
         ids, *inputs, targets = zip(*loaded, strict=True)

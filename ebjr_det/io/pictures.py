@@ -10,8 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
-from ebjr_det.core.errors import InvalidInput, first_line
+from ebjr_det.core.errors import InvalidInput, Unreachable, first_line
 from ebjr_det.core.types import Opaque
+from ebjr_det.io.passing import is_passing
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -61,7 +62,8 @@ def open_picture(path: File, size: tuple[int, int] = (0, 0), *, as_stored: bool 
 
     Raises:
         InvalidInput: it cannot be decoded, is suspiciously large, has levels without a known black and
-            white, or another size than the annotated one either way.
+            white, or another size than the annotated one either way. Unreachable: it is the machine, not the
+            picture, for want of memory or of open files, or a disk that fails.
     """
     from PIL import Image, ImageOps
 
@@ -79,7 +81,8 @@ def open_picture(path: File, size: tuple[int, int] = (0, 0), *, as_stored: bool 
     except InvalidInput as error:
         raise InvalidInput(f"Expected a readable picture, got `{path}`: {error}") from error
     except Exception as error:  # a damaged picture can raise anything
-        raise InvalidInput(f"Expected a readable picture, got `{path}`: {first_line(error)}.") from error
+        kind = Unreachable if is_passing(error) else InvalidInput
+        raise kind(f"Expected a readable picture, got `{path}`: {first_line(error)}.") from error
     if all(size) and picture.size != size:
         raise InvalidInput(
             f"Expected `{path}` to have the annotated size {size[0]} x {size[1]}, got {picture.width} x "

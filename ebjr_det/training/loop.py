@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from ebjr_det.config import ScheduleSection
-from ebjr_det.core.errors import InvalidInput
+from ebjr_det.core.errors import InvalidInput, Unreachable
 from ebjr_det.core.types import Opaque
 from ebjr_det.io.notes import say
 from ebjr_det.training.optimizer import build_optimizer, rate_setter
@@ -80,10 +80,10 @@ class _Batches:
     pictures: Pictures
     collate: Collate
 
-    def __call__(self, numbers: Sequence[int]) -> Batch | InvalidInput:
+    def __call__(self, numbers: Sequence[int]) -> Batch | InvalidInput | Unreachable:
         try:
             return self.collate([self.pictures[number] for number in numbers])
-        except InvalidInput as error:  # raised in a loader process it would come with that one's traceback
+        except (InvalidInput, Unreachable) as error:  # raised in a loader process it comes with a traceback
             return error
 
 
@@ -186,7 +186,7 @@ class Trainer:
             collate_fn=_Batches(self.learner.pictures, self.learner.collate),
             generator=torch.Generator(),  # else it would draw from the network's
         ):
-            if isinstance(batch, InvalidInput):
+            if isinstance(batch, InvalidInput | Unreachable):
                 raise batch
             yield batch
 

@@ -179,6 +179,22 @@ def test_a_source_that_has_changed_is_told_by_its_first_picture(change, pictures
         run(source, tmp_path / "out")
 
 
+def test_a_mount_that_goes_away_and_returns_loses_nothing(pictures, tmp_path):
+    source = tmp_path / "list.txt"
+    source.write_text("".join(f"{tmp_path}/mount/{path.name}\n" for path in sorted(pictures.iterdir())))
+    (tmp_path / "mount").symlink_to(pictures)
+    run(source, tmp_path / "job")
+    expected = files_of(tmp_path / "job")
+    (tmp_path / "job/answers/00000001.parquet").unlink()
+    (tmp_path / "mount").rename(tmp_path / "away")
+    with pytest.raises(EbjrError, match=r"anything in its folder.*the same command goes on"):
+        run(source, tmp_path / "job")
+    assert len(files_of(tmp_path / "job")) == len(expected) - 1
+    (tmp_path / "away").rename(tmp_path / "mount")
+    run(source, tmp_path / "job")
+    assert files_of(tmp_path / "job") == expected
+
+
 @pytest.mark.parametrize("address", ["nope://out", "s3://bucket/out", "{here}/file/out", "{here}/file"])
 def test_an_address_that_cannot_be_written_to_is_one_line(address, pictures, refused, tmp_path):
     (tmp_path / "file").touch()
