@@ -10,17 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from ebjr_det.api.export_int8 import in_eight_bits
+from ebjr_det.api.export_int8 import in_eight_bits, say_in_float
 from ebjr_det.api.space import bytes_of_graphs
 from ebjr_det.config import EvaluateConfig, ModelSection, parse_section
 from ebjr_det.core.errors import ConfigError
 from ebjr_det.core.joint import JointModel
-from ebjr_det.core.router import check_scores
 from ebjr_det.core.scores import rows_counted
 from ebjr_det.core.tiers import MOST_TIERS
 from ebjr_det.core.types import FloatArray, Model, Opaque
 from ebjr_det.inference.export_file import (
-    LARGEST_REFERENCE,
     NESTED_VERSION,
     PAIR,
     ROUTER,
@@ -30,6 +28,7 @@ from ebjr_det.inference.export_file import (
     ExportedModel,
     ExportedPair,
     tells_pair,
+    thinned,
     write_pair,
 )
 from ebjr_det.inference.live import choose_threshold
@@ -116,23 +115,16 @@ def export(
     check_space(out, bytes_of_graphs([side.model for level in levels for side in level.sides]))
     with replaced_folder(out, FILES, "export", _is_earlier) as folder:
         pair = _pair(config, named, _written(levels, folder, config.run.tolerance))
-        pair = pair.model_copy(update={"reference": _kept(scoring, reference)})
+        if reference is not None and scoring.reference is None:  # a fitted router has its own
+            pair = pair.model_copy(update={"reference": thinned(reference)})
         if int8:
             sides = {side.name: side.model for level in levels for side in level.sides}
             pair = in_eight_bits(config, sides, pair, scoring, folder)
+        else:
+            say_in_float(config)
         write_pair(pair, folder)
     files = {name: (out / name).stat().st_size for name in FILES if (out / name).is_file()}
     return ExportResult(str(out), scoring.name, threshold, files)
-
-
-def _kept(scoring: Scoring, reference: FloatArray | None) -> list[float] | None:
-    """The reference scores that the folder keeps, rising; of more than it may hold, so many quantiles."""
-    if scoring.reference is not None or reference is None:
-        return None
-    scores = np.sort(check_scores(reference))
-    if len(scores) > LARGEST_REFERENCE:
-        scores = scores[np.linspace(0, len(scores) - 1, LARGEST_REFERENCE).round().astype(int)]
-    return [float(score) for score in scores]
 
 
 def _check_packages() -> None:

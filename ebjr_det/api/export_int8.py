@@ -17,6 +17,7 @@ from ebjr_det.inference.export_file import (
     ExportedPair,
     GraphInEightBits,
     Side,
+    thinned,
 )
 from ebjr_det.inference.scoring import Scoring
 from ebjr_det.io.files import checksum
@@ -37,7 +38,8 @@ def in_eight_bits(
     configuration has the student so.
 
     Args:
-        models: by side, in eager torch; pair: what is in the folder by now.
+        models: by side, in eager torch, the student as its score looks at it.
+        pair: what is in the folder by now.
 
     Raises:
         ConfigError: no calibration part, or both models lose more than `run.int8_loss`.
@@ -56,17 +58,33 @@ def in_eight_bits(
         raise ConfigError(
             "Expected a model that keeps its quality in eight bits, got none. Leave out --int8."
         )
-    thresholds, reference = [pair.threshold] * 2, pair.reference
-    if "student" in graphs:
+    thresholds, references = [pair.threshold] * 2, [pair.reference] * 2
+    chosen = int(config.student.runtime in EIGHT_BITS)
+    if "student" in graphs or chosen:
         runs = (Session(folder / pair.student.file), networks["student"])
         scores = [_scores(models["student"], network, scoring, part) for network in runs]
-        chosen = int(config.student.runtime in EIGHT_BITS)
         share = float((scores[chosen] > pair.threshold).mean())
-        thresholds[1 - chosen] = threshold_for_rate(scores[1 - chosen], share)
-        reference = None if reference is None else np.sort(scores[1]).tolist()
-    eight_bits = ExportedEightBits(threshold=thresholds[1], reference=reference, graphs=graphs)
-    changes = {"threshold": thresholds[0], "int8": eight_bits, "version": INT8_VERSION}
-    return pair.model_copy(update=changes)
+        thresholds[1 - chosen] = _threshold_for(scores[1 - chosen], share)
+        if pair.reference is not None:
+            references = [thinned(scores[0]) if chosen else pair.reference, thinned(scores[1])]
+    eight_bits = ExportedEightBits(threshold=thresholds[1], reference=references[1], graphs=graphs)
+    changes = {"threshold": thresholds[0], "reference": references[0], "int8": eight_bits}
+    return pair.model_copy(update={**changes, "version": INT8_VERSION})
+
+
+def say_in_float(config: EvaluateConfig) -> None:
+    """Say where a threshold and reference scores of eight bits go beside a graph in float."""
+    if (runtime := config.student.runtime) in EIGHT_BITS:
+        say(
+            f"Note: threshold and reference scores are those of runtime `{runtime}` of the student. Its "
+            "graph is written in float, whose scores differ; for both, each with its threshold: --int8."
+        )
+
+
+def _threshold_for(scores: FloatArray, share: float) -> float:
+    """The threshold that defers at most a share; for none or all of them just beyond the extreme score."""
+    ends = np.nextafter(scores.min(), -np.inf), np.nextafter(scores.max(), np.inf)
+    return float(np.clip(threshold_for_rate(scores, share), *ends))
 
 
 def _written(
@@ -89,6 +107,6 @@ def _written(
 
 
 def _scores(model: Model, network: Network, scoring: Scoring, part: CalibrationPart) -> FloatArray:
-    """A student's deciding scores on the calibration part where its network is run so."""
+    """An adapted student's deciding scores on the calibration part where its network is run so."""
     with part.run_by(model, network):
-        return np.concatenate([scoring.score(output) for output, _ in part.answers(scoring.adapted(model))])
+        return np.concatenate([scoring.score(output) for output, _ in part.answers(model)])

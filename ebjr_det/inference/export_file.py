@@ -6,10 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 from pydantic import Field, ValidationError, model_validator
 
 from ebjr_det.config import BaseSection, RouterSection
 from ebjr_det.core.errors import InvalidInput, first_line
+from ebjr_det.core.router import check_scores
+from ebjr_det.core.types import FloatArray
 from ebjr_det.io.files import existing_file, write_text
 from ebjr_det.io.third_party import first_fault
 
@@ -131,6 +134,17 @@ class ExportedPair(BaseSection):
         if self.teacher.popular is not None:
             raise ValueError("a teacher of all classes, got one with `popular` classes")
         return self
+
+
+def thinned(reference: FloatArray) -> list[float]:
+    """Reference scores as a folder keeps them, rising; of more than it may hold, so many quantiles.
+
+    Raises InvalidInput for scores that are not finite.
+    """
+    scores = np.sort(check_scores(reference))
+    if len(scores) > LARGEST_REFERENCE:
+        scores = scores[np.linspace(0, len(scores) - 1, LARGEST_REFERENCE).round().astype(int)]
+    return [float(score) for score in scores]
 
 
 def is_exported(path: Path) -> bool:

@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
@@ -16,16 +17,21 @@ from onnx import TensorProto, helper
 from PIL import Image
 
 import ebjr_det
-from ebjr_det.api.export import _kept
+from ebjr_det.api.export_int8 import _scores, _threshold_for
 from ebjr_det.api.settings import load_settings, reference_scores
 from ebjr_det.config import RouterSection
 from ebjr_det.core.errors import InvalidInput
-from ebjr_det.core.joint import answers_of
+from ebjr_det.core.joint import JointModel, answers_of
 from ebjr_det.core.router import threshold_for_rate
-from ebjr_det.inference.export_file import ROUTER
+from ebjr_det.inference.calibration_part import CalibrationPart
+from ebjr_det.inference.export_file import ROUTER, thinned
 from ebjr_det.inference.exported import load_exported
 from ebjr_det.inference.scoring import Scoring
+from ebjr_det.tasks.adapted import plain
+from ebjr_det.tasks.classification.data import build_data
+from ebjr_det.tasks.classification.router import ClassificationRouter
 from ebjr_det.tasks.detection.model import build_model
+from ebjr_det.tasks.settings import load_config
 
 NAMES = ("predictions.json", "images.json")
 ORT = [f"--set={side}.runtime=onnxruntime" for side in ("student", "teacher")]
@@ -113,8 +119,39 @@ def test_the_reference_scores_of_a_run_are_those_that_its_threshold_was_chosen_o
     joint = json.loads((run / "summary.json").read_text())["joint"]
     assert (scores > threshold).mean() == joint["deferral_rate"]
     assert reference_scores(run, None) is reference_scores(ROOT / "configs", 0.3) is None
-    scoring = Scoring.load("classification", RouterSection(score="max_softmax"))
-    assert _kept(scoring, np.arange(30_000.0)[::-1])[::9999] == [0, 29_999]
+    assert thinned(np.arange(30_000.0)[::-1])[::9999] == [0, 29_999]
+
+
+@pytest.mark.parametrize(("share", "deferred"), [(0.0, 0), (0.3, 1), (1.0, 4)])
+def test_a_threshold_in_eight_bits_is_finite_and_defers_as_much(share, deferred):
+    scores = np.array([0.1, 0.2, 0.2, 0.3])
+    threshold = _threshold_for(scores, share)
+    assert np.isfinite(threshold)
+    assert (scores > threshold).sum() == deferred
+
+
+class Halving(ClassificationRouter):
+    """A router that sees half of each logit."""
+
+    def rescale(self, output):
+        return replace(output, logits=replace(output.logits, values=output.logits.values / 2))
+
+
+def test_scores_in_eight_bits_are_those_of_a_student_that_is_rescaled_once():
+    config, live = load_config(DIGITS, ["data.limit=60"]), ebjr_det.load(DIGITS, threshold=0)
+    scoring = replace(Scoring.load("classification", RouterSection(score="entropy")), fitted=Halving(None))
+    data = build_data(**dict(config.data))
+    part = CalibrationPart(config, data)
+    joint = JointModel(plain(live.student), live.teacher, scoring, 0)
+    scores = _scores(joint.student, plain(live.student).run, scoring, part)
+    pictures = [joint.student.preprocess(data.load(index)) for index in part.indices]
+    np.testing.assert_allclose(scores, scoring.score(joint.student(pictures)), atol=1e-5)
+
+
+def test_a_threshold_of_eight_bits_beside_a_graph_in_float_is_said(tmp_path, command, capsys):
+    options = ["--set=student.runtime=onnxruntime_int8", "--set=router.score=max_softmax", "--threshold=-0.9"]
+    assert command("export", DIGITS, "--out", tmp_path / "out", *options) == 0
+    assert "those of runtime `onnxruntime_int8` of the student" in capsys.readouterr().err
 
 
 @pytest.mark.slow
