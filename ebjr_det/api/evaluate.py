@@ -103,6 +103,7 @@ def evaluate_by(config: EvaluateConfig, objects: Objects, out: Path, record: Rec
     recorded = replace(pair, student=scoring.adapted(pair.student))
     run = finished_run(out, pair.data, scoring.name, partial(record, recorded, scoring))
     routed = _routed(pair, ready, run, out)
+    pair.part.check_apart(routed.reported.image_ids)
     pair = replace(pair, student=routed.scoring.adapted(pair.student))
     unreadable = tuple(sorted(set(pair.data.image_ids) - set(run.image_ids)))
     analysis = replace(_analyse(pair, ready, routed), unreadable=unreadable)

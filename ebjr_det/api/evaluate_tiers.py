@@ -51,7 +51,7 @@ def evaluate_tiers(config: EvaluateConfig, objects: Objects, out: Path, resume: 
     check_folder(out, resume)
     config = as_begun(config, out) if resume else config
     scorings = _check(config)
-    tiers = Tiers.build(config, objects)
+    tiers = Tiers.build(config, objects, _fraction(config))
     checked = [check_ahead(pair, score, out) for pair, score in zip(tiers.pairs, scorings, strict=True)]
     scorings, config = [ready.scoring for ready in checked], tiers.resolved(config)
     open_folder(out, config, resume)
@@ -59,6 +59,8 @@ def evaluate_tiers(config: EvaluateConfig, objects: Objects, out: Path, resume: 
     run = finished_tiers(out, pair.data, lambda parts: adapted.run(scorings, parts))
     run, remarks = _unseen(run, pair.task, scorings)
     analysis, fronts = _analyse(tiers, config, scorings, checked, run)
+    for each in tiers.pairs:
+        each.part.check_apart(fronts.reported.image_ids)
     data_remarks = getattr(pair.data, "remarks", {})
     analysis = replace(analysis, remarks={**({"data": data_remarks} if data_remarks else {}), **remarks})
     report = build_tiered_report(run, pair.task, analysis, fronts)
@@ -68,6 +70,11 @@ def evaluate_tiers(config: EvaluateConfig, objects: Objects, out: Path, resume: 
     write_text(out / ENVIRONMENT, to_json(describe_environment(pair.device, config.run.seed)))
     write_text(out / TIERS, analysis.to_json())
     return TieredResult(report, write_tiers(report, out, out), out)
+
+
+def _fraction(config: EvaluateConfig) -> float:
+    """How much of the images chooses."""
+    return FRACTION if config.router.target is None else config.router.target.fraction
 
 
 def _check(config: EvaluateConfig) -> list[Scoring]:
@@ -113,7 +120,7 @@ def _analyse(
             for name, cost in zip(names, macs, strict=True)
         ),
         target=None if target is None else Target(target.kind, target.value),
-        fraction=FRACTION if target is None else target.fraction,
+        fraction=_fraction(config),
         seed=config.run.seed,
         replicates=config.run.bootstrap,
         scores={

@@ -52,8 +52,9 @@ def in_eight_bits(
         name = getattr(config, side).runtime
         by = BY[name if name in EIGHT_BITS else "onnxruntime_int8"]
         graph, network = _written(side, models[side], by, part, folder)
+        networks[side] = network
         if graph is not None:
-            graphs[side], networks[side] = graph, network
+            graphs[side] = graph
     if not graphs:
         raise ConfigError(
             "Expected a model that keeps its quality in eight bits, got none. Leave out --int8."

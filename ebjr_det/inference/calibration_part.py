@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 
 from ebjr_det.config import EvaluateConfig
 from ebjr_det.config.sections import TargetSection
-from ebjr_det.core.errors import ConfigError, InvalidInput
+from ebjr_det.core.errors import ConfigError, InvalidInput, first_line
 from ebjr_det.core.split import calibration_size, split_ids
 from ebjr_det.core.types import Model, Opaque, Output
 from ebjr_det.inference.rates import DEFAULT_RATE
@@ -21,7 +21,7 @@ from ebjr_det.io.loader import readable
 from ebjr_det.routing.crossfit import LEAST_IMAGES
 from ebjr_det.runtimes.choose import Calibration
 from ebjr_det.runtimes.int8 import MOST
-from ebjr_det.runtimes.registry import Batch, Network
+from ebjr_det.runtimes.registry import EIGHT_BITS, Batch, Network
 from ebjr_det.tasks import load_task
 from ebjr_det.tasks.adapted import plain
 from ebjr_det.tasks.contract import DataSet
@@ -36,10 +36,17 @@ BATCH = 8
 
 @dataclass(frozen=True)
 class CalibrationPart:
-    """The pictures of a labelled set that a configuration keeps for choices."""
+    """The pictures of a labelled set that a configuration keeps for choices.
+
+    Attributes:
+        fraction: of the pictures, that choose for several tiers at once; 0 where the settings say it.
+        reported: a report on the others follows, so that the run has to split the same pictures.
+    """
 
     config: EvaluateConfig
     data: DataSet
+    fraction: float = 0
+    reported: bool = False
 
     @cached_property
     def indices(self) -> list[int]:
@@ -54,6 +61,8 @@ class CalibrationPart:
             fitted = {*load_router_file(self.config.task, router)[0].header.image_ids}
         if shared := [index for index, image in enumerate(ids) if image in fitted]:
             return shared
+        if self.fraction:
+            return list(map(int, split_ids(ids, self.fraction, seed)[0]))
         target = router.target
         if router.automatic and target is None and calibration_size(len(ids), FRACTION) >= LEAST:
             target = TargetSection("deferral_rate", DEFAULT_RATE, fraction=FRACTION)
@@ -66,6 +75,31 @@ class CalibrationPart:
         if router.automatic and target.confidence is not None:  # the other half certifies
             part = part[split_ids([ids[index] for index in part], 0.5, seed)[0]]
         return [int(index) for index in part]
+
+    def check_apart(self, reported: Iterable[str]) -> None:
+        """Raises InvalidInput where pictures that calibrate a network in eight bits are reported on."""
+        if not any(side.runtime in EIGHT_BITS for side in (self.config.student, self.config.teacher)):
+            return
+        calibrating = {self.data.image_ids[index] for index in self.indices}
+        if shared := calibrating & set(reported):
+            raise InvalidInput(
+                "Expected a report on pictures that calibrate no network in eight bits, got "
+                f"{len(shared)} that do: the run leaves pictures out, unreadable ones or those of a router's "
+                "fit. Take them out of the data, or a runtime in float."
+            )
+
+    def _check_readable(self) -> None:
+        """Raises InvalidInput for a picture that the run would leave out, and so split the others anew."""
+        if not self.reported or not self.data.skip_unreadable or self.config.router.file is not None:
+            return
+        for index in tqdm(range(len(self.data)), "pictures", dynamic_ncols=True):
+            try:
+                self.data.load(index)
+            except InvalidInput as error:
+                raise InvalidInput(
+                    "Expected pictures that can all be read, so that none calibrates eight bits and is "
+                    f"reported on, got: {first_line(error)} Take it out of the data, or a runtime in float."
+                ) from error
 
     def of(self, model: Model) -> Calibration:
         """The part for one model in eight bits."""
@@ -93,6 +127,7 @@ class CalibrationPart:
 
     def _batch(self, model: Model) -> Batch:
         """Pictures as a model's network takes them."""
+        self._check_readable()
         inputs = [entry for entry, _ in self._inputs(model, self._drawn())]
         batch: Batch = plain(model).batch(inputs)
         return batch

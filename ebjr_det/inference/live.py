@@ -229,6 +229,7 @@ def _built(
     """Classes, student and teacher, these on their runtimes, and the settings with what was chosen."""
     if isinstance(config, Exported):
         return config, *config.build()
+    from ebjr_det.inference.calibration_part import CalibrationPart
     from ebjr_det.inference.pair import build_models, resolve_device, with_checksums, with_device
     from ebjr_det.inference.ready import make_ready
 
@@ -236,5 +237,8 @@ def _built(
     classes = load_task(config.task).data.build_named(**dict(config.data))
     models = build_models(config, classes, device, sides=sides)
     plugin, config = load_task(config.task), with_device(with_checksums(config), device)
-    data = partial(plugin.data.build_data, **dict(config.data))
-    return make_ready(config, models, samples, device, data), classes, *models
+
+    def part() -> CalibrationPart:
+        return CalibrationPart(config, plugin.data.build_data(**dict(config.data)))
+
+    return make_ready(config, models, samples, device, part), classes, *models

@@ -17,14 +17,15 @@ from ebjr_det.core.tradeoff import score_of
 from ebjr_det.core.types import Model, Opaque, Output, PairedRun, Task
 from ebjr_det.inference.absent import SIDES, AbsentModel
 from ebjr_det.inference.answers import OnPictures, answers_to, on_pictures, sample_answers
+from ebjr_det.inference.calibration_part import CalibrationPart
 from ebjr_det.inference.in_memory import NO_OBJECTS, Objects, checked_model
 from ebjr_det.inference.latency import Latency, measure_decision, measure_latency, stratified
 from ebjr_det.inference.nested import build_nested, collated, digest_of, nested_pair
 from ebjr_det.inference.offline import Batch, Recorder, ScoresFunction, run_pair
-from ebjr_det.inference.ready import make_ready
+from ebjr_det.inference.ready import make_ready_on
 from ebjr_det.io.environment import device_name
 from ebjr_det.io.load import Load, Meter
-from ebjr_det.io.loader import batches_from, readable
+from ebjr_det.io.loader import batches_from
 from ebjr_det.io.records import PartStore
 from ebjr_det.tasks import load_task
 from ebjr_det.tasks.adapted import Changed
@@ -39,6 +40,7 @@ class Pair:
 
     Attributes:
         student, teacher: `types.Model`s; those of this package also tell their exact `facts(image)`.
+        fraction: of the images, that choose for several pairs; 0 where the settings alone say it.
     """
 
     config: EvaluateConfig
@@ -47,9 +49,10 @@ class Pair:
     student: Model
     teacher: Model
     device: str
+    fraction: float = 0
 
     @classmethod
-    def build(cls, config: EvaluateConfig, objects: Objects = NO_OBJECTS) -> "Pair":
+    def build(cls, config: EvaluateConfig, objects: Objects = NO_OBJECTS, fraction: float = 0) -> "Pair":
         """All that a configuration names, but for what is there as `objects`. Raises EbjrError for faults."""
         device, data = resolve_device(config.run.device), objects.data
         if data is None:
@@ -58,14 +61,20 @@ class Pair:
         student, teacher = build_models(config, data, device, objects)
         for model in (student, teacher) if objects != NO_OBJECTS else ():
             answers_to(model, data, range(min(1, len(data))), 1)  # refused before a folder is opened
-        config = _on_runtimes(config, (student, teacher), data, device)
-        return cls(config, load_task(config.task).judge(), data, student, teacher, device)
+        part = CalibrationPart(config, data, fraction, reported=True)
+        config, task = make_ready_on(part, (student, teacher), device), load_task(config.task).judge()
+        return cls(config, task, data, student, teacher, device, fraction)
 
     def beside(self, config: EvaluateConfig) -> "Pair":
         """The pair of another student with this teacher, on these data. Raises EbjrError for faults."""
         student, absent = build_models(config, self.data, self.device, sides=("student",))
-        config = _on_runtimes(config, (student, absent), self.data, self.device)
+        config = make_ready_on(replace(self.part, config=config), (student, absent), self.device)
         return replace(self, config=config, student=student)
+
+    @property
+    def part(self) -> CalibrationPart:
+        """The images that choose."""
+        return CalibrationPart(self.config, self.data, self.fraction, reported=True)
 
     @property
     def plugin(self) -> TaskPlugin:
@@ -196,15 +205,6 @@ class Pair:
     def alone(self) -> dict[str, OnPictures]:
         """Each model on pictures, preprocessing and all."""
         return {"student": on_pictures(self.student), "teacher": on_pictures(self.teacher)}
-
-
-def _on_runtimes(
-    config: EvaluateConfig, models: tuple[Model, Model], data: DataSet, device: str
-) -> EvaluateConfig:
-    """See `make_ready`; runtimes are tried on images of the data."""
-    spread = sorted({0, len(data) // 3, 2 * len(data) // 3, len(data) - 1})
-    choosing = config.router.threshold is None
-    return make_ready(config, models, lambda: readable(data, spread), device, lambda: data, choosing=choosing)
 
 
 def build_models(

@@ -1,7 +1,7 @@
 """The runtimes of a pair: each network is given the one that the configuration names, or the fastest."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import cast
 
 from ebjr_det.config import EvaluateConfig
@@ -9,11 +9,12 @@ from ebjr_det.core.errors import ConfigError
 from ebjr_det.core.types import Model
 from ebjr_det.inference.absent import AbsentModel
 from ebjr_det.inference.calibration_part import CalibrationPart
+from ebjr_det.io.loader import readable
 from ebjr_det.runtimes.choose import AUTO, EAGER, Calibration, choose_for_file, choose_runtime
 from ebjr_det.runtimes.graph_file import RunsFile
 from ebjr_det.runtimes.registry import EIGHT_BITS
 from ebjr_det.tasks.adapted import plain
-from ebjr_det.tasks.contract import DataSet, Picture, RunsAnywhere
+from ebjr_det.tasks.contract import Picture, RunsAnywhere
 
 
 def make_ready(
@@ -21,7 +22,7 @@ def make_ready(
     models: tuple[Model, Model],
     samples: Callable[[], Sequence[Picture]],
     device: str,
-    data: Callable[[], DataSet] | None = None,
+    part: Callable[[], CalibrationPart] | None = None,
     *,
     choosing: bool = False,
 ) -> EvaluateConfig:
@@ -29,8 +30,7 @@ def make_ready(
 
     Args:
         samples: pictures on which a runtime is tried; not asked for where none is.
-        data: the configured set, on whose calibration part networks in eight bits are calibrated; likewise.
-            Without it the samples do.
+        part: what networks in eight bits are calibrated on; likewise. Without it the samples do.
         choosing: whether a threshold is still to be chosen, so that `auto` may take eight bits.
 
     Returns:
@@ -39,7 +39,7 @@ def make_ready(
     Raises:
         ConfigError: see `runtimes.choose_runtime`; also a model whose network no runtime can take.
     """
-    sections = {}
+    sections, part = {}, part and cache(part)
     for side, model in zip(("student", "teacher"), models, strict=True):
         section, inner = getattr(config, side), plain(model)
         if isinstance(inner, AbsentModel):
@@ -51,14 +51,22 @@ def make_ready(
         else:
             label, tolerance = f"{side} {model.name}", config.run.tolerance
             calibration = None
-            if data and (section.runtime in EIGHT_BITS or (choosing and section.runtime == AUTO)):
-                calibration = CalibrationPart(config, data()).of(model)
+            if part and (section.runtime in EIGHT_BITS or (choosing and section.runtime == AUTO)):
+                calibration = part().of(model)
             name = _put_in(
                 section.runtime, inner, samples, device, model=label, tolerance=tolerance,
                 calibration=calibration,
             )  # fmt: skip
         sections[side] = section.model_copy(update={"runtime": name})
     return config.model_copy(update=sections)
+
+
+def make_ready_on(part: CalibrationPart, models: tuple[Model, Model], device: str) -> EvaluateConfig:
+    """`make_ready` by the configuration of a part, with runtimes tried on images of its set."""
+    config, data = part.config, part.data
+    spread = sorted({0, len(data) // 3, 2 * len(data) // 3, len(data) - 1})
+    samples, choosing = partial(readable, data, spread), config.router.threshold is None
+    return make_ready(config, models, samples, device, lambda: part, choosing=choosing)
 
 
 def _put_in(

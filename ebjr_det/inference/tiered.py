@@ -38,10 +38,10 @@ class Tiers:
     pairs: Sequence[Pair]
 
     @classmethod
-    def build(cls, config: EvaluateConfig, objects: Objects) -> "Tiers":
-        """All that a configuration names. Raises EbjrError for faults."""
+    def build(cls, config: EvaluateConfig, objects: Objects, fraction: float) -> "Tiers":
+        """All that a configuration names; a fraction of the images chooses. Raises EbjrError for faults."""
         first, *upper = pairs_of(with_checksums(config))
-        pair = Pair.build(first, objects)
+        pair = Pair.build(first, objects, fraction)
         built = cls([pair, *map(pair.beside, upper)])
         names = [model.name for model in built.models]
         if repeated := next((name for name in names if names.count(name) > 1), None):

@@ -176,7 +176,7 @@ def test_a_stream_answers_as_the_joint_model_to_the_bit(name, config, pairs, mon
         monkeypatch.setattr(model, "run", model.run)  # so that it is restored
     pictures = [pair.data.load(index) for index in range(12)]
     settings = load_config(f"configs/{config}.yaml", [*changes, "run.tolerance=0.1"])
-    make_ready(settings, (student, teacher), lambda: pictures[:4], DEVICE, lambda: pair.data)
+    make_ready(settings, (student, teacher), lambda: pictures[:4], DEVICE, lambda: pair.part)
     assert teacher.invariant == teacher.run.invariant
 
     def score(output):

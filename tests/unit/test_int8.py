@@ -144,3 +144,35 @@ def test_the_calibration_part_is_that_of_the_report(changes):
     reporting_on_all = load_config("configs/digits.yaml", ["router.target=null", "router.threshold=0.3"])
     with pytest.raises(ConfigError, match=r"^Expected a calibration part [^\n]+Set `router.target`.$"):
         _ = CalibrationPart(reporting_on_all, data).indices
+    of_tiers = CalibrationPart(reporting_on_all, data, 0.4).indices
+    assert of_tiers == split_ids(data.image_ids, 0.4, config.run.seed)[0].tolist()
+
+
+class Unreadable:
+    """A data set in which a picture cannot be read and is left out."""
+
+    skip_unreadable, image_ids = True, tuple(f"{index:03d}" for index in range(100))
+
+    def __len__(self):
+        return len(self.image_ids)
+
+    def load(self, index):
+        if index == 99:
+            raise InvalidInput("Expected a readable picture, got `099`.")
+        return np.zeros((8, 8, 3), np.uint8)
+
+
+def test_a_picture_that_calibrates_eight_bits_is_never_reported_on():
+    changes = ["router.target={kind: deferral_rate, value: 0.3}", "student.runtime=onnxruntime_int8"]
+    config, data = load_config("configs/digits.yaml", changes), Unreadable()
+    part = CalibrationPart(config, data, reported=True)
+    fraction, seed = config.router.target.fraction, config.run.seed
+    of_all, of_read = (
+        np.array(data.image_ids)[split_ids(data.image_ids[:count], fraction, seed)[1]] for count in (100, 99)
+    )
+    part.check_apart(of_all)
+    with pytest.raises(InvalidInput, match=r"^Expected a report on pictures that calibrate no [^\n]+$"):
+        part.check_apart(of_read)
+    CalibrationPart(load_config("configs/digits.yaml", changes[:1]), data).check_apart(of_read)
+    with pytest.raises(InvalidInput, match=r"^Expected pictures that can all be read[^\n]+`099`[^\n]+$"):
+        part.of(None).batch()
