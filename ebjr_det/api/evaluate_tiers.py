@@ -59,8 +59,8 @@ def evaluate_tiers(config: EvaluateConfig, objects: Objects, out: Path, resume: 
     run = finished_tiers(out, pair.data, lambda parts: adapted.run(scorings, parts))
     run, remarks = _unseen(run, pair.task, scorings)
     analysis, fronts = _analyse(tiers, config, scorings, checked, run)
-    for each in tiers.pairs:
-        each.part.check_apart(fronts.reported.image_ids)
+    for lower in tiers.pairs:
+        lower.part.check_apart(fronts.reported.image_ids)
     data_remarks = getattr(pair.data, "remarks", {})
     analysis = replace(analysis, remarks={**({"data": data_remarks} if data_remarks else {}), **remarks})
     report = build_tiered_report(run, pair.task, analysis, fronts)

@@ -132,10 +132,10 @@ def load_settings(
         return config, None
     of_run = _Chosen("the run", analysis.score, analysis.threshold)
     aimed = changed.router.target == original.router.target
-    threshold, alike = of_run.threshold_of(tiers_of(changed)[0], tiers_of(original)[0], aimed)
+    threshold, unchanged = of_run.threshold_of(tiers_of(changed)[0], tiers_of(original)[0], aimed)
     if threshold is None:
         config = config.model_copy(update={"router": config.router.model_copy(update={"threshold": None})})
-    return config, threshold if alike else None
+    return config, threshold if unchanged else None
 
 
 class _Chosen(NamedTuple):
@@ -160,16 +160,16 @@ class _Chosen(NamedTuple):
                 f"`{tier.section.runtime}` scores may differ, in bfloat16 visibly; to choose anew, evaluate."
             )
         score = self.score if tier.router.score == original.router.score else tier.router.score
-        alike = score == self.score and _scored_by(tier) == _scored_by(original)
-        if stated is not None and (alike or stated != original.router.threshold):
-            return stated, alike
-        if alike and aimed:
+        unchanged = score == self.score and _scored_by(tier) == _scored_by(original)
+        if stated is not None and (unchanged or stated != original.router.threshold):
+            return stated, unchanged
+        if unchanged and aimed:
             return self.threshold, True
         say(
             f"Note: {self.of}'s threshold belongs to its own student, settings of the score and target; it "
             "is not taken."
         )
-        return None, alike
+        return None, unchanged
 
 
 def _of_tiers(
@@ -193,16 +193,19 @@ def _of_tiers(
     if (count := len(tiers_of(changed))) != len(names):
         raise ConfigError(f"Expected the {len(names)} tiers of the run `{run}`, got {count}. Evaluate them.")
     tiers = {
-        name: each for name, *each in zip(names, *map(tiers_of, (config, changed, original)), strict=True)
+        name: versions
+        for name, *versions in zip(names, *map(tiers_of, (config, changed, original)), strict=True)
     }
     aimed = changed.router.target == original.router.target
     lower, of_run = list[Tier](), list[bool]()
     for name, score, value in zip(chosen.tiers, chosen.scores, chosen.thresholds, strict=False):
-        tier, now, before = tiers[name]
-        threshold, alike = _Chosen(f"`{name}`", score, value).threshold_of(now, before, aimed)
-        settings = {"threshold": threshold, "target": None} | ({"score": score} if alike else {})
+        tier, changed_tier, original_tier = tiers[name]
+        threshold, unchanged = _Chosen(f"`{name}`", score, value).threshold_of(
+            changed_tier, original_tier, aimed
+        )
+        settings = {"threshold": threshold, "target": None} | ({"score": score} if unchanged else {})
         lower.append(tier._replace(router=tier.router.model_copy(update=settings)))
-        of_run.append(alike)
+        of_run.append(unchanged)
     first = lower[0].router.threshold
     return with_tiers(config, [*lower, tiers[chosen.tiers[-1]][0]]), first if of_run[0] else None
 
