@@ -128,7 +128,7 @@ def load_settings(
         router = config.router.model_copy(update=chosen)
         config = config.model_copy(update={"router": router})
     fitted = None if analysis.router is None else analysis.router.sha256
-    if identity(config)["router.file"] != fitted:
+    if analysis.selection is not None and identity(config)["router.file"] != fitted:
         return config, None
     of_run = _Chosen("the run", analysis.score, analysis.threshold)
     aimed = changed.router.target == original.router.target

@@ -12,6 +12,7 @@ import yaml
 from common import QUICKSTART, ROOT, SCENES_PAIR
 from PIL import Image, ImageEnhance
 
+from ebjr_det.api.settings import load_settings
 from ebjr_det.core.errors import InvalidInput
 from ebjr_det.core.router import threshold_for_rate
 from ebjr_det.io.records import load_run
@@ -524,6 +525,20 @@ def test_without_the_configured_data_other_answers_are_warned_of(
     said = capsys.readouterr().err
     assert "where this threshold deferred 50.0 % of the 20" in said
     assert "Warning: the student's scores here are distributed otherwise than at the router's fit" in said
+
+
+def test_a_stated_threshold_of_a_run_is_not_taken_for_another_router(live, tmp_path, capsys):
+    run = Path(shutil.copytree(live[0] / "second", tmp_path / "run"))
+    settings = yaml.safe_load((run / "config.yaml").read_text())
+    threshold = json.loads((run / "analysis.json").read_text())["threshold"]
+    settings["router"] |= {"threshold": threshold, "target": None}
+    (run / "config.yaml").write_text(yaml.safe_dump(settings))
+    assert load_settings(run)[1] == threshold
+    rewritten(live[0] / "router.safetensors", tmp_path / "other.safetensors", settings={})
+    changes = [f"router.file={tmp_path / 'other.safetensors'}", "router.sha256=null"]
+    config, of_run = load_settings(run, changes)
+    assert (config.router.threshold, of_run) == (None, None)
+    assert "the run's threshold belongs to its own student" in capsys.readouterr().err
 
 
 def test_a_threshold_of_another_score_is_not_taken_over(live, pictures, tmp_path, refused):
