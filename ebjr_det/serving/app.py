@@ -97,7 +97,9 @@ class Counter:
         self.force(request)
         bench = self.desk.bench
         outputs = [*bench.served.tensors.forms(bench.served.live.named), *self.decided]
-        described = [{"name": name, "datatype": kind, "shape": list(shape)} for name, kind, shape in outputs]
+        described = [
+            {"name": form.name, "datatype": form.datatype, "shape": list(form.shape)} for form in outputs
+        ]
         return JSONResponse(
             {
                 "name": request.path_params["model"],
