@@ -532,10 +532,10 @@ def test_export_tries_a_detectors_graph_on_none_of_them(folder, expected, tmp_pa
     class Enough(Exception):
         """What comes now takes its time."""
 
-    def batch(model, pictures):
+    def side(name, model, section, pictures):
         raise Enough({digest(picture) for picture in pictures})
 
-    monkeypatch.setattr(sys.modules[ebjr_det.export.__module__], "_batch", batch)
+    monkeypatch.setattr(sys.modules[ebjr_det.export.__module__], "_side", side)
     config = settings("detection", *data_of("detection", folder / "all"))
     with pytest.raises(Enough) as caught:
         ebjr_det.export(config, tmp_path / "out", threshold=-0.9)

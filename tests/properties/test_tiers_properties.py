@@ -1,5 +1,6 @@
 """Chains of tiers against brute force: every combination of thresholds decided, mixed and judged anew."""
 
+import sys
 from itertools import product
 
 import numpy as np
@@ -7,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ebjr_det.core import tiers
 from ebjr_det.core.cost import CostModel
 from ebjr_det.core.router import operating_points
 from ebjr_det.core.tiers import Chain, TieredRun
@@ -114,7 +114,7 @@ def test_two_tiers_are_the_pairs_curve_to_the_bit(task, topology, scenes):
 def test_a_refined_grid_has_exact_points_that_come_near_the_front(chain, monkeypatch):
     run, task = right_or_wrong(400), Accuracy()
     exact = front(run, task, chain, COSTS)
-    monkeypatch.setattr(tiers, "MOST_POINTS", {True: 0})
+    monkeypatch.setattr(sys.modules[front.__module__], "MOST_POINTS", {True: 0})
     coarse, judge = front(run, task, chain, COSTS), Sweep(run, task, chain)
     for index in range(len(coarse)):
         point = judge.judge(coarse.thresholds[index].tolist())
