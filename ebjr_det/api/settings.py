@@ -64,17 +64,18 @@ def from_run(config: EvaluateConfig, run: Path) -> EvaluateConfig:
     taken as it is where none has it.
     """
     data = _found("data", config.data, ("root", "annotations", "images"), run)
-    tiers, names = tiers_of(config), ["student", "teacher"]
+    tiers, names, routers = tiers_of(config), ["student", "teacher"], ["router", "teacher.router"]
     if len(tiers) > 2:
         names = [f"tiers.{index}" for index in range(len(tiers))]
+        routers = [f"{name}.router" for name in names]
     return with_tiers(
         config.model_copy(update={"data": data}),
         [
             Tier(
                 _found(name, section, ("checkpoint",), run),
-                _found(f"{name}.router", router, ("file", "front"), run),
+                _found(router_name, router, ("file", "front"), run),
             )
-            for name, (section, router) in zip(names, tiers, strict=True)
+            for name, router_name, (section, router) in zip(names, routers, tiers, strict=True)
         ],
     )
 
