@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain, islice
 from typing import Protocol, TypeAlias
 
 from tqdm.auto import tqdm
@@ -68,8 +69,11 @@ class Job:
             ConfigError: the folder holds other files, or a job of other pictures or of another pair.
             InvalidInput: what it holds is damaged, or cannot be written.
         """
-        storage.prepare()
         saved = load_request(storage)
+        if saved is None:  # a source of nothing is refused before it leaves a folder
+            stream = iter(rows)
+            rows = chain(list(islice(stream, 1)), stream)
+        storage.prepare()
         request: dict[str, object] = {"version": VERSION, **pair, "shard": shard}
         request = json.loads(json.dumps(request, allow_nan=False))  # tuples are lists in what was saved
         if saved is None:

@@ -265,3 +265,11 @@ def test_a_shard_that_cuts_a_batch_and_tiers_are_refused_at_once(name, words, tm
             ebjr_det.BulkSettings(24),
         )
     assert not (tmp_path / "bulk").exists()
+
+
+def test_a_source_of_nothing_leaves_no_folder(tmp_path):
+    (tmp_path / "empty").mkdir()
+    for source in ("empty", "absent.txt"):
+        with pytest.raises(EbjrError, match="got none"):
+            answer(tmp_path / source, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
