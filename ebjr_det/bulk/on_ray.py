@@ -7,10 +7,9 @@ teacher at once, and what a dying worker held is done again without its neighbou
 import logging
 import os
 import pickle
-import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, redirect_stdout, suppress
+from contextlib import ExitStack, suppress
 from itertools import islice
 from typing import TypeAlias
 
@@ -23,7 +22,7 @@ from ebjr_det.bulk.executors import DIED, Stage, Stages
 from ebjr_det.bulk.table import ShardCounts
 from ebjr_det.core.errors import EbjrError, InvalidInput
 from ebjr_det.io.notes import say
-from ebjr_det.io.third_party import foreign_errors
+from ebjr_det.io.third_party import foreign_errors, stdout_to_stderr
 from ebjr_det.io.threads import limited_threads, usable_cpus
 
 SHARDS = 10_000
@@ -83,7 +82,7 @@ def run_ray(stages: Stages, shards: Iterator[int], address: str) -> Iterator[Sha
     """
     _start(address, stages)
     try:
-        with redirect_stdout(sys.stderr):  # where Ray would tell of workers, whose prints it passes on
+        with stdout_to_stderr():  # where Ray would tell of workers, whose prints it passes on
             while numbers := list(islice(shards, SHARDS)):
                 for row in _plan(stages, numbers).iter_rows():
                     item = pickle.loads(row[ITEM])  # noqa: S301  # which a worker of this job wrote

@@ -8,12 +8,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from ebjr_det.core.errors import ConfigError, EbjrError, first_line
-from ebjr_det.io.threads import variables_set
+from ebjr_det.io.threads import SharedContext, variables_set
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
 WEIGHTS_ONLY = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"  # torch's own switch, over whatever a library asks for
+weights_only = SharedContext(lambda: variables_set({WEIGHTS_ONLY: "1"}))
+stdout_to_stderr = SharedContext(lambda: contextlib.redirect_stdout(sys.stderr))
 
 
 @contextlib.contextmanager
@@ -23,7 +25,7 @@ def foreign_errors(expected: str) -> Iterator[None]:
     What it prints, such as torch's line of a download, goes to stderr: stdout is for results.
     """
     try:
-        with variables_set({WEIGHTS_ONLY: "1"}), contextlib.redirect_stdout(sys.stderr):
+        with weights_only(), stdout_to_stderr():
             yield
     except EbjrError:
         raise

@@ -12,9 +12,10 @@ import math
 import os
 import sys
 from collections.abc import Callable, Container, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import wraps
 from pathlib import Path
+from threading import Lock
 from typing import Any, ParamSpec, TypeVar
 
 COUNT, POLICY, SPINS = "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT"
@@ -106,6 +107,31 @@ def variables_set(variables: Mapping[str, str]) -> Iterator[None]:
             os.environ.pop(name, None)
             if value is not None:
                 os.environ[name] = value
+
+
+class SharedContext:
+    """A context of the whole process: the first thread within enters it, the last one to go leaves it.
+
+    Where each thread put back what it had met, and they went in another order, all would stay as set.
+    """
+
+    def __init__(self, build: Callable[[], AbstractContextManager[object]]) -> None:
+        self.build, self.lock, self.threads, self.entered = build, Lock(), 0, ExitStack()
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        """Within, the context is entered; a thread may be within more than once."""
+        with self.lock:
+            if self.threads == 0:
+                self.entered.enter_context(self.build())
+            self.threads += 1
+        try:
+            yield
+        finally:
+            with self.lock:
+                self.threads -= 1
+                if self.threads == 0:
+                    self.entered.close()
 
 
 @contextmanager

@@ -1,8 +1,6 @@
 """Networks in the files of ultralytics, for every task: pickles, which run code when they are read."""
 
-import contextlib
 import os
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,7 +9,7 @@ from typing import Any
 from ebjr_det.config import ModelSection
 from ebjr_det.core.errors import ConfigError, first_line
 from ebjr_det.io.files import existing_file
-from ebjr_det.io.third_party import install_hint, settings_kept
+from ebjr_det.io.third_party import install_hint, settings_kept, stdout_to_stderr
 
 QUIET = {"YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false", "YOLO_VERBOSE": "false"}
 """So that the library asks no server, installs nothing and prints nothing."""
@@ -42,7 +40,7 @@ def load_network(settings: ModelSection, name: str, task: str) -> Any:
         raise ConfigError(f"Expected `{settings.arch}` to bring its own weights, got `checkpoint`.")
     for key, value in QUIET.items():
         os.environ.setdefault(key, value)
-    with contextlib.redirect_stdout(sys.stderr):
+    with stdout_to_stderr():
         try:
             with settings_kept():
                 from ultralytics.nn.tasks import load_checkpoint

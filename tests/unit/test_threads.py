@@ -4,7 +4,9 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from torch import nn
 
 from ebjr_det.core.errors import ConfigError
 from ebjr_det.io import threads
+from ebjr_det.io.third_party import WEIGHTS_ONLY, foreign_errors
 from ebjr_det.io.threads import limited_threads, on_threads, prepare, thread_count, usable_cpus
 from ebjr_det.runtimes.registry import RUNTIMES, build_network, installed
 
@@ -278,3 +281,33 @@ def test_a_verb_runs_on_the_threads_of_its_settings(three_cpus, given):
     found = verb(Settings, 5) if given == "by place" else verb(other=5, config=Settings)
     assert found == (2, 5)
     assert verb.__doc__ == "Says how many."
+
+
+@pytest.mark.parametrize("first_out", [0, 1])
+@pytest.mark.parametrize("fails", [False, True])
+def test_threads_in_code_of_others_leave_the_process_as_it_was(monkeypatch, first_out, fails):
+    monkeypatch.delenv(WEIGHTS_ONLY, raising=False)
+    states, inside, leave = [], [Event(), Event()], [Event(), Event()]
+
+    def state():
+        return os.environ.get(WEIGHTS_ONLY), sys.stdout is before
+
+    def within(index):
+        with suppress(ConfigError), foreign_errors("a library at work"):
+            inside[index].set()
+            assert leave[index].wait(60)
+            states.append(state())
+            if fails:
+                raise ValueError
+
+    before = sys.stdout
+    with ThreadPoolExecutor(2) as pool:
+        visits = []
+        for index in (0, 1):
+            visits.append(pool.submit(within, index))
+            assert inside[index].wait(60)
+        for index in (first_out, 1 - first_out):
+            leave[index].set()
+            visits[index].result()
+    assert states == [("1", False)] * 2
+    assert state() == (None, True)
