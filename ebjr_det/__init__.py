@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from ebjr_det.api.benchmark import benchmark as benchmark
     from ebjr_det.api.build_router import build_router as build_router
     from ebjr_det.api.bulk import BulkSettings as BulkSettings
-    from ebjr_det.api.bulk import bulk_evaluate as bulk_evaluate
     from ebjr_det.api.bulk import bulk_predict as bulk_predict
+    from ebjr_det.api.bulk_evaluate import bulk_evaluate as bulk_evaluate
     from ebjr_det.api.calibrate import calibrate as calibrate
     from ebjr_det.api.compare import compare as compare
     from ebjr_det.api.convert import convert as convert
@@ -75,7 +75,8 @@ if TYPE_CHECKING:
 _ROOMS = {
     "api.benchmark": "BenchmarkSettings benchmark",
     "api.build_router": "build_router",
-    "api.bulk": "BulkSettings bulk_evaluate bulk_predict",
+    "api.bulk": "BulkSettings bulk_predict",
+    "api.bulk_evaluate": "bulk_evaluate",
     "api.calibrate": "calibrate",
     "api.compare": "compare",
     "api.convert": "convert",

@@ -3,41 +3,29 @@
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.util import find_spec
-from pathlib import Path
-from shutil import rmtree
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from ebjr_det.api.evaluate import evaluate_by
 from ebjr_det.api.load import samples_of
-from ebjr_det.api.report import Result
-from ebjr_det.config import EvaluateConfig, identity
-from ebjr_det.config.tiers import inner_pair
 from ebjr_det.core.errors import ConfigError
-from ebjr_det.core.types import PairedRun
-from ebjr_det.evaluation.run_folder import CONFIG, SHARDS
 from ebjr_det.inference.absent import SIDES
 from ebjr_det.inference.exported import Exported
-from ebjr_det.inference.in_memory import NO_OBJECTS, told_apart
 from ebjr_det.inference.live import Settings, build_live, build_teacher, choose_threshold, settled
 from ebjr_det.inference.scoring import Scoring
 from ebjr_det.inference.stream_plan import Plan
 from ebjr_det.io.clusters import RAY, check_cluster
-from ebjr_det.io.records import PartStore
 from ebjr_det.io.third_party import install_hint
-from ebjr_det.io.threads import on_threads, thread_count
+from ebjr_det.io.threads import on_threads, thread_count, usable_cpus
 from ebjr_det.runtimes.choose import AUTO
 
 if TYPE_CHECKING:
     from ebjr_det.bulk.executors import Stage, Stages
     from ebjr_det.bulk.job import Job
-    from ebjr_det.bulk.records import RecordStage
     from ebjr_det.bulk.stages import StudentStage, TeacherStage
     from ebjr_det.bulk.table import ShardCounts
-    from ebjr_det.inference.pair import Pair
 
 PACKAGES = ("fsspec", "pyarrow")
 
@@ -129,9 +117,9 @@ def bulk_predict(
         >>> result.images, result.shards
         (4, 1)
     """
-    settings = _checked(settings)
+    settings = checked(settings)
     from ebjr_det.bulk.identity import identity_of
-    from ebjr_det.bulk.job import Job, load_request
+    from ebjr_det.bulk.job import THREADS, Job, load_request
     from ebjr_det.bulk.sources import find_rows, stamp_of
     from ebjr_det.bulk.storage import Storage
     from ebjr_det.bulk.table import read_counts, shard_file
@@ -143,14 +131,15 @@ def bulk_predict(
         )
     storage.check(source)
     scoring, threshold = choose_threshold(config, threshold, rate)
-    config = _as_begun(config, load_request(storage))
+    request = load_request(storage)
+    config, threads = _as_begun(config, request), threads_of(config, request)
     config, classes = settled(config, samples_of(config))
-    pair = identity_of(config, classes, scoring, threshold)
+    pair = identity_of(config, classes, scoring, threshold) | {THREADS: threads}
     rows, stamp = find_rows(source, settings.column), stamp_of(source, settings.column)
     job = Job.open(storage, pair, rows, settings.shard, stamp)
     builders = partial(_student, config, scoring, threshold, job), partial(_teacher, config, job)
-    stages = _stages(builders, config)
-    result = job.run(partial(_run, stages, settings), shard_file, read_counts)
+    stages = stages_of(builders, config, threads)
+    result = job.run(partial(run_shards, stages, settings), shard_file, read_counts)
     counts = result.pictures
     images = counts.rows - counts.unreadable
     return BulkResult(
@@ -175,7 +164,16 @@ def _as_begun(config: Settings, request: Mapping[str, object] | None) -> Setting
     )
 
 
-def _run(stages: "Stages", settings: BulkSettings, shards: Iterator[int]) -> "Iterator[ShardCounts]":
+def threads_of(config: Settings, request: Mapping[str, object] | None) -> int:
+    """Of a worker: as the settings say, else as in the job that is there, else those of this process."""
+    from ebjr_det.bulk.job import THREADS
+
+    begun = (request or {}).get(THREADS)
+    count = config.run.threads or (begun if isinstance(begun, int) else thread_count())
+    return min(count, usable_cpus())
+
+
+def run_shards(stages: "Stages", settings: BulkSettings, shards: Iterator[int]) -> "Iterator[ShardCounts]":
     """The shards as the settings say."""
     if settings.ray is not None:
         os.environ |= RAY | os.environ
@@ -189,11 +187,10 @@ def _run(stages: "Stages", settings: BulkSettings, shards: Iterator[int]) -> "It
     return run_here(stages, shards)
 
 
-def _stages(builders: "tuple[Callable[[], Stage], ...]", config: Settings) -> "Stages":
+def stages_of(builders: "tuple[Callable[[], Stage], ...]", config: Settings, threads: int) -> "Stages":
     """The stages, and what each takes of its machine: on Ray also half a GPU where models use it."""
     from ebjr_det.bulk.executors import Stages
 
-    threads = config.run.threads or thread_count()
     return Stages(builders, threads, 0.5 if config.run.device.startswith("cuda") else 0.0)
 
 
@@ -215,74 +212,7 @@ def _teacher(config: Settings, job: "Job") -> "TeacherStage":
     return TeacherStage(live, config.task, Plan(size, size, run.workers), job.manifest, job.sha256)
 
 
-def bulk_evaluate(
-    config: EvaluateConfig | Mapping[str, object], out: str | Path, settings: BulkSettings | None = None
-) -> Result:
-    """Run a pair on labelled images as `evaluate` does, by shards that several processes or Ray work on.
-
-    Both models see every image once; the records of a shard are one file, whole or not there, in
-    `out/shards`, and are joined to the very `run.npz` of `evaluate`, so that every report works on it. The
-    same call goes on after whatever ended it.
-
-    Args:
-        config: as that of `evaluate`, without objects in memory.
-        out: the folder of the run, which all workers see.
-        settings: `shard` must be a multiple of `run.batch_size`.
-
-    Raises:
-        EbjrError: as `evaluate`; also a shard that would cut a batch.
-
-    Example:
-        >>> from ebjr_det import bulk_evaluate, load_config
-        >>> bulk_evaluate(load_config("digits"), "runs/bulk").summary["images"]  # doctest: +SKIP
-        360
-    """
-    settings, folder = _checked(settings), Path(out)
-    section, objects = told_apart(config)
-    if objects != NO_OBJECTS:
-        raise ConfigError("Expected models and data by name, which every worker can make, got objects.")
-    if inner_pair(section) is not None:
-        raise ConfigError("Expected two models for `bulk evaluate`, got tiers. Use `evaluate`.")
-    if settings.shard % section.run.batch_size:
-        raise ConfigError(
-            f"Expected `shard` to be a multiple of `run.batch_size`, {section.run.batch_size}, got "
-            f"{settings.shard}: another cut of batches has other last bits."
-        )
-    resume = (folder / CONFIG).is_file()
-    result = evaluate_by(section, objects, folder, partial(_record, settings, folder / SHARDS), resume)
-    rmtree(folder / SHARDS, ignore_errors=True)
-    return result
-
-
-def _record(
-    settings: BulkSettings, folder: Path, pair: "Pair", scoring: Scoring, parts: PartStore
-) -> PairedRun:
-    """The records of all images by shards, joined; `parts` stays empty."""
-    from ebjr_det.bulk.job import Job
-    from ebjr_det.bulk.manifest import Row
-    from ebjr_det.bulk.records import joined, read_counts, record_file
-    from ebjr_det.bulk.storage import Storage
-    from ebjr_det.inference.pair import with_device
-
-    config = with_device(pair.config, pair.device)
-    rows = map(Row, pair.data.image_ids)
-    job = Job.open(Storage(str(folder)), identity(config), rows, settings.shard)
-    build = partial(_recording, config, scoring, job)
-    stages = _stages((build,), config)
-    job.run(partial(_run, stages, settings), record_file, read_counts)
-    return joined(job.manifest)
-
-
-def _recording(config: EvaluateConfig, scoring: Scoring, job: "Job") -> "RecordStage":
-    """The stage in which both models see images, wherever they work."""
-    from ebjr_det.bulk.records import RecordStage
-    from ebjr_det.inference.pair import Pair
-
-    pair = Pair.build(config)
-    return RecordStage(replace(pair, student=scoring.adapted(pair.student)), scoring.scores, job.manifest)
-
-
-def _checked(settings: BulkSettings | None) -> BulkSettings:
+def checked(settings: BulkSettings | None) -> BulkSettings:
     """The settings. Raises ConfigError where packages of the extra, or the cluster they name, are missing."""
     settings = settings or BulkSettings()
     packages, extra = (PACKAGES, "bulk") if settings.ray is None else ((*PACKAGES, "ray"), "ray")

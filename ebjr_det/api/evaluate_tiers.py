@@ -1,9 +1,11 @@
 """`evaluate` of more than two models: records of every one, and what chains of them reach at every budget."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
@@ -33,6 +35,7 @@ from ebjr_det.inference.scoring import Scoring
 from ebjr_det.inference.tiered import Tiers, pairs_of
 from ebjr_det.io.environment import describe_environment
 from ebjr_det.io.files import to_json, write_text
+from ebjr_det.io.records import TierStore
 from ebjr_det.io.threads import on_threads
 from ebjr_det.reporting.tiers.write import write_tiers
 
@@ -40,9 +43,17 @@ FRACTION = 0.5
 """Share of the images that choose."""
 
 
+Record: TypeAlias = Callable[[Tiers, Sequence[Scoring], TierStore], TieredRun]
+
+
 @on_threads("run")
-def evaluate_tiers(config: EvaluateConfig, objects: Objects, out: Path, resume: bool) -> TieredResult:
+def evaluate_tiers(
+    config: EvaluateConfig, objects: Objects, out: Path, resume: bool, record: Record = Tiers.run
+) -> TieredResult:
     """Run every tier on labelled images, choose thresholds of all, and report chains of them by budget.
+
+    Args:
+        record: the tiers, their scores, and where finished parts go -> the records.
 
     Raises:
         Infeasible: no cascade meets the target; the run is kept for another one.
@@ -51,12 +62,12 @@ def evaluate_tiers(config: EvaluateConfig, objects: Objects, out: Path, resume: 
     check_folder(out, resume)
     config = as_begun(config, out) if resume else config
     scorings = _check(config)
-    tiers = Tiers.build(config, objects, _fraction(config))
+    tiers = Tiers.build(config, objects, choosing_fraction(config))
     checked = [check_ahead(pair, score, out) for pair, score in zip(tiers.pairs, scorings, strict=True)]
-    scorings, config = [ready.scoring for ready in checked], tiers.resolved(config)
+    scorings, config = [ready.scoring for ready in checked], tiers.config
     open_folder(out, config, resume)
     pair, adapted = tiers.pairs[0], tiers.adapted(scorings)
-    run = finished_tiers(out, pair.data, lambda parts: adapted.run(scorings, parts))
+    run = finished_tiers(out, pair.data, partial(record, adapted, scorings))
     run, remarks = _unseen(run, pair.task, scorings)
     analysis, fronts = _analyse(tiers, config, scorings, checked, run)
     for lower in tiers.pairs:
@@ -72,7 +83,7 @@ def evaluate_tiers(config: EvaluateConfig, objects: Objects, out: Path, resume: 
     return TieredResult(report, write_tiers(report, out, out), out)
 
 
-def _fraction(config: EvaluateConfig) -> float:
+def choosing_fraction(config: EvaluateConfig) -> float:
     """How much of the images chooses."""
     return FRACTION if config.router.target is None else config.router.target.fraction
 
@@ -120,7 +131,7 @@ def _analyse(
             for name, cost in zip(names, macs, strict=True)
         ),
         target=None if target is None else Target(target.kind, target.value),
-        fraction=_fraction(config),
+        fraction=choosing_fraction(config),
         seed=config.run.seed,
         replicates=config.run.bootstrap,
         scores={

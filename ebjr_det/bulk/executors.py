@@ -54,8 +54,10 @@ class Stages:
 
 def run_here(stages: Stages, shards: Iterable[int]) -> Iterator[ShardCounts]:
     """One shard after the other."""
-    work = stages.build()
-    return (work(shard) for shard in shards)
+    with limited_threads(stages.threads):
+        work = stages.build()
+        for shard in shards:
+            yield work(shard)
 
 
 def run_processes(stages: Stages, shards: Iterable[int], workers: int) -> Iterator[ShardCounts]:

@@ -16,6 +16,7 @@ from ebjr_det.bulk.manifest import Manifest, Row, write_manifest
 from ebjr_det.bulk.storage import Storage, reached
 from ebjr_det.bulk.table import ShardCounts
 from ebjr_det.core.errors import ConfigError, InvalidInput
+from ebjr_det.io.notes import say
 
 JOB = "job.json"
 VERSION = 2
@@ -25,6 +26,8 @@ MANY = 1_000_000
 """Pictures from which a source with its old stamp is believed: to compare a million takes seconds."""
 READERS, BATCH = 16, 1024
 """Threads that look at finished shards, and shards that they are given at a time."""
+THREADS = "threads"
+"""What a job calls the number of its workers' threads, on which last bits can hang; earlier ones do not."""
 
 
 ShardName: TypeAlias = Callable[[int], str]
@@ -81,6 +84,11 @@ class Job:
             with storage.create(STAMP) as file:
                 file.write(stamp.encode())
         else:
+            if THREADS not in saved and request.pop(THREADS, None):
+                say(
+                    f"Note: the job that `{storage.url}` holds does not tell its number of threads. Another "
+                    "one than before changes last bits of some networks' answers."
+                )
             _check_same(saved, request, storage)
             manifest = _manifest_of(saved, storage)
             if manifest.rows < MANY or not stamp or stamp != _stamp_in(storage):

@@ -1,18 +1,19 @@
-"""The records of a shard of labelled images: both models see each of them once."""
+"""The records of a shard of labelled images: all models see each of them once."""
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Generic
+from zipfile import ZipFile, is_zipfile
 
-from ebjr_det.bulk.manifest import Manifest
+from ebjr_det.bulk.job import Job
 from ebjr_det.bulk.storage import Storage
-from ebjr_det.bulk.table import ShardCounts
+from ebjr_det.bulk.table import ShardCounts, of_another_job
 from ebjr_det.core.errors import InvalidInput
-from ebjr_det.core.types import PairedRun
-from ebjr_det.inference.offline import ScoresFunction
-from ebjr_det.inference.pair import Pair
+from ebjr_det.inference.offline import Batch, Records
 from ebjr_det.io.load import Stopwatch
-from ebjr_det.io.records import join_runs, load_run, save_run
+from ebjr_det.io.records import Part, Parts
 
 FOLDER = "records"
 
@@ -27,58 +28,67 @@ def record_file(index: int) -> str:
 
 
 @dataclass(frozen=True)
-class RecordStage:
-    """A stage in which both models see a shard, whose records are then written.
+class RecordStage(Generic[Part]):
+    """A stage in which all models see a shard, whose records are then written.
 
     Attributes:
-        pair: its student as the router looks at it.
-        scores: the student's answers -> named deferral scores.
+        batches: first image and the one behind the last -> their batches.
+        store: how records are written.
     """
 
-    pair: Pair
-    scores: ScoresFunction
-    manifest: Manifest
+    recorder: Records[Part]
+    batches: Callable[[int, int], Iterable[Batch]]
+    store: type[Parts[Part]]
+    job: Job
 
     def __call__(self, index: int) -> ShardCounts:
-        """Write the shard's file, which is empty where none of its images can be read."""
-        start, rows = index * self.manifest.shard, self.manifest.size(index)
-        recorder, watch = self.pair.recorder(self.scores), Stopwatch()
-        parts = [recorder.record(batch, watch) for batch in self.pair.batches(start, start + rows)]
-        run = join_runs(parts) if parts else None
-        with self.manifest.storage.create(record_file(index)) as file:
-            file.write(b"" if run is None else _to_bytes(run))
+        """Write the shard's file, an archive of nothing where none of its images can be read."""
+        manifest, watch = self.job.manifest, Stopwatch()
+        start, rows = index * manifest.shard, manifest.size(index)
+        parts = [self.recorder.record(batch, watch) for batch in self.batches(start, start + rows)]
+        run = self.store.join(parts) if parts else None
+        with manifest.storage.create(record_file(index)) as file:
+            file.write(self._to_bytes(run))
         return ShardCounts(rows, 0, rows - (0 if run is None else len(run)))
 
-
-def read_records(storage: Storage, index: int) -> PairedRun | None:
-    """The records of a shard; None where none of its images could be read."""
-    with storage.open(record_file(index)) as file:
-        content = file.read()
-    if not content:
-        return None
-    with TemporaryDirectory() as folder:
-        path = Path(folder, "shard.npz")
-        path.write_bytes(content)
-        return load_run(path)
+    def _to_bytes(self, run: Part | None) -> bytes:
+        """The records as a file, an archive whose comment tells the job."""
+        with TemporaryDirectory() as folder:
+            path = Path(folder, "shard.npz")
+            if run is not None:
+                self.store.save_part(run, path)
+            with ZipFile(path, "a") as archive:
+                archive.comment = self.job.sha256.encode()
+            return path.read_bytes()
 
 
-def read_counts(storage: Storage, index: int, job: str) -> ShardCounts:
+def read_records(store: type[Parts[Part]], storage: Storage, index: int, job: str) -> Part | None:
+    """The records of a shard in a folder of this machine; None where none of its images could be read.
+
+    Raises:
+        InvalidInput: it is of another job, or damaged. That of an earlier version does not tell its job.
+    """
+    path = Path(storage.root, record_file(index))
+    if is_zipfile(path):
+        with ZipFile(path) as archive:
+            told, files = archive.comment, archive.namelist()
+        if told not in (b"", job.encode()):
+            raise of_another_job(storage, record_file(index))
+        if not files:
+            return None
+    return store.load_part(path)
+
+
+def read_counts(store: type[Parts[Part]], storage: Storage, index: int, job: str) -> ShardCounts:
     """What a shard of a job has; images that cannot be read are counted when all are joined."""
-    run = read_records(storage, index)
+    run = read_records(store, storage, index, job)
     return ShardCounts(0 if run is None else len(run), 0, 0)
 
 
-def joined(manifest: Manifest) -> PairedRun:
+def joined(store: type[Parts[Part]], job: Job) -> Part:
     """The records of all shards, in order. Raises InvalidInput where no image could be read."""
-    shards = (read_records(manifest.storage, index) for index in range(manifest.shards))
-    runs = [run for run in shards if run is not None]
+    storage, shards = job.manifest.storage, range(job.manifest.shards)
+    runs = [run for index in shards if (run := read_records(store, storage, index, job.sha256)) is not None]
     if not runs:
         raise InvalidInput("Expected at least one image that can be read, got none.")
-    return join_runs(runs)
-
-
-def _to_bytes(run: PairedRun) -> bytes:
-    with TemporaryDirectory() as folder:
-        path = Path(folder, "shard.npz")
-        save_run(run, path)
-        return path.read_bytes()
+    return store.join(runs)

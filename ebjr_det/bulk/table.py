@@ -176,8 +176,13 @@ def read_counts(storage: Storage, index: int, job: str) -> ShardCounts:
             ) from error
     footer = metadata.metadata or {}
     if (footer.get(JOB), footer.get(SHARD)) != (job.encode(), str(index).encode()):
-        raise InvalidInput(
-            f"Expected a shard of this job at `{storage.url}/{name}`, got one of another job or version. "
-            "Choose another --out."
-        )
+        raise of_another_job(storage, name)
     return ShardCounts(metadata.num_rows, int(footer[DEFERRED]), int(footer[UNREADABLE]))
+
+
+def of_another_job(storage: Storage, name: str) -> InvalidInput:
+    """What is said of a file that is no shard of the job."""
+    return InvalidInput(
+        f"Expected a shard of this job at `{storage.url}/{name}`, got one of another job or version. "
+        "Choose another --out."
+    )

@@ -74,7 +74,7 @@ def predict(
 @options.AS_JSON
 @options.settings_from("run")
 def evaluate(config: Path, out: Path, changes: list[str], verbose: bool, as_json: bool, **job: Any) -> None:
-    """Run a pair on labelled images as `evaluate` does, by shards: the same records, the same report.
+    """Run a pair, or tiers, on labelled images as `evaluate` does, by shards: the same records and report.
 
     The same command goes on where it was ended.
     """

@@ -1,6 +1,6 @@
 """Several configured models at work on one set of images: built, run and timed, each on its own."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -14,11 +14,12 @@ from ebjr_det.core.types import Indices, Model
 from ebjr_det.inference.answers import on_pictures
 from ebjr_det.inference.in_memory import Objects
 from ebjr_det.inference.latency import Latency, measure_latency
-from ebjr_det.inference.offline import TieredRecorder, run_pair
+from ebjr_det.inference.offline import Batch, TieredRecorder, run_pair
 from ebjr_det.inference.pair import Pair, with_checksums
 from ebjr_det.inference.scoring import Scoring
 from ebjr_det.io.environment import device_name
 from ebjr_det.io.records import TierStore
+from ebjr_det.tasks.contract import DataSet
 
 
 def pairs_of(config: EvaluateConfig) -> list[EvaluateConfig]:
@@ -32,17 +33,22 @@ class Tiers:
     """The models of a configuration, and the images they are judged on.
 
     Attributes:
+        config: with checksums and with the runtimes that were taken.
         pairs: by tier but the last, the pair of it and the last one.
     """
 
+    config: EvaluateConfig
     pairs: Sequence[Pair]
 
     @classmethod
     def build(cls, config: EvaluateConfig, objects: Objects, fraction: float) -> "Tiers":
         """All that a configuration names; a fraction of the images chooses. Raises EbjrError for faults."""
-        first, *upper = pairs_of(with_checksums(config))
+        config = with_checksums(config)
+        first, *upper = pairs_of(config)
         pair = Pair.build(first, objects, fraction)
-        built = cls([pair, *map(pair.beside, upper)])
+        pairs = [pair, *map(pair.beside, upper)]
+        lower = [Tier(pair.config.student, pair.config.router) for pair in pairs]
+        built = cls(with_tiers(config, [*lower, Tier(pair.config.teacher)]), pairs)
         names = [model.name for model in built.models]
         if repeated := next((name for name in names if names.count(name) > 1), None):
             raise ConfigError(
@@ -51,28 +57,41 @@ class Tiers:
         return built
 
     @property
+    def data(self) -> DataSet:
+        """The images."""
+        return self.pairs[0].data
+
+    @property
+    def device(self) -> str:
+        """On which the models are run."""
+        return self.pairs[0].device
+
+    @property
     def models(self) -> list[Model]:
         """In the order of the tiers."""
         return [*(pair.student for pair in self.pairs), self.pairs[0].teacher]
 
-    def resolved(self, config: EvaluateConfig) -> EvaluateConfig:
-        """The configuration with checksums and with the runtimes that were taken."""
-        lower = [Tier(pair.config.student, pair.config.router) for pair in self.pairs]
-        return with_tiers(config, [*lower, Tier(self.pairs[0].config.teacher)])
-
     def adapted(self, scorings: Sequence[Scoring]) -> "Tiers":
         """The tiers as their scores look at them."""
         pairs = zip(self.pairs, scorings, strict=True)
-        return Tiers([replace(pair, student=scoring.adapted(pair.student)) for pair, scoring in pairs])
+        adapted = [replace(pair, student=scoring.adapted(pair.student)) for pair, scoring in pairs]
+        return replace(self, pairs=adapted)
 
     def run(self, scorings: Sequence[Scoring], parts: TierStore) -> TieredRun:
         """Run every model on all images; continues from `parts`."""
-        pair, models = self.pairs[0], {model.name: model for model in self.models}
-        scores = {name: scoring.scores for name, scoring in zip(models, scorings, strict=False)}
+        pair, seconds = self.pairs[0], self.config.run.flush_seconds
         batches = partial(pair.batches_after, between=self.models[1:-1])
-        seconds = pair.config.run.flush_seconds
-        recorder = TieredRecorder(models, pair.task, scores)
-        return run_pair(recorder, batches, len(pair.data), parts, flush_seconds=seconds)
+        return run_pair(self.recorder(scorings), batches, len(pair.data), parts, flush_seconds=seconds)
+
+    def recorder(self, scorings: Sequence[Scoring]) -> TieredRecorder:
+        """What keeps the records of every model on batches."""
+        models = {model.name: model for model in self.models}
+        scores = {name: scoring.scores for name, scoring in zip(models, scorings, strict=False)}
+        return TieredRecorder(models, self.pairs[0].task, scores)
+
+    def batches(self, start: int, stop: int) -> Iterator[Batch]:
+        """See `Pair.batches`."""
+        return self.pairs[0].batches(start, stop, self.models[1:-1])
 
     def measure(self, images: Indices) -> Mapping[str, Latency]:
         """Latency of every model alone, side by side on a seeded sample of some images, by its name."""

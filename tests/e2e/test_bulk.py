@@ -2,11 +2,13 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
 from functools import partial
 from types import SimpleNamespace
+from zipfile import ZipFile
 
 import numpy as np
 import psutil
@@ -216,20 +218,25 @@ def test_pictures_of_a_large_job_are_compared_where_its_source_changed(pictures,
         answer(source, tmp_path / "bulk")
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_an_evaluation_by_shards_is_that_of_evaluate(tmp_path, workers):
-    changes = ["run.batch_size=16", "run.bootstrap=2", "latency.measure=false", "data.limit=100"]
-    config = ebjr_det.load_config("digits", changes)
+EVALUATED = ["run.batch_size=16", "run.bootstrap=2", "latency.measure=false", "data.limit=100"]
+RECORDS = {"digits": "run.npz", "digits_tiers": "tiers.npz"}
+
+
+@pytest.mark.parametrize(("name", "workers"), [("digits", 0), ("digits", 2), ("digits_tiers", 2)])
+def test_an_evaluation_by_shards_is_that_of_evaluate(tmp_path, name, workers):
+    config = ebjr_det.load_config(name, EVALUATED)
     whole = ebjr_det.evaluate(config, tmp_path / "whole")
     sharded = ebjr_det.bulk_evaluate(config, tmp_path / "bulk", ebjr_det.BulkSettings(32, workers))
-    assert (tmp_path / "bulk/run.npz").read_bytes() == (tmp_path / "whole/run.npz").read_bytes()
-    assert not (tmp_path / "bulk/shards").exists()
+    files, expected = files_of(tmp_path / "bulk"), files_of(tmp_path / "whole")
+    assert files.keys() == expected.keys()  # no shards are left
+    for file in (RECORDS[name], "config.yaml"):
+        assert files[file] == expected[file]
     assert sharded.summary | {"run_dir": ""} == whole.summary | {"run_dir": ""}
 
 
-def test_an_evaluation_goes_on_with_the_shards_that_are_there(tmp_path, monkeypatch):
-    changes = ["run.batch_size=16", "run.bootstrap=2", "latency.measure=false", "data.limit=100"]
-    config = ebjr_det.load_config("digits", changes)
+@pytest.mark.parametrize("name", RECORDS)
+def test_an_evaluation_goes_on_with_the_shards_that_are_there(name, tmp_path, monkeypatch):
+    config, file = ebjr_det.load_config(name, EVALUATED), RECORDS[name]
     ebjr_det.bulk_evaluate(config, tmp_path / "whole", ebjr_det.BulkSettings(32))
     from ebjr_det.bulk.records import RecordStage
 
@@ -252,19 +259,44 @@ def test_an_evaluation_goes_on_with_the_shards_that_are_there(tmp_path, monkeypa
             with pytest.raises(EbjrError, match=r"got .*Choose another --out"):
                 ebjr_det.bulk_evaluate(config, tmp_path / "bulk", ebjr_det.BulkSettings(32))
     assert (tmp_path / "bulk/judged.json").read_bytes() == judged
+    shard = tmp_path / "bulk/shards/records/00000001.npz"
+    content = shard.read_bytes()
+    with ZipFile(shard, "a") as archive:
+        archive.comment = b"x" * len(archive.comment)
+    with pytest.raises(EbjrError, match=r"00000001\.npz`, got one of another job"):
+        ebjr_det.bulk_evaluate(config, tmp_path / "bulk", ebjr_det.BulkSettings(32))
+    shard.write_bytes(content)
     ebjr_det.bulk_evaluate(config, tmp_path / "bulk", ebjr_det.BulkSettings(32))
-    assert (tmp_path / "bulk/run.npz").read_bytes() == (tmp_path / "whole/run.npz").read_bytes()
+    assert (tmp_path / "bulk" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
 
 
-@pytest.mark.parametrize(("name", "words"), [("digits", "multiple"), ("digits_tiers", "got tiers")])
-def test_a_shard_that_cuts_a_batch_and_tiers_are_refused_at_once(name, words, tmp_path):
-    with pytest.raises(EbjrError, match=words):
-        ebjr_det.bulk_evaluate(
-            ebjr_det.load_config(name, ["run.batch_size=16"]),
-            tmp_path / "bulk",
-            ebjr_det.BulkSettings(24),
-        )
+def test_a_shard_that_cuts_a_batch_is_refused_at_once(tmp_path):
+    config = ebjr_det.load_config("digits", ["run.batch_size=16"])
+    with pytest.raises(EbjrError, match="multiple"):
+        ebjr_det.bulk_evaluate(config, tmp_path / "bulk", ebjr_det.BulkSettings(24))
     assert not (tmp_path / "bulk").exists()
+
+
+def test_a_job_goes_on_with_its_number_of_threads(pictures, tmp_path, monkeypatch, capfd):
+    out, request = tmp_path / "bulk", tmp_path / "bulk/job.json"
+    monkeypatch.setattr("ebjr_det.io.threads.usable_cpus", lambda: 2)
+    monkeypatch.setattr("ebjr_det.api.bulk.usable_cpus", lambda: 2)
+    answer(pictures, out)
+    begun = json.loads(request.read_text())
+    other = 3 - begun["threads"]
+    (out / "answers/00000001.parquet").unlink()
+    monkeypatch.setenv("OMP_NUM_THREADS", str(other))
+    assert answer(pictures, out).resumed == 2
+    config = ebjr_det.load_config("digits", ["run.batch_size=2", f"run.threads={other}"])
+    with pytest.raises(EbjrError, match=f"`threads` as in the job.* {begun['threads']}, got {other}"):
+        ebjr_det.bulk_predict(config, str(pictures), str(out), ebjr_det.BulkSettings(4), threshold=THRESHOLD)
+    del begun["threads"]
+    shutil.rmtree(out / "answers")
+    request.write_text(json.dumps(begun, indent=2) + "\n")  # as an earlier version has it
+    capfd.readouterr()
+    assert answer(pictures, out).shards == 3
+    assert "does not tell its number of threads" in capfd.readouterr().err
+    assert answer(pictures, out).resumed == 3
 
 
 def test_a_source_of_nothing_leaves_no_folder(tmp_path):
