@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from ebjr_det.core.errors import EbjrError as EbjrError
     from ebjr_det.core.joint import JointModel as JointModel
     from ebjr_det.core.joint import JointTeacher as JointTeacher
+    from ebjr_det.core.joint import LeapTeacher as LeapTeacher
     from ebjr_det.core.router import decide as decide
     from ebjr_det.core.scores import deferral_scores as deferral_scores
     from ebjr_det.core.tradeoff import sweep as sweep
@@ -101,7 +102,7 @@ _ROOMS = {
     "config.target": "Target",
     "core.cost": "CostModel",
     "core.errors": "EbjrError",
-    "core.joint": "JointModel JointTeacher",
+    "core.joint": "JointModel JointTeacher LeapTeacher",
     "core.router": "decide",
     "core.scores": "deferral_scores",
     "core.tradeoff": "sweep",

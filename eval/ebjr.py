@@ -179,10 +179,11 @@ def run(joint: JointModel, data: Any, args: argparse.Namespace) -> tuple[int, fl
     with tqdm(total=len(data), desc="Processing", bar_format=BAR, ascii=" #") as bar:
         for _, inputs, teacher_inputs, labels in stream:
             start = perf_counter()
-            output = joint.answer(inputs, teacher_inputs.__getitem__)
+            answers, decision = joint.judge(inputs)
+            predictions = joint.joined(answers, decision, teacher_inputs.__getitem__)
             seconds += perf_counter() - start
-            stayed += int((~output.decision.defer).sum())
-            records.append(task.match(output.predictions, labels))
+            stayed += int((~decision.defer).sum())
+            records.append(task.match(predictions, labels))
             right += [records[-1][key].sum() for key in ("correct", "top5_correct")]
             top1, top5 = 100 * right / (bar.n + len(labels))
             bar.unit = f"top1: {top1: .4f} | top5: {top5: .4f}"

@@ -17,7 +17,7 @@ from ebjr_det.tasks import load_task
 
 @dataclass(frozen=True, repr=False)
 class TieredCalibration(PrintedResult):
-    """A cascade for a target, chosen on one part of the images and judged on the rest.
+    """A chain for a target, chosen on one part of the images and judged on the rest.
 
     Attributes:
         analysis: with the target; `images`: how many the choice did not see.
@@ -45,13 +45,12 @@ class TieredCalibration(PrintedResult):
         that configuration first.
         """
         chosen = self.choice.chosen
-        routers = enumerate(zip(chosen.scores, chosen.thresholds, strict=True))
-        changes = [
-            f"tiers.{index}.router.{key}"
-            for index, (score, threshold) in routers
-            for key in (f"score={score}", f"threshold={threshold!r}")
-        ]
-        return ["router.target=null", *changes]
+        changes = ["router.target=null"]
+        changes += [f"topology={chosen.topology}"] if len(chosen.tiers) > 2 else []
+        for index, (sender, name) in enumerate(zip(chosen.senders, chosen.tiers, strict=False)):
+            changes += [f"tiers.{index}.router.score={chosen.scores[index]}"] if sender == name else []
+            changes += [f"tiers.{index}.router.threshold={chosen.thresholds[index]!r}"]
+        return changes
 
     def overview(self) -> Overview:
         """Whether the target is met on other images, and the thresholds."""
@@ -71,7 +70,7 @@ class TieredCalibration(PrintedResult):
 def calibrate_tiers(
     folder: Path, target: Target, *, score: str | None, fraction: float, seed: int
 ) -> TieredCalibration:
-    """The best cascade, or pair, of a run's tiers for a target, whose thresholds are finite.
+    """The best chain of two and more of a run's tiers for a target, whose thresholds are finite.
 
     Raises:
         Infeasible: nothing meets the target.

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from fractions import Fraction
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -219,6 +220,8 @@ class _TimedTeacher:
 
     def __init__(self, model: Model, watch: Stopwatch) -> None:
         self.model, self.name, self.watch, self.images = model, model.name, watch, 0
+        if (at_score := getattr(model, "preprocess_at", None)) is not None:
+            self.preprocess_at = partial(watch.time, "teacher", at_score)
 
     def preprocess(self, image: "Image") -> Opaque:
         return self.watch.time("teacher", self.model.preprocess, image)

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from typing import TypeAlias
 
@@ -14,7 +13,7 @@ from ebjr_det.api.tiers import TieredResult
 from ebjr_det.config import EvaluateConfig, dump_config
 from ebjr_det.config.target import Target
 from ebjr_det.core.errors import ConfigError, InvalidInput
-from ebjr_det.core.tiers import Chain, TieredRun
+from ebjr_det.core.tiers import TieredRun
 from ebjr_det.core.types import Task
 from ebjr_det.evaluation.run_folder import (
     CONFIG,
@@ -27,7 +26,7 @@ from ebjr_det.evaluation.run_folder import (
     open_folder,
 )
 from ebjr_det.evaluation.tiers.analysis import Chosen, Tier, TieredAnalysis, check_tier_target
-from ebjr_det.evaluation.tiers.choice import Chooser, at_rate, at_work
+from ebjr_det.evaluation.tiers.choice import Chooser, at_rate, at_work, chain_of
 from ebjr_det.evaluation.tiers.report import Calibrated, build_tiered_report, calibrated
 from ebjr_det.inference.in_memory import Objects
 from ebjr_det.inference.rates import DEFAULT_RATE
@@ -56,7 +55,7 @@ def evaluate_tiers(
         record: the tiers, their scores, and where finished parts go -> the records.
 
     Raises:
-        Infeasible: no cascade meets the target; the run is kept for another one.
+        Infeasible: no chain meets the target; the run is kept for another one.
         EbjrError: see `evaluate`.
     """
     check_folder(out, resume)
@@ -145,8 +144,7 @@ def _analyse(
         chooser = Chooser(fronts.reported, pair.task, at_work(fronts.fronts))
         chosen: Chosen = chooser.for_target(analysis.target, analysis.costs).chosen
     else:
-        pairs = pairwise(names)
-        chain = Chain(tuple(names), tuple(fronts.scores[lower, upper] for lower, upper in pairs))
+        chain = chain_of(tuple(names), fronts.scores, config.topology)
         chosen = at_rate(fronts.calibration, chain, [router.threshold for router in routers], DEFAULT_RATE)
     return replace(analysis, chosen=chosen), fronts
 

@@ -16,7 +16,7 @@ from ebjr_det.config import EvaluateConfig, ModelSection, parse_section
 from ebjr_det.core.errors import ConfigError
 from ebjr_det.core.joint import JointModel
 from ebjr_det.core.scores import rows_counted
-from ebjr_det.core.tiers import MOST_TIERS
+from ebjr_det.core.tiers import MOST_TIERS, Topology
 from ebjr_det.core.types import FloatArray, Model, Opaque
 from ebjr_det.inference.export_file import (
     NESTED_VERSION,
@@ -188,13 +188,18 @@ class _Level:
     """A pair on its way into the folder: its router and its models, without one that is a pair itself."""
 
     within: str
+    topology: Topology
     scoring: Scoring
     threshold: float
     sides: list[_Side]
 
 
 def _levels(
-    config: EvaluateConfig, joint: JointModel, pictures: list[Picture], within: str = ""
+    config: EvaluateConfig,
+    joint: JointModel,
+    pictures: list[Picture],
+    within: str = "",
+    topology: Topology = "cascade",
 ) -> Iterator[_Level]:
     """The pair, and those in the place of its teacher, from the outermost on."""
     assert isinstance(joint.router, Scoring)
@@ -202,9 +207,9 @@ def _levels(
     sides = [_side(f"{within}student", joint.student, config.student, pictures)]
     if inner is None:
         sides.append(_side(f"{within}teacher", joint.teacher, config.teacher, pictures))
-    yield _Level(within, joint.router, joint.threshold, sides)
+    yield _Level(within, topology, joint.router, joint.threshold, sides)
     if inner is not None:
-        yield from _levels(inner, teacher.joint, pictures, within + WITHIN)
+        yield from _levels(inner, teacher.joint, pictures, within + WITHIN, config.topology)
 
 
 def _written(levels: list[_Level], folder: Path, tolerance: float) -> dict[str, object]:
@@ -213,7 +218,8 @@ def _written(levels: list[_Level], folder: Path, tolerance: float) -> dict[str, 
     section = level.scoring.section
     models: list[ExportedModel | ExportedInner] = [_write_model(s, folder, tolerance) for s in level.sides]
     if inner:
-        models.append(parse_section(ExportedInner, _written(inner, folder, tolerance)))
+        settings = _written(inner, folder, tolerance) | {"topology": inner[0].topology}
+        models.append(parse_section(ExportedInner, settings))
     if section.file is not None:
         copyfile(section.file, folder / f"{level.within}{ROUTER}")
     top_k, aggregate = rows_counted(level.scoring.name, section.top_k, section.aggregate)

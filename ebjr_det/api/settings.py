@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -176,7 +177,7 @@ class _Chosen(NamedTuple):
 def _of_tiers(
     config: EvaluateConfig, changed: EvaluateConfig, original: EvaluateConfig, run: Path
 ) -> tuple[EvaluateConfig, float | None]:
-    """The cascade that a run of several tiers has chosen, and the threshold of its first tier.
+    """The chain that a run of several tiers has chosen, and the threshold of its first tier.
 
     What the settings state goes before it; a threshold whose tier is set otherwise now is left out.
 
@@ -197,18 +198,28 @@ def _of_tiers(
         name: versions
         for name, *versions in zip(names, *map(tiers_of, (config, changed, original)), strict=True)
     }
+    topology = chosen.topology if changed.topology == original.topology else changed.topology
+    senders = replace(chosen, topology=topology).senders
     aimed = changed.router.target == original.router.target
     lower, of_run = list[Tier](), list[bool]()
-    for name, score, value in zip(chosen.tiers, chosen.scores, chosen.thresholds, strict=False):
-        tier, changed_tier, original_tier = tiers[name]
-        threshold, unchanged = _Chosen(f"`{name}`", score, value).threshold_of(
-            changed_tier, original_tier, aimed
-        )
-        settings = {"threshold": threshold, "target": None} | ({"score": score} if unchanged else {})
+    columns = zip(chosen.tiers, senders, chosen.senders, chosen.scores, chosen.thresholds, strict=False)
+    for name, sender, of_run_sender, score, value in columns:
+        now = _at(tiers[sender][1], tiers[name][1].router.threshold)
+        then = _at(tiers[of_run_sender][2], tiers[name][2].router.threshold)
+        threshold, unchanged = _Chosen(f"`{name}`", score, value).threshold_of(now, then, aimed)
+        settings: dict[str, object] = {"threshold": threshold, "target": None}
+        settings |= {"score": score} if unchanged and sender == name else {}
+        tier = tiers[name][0]
         lower.append(tier._replace(router=tier.router.model_copy(update=settings)))
         of_run.append(unchanged)
     first = lower[0].router.threshold
+    config = config.model_copy(update={"topology": topology})
     return with_tiers(config, [*lower, tiers[chosen.tiers[-1]][0]]), first if of_run[0] else None
+
+
+def _at(tier: Tier, threshold: float | None) -> Tier:
+    """A tier whose router has another threshold."""
+    return tier._replace(router=tier.router.model_copy(update={"threshold": threshold}))
 
 
 def reference_scores(run: str | Path, threshold: float | None) -> FloatArray | None:

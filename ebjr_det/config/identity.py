@@ -24,6 +24,7 @@ BESIDE_RECORDS = (
     "router.target",
     "router.front",
     "router.front_threshold",
+    "topology",
     "run.teacher_batch",
     "run.patience_ms",
     "run.overlap",

@@ -31,13 +31,17 @@ def paired(settings: Mapping[str, object], tiers: object) -> Mapping[str, object
         raise ConfigError(
             "Expected no `router` of the last of the `tiers`, which passes on nothing, got one."
         )
+    if settings.get("topology") == "leap" and len(tiers) < 3:
+        raise ConfigError("Expected three `tiers` at least for `topology: leap`, got two.")
     names = [tier["name"] for tier in tiers if tier.get("name")]
     if repeated := next((name for name in names if names.count(name) > 1), None):
         raise ConfigError(f"Expected a name of its own for every tier, got `{repeated}` twice. Rename it.")
-    pair: Mapping[str, object] = _model(tiers[-1])
+    pair: dict[str, object] = _model(tiers[-1])
     for tier in reversed(tiers[:-1]):
-        teacher = pair if "student" not in pair else {"arch": NESTED, "options": pair}
+        inner = "student" in pair
+        teacher = {"arch": NESTED, "options": pair} if inner else pair
         pair = {"student": _model(tier), "teacher": teacher, "router": tier.get("router") or {}}
+        pair |= {"topology": settings["topology"]} if inner and "topology" in settings else {}
     return {**pair, "router": {**tiers[0].get("router", {}), **router}}
 
 

@@ -20,10 +20,10 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from ebjr_det.config.nesting import paired
+from ebjr_det.config.nesting import NESTED, paired
 from ebjr_det.config.stated import VALUE, Inside, PublishedReference, StatedMix, Words
 from ebjr_det.config.target import Target, TargetKind
-from ebjr_det.core.tiers import MOST_TIERS
+from ebjr_det.core.tiers import MOST_TIERS, Topology
 
 
 class BaseSection(BaseModel):
@@ -242,6 +242,10 @@ class EvaluateConfig(BaseSection):
     """Two to five models, the cheapest first, each with its own `router` but the last; in place of `student`
     and `teacher`, of which it makes a pair whose teacher is a pair.
     """
+    topology: Topology = Field("cascade", exclude_if="cascade".__eq__)
+    """How an image goes along three `tiers` or more: in a `cascade` each one's score passes it on, and
+    in a `leap` the first one's score picks by all thresholds who answers; those between are not run.
+    """
     student: ModelSection
     """The small model, which sees every image."""
     teacher: ModelSection
@@ -269,6 +273,14 @@ class EvaluateConfig(BaseSection):
     def _teacher_knows_all(self) -> "EvaluateConfig":
         if self.teacher.popular is not None:
             raise ValueError("a teacher of all classes, got one with `popular` classes")
+        return self
+
+    @model_validator(mode="after")
+    def _leaps_over_tiers(self) -> "EvaluateConfig":
+        if self.topology == "leap" and (self.teacher.arch != NESTED or not self.teacher.options):
+            raise ValueError("`tiers` beside `topology: leap`, got none")
+        if self.topology == "leap" and self.router.front is not None:
+            raise ValueError("no `router.front` beside `topology: leap`, whose scores are the first tier's")
         return self
 
     @property

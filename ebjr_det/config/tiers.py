@@ -8,7 +8,7 @@ from ebjr_det.config.nesting import NESTED
 from ebjr_det.config.sections import EvaluateConfig, ModelSection, RouterSection
 
 Config = TypeVar("Config", bound=EvaluateConfig)
-OF_OUTER = {"title", "student", "teacher", "router", "references", "traffic"}
+OF_OUTER = {"title", "student", "teacher", "router", "topology", "references", "traffic"}
 """Sections of a pair that a pair in its teacher's place does not share."""
 
 
@@ -45,10 +45,14 @@ def with_tiers(config: Config, tiers: Sequence[Tier]) -> Config:
     for tier in reversed(between):
         pair = {"student": tier.section, "teacher": teacher, "router": tier.router}
         options: dict[str, object] = {name: section.model_dump() for name, section in pair.items()}
+        if teacher is not last.section and config.topology != "cascade":
+            options["topology"] = config.topology
         teacher = type(last.section)(arch=NESTED, options=options)
     if teacher.arch == NESTED == config.teacher.arch and between:  # which may have a name and costs
         teacher = config.teacher.model_copy(update={"options": teacher.options})
-    return config.model_copy(update={"student": first.section, "teacher": teacher, "router": first.router})
+    topology = config.topology if between else "cascade"
+    changes = {"student": first.section, "teacher": teacher, "router": first.router, "topology": topology}
+    return config.model_copy(update=changes)
 
 
 def stated(config: EvaluateConfig) -> dict[str, object]:

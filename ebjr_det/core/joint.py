@@ -4,6 +4,7 @@ Knows nothing about pictures, labels, boxes or metrics: a model turns inputs int
 it into numbers, the router turns numbers into a decision.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
@@ -13,7 +14,7 @@ import numpy as np
 from ebjr_det.core.errors import ConfigError, InvalidInput, did_you_mean
 from ebjr_det.core.router import RouterDecision, abstaining_last, check_scores, decide
 from ebjr_det.core.scores import CURVATURE, SCORES, deferral_scores
-from ebjr_det.core.types import FloatArray, Model, Opaque, Output
+from ebjr_det.core.types import FloatArray, Logits, Model, Opaque, Output
 
 ScoreFunction: TypeAlias = Callable[[Output], FloatArray]
 
@@ -162,22 +163,11 @@ class JointModel:
         Raises:
             InvalidInput: an empty batch, or logits that are not finite.
         """
-        inputs = [self.preprocess(image) for image in images]
-        return self.answer(inputs, lambda index: self.teacher.preprocess(images[index]), threshold)
+        output, decision = self.judge([self.preprocess(image) for image in images], threshold)
 
-    def answer(
-        self,
-        student_inputs: Sequence[Opaque],
-        teacher_input: Callable[[int], Opaque],
-        threshold: float | None = None,
-    ) -> JointOutput:
-        """Answer a batch that a loader has preprocessed.
+        def teacher_input(index: int) -> Opaque:
+            return self.teacher_input(images[index], float(decision.scores[index]))
 
-        Args:
-            student_inputs: the batch, preprocessed by `preprocess`.
-            teacher_input: index in the batch -> the teacher's input; called for deferred images only.
-        """
-        output, decision = self.judge(student_inputs, threshold)
         return JointOutput(self.joined(output, decision, teacher_input), decision)
 
     def judge(
@@ -215,10 +205,20 @@ class JointModel:
         decision = RouterDecision(scores, threshold, defer, first.defer)
         return Output(predictions, output.logits), decision
 
+    def teacher_input(self, image: Opaque, score: float) -> Opaque:
+        """An image that was deferred at a score, as the teacher takes it; of a leap the score picks whom."""
+        at_score = getattr(self.teacher, "preprocess_at", None)
+        return self.teacher.preprocess(image) if at_score is None else at_score(image, score)
+
     def joined(
         self, output: Output, decision: RouterDecision, teacher_input: Callable[[int], Opaque]
     ) -> list[Opaque]:
-        """The student's predictions, the teacher's in place of those that were deferred."""
+        """The student's predictions, the teacher's in place of those that were deferred.
+
+        Args:
+            output, decision: as `judge` gives them.
+            teacher_input: index in the batch -> the teacher's input; called for deferred images only.
+        """
         predictions = list(output.predictions)
         if deferred := decision.defer.nonzero()[0].tolist():
             taught = self.teach([teacher_input(index) for index in deferred])
@@ -251,12 +251,40 @@ class JointTeacher:
 
     def __call__(self, inputs: Sequence[Opaque]) -> Output:
         """The pair's answers to a batch, at its own threshold."""
-        images = [image for _, image in inputs]
         output, decision = self.joint.judge([ready for ready, _ in inputs])
-        predictions = self.joint.joined(
-            output, decision, lambda index: self.joint.teacher.preprocess(images[index])
-        )
-        return Output(predictions, output.logits)
+
+        def teacher_input(index: int) -> Opaque:
+            return self.joint.teacher_input(inputs[index][1], float(decision.scores[index]))
+
+        return Output(self.joint.joined(output, decision, teacher_input), output.logits)
+
+
+class LeapTeacher(JointTeacher):
+    """A pair in the place of a teacher, one of whose models answers: the first student's score picks which.
+
+    An image that was deferred at a score above the pair's threshold is its teacher's, else its student's; the
+    other one is not run, and the pair's own score is not asked. There are no logits, which nobody scores.
+    """
+
+    def preprocess(self, image: Opaque) -> Opaque:
+        """An image as the last model takes it, which answers where nobody knows a score."""
+        return self.preprocess_at(image, math.inf)
+
+    def preprocess_at(self, image: Opaque, score: float) -> Opaque:
+        """An image as whoever answers at its score takes it, and whether that is the pair's teacher."""
+        above = score > self.joint.threshold
+        ready = self.joint.teacher_input(image, score) if above else self.joint.student.preprocess(image)
+        return ready, above
+
+    def __call__(self, inputs: Sequence[Opaque]) -> Output:
+        """The answers to a batch, of each model to its part of it."""
+        predictions: list[Opaque] = [None] * len(inputs)
+        for model, theirs in ((self.joint.student, False), (self.joint.teacher, True)):
+            indices = [index for index, (_, above) in enumerate(inputs) if above is theirs]
+            answers = answers_of(model, [inputs[i][0] for i in indices]).predictions if indices else ()
+            for index, prediction in zip(indices, answers, strict=True):
+                predictions[index] = prediction
+        return Output(predictions, Logits(np.zeros((len(inputs), 0, 1)), np.zeros((len(inputs), 0), bool)))
 
 
 def answers_of(model: Model, inputs: Sequence[Opaque]) -> Output:

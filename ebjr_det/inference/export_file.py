@@ -12,6 +12,7 @@ from pydantic import Field, ValidationError, model_validator
 from ebjr_det.config import BaseSection, RouterSection
 from ebjr_det.core.errors import InvalidInput, first_line
 from ebjr_det.core.router import check_scores
+from ebjr_det.core.tiers import Topology
 from ebjr_det.core.types import FloatArray
 from ebjr_det.io.files import existing_file, write_text
 from ebjr_det.io.third_party import first_fault
@@ -59,10 +60,15 @@ class ExportedModel(BaseSection):
 
 
 class ExportedInner(BaseSection):
-    """A pair in the place of a teacher; its settings are those of an `ExportedPair`."""
+    """A pair in the place of a teacher; its settings are those of an `ExportedPair`.
+
+    Attributes:
+        topology: whether its own score decides or, of a `leap`, that with which a picture reached it.
+    """
 
     name: str
     macs: float | None = None
+    topology: Topology = Field("cascade", exclude_if="cascade".__eq__)
     router: RouterSection
     threshold: float
     student: ExportedModel

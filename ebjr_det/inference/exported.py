@@ -16,8 +16,9 @@ import numpy as np
 from ebjr_det.config import RouterSection, apply_changes, parse_section
 from ebjr_det.config.sections import RunSection
 from ebjr_det.core.errors import ConfigError, InvalidInput, first_line
-from ebjr_det.core.joint import JointModel, JointTeacher
+from ebjr_det.core.joint import JointModel, JointTeacher, LeapTeacher
 from ebjr_det.core.scores import rows_counted
+from ebjr_det.core.tiers import Topology
 from ebjr_det.core.types import FloatArray, Model
 from ebjr_det.inference.absent import SIDES, AbsentModel
 from ebjr_det.inference.export_file import (
@@ -152,6 +153,11 @@ class Exported:
         return self.content.student
 
     @property
+    def topology(self) -> Topology:
+        """How images go along more than two models."""
+        return self.teacher.topology if isinstance(self.teacher, ExportedInner) else "cascade"
+
+    @property
     def teacher(self) -> ExportedModel | ExportedInner:
         """The teacher's graph and what surrounds it, or the pair in its place."""
         return self.content.teacher
@@ -190,7 +196,8 @@ class Exported:
             teacher = self._served(exported.teacher, named, device, within + WITHIN)
             section = _router_in(exported, self.folder / f"{within}{ROUTER}")
             scoring = Scoring.load(self.task, section, live=True).bind(named.class_names)
-            return JointTeacher(JointModel(student, teacher, scoring, exported.threshold))
+            kind = LeapTeacher if exported.topology == "leap" else JointTeacher
+            return kind(JointModel(student, teacher, scoring, exported.threshold))
         path, task = self.folder / (graph or exported).file, load_task(self.task)
         check_whole(path)
         session = Session(path, device)

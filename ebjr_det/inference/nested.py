@@ -8,7 +8,7 @@ from ebjr_det.config import EvaluateConfig, ModelSection
 from ebjr_det.config.nesting import NESTED
 from ebjr_det.config.tiers import inner_pair
 from ebjr_det.core.errors import ConfigError, InvalidInput
-from ebjr_det.core.joint import JointModel, JointTeacher
+from ebjr_det.core.joint import JointModel, JointTeacher, LeapTeacher
 from ebjr_det.core.types import Opaque
 from ebjr_det.inference.live import choose_threshold
 from ebjr_det.inference.ready import make_ready
@@ -98,4 +98,5 @@ def build_nested(
     student, teacher = build_models(inner, classes, device)
     make_ready(inner, (student, teacher), list, device)  # files go to the device; eager asks no samples
     scoring = scoring.bind(classes.class_names, (), student.name, weights_of(student))
-    return JointTeacher(JointModel(student, teacher, scoring, threshold))
+    kind = LeapTeacher if config.topology == "leap" else JointTeacher
+    return kind(JointModel(student, teacher, scoring, threshold))

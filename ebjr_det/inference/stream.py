@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from time import monotonic
 from typing import Any, Generic
@@ -179,8 +180,8 @@ class StreamState(Generic[Item, Image]):
             picture.in_front = decision.in_front is not None and bool(decision.in_front[index])
             if picture.deferred:
                 # Urgent: the teacher waits for this input, but nobody yet for the pictures loaded ahead.
-                preprocess = self.joint.teacher.preprocess
-                picture.teacher_input = self.workers.submit(preprocess, picture.image, urgent=True)
+                ready = partial(self.joint.teacher_input, score=picture.score)
+                picture.teacher_input = self.workers.submit(ready, picture.image, urgent=True)
                 picture.due = due
                 self.before_teacher.append(picture)
             else:

@@ -236,9 +236,9 @@ class Desk:
         sides, reasons = [front] * len(scores), [""] * len(scores)
         answer = Answered(bench, predictions, scores, threshold, sides, reasons, seconds)
         if (indices := defer.nonzero()[0].tolist()) and ask.rule.force != "student":
-            await self._teach(ask, answer, Deferred(reading.sources, reading.pictures), indices)
+            await self._teach(ask, answer, Deferred(reading.sources, reading.pictures, scores), indices)
         if self.settings.shadow:
-            self._begin_shadow(ask, answer, Deferred(reading.sources, reading.pictures))
+            self._begin_shadow(ask, answer, Deferred(reading.sources, reading.pictures, scores))
         if ask.rule.follows_policy:
             bench.law.observe(len(indices), len(scores))
         bench.watch.add(np.array(scores))

@@ -1,5 +1,6 @@
 """The pair at work: two models, a thread each, and the numbers by which requests are decided."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -139,7 +140,7 @@ class Bench:
             try:
                 for count in FIRST_SIZES[: self.settings.largest_batch]:
                     output, _ = joint.judge([joint.student.preprocess(picture)] * count)
-                read = Deferred([np.asarray(picture)], [picture])
+                read = Deferred([np.asarray(picture)], [picture], [math.inf])
                 answers = [] if served.alone else self.teacher.warm(read)
             except InvalidInput:
                 continue

@@ -27,17 +27,22 @@ class Deferred:
     """Pictures for the teacher: as they came, which is how they travel, and decoded.
 
     Attributes:
+        scores: the deferral score of each.
         left: seconds within which somebody waits for the answer.
     """
 
     sources: Sequence[Source]
     pictures: "Sequence[Image]"
+    scores: Sequence[float]
     left: float = math.inf
 
     def those(self, indices: Sequence[int]) -> "Deferred":
         """The pictures at these indices."""
-        sources, pictures = self.sources, self.pictures
-        return Deferred([sources[index] for index in indices], [pictures[index] for index in indices])
+        return Deferred(
+            [self.sources[index] for index in indices],
+            [self.pictures[index] for index in indices],
+            [self.scores[index] for index in indices],
+        )
 
 
 class Teacher(Protocol):
@@ -123,7 +128,7 @@ class LocalTeacher:
         self.batcher.close()
 
     def _inputs(self, deferred: Deferred) -> list[Opaque]:
-        return [self.joint.teacher.preprocess(picture) for picture in deferred.pictures]
+        return list(map(self.joint.teacher_input, deferred.pictures, deferred.scores))
 
 
 async def in_time(future: "Future[Result]", left: float) -> Result:

@@ -138,7 +138,7 @@ def test_a_teacher_of_ours_works_for_nobody_who_has_gone(routed_digits, served_a
         link = RemoteTeacher(teacher, "pair-teacher", served)
 
         def request(left):
-            return asyncio.create_task(link.ask(Deferred([np.asarray(picture)], [picture], left)))
+            return asyncio.create_task(link.ask(Deferred([np.asarray(picture)], [picture], [0.0], left)))
 
         async def ask():
             first, reasons = request(60.0), []
@@ -153,7 +153,7 @@ def test_a_teacher_of_ours_works_for_nobody_who_has_gone(routed_digits, served_a
 
         assert set(asyncio.run(ask())) <= {"timeout", "busy"}
         with pytest.raises(InvalidInput, match="So says the teacher"):
-            asyncio.run(link.ask(Deferred([b"no picture"], [None])))
+            asyncio.run(link.ask(Deferred([b"no picture"], [None], [0.0])))
         link.close()
     assert sum(asked) == 1
 
@@ -178,7 +178,7 @@ def test_a_teacher_that_takes_smaller_pictures_costs_their_quality_alone(
 def test_an_answer_of_another_teacher_over_an_open_connection_is_found_out(routed_digits, application_at):
     app = ebjr_det.build_serving(routed_digits, ebjr_det.ServeSettings(access_log=False, tier="teacher"))
     picture, bench = Image.new("RGB", (8, 8)), app.state.desk.bench
-    deferred = Deferred([np.asarray(picture)], [picture])
+    deferred = Deferred([np.asarray(picture)], [picture], [0.0])
     with application_at(app) as teacher:
         link = RemoteTeacher(teacher, "pair-teacher", load_served(routed_digits, None, None, ()))
         assert len(asyncio.run(link.ask(deferred)).results) == 1
@@ -324,7 +324,7 @@ def test_boxes_of_any_server_are_taken_and_nonsense_is_its_fault(
         link = RemoteTeacher(teacher, "pair-teacher", load_served(exported_scenes, None, None, ()))
         for server.changes in NONSENSE:
             with pytest.raises(Unavailable) as unavailable:
-                asyncio.run(link.ask(Deferred([content], [None])))
+                asyncio.run(link.ask(Deferred([content], [None], [0.0])))
             assert unavailable.value.reason == "died"
         for server.status, reason in {
             400: "died",
@@ -334,11 +334,11 @@ def test_boxes_of_any_server_are_taken_and_nonsense_is_its_fault(
             504: "timeout",
         }.items():
             with pytest.raises(Unavailable) as unavailable:
-                asyncio.run(link.ask(Deferred([content], [None])))
+                asyncio.run(link.ask(Deferred([content], [None], [0.0])))
             assert unavailable.value.reason == reason
         for server.status in (413, 415):  # of the request, not of the machine
             with pytest.raises(InvalidInput, match="So says the teacher"):
-                asyncio.run(link.ask(Deferred([content], [None])))
+                asyncio.run(link.ask(Deferred([content], [None], [0.0])))
         link.close()
 
 

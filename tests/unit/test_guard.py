@@ -12,7 +12,7 @@ from ebjr_det.serving.fault import Unavailable
 from ebjr_det.serving.guard import Guarded
 from ebjr_det.serving.teacher import Deferred
 
-ONE = Deferred([b"picture"], [None])
+ONE = Deferred([b"picture"], [None], [0.0])
 
 
 @pytest.mark.parametrize(

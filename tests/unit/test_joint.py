@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ebjr_det.core.errors import InvalidInput
-from ebjr_det.core.joint import JointModel, JointTeacher
+from ebjr_det.core.joint import JointModel, JointTeacher, LeapTeacher
 from ebjr_det.core.router import decide, operating_points
 from ebjr_det.core.scores import deferral_scores
 from ebjr_det.core.tiers import Chain, TieredRun, answering
@@ -140,10 +140,11 @@ def test_prepared_inputs_ask_for_the_teachers_input_of_deferred_images_only():
         asked.append(index)
         return IMAGES[index] * -3.0
 
-    output = pair.answer(list(IMAGES), teacher_input)
-    assert asked == output.decision.defer.nonzero()[0].tolist()
+    output, decision = pair.judge(list(IMAGES))
+    predictions = pair.joined(output, decision, teacher_input)
+    assert asked == decision.defer.nonzero()[0].tolist()
     assert all(type(index) is int for index in asked)
-    assert output.predictions == build_pair()(IMAGES).predictions
+    assert predictions == build_pair()(IMAGES).predictions
 
 
 def test_an_empty_batch_is_refused():
@@ -190,6 +191,32 @@ def test_the_steps_refuse_an_empty_batch_and_a_lost_image():
         pair.judge(IMAGES)
     with pytest.raises(InvalidInput, match="teacher"):
         pair.teach(IMAGES)
+
+
+@pytest.mark.parametrize("tiers", [2, 3, 4])
+def test_in_a_leap_the_first_score_picks_who_answers_and_nobody_else_is_run(tiers):
+    images = np.random.default_rng(2).normal(scale=2, size=(60, 4))
+    models = [Elementwise(f"model {tier}", 1.0 - tier) for tier in range(tiers)]
+    thresholds = [-3.5, -2.5, -1.5][: tiers - 1]
+    teacher = models[-1]
+    for model, threshold in zip(models[-2:0:-1], thresholds[:0:-1], strict=True):
+        teacher = LeapTeacher(JointModel(model, teacher, "entropy", threshold))
+    answer = JointModel(models[0], teacher, free_energy, thresholds[0])(images)
+    scores = answer.decision.scores
+    tier_of = answering(np.stack([scores] * (tiers - 1)), thresholds)
+    counts = np.bincount(tier_of, minlength=tiers)
+    assert (counts > 2).all()
+    expected = [
+        answer_of(f"model {tier}", 1.0 - tier, image) for tier, image in zip(tier_of, images, strict=True)
+    ]
+    assert answer.predictions == expected
+    assert [sum(model.batch_sizes) for model in models] == [60, *counts[1:]]
+    assert [model.preprocessed for model in models] == [60, *counts[1:]]
+
+
+def test_a_picture_without_a_score_is_the_last_models():
+    leap = LeapTeacher(JointModel(Elementwise("middle", 2.0), Elementwise("large", 3.0), "entropy", 0.1))
+    assert leap([leap.preprocess(IMAGES[0])]).predictions == [answer_of("large", 3.0, IMAGES[0])]
 
 
 # --- Offline ---

@@ -10,6 +10,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from ebjr_det.config.target import Target
 from ebjr_det.core.cost import Cost
 from ebjr_det.core.errors import ConfigError, InvalidInput, check_seed
+from ebjr_det.core.tiers import Topology
 from ebjr_det.evaluation.bootstrap import check_replicates
 from ebjr_det.evaluation.run_folder import TIERS
 from ebjr_det.io.files import existing_file
@@ -30,7 +31,7 @@ class Tier:
 
 @dataclass(frozen=True)
 class Chosen:
-    """A cascade at work: its tiers in order, and of each but the last the score and the finite threshold.
+    """A chain at work: its tiers in order, and of each but the last the score and the finite threshold.
 
     Attributes:
         rate: the share of what reaches a tier that goes past it, where its threshold was left open.
@@ -40,6 +41,12 @@ class Chosen:
     scores: tuple[str, ...]
     thresholds: tuple[float, ...]
     rate: float | None = None
+    topology: Topology = "cascade"
+
+    @property
+    def senders(self) -> tuple[str, ...]:
+        """For each threshold the tier whose score it is for."""
+        return self.tiers[:-1] if self.topology == "cascade" else self.tiers[:1] * len(self.scores)
 
 
 @dataclass(frozen=True)
@@ -54,7 +61,7 @@ class TieredAnalysis:
         fraction: of the images, that choose; `seed`: of that part and of the bootstrap.
         remarks: by input file, how often something odd was left out or taken all the same.
         scores: by tier, its own score in place of `score`.
-        chosen: the cascade that a run leaves for live use, whatever made it: settings, a rate or the target.
+        chosen: the chain that a run leaves for live use, whatever made it: settings, a rate or the target.
 
     Raises:
         ConfigError: a seed or a number of replicates that cannot be, another kind of target, or one of times

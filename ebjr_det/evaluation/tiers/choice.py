@@ -16,7 +16,7 @@ from ebjr_det.core.cost import Cost
 from ebjr_det.core.errors import ConfigError, Infeasible, check_known
 from ebjr_det.core.ranking import Ranking
 from ebjr_det.core.router import threshold_for_rate
-from ebjr_det.core.tiers import Chain, TieredRun, answering
+from ebjr_det.core.tiers import Chain, TieredRun, Topology, answering
 from ebjr_det.core.types import FloatArray, Matches, Task
 from ebjr_det.evaluation.bootstrap import ROUGH_GRID
 from ebjr_det.evaluation.tiers.analysis import AUTO, Chosen
@@ -49,7 +49,7 @@ class Choice:
     @property
     def chosen(self) -> Chosen:
         """The choice as an analysis keeps it."""
-        return Chosen(self.chain.tiers, self.chain.scores, self.thresholds)
+        return Chosen(self.chain.tiers, self.chain.scores, self.thresholds, topology=self.chain.topology)
 
     @property
     def thresholds(self) -> tuple[float, ...]:
@@ -126,17 +126,23 @@ def _area(ranking: Ranking, grid: int | None) -> float:
     return float(np.trapezoid(quality, rates))
 
 
+def chain_of(tiers: tuple[str, ...], scores: Scores, topology: Topology) -> Chain:
+    """A chain of these tiers, with what passes images on between them."""
+    if topology == "leap":
+        return Chain(tiers, (scores[tiers[0], tiers[-1]],) * (len(tiers) - 1), topology)
+    return Chain(tiers, tuple(scores[pair] for pair in pairwise(tiers)))
+
+
 def chains(names: Sequence[str], scores: Scores) -> Iterator[Chain]:
     """Every chain of some of the models in order: each alone, each pair, and of more both topologies."""
+    topologies: tuple[Topology, ...] = ("cascade", "leap")
     for size in range(1, len(names) + 1):
         for tiers in combinations(names, size):
-            yield Chain(tiers, tuple(scores[pair] for pair in pairwise(tiers)))
-            if size > 2:
-                yield Chain(tiers, (scores[tiers[0], tiers[-1]],) * (size - 1), "leap")
+            yield from (chain_of(tiers, scores, topology) for topology in topologies[: max(1, size - 1)])
 
 
 def at_rate(run: TieredRun, chain: Chain, thresholds: Sequence[float | None], rate: float) -> Chosen:
-    """A cascade with its thresholds; where one is open, so large a share of what reaches a tier goes on.
+    """A chain with its thresholds; where one is open, so large a share of what reaches a tier goes on.
 
     Raises ConfigError where a part of the images is too small for that.
     """
@@ -151,12 +157,13 @@ def at_rate(run: TieredRun, chain: Chain, thresholds: Sequence[float | None], ra
             )
         reaching = reaching & (values > threshold)
         finite_thresholds.append(float(threshold))
-    return Chosen(chain.tiers, chain.scores, tuple(finite_thresholds), rate if None in thresholds else None)
+    rate_used = rate if None in thresholds else None
+    return Chosen(chain.tiers, chain.scores, tuple(finite_thresholds), rate_used, chain.topology)
 
 
 def at_work(fronts: Sequence[TierPoints]) -> list[TierPoints]:
-    """The points of all fronts that a live pair or cascade can take: of no leap, with finite thresholds."""
-    chosen = [points for points in fronts if len(points.chain.tiers) > 1 and points.chain.topology != "leap"]
+    """The points of all fronts that a live chain can take: of two models at least, at finite thresholds."""
+    chosen = [points for points in fronts if len(points.chain.tiers) > 1]
     finite_points = [points[np.flatnonzero(np.isfinite(points.thresholds).all(axis=1))] for points in chosen]
     return [points for points in finite_points if len(points)]
 
@@ -211,8 +218,8 @@ class Chooser:
         return choice
 
     def choice(self, calibration: TieredRun, task: Task, chosen: Chosen) -> Choice:
-        """A cascade that is chosen already, on both parts of the images."""
-        chain = Chain(chosen.tiers, chosen.scores)
+        """A chain that is chosen already, on both parts of the images."""
+        chain = Chain(chosen.tiers, chosen.scores, chosen.topology)
         parts = (Sweep(run, task, chain).judge(chosen.thresholds) for run in (calibration, self.reported))
         return Choice(*parts)
 
