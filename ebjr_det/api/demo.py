@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from fractions import Fraction
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +19,7 @@ from ebjr_det.core.cost import CostModel
 from ebjr_det.core.errors import ConfigError, InvalidInput
 from ebjr_det.core.joint import JointModel, JointTeacher
 from ebjr_det.core.router import ABSTAINED
-from ebjr_det.core.types import Model, Opaque, Output
+from ebjr_det.inference.latency import TimedTeacher
 from ebjr_det.inference.live import Live, Settings, build_live, choose_threshold
 from ebjr_det.io.files import check_space
 from ebjr_det.io.lettering import check_letters
@@ -215,22 +214,6 @@ def _interruptible(live: bool) -> Iterator[threading.Event]:
         signal.signal(signal.SIGINT, previous)
 
 
-class _TimedTeacher:
-    """A model that keeps the time of its preprocessing and inference, and counts its images."""
-
-    def __init__(self, model: Model, watch: Stopwatch) -> None:
-        self.model, self.name, self.watch, self.images = model, model.name, watch, 0
-        if (at_score := getattr(model, "preprocess_at", None)) is not None:
-            self.preprocess_at = partial(watch.time, "teacher", at_score)
-
-    def preprocess(self, image: "Image") -> Opaque:
-        return self.watch.time("teacher", self.model.preprocess, image)
-
-    def __call__(self, inputs: Sequence[Opaque]) -> Output:
-        self.images += len(inputs)
-        return self.watch.time("teacher", self.model, inputs)
-
-
 class _Scene:
     """The pair, its teacher under a clock, the board that shows its answers, and what they add up to."""
 
@@ -247,7 +230,7 @@ class _Scene:
             macs_of(plain(student), first, config.student.macs, "student.macs"),
             stated if nested else macs_of(plain(teacher), first, stated, "teacher.macs"),
         )
-        self.teacher, threshold = _TimedTeacher(teacher, self.watch), live.joint.threshold
+        self.teacher, threshold = TimedTeacher(teacher, self.watch), live.joint.threshold
         self.joint = JointModel(student, self.teacher, live.joint.score, threshold)
         self.board = Board(self._drawn(first, prediction).size, self.pictures, live.scoring.name, threshold)
 

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 
 import numpy as np
 
 from ebjr_det.core.cost import CostModel
 from ebjr_det.core.errors import InvalidInput
 from ebjr_det.core.router import RouterDecision
-from ebjr_det.core.types import Opaque, Output
+from ebjr_det.core.types import Model, Opaque, Output
 from ebjr_det.io.load import Load, Meter, Reading, Stopwatch, read_cpus
 
 
@@ -117,3 +118,21 @@ def stratified(decision: RouterDecision, count: int, generator: np.random.Genera
         if len(group)
     ]
     return [int(index) for index in generator.permutation(np.concatenate(parts))]
+
+
+class TimedTeacher:
+    """A teacher that keeps the time of its preprocessing and inference, and counts its images."""
+
+    def __init__(self, model: Model, watch: Stopwatch) -> None:
+        self.model, self.name, self.watch, self.images = model, model.name, watch, 0
+        if (at_score := getattr(model, "preprocess_at", None)) is not None:
+            self.preprocess_at = partial(watch.time, "teacher", at_score)
+
+    def preprocess(self, image: Opaque) -> Opaque:
+        """An image as the teacher takes it."""
+        return self.watch.time("teacher", self.model.preprocess, image)
+
+    def __call__(self, inputs: Sequence[Opaque]) -> Output:
+        """The teacher's answers to a batch."""
+        self.images += len(inputs)
+        return self.watch.time("teacher", self.model, inputs)
