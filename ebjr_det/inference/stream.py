@@ -88,9 +88,6 @@ class StreamState(Generic[Item, Image]):
         size = self.plan.batch_size
         while True:
             self._collect()
-            unloaded = next(
-                (p.loaded for p in islice(self.before_student, size) if not p.loaded.done()), None
-            )
             if self.held and self.held[0].settled:
                 # An answer goes out before anything is begun: whoever reads the stream waits for it.
                 if self.held[0].left_out:
@@ -103,7 +100,7 @@ class StreamState(Generic[Item, Image]):
             elif self._has_room():
                 # Before the student's batch, so that workers load the next one while it runs.
                 self._pull()
-            elif len(self.before_student) >= size and unloaded is None:
+            elif (unloaded := self._unloaded()) is None and len(self.before_student) >= size:
                 # Batches are always whole: behind the last item `_pull` adds ends, which fill the last one.
                 self._judge([self.before_student.popleft() for _ in range(size)])
             elif self.held:
@@ -120,6 +117,11 @@ class StreamState(Generic[Item, Image]):
             batch, future = self.at_teacher.popleft()
             for picture, prediction in zip(batch, future.result(), strict=True):
                 picture.prediction, picture.settled = prediction, True
+
+    def _unloaded(self) -> "Future[None] | None":
+        """The first picture of the student's next batch that is not there yet; a look at each of them."""
+        batch = islice(self.before_student, self.plan.batch_size)
+        return next((picture.loaded for picture in batch if not picture.loaded.done()), None)
 
     def _has_room(self) -> bool:
         room = len(self.before_student) < self.plan.batch_size + self.plan.ahead
