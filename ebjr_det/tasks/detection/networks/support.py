@@ -35,7 +35,7 @@ def support_of(
     short = classes.astype(np.min_scalar_type(classes.max()))  # two bytes sort by digits
     order = np.argsort(short, kind="stable")
     starts = np.searchsorted(classes[order], np.arange(classes.max() + 2))
-    candidates = np.ascontiguousarray(boxes[order].T), scores[order], order, starts
+    candidates = boxes.T.take(order, axis=1), scores.take(order), order, starts
     return np.asarray(_support(*candidates, boxes[survivors], classes[survivors], survivors))
 
 
