@@ -4,17 +4,18 @@
         [--student-runtime NAME] [--teacher-runtime NAME] [--set data.root=DIR]
 
 Any pair of either task on its real pictures, by default the quickstart's detectors; `configs/digits.yaml`
-and `configs/cifar10_densenet.yaml` are classifiers. A round runs four things on the same pictures, each
-round another one first: the student on all; the teacher on the deferred ones only, in full batches of the
-same size; `JointModel` on batch after batch; `pipeline.answers` without workers. Preprocessing is part of
-each and decoding of files of none, so both sides of a ratio preprocess every picture once for the student
+and `configs/cifar10_densenet.yaml` are classifiers. A round runs these on the same pictures, each round
+another one first: the student on all; the teacher on the deferred ones only, in full batches of the same
+size; `JointModel` on batch after batch; `stream.answers` without workers, by itself and with
+`run.regroup=true`, which fills the teacher's batches whatever that does to last bits. Preprocessing is part
+of each and decoding of files of none, so both sides of a ratio preprocess every picture once for the student
 and every deferred one once for the teacher. The threshold is that of the rate on scores of batches of the
 same size.
 
-`joint` and `pipeline` are the ratios to student + teacher, medians over the rounds with an interval.
-`JointModel` gives the teacher the few deferred pictures of one batch; `joint_to_same_batches` is its ratio
-to a teacher that sees the same lots, which tells what that costs from what the joint path adds. Prints one
-JSON object.
+`joint`, `pipeline` and `regrouped` are the ratios to student + teacher, medians over the rounds with an
+interval. `JointModel` gives the teacher the few deferred pictures of one batch; `joint_to_same_batches` is
+its ratio to a teacher that sees the same lots, which tells what that costs from what the joint path adds.
+Prints one JSON object.
 """
 
 import argparse
@@ -62,14 +63,14 @@ def jointly(joint: JointModel, lots: Lots) -> int:
     return sum(int(joint(lot).decision.defer.sum()) for lot in lots)
 
 
-def streamed(joint: JointModel, images: Sequence[Any], size: int) -> int:
+def streamed(joint: JointModel, images: Sequence[Any], size: int, regroup: bool | None = None) -> int:
     """The pipeline on pictures; how many it deferred."""
-    plan = Plan(size, size, workers=0)
+    plan = Plan(size, size, workers=0, regroup=regroup)
     return sum(one.deferred for one in answers(joint, images, lambda image: image, plan))
 
 
 def measure(pair: Pair, images: Sequence[Any], size: int, args: argparse.Namespace) -> dict[str, Any]:
-    """All four at one batch size."""
+    """All of them at one batch size."""
     names = getattr(pair.data, "class_names", ())
     scoring = Scoring.load(pair.config.task, pair.config.router, live=True)
     scoring = scoring.bind(names, (), pair.student.name, weights_of(pair.student))
@@ -89,6 +90,7 @@ def measure(pair: Pair, images: Sequence[Any], size: int, args: argparse.Namespa
         "teacher": lambda: alone(teacher, full),
         "joint": lambda: jointly(joint, lots),
         "pipeline": lambda: streamed(joint, images, size),
+        "regrouped": lambda: streamed(joint, images, size, regroup=True),
     }
     if [len(lot) for lot in same] != [len(lot) for lot in full]:
         calls["teacher_same_batches"] = lambda: alone(teacher, same)
@@ -107,6 +109,7 @@ def measure(pair: Pair, images: Sequence[Any], size: int, args: argparse.Namespa
         "teacher_batches": {"full": len(full), "same": len(same)},
         "joint": ratio(seconds["joint"], parts),
         "pipeline": ratio(seconds["pipeline"], parts),
+        "regrouped": ratio(seconds["regrouped"], parts),
         "joint_to_same_batches": ratio(seconds["joint"], like),
         "seconds": {name: summary(own) for name, own in seconds.items()},
     }
