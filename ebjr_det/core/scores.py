@@ -18,6 +18,7 @@ from numpy.typing import DTypeLike, NDArray
 from scipy.special import entr, expit, softmax
 
 from ebjr_det.core.errors import ConfigError, check_known, first_line
+from ebjr_det.core.logsumexp import row_logsumexp, segment_logsumexp
 from ebjr_det.core.types import FloatArray, Indices, Logits, Output
 
 ENERGY = "free_energy"
@@ -84,7 +85,7 @@ def free_energy(logits: Floats, temperature: float = 1.0) -> FloatArray:
     """
     if not 1e-6 <= temperature <= 1e6:
         raise ConfigError(f"Expected `temperature` from 1e-6 to 1e6, got {temperature}.")
-    return np.asarray(-temperature * _row_logsumexp(_f64(logits) / temperature))
+    return np.asarray(-temperature * row_logsumexp(_f64(logits) / temperature))
 
 
 @score("-logsumexp(softmax(f))", "EBJR's released code, github.com/vbdi/ebjr, ebjr.py")
@@ -99,7 +100,7 @@ def probability_logsumexp(logits: Floats, dtype: DTypeLike = np.float64) -> Floa
     if dtype not in ("float32", "float64", np.float32, np.float64):
         raise ConfigError(f"Expected `dtype` to be float32 or float64, got {dtype}.")
     probabilities = _probabilities(np.asarray(logits, dtype=dtype))
-    return np.asarray(-_row_logsumexp(probabilities))
+    return np.asarray(-row_logsumexp(probabilities))
 
 
 @score("-max softmax(f)", "Hendrycks & Gimpel 2017, arXiv 1610.02136")
@@ -198,7 +199,7 @@ def log_odds_of(logits: Logits) -> Logits:
     if logits.head == "sigmoid" or (values.shape[2] == 1 and logits.background is None):
         return Logits(values, logits.valid, "sigmoid")
     scale = values if logits.background is None else np.dstack([values, _f64(logits.background)])
-    log_p = values - _row_logsumexp(scale)[..., None]
+    log_p = values - row_logsumexp(scale)[..., None]
     return Logits(log_p - np.log(np.maximum(-np.expm1(log_p), TINY)), logits.valid, "sigmoid")
 
 
@@ -209,34 +210,15 @@ def _probabilities(logits: Floats) -> Floats:
     return np.asarray(softmax(logits, axis=-1))
 
 
-def _row_logsumexp(values: Floats) -> Floats:
-    """log(sum(exp(values))) over the last axis: scipy's `logsumexp` to the bit, for finite numbers alone.
-
-    A tenth of its time for a picture's rows, where most of scipy's goes to what else it serves. The largest
-    terms stand outside of the sum: m + log(n) + log(1 + sum of the others' exp(x - m) / n).
-    """
-    top = values.max(axis=-1, keepdims=True)
-    largest = values == top
-    others = np.exp(np.where(largest, -np.inf, values) - top).sum(axis=-1)
-    count = largest.sum(axis=-1, dtype=values.dtype)
-    return np.asarray(np.log1p(others / count) + np.log(count) + top[..., 0])
-
-
 def _f64(logits: Floats) -> FloatArray:
     return np.asarray(logits, dtype=np.float64)
-
-
-def _logsumexp(by_row: FloatArray, starts: Indices) -> FloatArray:
-    largest = np.maximum.reduceat(by_row, starts)
-    lengths = np.diff(starts, append=len(by_row))
-    return np.asarray(largest + np.log(np.add.reduceat(np.exp(by_row - np.repeat(largest, lengths)), starts)))
 
 
 AGGREGATES: dict[str, Callable[[FloatArray, Indices], FloatArray]] = {
     "mean": lambda by_row, starts: np.add.reduceat(by_row, starts) / np.diff(starts, append=len(by_row)),
     "sum": np.add.reduceat,
     "min": np.minimum.reduceat,
-    "logsumexp": _logsumexp,
+    "logsumexp": segment_logsumexp,
 }
 """Scores of all rows, first row of each image -> scores of the images."""
 

@@ -9,7 +9,8 @@ from scipy.special import logsumexp
 from scipy.stats import kstest
 
 from ebjr_det.core.errors import ConfigError, InvalidInput
-from ebjr_det.core.scores import AGGREGATES, SCORES, _row_logsumexp, deferral_scores
+from ebjr_det.core.logsumexp import row_logsumexp
+from ebjr_det.core.scores import AGGREGATES, SCORES, deferral_scores
 from ebjr_det.core.types import Logits
 
 DETERMINED = [name for name in SCORES if name != "random"]
@@ -48,7 +49,7 @@ def with_winner_raised(values, by):
 
 @given(values=st.sampled_from(DTYPES[1:]).flatmap(lambda dtype: batches_of_logits(1e4, dtype=dtype)))
 def test_a_rows_logsumexp_is_scipys_to_the_bit(values):
-    found, expected = _row_logsumexp(values), logsumexp(values, axis=-1)
+    found, expected = row_logsumexp(values), logsumexp(values, axis=-1)
     assert found.dtype == values.dtype
     np.testing.assert_array_equal(found, expected)
 

@@ -11,8 +11,8 @@ from ebjr_det.io.compiled import compiled
 Floats: TypeAlias = NDArray[np.float32]
 Indices: TypeAlias = NDArray[np.int64]
 NOT_NUMBERS = "Expected a detector's logits to be numbers, got NaN. Check its weights."
-PLACES = 32
-"""Bits of a sorted key that hold a pair's place in the array; those above hold its logit."""
+INDEX_BITS = 32
+"""Of a sorted key, which hold a pair's index; those above hold its logit."""
 
 
 def best_pairs(logits: Floats, count: int, maxima: Floats | None = None) -> tuple[Indices, Indices]:
@@ -30,30 +30,29 @@ def best_pairs(logits: Floats, count: int, maxima: Floats | None = None) -> tupl
         return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
     maxima = logits.max(axis=1) if maxima is None else maxima
     # The `count` best anchors have a pair each that is not below the last one's: so are all winners.
-    few = len(maxima) < count
-    least = np.float32(-np.inf) if few else np.partition(maxima, -count)[-count]
+    least = np.partition(maxima, -count)[-count] if len(maxima) >= count else np.float32(-np.inf)
     flat, classes = logits.reshape(-1), logits.shape[1]
     pairs = _not_below(least, flat, np.flatnonzero(~(maxima < least)), classes)
     values = flat.take(pairs)
     if np.isnan(values).any():
         raise InvalidInput(NOT_NUMBERS)
-    keys = _falling(values).astype(np.int64) << PLACES | pairs  # no two are equal: no order to keep
+    keys = _falling(values).astype(np.int64) << INDEX_BITS | pairs  # no two are equal: no order to keep
     keys = np.partition(keys, count - 1)[:count] if len(keys) > count else keys
-    anchors, outputs = np.divmod(np.sort(keys) & (1 << PLACES) - 1, classes)
+    anchors, outputs = np.divmod(np.sort(keys) & (1 << INDEX_BITS) - 1, classes)
     return anchors, outputs
 
 
 @compiled(error_model="numpy")
 def _not_below(least, flat, anchors, classes):  # type: ignore[no-untyped-def]
-    """Places in `flat` of the logits of these anchors that are not below `least`, or are NaN."""
-    width, places = np.uint32(classes), np.empty(len(anchors) * classes + 1, np.uint32)
+    """Indices in `flat` of the logits of these anchors that are not below `least`, or are NaN."""
+    width, pairs = np.uint32(classes), np.empty(len(anchors) * classes + 1, np.uint32)
     count = np.uint32(0)
     for anchor in anchors:
         start = np.uint32(anchor) * width
-        for place in range(start, start + width):  # without a branch, which would be guessed wrong too often
-            places[count] = place
-            count += np.uint32(not flat[place] < least)
-    return places[:count]
+        for pair in range(start, start + width):  # without a branch, which would be guessed wrong too often
+            pairs[count] = pair
+            count += np.uint32(not flat[pair] < least)
+    return pairs[:count]
 
 
 def _falling(values: Floats) -> NDArray[np.int32]:
