@@ -130,7 +130,7 @@ def bulk_predict(
             f"Expected an --out that all workers see, got `{out}`, which one process alone has."
         )
     storage.check(source)
-    scoring, threshold = choose_threshold(config, threshold, rate)
+    scoring, threshold = choose_threshold(config, threshold, rate, fronted=True)
     request = load_request(storage)
     config, threads = _as_begun(config, request), threads_of(config, request)
     config, classes = settled(config, samples_of(config))
@@ -209,7 +209,8 @@ def _teacher(config: Settings, job: "Job") -> "TeacherStage":
 
     run, live = config.run, build_teacher(config, samples_of(config))
     size = run.teacher_batch or run.batch_size
-    return TeacherStage(live, config.task, Plan(size, size, run.workers), job.manifest, job.sha256)
+    fronted = config.router.front is not None
+    return TeacherStage(live, config.task, Plan(size, size, run.workers), job, fronted)
 
 
 def checked(settings: BulkSettings | None) -> BulkSettings:

@@ -1,11 +1,8 @@
 """`demo`: the live pair on a video, a camera or pictures, filmed together with what it decides and costs."""
 
 import math
-import signal
 import sys
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from itertools import islice
@@ -22,6 +19,7 @@ from ebjr_det.core.router import ABSTAINED
 from ebjr_det.inference.latency import TimedTeacher
 from ebjr_det.inference.live import Live, Settings, build_live, choose_threshold
 from ebjr_det.io.files import check_space
+from ebjr_det.io.interrupts import interruptible
 from ebjr_det.io.lettering import check_letters
 from ebjr_det.io.load import Load, Meter, Stopwatch
 from ebjr_det.io.source import PICTURES_FPS, Source, place_of
@@ -92,6 +90,7 @@ class DemoResult:
     Attributes:
         seconds: the film's length; `size`: its width and height.
         abstained: frames that a specialised student handed on whatever their score.
+        in_front: frames that a router in front of the student sent on; it did not see them.
         threshold: None where it is infinite: all frames were deferred, or none.
         macs, latency_ms: an image, of the `pair` and the `teacher`; None what nobody knows.
         load: of the CPUs while it was filmed.
@@ -104,6 +103,7 @@ class DemoResult:
     size: Sequence[int]
     deferred: int
     abstained: int
+    in_front: int
     deferral_rate: float
     score: str
     threshold: float | None
@@ -154,7 +154,7 @@ def demo(
         (4, True)
     """
     check_letters()
-    scoring, threshold = choose_threshold(config, threshold, rate)
+    scoring, threshold = choose_threshold(config, threshold, rate, fronted=True)
     opened = Source.of(source)
     film = place_of(Path(out), opened)
     fps = None if settings.fps is None else Fraction(settings.fps).limit_denominator(1001)
@@ -178,7 +178,7 @@ def _shoot(scene: "_Scene", source: Source, out: Path, fps: Fraction) -> float:
     with source.open(fps) as footage, write_video(out, scene.board.size, fps) as film:
         total, last = settings.frames(footage), settings.end
         limit = None if settings.limit is None else min(settings.limit, sys.maxsize)
-        with _interruptible(footage.live) as stopped, tqdm(total=total, unit="frame", desc="filming") as bar:
+        with interruptible(footage.live) as stopped, tqdm(total=total, unit="frame", desc="filming") as bar:
             for start, end, picture in islice(footage.frames, limit):
                 if last is not None and start >= last:
                     break
@@ -195,43 +195,28 @@ def _shoot(scene: "_Scene", source: Source, out: Path, fps: Fraction) -> float:
         return film.seconds
 
 
-@contextmanager
-def _interruptible(live: bool) -> Iterator[threading.Event]:
-    """An event that the first Ctrl-C sets; the second one interrupts as ever. Only for a live source."""
-    interrupted = threading.Event()
-    if not live or threading.current_thread() is not threading.main_thread():
-        yield interrupted
-        return
-
-    def interrupt(*_: object) -> None:
-        interrupted.set()
-        signal.signal(signal.SIGINT, previous)
-
-    previous = signal.signal(signal.SIGINT, interrupt)
-    try:
-        yield interrupted
-    finally:
-        signal.signal(signal.SIGINT, previous)
-
-
 class _Scene:
     """The pair, its teacher under a clock, the board that shows its answers, and what they add up to."""
 
     def __init__(self, config: Settings, live: Live, settings: FilmSettings, first: "Image") -> None:
         self.show, self.named, self.settings = load_task(config.task).show, live.named, settings
-        self.frames = self.deferred = self.abstained = 0
+        self.frames = self.deferred = self.abstained = self.in_front = 0
         self.pictures, self.watch = 1 + settings.side_by_side, Stopwatch()
-        student, teacher = live.joint.student, live.joint.teacher
+        student, teacher, front = live.joint.student, live.joint.teacher, live.joint.front
         for _ in range(WARMUP):
             prediction = student([student.preprocess(first)]).predictions[0]
             teacher([teacher.preprocess(first)])
+            if front is not None:
+                front.model([front.model.preprocess(first)])
+        counted = None if front is None else getattr(front.model, "macs", None)
+        self.front_macs = 0.0 if front is None else macs_of(front.model, first, counted)
         nested, stated = isinstance(plain(teacher), JointTeacher), config.teacher.macs  # unknown where nested
         self.cost = CostModel(
             macs_of(plain(student), first, config.student.macs, "student.macs"),
             stated if nested else macs_of(plain(teacher), first, stated, "teacher.macs"),
         )
         self.teacher, threshold = TimedTeacher(teacher, self.watch), live.joint.threshold
-        self.joint = JointModel(student, self.teacher, live.joint.score, threshold)
+        self.joint = JointModel(student, self.teacher, live.joint.score, threshold, front)
         self.board = Board(self._drawn(first, prediction).size, self.pictures, live.scoring.name, threshold)
 
     @property
@@ -247,8 +232,11 @@ class _Scene:
         """The film's next frame."""
         output = self.watch.time("pair", self.joint, [picture])
         prediction, score = output.predictions[0], float(output.decision.scores[0])
-        deferred, abstained = bool(output.decision.defer[0]), score > ABSTAINED / 2
+        deferred, in_front = bool(output.decision.defer[0]), output.decision.in_front
+        fronted = in_front is not None and bool(in_front[0])
+        abstained = not fronted and score > ABSTAINED / 2
         self.frames += 1
+        self.in_front += fronted
         self.deferred += deferred
         self.abstained += abstained
         drawn = [self._drawn(picture, prediction)]
@@ -257,23 +245,25 @@ class _Scene:
         elif self.pictures > 1:
             inputs = [self.teacher.preprocess(picture)]
             drawn.append(self._drawn(picture, self.teacher(inputs).predictions[0]))
-        moment = Moment(score - ABSTAINED if abstained else score, deferred, abstained)
+        moment = Moment(score - ABSTAINED if abstained else score, deferred, abstained, fronted)
         return self.board.compose(drawn, moment, self.standing(count))
 
     def standing(self, count: int | None) -> Standing:
         """Means over the frames so far."""
         seconds, images = self.watch.seconds, self.teacher.images
         teacher_ms = 1e3 * seconds["teacher"] / images if images else None
-        macs = self.cost.macs(self.deferral_rate), self.cost.teacher_macs
+        macs, skipped = self.cost.macs(self.deferral_rate), self.in_front / max(self.frames, 1)
+        if macs is not None and self.cost.student_macs is not None:
+            macs += self.front_macs - skipped * self.cost.student_macs
         ms = 1e3 * seconds["pair"] / self.frames, teacher_ms
-        return Standing(self.frames, count, self.deferral_rate, macs, ms)
+        return Standing(self.frames, count, self.deferral_rate, (macs, self.cost.teacher_macs), ms)
 
     def result(self, source: Source, film: Path, seconds: float, load: Load) -> DemoResult:
         """What all frames add up to."""
         standing, threshold, sides = self.standing(None), self.joint.threshold, ("pair", "teacher")
         return DemoResult(
             self.frames, len(source.left_out), seconds, self.frames / seconds, list(self.board.size),
-            self.deferred, self.abstained, self.deferral_rate,
+            self.deferred, self.abstained, self.in_front, self.deferral_rate,
             self.board.score, threshold if math.isfinite(threshold) else None,
             dict(zip(sides, standing.macs, strict=True)), dict(zip(sides, standing.ms, strict=True)),
             load, str(film),

@@ -19,6 +19,7 @@ from ebjr_det.core.scores import rows_counted
 from ebjr_det.core.tiers import MOST_TIERS, Topology
 from ebjr_det.core.types import FloatArray, Model, Opaque
 from ebjr_det.inference.export_file import (
+    FRONT,
     NESTED_VERSION,
     PAIR,
     ROUTER,
@@ -31,7 +32,7 @@ from ebjr_det.inference.export_file import (
     thinned,
     write_pair,
 )
-from ebjr_det.inference.live import choose_threshold
+from ebjr_det.inference.live import choose_threshold, front_of
 from ebjr_det.inference.nested import nested_pair
 from ebjr_det.inference.scoring import Scoring
 from ebjr_det.inference.student import answers_to_data, check_answers, weights_of
@@ -49,6 +50,7 @@ SAMPLES = 4
 NAMES = (ROUTER, "student.onnx", "teacher.onnx")
 FILES = (
     PAIR,
+    FRONT,
     "student-int8.onnx",
     "teacher-int8.onnx",
     *(depth * WITHIN + name for depth in range(MOST_TIERS - 1) for name in NAMES),
@@ -105,18 +107,23 @@ def export(
     """
     _check_packages()
     out = Path(out)
-    scoring, threshold = choose_threshold(config, threshold, rate)
+    scoring, threshold = choose_threshold(config, threshold, rate, fronted=True)
     if not np.isfinite(threshold):
         raise ConfigError(f"Expected a finite threshold to export, got {threshold}. Give --threshold.")
     check_replaceable(out, FILES, "export", _is_earlier)
     named = load_task(config.task).data.build_named(**dict(config.data))
     scoring, models = _bound(config, scoring, named)
+    front = front_of(config, named, models)
     levels = list(_levels(config, JointModel(*models, scoring, threshold), _pictures(named)))
     check_space(out, bytes_of_graphs([side.model for level in levels for side in level.sides]))
     with replaced_folder(out, FILES, "export", _is_earlier) as folder:
         pair = _pair(config, named, _written(levels, folder, config.run.tolerance))
         if reference is not None and scoring.reference is None:  # a fitted router has its own
             pair = pair.model_copy(update={"reference": thinned(reference)})
+        if front is not None:
+            from ebjr_det.api.export_front import with_front
+
+            pair = with_front(pair, front, folder, config.run.tolerance)
         if int8:
             sides = {side.name: side.model for level in levels for side in level.sides}
             pair = in_eight_bits(config, sides, pair, scoring, folder)
@@ -225,6 +232,7 @@ def _written(levels: list[_Level], folder: Path, tolerance: float) -> dict[str, 
     top_k, aggregate = rows_counted(level.scoring.name, section.top_k, section.aggregate)
     router: dict[str, object] = {"threshold": None, "target": None, "top_k": top_k, "aggregate": aggregate}
     router |= {"file": None if section.file is None else f"{level.within}{ROUTER}"}
+    router |= {"front": None, "front_threshold": None}  # told beside it, as a graph
     student, teacher = models
     return {
         "name": f"{student.name} + {teacher.name}",

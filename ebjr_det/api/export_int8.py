@@ -70,7 +70,7 @@ def in_eight_bits(
             references = [thinned(scores[0]) if chosen else pair.reference, thinned(scores[1])]
     eight_bits = ExportedEightBits(threshold=thresholds[1], reference=references[1], graphs=graphs)
     changes = {"threshold": thresholds[0], "reference": references[0], "int8": eight_bits}
-    return pair.model_copy(update={**changes, "version": INT8_VERSION})
+    return pair.model_copy(update={**changes, "version": max(pair.version, INT8_VERSION)})
 
 
 def say_in_float(config: EvaluateConfig) -> None:

@@ -1,6 +1,7 @@
 """What the answers of a job depend on beside its pictures; two jobs that share it can share shards."""
 
 from hashlib import sha256
+from pathlib import Path
 
 from ebjr_det.config import EvaluateConfig, identity
 from ebjr_det.config.tiers import tiers_of
@@ -8,7 +9,7 @@ from ebjr_det.inference.calibration_part import CalibrationPart
 from ebjr_det.inference.exported import Exported
 from ebjr_det.inference.live import Settings
 from ebjr_det.inference.scoring import Scoring
-from ebjr_det.io.files import to_json
+from ebjr_det.io.files import checksum, to_json
 from ebjr_det.runtimes.registry import EIGHT_BITS
 from ebjr_det.tasks import load_task
 from ebjr_det.tasks.contract import Classes
@@ -21,7 +22,9 @@ def identity_of(config: Settings, classes: Classes, scoring: Scoring, threshold:
         config: settled, with the checksums, runtimes and device that are taken.
     """
     run, ids = config.run, getattr(classes, "categories", dict(enumerate(classes.class_names)))
+    front = config.router.front
     return (_of_files(config) if isinstance(config, Exported) else _of_settings(config)) | {
+        **({} if front is None else {"front": [checksum(Path(front)), str(config.router.front_threshold)]}),
         "classes": sha256(to_json(list(ids.items())).encode()).hexdigest(),
         "score": scoring.name,
         "threshold": str(threshold),

@@ -3,8 +3,8 @@
 Batches are cut inside a shard, so that no bit of an answer hangs on who works on it, or on what else he does.
 """
 
-import math
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -16,15 +16,17 @@ from ebjr_det.bulk.reader import PictureReader
 from ebjr_det.bulk.table import PictureAnswer, ShardCounts, to_table, write_shard
 from ebjr_det.core.errors import InvalidInput
 from ebjr_det.core.joint import JointModel
-from ebjr_det.core.router import decide
+from ebjr_det.core.types import Logits, Opaque, Output
 from ebjr_det.inference.live import Live
 from ebjr_det.inference.stream import answers
-from ebjr_det.inference.stream_plan import Plan
+from ebjr_det.inference.stream_plan import Answer, Plan
 from ebjr_det.io.pictures import picture_warnings
 from ebjr_det.tasks import load_task
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+    from ebjr_det.bulk.job import Job
 
 
 @dataclass(frozen=True)
@@ -44,19 +46,16 @@ class StudentStage:
     """
 
     def __init__(self, live: Live, plan: Plan, manifest: Manifest) -> None:
-        self.joint, self.threshold = _keeping(live.joint), live.joint.threshold
+        joint = live.joint
+        self.joint = JointModel(joint.student, Later(), joint.score, joint.threshold, joint.front)
         self.plan, self.manifest, self.read = plan, manifest, PictureReader()
 
     def __call__(self, index: int) -> Shard:
         """The shard of that number. Raises InvalidInput for logits that are not finite."""
         pictures = [PictureAnswer(row) for row in self.manifest.load(index)]
-        _answer(self.joint, pictures, self.plan, self.read)
-        readable = [picture for picture in pictures if not picture.error]
-        scores = np.array([picture.score for picture in readable], dtype=np.float64)
-        deferred = decide(scores, self.threshold).defer if readable else ()
-        for picture, defer in zip(readable, deferred, strict=True):
-            if defer:
-                picture.deferred, picture.prediction = True, None
+        for answer in _answers(self.joint, pictures, self.plan, self.read):
+            picture = answer.item
+            picture.score, picture.deferred, picture.in_front = answer.score, answer.deferred, answer.in_front
         return Shard(index, pictures)
 
 
@@ -65,29 +64,40 @@ class TeacherStage:
 
     Args:
         live: the teacher alone (`inference.live.build_teacher`).
-        job: digest of the job.
+        fronted: whether the pair has a router in front of its student.
     """
 
-    def __init__(self, live: Live, task: str, plan: Plan, manifest: Manifest, job: str) -> None:
+    def __init__(self, live: Live, task: str, plan: Plan, job: "Job", fronted: bool) -> None:
         self.joint, self.named, self.tensors = live.joint, live.named, load_task(task).tensors
-        self.plan, self.manifest, self.job, self.read = plan, manifest, job, PictureReader()
+        self.plan, self.job, self.fronted, self.read = plan, job, fronted, PictureReader()
 
     def __call__(self, shard: Shard) -> ShardCounts:
         """Write the shard's file."""
-        _answer(self.joint, [p for p in shard.pictures if p.deferred], self.plan, self.read)
-        table = to_table(shard.pictures, shard.index * self.manifest.shard, self.tensors, self.named)
-        counts = ShardCounts.of(shard.pictures)
-        write_shard(self.manifest.storage, shard.index, table, self.job, counts)
+        deque(_answers(self.joint, [p for p in shard.pictures if p.deferred], self.plan, self.read), 0)
+        manifest, counts = self.job.manifest, ShardCounts.of(shard.pictures)
+        first = shard.index * manifest.shard
+        table = to_table(shard.pictures, first, self.tensors, self.named, self.fronted)
+        write_shard(manifest.storage, shard.index, table, self.job.sha256, counts)
         return counts
 
 
-def _keeping(joint: JointModel) -> JointModel:
-    """A joint model of this student and score that defers nothing."""
-    return JointModel(joint.student, joint.teacher, joint.score, math.inf)
+class Later:
+    """A teacher in the stage before its own: it looks at no picture, and has no answer yet."""
+
+    name = "teacher"
+
+    def preprocess(self, image: Opaque) -> Opaque:
+        """Nothing."""
+
+    def __call__(self, inputs: Sequence[Opaque]) -> Output:
+        """No answer to each."""
+        return Output([None] * len(inputs), Logits.one_row(np.zeros((len(inputs), 1))))
 
 
-def _answer(joint: JointModel, pictures: Sequence[PictureAnswer], plan: Plan, read: PictureReader) -> None:
-    """Fill in what a model says to pictures, and why one cannot be read; decoded pictures are not kept."""
+def _answers(
+    joint: JointModel, pictures: Sequence[PictureAnswer], plan: Plan, read: PictureReader
+) -> "Iterator[Answer[PictureAnswer, Image]]":
+    """Fill in what a pair says to pictures, and why one cannot be read; decoded pictures are not kept."""
 
     def load(picture: PictureAnswer) -> "Image":
         return read(picture.row)
@@ -101,5 +111,4 @@ def _answer(joint: JointModel, pictures: Sequence[PictureAnswer], plan: Plan, re
             picture = answer.item
             picture.prediction = answer.prediction
             picture.width, picture.height = answer.image.width, answer.image.height
-            if not picture.deferred:
-                picture.score = answer.score
+            yield answer

@@ -32,6 +32,8 @@ COLUMNS = {
     "answered_by": "`student` or `teacher`",
     "deferral_score": "what the router saw; deferred where it is above the threshold in `job.json`",
 }
+IN_FRONT = "in_front"
+"""Column of a pair with a router in front of its student: whether that has sent the picture on."""
 """What the columns before those of a task's answer mean."""
 TYPES = {"FP32": pa.float32(), "FP64": pa.float64(), "INT64": pa.int64(), "BYTES": pa.string()}
 
@@ -42,7 +44,8 @@ class PictureAnswer:
 
     Attributes:
         width, height: in pixels, turned as its camera says.
-        score: the deferral score; `deferred`: whether the teacher answers.
+        score: the deferral score, of the front where that has sent it on; `deferred`: whether the teacher
+            answers.
         error: why it cannot be read, else empty.
     """
 
@@ -51,6 +54,7 @@ class PictureAnswer:
     height: int = 0
     score: float = 0.0
     deferred: bool = False
+    in_front: bool = False
     prediction: Opaque = None
     error: str = ""
 
@@ -85,12 +89,17 @@ def shard_file(index: int) -> str:
 
 
 def to_table(
-    answers: Sequence[PictureAnswer], first: int, tensors: Tensors, named: Classes | None
+    answers: Sequence[PictureAnswer],
+    first: int,
+    tensors: Tensors,
+    named: Classes | None,
+    fronted: bool = False,
 ) -> pa.Table:
     """A table with a row for each picture; the columns of an answer are null where there is none.
 
     Args:
         first: number of the first picture in the job.
+        fronted: whether it tells what a router in front of the student has sent on.
     """
     readable = [answer for answer in answers if not answer.error]
     columns: dict[str, pa.Array] = {
@@ -105,6 +114,7 @@ def to_table(
             ["teacher" if answer.deferred else "student" for answer in readable], pa.string()
         ),
         "deferral_score": pa.array([answer.score for answer in readable], pa.float64()),
+        **({IN_FRONT: pa.array([answer.in_front for answer in readable], pa.bool_())} if fronted else {}),
         **answer_columns([answer.prediction for answer in readable], tensors, named),
     }
     ranks = iter(range(len(readable)))

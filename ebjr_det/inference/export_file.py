@@ -17,13 +17,15 @@ from ebjr_det.core.types import FloatArray
 from ebjr_det.io.files import existing_file, write_text
 from ebjr_det.io.third_party import first_fault
 
-PAIR, ROUTER = "pair.json", "router.safetensors"
+PAIR, ROUTER, FRONT = "pair.json", "router.safetensors", "front.onnx"
 VERSION: Literal[2] = 2
 """Of the format that is written; version 1 had no reference scores."""
 NESTED_VERSION: Literal[3] = 3
 """Of the format of more than two models, which an earlier version of this package refuses."""
 INT8_VERSION: Literal[4] = 4
 """Of the format with graphs in eight bits, likewise."""
+FRONT_VERSION: Literal[5] = 5
+"""Of the format with a router in front of the student, likewise."""
 WITHIN = "teacher-"
 """What the names of an inner pair's files begin with, once a level."""
 Side = Literal["student", "teacher"]
@@ -111,6 +113,23 @@ class ExportedEightBits(BaseSection):
     graphs: dict[Side, GraphInEightBits] = Field(min_length=1)
 
 
+class ExportedFront(BaseSection):
+    """A router in front of the student.
+
+    Attributes:
+        file: its graph: levels uint8 [n, 3, size, size] of the picture, resized to a square -> [n, 1] its
+            score.
+        threshold: a picture whose score is above it goes to the teacher, and the student does not see it.
+        macs: multiply-adds an image.
+    """
+
+    file: str = Field(pattern=r"^[\w-]+\.onnx$")
+    sha256: str = Field(pattern=SHA256)
+    size: int = Field(ge=8, le=1024)
+    threshold: float
+    macs: float
+
+
 class ExportedPair(BaseSection):
     """The content of `pair.json`, but for its own checksum.
 
@@ -119,10 +138,10 @@ class ExportedPair(BaseSection):
         threshold: defer where score > threshold.
         reference: scores of a run's pictures, rising, where no router has those of its fit; so that a share
             of pictures can be asked for.
-        int8: the same in eight bits, where it was exported so.
+        int8: the same in eight bits, where it was exported so; front: a router in front of the student.
     """
 
-    version: Literal[1, 2, 3, 4]
+    version: Literal[1, 2, 3, 4, 5]
     title: str
     task: Literal["classification", "detection"]
     classes: dict[Annotated[str, Field(pattern=r"^-?[0-9]{1,4000}$")], str] = Field(min_length=1)
@@ -132,6 +151,7 @@ class ExportedPair(BaseSection):
     student: ExportedModel
     teacher: ExportedModel | ExportedInner
     int8: ExportedEightBits | None = None
+    front: ExportedFront | None = None
     run: dict[str, object]
     made_with: dict[str, object]
 
@@ -171,7 +191,7 @@ def tells_pair(path: Path) -> bool:
 
 def write_pair(pair: ExportedPair, folder: Path) -> None:
     """Write `pair.json`, its own checksum last; the other files are there already."""
-    content = pair.model_dump(exclude=None if pair.int8 else {"int8"})
+    content = pair.model_dump(exclude={name for name in ("int8", "front") if getattr(pair, name) is None})
     content["sha256"] = digest_of(content)
     write_text(folder / PAIR, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
@@ -182,8 +202,8 @@ def read_pair(path: Path) -> ExportedPair:
         raise InvalidInput(f"Expected an exported pair in `{path}`, got more than {LARGEST} bytes.")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(content, dict) or content.get("version") not in range(1, INT8_VERSION + 1):
-            raise ValueError(f"no JSON object of version 1 to {INT8_VERSION}")
+        if not isinstance(content, dict) or content.get("version") not in range(1, FRONT_VERSION + 1):
+            raise ValueError(f"no JSON object of version 1 to {FRONT_VERSION}")
         sha256 = content.pop("sha256", None)
         pair, unchanged = ExportedPair.model_validate(content), digest_of(content) == sha256
     except ValidationError as error:

@@ -110,10 +110,12 @@ class Exported:
 
     @property
     def router(self) -> RouterSection:
-        """How scores come about and decide; a fitted router is looked for in the folder."""
-        section = _router_in(self.content, self.folder / ROUTER)
-        int8 = self._int8
-        return section if int8 is None else section.model_copy(update={"threshold": int8.threshold})
+        """How scores come about and decide; fitted routers are looked for in the folder."""
+        section, int8, front = _router_in(self.content, self.folder / ROUTER), self._int8, self.content.front
+        changes: dict[str, object] = {} if int8 is None else {"threshold": int8.threshold}
+        if front is not None:
+            changes |= {"front": str(self.folder / front.file), "front_threshold": front.threshold}
+        return section.model_copy(update=changes)
 
     @property
     def device(self) -> str:
@@ -257,6 +259,8 @@ def load_exported(folder: Path, changes: Sequence[str] = (), sides: tuple[str, .
     files |= {graph.file: graph.sha256 for side, graph in graphs.items() if side in sides}
     if pair.router.file is not None and "student" in sides:
         files[ROUTER] = str(pair.router.sha256)
+    if pair.front is not None and "student" in sides:
+        files[pair.front.file] = pair.front.sha256
     for name, sha256 in files.items():
         if checksum(folder / name) != sha256:
             raise InvalidInput(

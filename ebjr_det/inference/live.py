@@ -12,7 +12,7 @@ import numpy as np
 
 from ebjr_det.config import EvaluateConfig, RouterSection
 from ebjr_det.core.errors import ConfigError, InvalidInput
-from ebjr_det.core.joint import JointModel, JointOutput
+from ebjr_det.core.joint import Front, JointModel, JointOutput
 from ebjr_det.core.types import FloatArray, Model, Output
 from ebjr_det.inference.absent import SIDES, AbsentModel
 from ebjr_det.inference.exported import Exported
@@ -168,23 +168,30 @@ def build_live(
     _, classes, student, teacher = _built(config, samples, sides)
     # an export has compared them, and its files are as it wrote them
     weights = "" if isinstance(config, Exported) else weights_of(student)
-    popular = (
-        None if config.student.popular is None else Popular.of(config.student.popular, classes.class_names)
-    )
-    popular_names = () if popular is None else popular.names
-    scoring = scoring.bind(classes.class_names, popular_names, student.name, weights)
+    scoring = scoring.bind(classes.class_names, _popular_in(config, classes), student.name, weights)
     if not isinstance(config, Exported):
         answers_here = partial(_answers_to, student, config.run.batch_size, traffic)
         check_at_work(scoring, answers_here, partial(answers_to_data, config, student), weights)
-    front = None
-    if config.router.front is not None:
-        from ebjr_det.inference.front import build_front
-
-        front = build_front(config, classes.class_names, popular_names, (student, teacher))
+    front = front_of(config, classes, (student, teacher))
     # the share that a threshold defers of what a front keeps is not that of its fit
     score = watched(scoring, threshold) if front is None else scoring.score
     student = scoring.adapted(student)
     return Live(classes, scoring, JointModel(student, teacher, score, threshold, front))
+
+
+def _popular_in(config: Settings, classes: Classes) -> tuple[str, ...]:
+    """The names of the classes that a specialised student tells apart."""
+    popular = config.student.popular
+    return () if popular is None else Popular.of(popular, classes.class_names).names
+
+
+def front_of(config: Settings, classes: Classes, models: tuple[Model, Model]) -> Front | None:
+    """The router in front of the student, where there is one."""
+    if config.router.front is None:
+        return None
+    from ebjr_det.inference.front import build_front
+
+    return build_front(config, classes.class_names, _popular_in(config, classes), models)
 
 
 def _answers_to(
@@ -218,9 +225,11 @@ def settled(config: Settings, samples: Callable[[], Sequence[Picture]]) -> tuple
     device; and the classes.
 
     Raises:
-        EbjrError: for whatever is wrong with the models.
+        EbjrError: for whatever is wrong with the models, or with a router in front of them.
     """
-    return _built(config, samples, SIDES)[:2]
+    config, classes, *models = _built(config, samples, SIDES)
+    front_of(config, classes, (models[0], models[1]))
+    return config, classes
 
 
 def _built(

@@ -45,8 +45,9 @@ def check_no_front(section: RouterSection) -> None:
     """Raises ConfigError for settings with a router in front where only pairs without one are at work."""
     if section.front is not None:
         raise ConfigError(
-            "Expected a pair without `router.front`, which `predict` and `load` alone take, got "
-            f"`{section.front}`. Set it and `router.front_threshold` to null; `placement` judges it on a run."
+            f"Expected a pair without `router.front`, which `predict`, `bulk predict`, `demo`, `export` and "
+            f"`load` alone take, got `{section.front}`. Leave it and `router.front_threshold` out; "
+            "`placement` judges it on a run."
         )
 
 

@@ -15,6 +15,8 @@ from ebjr_det.core.types import Opaque
 from ebjr_det.io.passing import is_passing
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from PIL import Image
 
 File: TypeAlias = Path | BinaryIO
@@ -230,3 +232,12 @@ def as_picture(source: Opaque) -> "Image.Image":
         raise InvalidInput(
             f"Expected a path, PIL image or uint8 array of a picture, got: {reason}."
         ) from error
+
+
+def small_copy(image: Opaque, size: int) -> "NDArray[np.uint8]":
+    """A square copy of a picture, [3, size, size], whatever its proportions."""
+    import numpy as np
+    from PIL import Image
+
+    small = as_picture(image).resize((size, size), Image.Resampling.BILINEAR, reducing_gap=2.0)
+    return np.asarray(small).transpose(2, 0, 1)

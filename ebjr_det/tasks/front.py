@@ -8,7 +8,7 @@ fitted router: numbers and a header, nothing that could run.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -18,8 +18,8 @@ from torch.nn import functional
 
 from ebjr_det.core.errors import ConfigError, InvalidInput, did_you_mean, first_line
 from ebjr_det.core.ranking import correlation
-from ebjr_det.core.types import Array, FloatArray, Logits, Output
-from ebjr_det.io.pictures import as_picture
+from ebjr_det.core.types import Array, FloatArray, Logits, Opaque, Output
+from ebjr_det.io.pictures import small_copy
 from ebjr_det.training.loop import Learner
 from ebjr_det.training.order import Order
 
@@ -67,12 +67,9 @@ class FrontRouter:
             ) from error
         return cls(network, _checked_size(size), device)
 
-    def preprocess(self, image: Any) -> Small:
+    def preprocess(self, image: Opaque) -> Small:
         """A picture -> its small copy, [3, size, size], whatever its proportions."""
-        from PIL import Image
-
-        small = as_picture(image).resize((self.size, self.size), Image.Resampling.BILINEAR, reducing_gap=2.0)
-        return np.asarray(small).transpose(2, 0, 1)
+        return small_copy(image, self.size)
 
     def __call__(self, inputs: Sequence[Small]) -> Output:
         """Small copies -> the predicted gain of each as its one logit."""
@@ -127,6 +124,18 @@ def _checked_size(size: object) -> int:
 def normalised(small: Tensor) -> Tensor:
     """Small copies uint8 [n, 3, size, size] as a network takes them."""
     return (small.float() / 255 - MEAN) / SPREAD
+
+
+class OfLevels(nn.Module):
+    """A front router's network on small copies as they are."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, small: Tensor) -> tuple[Tensor]:
+        """Small copies uint8 [n, 3, size, size] -> the gains, [n, 1]."""
+        return (self.network(normalised(small)),)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from common import DIGITS
 
@@ -115,7 +116,7 @@ def test_the_front_is_timed_on_the_device_of_the_run(run, front, tmp_path, monke
     assert devices[-1] == ("cpu:0",)
 
 
-def test_the_live_pair_decides_as_the_report(run, front, tmp_path, command):
+def test_the_live_pair_decides_as_the_report(run, front, placed, tmp_path, command, refused, capsys):
     records, analysis = load_folder(run)
     config = load_config(run / "config.yaml")
     pictures = ebjr_det.tasks.load_task("classification").data.build_data(**dict(config.data))
@@ -136,10 +137,37 @@ def test_the_live_pair_decides_as_the_report(run, front, tmp_path, command):
     for index, image in enumerate(images[:12]):
         Image.fromarray(np.asarray(image)).save(tmp_path / "pictures" / f"{index:02d}.png")
     changes = [part for setting in settings for part in ("--set", setting)]
-    assert command("predict", run, tmp_path / "pictures", *changes, "--out", tmp_path / "out") == 0
-    told = json.loads((tmp_path / "out" / "images.json").read_text())
-    assert [entry["in_front"] for entry in told] == (scores[:12] > head).tolist()
-    assert [entry["answered_by"] for entry in told] == list(answer.answered_by[:12])
+    pictures = tmp_path / "pictures"
+    expected = [
+        {"in_front": bool(score > head), "answered_by": by}
+        for score, by in zip(scores[:12], answer.answered_by, strict=False)
+    ]
+    assert command("export", run, *changes, "--out", tmp_path / "exported") == 0
+    for name, words in {"run": (run, *changes), "exported": (tmp_path / "exported",)}.items():
+        assert command("predict", *words, pictures, "--out", tmp_path / f"{name}_live") == 0
+        told = json.loads((tmp_path / f"{name}_live" / "images.json").read_text())
+        assert [{key: entry[key] for key in expected[0]} for entry in told] == expected
+        out = ("--out", tmp_path / f"{name}_bulk", "--shard", 5)
+        assert command("bulk", "predict", *words, pictures, *out) == 0
+        rows = pq.read_table(tmp_path / f"{name}_bulk/answers").to_pylist()
+        assert [{key: row[key] for key in expected[0]} for row in rows] == expected
+        assert [row["deferral_score"] for row in rows] == pytest.approx(
+            [entry["deferral_score"] for entry in told], abs=1e-4
+        )
+        capsys.readouterr()
+        assert command("demo", *words, pictures, "--out", tmp_path / f"{name}.mp4", "--json") == 0
+        film = json.loads(capsys.readouterr().out)
+        rates = [sum(entry["in_front"] for entry in expected) / 12, film["deferral_rate"]]
+        costs = placed[0]["costs"]["macs"]
+        cost = costs["front"] + (1 - rates[0]) * costs["student"] + rates[1] * costs["teacher"]
+        assert film["macs"]["pair"] == pytest.approx(cost)
+        assert (film["in_front"], rates[1]) == (12 * rates[0], answer.decision.defer[:12].mean())
+    other, out = ("--set", f"router.front_threshold={head + 1}"), ("--out", tmp_path / "run_bulk")
+    assert "`front` as in the job" in refused("bulk", "predict", run, *changes, *other, pictures, *out)
+    assert "router.front" in refused("serve", tmp_path / "exported")
+    content = (tmp_path / "exported/front.onnx").read_bytes()
+    (tmp_path / "exported/front.onnx").write_bytes(content[:-1] + b"x")
+    assert "front.onnx` as it was exported" in refused("predict", tmp_path / "exported", pictures, *out)
 
 
 def changed(front: Path, folder: Path, **values: object) -> Path:

@@ -93,7 +93,8 @@ class Board:
         x, end = self.spans[0]
         pen.text((x, middle), "Pair", INK, bold, anchor="lm")
         who = "teacher" if moment.deferred else "student"
-        text = f"student abstains, {who} answers" if moment.abstained else f"{who} answers"
+        why = "student abstains, " * moment.abstained + "sent on in front, " * moment.in_front
+        text = f"{why}{who} answers"
         _chip(frame, (x + round(bold.getlength("Pair")) + self._px(14), middle), text, moment.color, plain)
         if len(self.spans) > 1:
             x, end = self.spans[1]
@@ -125,6 +126,7 @@ class Board:
         sign = ">" if moment.deferred else "\u2264"
         score, threshold = (self.chart.text_of(value, 1) for value in (moment.score, self.threshold))
         text = f"{score}, abstains" if moment.abstained else f"{score} {sign} {threshold}"
+        text = f"in front {score}" if moment.in_front else text
         strong = letters(self._px(14), True)
         text = shortened(text, strong, stop - start)
         pen.text((stop, y), text, moment.color, strong, anchor="rm")

@@ -26,11 +26,18 @@ class Moment:
         score: deferral score, of the student's answer alone where it abstains.
         deferred: the teacher answered.
         abstained: the student handed the frame on whatever its score.
+        in_front: a router in front of the student sent it on, and the score is that router's.
     """
 
     score: float
     deferred: bool
     abstained: bool = False
+    in_front: bool = False
+
+    @property
+    def charted(self) -> bool:
+        """Whether its score is on the chart's axis."""
+        return not (self.abstained or self.in_front)
 
     @property
     def color(self) -> str:
@@ -41,8 +48,9 @@ class Moment:
 class StripChart:
     """The last `length` moments, the newest at the right edge.
 
-    The axis holds the threshold and all but the outermost of the recent scores that were no abstentions.
-    A score outside is a triangle on the edge, an abstention a diamond on the upper one.
+    The axis holds the threshold and all but the outermost of the recent scores of the student's answers.
+    A score outside is a triangle on the edge; an abstention, or what a router in front has sent on, a diamond
+    on the upper one.
     """
 
     def __init__(self, size: tuple[int, int], threshold: float, letter: int, length: int = 150) -> None:
@@ -69,7 +77,7 @@ class StripChart:
         self.axis = low, high
 
     def _fitting_axis(self) -> tuple[float, float]:
-        scores = [moment.score for moment in self.moments if not moment.abstained]
+        scores = [moment.score for moment in self.moments if moment.charted]
         ends = np.percentile(scores, [1, 99]).tolist() if scores else []
         ends += [] if self.line is None else [self.line]
         low, high = (min(ends), max(ends)) if ends else (0.0, 0.0)
@@ -134,13 +142,13 @@ class StripChart:
         count = len(self.moments)
         step = (wide - 3 * margin) / max(self.length - 1, 1)
         x = wide - 1.5 * margin - step * np.arange(count - 1, -1, -1)
-        shares = [1.0 if m.abstained else self.height_of(m.score) for m in self.moments]
+        shares = [self.height_of(m.score) if m.charted else 1.0 for m in self.moments]
         y = np.clip(high * (1 - np.array(shares)), margin, high - margin)
         return np.column_stack([x, y]) if count else np.zeros((0, 2))
 
     def _mark(self, pen: ImageDraw, moment: Moment, x: float, y: float, radius: float) -> None:
         share = self.height_of(moment.score)
-        if moment.abstained:
+        if not moment.charted:
             r = 1.5 * radius
             pen.polygon([(x, y - r), (x + r, y), (x, y + r), (x - r, y)], PAPER, moment.color, 2 * FINER)
         elif 0 <= share <= 1:
