@@ -1,6 +1,7 @@
 """`bulk predict` to the same bytes: here, in processes, on Ray, after kill -9 at random moments.
 
     python eval/bulk/proof.py FOLDER > eval/bulk/results/proof.json
+    python eval/bulk/proof.py --tiers FOLDER > eval/bulk/results/tiers.json
 
 FOLDER is made, and has everything that is compared when this ends. Needs the extra [ray].
 """
@@ -14,6 +15,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fnmatch import fnmatch
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +24,10 @@ from sklearn.datasets import load_digits
 
 import ebjr_det
 
-PICTURES, UNREADABLE, SHARD, KILLS, RAY_KILLS = 2000, 777, 16, 20, 3
+PICTURES, UNREADABLE, SHARD, KILLS, RAY_KILLS, TIER_KILLS = 2000, 777, 16, 20, 3, 8
 THRESHOLD = 0.1
+PREDICT = f"predict digits pictures --shard {SHARD} --threshold {THRESHOLD}"
+EVALUATE = "evaluate digits_tiers --shard 8 --set run.batch_size=8 --set latency.measure=false"
 
 
 def draw(folder: Path) -> None:
@@ -47,16 +51,20 @@ class Proof:
 
     Args:
         place: where `pictures` are, and every `out`.
+        words: of the command; shards: where its finished shards are; names: of files that are compared.
     """
 
-    def __init__(self, place: Path) -> None:
-        self.place, self.expected, self.chance = place, dict[str, bytes](), np.random.default_rng(0)
+    def __init__(
+        self, place: Path, words: str = PREDICT, shards: str = "answers/*.parquet", names: str = "*"
+    ) -> None:
+        self.place, self.words, self.shards, self.names = place, words, shards, names
+        self.expected, self.chance = dict[str, bytes](), np.random.default_rng(0)
 
     @contextmanager
     def started(self, out: str, *options: str) -> Iterator[subprocess.Popen[str]]:
         """The command at work in a process group of its own; paths are relative."""
-        words = f"bulk predict digits pictures --out {out} --shard {SHARD} --threshold {THRESHOLD} --json"
-        command = [sys.executable, "-m", "ebjr_det", *words.split(), *options]
+        words = f"bulk {self.words} --out {out} --json".split()
+        command = [sys.executable, "-m", "ebjr_det", *words, *options]
         with (
             (self.place / "log.txt").open("a") as log,
             subprocess.Popen(
@@ -71,25 +79,32 @@ class Proof:
             told, _ = process.communicate()
         if process.returncode:
             raise RuntimeError(f"{out}: exit {process.returncode}, see {self.place}/log.txt")
-        result, files = json.loads(told), files_of(self.place / out)
+        result = json.loads(told)
+        keys = ("images", "unreadable", "deferred", "shards", "resumed")
+        counts = {key: result[key] for key in keys if key in result}
+        return {**counts, **self.compared(out), "load": os.getloadavg()[0]}
+
+    def compared(self, out: str) -> dict[str, object]:
+        """How many files there are, and how many differ from those of the first job."""
+        every = files_of(self.place / out)
+        files = {name: content for name, content in every.items() if fnmatch(name, self.names)}
         self.expected = self.expected or files
         names = self.expected.keys() | files.keys()
         differing = sum(self.expected.get(name) != files.get(name) for name in names)
-        counts = {key: result[key] for key in ("images", "unreadable", "deferred", "shards", "resumed")}
-        return {**counts, "files": len(files), "differing": differing, "load": os.getloadavg()[0]}
+        return {"files": len(files), "differing": differing}
 
     def killed(self, out: str, kills: int, *options: str) -> list[int]:
         """Finished shards at each moment when a new process group of the command was killed with SIGKILL."""
-        answers, moments = self.place / out / "answers", []
+        folder, moments = self.place / out, []
         for _ in range(kills):
-            before = len(list(answers.glob("*.parquet")))
+            before = len(list(folder.glob(self.shards)))
             enough = before + int(self.chance.integers(0, PICTURES // SHARD // kills))
             with self.started(out, *options) as process:
-                while process.poll() is None and len(list(answers.glob("*.parquet"))) < enough:
+                while process.poll() is None and len(list(folder.glob(self.shards))) < enough:
                     time.sleep(0.001)
                 time.sleep(self.chance.uniform(0, 10 if enough == before else 0.1))
                 os.killpg(process.pid, signal.SIGKILL)
-            moments.append(len(list(answers.glob("*.parquet"))))
+            moments.append(len(list(folder.glob(self.shards))))
         return moments
 
 
@@ -113,6 +128,21 @@ def measure(place: Path, address: str | None) -> dict[str, object]:
     return report
 
 
+def measure_tiers(place: Path) -> dict[str, object]:
+    """`bulk evaluate` of three tiers, whose records are compared with those of `evaluate`."""
+    place.mkdir(parents=True, exist_ok=True)
+    proof, out = Proof(place, EVALUATE, "shards/records/*.npz", "tiers.npz"), place / "evaluate"
+    settings = [word for word in EVALUATE.split() if "=" in word]
+    if not (out / "tiers.npz").is_file():
+        ebjr_det.evaluate(ebjr_det.load_config("digits_tiers", settings), out)
+    proof.compared("evaluate")
+    report: dict[str, object] = {"here": proof.finished("tiers_here")}
+    report["processes"] = proof.finished("tiers_processes", "--workers", "2")
+    report["kills"] = proof.killed("tiers_resumed", TIER_KILLS)
+    report["resumed"] = proof.finished("tiers_resumed")
+    return report
+
+
 def _differing(out: str, expected: dict[str, bytes]) -> int:
     """How many files at an address are not those."""
     import fsspec
@@ -126,5 +156,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--address", help="Of a Ray that runs already; by default each job starts one.")
+    parser.add_argument("--tiers", action="store_true", help="`bulk evaluate` of three tiers instead.")
     arguments = parser.parse_args()
-    print(json.dumps(measure(arguments.folder.absolute(), arguments.address), indent=2))
+    place = arguments.folder.absolute()
+    told = measure_tiers(place) if arguments.tiers else measure(place, arguments.address)
+    print(json.dumps(told, indent=2))
