@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ebjr_det.api.export_front import with_front
 from ebjr_det.api.export_int8 import in_eight_bits, say_in_float
 from ebjr_det.api.space import bytes_of_graphs
 from ebjr_det.config import EvaluateConfig, ModelSection, parse_section
@@ -121,8 +122,6 @@ def export(
         if reference is not None and scoring.reference is None:  # a fitted router has its own
             pair = pair.model_copy(update={"reference": thinned(reference)})
         if front is not None:
-            from ebjr_det.api.export_front import with_front
-
             pair = with_front(pair, front, folder, config.run.tolerance)
         if int8:
             sides = {side.name: side.model for level in levels for side in level.sides}
@@ -232,7 +231,7 @@ def _written(levels: list[_Level], folder: Path, tolerance: float) -> dict[str, 
     top_k, aggregate = rows_counted(level.scoring.name, section.top_k, section.aggregate)
     router: dict[str, object] = {"threshold": None, "target": None, "top_k": top_k, "aggregate": aggregate}
     router |= {"file": None if section.file is None else f"{level.within}{ROUTER}"}
-    router |= {"front": None, "front_threshold": None}  # told beside it, as a graph
+    router |= {"front": None, "front_threshold": None}  # which is a graph beside it
     student, teacher = models
     return {
         "name": f"{student.name} + {teacher.name}",
@@ -259,14 +258,14 @@ def _side(name: str, model: Model, section: ModelSection, pictures: list[Picture
 
 def _write_model(side: _Side, folder: Path, tolerance: float) -> ExportedModel:
     """A model's graph in the folder, somebody else's unchanged. Raises ConfigError for other answers."""
-    from ebjr_det.runtimes.onnx import INPUT, Session
+    from ebjr_det.runtimes.onnx import INPUT, Session, write_alike
 
     inner, path = plain(side.model), folder / f"{side.name}.onnx"
     if isinstance(inner, RunsFile):
         copyfile(inner.file.path, path)
         name, dtype, outputs = Session(path).input, inner.file.dtype, inner.file.outputs
     else:
-        _write_graph(side, inner, path, tolerance)
+        write_alike(inner.graph, side.batch, inner.eager, path, tolerance, side.model.name)
         name, dtype, outputs = INPUT, str(np.asarray(side.batch).dtype), inner.graph.outputs
     popular = side.section.popular
     return ExportedModel(
@@ -280,19 +279,6 @@ def _write_model(side: _Side, folder: Path, tolerance: float) -> ExportedModel:
         popular=popular or None,
         other_at=getattr(side.section, "other_at", None) if popular else None,
     )
-
-
-def _write_graph(side: _Side, inner: Any, path: Path, tolerance: float) -> None:
-    from ebjr_det.runtimes.choose import drift
-    from ebjr_det.runtimes.onnx import Session, write_onnx
-
-    write_onnx(inner.graph, side.batch, path)
-    moved = drift(Session(path)(side.batch), inner.eager(side.batch))
-    if not moved <= tolerance:
-        raise ConfigError(
-            f"Expected the graph of `{side.model.name}` to answer as torch does, got outputs that move by "
-            f"{moved:.2g} of their spread, more than {tolerance:g}. Set run.tolerance."
-        )
 
 
 def _pictures(named: Any) -> list[Picture]:

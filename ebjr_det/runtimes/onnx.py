@@ -3,7 +3,7 @@
 Running needs numpy and onnxruntime alone; writing needs torch, onnx and onnxscript as well.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from importlib.util import find_spec
 from pathlib import Path
@@ -127,6 +127,30 @@ def write_onnx(graph: "nn.Module", example: Batch, path: Path) -> None:
             ) from program
         with atomic_write(path) as temporary:
             program.save(temporary, external_data=False)
+
+
+def write_alike(
+    graph: "nn.Module",
+    batch: Batch,
+    eager: Callable[[Batch], Sequence[Column]],
+    path: Path,
+    tolerance: float,
+    name: str,
+) -> None:
+    """`write_onnx`, and the graph's answers to the batch compared with those of eager torch.
+
+    Raises:
+        ConfigError: outputs that move by more than the tolerance, see `choose.drift`.
+    """
+    from ebjr_det.runtimes.choose import drift
+
+    write_onnx(graph, batch, path)
+    moved = drift(Session(path)(batch), eager(batch))
+    if not moved <= tolerance:
+        raise ConfigError(
+            f"Expected the graph of `{name}` to answer as torch does, got outputs that move by {moved:.2g} "
+            f"of their spread, more than {tolerance:g}. Set run.tolerance."
+        )
 
 
 def _exported(graph: "nn.Module", images: Batch, **settings: Any) -> Any:
