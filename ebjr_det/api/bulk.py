@@ -13,7 +13,14 @@ from ebjr_det.api.load import samples_of
 from ebjr_det.core.errors import ConfigError
 from ebjr_det.inference.absent import SIDES
 from ebjr_det.inference.exported import Exported
-from ebjr_det.inference.live import Settings, build_live, build_teacher, choose_threshold, settled
+from ebjr_det.inference.live import (
+    Settings,
+    build_live,
+    build_teacher,
+    check_sides,
+    choose_threshold,
+    settled,
+)
 from ebjr_det.inference.scoring import Scoring
 from ebjr_det.inference.stream_plan import Plan
 from ebjr_det.io.clusters import RAY, check_cluster
@@ -118,6 +125,7 @@ def bulk_predict(
         (4, 1)
     """
     settings = checked(settings)
+    check_sides(config)
     from ebjr_det.bulk.identity import identity_of
     from ebjr_det.bulk.job import THREADS, Job, load_request
     from ebjr_det.bulk.sources import find_rows, stamp_of

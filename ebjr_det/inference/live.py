@@ -232,18 +232,21 @@ def settled(config: Settings, samples: Callable[[], Sequence[Picture]]) -> tuple
     return config, classes
 
 
-def _built(
-    config: Settings, samples: Callable[[], Sequence[Picture]], sides: Sequence[str]
-) -> tuple[Settings, Classes, Model, Model]:
-    """Classes, student and teacher, these on their runtimes, and the settings with what was chosen.
-
-    Raises ConfigError for one side alone of a leap, whose further tiers ask for the first one's scores.
-    """
-    if len(sides) < len(SIDES) and config.topology == "leap":
+def check_sides(config: Settings) -> None:
+    """Raises ConfigError where no side can be alone: a leap's later tiers ask for the first scores."""
+    if config.topology == "leap":
         raise ConfigError(
             "Expected all tiers of a leap in one process, got one side alone: the first score picks who "
             "answers. Take `topology: cascade`."
         )
+
+
+def _built(
+    config: Settings, samples: Callable[[], Sequence[Picture]], sides: Sequence[str]
+) -> tuple[Settings, Classes, Model, Model]:
+    """Classes, student and teacher, these on their runtimes, and the settings with what was chosen."""
+    if len(sides) < len(SIDES):
+        check_sides(config)
     if isinstance(config, Exported):
         return config, *config.build()
     from ebjr_det.inference.calibration_part import CalibrationPart

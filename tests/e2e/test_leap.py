@@ -163,7 +163,7 @@ def test_what_cannot_leap_is_refused_in_one_line(arguments, message, evaluated, 
     assert command(*(part.format(**places) for part in arguments), "--out", tmp_path / "out") == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert message in error
-    assert not (tmp_path / "out" / "config.yaml").exists()
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_teacher_that_leaps_is_served_with_its_student_alone(evaluated):

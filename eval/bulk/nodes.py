@@ -1,6 +1,6 @@
 """`bulk predict` on a Ray of two nodes, stand-ins for machines, and with one of them killed amid the job.
 
-    python eval/bulk/cluster.py FOLDER > eval/bulk/results/cluster.json
+    python eval/bulk/nodes.py FOLDER > eval/bulk/results/nodes.json
 
 FOLDER is that of `proof.py`, or is made; its job of one process is what all others are compared with. Needs
 the extra [ray].
