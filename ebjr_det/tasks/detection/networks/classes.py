@@ -6,7 +6,7 @@ Convention: class indices of the data count from 0, in the order of its category
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from typing import TypeAlias
 
 import numpy as np
@@ -94,7 +94,7 @@ class ClassMap:
             )
         return cls(_columns(categories, output_names, label), outputs)
 
-    @property
+    @cached_property
     def labels(self) -> NDArray[np.intp]:
         """[outputs] the class of the data that each output is, or -1."""
         labels = np.full(self.outputs, -1, dtype=np.intp)

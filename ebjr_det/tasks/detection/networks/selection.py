@@ -29,22 +29,36 @@ def best_pairs(logits: Floats, count: int, maxima: Floats | None = None) -> tupl
     if not logits.size or count < 1:
         return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
     maxima = logits.max(axis=1) if maxima is None else maxima
-    # The `count` best anchors have a pair each that is not below the last one's: so are all winners.
-    least = np.partition(maxima, -count)[-count] if len(maxima) >= count else np.float32(-np.inf)
-    flat, classes = logits.reshape(-1), logits.shape[1]
-    pairs = _not_below(least, flat, np.flatnonzero(~(maxima < least)), classes)
-    values = flat.take(pairs)
-    if np.isnan(values).any():
+    least, anchors = _first_by_maximum(maxima, count)
+    keys = _keys(least, logits.reshape(-1), anchors, logits.shape[1])
+    if not len(keys):
         raise InvalidInput(NOT_NUMBERS)
-    keys = _falling(values).astype(np.int64) << INDEX_BITS | pairs  # no two are equal: no order to keep
     keys = np.partition(keys, count - 1)[:count] if len(keys) > count else keys
-    anchors, outputs = np.divmod(np.sort(keys) & (1 << INDEX_BITS) - 1, classes)
-    return anchors, outputs
+    anchors, classes = np.divmod(np.sort(keys) & (1 << INDEX_BITS) - 1, logits.shape[1])
+    return anchors, classes
+
+
+def _first_by_maximum(maxima: Floats, count: int) -> tuple[np.float32, Indices]:
+    """The `count` anchors with the largest maxima, of equal ones the first, and the least of their maxima.
+
+    Each has a pair that comes before all pairs of any further anchor, so the winners are among theirs, and
+    none of them is below the least. Anchors whose maximum is NaN are there too.
+    """
+    if len(maxima) <= count:
+        return np.float32(-np.inf), np.arange(len(maxima))
+    least = np.partition(maxima, -count)[-count]
+    anchors = np.flatnonzero(~(maxima < least))
+    if len(anchors) > count:
+        equal = np.flatnonzero(maxima[anchors] == least)
+        anchors = np.delete(anchors, equal[count - len(anchors) :])
+    return least, anchors
 
 
 @compiled(error_model="numpy")
-def _not_below(least, flat, anchors, classes):  # type: ignore[no-untyped-def]
-    """Indices in `flat` of the logits of these anchors that are not below `least`, or are NaN."""
+def _keys(least, flat, anchors, classes):  # type: ignore[no-untyped-def]
+    """Of the logits of these anchors that are not below `least`, whole numbers that fall as logits rise and
+    rise with their index in `flat`: no two are equal, so they sort fast. None where there is NaN.
+    """
     width, pairs = np.uint32(classes), np.empty(len(anchors) * classes + 1, np.uint32)
     count = np.uint32(0)
     for anchor in anchors:
@@ -52,10 +66,12 @@ def _not_below(least, flat, anchors, classes):  # type: ignore[no-untyped-def]
         for pair in range(start, start + width):  # without a branch, which would be guessed wrong too often
             pairs[count] = pair
             count += np.uint32(not flat[pair] < least)
-    return pairs[:count]
-
-
-def _falling(values: Floats) -> NDArray[np.int32]:
-    """Whole numbers that fall as floats rise, one for both zeros: their bits, of negative ones turned."""
-    bits = (np.float32(0) - values).view(np.int32)
-    return np.asarray(np.where(bits < 0, bits ^ np.int32(0x7FFFFFFF), bits))
+    keys = np.empty(count, np.int64)
+    for index in range(count):
+        logit = flat[pairs[index]]
+        if np.isnan(logit):
+            return keys[:0]
+        bits = np.float32(0 - logit).view(np.int32)  # the same of both zeros; of negative floats they fall
+        falling = bits if bits >= 0 else bits ^ np.int32(0x7FFFFFFF)
+        keys[index] = np.int64(falling) << INDEX_BITS | np.int64(pairs[index])
+    return keys

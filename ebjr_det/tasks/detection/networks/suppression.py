@@ -68,7 +68,8 @@ class Suppression:
     def select(self, logits: Floats, offsets: Floats, maxima: Floats | None = None) -> Candidates:
         """The first step; see `best_pairs` for `maxima`. Raises InvalidInput for NaN among the logits."""
         anchors, classes = best_pairs(logits, self.max_detection_points, maxima)
-        return Candidates(anchors, classes, logits[anchors, classes], offsets.take(anchors, axis=0))
+        values = logits.reshape(-1).take(anchors * logits.shape[1] + classes)
+        return Candidates(anchors, classes, values, offsets.take(anchors, axis=0))
 
     def keep(
         self,
