@@ -1,15 +1,17 @@
 """Eight bits: a network's products in whole numbers, scaled by its activations on calibration pictures.
 
 A graph is read from its float ONNX file and written as another one with pairs of QuantizeLinear and
-DequantizeLinear (QDQ), by ONNX Runtime's static quantisation or by NNCF. Heads stay in float: what serves one
-of a network's first two outputs alone, or of one output the last product before it; see docs/guides/speed.
+DequantizeLinear (QDQ), by ONNX Runtime's static quantisation or by NNCF. Convolutions and products alone
+are in eight bits, and of these not all; see `float_nodes`.
 """
 
 import hashlib
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
 from functools import partial
+from inspect import getsource
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +24,7 @@ from ebjr_det.io.environment import cpu_flags, version_of
 from ebjr_det.io.files import atomic_write
 from ebjr_det.io.notes import say
 from ebjr_det.io.threads import thread_count
+from ebjr_det.runtimes.float_nodes import float_nodes
 from ebjr_det.runtimes.graph_macs import PRODUCTS
 from ebjr_det.runtimes.registry import Batch, Column, Network, host, quiet
 
@@ -36,8 +39,8 @@ CHECKED = 4
 """Every so manieth picture sets no range, and tells how far activations leave the ranges of the others."""
 STRAY = 0.1
 """Activations of further calibration pictures that leave the ranges by more are warned of."""
-STRANGE = 1.5
-"""So many times as far leave pictures of another kind; noise leaves 1.9 to 3.8, inverted ones 1.3 to 2.5."""
+STRANGE = 3
+"""So many times as far leave pictures of another kind; others of a set left up to 2.5, noise 8 to 19."""
 HELD_OUT = "activation_drift"
 """What a file calls how far the further calibration pictures have left its ranges."""
 BY = {"onnxruntime_int8": "onnxruntime", "openvino_int8": "openvino"}
@@ -113,8 +116,8 @@ def enough(pictures: Batch) -> Array:
 def _note(pictures: Array, by: str) -> str:
     library = LIBRARIES[by]
     digest = hashlib.sha256(np.ascontiguousarray(pictures).tobytes()).hexdigest()
-    made_by = f"{by}, {library} {version_of(library)}, every {CHECKED}"
-    return f"eight bits and their {HELD_OUT}, {made_by}, {pictures.shape} {digest}"
+    made_by = f"{by}, {library} {version_of(library)}, {getsource(sys.modules[__name__])}"
+    return f"eight bits, {made_by}, {pictures.shape} {digest}"
 
 
 def open_file(path: Path, by: str) -> Network:
@@ -138,16 +141,16 @@ def quantise(source: Path, *, pictures: Array, by: str, path: Path) -> None:
     checked = np.arange(len(pictures)) % CHECKED == CHECKED - 1
     with quiet(), redirect_stdout(StringIO()), atomic_write(path) as temporary:
         model = _prepared(source)
-        heads = set(head_nodes(model))
+        floats = {*float_nodes(model)}
         products = [node for node in model.graph.node if node.op_type in PRODUCTS]
-        if all(node.name in heads for node in products):
+        if all(node.name in floats for node in products):
             raise ConfigError(
-                f"Expected a convolution or product below the heads to run in eight bits, got none in "
-                f"{len(model.graph.node)} operators. Choose another runtime."
+                f"Expected a convolution or product between first and heads to run in eight bits, got "
+                f"none in {len(model.graph.node)} operators. Choose another runtime."
             )
         write = {"onnxruntime": _by_onnxruntime, "openvino": _by_nncf}[by]
         try:
-            write(model, pictures[~checked], sorted(heads), temporary)
+            write(model, pictures[~checked], sorted(floats), temporary)
         except Exception as error:  # each library's own
             raise ConfigError(
                 f"Expected a graph that {LIBRARIES[by]} can write in eight bits, got: {first_line(error)}. "
@@ -173,27 +176,6 @@ def _prepared(source: Path) -> Any:
         return onnx.load(path)
 
 
-def head_nodes(model: Any) -> Iterator[str]:
-    """The operators of heads: they serve one of the first two outputs alone, or lie behind the last product.
-
-    Args:
-        model: an `onnx.ModelProto`.
-    """
-    ends = [output.name for output in model.graph.output][:2]
-    serves: dict[str, set[str]] = {name: {name} for name in ends}
-    behind = set(ends)
-    """Tensors with no product between them and the only output."""
-    for node in reversed(model.graph.node):
-        served = set[str]().union(*(serves.get(name, ()) for name in node.output))
-        last = len(ends) == 1 and bool(behind.intersection(node.output))
-        for name in node.input:
-            serves.setdefault(name, set()).update(served)
-            if last and node.op_type not in PRODUCTS:
-                behind.add(name)
-        if len(served) < len(ends) or last:
-            yield node.name
-
-
 def _by_onnxruntime(model: Any, pictures: Array, floats: Sequence[str], path: Path) -> None:
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
@@ -209,20 +191,24 @@ def _by_onnxruntime(model: Any, pictures: Array, floats: Sequence[str], path: Pa
     quantize_static(
         model, str(path), Reader(), quant_format=QuantFormat.QDQ, per_channel=True,
         activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8, nodes_to_exclude=list(floats),
-        extra_options={"CalibMovingAverage": True},  # the mean picture's ends; the farthest ones lose AP
+        op_types_to_quantize=list(PRODUCTS),
     )  # fmt: skip
 
 
 def _by_nncf(model: Any, pictures: Array, floats: Sequence[str], path: Path) -> None:
     import nncf
     import onnx
+    from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters
+    from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 
     name = model.graph.input[0].name
-    products = [node.name for node in model.graph.node if node.name in floats]
+    ends = RangeEstimatorParametersSet.MINMAX  # not the mean picture's, which cut off what says most
+    others = {node.op_type for node in model.graph.node} - {*PRODUCTS}
     quantised = nncf.quantize(
         model, nncf.Dataset([{name: picture[None]} for picture in pictures]),
         preset=nncf.QuantizationPreset.MIXED, subset_size=len(pictures),
-        ignored_scope=nncf.IgnoredScope(names=products, validate=False),
+        ignored_scope=nncf.IgnoredScope(names=list(floats), types=sorted(others), validate=False),
+        advanced_parameters=AdvancedQuantizationParameters(activations_range_estimator_params=ends),
     )  # fmt: skip
     onnx.save(quantised, path)
 

@@ -12,7 +12,8 @@ from ebjr_det.core.split import split_ids
 from ebjr_det.inference.calibration_part import CalibrationPart
 from ebjr_det.runtimes import choose
 from ebjr_det.runtimes.choose import Calibration, choose_runtime
-from ebjr_det.runtimes.int8 import LEAST, build, head_nodes
+from ebjr_det.runtimes.float_nodes import float_nodes
+from ebjr_det.runtimes.int8 import LEAST, build
 from ebjr_det.runtimes.registry import build_network
 from ebjr_det.tasks import load_task
 from ebjr_det.tasks.settings import load_config
@@ -25,11 +26,14 @@ class Small(nn.Module):
 
     def __init__(self, trunk=True):
         super().__init__()
-        self.trunk = nn.Conv2d(3, 8, 3) if trunk else nn.Identity()
-        self.head = nn.Linear(8 if trunk else 3, 4)
+        self.first = nn.Conv2d(3, 8, 3)
+        norm = nn.BatchNorm2d(16)  # of what is joined: folded into no convolution, as in a DenseNet
+        self.trunk = nn.Sequential(norm, nn.ReLU(), nn.Conv2d(16, 16, 3)) if trunk else nn.Identity()
+        self.head = nn.Linear(16, 4)
 
     def forward(self, images):
-        return (self.head(torch.relu(self.trunk(images)).mean((2, 3))),)
+        first = self.first(images)
+        return (self.head(self.trunk(torch.cat([first, torch.relu(first)], 1)).mean((2, 3))),)
 
 
 @pytest.fixture(scope="module")
@@ -54,24 +58,31 @@ def graph_of(*operators, outputs):
 
 
 @pytest.mark.parametrize(
-    ("operators", "outputs", "heads"),
+    ("operators", "outputs", "floats"),
     [
         # a detector: the trunk serves both outputs, a further output changes nothing
         (
-            [("Conv", "images w", "trunk"), ("Conv", "trunk w", "logits"), ("Sigmoid", "trunk", "act"),
-             ("Conv", "act w", "boxes"), ("ReduceMax", "logits", "maxima")],
-            ("logits", "boxes", "maxima"), {"logits", "act", "boxes", "maxima"},
+            [("Conv", "images w", "first"), ("Conv", "first w", "trunk"), ("Conv", "trunk w", "logits"),
+             ("Sigmoid", "trunk", "act"), ("Conv", "act w", "boxes"), ("ReduceMax", "logits", "maxima")],
+            ("logits", "boxes", "maxima"), {"first", "logits", "act", "boxes", "maxima"},
+        ),
+        # a feature pyramid: what is behind an enlarged map, but an enlarged picture is only a picture
+        (
+            [("Resize", "images", "picture"), ("Conv", "picture w", "first"), ("Conv", "first w", "trunk"),
+             ("Conv", "trunk w", "deep"), ("Resize", "deep", "large"), ("Add", "large trunk", "merged"),
+             ("Conv", "merged w", "neck"), ("Conv", "neck w", "logits"), ("Conv", "neck w", "boxes")],
+            ("logits", "boxes"), {"first", "large", "merged", "neck", "logits", "boxes"},
         ),
         # a classifier: the last product and what follows it
         (
-            [("Conv", "images w", "first"), ("Relu", "first", "act"), ("Gemm", "act w", "last"),
-             ("Mul", "last s", "logits")],
-            ("logits",), {"last", "logits"},
+            [("Conv", "images w", "first"), ("Relu", "first", "act"), ("Conv", "act w", "trunk"),
+             ("Gemm", "trunk w", "last"), ("Mul", "last s", "logits")],
+            ("logits",), {"first", "last", "logits"},
         ),
     ],
 )  # fmt: skip
-def test_heads_are_what_serves_one_output_alone_or_lies_behind_the_last_product(operators, outputs, heads):
-    assert set(head_nodes(graph_of(*operators, outputs=outputs))) == heads
+def test_the_first_product_a_pyramid_and_heads_stay_in_float(operators, outputs, floats):
+    assert set(float_nodes(graph_of(*operators, outputs=outputs))) == floats
 
 
 def test_the_trunk_is_in_eight_bits_the_head_is_not_and_the_cache_knows_its_pictures(small, cache):
@@ -81,8 +92,11 @@ def test_the_trunk_is_in_eight_bits_the_head_is_not_and_the_cache_knows_its_pict
     assert network.activation_drift(PICTURES) < network.activation_drift(9 * PICTURES)
     nodes = onnx.load(network.path).graph.node
     read = {name for node in nodes if node.op_type == "DequantizeLinear" for name in node.output}
-    products = {node.op_type: node.input[0] in read for node in nodes if node.op_type in ("Conv", "Gemm")}
-    assert products == {"Conv": True, "Gemm": False}
+    of_products = [node for node in nodes if node.op_type in ("Conv", "Gemm")]
+    assert [node.input[0] in read for node in of_products] == [False, True, False]
+    written = {node.input[0] for node in nodes if node.op_type == "QuantizeLinear"}
+    makers = {node.op_type for node in nodes if written.intersection(node.output)}
+    assert makers == {"Conv", "Relu"}, "a batch norm or a concatenation is in eight bits"
     network.path.write_bytes(b"damaged")
     build(small, PICTURES, "cpu", by="onnxruntime")(PICTURES)
     build(small, PICTURES + 1, "cpu", by="onnxruntime")
@@ -92,7 +106,7 @@ def test_the_trunk_is_in_eight_bits_the_head_is_not_and_the_cache_knows_its_pict
 def test_too_few_pictures_and_a_network_of_heads_are_one_line(small, cache):
     with pytest.raises(InvalidInput, match=f"^Expected at least {LEAST} pictures [^\n]+, got 3. Take more"):
         build_network("onnxruntime_int8", small, PICTURES[:3], "cpu")
-    with pytest.raises(ConfigError, match=r"^Expected a convolution or product below the heads [^\n]+$"):
+    with pytest.raises(ConfigError, match=r"^Expected a convolution or product between [^\n]+$"):
         build_network("onnxruntime_int8", Small(trunk=False).eval(), PICTURES, "cpu")
     assert len(list(cache.glob("*"))) == 1  # in float
 
