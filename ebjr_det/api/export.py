@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from shutil import copyfile
 from typing import Any
@@ -39,7 +38,7 @@ from ebjr_det.inference.scoring import Scoring
 from ebjr_det.inference.student import answers_to_data, check_answers, weights_of
 from ebjr_det.io.environment import describe_environment
 from ebjr_det.io.files import check_replaceable, check_space, checksum, coming, replaced_folder
-from ebjr_det.io.third_party import install_hint
+from ebjr_det.io.third_party import check_packages
 from ebjr_det.io.threads import on_threads
 from ebjr_det.runtimes.graph_file import RunsFile
 from ebjr_det.runtimes.macs import macs_of
@@ -106,7 +105,7 @@ def export(
         >>> len(load("exported")(["pictures/0.png"]).predictions)  # without torch from here on
         1
     """
-    _check_packages()
+    check_packages(PACKAGES, "onnx", "to export a pair")
     out = Path(out)
     scoring, threshold = choose_threshold(config, threshold, rate, fronted=True)
     if not np.isfinite(threshold):
@@ -131,14 +130,6 @@ def export(
         write_pair(pair, folder)
     files = {name: (out / name).stat().st_size for name in FILES if (out / name).is_file()}
     return ExportResult(str(out), scoring.name, threshold, files)
-
-
-def _check_packages() -> None:
-    if missing := [package for package in PACKAGES if find_spec(package) is None]:
-        raise ConfigError(
-            f"Expected {', '.join(PACKAGES)} to export a pair, got no {' and '.join(missing)}. Install them: "
-            f"{install_hint('onnx')}."
-        )
 
 
 def _bound(config: EvaluateConfig, scoring: Scoring, named: Classes) -> tuple[Scoring, tuple[Model, Model]]:

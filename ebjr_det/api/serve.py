@@ -4,7 +4,6 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,7 @@ from ebjr_det.core.errors import ConfigError
 from ebjr_det.inference.absent import SIDES
 from ebjr_det.inference.live import build_live, build_teacher, choose_threshold
 from ebjr_det.io.clusters import RAY, check_cluster
-from ebjr_det.io.third_party import install_hint
+from ebjr_det.io.third_party import check_packages
 from ebjr_det.io.threads import limited_threads
 from ebjr_det.serving.laws import build_law
 from ebjr_det.serving.pair import Load, Served, serve_settings
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from ebjr_det.serving.guard import Guarded
 
 PACKAGES = ("starlette", "uvicorn", "prometheus_client")
+PURPOSE = "to serve a pair"
 
 
 def serve(
@@ -61,7 +61,7 @@ def serve(
     """
     if cluster is not None:
         check_cluster(cluster)
-    _check_packages()
+    check_packages(PACKAGES, "serve", PURPOSE)
     from ebjr_det.serving.server import run_server
 
     settings = settings or ServeSettings()
@@ -97,7 +97,7 @@ def build_serving(
         >>> build_serving("runs/digits").state.desk.bench.describe()["task"]
         'classification'
     """
-    _check_packages()
+    check_packages(PACKAGES, "serve", PURPOSE)
     from ebjr_det.serving.app import build_app
 
     settings = settings or ServeSettings()
@@ -129,7 +129,7 @@ def build_cluster(arguments: ClusterArguments) -> "Application":
         >>> build_cluster(ClusterArguments(folder="runs/digits")).name  # doctest: +SKIP
         'student'
     """
-    _check_packages((*PACKAGES, "ray"), "ray")
+    check_packages((*PACKAGES, "ray"), "ray", PURPOSE)
     folder, changes, settings = arguments.folder, arguments.changes, arguments.settings
     if (settings.tier, settings.teacher) != ("pair", None):
         raise ConfigError(
@@ -192,11 +192,3 @@ def load_alone(folder: str | Path, changes: Sequence[str]) -> Served:
     """The teacher in a folder, as it is now. Raises EbjrError for one that cannot be loaded."""
     config, _ = load_settings(folder, changes, ("teacher",))
     return serve_settings(config, build_teacher(config, samples_of(config)), str(folder), alone=True)
-
-
-def _check_packages(packages: Sequence[str] = PACKAGES, extra: str = "serve") -> None:
-    if missing := [package for package in packages if find_spec(package) is None]:
-        raise ConfigError(
-            f"Expected {', '.join(packages)} to serve a pair, got no {' and '.join(missing)}. Install them: "
-            f"{install_hint(extra)}."
-        )

@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -20,6 +19,7 @@ from ebjr_det.io.checkpoints.reading import read_state
 from ebjr_det.io.environment import describe_environment
 from ebjr_det.io.files import check_space, checksum, to_json, write_text
 from ebjr_det.io.loader import first_readable
+from ebjr_det.io.third_party import check_packages
 from ebjr_det.io.threads import on_threads
 from ebjr_det.io.yaml import FlatDumper
 from ebjr_det.reporting.training import write_training_figure
@@ -108,7 +108,8 @@ def train(
     from ebjr_det.training.loop import Trainer
     from ebjr_det.training.ranks import Ranks
 
-    _check_board(config)
+    if config.schedule.tensorboard:
+        check_packages(["tensorboard"], "tensorboard", "for `schedule.tensorboard`")
     ranks, folder = Ranks.join(resolve_device(config.schedule.device)), Path(out)
     if ranks.first:  # before it begins a folder that later processes would find begun
         check_folder(folder, resume)
@@ -283,11 +284,3 @@ def manifest_entry(config: TrainConfig, trained: Trained) -> str:
     )
     entry = {"files": [trained.weights], "sha256": trained.sha256, "source": "", "licence": "", "note": note}
     return yaml.dump({Path(trained.run_dir).name: entry}, Dumper=FlatDumper, sort_keys=False)
-
-
-def _check_board(config: TrainConfig) -> None:
-    if config.schedule.tensorboard and find_spec("tensorboard") is None:
-        raise ConfigError(
-            "Expected the package tensorboard for `schedule.tensorboard`, got none. "
-            "Run: pip install tensorboard."
-        )

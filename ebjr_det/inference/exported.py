@@ -35,7 +35,7 @@ from ebjr_det.inference.export_file import (
 from ebjr_det.inference.scoring import Scoring
 from ebjr_det.io.files import checksum
 from ebjr_det.io.notes import say
-from ebjr_det.io.third_party import install_hint
+from ebjr_det.io.third_party import check_packages
 from ebjr_det.runtimes.int8 import has_instructions, open_file
 from ebjr_det.runtimes.onnx import PROVIDERS, Session
 from ebjr_det.runtimes.onnx_check import check_whole
@@ -166,11 +166,7 @@ class Exported:
 
     def build(self) -> tuple[Classes, Model, Model]:
         """The classes for answers, the student and the teacher, in ONNX Runtime on the configured device."""
-        if find_spec("onnxruntime") is None:
-            raise ConfigError(
-                "Expected onnxruntime to serve an exported pair, got none. Install it: "
-                f"{install_hint('onnx')}."
-            )
+        check_packages(["onnxruntime"], "onnx", "to serve an exported pair")
         device = self.device
         if device.split(":")[0] not in PROVIDERS:
             raise ConfigError(f"Expected device {' or '.join(PROVIDERS)}, got `{device}`.")

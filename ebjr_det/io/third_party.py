@@ -3,8 +3,9 @@
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from ebjr_det.core.errors import ConfigError, EbjrError, first_line
@@ -71,6 +72,19 @@ def first_fault(error: "ValidationError") -> str:
     """The first fault of a pydantic `ValidationError`: where it is and what is wrong."""
     fault = error.errors()[0]
     return f"`{'.'.join(map(str, fault['loc']))}`: {fault['msg']}"
+
+
+def check_packages(packages: Sequence[str], extra: str, purpose: str) -> None:
+    """Raises ConfigError where some packages are missing, with the command that brings those of the extra.
+
+    Args:
+        purpose: what they are needed for, as `to serve a pair`.
+    """
+    if missing := [package for package in packages if find_spec(package) is None]:
+        raise ConfigError(
+            f"Expected {', '.join(packages)} {purpose}, got no {' and '.join(missing)}. Install "
+            f"{'them' if len(packages) > 1 else 'it'}: {install_hint(extra)}."
+        )
 
 
 def install_hint(extra: str) -> str:

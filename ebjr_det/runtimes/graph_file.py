@@ -8,7 +8,6 @@ import ast
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ import numpy as np
 from ebjr_det.core.errors import ConfigError, InvalidInput, first_line
 from ebjr_det.core.types import Array
 from ebjr_det.io.files import existing_file
-from ebjr_det.io.third_party import install_hint
+from ebjr_det.io.third_party import check_packages
 from ebjr_det.runtimes.onnx import Session
 from ebjr_det.runtimes.onnx_check import check_whole
 from ebjr_det.runtimes.registry import Batch, Column, Network, check_runtime, stacked
@@ -43,10 +42,7 @@ class GraphFile:
     @classmethod
     def read(cls, name: str) -> "GraphFile":
         """What a file says. Raises InvalidInput for no graph of pictures, ConfigError for no ONNX Runtime."""
-        if find_spec("onnxruntime") is None:
-            raise ConfigError(
-                f"Expected onnxruntime for `{name}`, got none. Install it: {install_hint('onnx')}."
-            )
+        check_packages(["onnxruntime"], "onnx", f"for `{name}`")
         path = existing_file(Path(name), "an ONNX graph")
         check_whole(path)
         session = Session(path).session

@@ -4,14 +4,13 @@ One multiply-add = 1 MAC; convolutions and matrix products count, all else is 0,
 """
 
 from collections.abc import Mapping
-from importlib.util import find_spec
 from math import prod
 from pathlib import Path
 from typing import Any
 
-from ebjr_det.core.errors import ConfigError, InvalidInput, first_line
+from ebjr_det.core.errors import InvalidInput, first_line
 from ebjr_det.core.types import Array
-from ebjr_det.io.third_party import install_hint
+from ebjr_det.io.third_party import check_packages
 
 PRODUCTS = ("MatMul", "Gemm", "Conv", "ConvTranspose")
 
@@ -23,10 +22,7 @@ def count_graph_macs(path: Path, image: Array) -> int:
         ConfigError: the package onnx is missing. InvalidInput: a graph without any such operator, or one that
             does not run.
     """
-    if find_spec("onnx") is None:
-        raise ConfigError(
-            f"Expected onnx to count multiply-adds, got none. Install it: {install_hint('onnx')}."
-        )
+    check_packages(["onnx"], "onnx", "to count multiply-adds")
     import onnx
 
     model = onnx.load(path)

@@ -5,13 +5,12 @@ Running needs numpy and onnxruntime alone; writing needs torch, onnx and onnxscr
 
 from collections.abc import Callable, Sequence
 from copy import deepcopy
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ebjr_det.core.errors import ConfigError, EbjrError, InvalidInput, first_line
 from ebjr_det.io.files import atomic_write
-from ebjr_det.io.third_party import install_hint
+from ebjr_det.io.third_party import check_packages
 from ebjr_det.io.threads import thread_count
 from ebjr_det.runtimes.registry import Batch, Column, batch_after_batch, of_shape, quiet
 
@@ -109,11 +108,7 @@ def write_onnx(graph: "nn.Module", example: Batch, path: Path) -> None:
     """
     import torch
 
-    if missing := [package for package in WRITERS if find_spec(package) is None]:
-        raise ConfigError(
-            f"Expected {' and '.join(WRITERS)} to write a network as ONNX, got no {' and '.join(missing)}. "
-            f"Install them: {install_hint('onnx')}."
-        )
+    check_packages(WRITERS, "onnx", "to write a network as ONNX")
     image = torch.as_tensor(example)[:1].cpu()
     two = image.repeat(2, *[1] * (image.ndim - 1))  # 1 would become a constant
     with torch.inference_mode(), quiet():

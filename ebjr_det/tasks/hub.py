@@ -4,13 +4,13 @@ Weights are read from safetensors alone and no code of a repository is run, what
 """
 
 import json
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ebjr_det.config import ModelSection
 from ebjr_det.core.errors import CheckpointError, ConfigError
-from ebjr_det.io.third_party import foreign_errors, install_hint
+from ebjr_det.io.third_party import check_packages, foreign_errors
+from ebjr_det.tasks.weights import check_brought
 
 if TYPE_CHECKING:
     from torch import nn
@@ -34,16 +34,8 @@ def load_network(settings: ModelSection, reference: str, kind: str) -> "nn.Modul
         ConfigError: the library is missing, a network of another task, settings that it does not take.
         CheckpointError: a folder without safetensors.
     """
-    if find_spec("transformers") is None:
-        raise ConfigError(
-            f"Expected transformers for `{settings.arch}`, got none. Install it: "
-            f"{install_hint('transformers')}."
-        )
-    if settings.checkpoint is not None:
-        raise ConfigError(
-            f"Expected `{settings.arch}` to bring its own weights, got `checkpoint`. Name the folder in "
-            "`arch`."
-        )
+    check_packages(["transformers"], "transformers", f"for `{settings.arch}`")
+    check_brought(settings)
     from transformers import AutoConfig, AutoModelForImageClassification, AutoModelForObjectDetection
     from transformers.utils.logging import disable_progress_bar
 

@@ -1,7 +1,6 @@
 """Networks in the files of ultralytics, for every task: pickles, which run code when they are read."""
 
 import os
-from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -9,7 +8,8 @@ from typing import Any
 from ebjr_det.config import ModelSection
 from ebjr_det.core.errors import ConfigError, first_line
 from ebjr_det.io.files import existing_file
-from ebjr_det.io.third_party import install_hint, settings_kept, stdout_to_stderr
+from ebjr_det.io.third_party import check_packages, settings_kept, stdout_to_stderr
+from ebjr_det.tasks.weights import check_brought
 
 QUIET = {"YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false", "YOLO_VERBOSE": "false"}
 """So that the library asks no server, installs nothing and prints nothing."""
@@ -25,19 +25,14 @@ def load_network(settings: ModelSection, name: str, task: str) -> Any:
     Raises:
         ConfigError: no trust, no library, a file that it cannot read, or a network of another task.
     """
-    if find_spec("ultralytics") is None:
-        raise ConfigError(
-            f"Expected ultralytics (AGPL-3.0) for `{settings.arch}`, got none. Install it: "
-            f"{install_hint('ultralytics')}."
-        )
+    check_packages(["ultralytics"], "ultralytics", f"(AGPL-3.0) for `{settings.arch}`")
     path = existing_file(Path(name), "weights of ultralytics")
     if not settings.trust:
         raise ConfigError(
             f"Expected `trust: true` for `{path}`, got false: it is a pickle, and to read one runs whatever "
             "code its maker put there. Say so if you trust its maker, or export the network as ONNX."
         )
-    if settings.checkpoint is not None:
-        raise ConfigError(f"Expected `{settings.arch}` to bring its own weights, got `checkpoint`.")
+    check_brought(settings)
     for key, value in QUIET.items():
         os.environ.setdefault(key, value)
     with stdout_to_stderr():

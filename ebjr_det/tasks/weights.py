@@ -18,6 +18,14 @@ def check_weights(settings: ModelSection) -> None:
         )
 
 
+def check_brought(settings: ModelSection) -> None:
+    """Raises ConfigError for a checkpoint beside an `arch` that brings its own weights."""
+    if settings.checkpoint is not None:
+        raise ConfigError(
+            f"Expected `{settings.arch}` to bring its own weights, got `checkpoint`. Name them in `arch`."
+        )
+
+
 BROUGHT = ("onnx", "transformers", "ultralytics")
 """Libraries of which `arch` names a file, or a folder, that brings its own weights."""
 

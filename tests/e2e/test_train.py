@@ -255,9 +255,9 @@ def test_a_validation_of_other_classes_is_one_line(config, tmp_path, refused):
 
 
 def test_a_missing_board_is_one_line(config, tmp_path, monkeypatch, refused):
-    monkeypatch.setattr(import_module("ebjr_det.api.train"), "find_spec", lambda name: None)
+    monkeypatch.setattr(import_module("ebjr_det.io.third_party"), "find_spec", lambda name: None)
     asked = ("--set", "schedule.tensorboard=true")
-    assert "package tensorboard for `schedule.tensorboard`, got none. Run: pip install" in refused(
+    assert "tensorboard for `schedule.tensorboard`, got no tensorboard. Install it: pip install" in refused(
         "train", config, *asked, "--out", tmp_path / "out"
     )
     assert not (tmp_path / "out").exists()

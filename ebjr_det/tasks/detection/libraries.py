@@ -13,6 +13,7 @@ from ebjr_det.tasks.detection.networks.classes import ClassMap
 from ebjr_det.tasks.detection.networks.frame import Frame
 from ebjr_det.tasks.detection.settings import DetectorSection
 from ebjr_det.tasks.outputs import output_names
+from ebjr_det.tasks.weights import check_brought
 
 Categories = Mapping[int, str]
 
@@ -87,8 +88,7 @@ def from_onnx(settings: DetectorSection, reference: str, categories: Categories,
     from ebjr_det.tasks.detection.networks import onnx_detectors as detectors
 
     check_fixed(settings)
-    if settings.checkpoint is not None:
-        raise ConfigError(f"Expected `{settings.arch}` to bring its own weights, got `checkpoint`.")
+    check_brought(settings)
     options = parse_section(detectors.GraphOptions, settings.options)
     file = GraphFile.read(reference)
     label = settings.name or Path(reference).stem
