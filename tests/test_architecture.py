@@ -41,6 +41,7 @@ SHARED = {
     "trusted",
     "options",
     "tensors",
+    "gallery",
 }  # of `tasks`, for every task
 TASK_MAY_IMPORT = {"core", "io", "config", "runtimes", "routing", "training"}
 HEAVY = {"torch", "torchvision", "timm", "sklearn", "matplotlib"}

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 import numpy as np
 
 from ebjr_det.core.errors import ConfigError, EbjrError, InvalidInput, did_you_mean, first_line
-from ebjr_det.core.types import Array
+from ebjr_det.core.types import Array, Opaque, Output
 from ebjr_det.io.third_party import install_hint
 
 if TYPE_CHECKING:
@@ -74,6 +74,34 @@ def batch_after_batch(
         filled = np.concatenate([part, np.repeat(part[:1], size - len(part), axis=0)])
         parts.append([np.array(column[: len(part)]) for column in run(filled)])
     return tuple(np.concatenate(columns) for columns in zip(*parts, strict=True))
+
+
+class Networked:
+    """A model around a network that a runtime runs: a subclass makes its input, and reads its outputs."""
+
+    name: str
+    run: Network
+
+    @property
+    def invariant(self) -> bool:
+        """Whether a picture's answer is the same, to the bit, in any batch."""
+        return self.run.invariant
+
+    def batch(self, inputs: Sequence[Opaque]) -> Opaque:
+        """The network's input [images, 3, h, w]."""
+        raise NotImplementedError
+
+    def __call__(self, inputs: Sequence[Opaque]) -> Output:
+        """The answers to preprocessed pictures."""
+        return self.decode(self.forward(inputs), inputs)
+
+    def forward(self, inputs: Sequence[Opaque]) -> tuple[Column, ...]:
+        """The network's raw outputs."""
+        return self.run(self.batch(inputs))
+
+    def decode(self, raw: tuple[Column, ...], inputs: Sequence[Opaque]) -> Output:
+        """Raw outputs as answers."""
+        raise NotImplementedError
 
 
 _QUIET = RLock()

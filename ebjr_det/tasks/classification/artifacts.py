@@ -1,8 +1,6 @@
 """What an evaluation of classifiers leaves besides its report: a gallery of pictures with both answers."""
 
-import json
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,16 +10,15 @@ from PIL import Image
 from ebjr_det.core.errors import ConfigError, InvalidInput
 from ebjr_det.core.router import RouterDecision
 from ebjr_det.core.types import FloatArray, PairedRun
-from ebjr_det.io.files import atomic_write, writable_folder, write_text
 from ebjr_det.io.lettering import legible, with_strip
 from ebjr_det.io.memory import Source
 from ebjr_det.io.picture_folders import pictures_below
 from ebjr_det.io.pictures import as_picture, open_picture
 from ebjr_det.tasks.classification.data import ImageSet
 from ebjr_det.tasks.classification.replay import class_names
+from ebjr_det.tasks.gallery import Group, decision_text, write_groups
 from ebjr_det.tasks.popular import OTHER
 
-GALLERY = "gallery"
 PICTURES = 6  # of a group
 SIDE = 320  # pixels
 LEGEND = "Above each picture what both models call it, below it who answered."
@@ -58,58 +55,34 @@ def write_gallery(folder: Path, data: ImageSet, run: PairedRun, decision: Router
     Args:
         run: the reported images; `decision`: on them, in their order.
     """
-    shutil.rmtree(folder / GALLERY, ignore_errors=True)
-    writable_folder(folder / GALLERY)
+    position = {image: index for index, image in enumerate(data.image_ids)}
     gain = run.teacher["correct"].astype(float) - run.student["correct"]
     doubt = np.argsort(-decision.scores, kind="stable")
-    groups = [
-        {"title": title, "note": note, "pictures": list(_entries(folder, stem, data, run, decision, images))}
-        for stem, title, note, images in (
-            ("gained", "Gained", "The teacher is right, the student wrong.", _first(doubt, gain)),
-            ("lost", "Lost", "The student is right, the teacher wrong.", _first(doubt, -gain)),
-            ("hardest", "Hardest", "The student doubts most here.", doubt),
+
+    def draw(image: int) -> tuple[Image.Image, str] | None:
+        try:
+            picture = as_picture(data.load(position[run.image_ids[image]]))
+        except InvalidInput:
+            return None
+        student, teacher = (_name(data, side["predicted"][image]) for side in (run.student, run.teacher))
+        caption = (
+            f"{run.image_ids[image]}: {_name(data, run.student['label'][image])}; the student says "
+            f"{student}, the teacher {teacher}; {decision_text(decision, image)}"
         )
-    ]
-    write_text(folder / "gallery.json", json.dumps({"legend": LEGEND, "groups": groups}, indent=1))
+        return with_strip(legible(picture, SIDE), f"{student} / {teacher}", "#444444"), caption
+
+    groups = [
+        Group("gained", "Gained", "The teacher is right, the student wrong.", _first(doubt, gain)),
+        Group("lost", "Lost", "The student is right, the teacher wrong.", _first(doubt, -gain)),
+        Group("hardest", "Hardest", "The student doubts most here.", doubt),
+    ]  # fmt: skip
+    write_groups(folder, LEGEND, groups, run, draw, PICTURES)
 
 
 def _first(doubt: NDArray[np.intp], gain: FloatArray) -> NDArray[np.intp]:
     """Images of the largest gain first, those of equal gain by doubt; only where there is any."""
     ordered = doubt[np.argsort(-gain[doubt], kind="stable")]
     return ordered[gain[ordered] > 0]
-
-
-def _entries(
-    folder: Path,
-    stem: str,
-    data: ImageSet,
-    run: PairedRun,
-    decision: RouterDecision,
-    images: NDArray[np.intp],
-) -> Iterator[dict[str, str | int]]:
-    """The first few of the images whose pictures can be read, written; what the page says of each."""
-    position, number = {image: index for index, image in enumerate(data.image_ids)}, 0
-    for image in images.tolist():
-        if number == PICTURES:
-            return
-        try:
-            picture = as_picture(data.load(position[run.image_ids[image]]))
-        except InvalidInput:
-            continue
-        number += 1
-        names = [_name(data, int(records["predicted"][image])) for records in (run.student, run.teacher)]
-        titled = with_strip(legible(picture, SIDE), f"{names[0]} / {names[1]}", "#444444")
-        file = f"{GALLERY}/{stem}-{number}.jpg"
-        with atomic_write(folder / file) as temporary:
-            titled.save(temporary, "JPEG", quality=88)
-        model = "teacher" if decision.defer[image] else "student"
-        caption = (
-            f"{run.image_ids[image]}: {_name(data, int(run.student['label'][image]))}; the student says "
-            f"{names[0]}, the teacher {names[1]}; answered by the {model}, deferral score "
-            f"{decision.scores[image]:.4g} (threshold {decision.threshold:.4g})"
-        )
-        size = {"width": titled.width, "height": titled.height}
-        yield {"image_id": run.image_ids[image], "file": file, "caption": caption, **size}
 
 
 def _name(data: ImageSet, index: int) -> str:

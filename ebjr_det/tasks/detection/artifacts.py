@@ -3,10 +3,7 @@
 Each picture of the gallery is one strip: the annotated objects, the student's boxes, the teacher's boxes.
 """
 
-import json
-import shutil
-from collections.abc import Iterator, Sequence
-from itertools import islice
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,7 +15,6 @@ from ebjr_det.core.errors import InvalidInput
 from ebjr_det.core.router import RouterDecision
 from ebjr_det.core.tradeoff import mixture
 from ebjr_det.core.types import FloatArray, Matches, PairedRun
-from ebjr_det.io.files import atomic_write, writable_folder, write_text
 from ebjr_det.io.lettering import with_strip
 from ebjr_det.tasks.detection.coco.annotations import Truth
 from ebjr_det.tasks.detection.coco.results import detections_of, write_annotations, write_results
@@ -27,8 +23,8 @@ from ebjr_det.tasks.detection.detections import to_corners
 from ebjr_det.tasks.detection.draw import draw_boxes, label
 from ebjr_det.tasks.detection.metric import AveragePrecision
 from ebjr_det.tasks.detection.replay_pictures import pictures_of as pictures_of
+from ebjr_det.tasks.gallery import Group, decision_text, write_groups
 
-GALLERY = "gallery"
 PICTURES = 4  # of a group
 PANEL, GAP = 440, 8  # pixels
 LEAST_SCORE, FEWEST = 0.3, 3  # boxes from this score on are drawn, and at least so many
@@ -49,34 +45,15 @@ def write_results_of(folder: Path, data: DetectionSet, run: PairedRun, defer: ND
     write_annotations(annotations, folder / "annotations.json.gz")
 
 
-class Group(NamedTuple):
-    """Pictures of a kind: what it is called, why they are in it, and which they are, best example first."""
-
-    name: str
-    title: str
-    note: str
-    images: NDArray[np.intp]
-
-
 def write_gallery(folder: Path, data: DetectionSet, run: PairedRun, decision: RouterDecision) -> None:
     """`gallery.json` and the pictures it names, of the images that are reported.
 
     Args:
         run: the reported images; `decision`: on them, in their order.
     """
-    shutil.rmtree(folder / GALLERY, ignore_errors=True)
-    writable_folder(folder / GALLERY)
     reward = AveragePrecision().mixtures(run.student, run.teacher).reward()
-    strips = _Strips(folder, data, run, decision, _tally(run.student), _tally(run.teacher), reward)
-    groups = [
-        {
-            "title": group.title,
-            "note": group.note,
-            "pictures": list(islice(strips.of(group), PICTURES)),
-        }
-        for group in strips.groups()
-    ]
-    write_text(folder / "gallery.json", json.dumps({"legend": LEGEND, "groups": groups}, indent=1))
+    strips = _Strips(data, run, decision, _tally(run.student), _tally(run.teacher), reward)
+    write_groups(folder, LEGEND, strips.groups(), run, strips.draw, PICTURES)
 
 
 class Tally(NamedTuple):
@@ -111,7 +88,6 @@ def _tally(matches: Matches) -> Tally:
 class _Strips(NamedTuple):
     """All that a gallery's strips are made of."""
 
-    folder: Path
     data: DetectionSet
     run: PairedRun
     decision: RouterDecision
@@ -130,17 +106,9 @@ class _Strips(NamedTuple):
             Group("hardest", "Hardest", "The student doubts most here.", doubt),
         ]  # fmt: skip
 
-    def of(self, group: Group) -> Iterator[dict[str, str | int]]:
-        """Strips of a group, written one after the other; pictures that are not there have none."""
-        number = 1
-        for image in group.images.tolist():
-            if entry := self.write(f"{group.name}-{number}", image):
-                number += 1
-                yield entry
-
-    def write(self, name: str, image: int) -> dict[str, str | int] | None:
+    def draw(self, image: int) -> tuple[Image.Image, str] | None:
         """Annotated objects and both models' boxes side by side; nothing where the picture is gone."""
-        run, decision, data = self.run, self.decision, self.data
+        run, data = self.run, self.data
         index = data.image_ids.index(run.image_ids[image])
         try:
             picture = data.load(index)
@@ -150,19 +118,12 @@ class _Strips(NamedTuple):
         models = ("student", run.student, self.student), ("teacher", run.teacher, self.teacher)
         panels = [_panel(picture, image, names, *model) for model in models]
         objects = _objects(picture, data.annotations.truths[index], names)
-        strip = _side_by_side([objects, *panels])
-        file = f"{GALLERY}/{name}.jpg"
-        with atomic_write(self.folder / file) as temporary:
-            strip.save(temporary, "JPEG", quality=88)
-        model = "teacher" if decision.defer[image] else "student"
         caption = (
-            f"{run.image_ids[image]}: answered by the {model}, deferral score {decision.scores[image]:.4g} "
-            f"(threshold {decision.threshold:.4g}), errors {self.student.errors[image]} by the student and "
-            f"{self.teacher.errors[image]} by the teacher, AP {1e3 * self.reward[image]:+.3f} thousandths by "
-            "the teacher"
+            f"{run.image_ids[image]}: {decision_text(self.decision, image)}, errors "
+            f"{self.student.errors[image]} by the student and {self.teacher.errors[image]} by the teacher, "
+            f"AP {1e3 * self.reward[image]:+.3f} thousandths by the teacher"
         )
-        size = {"width": strip.width, "height": strip.height}
-        return {"image_id": run.image_ids[image], "file": file, "caption": caption, **size}
+        return _side_by_side([objects, *panels]), caption
 
 
 def _side_by_side(panels: Sequence[Image.Image]) -> Image.Image:

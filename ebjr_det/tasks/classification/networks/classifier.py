@@ -9,7 +9,7 @@ from typing import Any
 
 from ebjr_det.core.errors import InvalidInput
 from ebjr_det.core.types import Logits, Opaque, Output
-from ebjr_det.runtimes.registry import Column, Network, stacked
+from ebjr_det.runtimes.registry import Column, Network, Networked, stacked
 from ebjr_det.tasks.classification.data import collate
 from ebjr_det.tasks.classification.networks.preprocessing import Preprocessing
 
@@ -39,7 +39,7 @@ class Surroundings:
         return cls(prep)
 
 
-class Classifier:
+class Classifier(Networked):
     """A classifier as the core sees it.
 
     Args:
@@ -57,11 +57,6 @@ class Classifier:
     def __init__(self, name: str, preprocess: Callable[[Opaque], Opaque], run: Network) -> None:
         self.name, self.preprocess, self.run = name, preprocess, run
 
-    @property
-    def invariant(self) -> bool:
-        """Whether a picture's answer is the same, to the bit, in any batch."""
-        return self.run.invariant
-
     def batch(self, inputs: Sequence[Opaque]) -> Opaque:
         """The network's input [images, 3, h, w]. Raises InvalidInput where their sizes differ."""
         batch = inputs if hasattr(inputs, "shape") else collate(inputs)  # a loader stacks its own
@@ -74,15 +69,7 @@ class Classifier:
             )
         return batch
 
-    def __call__(self, inputs: Sequence[object]) -> Output:
+    def decode(self, raw: tuple[Column, ...], inputs: Sequence[Opaque]) -> Output:
         """Logits of a batch, as predictions (one vector an image) and as one-row `Logits`."""
-        return self.decode(self.forward(inputs), inputs)
-
-    def forward(self, inputs: Sequence[object]) -> tuple[Column, ...]:
-        """The network's raw outputs."""
-        return self.run(self.batch(inputs))
-
-    def decode(self, raw: tuple[Column, ...], inputs: Sequence[object]) -> Output:
-        """Raw outputs as answers."""
         values = stacked(raw[0])
         return Output(list(values), Logits.one_row(values))

@@ -7,7 +7,7 @@ Convention: class indices of the data count from 0, in the order of its category
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -93,6 +93,22 @@ class ClassMap:
                 f"{outputs - first} classes. Set `num_classes`, and give weights for these classes."
             )
         return cls(_columns(categories, output_names, label), outputs)
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> "ClassMap":
+        """What `to_dict` gave. Raises KeyError, TypeError or ValueError for anything else."""
+        return cls(np.array(fields["columns"], dtype=np.intp), fields["outputs"])
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain numbers for JSON."""
+        return {"columns": self.columns.tolist(), "outputs": self.outputs}
+
+    @property
+    def sound(self) -> bool:
+        """Whether every class has an output of its own."""
+        columns, outputs = self.columns, self.outputs
+        distinct = columns.ndim == 1 and len(set(columns.tolist())) == len(columns) > 0
+        return distinct and type(outputs) is int and bool(0 <= columns.min() <= columns.max() < outputs)
 
     @cached_property
     def labels(self) -> NDArray[np.intp]:

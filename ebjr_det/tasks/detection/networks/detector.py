@@ -16,7 +16,7 @@ from PIL import Image
 
 from ebjr_det.core.errors import InvalidInput
 from ebjr_det.core.types import Array, Output
-from ebjr_det.runtimes.registry import Column, Network, host, stacked
+from ebjr_det.runtimes.registry import Column, Network, Networked, host, stacked
 from ebjr_det.tasks.detection.networks.anchors import Anchors
 from ebjr_det.tasks.detection.networks.classes import ClassMap
 from ebjr_det.tasks.detection.networks.letterbox import Input, Letterbox
@@ -43,25 +43,23 @@ class Surroundings:
     def to_dict(self) -> dict[str, object]:
         """Plain numbers for JSON."""
         parts = {name: asdict(getattr(self, name)) for name in ("letterbox", "anchors", "suppression")}
-        classes = {"columns": self.classes.columns.tolist(), "outputs": self.classes.outputs}
-        return parts | {"classes": classes}
+        return {**parts, "classes": self.classes.to_dict()}
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> "Surroundings":
         """What `to_dict` gave. Raises KeyError, TypeError or ValueError for anything else."""
-        columns, outputs = fields["classes"]["columns"], int(fields["classes"]["outputs"])
         surroundings = cls(
             Letterbox(**fields["letterbox"]),
             Anchors(**fields["anchors"]),
             Suppression(**fields["suppression"]),
-            ClassMap(np.array(columns, dtype=np.intp), outputs),
+            ClassMap.from_dict(fields["classes"]),
         )
         surroundings._check()
         return surroundings
 
     def _check(self) -> None:
         """Raises InvalidInput for numbers that no detector has; anchors of them could take all memory."""
-        box, anchors, classes, columns = self.letterbox, self.anchors, self.classes, self.classes.columns
+        box, anchors, classes = self.letterbox, self.anchors, self.classes
         limits = self.suppression.max_detections, self.suppression.max_detection_points
         counts = [classes.outputs, anchors.num_scales, *limits]
         valid = {
@@ -70,14 +68,13 @@ class Surroundings:
             "levels": all(type(n) is int and n in LEVELS for n in (anchors.min_level, anchors.max_level)),
             "counts": all(type(n) is int and 1 <= n <= LARGEST_COUNT for n in counts),
             "scales": len(anchors.aspect_ratios) * anchors.num_scales <= 100,
-            "columns": columns.ndim == 1 and len(set(columns.tolist())) == len(columns) > 0
-            and 0 <= columns.min() <= columns.max() < classes.outputs,
+            "columns": classes.sound,
         }  # fmt: skip
         if faults := [name for name, good in valid.items() if not good]:
             raise InvalidInput(f"Expected numbers of a detector, got others as {' and '.join(faults)}.")
 
 
-class Detector:
+class Detector(Networked):
     """A detector as the core sees it.
 
     Args:
@@ -89,11 +86,6 @@ class Detector:
     def __init__(self, name: str, around: Surroundings, run: Network) -> None:
         self.name, self.around, self.run = name, around, run
 
-    @property
-    def invariant(self) -> bool:
-        """Whether a picture's answer is the same, to the bit, in any batch."""
-        return self.run.invariant
-
     def preprocess(self, image: Image.Image) -> Input:
         """A PIL image, RGB -> resized to fit, padded with the mean colour: effdet's evaluation transform."""
         return self.around.letterbox(image)
@@ -103,16 +95,8 @@ class Detector:
         pixels = [image.pixels for image in inputs]
         return pixels[0][None] if len(pixels) == 1 else np.stack(pixels)
 
-    def __call__(self, inputs: Sequence[Input]) -> Output:
-        """Detections and their rows of logits, best first."""
-        return self.decode(self.forward(inputs), inputs)
-
-    def forward(self, inputs: Sequence[Input]) -> tuple[Column, ...]:
-        """The network's raw outputs."""
-        return self.run(self.batch(inputs))
-
     def decode(self, raw: tuple[Column, ...], inputs: Sequence[Input]) -> Output:
-        """Raw outputs as answers."""
+        """Detections and their rows of logits, best first."""
         survivors = self.detect(raw, inputs)
         answers = [(image.boxes, image.scores, image.classes, image.logits) for image in survivors]
         return self.around.classes.output(answers, [image.support for image in survivors], stacked(raw[2]))

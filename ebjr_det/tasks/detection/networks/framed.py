@@ -13,7 +13,7 @@ from PIL import Image
 
 from ebjr_det.core.errors import InvalidInput
 from ebjr_det.core.types import Array, Output
-from ebjr_det.runtimes.registry import Column, Network, host
+from ebjr_det.runtimes.registry import Column, Network, Networked, host
 from ebjr_det.tasks.detection.networks.classes import ClassMap
 from ebjr_det.tasks.detection.networks.detector import LARGEST_COUNT
 from ebjr_det.tasks.detection.networks.frame import Floats, Frame, Framed
@@ -32,22 +32,18 @@ class FramedSurroundings:
 
     def to_dict(self) -> dict[str, object]:
         """Plain numbers for JSON."""
-        classes = {"columns": self.classes.columns.tolist(), "outputs": self.classes.outputs}
-        return {"frame": asdict(self.frame), "head": asdict(self.head), "classes": classes}
+        return {"frame": asdict(self.frame), "head": asdict(self.head), "classes": self.classes.to_dict()}
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> "FramedSurroundings":
         """What `to_dict` gave. Raises KeyError, TypeError or EbjrError for anything else."""
-        columns, outputs = np.array(fields["classes"]["columns"], dtype=np.intp), fields["classes"]["outputs"]
-        sound = columns.ndim == 1 and len(set(columns.tolist())) == len(columns) > 0
-        if not (
-            sound and type(outputs) is int and 0 <= columns.min() <= columns.max() < outputs <= LARGEST_COUNT
-        ):
+        classes = ClassMap.from_dict(fields["classes"])
+        if not (classes.sound and classes.outputs <= LARGEST_COUNT):
             raise InvalidInput("Expected numbers of a detector, got others as columns.")
-        return cls(Frame(**fields["frame"]), Head(**fields["head"]), ClassMap(columns, outputs))
+        return cls(Frame(**fields["frame"]), Head(**fields["head"]), classes)
 
 
-class FramedDetector:
+class FramedDetector(Networked):
     """A detector as the core sees it.
 
     Args:
@@ -71,11 +67,6 @@ class FramedDetector:
             return None
         return FramedSurroundings(self.preprocess, self.head, self.classes)
 
-    @property
-    def invariant(self) -> bool:
-        """Whether a picture's answer is the same, to the bit, in any batch."""
-        return self.run.invariant
-
     def batch(self, inputs: Sequence[Framed]) -> Floats:
         """The network's input [images, 3, h, w]. Raises InvalidInput where their sizes differ."""
         shapes = {picture.pixels.shape for picture in inputs}
@@ -86,10 +77,6 @@ class FramedDetector:
             )
         return np.stack([picture.pixels for picture in inputs])
 
-    def __call__(self, inputs: Sequence[Framed]) -> Output:
-        """Detections and their rows of logits, best first."""
-        return self.decode(self.forward(inputs), inputs)
-
     def forward(self, inputs: Sequence[Framed]) -> tuple[Column, ...]:
         """The network's raw outputs; pictures of several sizes are run one by one."""
         if len({picture.pixels.shape for picture in inputs}) <= 1:
@@ -98,7 +85,10 @@ class FramedDetector:
         return tuple(list(column) for column in zip(*singles, strict=True))
 
     def decode(self, raw: tuple[Column, ...], inputs: Sequence[Framed]) -> Output:
-        """Raw outputs as answers. Raises InvalidInput for a class that the network cannot have."""
+        """Detections and their rows of logits, best first.
+
+        Raises InvalidInput for a class that the network cannot have.
+        """
         images = [
             self.head([host(column[index]) for column in raw], picture)
             for index, picture in enumerate(inputs)
