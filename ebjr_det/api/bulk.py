@@ -1,16 +1,16 @@
 """`bulk`: the pair on any number of pictures, by shards that go on after whatever ended them."""
 
-import math
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
-from importlib.util import find_spec
 from time import perf_counter
 from typing import TYPE_CHECKING
 
 from ebjr_det.api.load import samples_of
+from ebjr_det.api.predict import AnsweredPictures
 from ebjr_det.core.errors import ConfigError
+from ebjr_det.core.router import finite
 from ebjr_det.inference.absent import SIDES
 from ebjr_det.inference.exported import Exported
 from ebjr_det.inference.live import (
@@ -24,7 +24,7 @@ from ebjr_det.inference.live import (
 from ebjr_det.inference.scoring import Scoring
 from ebjr_det.inference.stream_plan import Plan
 from ebjr_det.io.clusters import RAY, check_cluster
-from ebjr_det.io.third_party import install_hint
+from ebjr_det.io.third_party import check_packages
 from ebjr_det.io.threads import on_threads, thread_count, usable_cpus
 from ebjr_det.runtimes.choose import AUTO
 
@@ -66,30 +66,18 @@ class BulkSettings:
 
 
 @dataclass(frozen=True)
-class BulkResult:
+class BulkResult(AnsweredPictures):
     """How many pictures a job has, and who answered; its fields are the keys of the JSON.
 
     Attributes:
-        images: answered pictures; `unreadable`: rows with an error; `deferred`: answered by the teacher.
         shards: files of the job; `resumed`: those of them that were there before.
-        threshold: None where it is infinite.
         seconds: of this call, with building the models.
     """
 
-    images: int
-    unreadable: int
-    deferred: int
-    deferral_rate: float
-    score: str
-    threshold: float | None
     shards: int
     resumed: int
     seconds: float
     out: str
-
-    def to_dict(self) -> dict[str, object]:
-        """Plain values for JSON."""
-        return asdict(self)
 
 
 @on_threads("run")
@@ -152,7 +140,7 @@ def bulk_predict(
     images = counts.rows - counts.unreadable
     return BulkResult(
         images, counts.unreadable, counts.deferred, counts.deferred / images if images else 0.0, scoring.name,
-        threshold if math.isfinite(threshold) else None, result.shards, result.resumed,
+        finite(threshold), result.shards, result.resumed,
         perf_counter() - started, out,
     )  # fmt: skip
 
@@ -225,11 +213,7 @@ def checked(settings: BulkSettings | None) -> BulkSettings:
     """The settings. Raises ConfigError where packages of the extra, or the cluster they name, are missing."""
     settings = settings or BulkSettings()
     packages, extra = (PACKAGES, "bulk") if settings.ray is None else ((*PACKAGES, "ray"), "ray")
-    if missing := [package for package in packages if find_spec(package) is None]:
-        raise ConfigError(
-            f"Expected {', '.join(packages)} for a job, got no {' and '.join(missing)}. Install them: "
-            f"{install_hint(extra)}."
-        )
+    check_packages(packages, extra, "for a job")
     if settings.ray is not None:
         check_cluster(settings.ray)
     return settings

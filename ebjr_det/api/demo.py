@@ -15,7 +15,7 @@ from ebjr_det.api.space import bytes_of_film
 from ebjr_det.core.cost import CostModel
 from ebjr_det.core.errors import ConfigError, InvalidInput
 from ebjr_det.core.joint import JointModel, JointTeacher
-from ebjr_det.core.router import ABSTAINED
+from ebjr_det.core.router import ABSTAINED, finite
 from ebjr_det.inference.latency import TimedTeacher
 from ebjr_det.inference.live import Live, Settings, build_live, choose_threshold
 from ebjr_det.io.files import check_space
@@ -264,7 +264,7 @@ class _Scene:
         return DemoResult(
             self.frames, len(source.left_out), seconds, self.frames / seconds, list(self.board.size),
             self.deferred, self.abstained, self.in_front, self.deferral_rate,
-            self.board.score, threshold if math.isfinite(threshold) else None,
+            self.board.score, finite(threshold),
             dict(zip(sides, standing.macs, strict=True)), dict(zip(sides, standing.ms, strict=True)),
             load, str(film),
         )  # fmt: skip

@@ -1,7 +1,6 @@
 """`predict`: the live pair on pictures of one's own."""
 
 import json
-import math
 import os
 import sys
 from collections import deque
@@ -18,6 +17,7 @@ from tqdm.auto import tqdm
 
 from ebjr_det.api.space import QUALITY, bytes_of_copies
 from ebjr_det.core.errors import ConfigError, InvalidInput
+from ebjr_det.core.router import finite
 from ebjr_det.inference.live import Settings, build_live, choose_threshold
 from ebjr_det.inference.stream import answers
 from ebjr_det.inference.stream_plan import Answer, Plan
@@ -44,13 +44,12 @@ MOST_BYTES = 160  # of a picture's name in the name of its annotated copy
 
 
 @dataclass(frozen=True)
-class PredictResult:
-    """How many pictures were answered and by whom, in how much time; its fields are the keys of the JSON.
+class AnsweredPictures:
+    """How many pictures were answered, and by whom; its fields are the keys of the JSON.
 
     Attributes:
         images: answered pictures; `unreadable`: those left out; `deferred`: answered by the teacher.
         threshold: None where it is infinite: all pictures were deferred, or none.
-        seconds: without building the models; `load`: of the CPUs meanwhile.
     """
 
     images: int
@@ -59,6 +58,16 @@ class PredictResult:
     deferral_rate: float
     score: str
     threshold: float | None
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class PredictResult(AnsweredPictures):
+    """Answered pictures in `seconds`, without building the models; `load`: of the CPUs meanwhile."""
+
     seconds: float
     pictures_per_second: float
     load: Load
@@ -66,7 +75,7 @@ class PredictResult:
 
     def to_dict(self) -> dict[str, object]:
         """Plain values for JSON."""
-        return asdict(self) | {"load": self.load.to_dict()}
+        return super().to_dict() | {"load": self.load.to_dict()}
 
 
 @on_threads("run")
@@ -136,9 +145,8 @@ def write_answers(
         meter = Meter()
         count, deferred = _write_all(copies, stream, workers, folder)
         load = meter.lap()
-    finite = copies.threshold if math.isfinite(copies.threshold) else None
     return PredictResult(
-        count, len(files) - count, deferred, deferred / count, copies.score, finite,
+        count, len(files) - count, deferred, deferred / count, copies.score, finite(copies.threshold),
         load.seconds, count / load.seconds, load, str(out),
     )  # fmt: skip
 

@@ -117,6 +117,11 @@ def index_for_rate(deferred: Indices | FloatArray, rate: float) -> int:
     return int(np.searchsorted(deferred, allowed, side="right")) - 1
 
 
+def finite(threshold: float) -> float | None:
+    """A threshold in JSON, which has no infinity."""
+    return threshold if math.isfinite(threshold) else None
+
+
 def threshold_for_rate(scores: ArrayLike, rate: float) -> float:
     """The threshold that defers the largest share not above `rate`.
 

@@ -15,7 +15,7 @@ import numpy as np
 from ebjr_det.core.cost import Budget, CostModel
 from ebjr_det.core.errors import ConfigError, check_known
 from ebjr_det.core.ranking import Line, Ranking, distinct, random_line, share_of_first
-from ebjr_det.core.router import RouterDecision, abstaining_last, index_for_rate
+from ebjr_det.core.router import RouterDecision, abstaining_last, finite, index_for_rate
 from ebjr_det.core.types import Flags, FloatArray, Indices, Matches, PairedRun, Task, concatenate
 
 
@@ -45,8 +45,7 @@ class OperatingPoint:
 
     def to_dict(self) -> dict[str, float | None]:
         """Plain values; JSON has no infinity, so the two end thresholds are None."""
-        finite = self.threshold if np.isfinite(self.threshold) else None
-        return {**self.__dict__, "threshold": finite}
+        return {**self.__dict__, "threshold": finite(self.threshold)}
 
 
 @dataclass(frozen=True)
