@@ -22,8 +22,9 @@ from ebjr_det.io.environment import describe_environment
 from ebjr_det.io.files import check_writable, writable_folder, write_text
 from ebjr_det.io.joules import joule_counter
 from ebjr_det.io.threads import on_threads
-from ebjr_det.reporting.benchmark.tables import short_tables, verdict
+from ebjr_det.reporting.benchmark.tables import benchmark_tables, sentences, short_tables, verdict
 from ebjr_det.reporting.overview import Overview, PrintedResult
+from ebjr_det.reporting.table import document
 
 if TYPE_CHECKING:
     from ebjr_det.inference.pair import Pair
@@ -149,12 +150,13 @@ def _prepared(
 
 def _write(result: Benchmark, against: Against | None, folder: Path) -> BenchmarkResult:
     from ebjr_det.reporting.benchmark.figures import write_benchmark_figure
-    from ebjr_det.reporting.benchmark.tables import markdown
 
     writable_folder(folder)
     summary = summarize(result)
     summary |= {"against": None if against is None else against.to_dict(), "out": str(folder)}
-    write_text(folder / "benchmark.md", markdown(result, summary, against))
+    tables = benchmark_tables(result, summary, against)
+    text = document(result.title, tables, sentences(result, against))
+    write_text(folder / "benchmark.md", text)
     write_benchmark_figure(folder / "benchmark", result)
     write_text(folder / RESULT, result.to_json(summary))
     return BenchmarkResult(result, summary, against, folder)

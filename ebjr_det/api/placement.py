@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from ebjr_det.inference.latency import Latency, measure_latency
 from ebjr_det.inference.router_file import load_front_file
 from ebjr_det.io.environment import device_name
 from ebjr_det.io.files import check_empty, writable_folder
-from ebjr_det.reporting.overview import Overview, PrintedResult
+from ebjr_det.reporting.overview import Overview, WrittenResult
 from ebjr_det.reporting.placement.tables import budget_table
 from ebjr_det.reporting.placement.words import verdict
 from ebjr_det.reporting.placement.write import write_placement
@@ -56,21 +56,13 @@ DEFAULTS = PlacementSettings()
 
 
 @dataclass(frozen=True, repr=False)
-class PlacementResult(PrintedResult):
-    """What the placements come to: the report, the JSON object for programs, and where all of it lies."""
-
-    report: PlacementReport
-    summary: dict[str, Any]
-    folder: Path
+class PlacementResult(WrittenResult[PlacementReport]):
+    """What the placements come to."""
 
     def overview(self) -> Overview:
         """Whether another placement pays, and the placements by budget."""
         kind = next(iter(self.report.table))
         return Overview(verdict(self.report), budget_table(self.report, kind), self.folder / PAGE)
-
-    def to_dict(self) -> dict[str, object]:
-        """The one JSON object of the command line."""
-        return self.summary
 
 
 def placement(

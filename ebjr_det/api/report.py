@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ebjr_det.api.tiers import TieredResult, report_tiers
 from ebjr_det.core.errors import ConfigError
@@ -10,7 +10,7 @@ from ebjr_det.evaluation.report import Report, build_report
 from ebjr_det.evaluation.run_folder import RUN, SUMMARY, TIERED_RUN, TIERS, load_folder
 from ebjr_det.io.files import writable_folder
 from ebjr_det.reporting.answer import verdict
-from ebjr_det.reporting.overview import Overview, PrintedResult
+from ebjr_det.reporting.overview import Overview, WrittenResult
 from ebjr_det.reporting.tables import summary_table
 from ebjr_det.reporting.write import write_report
 from ebjr_det.tasks import load_task
@@ -23,15 +23,9 @@ PAGE = "report.html"
 
 
 @dataclass(frozen=True, repr=False)
-class Result(PrintedResult):
-    """What a verb found: the report for people, the JSON object for programs, and where all of it lies.
+class Result(WrittenResult[Report]):
+    """What a verb found; `traffic` is the same under a stated mix of classes, where one was asked for."""
 
-    `traffic` is the same under a stated mix of classes, where one was asked for.
-    """
-
-    report: Report
-    summary: dict[str, Any]
-    folder: Path
     traffic: "TrafficReport | None" = None
 
     def overview(self) -> Overview:

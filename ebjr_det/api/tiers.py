@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -31,7 +30,7 @@ from ebjr_det.io.files import to_json, writable_folder, write_text
 from ebjr_det.io.memory import described, source_of
 from ebjr_det.io.notes import said_once
 from ebjr_det.io.records import load_tiers, save_tiers
-from ebjr_det.reporting.overview import Overview, PrintedResult
+from ebjr_det.reporting.overview import Overview, WrittenResult
 from ebjr_det.reporting.plain_page import PAGE
 from ebjr_det.reporting.tiers.tables import budget_table
 from ebjr_det.reporting.tiers.words import verdict
@@ -139,21 +138,13 @@ class TierSettings:
 
 
 @dataclass(frozen=True, repr=False)
-class TieredResult(PrintedResult):
-    """What a replay of tiers found: the report, the JSON object for programs, and where all of it lies."""
-
-    report: TieredReport
-    summary: dict[str, Any]
-    folder: Path
+class TieredResult(WrittenResult[TieredReport]):
+    """What an evaluation or a replay of tiers found."""
 
     def overview(self) -> Overview:
         """Whether more than two tiers pay, and the best chain by budget."""
         kind = next(iter(self.report.table))
         return Overview(verdict(self.report), budget_table(self.report, kind), self.folder / PAGE)
-
-    def to_dict(self) -> dict[str, object]:
-        """The one JSON object of the command line."""
-        return self.summary
 
 
 def replay_tiers(outputs: TieredOutputs, out: Path, settings: TierSettings) -> TieredResult:

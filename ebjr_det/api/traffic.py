@@ -21,7 +21,7 @@ from ebjr_det.evaluation.traffic.report import TrafficReport, build_traffic_repo
 from ebjr_det.io.environment import describe_environment
 from ebjr_det.io.files import check_empty, to_json, writable_folder, write_text
 from ebjr_det.reporting.overview import Overview, PrintedResult
-from ebjr_det.reporting.table import markdown_text
+from ebjr_det.reporting.table import document
 from ebjr_det.reporting.traffic.figures import write_cost_figure, write_share_figure
 from ebjr_det.reporting.traffic.tables import summary_table, traffic_findings, traffic_tables
 from ebjr_det.tasks import load_task
@@ -94,19 +94,12 @@ def check_labelled(run: PairedRun, name: str) -> None:
 def _write(report: TrafficReport, origin: Mapping[str, object], folder: Path) -> None:
     curves = {run.name: run.curve_dict() for run in report.runs}
     content = {**report.to_dict(), **origin, "curves": curves}
-    write_text(folder / "table.md", _markdown(report))
+    title, tables = f"Traffic: {report.title}", traffic_tables(report)
+    write_text(folder / "table.md", document(title, tables, traffic_findings(report)))
     write_text(folder / "traffic.json", to_json(content, pretty=False))
     write_text(folder / ENVIRONMENT, to_json(describe_environment("cpu", report.seed)))
     write_cost_figure(report, folder / f"{report.quality_name}_by_macs")
     write_share_figure(report, folder / f"{report.quality_name}_by_popular_share")
-
-
-def _markdown(report: TrafficReport) -> str:
-    """The title, all tables and all sentences."""
-    lines = [f"# Traffic: {markdown_text(report.title)}", ""]
-    lines += [f"## {markdown_text(table.title)}\n\n{table.markdown()}\n" for table in traffic_tables(report)]
-    lines += [f"- {markdown_text(sentence)}" for sentence in traffic_findings(report)]
-    return "\n".join(lines).rstrip() + "\n"
 
 
 def judge(loaded: Sequence[Named], stated: StatedMix, *, replicates: int, seed: int) -> TrafficReport:

@@ -112,15 +112,9 @@ class Report:
         }
 
     def coin_to_oracle(self) -> dict[str, float | None]:
-        """By score, what part of the way from random to oracle deferral its area gets.
-
-        (area - random) / (oracle - random); None where the oracle is no better than a coin.
-        """
-        random, oracle = area_of(self.curve.random), area_of(self.curve.oracle)
-        return {
-            name: (curve.area() - random) / (oracle - random) if oracle > random else None
-            for name, curve in self.curves.items()
-        }
+        """By score, what part of the way from random to oracle deferral its area gets."""
+        ends = area_of(self.curve.random), area_of(self.curve.oracle)
+        return {name: coin_to_oracle(curve.area(), *ends) for name, curve in self.curves.items()}
 
     def class_rows(self) -> list[dict[str, Any]]:
         """One row a class: its name, or its index where names are unknown, and the numbers of all sides."""
@@ -286,6 +280,11 @@ def _router_facts(use: FittedUse) -> dict[str, object]:
 def area_of(line: FloatArray) -> float:
     """Area under a line over deferral rates from 0 to 1."""
     return float((line[:-1] + line[1:]).mean() / 2)
+
+
+def coin_to_oracle(area: float, coin: float, oracle: float) -> float | None:
+    """What part of the way from a coin to the oracle an area gets; None where the oracle is no better."""
+    return (area - coin) / (oracle - coin) if oracle > coin else None
 
 
 def gap_recovered_at(curve: TradeoffCurve, rate: float) -> float | None:

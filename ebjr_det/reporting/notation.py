@@ -4,6 +4,7 @@ import math
 from typing import NamedTuple, TypeGuard, TypeVar
 
 from ebjr_det.core.types import FloatArray
+from ebjr_det.evaluation.tiers.report import Difference
 from ebjr_det.evaluation.units import Unit as Unit
 
 NONE = "-"
@@ -54,6 +55,10 @@ class Shown(NamedTuple):
     def difference(self, quality: float | None) -> str:
         """A difference of two such numbers, with its sign."""
         return number(quality, *self._scale, sign="+")
+
+    def gain(self, difference: Difference) -> str:
+        """A difference with its sign, and its interval."""
+        return f"{self.difference(difference.value)} {self.interval(difference.interval)}"
 
     @property
     def _scale(self) -> tuple[int, int]:

@@ -3,9 +3,11 @@
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
+from typing import Any, Generic, TypeVar
 
 from ebjr_det.reporting.table import Table, one_line
 
+Report = TypeVar("Report")
 WIDTH = 88
 """Letters a line where a result is printed: what a notebook or a terminal shows in one piece."""
 
@@ -71,6 +73,19 @@ class PrintedResult:
 
     def _repr_html_(self) -> str:
         return self.overview().html()
+
+
+@dataclass(frozen=True, repr=False)
+class WrittenResult(PrintedResult, Generic[Report]):
+    """What a verb found: the report for people, the JSON object for programs, and where all of it lies."""
+
+    report: Report
+    summary: dict[str, Any]
+    folder: Path
+
+    def to_dict(self) -> dict[str, object]:
+        """The one JSON object of the command line."""
+        return self.summary
 
 
 def _shown(text: str) -> str:

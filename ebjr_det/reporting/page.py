@@ -50,7 +50,7 @@ from ebjr_det.reporting.tables import (
 from ebjr_det.reporting.tradeoff_figure import TradeoffFigure
 
 FOLDER = Path(__file__).parent
-TEMPLATE, STYLES, SCRIPT = (FOLDER / name for name in ("page.html.j2", "page.css", "page.js"))
+STYLES, SCRIPT = (FOLDER / name for name in ("page.css", "page.js"))
 MOST_PICTURE_BYTES = 1_900_000
 """Of the gallery in one page, so that with all else it stays under 3 MB."""
 LINKED = {
@@ -79,6 +79,15 @@ class Origin(NamedTuple):
             raise InvalidInput(f"Expected a whole run in `{run_dir}`, got: {first_line(error)}.") from error
 
 
+def load_template(name: str) -> jinja2.Template:
+    """A page's template by its file, which escapes every text."""
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"linked": linked, "glued": glued}
+    return environment.from_string((FOLDER / name).read_text(encoding="utf-8"))
+
+
 def draw_page(report: Report, figures: Mapping[str, Path], run_dir: Path, origin: Origin) -> str:
     """The whole page.
 
@@ -86,15 +95,11 @@ def draw_page(report: Report, figures: Mapping[str, Path], run_dir: Path, origin
         figures: SVG files by what they show: a cost, or `histogram`. Without any there is no slider.
         run_dir: where the gallery's pictures are.
     """
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {"linked": linked, "glued": glued}
     script = SCRIPT.read_text(encoding="utf-8")
     drawn = _drawn(figures, report)
     histogram = drawn.pop("histogram", None)
     drawn.pop(known_costs(report)[0], None)
-    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+    return load_template("page.html.j2").render(
         title=report.analysis.title,
         headline=glued(headline(report)),
         answer=[verdict(report), share_sentence(report), trust_sentence(report)],

@@ -1,57 +1,50 @@
 """A page of sentences, figures and tables, and the same text in Markdown: for reports without a slider."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-import jinja2
-
 from ebjr_det.core.cost import Cost
+from ebjr_det.evaluation.run_folder import SUMMARY
+from ebjr_det.io.files import to_json, write_text
 from ebjr_det.reporting.inline_figure import Words, svg_element
-from ebjr_det.reporting.page import STYLES, glued
-from ebjr_det.reporting.table import Table, markdown_text
+from ebjr_det.reporting.page import STYLES, load_template
+from ebjr_det.reporting.table import Table, document
 
 PAGE = "report.html"
-TEMPLATE = Path(__file__).parent / "plain_page.html.j2"
 
 
-def plain_page(
-    title: str,
-    verdict: str,
-    sentences: Iterable[str],
-    figures: Mapping[Cost, Path],
-    about: str,
-    tables: Sequence[Table],
-    settings: str,
-) -> str:
-    """The page as HTML; a sentence that begins with `Note` is a warning.
+@dataclass(frozen=True)
+class PlainPage:
+    """What a report shows on its page; a sentence that begins with `Note` is a warning.
 
-    Args:
+    Attributes:
         figures: SVG files by the kind of cost along their axis; `about`: what all of them show.
         settings: YAML, folded away at the end.
     """
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {"glued": glued}
-    drawn = [
-        svg_element(path.read_text(encoding="utf-8"), kind, Words(path.stem.replace("_", " "), about))
-        for kind, path in figures.items()
-    ]
-    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
-        title=title,
-        verdict=verdict,
-        sentences=list(sentences),
-        styles=STYLES.read_text(encoding="utf-8"),
-        figures=drawn,
-        about=about,
-        tables=tables,
-        settings=settings,
-    )
 
+    title: str
+    verdict: str
+    sentences: Sequence[str]
+    figures: Mapping[Cost, Path]
+    about: str
+    tables: Sequence[Table]
+    settings: str
 
-def plain_markdown(title: str, verdict: str, tables: Iterable[Table], sentences: Iterable[str]) -> str:
-    """The report as Markdown, its figures left out."""
-    lines = [f"# {markdown_text(title)}", "", markdown_text(verdict), ""]
-    for table in tables:
-        lines += [f"## {markdown_text(table.title)}", "", table.markdown(), ""]
-    return "\n".join([*lines, *(f"- {markdown_text(sentence)}" for sentence in sentences), ""])
+    def html(self) -> str:
+        """The page itself."""
+        figures = [
+            svg_element(
+                path.read_text(encoding="utf-8"), kind, Words(path.stem.replace("_", " "), self.about)
+            )
+            for kind, path in self.figures.items()
+        ]
+        styles = STYLES.read_text(encoding="utf-8")
+        return load_template("plain_page.html.j2").render(vars(self) | {"styles": styles, "figures": figures})
+
+    def write(self, out: Path, summary: dict[str, object]) -> dict[str, object]:
+        """Write text and page to a report's folder and, last, the summary, which is returned."""
+        write_text(out / "table.md", document(self.title, self.tables, self.sentences, self.verdict))
+        write_text(out / PAGE, self.html())
+        write_text(out / SUMMARY, to_json(summary))
+        return summary

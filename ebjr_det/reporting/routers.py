@@ -9,7 +9,7 @@ import yaml
 
 from ebjr_det.core.types import FloatArray
 from ebjr_det.evaluation.bootstrap import METHOD
-from ebjr_det.evaluation.report import Report, area_of
+from ebjr_det.evaluation.report import Report, area_of, coin_to_oracle
 from ebjr_det.reporting.answer import verdict as pair_verdict
 from ebjr_det.reporting.choices import choice_findings, estimate_finding, without_labels
 from ebjr_det.reporting.notation import NONE, interval_text, number, percent, plural, share
@@ -212,11 +212,6 @@ class RouterTrial:
             "warnings": self.warnings(),
             "scores": self.rows(),
         }
-
-
-def coin_to_oracle(area: float, coin: float, oracle: float) -> float | None:
-    """What part of the way from a coin to the oracle an area gets; None where the oracle is no better."""
-    return (area - coin) / (oracle - coin) if oracle > coin else None
 
 
 def _interval(ends: tuple[float, float] | None, digits: int) -> str:

@@ -1,7 +1,7 @@
 """A table as plain text in cells: the same one goes to the screen, into Markdown and into the page."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 
@@ -36,6 +36,14 @@ class Table(NamedTuple):
         rule = "|-|" + "-:|" * (len(self.columns) - 1)
         lines = [_line(self.columns), rule, *map(_line, self.rows)]
         return "\n".join([*lines, *(["", markdown_text(self.caption)] if self.caption else [])])
+
+
+def document(title: str, tables: Iterable[Table], sentences: Iterable[str], verdict: str = "") -> str:
+    """A report as Markdown: title, verdict, tables, sentences."""
+    lines = [f"# {markdown_text(title)}", "", *([markdown_text(verdict), ""] if verdict else [])]
+    for table in tables:
+        lines += [f"## {markdown_text(table.title)}", "", table.markdown(), ""]
+    return "\n".join([*lines, *(f"- {markdown_text(sentence)}" for sentence in sentences)]).rstrip() + "\n"
 
 
 def one_line(text: str) -> str:

@@ -15,7 +15,7 @@ from ebjr_det.reporting.page import Origin, draw_page
 from ebjr_det.reporting.report_figures import histogram_of, known_costs, tradeoff_of
 from ebjr_det.reporting.sentences import findings
 from ebjr_det.reporting.style import FORMATS
-from ebjr_det.reporting.table import markdown_text
+from ebjr_det.reporting.table import document
 from ebjr_det.reporting.tables import tables
 
 PAGE = "report.html"
@@ -42,7 +42,8 @@ def write_report(report: Report, run_dir: Path, out: Path) -> dict[str, object]:
     _write_csv(out / "routes.csv", _routes(report))
     if report.by_class is not None:
         _write_csv(out / "per_class.csv", _classes(report))
-    write_text(out / "table.md", _markdown(report))
+    verdict, *sentences = findings(report)
+    write_text(out / "table.md", document(report.analysis.title, tables(report), sentences, verdict))
     figures = write_figures(report, out)
     write_text(out / PAGE, draw_page(report, figures, run_dir, origin))
     write_text(out / SUMMARY, to_json(summary))
@@ -116,14 +117,6 @@ def _classes(report: Report) -> Iterator[list[object]]:
 def _write_csv(path: Path, rows: Iterable[Iterable[object]]) -> None:
     with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as opened:
         csv.writer(opened).writerows(rows)
-
-
-def _markdown(report: Report) -> str:
-    verdict, *sentences = map(markdown_text, findings(report))
-    lines = [f"# {markdown_text(report.analysis.title)}", "", verdict, ""]
-    for table in tables(report):
-        lines += [f"## {markdown_text(table.title)}", "", table.markdown(), ""]
-    return "\n".join([*lines, *(f"- {sentence}" for sentence in sentences), ""])
 
 
 def write_figures(report: Report, out: Path) -> dict[str, Path]:

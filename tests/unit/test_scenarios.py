@@ -44,7 +44,8 @@ from ebjr_det.evaluation.benchmark.subjects import (
 )
 from ebjr_det.evaluation.benchmark.summary import summarize
 from ebjr_det.io.load import Load, Stopwatch
-from ebjr_det.reporting.benchmark.tables import markdown, sentences
+from ebjr_det.reporting.benchmark.tables import benchmark_tables, sentences
+from ebjr_det.reporting.table import document
 from ebjr_det.tasks.adapted import Changed
 
 
@@ -380,6 +381,10 @@ def test_a_result_survives_its_file(tmp_path):
     assert "NaN" not in text
     (tmp_path / "benchmark.json").write_text(text)
     assert Benchmark.load(tmp_path) == Benchmark.load(tmp_path / "benchmark.json") == result
+
+
+def markdown(result, summary, against):
+    return document(result.title, benchmark_tables(result, summary, against), sentences(result, against))
 
 
 def test_joules_stand_in_the_tables_where_the_device_told_them():

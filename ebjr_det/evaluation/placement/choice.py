@@ -16,11 +16,11 @@ from typing import Literal, NamedTuple, TypeAlias, get_args
 import numpy as np
 
 from ebjr_det.core.cost import Cost
-from ebjr_det.core.router import operating_points
+from ebjr_det.core.router import finite, operating_points
 from ebjr_det.core.tiers import Chain, TieredRun
 from ebjr_det.core.tradeoff import score_of
 from ebjr_det.core.types import FloatArray, Matches, PairedRun, Task
-from ebjr_det.evaluation.tiers.choice import Choice, Chooser, Costs, alone, finite
+from ebjr_det.evaluation.tiers.choice import Choice, Chooser, Costs, alone
 from ebjr_det.evaluation.tiers.front import TierPoints, front
 
 Placement: TypeAlias = Literal["behind", "front", "both"]

@@ -13,23 +13,12 @@ import numpy as np
 from ebjr_det.core.cost import Cost
 from ebjr_det.core.tradeoff import score_of, select, sweep_all
 from ebjr_det.core.types import FloatArray, PairedRun, Task
-from ebjr_det.evaluation.bootstrap import (
-    CONFIDENCE,
-    METHOD,
-    paired_bootstrap,
-    simultaneous_interval,
-)
+from ebjr_det.evaluation.bootstrap import CONFIDENCE, METHOD, paired_bootstrap
 from ebjr_det.evaluation.calibrated import split
 from ebjr_det.evaluation.hull import judge_of
-from ebjr_det.evaluation.placement.choice import (
-    FrontCosts,
-    Placed,
-    Placement,
-    Placer,
-    placed_run,
-)
+from ebjr_det.evaluation.placement.choice import FrontCosts, Placed, Placement, Placer, placed_run
 from ebjr_det.evaluation.placement.worth import ScoreWorth, ceiling_of, score_worths
-from ebjr_det.evaluation.tiers.report import BUDGETS, STEPS, Difference, difference_of
+from ebjr_det.evaluation.tiers.report import BUDGETS, STEPS, Difference, difference_of, differences
 from ebjr_det.inference.latency import Latency
 from ebjr_det.io.threads import thread_count
 from ebjr_det.routing.file import FRONT
@@ -201,7 +190,7 @@ def _line(placer: Placer, costs: FrontCosts) -> list[tuple[float, Mapping[Placem
 
 
 class _Compared(NamedTuple):
-    """The placements within a budget, and for each but the one behind its rival of the same cost."""
+    """The placements within a budget, and of each its rival of the same cost: of the one behind itself."""
 
     budget: float
     best: Mapping[Placement, Placed]
@@ -211,18 +200,11 @@ class _Compared(NamedTuple):
 def _compared(
     placer: Placer, costs: FrontCosts, line: Sequence[tuple[float, Mapping[Placement, Placed]]]
 ) -> list[_Compared]:
-    return [
-        _Compared(
-            budget,
-            best,
-            {
-                name: placer.rival(costs, placed.cost(costs))
-                for name, placed in best.items()
-                if name != "behind"
-            },
-        )
-        for budget, best in line
-    ]
+    compared = []
+    for budget, best in line:
+        rivals = {name: placer.rival(costs, placed.cost(costs)) for name, placed in best.items()}
+        compared.append(_Compared(budget, best, rivals | {"behind": best["behind"]}))
+    return compared
 
 
 class _Columns:
@@ -261,36 +243,22 @@ def _rows(table: Sequence[_Compared], columns: _Columns) -> list[Row]:
     gains: list[dict[Placement, FloatArray]] = []
     for _, best, rivals in table:
         winners.append(max(best, key=lambda placement, best=best: best[placement].calibrated))  # type: ignore[misc]
-        of_rivals = {"behind": best["behind"], **rivals}
-        gains.append(
-            {name: columns.of(placed) - columns.of(of_rivals[name]) for name, placed in best.items()}
-        )
-    chosen = np.stack([of_row[winner] for of_row, winner in zip(gains, winners, strict=True)], axis=1)
-    at_once = simultaneous_interval(chosen[0], chosen[1:], CONFIDENCE)
+        gains.append({name: columns.of(placed) - columns.of(rivals[name]) for name, placed in best.items()})
+    chosen = differences([of_row[winner] for of_row, winner in zip(gains, winners, strict=True)])
     return [
         Row(
             budget,
             best,
             winner,
-            {
-                placement: difference_of(values)
-                for placement, values in of_row.items()
-                if placement != "behind"
-            },
-            Difference(float(estimate), float(low), float(high)),
+            {name: difference_of(values) for name, values in of_row.items() if name != "behind"},
+            gain,
         )
-        for (budget, best, _), winner, of_row, estimate, low, high in zip(
-            table, winners, gains, chosen[0], *at_once, strict=True
-        )
+        for (budget, best, _), winner, of_row, gain in zip(table, winners, gains, chosen, strict=True)
     ]
 
 
 def _peaks(columns: _Columns) -> dict[Placement, Peak]:
     """The best quality of each placement beside the teacher's."""
-    above = np.stack([columns.of(placed) - columns.teacher for placed in columns.peaks.values()], axis=1)
-    ends = simultaneous_interval(above[0], above[1:], CONFIDENCE)
-    differences = (Difference(*map(float, numbers)) for numbers in zip(above[0], *ends, strict=True))
-    return {
-        placed.placement: Peak(placed, difference)
-        for placed, difference in zip(columns.peaks.values(), differences, strict=True)
-    }
+    peaks = columns.peaks.values()
+    above = differences([columns.of(placed) - columns.teacher for placed in peaks])
+    return {placed.placement: Peak(placed, gain) for placed, gain in zip(peaks, above, strict=True)}

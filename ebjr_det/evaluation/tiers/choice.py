@@ -15,7 +15,7 @@ from ebjr_det.config.target import Target
 from ebjr_det.core.cost import Cost
 from ebjr_det.core.errors import ConfigError, Infeasible, check_known
 from ebjr_det.core.ranking import Ranking
-from ebjr_det.core.router import threshold_for_rate
+from ebjr_det.core.router import finite, threshold_for_rate
 from ebjr_det.core.tiers import Chain, TieredRun, Topology, answering
 from ebjr_det.core.types import FloatArray, Matches, Task
 from ebjr_det.evaluation.bootstrap import ROUGH_GRID
@@ -84,11 +84,6 @@ class Choice:
             **{kind: self.cost(column) for kind, column in costs.items()},
             "calibration_quality": float(self.calibrated.quality[0]),
         }
-
-
-def finite(threshold: float) -> float | None:
-    """A threshold in JSON, which has no infinity."""
-    return threshold if np.isfinite(threshold) else None
 
 
 def alone(chain: Chain, costs: Costs) -> list[float]:

@@ -52,6 +52,11 @@ class Difference(NamedTuple):
     low: float
     high: float
 
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Both ends."""
+        return self.low, self.high
+
 
 class Winners(NamedTuple):
     """What is best at most so dear: of all chains, of those of at most two tiers, and of the longer ones."""
@@ -233,10 +238,10 @@ def _margins(
     for kind, winners in table.items():
         costs = analysis.costs[kind]
         hulls = [Hull.of(list(zip(costs.values(), row, strict=True))) for row in rows[:, :singles].tolist()]
-        over_hull = _differences(
+        over_hull = differences(
             [column(row.best) - [hull.at(row.best.cost(costs)) for hull in hulls] for row in winners]
         )
-        added = iter(_differences([column(row.longer) - column(row.pair) for row in winners if row.longer]))
+        added = iter(differences([column(row.longer) - column(row.pair) for row in winners if row.longer]))
         results[kind] = [
             Margins(row, hull, next(added) if row.longer else None)
             for row, hull in zip(winners, over_hull, strict=True)
@@ -249,7 +254,7 @@ def difference_of(values: FloatArray) -> Difference:
     return Difference(float(values[0]), *interval(values[0], values[1:], CONFIDENCE).tolist())
 
 
-def _differences(columns: Sequence[FloatArray]) -> list[Difference]:
+def differences(columns: Sequence[FloatArray]) -> list[Difference]:
     """Differences with their intervals, from the values of each on all images and, after it, on resamples."""
     if not columns:
         return []

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ebjr_det.core.router import finite
 from ebjr_det.core.tradeoff import TradeoffCurve, Weights, sweep
 from ebjr_det.core.types import FloatArray, PairedRun, Task
 from ebjr_det.evaluation.analysis import Analysis
@@ -80,7 +81,7 @@ class JudgedRun:
         macs = curve.cost.macs(curve.deferral_rate)
         return {
             "deferral_rate": curve.deferral_rate.tolist(),
-            "threshold": [value if np.isfinite(value) else None for value in curve.threshold.tolist()],
+            "threshold": list(map(finite, curve.threshold.tolist())),
             "quality": curve.quality.tolist(),
             "macs": None if macs is None else macs.tolist(),
             "random": [curve.random_rate.tolist(), curve.random.tolist()],

@@ -2,14 +2,13 @@
 
 from pathlib import Path
 
-import matplotlib.style
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.container import BarContainer
 from matplotlib.lines import Line2D
 
 from ebjr_det.evaluation.benchmark.result import DECODE, SIDES, STAGES, Benchmark
-from ebjr_det.reporting.style import BLUE, GREY, INK, STYLE, VERMILLION, new_figure, save_figure
+from ebjr_det.reporting.style import BLUE, GREY, INK, VERMILLION, draw_figure, figure_paths
 
 FILL = dict(
     zip(STAGES[1:], ("#E69F00", BLUE, VERMILLION, "#009E73", "#CC79A7"), strict=True)
@@ -25,8 +24,7 @@ def write_benchmark_figure(stem: Path, result: Benchmark) -> list[Path]:
     """
     title = result.title + " (noisy, see the table)" * bool(result.noise())
     rows = len(result.subjects)
-    with matplotlib.style.context(["default", STYLE]):
-        figure, axes = new_figure(title, 1.9 + 0.42 * rows)
+    with draw_figure(stem, title, 1.9 + 0.42 * rows) as (figure, axes):
         axes.remove()
         left, right = figure.subplots(1, 2, sharey=True, width_ratios=(1.35, 1))
         _latency(left, result)
@@ -36,7 +34,7 @@ def write_benchmark_figure(stem: Path, result: Benchmark) -> list[Path]:
         for panel in (left, right):
             panel.grid(visible=False, axis="y")
             panel.tick_params(axis="y", length=0)
-        return save_figure(figure, stem, title)
+    return figure_paths(stem)
 
 
 def _label(result: Benchmark, name: str) -> str:

@@ -159,14 +159,6 @@ def _against_table(against: Against) -> Table:
     return Table("Against the earlier benchmark", columns, rows, caption)
 
 
-def markdown(result: Benchmark, summary: Summary, against: Against | None) -> str:
-    """Tables and sentences as one document."""
-    lines = [f"# {result.title}", ""]
-    for table in benchmark_tables(result, summary, against):
-        lines += [f"## {table.title}", "", table.markdown(), ""]
-    return "\n".join([*lines, *(f"- {sentence}" for sentence in sentences(result, against)), ""])
-
-
 def _joules(row: Summary) -> list[str]:
     """A cell, where the device told its energy."""
     return [number(row["joules_per_image"], digits=3)] if "joules_per_image" in row else []

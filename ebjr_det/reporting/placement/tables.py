@@ -1,11 +1,11 @@
 """The tables of placements: by budget, the best quality of each, costs, scores."""
 
 from ebjr_det.core.cost import Cost
-from ebjr_det.evaluation.placement.report import PlacementReport, Row
+from ebjr_det.evaluation.placement.report import PlacementReport
 from ebjr_det.evaluation.units import cost_text
 from ebjr_det.reporting.answer import CURRENCIES
 from ebjr_det.reporting.notation import NONE, Shown, number, share, threshold_text
-from ebjr_det.reporting.placement.words import NAMES, ends_text, unit_of
+from ebjr_det.reporting.placement.words import NAMES, unit_of
 from ebjr_det.reporting.table import Table
 
 
@@ -16,34 +16,16 @@ def budget_table(report: PlacementReport, kind: Cost) -> Table:
     for row in report.table[kind]:
         cells = [cost_text(kind, row.budget, unit), NAMES[row.chosen]]
         cells += [show.value(row.best[p].quality) if p in row.best else NONE for p in NAMES]
-        cells += [
-            f"{show.difference(row.gains[p].value)} {ends_text(show, row.gains[p])}"
-            if p in row.gains
-            else NONE
-            for p in NAMES
-            if p != "behind"
-        ]
-        rows.append([*cells, _gain(show, row)])
-    columns = [
-        "at most",
-        "chosen",
-        *NAMES.values(),
-        "in front - behind",
-        "both - behind",
-        "chosen, all at once",
-    ]
+        cells += [show.gain(row.gains[p]) if p in row.gains else NONE for p in NAMES if p != "behind"]
+        rows.append([*cells, NONE if row.chosen == "behind" else show.gain(row.gain)])
+    columns = ["at most", "chosen", *NAMES.values()]
+    columns += ["in front - behind", "both - behind", "chosen, all at once"]
     caption = (
         f"{show.heading(report.task.quality_name)} of each placement at its own thresholds for the budget; "
         "differences to a router behind the student that costs as much on the reported images, with their "
         "own intervals, the last with those that hold for all budgets at once"
     )
     return Table(f"Placements by budget of {CURRENCIES[kind]}", columns, rows, caption, labels=2)
-
-
-def _gain(show: Shown, row: Row) -> str:
-    return (
-        NONE if row.chosen == "behind" else f"{show.difference(row.gain.value)} {ends_text(show, row.gain)}"
-    )
 
 
 def points_table(report: PlacementReport, kind: Cost) -> Table:
@@ -64,15 +46,8 @@ def points_table(report: PlacementReport, kind: Cost) -> Table:
             ]
         )
     caption = "beside a router behind the student alone, the front is a coin, which sends images on at random"
-    columns = [
-        "at most",
-        "chosen",
-        "front's threshold",
-        "student's threshold",
-        "front sends %",
-        "student %",
-        "costs",
-    ]
+    columns = ["at most", "chosen", "front's threshold", "student's threshold"]
+    columns += ["front sends %", "student %", "costs"]
     return Table(f"What was chosen by budget of {CURRENCIES[kind]}", columns, rows, caption, labels=2)
 
 
@@ -84,7 +59,7 @@ def peaks_table(report: PlacementReport) -> Table:
             NAMES[placement],
             show.value(peak.placed.quality),
             share(peak.placed.sent + peak.placed.deferred),
-            f"{show.difference(peak.over_teacher.value)} {ends_text(show, peak.over_teacher)}",
+            show.gain(peak.over_teacher),
         ]
         for placement, peak in report.peaks.items()
     ]

@@ -6,7 +6,6 @@ from ebjr_det.core.cost import Cost
 from ebjr_det.evaluation.bootstrap import CONFIDENCE
 from ebjr_det.evaluation.placement.choice import Placement
 from ebjr_det.evaluation.placement.report import PlacementReport, Row
-from ebjr_det.evaluation.tiers.report import Difference
 from ebjr_det.evaluation.units import cost_text
 from ebjr_det.reporting.answer import CURRENCIES
 from ebjr_det.reporting.notation import Shown, Unit, plural, share
@@ -18,11 +17,6 @@ NAMES: dict[Placement, str] = {"behind": "behind", "front": "in front", "both": 
 def unit_of(report: PlacementReport) -> Unit:
     """The unit in which all multiply-adds of a report read well."""
     return Unit.of(report.analysis.costs["macs"].teacher if "macs" in report.analysis.costs else None)
-
-
-def ends_text(show: Shown, difference: Difference) -> str:
-    """The interval of a difference."""
-    return show.interval((difference.low, difference.high))
 
 
 def verdict(report: PlacementReport) -> str:
@@ -43,7 +37,7 @@ def judgement(report: PlacementReport, kind: Cost) -> str:
     if not paying:
         return _vain(report, [kind])
     best = max(paying, key=lambda row: row.gain.value)
-    gained = f"{show.points(best.gain.value)} {ends_text(show, best.gain)}"
+    gained = f"{show.points(best.gain.value)} {show.interval(best.gain.interval)}"
     subject = "a router in both places" if best.chosen == "both" else "one in front"
     return (
         f"A router in front of the student pays in {CURRENCIES[kind]} at {len(paying)} of "
@@ -97,8 +91,7 @@ def sentences(report: PlacementReport) -> Iterator[str]:
     best = max(report.peaks.values(), key=lambda peak: peak.over_teacher.value)
     yield (
         f"Above the teacher alone by more than chance: {', '.join(passing) or 'none'}; the best is "
-        f"{NAMES[best.placed.placement]}, {show.difference(best.over_teacher.value)} "
-        f"{ends_text(show, best.over_teacher)}."
+        f"{NAMES[best.placed.placement]}, {show.gain(best.over_teacher)}."
     )
     choosing = plural(report.calibrating, "image")
     yield (

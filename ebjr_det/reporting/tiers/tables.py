@@ -4,12 +4,12 @@ from ebjr_det.core.cost import Cost
 from ebjr_det.core.types import Task
 from ebjr_det.evaluation.tiers.analysis import TieredAnalysis
 from ebjr_det.evaluation.tiers.choice import Choice
-from ebjr_det.evaluation.tiers.report import Difference, TieredReport
+from ebjr_det.evaluation.tiers.report import TieredReport
 from ebjr_det.evaluation.units import Unit, cost_text
 from ebjr_det.reporting.answer import CURRENCIES, MIXED
 from ebjr_det.reporting.notation import NONE, Shown, number, share, threshold_text
 from ebjr_det.reporting.table import Table
-from ebjr_det.reporting.tiers.words import chain_name, ends_text, unit_of
+from ebjr_det.reporting.tiers.words import chain_name, unit_of
 
 
 def budget_table(report: TieredReport, kind: Cost) -> Table:
@@ -24,8 +24,8 @@ def budget_table(report: TieredReport, kind: Cost) -> Table:
                 chain_name(best),
                 cost_text(kind, best.cost(costs), unit),
                 show.value(best.quality),
-                NONE if len(best.chain.tiers) < 3 else _gain(show, row.over_pair),
-                NONE if len(best.chain.tiers) < 2 else _gain(show, row.over_hull),
+                NONE if len(best.chain.tiers) < 3 else show.gain(row.over_pair),
+                NONE if len(best.chain.tiers) < 2 else show.gain(row.over_hull),
                 " / ".join(share(best.answered.get(tier.name, 0.0)) for tier in report.analysis.tiers),
             ]
         )
@@ -49,7 +49,7 @@ def longer_table(report: TieredReport, kind: Cost) -> Table | None:
             show.value(row.winners.longer.quality),
             chain_name(row.winners.pair),
             show.value(row.winners.pair.quality),
-            _gain(show, row.added),
+            show.gain(row.added),
         ]
         for row in report.table[kind]
         if row.winners.longer is not None and row.added is not None
@@ -61,10 +61,6 @@ def longer_table(report: TieredReport, kind: Cost) -> Table | None:
         if rows
         else None
     )
-
-
-def _gain(show: Shown, gain: Difference) -> str:
-    return f"{show.difference(gain.value)} {ends_text(show, gain)}"
 
 
 def models_table(report: TieredReport) -> Table:

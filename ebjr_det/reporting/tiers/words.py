@@ -6,7 +6,7 @@ from itertools import pairwise
 from ebjr_det.core.cost import Cost
 from ebjr_det.evaluation.bootstrap import CONFIDENCE
 from ebjr_det.evaluation.tiers.choice import Choice
-from ebjr_det.evaluation.tiers.report import Difference, Margins, TieredReport
+from ebjr_det.evaluation.tiers.report import Margins, TieredReport
 from ebjr_det.evaluation.units import cost_text
 from ebjr_det.reporting.answer import CURRENCIES, MIXED
 from ebjr_det.reporting.notation import Shown, Unit, plural
@@ -49,7 +49,7 @@ def judgement(report: TieredReport, kind: Cost) -> str:
     ends = [cost_text(kind, row.winners.budget, unit) for row in (paying[0], paying[-1])]
     span = f"at {ends[0]}" if len(paying) == 1 else f"from {ends[0]} to {ends[1]}"
     lead = f"{_subject(count)} pay{'s' * (count < 4)} in {CURRENCIES[kind]} at {len(paying)} of"
-    gained = f"{show.points(gain.value)} {ends_text(show, gain)} above {rival}"
+    gained = f"{show.points(gain.value)} {show.interval(gain.interval)} above {rival}"
     winner, limit = best.winners.best, cost_text(kind, best.winners.budget, unit)
     return f"{lead} {plural(len(rows), 'budget')}, {span}: {chain_name(winner)} is {gained} at {limit}."
 
@@ -97,8 +97,3 @@ def sentences(report: TieredReport) -> Iterator[str]:
             if cost >= next_cost:
                 order = f"Note: the tiers are in no order of {CURRENCIES[kind]}"
                 yield f"{order}: {lower} costs no less than {upper}, to which it passes on."
-
-
-def ends_text(show: Shown, difference: Difference) -> str:
-    """The interval of a difference."""
-    return show.interval((difference.low, difference.high))

@@ -4,7 +4,6 @@ import textwrap
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import matplotlib.style
 import numpy as np
 from matplotlib.axes import Axes
 
@@ -14,17 +13,7 @@ from ebjr_det.evaluation.bootstrap import CONFIDENCE
 from ebjr_det.evaluation.traffic.mix import popular_text
 from ebjr_det.evaluation.traffic.report import SURE_SHARES, JudgedRun, TrafficReport
 from ebjr_det.reporting.notation import Shown
-from ebjr_det.reporting.style import (
-    COLORS,
-    GREY,
-    INK,
-    STYLE,
-    Label,
-    along,
-    new_figure,
-    place_labels,
-    save_figure,
-)
+from ebjr_det.reporting.style import COLORS, GREY, INK, Label, along, draw_figure, figure_paths, place_labels
 from ebjr_det.reporting.traffic.tables import unit_of
 
 MARK: Any = {"mec": "white", "ms": 7, "mew": 1.2, "clip_on": False}
@@ -37,15 +26,15 @@ class _Scale(NamedTuple):
     unit: float
     name: str
     macs: bool
-    percent: bool
+    show: Shown
 
     @classmethod
     def of(cls, report: TrafficReport) -> "_Scale":
-        percent = Shown.of(report.quality_name).percent
+        show = Shown.of(report.quality_name)
         if any(run.pair.cost.alone("macs") is None for run in report.runs):
-            return cls(0.01, "deferral rate (% of the traffic)", False, percent)
+            return cls(0.01, "deferral rate (% of the traffic)", False, show)
         unit = unit_of(report)
-        return cls(unit.size, f"{unit.name} per image", True, percent)
+        return cls(unit.size, f"{unit.name} per image", True, show)
 
     def x(self, run: JudgedRun, rate: Rate) -> Rate:
         """Place of a pair at a deferral rate."""
@@ -56,12 +45,6 @@ class _Scale(NamedTuple):
         """Place of the student, 0, or the teacher, 1, alone."""
         return ((run.pair.cost.alone("macs") or (0.0, 0.0))[side] if self.macs else side) / self.unit
 
-    def y(self, quality: Rate) -> Rate:
-        return 100 * quality if self.percent else quality
-
-    def text(self, quality: float) -> str:
-        return f"{100 * quality:.1f} %" if self.percent else f"{quality:.3f}"
-
 
 def write_cost_figure(report: TrafficReport, stem: Path) -> list[Path]:
     """Quality against MACs under the stated mix: every run's curve, its chosen point, its models alone.
@@ -69,8 +52,7 @@ def write_cost_figure(report: TrafficReport, stem: Path) -> list[Path]:
     Random and oracle deferral are those of the first run. Returns the paths of the PNG and the SVG.
     """
     scale, title = _Scale.of(report), _title(report)
-    with matplotlib.style.context(["default", STYLE]):
-        figure, axes = new_figure(title, 4.3)
+    with draw_figure(stem, title, 4.3) as (figure, axes):
         axes.set(xlabel=scale.name, ylabel=_ylabel(report))
         labels = []
         for index, run in enumerate(report.runs):
@@ -79,22 +61,22 @@ def write_cost_figure(report: TrafficReport, stem: Path) -> list[Path]:
         of = f" of {report.runs[0].name}" if len(report.runs) > 1 else ""
         labels += _draw_lines(axes, report.runs[0], scale, of)
         place_labels(figure, axes, labels)
-        return save_figure(figure, stem, title)
+    return figure_paths(stem)
 
 
 def _draw_run(axes: Axes, run: JudgedRun, index: int, scale: _Scale) -> list[Label]:
     """A pair's curve, its student and its chosen point."""
     color, curve = COLORS[index % len(COLORS)], run.curve
-    x, y = scale.x(run, curve.deferral_rate), scale.y(curve.quality)
+    x, y = scale.x(run, curve.deferral_rate), scale.show.height(curve.quality)
     axes.plot(x, y, color=color, lw=1.6 if index else 2.2, zorder=4 - 0.1 * index)
-    student, chosen = (x[0], y[0]), (scale.x(run, run.at.deferral_rate), scale.y(run.at.joint))
+    student, chosen = (x[0], y[0]), (scale.x(run, run.at.deferral_rate), scale.show.height(run.at.joint))
     axes.plot(*student, "o", color=color, zorder=6, **MARK)
     axes.plot(*chosen, "D", color=color, zorder=7, **MARK)
     deferred = f"{100 * run.at.deferral_rate:.1f} % deferred"
     return [
         Label(textwrap.fill(run.name, 30), along(x, y), color, "bold"),
-        Label(f"{deferred}: {scale.text(run.at.joint)}", np.array([chosen]), color),
-        Label(f"student alone: {scale.text(run.at.student)}", np.array([student]), color),
+        Label(f"{deferred}: {scale.show.label(run.at.joint)}", np.array([chosen]), color),
+        Label(f"student alone: {scale.show.label(run.at.student)}", np.array([student]), color),
     ]
 
 
@@ -102,10 +84,10 @@ def _draw_teachers(axes: Axes, report: TrafficReport, scale: _Scale) -> list[Lab
     """Each teacher once, at its own cost."""
     labels = {}
     for index, run in enumerate(report.runs):
-        x, y = scale.alone(run, 1), scale.y(run.at.teacher)
-        teachers = [[scale.alone(r, 1), scale.y(r.at.teacher)] for r in report.runs]
+        x, y = scale.alone(run, 1), scale.show.height(run.at.teacher)
+        teachers = [[scale.alone(r, 1), scale.show.height(r.at.teacher)] for r in report.runs]
         color = INK if np.isclose([x, y], teachers).all() else COLORS[index % len(COLORS)]
-        text = f"teacher alone: {scale.text(run.at.teacher)}"
+        text = f"teacher alone: {scale.show.label(run.at.teacher)}"
         if (text, x) not in labels:
             axes.plot(x, y, "s", color=color, zorder=6, **MARK)
             labels[text, x] = Label(text, np.array([[x, y]]), color)
@@ -120,14 +102,14 @@ def _draw_lines(axes: Axes, run: JudgedRun, scale: _Scale, of: str) -> list[Labe
         ("random deferral", (run.curve.random_rate, run.curve.random), (0, (4, 3))),
         ("oracle", (run.curve.oracle_rate, run.curve.oracle), (0, (1, 1.6))),
     ):
-        x, y = scale.x(run, rates), scale.y(quality)
+        x, y = scale.x(run, rates), scale.show.height(quality)
         axes.plot(x, y, color=GREY, lw=1.2, ls=dash, zorder=3)
         cut = y.max() - low > 2 * (high - low) > 0
         top = high + 0.4 * (high - low) if cut else max(high, y.max())
         inside = y <= top
-        peak = f" (up to {scale.text(float(quality.max()))})" if cut else ""
+        peak = f" (up to {scale.show.label(float(quality.max()))})" if cut else ""
         labels.append(Label(f"{name}{of}{peak}", along(x[inside], y[inside]), GREY))
-    margin = 0.08 * (top - low) or scale.y(0.01)
+    margin = 0.08 * (top - low) or scale.show.height(0.01)
     axes.set_ylim(low - 2 * margin, top + margin)
     return labels
 
@@ -140,8 +122,7 @@ def write_share_figure(report: TrafficReport, stem: Path) -> list[Path]:
     the paths of the PNG and the SVG.
     """
     scale, title = _Scale.of(report), f"Over the popular share of the traffic {_classes(report)}"
-    with matplotlib.style.context(["default", STYLE]):
-        figure, axes = new_figure(title, 4.3)
+    with draw_figure(stem, title, 4.3) as (figure, axes):
         axes.set(xlabel=_shares_label(report), ylabel=_ylabel(report))
         x = 100 * np.array([row.share for row in report.shares])
         labels, turns = [], range(len(report.runs))
@@ -150,19 +131,22 @@ def write_share_figure(report: TrafficReport, stem: Path) -> list[Path]:
         for index in turns[:-1] if report.shares[0].equal else ():
             labels += _draw_equal(axes, report, index, x, scale)
         low, high = axes.dataLim.intervaly
-        room, lowest = high - low or scale.y(0.01), min(_over(report, i, "student").min() for i in turns)
-        bottom = max(low - 0.7 * room, min(low, scale.y(lowest)) - 0.15 * room)
+        room, lowest = (
+            high - low or scale.show.height(0.01),
+            min(_over(report, i, "student").min() for i in turns),
+        )
+        bottom = max(low - 0.7 * room, min(low, scale.show.height(lowest)) - 0.15 * room)
         axes.set_ylim(bottom, high + 0.15 * room)
         for index in turns:
             labels += _draw_student(axes, report, index, x, scale)
         place_labels(figure, axes, labels)
-        return save_figure(figure, stem, title)
+    return figure_paths(stem)
 
 
 def _draw_pair(axes: Axes, report: TrafficReport, index: int, x: FloatArray, scale: _Scale) -> list[Label]:
     """A pair at its own threshold and, once each, its teacher alone."""
     color, name = COLORS[index % len(COLORS)], report.runs[index].name
-    joint, teacher = (scale.y(_over(report, index, side)) for side in ("joint", "teacher"))
+    joint, teacher = (scale.show.height(_over(report, index, side)) for side in ("joint", "teacher"))
     axes.plot(x, joint, color=color, lw=1.3 if index else 2.4, zorder=5 - 0.1 * index)
     threshold = "\nat its own threshold" if index else ""
     labels = [Label(textwrap.fill(name, 30) + threshold, along(x, joint), color, "bold")]
@@ -177,7 +161,7 @@ def _draw_pair(axes: Axes, report: TrafficReport, index: int, x: FloatArray, sca
 
 def _draw_student(axes: Axes, report: TrafficReport, index: int, x: FloatArray, scale: _Scale) -> list[Label]:
     """A student alone, as far as it is not so low that it would flatten all else."""
-    color, y = COLORS[index % len(COLORS)], scale.y(_over(report, index, "student"))
+    color, y = COLORS[index % len(COLORS)], scale.show.height(_over(report, index, "student"))
     axes.plot(x, y, color=color, lw=0.8, ls=(0, (5, 2)), zorder=3, scaley=False)
     inside = y >= axes.get_ylim()[0]
     if not inside.any():
@@ -193,14 +177,14 @@ def _over(report: TrafficReport, index: int, side: str) -> FloatArray:
 def _draw_equal(axes: Axes, report: TrafficReport, index: int, x: FloatArray, scale: _Scale) -> list[Label]:
     """Another run at the first one's MACs, the intervals of the margins, and where the first gets ahead."""
     color, (first, name) = COLORS[(index + 1) % len(COLORS)], (report.runs[i].name for i in (0, index + 1))
-    y = scale.y(np.array([row.equal[index].other_quality for row in report.shares]))
+    y = scale.show.height(np.array([row.equal[index].other_quality for row in report.shares]))
     axes.plot(x, y, color=color, lw=2.0, ls=EQUAL, zorder=4.5)
     text = f"{name}\nat the MACs of {first}\n(bars: {100 * CONFIDENCE:g} % interval of the margin)"
     labels = [Label(text, along(x, y), color, "bold")]
     for share in SURE_SHARES:
         pair = report.margins[popular_text(share)][index]
         if pair.low is not None and pair.high is not None:
-            ends = [scale.y(pair.quality - pair.high), scale.y(pair.quality - pair.low)]
+            ends = [scale.show.height(pair.quality - pair.high), scale.show.height(pair.quality - pair.low)]
             axes.plot([100 * share] * 2, ends, color=color, lw=4, alpha=0.35, solid_capstyle="butt", zorder=4)
     start = report.ahead_from(index)
     if start is not None and start > report.shares[0].share:
