@@ -161,7 +161,7 @@ def _as_begun(config: Settings, request: Mapping[str, object] | None) -> Setting
 
 
 def threads_of(config: Settings, request: Mapping[str, object] | None) -> int:
-    """Of a worker: as the settings say, else as in the job that is there, else those of this process."""
+    """Threads of a worker: as set, else as in the job that is there, else those of this process."""
     from ebjr_det.bulk.job import THREADS
 
     begun = (request or {}).get(THREADS)

@@ -103,11 +103,7 @@ def _write(report: TrafficReport, origin: Mapping[str, object], folder: Path) ->
 
 
 def judge(loaded: Sequence[Named], stated: StatedMix, *, replicates: int, seed: int) -> TrafficReport:
-    """Runs under a mix, on the images that all of them report on.
-
-    Raises:
-        EbjrError: see `traffic`.
-    """
+    """Runs under a mix, on the images that all of them report on. Raises EbjrError: see `traffic`."""
     tasks = list(dict.fromkeys(run.task for _, run, _ in loaded))
     if len(tasks) > 1:
         raise ConfigError(f"Expected runs of one task, got {' and '.join(tasks)}.")

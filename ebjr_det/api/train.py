@@ -1,6 +1,5 @@
 """`train`: a network trained on labelled images, for all classes or for the popular ones."""
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ import yaml
 
 from ebjr_det.api.space import bytes_of_training
 from ebjr_det.config import TrainConfig
-from ebjr_det.core.errors import CheckpointError, ConfigError
+from ebjr_det.core.errors import CheckpointError, ConfigError, listed
 from ebjr_det.evaluation.run_folder import ENVIRONMENT, SUMMARY, check_folder, open_training
 from ebjr_det.io.checkpoints.finding import find_checkpoint
 from ebjr_det.io.checkpoints.fitting import load_fitting
@@ -19,6 +18,7 @@ from ebjr_det.io.checkpoints.reading import read_state
 from ebjr_det.io.environment import describe_environment
 from ebjr_det.io.files import check_space, checksum, to_json, write_text
 from ebjr_det.io.loader import first_readable
+from ebjr_det.io.notes import say
 from ebjr_det.io.third_party import check_packages
 from ebjr_det.io.threads import on_threads
 from ebjr_det.io.yaml import FlatDumper
@@ -264,10 +264,11 @@ def _check_reproduced(
 def _warn_of_unlearned(by_class: Mapping[str, float]) -> None:
     """Name on stderr the classes that were never right."""
     unlearned = [name for name, value in by_class.items() if value == 0]
-    names = ", ".join(unlearned[:MOST_NAMES]) + ", ..." * (len(unlearned) > MOST_NAMES)
-    count = f"{len(unlearned)} of {len(by_class)} classes"
     if unlearned:
-        print(f"{count} were never right on the validation images: {names}.", file=sys.stderr)
+        say(
+            f"{len(unlearned)} of {len(by_class)} classes were never right on the validation images: "
+            f"{listed(unlearned, MOST_NAMES)}."
+        )
 
 
 def manifest_entry(config: TrainConfig, trained: Trained) -> str:

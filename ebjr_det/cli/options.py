@@ -72,10 +72,7 @@ class TellsNames(click.Parameter):
             return self.text
         return f"{self.text} {self.type.head}: {', '.join(self.type.names)}."
 
-    def _set(self, text: str | None) -> None:
-        self.text = text
-
-    help = property(_tell, _set)
+    help = property(_tell, lambda self, text: setattr(self, "text", text))
 
 
 class NamedOption(TellsNames, click.RichOption):

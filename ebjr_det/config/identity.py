@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from ebjr_det.config.sections import EvaluateConfig, ModelSection
+from ebjr_det.config.sections import EvaluateConfig
 from ebjr_det.config.tiers import inner_pair
 from ebjr_det.io.files import checksum
 
@@ -63,7 +63,9 @@ def identity(config: EvaluateConfig) -> dict[str, object]:
             del settings[f"{key}.checkpoint"]
     if (inner := inner_pair(config)) is not None:
         settings["teacher.options"] = identity(inner)
-    elif not any(_is_fresh(side) for side in (config.student, config.teacher)):
+    elif not any(
+        side.checkpoint is None and not side.pretrained for side in (config.student, config.teacher)
+    ):
         del settings["run.seed"]
     return settings | {"router.file": fitted, "router.sha256": fitted}
 
@@ -78,7 +80,3 @@ def _leaves(section: Mapping[str, object], prefix: str) -> Iterator[tuple[str, o
             yield from _leaves(value, f"{name}.")
         else:
             yield name, value
-
-
-def _is_fresh(model: ModelSection) -> bool:
-    return model.checkpoint is None and not model.pretrained

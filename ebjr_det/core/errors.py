@@ -5,7 +5,7 @@ prints that line and exits with the class's `exit_code`; any other exception is 
 and keeps its traceback.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 SHOWN = 12
@@ -65,6 +65,15 @@ def check_known(name: object, valid: Iterable[str], noun: str) -> None:
         raise ConfigError(f"Expected {noun}, got `{name}`. {did_you_mean(str(name), valid)}")
 
 
+def listed(names: Sequence[object], count: int) -> str:
+    """The first names, with `...` behind them where there are more.
+
+    >>> listed(["cat", "dog", "emu"], 2)
+    'cat, dog, ...'
+    """
+    return ", ".join(map(str, names[:count])) + ", ..." * (len(names) > count)
+
+
 def did_you_mean(name: str, valid: Iterable[str]) -> str:
     """The tail of an error about an unknown name: the nearest match and the valid names.
 
@@ -82,5 +91,4 @@ def did_you_mean(name: str, valid: Iterable[str]) -> str:
     question = f"Did you mean `{near[0]}`?" if near else ""
     if len(names) > SHOWN and near:
         return question
-    end = ", ..." if len(names) > SHOWN else "."
-    return f"{question} Valid: {', '.join(names[:SHOWN])}{end}".lstrip()
+    return f"{question} Valid: {listed(names, SHOWN)}{'.' * (len(names) <= SHOWN)}".lstrip()

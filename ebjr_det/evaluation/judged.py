@@ -8,6 +8,7 @@ import pydantic_core
 from ebjr_det.core.errors import InvalidInput
 from ebjr_det.io.files import to_json, write_text
 from ebjr_det.io.loader import Images
+from ebjr_det.io.memory import as_plain
 
 JUDGED = "judged.json"
 """File of a run: how it read pictures and classes, and a digest of what it was judged by."""
@@ -41,10 +42,5 @@ def digest_of(images: Images) -> str:
     """A digest of what every picture is judged by, and of the classes' names."""
     digest = sha256(to_json(list(getattr(images, "class_names", ()))).encode())
     for index in range(len(images)):
-        digest.update(pydantic_core.to_json(images.target(index), fallback=_plain))
+        digest.update(pydantic_core.to_json(images.target(index), fallback=as_plain))
     return digest.hexdigest()
-
-
-def _plain(value: object) -> object:
-    as_list = getattr(value, "tolist", None)
-    return as_list() if as_list else type(value).__name__

@@ -88,11 +88,7 @@ class ExportedInner(BaseSection):
 
 
 class GraphInEightBits(BaseSection):
-    """A model's graph in eight bits.
-
-    Attributes:
-        by: the library that runs it; quality: what it has lost, in words.
-    """
+    """A model's graph in eight bits; `by`: the library that runs it; quality: what it has lost, in words."""
 
     file: str = Field(pattern=r"^[\w-]+\.onnx$")
     sha256: str = Field(pattern=SHA256)

@@ -58,7 +58,7 @@ class Tiers:
 
     @property
     def data(self) -> DataSet:
-        """The images."""
+        """The images of the set."""
         return self.pairs[0].data
 
     @property
@@ -90,7 +90,7 @@ class Tiers:
         return TieredRecorder(models, self.pairs[0].task, scores)
 
     def batches(self, start: int, stop: int) -> Iterator[Batch]:
-        """See `Pair.batches`."""
+        """Batches as `Pair.batches` makes them."""
         return self.pairs[0].batches(start, stop, self.models[1:-1])
 
     def measure(self, images: Indices) -> Mapping[str, Latency]:

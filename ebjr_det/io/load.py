@@ -72,11 +72,7 @@ class Reading(NamedTuple):
 
 
 def read_cpus(root: Path = Path("/")) -> Reading:
-    """The counters now, of the CPUs on which this process may run.
-
-    Args:
-        root: where `proc` is.
-    """
+    """The counters now, of the CPUs on which this process may run; `root`: where `proc` is."""
     return Reading(perf_counter(), _busy_seconds(root), sum(os.times()[:4]))
 
 

@@ -107,13 +107,14 @@ def from_memory(source: InMemory) -> object:
 
 def _json(value: object, source: InMemory) -> bytes:
     try:
-        return to_json(value, inf_nan_mode="constants", bytes_mode="base64", fallback=_fallback)
+        return to_json(value, inf_nan_mode="constants", bytes_mode="base64", fallback=as_plain)
     except (PydanticSerializationError, ValueError) as error:  # a list in itself, half a character
         raise InvalidInput(
             f"Expected plain numbers and texts in `{source}`, got: {first_line(error)}."
         ) from error
 
 
-def _fallback(value: object) -> object:
+def as_plain(value: object) -> object:
+    """Arrays as lists for JSON, anything else that it does not know by the name of its type."""
     as_list = getattr(value, "tolist", None)
     return type(value).__name__ if as_list is None else as_list()

@@ -84,11 +84,7 @@ class ComparedRun:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Runs of one task in the order given.
-
-    Raises:
-        ConfigError: fewer than two runs, or one twice.
-    """
+    """Runs of one task in the order given. Raises ConfigError: fewer than two runs, or one twice."""
 
     quality_name: str
     runs: Sequence[ComparedRun]

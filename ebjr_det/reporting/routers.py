@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from ebjr_det.core.errors import listed
 from ebjr_det.core.types import FloatArray
 from ebjr_det.evaluation.bootstrap import METHOD
 from ebjr_det.evaluation.report import Report, area_of, coin_to_oracle
@@ -135,9 +136,8 @@ class RouterTrial:
             )
         unseen, classes = self.unseen_classes(), len(self.report.class_rows())
         if unseen:
-            names = ", ".join(unseen[:10]) + (", ..." if len(unseen) > 10 else "")
             count = f"{len(unseen)} of {classes} classes {'were' if len(unseen) > 1 else 'was'}"
-            sentences.append(f"{count} never seen: {names}. Nothing could be learned of them.")
+            sentences.append(f"{count} never seen: {listed(unseen, 10)}. Nothing could be learned of them.")
         return sentences + choice_findings(self.report)[1:]
 
     def summary_table(self) -> Table:

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 from ebjr_det.core.cost import Cost
 from ebjr_det.core.scores import ENERGY
-from ebjr_det.evaluation.analysis import Analysis
 from ebjr_det.evaluation.report import GAP_FRACTIONS, Report, rate_for_gap
 from ebjr_det.evaluation.single_models import SingleModel
 from ebjr_det.reporting.answer import noise_finding, verdict
@@ -54,7 +53,8 @@ def _pair_finding(report: Report) -> str:
 
 def margin_findings(report: Report) -> list[str]:
     """The deciding number at equal multiply-adds and at equal latency, or why it is not known."""
-    costs: dict[Cost, str] = {"macs": "multiply-adds", "latency_ms": latency_name(report.analysis)}
+    latency = "expected latency" if report.analysis.live is None else "measured latency"
+    costs: dict[Cost, str] = {"macs": "multiply-adds", "latency_ms": latency}
     name, show = report.task.quality_name, Shown.of(report.task.quality_name)
     sentences = [
         f"At equal {costs[kind]} the pair's {name} is {show.text(margin.quality)}, that of single models "
@@ -97,11 +97,6 @@ def hull_names(rivals: Sequence[SingleModel]) -> str:
     measured = ", ".join(["student", "teacher", *(model.name for model in rivals if not model.published)])
     published = ", ".join(model.name for model in rivals if model.published)
     return f"{measured}; {published} published" if published else measured
-
-
-def latency_name(analysis: Analysis) -> str:
-    """What the pair's latency is at its chosen point."""
-    return "expected latency" if analysis.live is None else "measured latency"
 
 
 def _flops_finding(report: Report) -> list[str]:

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from ebjr_det.core.errors import InvalidInput, first_line
+from ebjr_det.core.errors import InvalidInput, first_line, listed
 from ebjr_det.core.types import Array, FloatArray
 from ebjr_det.io.files import atomic_write, existing_file
 from ebjr_det.io.third_party import first_fault
@@ -174,8 +174,7 @@ def check_classes(
 
 
 def _listed(popular: Sequence[str]) -> str:
-    first = ", ".join(popular[:4]) + ", ..." * (len(popular) > 4)
-    return f"{len(popular)} popular classes ({first})" if popular else "all classes"
+    return f"{len(popular)} popular classes ({listed(popular, 4)})" if popular else "all classes"
 
 
 def check_model_of(header: RouterHeader, name: str, weights: str, router: str, side: str = "student") -> None:

@@ -47,11 +47,7 @@ def _laid_out(images: Tensor) -> Tensor:
 
 
 def build(graph: nn.Module, example: Batch, device: str, *, precision: str | None = None) -> Network:
-    """The network compiled, or its package from an earlier time.
-
-    Raises:
-        ConfigError: no C++ compiler.
-    """
+    """The network compiled, or its package from an earlier time. Raises ConfigError: no C++ compiler."""
     if device.split(":")[0] == "cuda":
         # The first batch size is compiled as it is, the second one for all that come.
         return CudaGraphs(torch.compile(laid_out(graph, device, precision)), device)

@@ -30,11 +30,7 @@ class OpenVino:
         self.outputs = len(compiled.outputs)
 
     def __call__(self, batch: Batch) -> tuple[Column, ...]:
-        """Outputs as arrays that the next call writes over.
-
-        Raises:
-            InvalidInput: images of another shape.
-        """
+        """Outputs as arrays that the next call writes over. Raises InvalidInput: images of another shape."""
         return batch_after_batch(self._run, of_shape(batch, self.shape), self.images)
 
     def _run(self, images: Array) -> list[Array]:

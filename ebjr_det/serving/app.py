@@ -17,14 +17,14 @@ from starlette.routing import Route
 
 from ebjr_det.core.errors import EbjrError
 from ebjr_det.io.pictures import picture_warnings
-from ebjr_det.serving.bodies import LENGTH, header_length, packed, read_body
+from ebjr_det.serving.bodies import header_length, packed, read_body
 from ebjr_det.serving.desk import Answered, Ask, Desk, TeacherOf
 from ebjr_det.serving.fault import Fault
 from ebjr_det.serving.ledger import Ledger
 from ebjr_det.serving.metrics import Meters
 from ebjr_det.serving.openapi import describe
 from ebjr_det.serving.pair import Load
-from ebjr_det.serving.protocol import IMAGE, read_request, write_response
+from ebjr_det.serving.protocol import IMAGE, LENGTH, read_request, write_response
 from ebjr_det.serving.refusals import fail, refuse, refuse_http
 from ebjr_det.serving.rule import FORCES, Rule
 from ebjr_det.serving.settings import ServeSettings
@@ -157,7 +157,7 @@ class Counter:
         content, headers = packed(content, request)
         kind = "application/json" if header is None else "application/octet-stream"
         if header is not None:
-            headers[LENGTH.title()] = str(header)
+            headers[LENGTH] = str(header)
         return Response(content, headers=headers, media_type=kind)
 
 

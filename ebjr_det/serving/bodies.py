@@ -8,12 +8,12 @@ from starlette.requests import ClientDisconnect, Request
 
 from ebjr_det.core.errors import InvalidInput
 from ebjr_det.serving.fault import Fault
+from ebjr_det.serving.protocol import LENGTH
 
 PACKED = {"gzip": 31, "deflate": 15}
 """Encoding -> zlib's window bits."""
 SMALL = 1000
 """Bytes of an answer from which on packing it pays."""
-LENGTH = "inference-header-content-length"
 
 
 async def read_body(request: Request, largest: int) -> bytes:

@@ -3,7 +3,6 @@
 import json
 import os
 import ssl
-import struct
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -16,12 +15,11 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from ebjr_det.core.errors import ConfigError, InvalidInput, first_line
-from ebjr_det.serving.protocol import KINDS, LARGEST_BATCH, write_request
+from ebjr_det.serving.protocol import KINDS, LARGEST_BATCH, LENGTH, split_values, write_request
 from ebjr_det.tasks.tensors import Values
 
 Picture: TypeAlias = bytes | str | os.PathLike[str]
 """The bytes of an encoded picture, or its path."""
-LENGTH = "Inference-Header-Content-Length"
 LONGEST_PAUSE = 10.0
 """Seconds between two tries at most, whatever a server says."""
 TYPES = {datatype: np.dtype(f"<{kind}") for kind, datatype in KINDS.items()}
@@ -179,15 +177,8 @@ def read_tensors(header: dict[str, Any], body: bytes, length: int | None) -> dic
             values[name] = data if kind == "BYTES" else np.array(data, TYPES[kind]).reshape(tensor["shape"])
             continue
         part, start = body[start : start + size], start + size
-        numbers = kind != "BYTES"
-        values[name] = np.frombuffer(part, TYPES[kind]).reshape(tensor["shape"]) if numbers else _texts(part)
+        if kind == "BYTES":
+            values[name] = [text.decode() for text in split_values(part, size)]
+        else:
+            values[name] = np.frombuffer(part, TYPES[kind]).reshape(tensor["shape"])
     return values
-
-
-def _texts(raw: bytes) -> list[str]:
-    texts, start = [], 0
-    while start < len(raw):
-        (length,) = struct.unpack_from("<I", raw, start)
-        texts.append(raw[start + 4 : start + 4 + length].decode())
-        start += 4 + length
-    return texts

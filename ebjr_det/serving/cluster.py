@@ -79,11 +79,7 @@ class Tier:
 
 
 class TeacherTier(Tier):
-    """A replica of the teacher alone.
-
-    Args:
-        load: reads it; see `api.serve.load_alone`.
-    """
+    """A replica of the teacher alone; `load`: reads it; see `api.serve.load_alone`."""
 
     def __init__(self, load: Load, settings: ServeSettings) -> None:
         self.desk = Desk(load, settings, Meters())

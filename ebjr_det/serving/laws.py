@@ -1,7 +1,7 @@
 """Which threshold holds for requests that bring none: a constant, or a law that follows the traffic."""
 
 import math
-from typing import Protocol
+from abc import ABC, abstractmethod
 
 from ebjr_det.core.errors import ConfigError
 from ebjr_det.core.router import index_for_rate, operating_points
@@ -13,17 +13,18 @@ CALIBRATED, QUEUE = "calibrated", "queue"
 LAWS = (CALIBRATED, "share", QUEUE)
 
 
-class Law(Protocol):
+class Law(ABC):
     """A threshold for each request."""
 
+    @abstractmethod
     def threshold(self, wait: float) -> float:
         """The threshold that holds now; `wait`: seconds that the teacher's next picture would wait."""
 
-    def observe(self, deferred: int, pictures: int) -> None:
-        """Learn how many of so many pictures went above the threshold."""
+    def observe(self, deferred: int, pictures: int) -> None:  # noqa: B027
+        """Learn how many of so many pictures went above the threshold; most laws learn nothing."""
 
 
-class Calibrated:
+class Calibrated(Law):
     """The pair's own threshold, whatever comes."""
 
     def __init__(self, threshold: float) -> None:
@@ -32,9 +33,6 @@ class Calibrated:
     def threshold(self, wait: float) -> float:
         """The constant itself."""
         return self.constant
-
-    def observe(self, deferred: int, pictures: int) -> None:
-        """Nothing is learnt."""
 
 
 class Quantiles:
@@ -48,7 +46,7 @@ class Quantiles:
         return float(self.thresholds[index_for_rate(self.deferred, rate)])
 
 
-class Share:
+class Share(Law):
     """A law that keeps the share of deferred pictures where it was calibrated, whatever pictures come.
 
     After every picture r += GAIN (target - deferred), and the threshold is the reference scores' quantile
@@ -69,7 +67,7 @@ class Share:
         self.rate = min(max(moved, 0.0), 1.0)
 
 
-class Queue:
+class Queue(Law):
     """A law that defers less while the teacher's queue is long.
 
     The calibrated share times clip((slo - wait) / (slo / 2), 0, 1); never below the calibrated threshold.
@@ -83,9 +81,6 @@ class Queue:
         """The threshold of the share that a teacher with this wait can take."""
         room = min(max((self.slo - wait) / (self.slo / 2), 0.0), 1.0)
         return max(self.calibrated, self.quantiles.threshold(self.target * room))
-
-    def observe(self, deferred: int, pictures: int) -> None:
-        """Nothing is learnt; the queue tells."""
 
 
 def build_law(name: str, threshold: float, reference: FloatArray | None, slo_ms: float | None) -> Law:

@@ -30,14 +30,13 @@ class Meters:
         )
         self.shed = Counter("ebjr_shed", "Refused requests by reason.", ["reason"], registry=self.registry)
         self.reloads = Counter("ebjr_reloads", "Reloads by result.", ["result"], registry=self.registry)
-        self.request_seconds = self._histogram("ebjr_request_seconds", "From arrival to answer.")
+        self.request_seconds = Histogram(
+            "ebjr_request_seconds", "From arrival to answer.", buckets=SECONDS, registry=self.registry
+        )
         self.stages = Histogram(
             "ebjr_stage_seconds", "By stage.", ["stage"], buckets=SECONDS, registry=self.registry
         )
         self.tally: Tally[str] = Tally()
-
-    def _histogram(self, name: str, meaning: str) -> Histogram:
-        return Histogram(name, meaning, buckets=SECONDS, registry=self.registry)
 
     def gauge(self, name: str, meaning: str, value: Callable[[], float]) -> None:
         """A number that is asked for when it is looked at."""

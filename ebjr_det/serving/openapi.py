@@ -4,12 +4,11 @@ from collections.abc import Iterable, Mapping
 from itertools import combinations
 from typing import Any, TypeAlias
 
-from ebjr_det.serving.protocol import IMAGE, LARGEST_BATCH, InferBody
+from ebjr_det.serving.protocol import IMAGE, LARGEST_BATCH, LENGTH, InferBody
 from ebjr_det.serving.rule import FORCES
 
 Schema: TypeAlias = dict[str, Any]
 """A part of the description, as JSON has it."""
-LENGTH = "Inference-Header-Content-Length"
 RULE: dict[str, Schema] = {
     "threshold": {"type": "number", "description": "Defer where score > threshold."},
     "deferral_rate": {
@@ -32,12 +31,12 @@ FAULTS = {
 TEXT, COUNT = {"type": "string"}, {"type": "integer", "minimum": 0}
 
 
-def _object(properties: Mapping[str, Schema], **more: object) -> Schema:
-    return {"type": "object", "properties": dict(properties), "required": list(properties), **more}
+def _object(properties: Mapping[str, Schema], **keywords: object) -> Schema:
+    return {"type": "object", "properties": dict(properties), "required": list(properties), **keywords}
 
 
-def _list(items: Schema, **more: object) -> Schema:
-    return {"type": "array", "items": items, **more}
+def _list(items: Schema, **keywords: object) -> Schema:
+    return {"type": "array", "items": items, **keywords}
 
 
 def _reply(description: str, schema: Schema) -> Schema:

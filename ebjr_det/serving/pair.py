@@ -8,6 +8,7 @@ from typing import TypeAlias
 import numpy as np
 
 from ebjr_det.core.errors import InvalidInput
+from ebjr_det.core.router import finite
 from ebjr_det.core.types import FloatArray, Opaque
 from ebjr_det.inference.live import Live, Settings
 from ebjr_det.serving.batcher import Batcher
@@ -154,7 +155,7 @@ class Bench:
         named = served.live.named
         routing = {
             "score": served.live.scoring.name,
-            "threshold": _finite(served.threshold),
+            "threshold": finite(served.threshold),
             "policy": self.settings.policy,
             "student_macs": student,
         }
@@ -184,8 +185,3 @@ class Bench:
         if self.retired and not self.users:
             self.student.close()
             self.teacher.close()
-
-
-def _finite(value: float) -> float | None:
-    """The value, or None where JSON has no word for it."""
-    return value if abs(value) < float("inf") else None

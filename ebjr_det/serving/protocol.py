@@ -27,6 +27,7 @@ from ebjr_det.tasks.tensors import Values
 IMAGE = "image"
 """The name of the one input."""
 LARGEST_BATCH = 64
+LENGTH = "Inference-Header-Content-Length"
 KINDS = {"f4": "FP32", "f8": "FP64", "i4": "INT32", "i8": "INT64", "u1": "UINT8"}
 Parameter: TypeAlias = bool | int | float | str
 Source: TypeAlias = bytes | NDArray[np.uint8]
@@ -155,7 +156,7 @@ def _pictures(tensor: InputTensor, raw: bytes) -> list[Source]:
 def _encoded(tensor: InputTensor, raw: bytes, count: int) -> list[Source]:
     if tensor.shape not in ([count], [count, 1]):
         raise InvalidInput(f"Expected pictures of shape [n], got {tensor.shape}.")
-    contents = _from_base64(tensor.data) if tensor.data is not None else _split(raw, count)
+    contents = _from_base64(tensor.data) if tensor.data is not None else split_values(raw, count)
     if len(contents) != count:
         raise InvalidInput(f"Expected {count} pictures, got {len(contents)}.")
     return [_some(content) for content in contents]
@@ -169,7 +170,7 @@ def _from_base64(data: list[Any]) -> list[bytes]:
         raise InvalidInput("Expected pictures as base64 in `data`, got something else.") from error
 
 
-def _split(raw: bytes, count: int) -> list[bytes]:
+def split_values(raw: bytes, count: int) -> list[bytes]:
     """The parts of raw bytes, each behind its length."""
     parts: list[bytes] = []
     start = 0
@@ -177,7 +178,7 @@ def _split(raw: bytes, count: int) -> list[bytes]:
         (length,) = struct.unpack_from("<I", raw, start) if start + 4 <= len(raw) else (len(raw),)
         start += 4 + length
         if start > len(raw):
-            raise InvalidInput("Expected each picture behind its length in 4 bytes, got a cut one.")
+            raise InvalidInput("Expected each value behind its length in 4 bytes, got a cut one.")
         parts.append(raw[start - length : start])
     return parts
 

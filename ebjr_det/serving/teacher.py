@@ -82,11 +82,7 @@ class Teacher(Protocol):
 
 
 class LocalTeacher:
-    """A pair's teacher in this process, which answers in batches.
-
-    Args:
-        readers: threads that preprocess.
-    """
+    """A pair's teacher in this process, which answers in batches; `readers`: threads that preprocess."""
 
     breaker_state, patience_seconds = 0.0, math.inf
 

@@ -57,10 +57,10 @@ class Pace:
         """0, 1, ... until the time of all subjects is over."""
         start = last = self.clock()
         for index in range(MOST):
-            now = self.clock()
-            self.tick(now - last)
-            last = now
-            if index >= self.least and now - start >= self.seconds * subjects:
+            moment = self.clock()
+            self.tick(moment - last)
+            last = moment
+            if index >= self.least and moment - start >= self.seconds * subjects:
                 return
             yield index
 
@@ -282,9 +282,9 @@ def server(
     for index in range(2 * slices):
         for queue in cycled(queues, index, len(queues)):
             queue.advance(end * (index + 1) / (2 * slices))
-            now = pace.clock()
-            pace.tick(now - last)
-            last = now
+            moment = pace.clock()
+            pace.tick(moment - last)
+            last = moment
     return {queue.subject.name: queue.requests() for queue in queues}
 
 

@@ -217,8 +217,8 @@ class _Columns:
         first = next(iter(analysis.costs.values()))
         self.peaks = placer.within(first, np.inf)
         rows = [row for of_kind in table.values() for row in of_kind]
-        shown = [placed for row in rows for placed in (*row.best.values(), *row.rivals.values())]
-        distinct = {_key(placed): placed for placed in [*shown, *self.peaks.values()]}
+        placements = [placed for row in rows for placed in (*row.best.values(), *row.rivals.values())]
+        distinct = {_key(placed): placed for placed in [*placements, *self.peaks.values()]}
         records = [reported.teacher, *map(placer.records, distinct.values())]
         estimate, drawn = paired_bootstrap(
             [judge_of(task, matches, len(reported)) for matches in records],

@@ -54,7 +54,7 @@ class Difference(NamedTuple):
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Both ends."""
+        """The ends of the interval."""
         return self.low, self.high
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import yaml
 
-from ebjr_det.core.errors import CheckpointError, did_you_mean
+from ebjr_det.core.errors import CheckpointError, did_you_mean, listed
 from ebjr_det.io.checkpoints.reading import is_safetensors
 from ebjr_det.io.files import checksum, shipped
 
@@ -134,11 +134,10 @@ def check_classes(path: Path, class_names: Sequence[str]) -> None:
     stored = read_classes(path)
     if stored is not None and stored != [(name, output) for output, name in enumerate(class_names)]:
         raise CheckpointError(
-            f"Expected weights for {_listed(class_names)} in `{path}`, got weights for "
-            f"{_listed([name for name, _ in stored])}. Set `popular`, or the data, to these."
+            f"Expected weights for {_counted(class_names)} in `{path}`, got weights for "
+            f"{_counted([name for name, _ in stored])}. Set `popular`, or the data, to these."
         )
 
 
-def _listed(names: Sequence[str]) -> str:
-    first = ", ".join(map(str, names[:4]))
-    return f"{len(names)} classes ({first}{', ...' if len(names) > 4 else ''})"
+def _counted(names: Sequence[str]) -> str:
+    return f"{len(names)} classes ({listed(names, 4)})"

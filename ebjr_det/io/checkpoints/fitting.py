@@ -8,11 +8,11 @@ known which is meant: that is an error, unless the whole one has a name that is 
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
-from ebjr_det.core.errors import CheckpointError, first_line
+from ebjr_det.core.errors import CheckpointError, first_line, listed
 from ebjr_det.io.notes import say
 
 if TYPE_CHECKING:
@@ -101,9 +101,9 @@ class Fit:
             prefixes = ", ".join(f"`{_shown(prefix)}`" for prefix in self.equals[:SHOWN])
             notes.append(f"not those under {prefixes}, which fit as well; to take these, save them alone")
         elif left:
-            notes.append(f"left {len(left)} other{'s' * (len(left) > 1)} ({_first(left)})")
+            notes.append(f"left {len(left)} other{'s' * (len(left) > 1)} ({listed(left, SHOWN)})")
         if self.near:
-            notes.append(f"and {len(self.near)} that lack it ({_first(self.near)})")
+            notes.append(f"and {len(self.near)} that lack it ({listed(self.near, SHOWN)})")
         if notes:
             say(f"`{origin}`: took the tensors under `{_shown(self.prefix)}`, {'; '.join(notes)}")
 
@@ -182,7 +182,7 @@ def load_into(network: "torch.nn.Module", stored: Tensors, origin: str) -> None:
         "missing": [key for key in state if key not in fit.state and not key.endswith(UNUSED)],
         "unexpected": [key for key in fit.state if key not in state],
     }
-    faults = [f"{len(names)} {fault} ({_first(names)})" for fault, names in groups.items() if names]
+    faults = [f"{len(names)} {fault} ({listed(names, SHOWN)})" for fault, names in groups.items() if names]
     if faults:
         raise CheckpointError(
             f"Expected `{origin}` to fit the network, got tensors {'; '.join(faults)}{_seen(fit, stored)}."
@@ -207,12 +207,12 @@ def load_fitting(network: "torch.nn.Module", stored: Tensors, origin: str) -> No
     if len(left) > len(fitting):
         raise CheckpointError(
             f"Expected weights of a similar network in `{origin}`, got {len(fitting)} tensors that fit, "
-            f"{len(left)} missing ({_first(left)}){_seen(fit, stored)}."
+            f"{len(left)} missing ({listed(left, SHOWN)}){_seen(fit, stored)}."
         )
     _put(network, fitting, origin)
     fit.tell(origin)
     if left:
-        say(f"`{origin}` lacks {len(left)} tensors, which start anew: {_first(left)}")
+        say(f"`{origin}` lacks {len(left)} tensors, which start anew: {listed(left, SHOWN)}")
 
 
 def _put(network: "torch.nn.Module", state: Tensors, origin: str) -> None:
@@ -255,13 +255,9 @@ def _seen(fit: Fit, stored: Tensors) -> str:
         return ""
     under = f" under `{fit.prefix}`" if fit.prefix else ""
     heads = Counter(_folder(key) or key.partition(".")[0] for key in stored)
-    return f"{under}; the file's tensors are {_first([f'{head} ({count})' for head, count in heads.items()])}"
+    counts = [f"{head} ({count})" for head, count in heads.items()]
+    return f"{under}; the file's tensors are {listed(counts, SHOWN)}"
 
 
 def _shown(prefix: str) -> str:
     return prefix or "their plain names"
-
-
-def _first(names: Sequence[str]) -> str:
-    """The first names, `...` behind them where there are more."""
-    return f"{', '.join(names[:SHOWN])}{', ...' if len(names) > SHOWN else ''}"

@@ -15,7 +15,7 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from ebjr_det.core.errors import CheckpointError, first_line
+from ebjr_det.core.errors import CheckpointError, first_line, listed
 
 if TYPE_CHECKING:
     import torch
@@ -181,4 +181,4 @@ def _words_of(content: object) -> str:
     if not content:
         return "an empty one"
     names = [str(key) for key in content]
-    return f"no tensor under {', '.join(names[:SHOWN])}{', ...' if len(names) > SHOWN else ''}"
+    return f"no tensor under {listed(names, SHOWN)}"

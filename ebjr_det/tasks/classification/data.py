@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ebjr_det.config import listed_classes
-from ebjr_det.core.errors import SHOWN, ConfigError, InvalidInput, check_known
+from ebjr_det.core.errors import SHOWN, ConfigError, InvalidInput, check_known, listed
 from ebjr_det.core.types import Opaque
 from ebjr_det.io.notes import say_left_out
 from ebjr_det.io.picture_folders import pictures_below
@@ -172,10 +172,9 @@ def _check_every_class(base: Path, classes: Sequence[str], labels: NDArray[np.in
     """Raises InvalidInput for class folders without a picture, as torchvision does."""
     empty = sorted(set(classes) - {classes[label] for label in set(labels.tolist())})
     if empty:
-        names = ", ".join(f"`{name}`" for name in empty[:SHOWN])
         raise InvalidInput(
             f"Expected pictures in every class folder of `{base}`, got none in {len(empty)} of "
-            f"{len(classes)}: {names}{', ...' if len(empty) > SHOWN else ''}. Fill or remove them."
+            f"{len(classes)}: {listed([f'`{name}`' for name in empty], SHOWN)}. Fill or remove them."
         )
 
 

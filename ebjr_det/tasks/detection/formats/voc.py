@@ -212,11 +212,7 @@ def _picture(stem: str, name: str, pictures: Sequence[str]) -> str:
 
 @dataclass(frozen=True)
 class Documents:
-    """A reader of XML files.
-
-    Attributes:
-        labels: name -> class index; remarks: gets counts of what is unusual.
-    """
+    """A reader of XML files; `labels`: name -> class index; remarks: gets counts of what is unusual."""
 
     labels: dict[str, int]
     first_pixel: int

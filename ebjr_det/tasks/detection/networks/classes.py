@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 from scipy.special import logsumexp
 
-from ebjr_det.core.errors import ConfigError, did_you_mean
+from ebjr_det.core.errors import ConfigError, did_you_mean, listed
 from ebjr_det.core.types import Array, FloatArray, Logits, Output
 from ebjr_det.tasks.detection.detections import Detections
 from ebjr_det.tasks.popular import known_as
@@ -165,7 +165,7 @@ def _columns(categories: Mapping[int, str], output_names: Sequence[str], label: 
     pairs = list(zip(categories.values(), matches, strict=True))
     strange = [name for name, outputs in pairs if not outputs]
     if strange:
-        names = ", ".join(f"`{name}`" for name in strange[:EXAMPLES]) + ", ..." * (len(strange) > EXAMPLES)
+        names = listed([f"`{name}`" for name in strange], EXAMPLES)
         raise ConfigError(
             f"Expected classes that `{label}` knows, got {names} among the data's {len(categories)}. "
             f"{did_you_mean(strange[0], exact)} "

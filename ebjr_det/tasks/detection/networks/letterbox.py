@@ -41,11 +41,7 @@ class Letterbox:
         object.__setattr__(self, "mean", tuple(float(value) for value in self.mean))
 
     def __call__(self, image: Image.Image) -> Input:
-        """A PIL image -> one input of the network.
-
-        Raises:
-            InvalidInput: a picture without pixels.
-        """
+        """A PIL image -> one input of the network. Raises InvalidInput: a picture without pixels."""
         if min(image.size) < 1:
             raise InvalidInput(f"Expected a picture with pixels, got one of {image.width} x {image.height}.")
         picture = self._thick(to_rgb(image) if image.mode[0] in "IF" else image)
