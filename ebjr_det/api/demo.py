@@ -229,7 +229,6 @@ class _Scene:
         return f"{100 * self.deferral_rate:.1f} % to the teacher, pair {speed:.1f}/s"
 
     def compose(self, picture: "Image", count: int | None) -> "Image":
-        """The film's next frame."""
         output = self.watch.time("pair", self.joint, [picture])
         prediction, score = output.predictions[0], float(output.decision.scores[0])
         deferred, in_front = bool(output.decision.defer[0]), output.decision.in_front
@@ -259,7 +258,6 @@ class _Scene:
         return Standing(self.frames, count, self.deferral_rate, (macs, self.cost.teacher_macs), ms)
 
     def result(self, source: Source, film: Path, seconds: float, load: Load) -> DemoResult:
-        """What all frames add up to."""
         standing, threshold, sides = self.standing(None), self.joint.threshold, ("pair", "teacher")
         return DemoResult(
             self.frames, len(source.left_out), seconds, self.frames / seconds, list(self.board.size),

@@ -79,7 +79,6 @@ def evaluate(
 
 
 def _record(pair: "Pair", scoring: Scoring, parts: PartStore) -> PairedRun:
-    """The records of all images, by this process."""
     return pair.run(scoring.scores, parts)
 
 

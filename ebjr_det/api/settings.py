@@ -48,7 +48,6 @@ def to_config(settings: Settings) -> EvaluateConfig:
 
 
 def _config_of(run: Path) -> Path:
-    """The settings in the folder of a run."""
     path = run / CONFIG
     if not path.is_file():
         raise InvalidInput(

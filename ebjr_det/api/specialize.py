@@ -136,7 +136,6 @@ class _Choice(NamedTuple):
         return cls(popular, counts, source)
 
     def describe(self) -> str:
-        """What `popular.yaml` says."""
         seen = {self.popular.all_names[index]: float(self.counts[index]) for index in self.popular.classes}
         content = {
             "popular": list(self.popular.names),

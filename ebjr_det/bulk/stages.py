@@ -87,7 +87,7 @@ class Later:
     name = "teacher"
 
     def preprocess(self, image: Opaque) -> Opaque:
-        """Nothing."""
+        """No input for a model."""
 
     def __call__(self, inputs: Sequence[Opaque]) -> Output:
         """No answer to each."""

@@ -151,7 +151,6 @@ def _replay_pair(
     as_json: bool,
     **router: Any,
 ) -> None:
-    """A student and a teacher."""
     import ebjr_det
     from ebjr_det.config import RouterSection, load_classes, parse_section
     from ebjr_det.core.cost import CostModel

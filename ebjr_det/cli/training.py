@@ -58,7 +58,6 @@ def _run(
     print_config: bool,
     as_json: bool,
 ) -> None:
-    """Load the settings, run the verb of `api`, print."""
     from ebjr_det.config import commented
 
     settings = load(config, changes)

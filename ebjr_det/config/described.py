@@ -114,7 +114,6 @@ class _Lines:
         self.explained: list[JsonSchemaValue] = []
 
     def of(self, schema: JsonSchemaValue, values: Values, indent: str) -> Iterator[str]:
-        """The settings of one section."""
         explained = schema in self.explained
         self.explained.append(schema)
         for name, content in schema["properties"].items():

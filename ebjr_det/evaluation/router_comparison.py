@@ -148,7 +148,6 @@ def _ends(run: PairedRun, task: Task) -> tuple[float, float]:
 
 
 def _areas(run: PairedRun, task: Task, names: Sequence[str]) -> dict[str, float]:
-    """Area under the curve of each score."""
     return areas(run, task, names, thread_count())
 
 

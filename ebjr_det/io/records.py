@@ -165,7 +165,6 @@ class Parts(ABC, Generic[Part]):
     """The finished parts of a run in progress, as numbered files in a folder."""
 
     def __init__(self, folder: Path) -> None:
-        """The parts in a folder, which is made when the first one is added."""
         self.folder = folder
 
     @staticmethod

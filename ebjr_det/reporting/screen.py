@@ -95,7 +95,6 @@ def _parts(table: Table, width: int) -> list[Table]:
 
 
 def _cells(table: Table) -> list[list[str]]:
-    """The cells of each column."""
     return [[row[index] for row in table.rows] for index in range(len(table.columns))]
 
 

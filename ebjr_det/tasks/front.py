@@ -151,7 +151,6 @@ class Rewarded:
     order: Order
 
     def __getitem__(self, k: int) -> tuple[Small, float]:
-        """Picture k of the training."""
         index = self.order.image_at(k)
         return self.small[index], float(self.rewards[index])
 
@@ -164,7 +163,6 @@ class _Bench(nn.Module):
         self.network = network
 
     def forward(self, small: Tensor, rewards: Tensor) -> dict[str, Tensor]:
-        """Small copies and rewards [n] -> `loss`."""
         gains = self.network(normalised(small).contiguous(memory_format=torch.channels_last))
         return {"loss": functional.mse_loss(gains[:, 0].float(), rewards)}
 

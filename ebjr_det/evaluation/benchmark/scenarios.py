@@ -234,22 +234,21 @@ class _Queue:
         while len(self.latency) < len(self.arrivals) and self.elapsed < until:
             done = len(self.latency)
             due = float(self.arrivals[done])
-            now = max(clock() - start, self.elapsed)
-            if due > now:  # nobody waits: sleep until the next one comes, or until the turn is over
-                self.pace.sleep(min(due, until) - now)
-                now = max(clock() - start, min(due, until))
-            self.elapsed = now
-            if due > now:
+            moment = max(clock() - start, self.elapsed)
+            if due > moment:  # nobody waits: sleep until the next one comes, or until the turn is over
+                self.pace.sleep(min(due, until) - moment)
+                moment = max(clock() - start, min(due, until))
+            self.elapsed = moment
+            if due > moment:
                 return
-            waiting = int(np.searchsorted(self.arrivals, now, side="right")) - done
+            waiting = int(np.searchsorted(self.arrivals, moment, side="right")) - done
             count = min(waiting, self.batch_size)
             self.deferred += self.subject.call(cycled(self.images, done, count))
-            self.elapsed = max(clock() - start, now)  # a call that has begun is finished beyond `until`
+            self.elapsed = max(clock() - start, moment)  # a call that has begun is finished beyond `until`
             self.latency += [float(self.elapsed - at) * 1e3 for at in self.arrivals[done : done + count]]
             self.batches.append(count)
 
     def requests(self) -> Requests:
-        """What became of all requests."""
         unanswered = [None] * (len(self.arrivals) - len(self.latency))
         return Requests((*self.latency, *unanswered), tuple(self.batches), self.deferred)
 

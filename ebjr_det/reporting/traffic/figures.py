@@ -42,7 +42,6 @@ class _Scale(NamedTuple):
         return rate if cost is None else cost / self.unit
 
     def alone(self, run: JudgedRun, side: int) -> float:
-        """Place of the student, 0, or the teacher, 1, alone."""
         return ((run.pair.cost.alone("macs") or (0.0, 0.0))[side] if self.macs else side) / self.unit
 
 

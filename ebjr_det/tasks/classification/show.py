@@ -35,6 +35,5 @@ def to_entries(answer: Array, image_id: int, named: ImageSet) -> Iterator[dict[s
 
 
 def _best(answer: Array) -> tuple[int, float]:
-    """The largest logit's index, and its probability."""
     best = int(np.argmax(answer))
     return best, float(softmax(answer.astype(np.float64))[best])

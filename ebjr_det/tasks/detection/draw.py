@@ -89,7 +89,6 @@ def _corners(box: Sequence[float], width: float, height: float) -> Iterator[tupl
 
 
 def _shared(first: Area, second: Area) -> float:
-    """Square pixels that two areas share."""
     width, height = overlap(first, second)
     return float(max(0, width) * max(0, height))
 

@@ -179,7 +179,6 @@ class _Weights:
         )
 
     def load(self, network: nn.Module) -> None:
-        """Put them into the network, where there are any."""
         if self.origin is not None:
             load_into(network, self.state, self.origin)
 
