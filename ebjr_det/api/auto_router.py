@@ -157,7 +157,7 @@ def auto_router(
         halves = split(select(run, task, calibration), 0.5, seed)
         fitted_on, certified_on = (calibration[half] for half in halves)
     source = replace(source, run=select(run, task, fitted_on))
-    choice = choose_router(source, FitSettings(folds=FOLDS, seed=seed))
+    choice = choose_router(source, FitSettings(folds=FOLDS, seed=seed), reported=False)
     selection = _selection(choice)
     file_of(source, choice, {"selection": selection.__dict__}).save(out / ROUTER)
     section = scoring.section.model_copy(update={"file": str(out / ROUTER), "score": None, "target": None})

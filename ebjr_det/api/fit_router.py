@@ -137,17 +137,9 @@ def _of_files(outputs: SavedOutputs) -> FitSource:
     classes, title = len(names) or widths[0], f"{student} + {teacher}"
     saved = {"references": outputs.references, "lenient": bool(outputs.options.get("lenient"))}
     return FitSource(
-        run,
-        names,
-        classes,
-        "",
-        teacher,
-        title,
-        section,
-        references=tuple(outputs.references),
-        remarks=remarks,
-        saved=saved,
-    )
+        run, names, classes, "", teacher, title, section,
+        references=tuple(outputs.references), remarks=remarks, saved=saved,
+    )  # fmt: skip
 
 
 def _of_run(run_dir: Path, settings: FitSettings) -> tuple[FitSource, FitSettings]:
@@ -186,8 +178,10 @@ class FittedChoice(NamedTuple):
         return self.comparison.crossed[self.comparison.rescaling]
 
 
-def choose_router(source: FitSource, settings: FitSettings) -> FittedChoice:
+def choose_router(source: FitSource, settings: FitSettings, *, reported: bool = True) -> FittedChoice:
     """Compare all routers out of fold, and fit the one that is chosen on all pictures.
+
+    Unless they are `reported`, scores of a result file's features, which are never chosen, are left out.
 
     Raises:
         EbjrError: settings that no fit on these records could have, or records that nothing can be fitted on.
@@ -196,6 +190,7 @@ def choose_router(source: FitSource, settings: FitSettings) -> FittedChoice:
     worth = routing.check_worth(settings.class_weights or {}, source.class_names)
     task = routing.judge(worth)
     check_settings(settings, run, routing)
+    compared = run if reported or source.student else replace(run, features=None)
     parts = folds(len(run), settings.folds, settings.seed)
     fit = partial(routing.fit_router, worth=worth, seed=settings.seed)
     rescalings, learned = rescalings_of(settings, routing), 1 if settings.rescaling == "none" else 2
@@ -203,10 +198,10 @@ def choose_router(source: FitSource, settings: FitSettings) -> FittedChoice:
     with tqdm(total=total, unit="fold", desc="fitting") as bar:
 
         def cross(rescaling: str, learn: bool) -> PairedRun:
-            return cross_fit(run, task, partial(fit, rescaling=rescaling, learn=learn), parts, bar)
+            return cross_fit(compared, task, partial(fit, rescaling=rescaling, learn=learn), parts, bar)
 
         comparison = compare_routers(
-            run, task, cross, rescalings, settings.score,
+            compared, task, cross, rescalings, settings.score,
             live=bool(source.student), replicates=settings.replicates, seed=settings.seed,
         )  # fmt: skip
         router = fit(run, rescaling=comparison.rescaling)

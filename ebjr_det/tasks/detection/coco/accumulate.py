@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from ebjr_det.core.types import Array, Copies, FloatArray, Matches
 from ebjr_det.io.threads import thread_count
+from ebjr_det.tasks.detection.coco.lanes import IOUS
 from ebjr_det.tasks.detection.coco.precision import (
     EVERYWHERE,
-    IOUS,
     Slots,
     least_hits,
     single_moves,

@@ -11,11 +11,9 @@ from numpy.typing import NDArray
 
 from ebjr_det.core.types import Array
 from ebjr_det.io.compiled import compiled
+from ebjr_det.tasks.detection.coco.lanes import IOUS, RECALLS, Lanes, judge, room_for
 
-RECALLS = np.linspace(0.0, 1.0, 101)
-IOUS = 10
 EVERYWHERE = 2**IOUS - 1  # the bits of all IoU thresholds
-EPSILON = np.spacing(1)
 NEAR = 1e-8
 
 
@@ -53,33 +51,6 @@ class Slots(NamedTuple):
     teachers: NDArray[np.int32]
 
 
-class Tally(NamedTuple):
-    """What is there of one class, in numbers that are whole or real as the images' copies are.
-
-    Attributes:
-        first: the class's first slot.
-        copies: [N] how often each image counts.
-        weight: [slots] how much each slot's row counts, 0 while it is not there.
-        between: [slots] false positives at all thresholds above a slot and below the next; wrong: [1] all.
-        hits, misses: [IoU thresholds] true positives; false positives at some thresholds only.
-        early: [2, IoU thresholds] true positives among the first 1 and 10 of their image.
-        weights, bits, wrongs: [slots + 1] room for the slots that are there: weight, hit and miss, and the
-            false positives at all thresholds that lie above.
-    """
-
-    first: int
-    copies: Array
-    weight: Array
-    between: Array
-    wrong: Array
-    hits: Array
-    misses: Array
-    early: Array
-    weights: Array
-    bits: NDArray[np.int32]
-    wrongs: Array
-
-
 def least_hits(truths: Array) -> Array:
     """[...] objects -> [..., 1 + recalls] 0, then the least true positives that reach each recall.
 
@@ -112,21 +83,74 @@ def walk_classes(slots, turn, copies, truths, needed, a, out):  # type: ignore[n
             its weight.
         truths: [classes] objects that count; needed: [classes, 1 + recalls] of `least_hits`.
     """
-    judged = np.empty(6)
+    room = room_for(out.shape[1], copies)
     for k in range(len(truths)):
         if truths[k] == 0:
             continue
-        order, firsts = _by_turn(turn, slots.image, slots.groups[k], slots.groups[k + 1], out.shape[1] + 1)
-        tally = _students(slots, copies, k)
-        for j in range(out.shape[1]):  # judged anew whenever some have moved
-            _move(tally, slots, order[firsts[j] : firsts[j + 1]], -1, 1)
-            if j == 0 or firsts[j] < firsts[j + 1]:
-                _judge(tally, slots, needed[k], truths[k], judged)
+        lane = _lane_of_mixture(slots, turn, copies, k, out.shape[1])
+        judged = np.empty((lane[-1], 6))
+        judge(_turning(slots, lane[turn], copies, k, lane[-1]), slots, needed[k], truths[k], room, judged)
+        for j in range(out.shape[1]):
+            numbers = judged[lane[j]]
             if a == 0:  # AP, AP50, AP75 and AR1, AR10, AR100 are of all areas
                 for n in range(3):
-                    out[k, j, n], out[k, j, 6 + n] = judged[n], judged[3 + n]
+                    out[k, j, n], out[k, j, 6 + n] = numbers[n], numbers[3 + n]
             else:
-                out[k, j, 2 + a], out[k, j, 8 + a] = judged[0], judged[5]
+                out[k, j, 2 + a], out[k, j, 8 + a] = numbers[0], numbers[5]
+
+
+@compiled()
+def _lane_of_mixture(slots, turn, copies, k, mixtures):  # type: ignore[no-untyped-def]
+    """[mixtures + 1] each mixture's lane, a new one where the class changes; last, how many lanes."""
+    lane = np.zeros(mixtures + 1, dtype=np.int32)
+    for group in range(slots.groups[k], slots.groups[k + 1]):
+        image = slots.image[group]
+        if copies[image] != 0:
+            lane[turn[image]] = 1
+    lane[0], lane[mixtures] = 0, 1
+    return np.cumsum(lane).astype(np.int32)
+
+
+@compiled()
+def _turning(slots, turn, copies, k, lanes):  # type: ignore[no-untyped-def]
+    """`Lanes` of a class in which images are the teacher's from lane `turn` [N] on."""
+    first, count = slots.starts[k], slots.starts[k + 1] - slots.starts[k]
+    weight, low = np.zeros(count, dtype=copies.dtype), np.empty(count, dtype=np.int32)
+    high = low.copy()
+    groups = range(slots.groups[k], slots.groups[k + 1])
+    for group in groups:
+        image = slots.image[group]
+        for slot in slots.members[slots.owners[group] : slots.owners[group + 1]]:
+            teacher = slots.teacher[first + slot]
+            low[slot], high[slot] = (turn[image], lanes) if teacher else (0, turn[image])
+            weight[slot] = copies[image] if low[slot] < high[slot] else 0
+    present = np.flatnonzero(weight)
+    entry = np.cumsum(weight != 0) - 1  # the last one at or below a slot
+    changes = 2 * (slots.spans[slots.groups[k + 1]] - slots.spans[slots.groups[k]])
+    above, lane = np.empty(changes, np.int32), np.empty(changes, np.int32)
+    wrong, n = np.empty(changes, dtype=copies.dtype), 0
+    for group in groups:
+        image = slots.image[group]
+        times = copies[image]
+        if times == 0:
+            continue
+        for span in range(slots.spans[group], slots.spans[group + 1]):
+            if entry[slots.above[span]] < 0:  # below all that is there
+                continue
+            students, teachers = times * slots.students[span], times * slots.teachers[span]
+            above[n : n + 2] = entry[slots.above[span]]
+            lane[n], lane[n + 1] = 0, turn[image]
+            wrong[n], wrong[n + 1] = students, teachers - students
+            n += 2
+    return Lanes(
+        (first + present).astype(np.int32),
+        weight[present],
+        low[present],
+        high[present],
+        above[:n],
+        lane[:n],
+        wrong[:n],
+    )
 
 
 @compiled(nogil=True)
@@ -138,130 +162,46 @@ def single_moves(slots, k, truths, needed, contexts, gains):  # type: ignore[no-
         contexts: [contexts, N] whose answers the images have meanwhile, True for the teacher's; the change is
             averaged over them. An image that is the teacher's there counts by what its move back would lose.
     """
-    judged, copies = np.empty(6), np.ones(gains.shape[1], dtype=np.int32)
-    groups = np.arange(slots.groups[k], slots.groups[k + 1], dtype=np.int32)
+    images = slots.image[slots.groups[k] : slots.groups[k + 1]]
+    judged = np.empty((len(images) + 1, 6))
+    room = room_for(len(judged), np.ones(1, dtype=np.int32))
     for context in contexts:
-        tally = _students(slots, copies, k)
-        _move(tally, slots, groups[context[slots.image[groups]]], -1, 1)
-        _judge(tally, slots, needed[k], truths[k], judged)
-        precision = judged[0]
-        for n in range(len(groups)):  # there and back again: every image is judged in the same context
-            i = slots.image[groups[n]]
-            side = -1 if context[i] else 1
-            _move(tally, slots, groups[n : n + 1], -side, side)
-            _judge(tally, slots, needed[k], truths[k], judged)
-            _move(tally, slots, groups[n : n + 1], side, -side)
-            gains[k, i] += side * (judged[0] - precision) / len(contexts)
+        judge(_moving(slots, context, k), slots, needed[k], truths[k], room, judged)
+        for lane, image in enumerate(images):
+            side = -1 if context[image] else 1
+            gains[k, image] += side * (judged[lane, 0] - judged[-1, 0]) / len(contexts)
 
 
 @compiled()
-def _by_turn(turn, image, start, end, turns):  # type: ignore[no-untyped-def]
-    """The groups from start to end by the turn of their image, and where each turn begins [turns + 1]."""
-    firsts = np.zeros(turns + 1, dtype=np.int64)
+def _moving(slots, context, k):  # type: ignore[no-untyped-def]
+    """`Lanes` of a class in each of which one group's image has moved; the last is the context [N] itself."""
+    first, start, end = slots.starts[k], slots.groups[k], slots.groups[k + 1]
+    lanes, slot_count = end - start + 1, slots.starts[k + 1] - slots.starts[k]
+    lane_of = np.empty(slot_count, dtype=np.int32)
     for group in range(start, end):
-        firsts[turn[image[group]] + 1] += 1
-    firsts = np.cumsum(firsts)
-    free = firsts.copy()
-    order = np.empty(end - start, dtype=np.int32)
-    for group in range(start, end):
-        order[free[turn[image[group]]]] = group
-        free[turn[image[group]]] += 1
-    return order, firsts
-
-
-@compiled()
-def _students(slots, copies, k):  # type: ignore[no-untyped-def]
-    """The tally of a class where every image is the student's."""
-    first, count, kind = slots.starts[k], slots.starts[k + 1] - slots.starts[k], copies.dtype
-    tally = Tally(
-        first, copies, np.zeros(count, dtype=kind), np.zeros(count, dtype=kind), np.zeros(1, dtype=kind),
-        np.zeros(IOUS, dtype=kind), np.zeros(IOUS, dtype=kind), np.zeros((2, IOUS), dtype=kind),
-        np.empty(count + 1, dtype=kind), np.empty(count + 1, dtype=np.int32), np.empty(count + 1, dtype=kind),
-    )  # fmt: skip
-    _move(tally, slots, np.arange(slots.groups[k], slots.groups[k + 1], dtype=np.int32), 1, 0)
-    return tally
-
-
-@compiled()
-def _move(tally, slots, groups, student, teacher):  # type: ignore[no-untyped-def]
-    """Count the student's and the teacher's rows of some groups so often more, times their image's copies."""
-    image, copies, owners, spans = slots.image, tally.copies, slots.owners, slots.spans
-    above, students, teachers, between = slots.above, slots.students, slots.teachers, tally.between
-    total = tally.wrong[0]
-    for group in groups:
-        times = copies[image[group]]
-        if times == 0:
-            continue
-        for span in range(spans[group], spans[group + 1]):
-            added = times * (student * students[span] + teacher * teachers[span])
-            between[above[span]] += added
-            total += added
-        members = slots.members[owners[group] : owners[group + 1]]
-        if len(members):
-            _count(tally, slots, members, times * student, times * teacher)
-    tally.wrong[0] = total
-
-
-@compiled()
-def _count(tally, slots, members, student, teacher):  # type: ignore[no-untyped-def]
-    """Count the rows of some slots so often more, by whose they are."""
-    hits, misses, early = tally.hits, tally.misses, tally.early
-    for slot in members:
-        row = tally.first + slot
-        times = teacher if slots.teacher[row] else student
-        tally.weight[slot] += times
-        hit, miss, rank = slots.hit[row], slots.miss[row], slots.rank[row]
-        for t in range(IOUS):
-            hits[t] += times * ((hit >> t) & 1)
-            misses[t] += times * ((miss >> t) & 1)
-            early[0, t] += times * ((hit >> t) & (rank < 1))
-            early[1, t] += times * ((hit >> t) & (rank < 10))
-
-
-@compiled()
-def _judge(tally, slots, needed, truths, judged):  # type: ignore[no-untyped-def]
-    """Fill `judged` with AP, AP50, AP75, AR1, AR10 and AR100 of what is in the tally."""
-    weight, between, hit, miss = tally.weight, tally.between, slots.hit, slots.miss
-    weights, bits, wrongs, first = tally.weights, tally.bits, tally.wrongs, tally.first
-    wrong, present = tally.wrong[0], 0
-    for slot in range(len(weight)):  # those that are there move together; the others are written over
-        weights[present], wrongs[present] = weight[slot], wrong
-        bits[present] = hit[first + slot] | miss[first + slot] << IOUS
-        present += weight[slot] != 0
-        wrong -= between[slot]
-    average = np.empty(IOUS)
-    for t in range(IOUS):
-        average[t] = _interpolated(
-            weights[:present], bits[:present], wrongs, tally.hits[t], tally.misses[t], t, needed
-        )
-    judged[0], judged[1], judged[2] = average.mean(), average[0], average[5]
-    judged[3], judged[4] = tally.early[0].sum() / (IOUS * truths), tally.early[1].sum() / (IOUS * truths)
-    judged[5] = tally.hits.sum() / (IOUS * truths)
-
-
-@compiled()
-def _interpolated(weights, bits, wrongs, hits, missed, t, needed):  # type: ignore[no-untyped-def]
-    """Mean over the recalls of the interpolated precision at one IoU threshold.
-
-    The interpolated precision at a recall is the best one at that many true positives or more. Going up from
-    the lowest slot, `best / places` is the best so far; fractions compare without division.
-    A slot without a true positive only repeats the count of the next one above that has one, at a precision
-    no higher.
-    """
-    recall = np.searchsorted(needed, hits, side="right") - 1  # those above are never reached: precision 0
-    best, places, total, least = 0, 1, 0.0, needed[recall]
-    for slot in range(len(weights)):
-        if (bits[slot] >> t) & 1:
-            rows = hits + (wrongs[slot] + missed)
-            if hits * places > best * rows:  # hits / rows > best / places
-                best, places = hits, rows
-            hits -= weights[slot]
-            if least > hits:
-                precision = best / (places + EPSILON)
-                while least > hits:  # no lower slot reaches this recall any more
-                    total += precision
-                    recall -= 1
-                    least = needed[recall]
-        elif (bits[slot] >> (t + IOUS)) & 1:
-            missed -= weights[slot]
-    return total / len(RECALLS)
+        lane_of[slots.members[slots.owners[group] : slots.owners[group + 1]]] = group - start
+    ranges = np.empty((3, 2 * slot_count), dtype=np.int32)
+    entry, low, high = ranges[0], ranges[1], ranges[2]
+    highest, n = np.empty(slot_count, dtype=np.int32), 0
+    for slot in range(slot_count):
+        mover = lane_of[slot]
+        if slots.teacher[first + slot] == context[slots.image[start + mover]]:  # everywhere but there
+            entry[n], low[n], high[n] = first + slot, 0, mover
+            n += 1
+            entry[n], low[n], high[n] = first + slot, mover + 1, lanes
+        else:
+            entry[n], low[n], high[n] = first + slot, mover, mover + 1
+        highest[slot] = n
+        n += 1
+    spans = slots.spans[start : end + 1]
+    above = np.repeat(highest[slots.above[spans[0] : spans[-1]]], 3)
+    lane, wrong = np.empty(len(above), dtype=np.int32), np.empty(len(above), dtype=np.int32)
+    for mover in range(lanes - 1):
+        moved = context[slots.image[start + mover]]
+        for span in range(spans[mover], spans[mover + 1]):
+            students, teachers = slots.students[span], slots.teachers[span]
+            base, moving = (teachers, students) if moved else (students, teachers)
+            m = 3 * (span - spans[0])
+            lane[m], lane[m + 1], lane[m + 2] = 0, mover, mover + 1
+            wrong[m], wrong[m + 1], wrong[m + 2] = base, moving - base, base - moving
+    return Lanes(entry[:n], np.ones(n, np.int32), low[:n], high[:n], above, lane, wrong)
