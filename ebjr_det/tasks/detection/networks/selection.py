@@ -29,8 +29,10 @@ def best_pairs(logits: Floats, count: int, maxima: Floats | None = None) -> tupl
     if not logits.size or count < 1:
         return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
     maxima = logits.max(axis=1) if maxima is None else maxima
-    least, anchors = _first_by_maximum(maxima, count)
-    keys = _keys(least, logits.reshape(-1), anchors, logits.shape[1])
+    # Each of the `count` anchors with the largest maxima, of equal ones the first, has a pair that comes
+    # before all pairs of any further anchor: the winners are theirs, and none is below their least maximum.
+    least = np.partition(maxima, -count)[-count] if len(maxima) >= count else np.float32(-np.inf)
+    keys = _keys(logits.reshape(-1), maxima, least, count)
     if not len(keys):
         raise InvalidInput(NOT_NUMBERS)
     keys = np.partition(keys, count - 1)[:count] if len(keys) > count else keys
@@ -38,30 +40,22 @@ def best_pairs(logits: Floats, count: int, maxima: Floats | None = None) -> tupl
     return anchors, classes
 
 
-def _first_by_maximum(maxima: Floats, count: int) -> tuple[np.float32, Indices]:
-    """The `count` anchors with the largest maxima, of equal ones the first, and the least of their maxima.
-
-    Each has a pair that comes before all pairs of any further anchor, so the winners are among theirs, and
-    none of them is below the least. Anchors whose maximum is NaN are there too.
-    """
-    if len(maxima) <= count:
-        return np.float32(-np.inf), np.arange(len(maxima))
-    least = np.partition(maxima, -count)[-count]
-    anchors = np.flatnonzero(~(maxima < least))
-    if len(anchors) > count:
-        equal = np.flatnonzero(maxima[anchors] == least)
-        anchors = np.delete(anchors, equal[count - len(anchors) :])
-    return least, anchors
-
-
 @compiled(error_model="numpy")
-def _keys(least, flat, anchors, classes):  # type: ignore[no-untyped-def]
-    """Of the logits of these anchors that are not below `least`, whole numbers that fall as logits rise and
-    rise with their index in `flat`: no two are equal, so they sort fast. None where there is NaN.
+def _keys(flat, maxima, least, rows):  # type: ignore[no-untyped-def]
+    """Of the logits that are not below `least`, whole numbers that fall as logits rise and rise with their
+    index: no two are equal, so they sort fast. Of `rows` anchors at most; none where there is NaN.
     """
-    width, pairs = np.uint32(classes), np.empty(len(anchors) * classes + 1, np.uint32)
-    count = np.uint32(0)
-    for anchor in anchors:
+    width, numbers, above = np.uint32(len(flat) // len(maxima)), 0, 0
+    for maximum in maxima:
+        numbers += maximum == maximum
+        above += maximum > least
+    if numbers < len(maxima):
+        return np.empty(0, np.int64)
+    pairs, count, equal = np.empty(min(rows, len(maxima)) * width + 1, np.uint32), np.uint32(0), rows - above
+    for anchor, maximum in enumerate(maxima):
+        if maximum < least or (maximum == least and equal == 0):
+            continue
+        equal -= maximum == least
         start = np.uint32(anchor) * width
         for pair in range(start, start + width):  # without a branch, which would be guessed wrong too often
             pairs[count] = pair
