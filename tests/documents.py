@@ -1,8 +1,9 @@
 """Documents as a reader uses them: their blocks in order, in a folder with configurations and recipes.
 
 A block of python runs, of shell runs line by line, of yaml is a configuration; one whose fence names a file
-is written to it. Below `<!-- needs data -->` a command is read and not run, below `<!-- for your shell -->`
-neither. Trainings are a few steps long here, and made-up sets a sixth as large.
+is written to it. Below `<!-- needs data -->` a command is read and not run, as all of a page that is only
+read, below `<!-- for your shell -->` neither. Trainings are a few steps long here, and made-up sets a sixth
+as large.
 """
 
 import contextlib
@@ -70,19 +71,21 @@ def _short(text: str) -> str:
     return re.sub(r"\b(validate_every|warmup_steps): \d+", rf"\1: {FEW - 1}", text)
 
 
-def run(block: Block, folder: Path, command: Callable[..., int]) -> None:
-    """Do with a block what a reader does."""
+def run(block: Block, folder: Path, command: Callable[..., int], reading: bool = False) -> None:
+    """Do with a block what a reader does, one who writes files and runs nothing if `reading`."""
     with contextlib.chdir(folder):
         if block.file:
             Path(block.file).write_text(_short(block.text))
         elif block.language == "python":
             text = _small(block.text) if "draw_scene" in block.text else block.text
-            exec(compile(text, "a block", "exec"), {"__name__": "__main__"})
+            code = compile(text, "a block", "exec")
+            if not reading:
+                exec(code, {"__name__": "__main__"})
         elif block.language == "yaml":
             parse_config(yaml.safe_load(block.text))
         elif block.remark != "for your shell":
             for words in block.commands:
-                _call(words, block.remark == "needs data", command)
+                _call(words, reading or block.remark == "needs data", command)
 
 
 def _call(words: list[str], reading: bool, command: Callable[..., int]) -> None:

@@ -16,20 +16,22 @@ from ebjr_det.config import describe
 from ebjr_det.reporting.glossary import GLOSSARY
 from ebjr_det.tasks import TASKS
 
-SLOW = {"own_set", "speed", "own_detector", "popular", "from_yolo"}  # train, export or look at large networks
-PAGES = [
-    pytest.param(page, id=page.stem, marks=[pytest.mark.slow] if page.stem in SLOW else [])
-    for page in documents.DOCUMENTS[1:]
-    if documents.blocks_of(page)
+SLOW = {"own_set", "speed", "own_detector", "popular", "from_yolo", "tiers", "front"}
+"""They train, export or look at large networks, so that they are only read in a run of minutes."""
+PAGES = [page for page in documents.DOCUMENTS[1:] if documents.blocks_of(page)]
+READ = [pytest.param(page, True, id=f"{page.stem} read") for page in PAGES if page.stem in SLOW]
+RUN = [
+    pytest.param(page, False, id=page.stem, marks=[pytest.mark.slow] if page.stem in SLOW else [])
+    for page in PAGES
 ]
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_every_block_does_what_it_says(page, tmp_path, command, monkeypatch):
+@pytest.mark.parametrize(("page", "reading"), READ + RUN)
+def test_every_block_does_what_it_says(page, reading, tmp_path, command, monkeypatch):
     documents.furnish(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     for block in documents.blocks_of(page):
-        documents.run(block, tmp_path, command)
+        documents.run(block, tmp_path, command, reading)
     for name in [name for name in sys.modules if name in ("my_detectors", "my_network")]:
         monkeypatch.delitem(sys.modules, name)
 
