@@ -10,6 +10,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from common import SCENES_PAIR
 from torch import nn
 
 from ebjr_det.core.errors import InvalidInput
@@ -66,9 +67,10 @@ def tiny():
 @pytest.fixture(scope="module")
 def pairs():
     """The embedded pairs in eager torch; who sets another runtime takes it away again."""
-    device = [f"run.device={DEVICE}"]
+    changes = {"digits": (), "quickstart": SCENES_PAIR}
     return {
-        name: Pair.build(load_config(f"configs/{name}.yaml", device)) for name in ("digits", "quickstart")
+        name: Pair.build(load_config(f"configs/{name}.yaml", [f"run.device={DEVICE}", *more]))
+        for name, more in changes.items()
     }
 
 
@@ -179,6 +181,7 @@ def test_a_stream_answers_as_the_joint_model_to_the_bit(name, config, pairs, mon
     for model in (student, teacher):
         monkeypatch.setattr(model, "run", model.run)  # so that it is restored
     pictures = [pair.data.load(index) for index in range(12)]
+    changes += SCENES_PAIR if config == "quickstart" else ()
     settings = load_config(f"configs/{config}.yaml", [*changes, "run.tolerance=0.1"])
     make_ready(settings, (student, teacher), lambda: pictures[:4], DEVICE, lambda: pair.part)
     assert teacher.invariant == teacher.run.invariant

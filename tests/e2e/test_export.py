@@ -718,7 +718,8 @@ def test_category_ids_of_any_length_are_exported_exactly(scene_pictures, command
         "annotations": tmp_path / "truth.json",
         "images": scene_pictures,
     }
-    data = [f"--set=data.{key}={value}" for key, value in where.items()]
+    data = [f"--set={change}" for change in SCENES_PAIR]
+    data += [f"--set=data.{key}={value}" for key, value in where.items()]
     assert command("export", QUICKSTART, *data, "--threshold=-0.6", "--out", tmp_path / "out") == 0
     assert list(load_exported(tmp_path / "out").build()[0].categories) == ids
     for source, options in ((tmp_path / "out", []), (QUICKSTART, [*data, "--threshold=-0.6"])):

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import yaml
-from common import DIGITS, QUICKSTART
+from common import DIGITS, QUICKSTART, SCENES_PAIR
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("openvino")
@@ -43,15 +43,16 @@ def same_box(one, two):
 
 
 @pytest.mark.parametrize(
-    ("config", "score", "threshold"), [(DIGITS, "max_softmax", -0.95), (QUICKSTART, "free_energy", -0.6)]
+    ("config", "changes", "threshold"),
+    [(DIGITS, ["router.score=max_softmax"], -0.95), (QUICKSTART, SCENES_PAIR, -0.6)],
 )
-def test_predict_says_the_same_on_other_runtimes(config, score, threshold, command, request, tmp_path):
+def test_predict_says_the_same_on_other_runtimes(config, changes, threshold, command, request, tmp_path):
     pictures = request.getfixturevalue("digit_pictures" if config == DIGITS else "scene_pictures")
     said, boxes = [], []
     for name, more in (("eager", []), ("other", OTHERS)):
         out = tmp_path / name
-        scored = [f"--set=router.score={score}", "--threshold", threshold]
-        assert command("predict", config, pictures, *scored, "--out", out, *more) == 0
+        settings = [*(f"--set={change}" for change in changes), "--threshold", threshold]
+        assert command("predict", config, pictures, *settings, "--out", out, *more) == 0
         said.append(json.loads((out / "images.json").read_text()))
         boxes.append(json.loads((out / "predictions.json").read_text()))
     assert {one["answered_by"] for one in said[0]} == {"student", "teacher"}
