@@ -90,10 +90,11 @@ class Rows:
         turn[order] = np.searchsorted(counts, np.arange(self.images), side="right")
         times = np.ones(self.images, dtype=np.int32) if copies is None else self._exact(copies)
         real = np.issubdtype(times.dtype, np.floating)
-        truths = np.einsum("i,ika->ka", times, self.truths, dtype=np.float64 if real else np.int64)
+        judged = self.truths if full else self.truths[:, :, :1]  # areas
+        truths = np.einsum("i,ika->ka", times, judged, dtype=np.float64 if real else np.int64)
         out = np.full((len(truths), len(counts), len(STATS)), -1.0)
         needed = least_hits(truths)
-        for a in range(truths.shape[1] if full else 1):
+        for a in range(truths.shape[1]):
             walk_classes(self.slots(a), turn, times, truths[:, a], needed[:, a], a, out)
         return out
 

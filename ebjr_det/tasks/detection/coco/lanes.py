@@ -83,33 +83,36 @@ def judge(lanes, slots, needed, truths, room, judged):  # type: ignore[no-untype
     """
     width = min(len(judged), WIDTH)
     changes = np.empty((len(lanes.slot), width + 1), dtype=lanes.weight.dtype)
-    reached = _recalls_reached(lanes.weight, needed)
+    offsets = _offsets(lanes.weight, needed, IOUS * width)
     for first in range(0, len(judged), width):
         changes[:] = 0
         for n in range(len(lanes.wrong)):
             lane = min(max(lanes.lane[n] - first, 0), width)  # those beyond change nothing here
             changes[lanes.above[n], lane] += lanes.wrong[n]
-        _walk(lanes, slots, first, changes, reached, needed, room)
+        _walk(lanes, slots, first, changes, offsets, needed, room)
         count = min(width, len(judged) - first)
         _sum_up(room, width, needed, truths, judged[first : first + count])
 
 
 @compiled()
-def _recalls_reached(weight, needed):  # type: ignore[no-untyped-def]
-    """[1 + all hits that can be] how many recalls so many true positives reach; nothing for real numbers."""
+def _offsets(weight, needed, cells):  # type: ignore[no-untyped-def]
+    """[1 + all hits that can be] where `Room.best` notes what so many true positives reach.
+
+    Of real numbers, which no table can number, nothing.
+    """
     half = np.full(1, 0.5).astype(weight.dtype)[0]
     count = 1 + int(weight.sum()) if half == 0 else 0
-    reached = np.empty(count, dtype=np.int64)
+    offsets = np.empty(count, dtype=np.int64)
     recall = 0
     for hits in range(count):
         while recall + 1 < len(needed) and needed[recall + 1] <= hits:
             recall += 1
-        reached[hits] = recall
-    return reached
+        offsets[hits] = recall * cells
+    return offsets
 
 
 @compiled(error_model="numpy")
-def _walk(lanes, slots, first, changes, reached, needed, room):  # type: ignore[no-untyped-def]
+def _walk(lanes, slots, first, changes, offsets, needed, room):  # type: ignore[no-untyped-def]
     """Note in `room` what is there in the lanes from `first`, from the surest row down."""
     best, hits, missed, wrong, early = room.best, room.hits, room.missed, room.wrong, room.early
     width = changes.shape[1] - 1
@@ -129,11 +132,11 @@ def _walk(lanes, slots, first, changes, reached, needed, room):  # type: ignore[
                     count = hits[cell] + times
                     hits[cell] = count
                     precision = count / (count + (wrong[cell - row] + missed[cell]) + EPSILON)
-                    if len(reached):
-                        recall = reached[np.uint64(count)]
+                    if len(offsets):
+                        offset = offsets[np.uint64(count)]
                     else:
-                        recall = np.searchsorted(needed, count, side="right") - 1
-                    noted = np.uint64(recall * IOUS * width) + cell
+                        offset = (np.searchsorted(needed, count, side="right") - 1) * (IOUS * width)
+                    noted = np.uint64(offset) + cell
                     best[noted] = max(best[noted], precision)
             elif (slots.miss[slot] >> t) & 1:
                 for cell in range(start, end):
