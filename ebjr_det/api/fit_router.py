@@ -198,7 +198,8 @@ def choose_router(source: FitSource, settings: FitSettings, *, reported: bool = 
     with tqdm(total=total, unit="fold", desc="fitting") as bar:
 
         def cross(rescaling: str, learn: bool) -> PairedRun:
-            return cross_fit(compared, task, partial(fit, rescaling=rescaling, learn=learn), parts, bar)
+            only = "" if learn else routing.SELECTS_BY
+            return cross_fit(compared, task, partial(fit, rescaling=rescaling, learn=learn), parts, bar, only)
 
         comparison = compare_routers(
             compared, task, cross, rescalings, settings.score,

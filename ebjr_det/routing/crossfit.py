@@ -27,8 +27,8 @@ class FittedRouter(Protocol):
     def scores(self, output: Output) -> dict[str, FloatArray]:
         """Every score that a picture has on its own, [images]; `output` is rescaled."""
 
-    def scores_of_set(self, run: PairedRun) -> dict[str, FloatArray]:
-        """Every score that records allow, those of whole sets too; the student's are rescaled."""
+    def scores_of_set(self, run: PairedRun, only: str = "") -> dict[str, FloatArray]:
+        """Scores that records allow, of whole sets too, all or `only` one; the student's are rescaled."""
 
     def score(self, name: str, output: Output) -> FloatArray:
         """One of `scores` alone, for the live pair."""
@@ -67,6 +67,7 @@ def cross_fit(
     fit: Callable[[PairedRun], FittedRouter],
     parts: list[NDArray[np.intp]],
     progress: "tqdm[NoReturn]",
+    only: str = "",
 ) -> PairedRun:
     """The run with out-of-fold scores beside its own, and with the student's records rescaled out of fold.
 
@@ -74,13 +75,14 @@ def cross_fit(
         fit: a router from a run, the pictures of which are all that it sees.
         parts: of `folds`.
         progress: moves on by one a fold.
+        only: the one score that is wanted out of fold, by default all.
     """
     scored: list[PairedRun] = []
     for part in parts:
         router = fit(select(run, task, np.setdiff1d(np.arange(len(run)), part)))
         fold = select(run, task, part)
         fold = replace(fold, student=router.rescale_records(fold.student))
-        scored.append(replace(fold, scores={**fold.scores, **router.scores_of_set(fold)}))
+        scored.append(replace(fold, scores={**fold.scores, **router.scores_of_set(fold, only)}))
         progress.update()
     back = np.argsort(np.concatenate(parts))  # from the order of the folds to that of the run
     return replace(

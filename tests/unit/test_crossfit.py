@@ -62,7 +62,7 @@ class Spy:
 
     seen: frozenset
 
-    def scores_of_set(self, run):
+    def scores_of_set(self, run, only=""):
         assert not self.seen & set(run.image_ids)
         number = [float(image.removeprefix("image-")) for image in run.image_ids]
         return {"number": np.array(number), "seen": np.full(len(run), float(len(self.seen)))}
@@ -134,7 +134,7 @@ class Lift:
     def rescale_records(self, matches):
         return {**matches, "score": matches["score"] + self.by}
 
-    def scores_of_set(self, run):
+    def scores_of_set(self, run, only=""):
         image = np.repeat(np.arange(len(run)), run.student["counts"])
         return {"sum": np.bincount(image, run.student["score"], len(run))}
 

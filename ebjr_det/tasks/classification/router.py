@@ -34,7 +34,7 @@ class ClassificationRouter:
         """Predicted gain of each image, [images]."""
         return self._learned({name: deferral_scores(output.logits, name) for name in COLUMNS})
 
-    def scores_of_set(self, run: PairedRun) -> dict[str, FloatArray]:
+    def scores_of_set(self, run: PairedRun, only: str = "") -> dict[str, FloatArray]:
         """Predicted gains from a run's own scores."""
         return self._learned(run.scores)
 

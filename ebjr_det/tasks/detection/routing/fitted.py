@@ -60,9 +60,15 @@ class DetectionRouter:
         scores = box_scores(boxes, self.counts) | self._learned(boxes, features_of(output))
         return scores | {name: self.score(name, output) for name in CANDIDATES & scores.keys()}
 
-    def scores_of_set(self, run: PairedRun) -> dict[str, FloatArray]:
-        """Every score that records allow, those of whole sets too; the student's are rescaled."""
+    def scores_of_set(self, run: PairedRun, only: str = "") -> dict[str, FloatArray]:
+        """Every score that records allow, those of whole sets too; the student's are rescaled.
+
+        Args:
+            only: the one score of boxes that is wanted, where it is.
+        """
         boxes = Boxes.of_records(run.student)
+        if only:
+            return {only: box_score_of(only, boxes, self.counts)}
         learned = self._learned(boxes, run.features, whole_set=True)
         return box_scores(boxes, self.counts, whole_set=True) | learned
 
@@ -85,7 +91,8 @@ class DetectionRouter:
             rows, forest = rows.with_columns(self._features(output)), self.forest_features
         if forest is None:
             raise InvalidInput(f"Expected a router that learned `{name}`, got one that did not. Fit it anew.")
-        return self._gain(forest, rows, boxes.images, self._in_set(boxes) if name == SET_LEARNED else None)
+        per_object = self._in_set(boxes) if name == SET_LEARNED else None
+        return self._gain(_predicted(forest, rows), rows, boxes.images, per_object)
 
     def _in_set(self, boxes: Boxes) -> FloatArray:
         """[classes] what one object weighs where these are all the pictures."""
@@ -109,25 +116,27 @@ class DetectionRouter:
         if self.forest is None:
             return {}
         rows = class_rows(boxes, self.history)
-        scores = {LEARNED: self._gain(self.forest, rows, boxes.images)}
+        gains = _predicted(self.forest, rows)
+        scores = {LEARNED: self._gain(gains, rows, boxes.images)}
         if whole_set:
-            scores[SET_LEARNED] = self._gain(self.forest, rows, boxes.images, self._in_set(boxes))
+            scores[SET_LEARNED] = self._gain(gains, rows, boxes.images, self._in_set(boxes))
         if self.forest_features is not None and features is not None and features.shape[1] == self.features:
             wider = rows.with_columns(features)
-            scores[LEARNED_FEATURES] = self._gain(self.forest_features, wider, boxes.images)
+            gains = _predicted(self.forest_features, wider)
+            scores[LEARNED_FEATURES] = self._gain(gains, wider, boxes.images)
         return scores
 
     def _gain(
-        self, forest: Forest, rows: ClassRows, images: int, per_object: FloatArray | None = None
+        self, gains: FloatArray, rows: ClassRows, images: int, per_object: FloatArray | None = None
     ) -> FloatArray:
         """Predicted change of AP when an image moves to the teacher, times the fit's images, [images].
 
         Args:
+            gains: [rows] predicted, in units of one object.
             per_object: [classes] what one object weighs, by default `counts.per_object`.
         """
         weights = self.counts.per_object if per_object is None else per_object
         worth = weights[rows.label] / self.counts.worth.sum()
-        gains = forest.predict(rows.values) if len(rows.label) else np.zeros(0)
         return np.bincount(rows.image, gains * worth, images).astype(np.float64)
 
     def to_arrays(self) -> dict[str, Array]:
@@ -138,3 +147,8 @@ class DetectionRouter:
             if forest is not None:
                 arrays |= {f"{group}/{name}": value for name, value in forest.to_arrays().items()}
         return arrays if self.rescaling is None else {**arrays, "rescaling": self.rescaling.values}
+
+
+def _predicted(forest: Forest, rows: ClassRows) -> FloatArray:
+    """[rows] what a forest predicts of each, in units of one object."""
+    return forest.predict(rows.values) if len(rows.label) else np.zeros(0)
