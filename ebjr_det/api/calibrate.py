@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ebjr_det.api.calibrate_tiers import TieredCalibration, calibrate_tiers
+from ebjr_det.api.settings import check_split
 from ebjr_det.config.target import Target
 from ebjr_det.core.errors import ConfigError
 from ebjr_det.core.router import decide
@@ -48,7 +49,8 @@ def calibrate(
 
     Raises:
         Infeasible: no point meets the target; carries the nearest.
-        InvalidInput: the two sets share an image, come from different pairs, or labels judged one alone.
+        InvalidInput: the two sets share an image, come from different pairs, or labels judged one alone; or
+            an image would be reported on that calibrated a network in eight bits.
 
     Example:
         >>> from ebjr_det import Target, calibrate
@@ -63,6 +65,7 @@ def calibrate(
     run, analysis = load_folder(Path(run_dir))
     task, cost = load_task(run.task).judge(), analysis.cost
     cost = cost if batch_size is None else cost.at_batch(batch_size)
+    source, ids, selected = Path(run_dir), run.image_ids, analysis.selection
     run = unseen(run, task, analysis)
     name = score or analysis.score
     score_of(run, name)  # refused before the split
@@ -70,9 +73,12 @@ def calibrate(
         chosen_on, reported_on = (select(run, task, part) for part in split(run, fraction, seed))
     else:
         chosen_on, (reported_on, reported_analysis) = run, load_folder(Path(report_on))
+        source, ids, selected = Path(report_on), reported_on.image_ids, reported_analysis.selection
         check_same_pair(analysis, reported_analysis)
         reported_on = unseen(reported_on, task, reported_analysis)
         check_disjoint(chosen_on, reported_on)
+    if selected is None:  # a router that was chosen has left them out
+        check_split(source, ids, reported_on.image_ids)
     curve, reported_curve = (sweep(part, task, name, cost) for part in (chosen_on, reported_on))
     chosen = choose(chosen_on, task, curve, target)
     reported = reported_curve.of_decision(decide(score_of(reported_on, name), chosen.threshold))

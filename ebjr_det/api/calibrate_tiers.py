@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ebjr_det.api.settings import check_split
 from ebjr_det.api.tiers import load_tiered_folder
 from ebjr_det.config.target import Target
 from ebjr_det.core.cost import Cost
@@ -77,12 +78,14 @@ def calibrate_tiers(
         EbjrError: no finished run of tiers, or a target that tiers do not have.
     """
     run, analysis = load_tiered_folder(folder)
+    choosing = analysis.fraction
     analysis = replace(
         analysis, target=target, fraction=fraction, seed=seed, chosen=None, score=score or analysis.score,
         scores=analysis.scores if score is None else {},
     )  # fmt: skip
     task = load_task(run.task).judge()
     fronts = calibrated(run, task, analysis)
+    check_split(folder, run.image_ids, fronts.reported.image_ids, choosing)
     chooser = Chooser(fronts.reported, task, at_work(fronts.fronts))
     choice = chooser.for_target(target, analysis.costs)
     return TieredCalibration(task, analysis, target, choice, len(fronts.reported))

@@ -8,11 +8,13 @@ from typing import get_args
 import numpy as np
 
 from ebjr_det.api.fit_front import OpenedRun, open_run, small_copies, weights_in
+from ebjr_det.api.settings import check_split
 from ebjr_det.core.cost import Cost
 from ebjr_det.core.errors import ConfigError
 from ebjr_det.core.tradeoff import select
 from ebjr_det.core.types import Model, PairedRun
 from ebjr_det.evaluation.analysis import titled
+from ebjr_det.evaluation.calibrated import split
 from ebjr_det.evaluation.placement.choice import FrontCosts
 from ebjr_det.evaluation.placement.report import (
     PlacementAnalysis,
@@ -100,6 +102,9 @@ def placement(
     unseen = unseen_by(opened, file, path)
     router = FrontRouter.of_file(file, path)
     run, judge = _as_routed(opened, unseen), load_task(opened.run.task).judge()
+    if opened.analysis.selection is None:
+        judged = split(run, settings.fraction, settings.seed)[1]
+        check_split(Path(run_dir), opened.run.image_ids, [run.image_ids[index] for index in judged])
     positions = {image: index for index, image in enumerate(opened.run.image_ids)}
     scores = router.scores(small_copies(router, opened, [positions[image] for image in run.image_ids]))
     times = _measured(opened, file, path, run) if settings.measure else {}

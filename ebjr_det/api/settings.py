@@ -1,7 +1,7 @@
 """Where the live verbs get their settings: a configuration, the folder of a finished run, or an export."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -25,6 +25,7 @@ from ebjr_det.evaluation.run_folder import (
 )
 from ebjr_det.evaluation.tiers.analysis import load_tiered_analysis
 from ebjr_det.inference.absent import SIDES
+from ebjr_det.inference.calibration_part import check_apart
 from ebjr_det.inference.export_file import PAIR, is_exported
 from ebjr_det.inference.exported import Exported, load_exported
 from ebjr_det.inference.in_memory import check_not_in_memory
@@ -55,6 +56,17 @@ def _config_of(run: Path) -> Path:
             f"{CONFIG} or {PAIR}."
         )
     return path
+
+
+def check_split(run: Path, image_ids: Sequence[str], reported: Iterable[str], fraction: float = 0) -> None:
+    """Raises InvalidInput where a run is split anew so that what calibrates eight bits is reported on.
+
+    Args:
+        image_ids: of the whole run; `fraction`: of these, that choose for several tiers.
+    """
+    path = run / CONFIG
+    if path.is_file() and not path.read_bytes().startswith(b"replay:"):  # which has no networks
+        check_apart(from_run(load_config(path), run), image_ids, reported, fraction)
 
 
 def from_run(config: EvaluateConfig, run: Path) -> EvaluateConfig:

@@ -12,6 +12,7 @@ from tqdm.auto import tqdm
 
 from ebjr_det.config import EvaluateConfig
 from ebjr_det.config.sections import TargetSection
+from ebjr_det.config.tiers import tiers_of
 from ebjr_det.core.errors import ConfigError, InvalidInput, first_line
 from ebjr_det.core.split import calibration_size, split_ids
 from ebjr_det.core.types import Model, Opaque, Output
@@ -50,43 +51,12 @@ class CalibrationPart:
 
     @cached_property
     def indices(self) -> list[int]:
-        """Where the pictures are in the set: those of the router's fit, else those that the target is met on.
-
-        Raises:
-            ConfigError: a configuration that reports on all pictures.
-        """
-        router, seed, ids = self.config.router, self.config.run.seed, list(self.data.image_ids)
-        fitted = set[str]()
-        if router.file is not None:
-            fitted = {*load_router_file(self.config.task, router)[0].header.image_ids}
-        if shared := [index for index, image in enumerate(ids) if image in fitted]:
-            return shared
-        if self.fraction:
-            return list(map(int, split_ids(ids, self.fraction, seed)[0]))
-        target = router.target
-        if router.automatic and target is None and calibration_size(len(ids), FRACTION) >= LEAST:
-            target = TargetSection("deferral_rate", DEFAULT_RATE, fraction=FRACTION)
-        if target is None:
-            raise ConfigError(
-                "Expected a calibration part for a network in eight bits, got settings that report on all "
-                "pictures. Set `router.target`."
-            )
-        part = split_ids(ids, target.fraction, seed)[0]
-        if router.automatic and target.confidence is not None:  # the other half certifies
-            part = part[split_ids([ids[index] for index in part], 0.5, seed)[0]]
-        return [int(index) for index in part]
+        """Where the pictures are in the set; see `calibrating`."""
+        return calibrating(self.config, self.data.image_ids, self.fraction)
 
     def check_apart(self, reported: Iterable[str]) -> None:
         """Raises InvalidInput where pictures that calibrate a network in eight bits are reported on."""
-        if not any(side.runtime in EIGHT_BITS for side in (self.config.student, self.config.teacher)):
-            return
-        calibrating = {self.data.image_ids[index] for index in self.indices}
-        if shared := calibrating & set(reported):
-            raise InvalidInput(
-                "Expected a report on pictures that calibrate no network in eight bits, got "
-                f"{len(shared)} that do: the run leaves pictures out, unreadable ones or those of a router's "
-                "fit. Take them out of the data, or a runtime in float."
-            )
+        check_apart(self.config, self.data.image_ids, reported, self.fraction)
 
     def _check_readable(self) -> None:
         """Raises InvalidInput for a picture that the run would leave out, and so split the others anew."""
@@ -167,3 +137,49 @@ class CalibrationPart:
         while batch := list(islice(rows, BATCH)):
             inputs, truths = zip(*batch, strict=True)
             yield model(inputs), truths
+
+
+def calibrating(config: EvaluateConfig, image_ids: Sequence[str], fraction: float = 0) -> list[int]:
+    """Where the pictures that calibrate are: those of the router's fit, else those that the target is met on.
+
+    Args:
+        fraction: see `CalibrationPart`.
+
+    Raises:
+        ConfigError: a configuration that reports on all pictures.
+    """
+    router, seed, ids = config.router, config.run.seed, list(image_ids)
+    fitted = set[str]()
+    if router.file is not None:
+        fitted = {*load_router_file(config.task, router)[0].header.image_ids}
+    if shared := [index for index, image in enumerate(ids) if image in fitted]:
+        return shared
+    if fraction:
+        return list(map(int, split_ids(ids, fraction, seed)[0]))
+    target = router.target
+    if router.automatic and target is None and calibration_size(len(ids), FRACTION) >= LEAST:
+        target = TargetSection("deferral_rate", DEFAULT_RATE, fraction=FRACTION)
+    if target is None:
+        raise ConfigError(
+            "Expected a calibration part for a network in eight bits, got settings that report on all "
+            "pictures. Set `router.target`."
+        )
+    part = split_ids(ids, target.fraction, seed)[0]
+    if router.automatic and target.confidence is not None:  # the other half certifies
+        part = part[split_ids([ids[index] for index in part], 0.5, seed)[0]]
+    return [int(index) for index in part]
+
+
+def check_apart(
+    config: EvaluateConfig, image_ids: Sequence[str], reported: Iterable[str], fraction: float = 0
+) -> None:
+    """Raises InvalidInput where pictures that calibrate a network in eight bits are reported on."""
+    if not any(tier.section.runtime in EIGHT_BITS for tier in tiers_of(config)):
+        return
+    indices = calibrating(config, image_ids, fraction)
+    if shared := {image_ids[index] for index in indices}.intersection(reported):
+        raise InvalidInput(
+            "Expected a report on pictures that calibrate no network in eight bits, got "
+            f"{len(shared)} that do: another seed, fraction or set splits them otherwise, and so do pictures "
+            "left out, unreadable or of a router's fit. Take those of the run, or a runtime in float."
+        )

@@ -71,3 +71,16 @@ def test_a_runtime_that_is_none_is_one_line(command, tmp_path, capsys):
     complained = capsys.readouterr().err.strip().splitlines()
     assert code == 2
     assert "Did you mean `onnxruntime`?" in complained[-1]
+
+
+@pytest.mark.slow
+def test_a_run_in_eight_bits_is_never_reported_on_what_calibrated_them(command, tmp_path, capsys):
+    evaluated(command, DIGITS, tmp_path, "--runtime", "onnxruntime_int8", "--set", "router.score=max_softmax")
+    calibrate = ["calibrate", tmp_path, "--deferral-rate", "0.25"]
+    assert command(*calibrate, "--fraction", "0.5") == 0
+    capsys.readouterr()
+    for other in (["--seed", "5"], ["--fraction", "0.1"]):
+        assert command(*calibrate, *other) == 2
+        complaint = capsys.readouterr().err
+        assert complaint.count("\n") == 1
+        assert "Expected a report on pictures that calibrate no network in eight bits" in complaint
