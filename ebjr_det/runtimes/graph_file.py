@@ -19,7 +19,7 @@ from ebjr_det.io.files import existing_file
 from ebjr_det.io.third_party import check_packages
 from ebjr_det.runtimes.onnx import Session
 from ebjr_det.runtimes.onnx_check import check_whole
-from ebjr_det.runtimes.registry import Batch, Column, Network, check_runtime, stacked
+from ebjr_det.runtimes.registry import EIGHT_BITS, Batch, Column, Network, check_runtime, stacked
 
 TYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(uint8)": "uint8"}
 
@@ -90,7 +90,7 @@ class GraphFile:
             session = Session(self.path, device)
             session.shape = shape
             return Cast(session, self.dtype)
-        if not runtime.startswith("openvino"):
+        if runtime in EIGHT_BITS or not runtime.startswith("openvino"):
             raise ConfigError(
                 f"Expected runtime onnxruntime or openvino for `{self.path}`, a graph, got `{runtime}`."
             )

@@ -65,3 +65,10 @@ def test_outputs_of_no_class_are_no_classifier(tmp_path):
     file = GraphFile.read(str(write_graph(tmp_path / "a.onnx", {"logits": LOGITS})))
     with pytest.raises(EbjrError, match=r"Expected a classifier in .*: logits \[1, 0\]"):
         check_classifier(file, [np.zeros((1, 0))])
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime_int8", "openvino_int8", "compile"])
+def test_a_runtime_that_takes_no_file_is_one_line(runtime, tmp_path):
+    file = GraphFile.read(str(write_graph(tmp_path / "a.onnx", {"logits": LOGITS})))
+    with pytest.raises(EbjrError, match=rf"^Expected runtime onnxruntime or openvino .*, got `{runtime}`.$"):
+        file.open((32, 48), runtime)
