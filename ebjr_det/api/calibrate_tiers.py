@@ -1,5 +1,6 @@
 """`calibrate` of several tiers: thresholds of all at once for a target, as a configuration can hold them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,6 +23,7 @@ class TieredCalibration(PrintedResult):
 
     Attributes:
         analysis: with the target; `images`: how many the choice did not see.
+        named: by tier the score that the run's settings name, with whose options it was recorded.
     """
 
     task: Task
@@ -29,6 +31,7 @@ class TieredCalibration(PrintedResult):
     target: Target
     choice: Choice
     images: int
+    named: Mapping[str, str]
 
     @property
     def met(self) -> bool:
@@ -42,14 +45,17 @@ class TieredCalibration(PrintedResult):
     def changes(self) -> list[str]:
         """The thresholds as `--set` takes them for the configuration of the chosen tiers, in their order.
 
-        Whatever else the router of a tier has stays. A tier that the choice leaves out is to be left out of
-        that configuration first.
+        Whatever else the router of a tier has stays, without the options of another score. A tier that the
+        choice leaves out is to be left out of that configuration first.
         """
         chosen = self.choice.chosen
         changes = ["router.target=null"]
         changes += [f"topology={chosen.topology}"] if len(chosen.tiers) > 2 else []
         for index, (sender, name) in enumerate(zip(chosen.senders, chosen.tiers, strict=False)):
-            changes += [f"tiers.{index}.router.score={chosen.scores[index]}"] if sender == name else []
+            if sender == name:
+                changes += [f"tiers.{index}.router.score={chosen.scores[index]}"]
+                recorded_with_options = self.named.get(name) == chosen.scores[index]
+                changes += [] if recorded_with_options else [f"tiers.{index}.router.options={{}}"]
             changes += [f"tiers.{index}.router.threshold={chosen.thresholds[index]!r}"]
         return changes
 
@@ -78,7 +84,7 @@ def calibrate_tiers(
         EbjrError: no finished run of tiers, or a target that tiers do not have.
     """
     run, analysis = load_tiered_folder(folder)
-    choosing = analysis.fraction
+    choosing, named = analysis.fraction, analysis.scores
     analysis = replace(
         analysis, target=target, fraction=fraction, seed=seed, chosen=None, score=score or analysis.score,
         scores=analysis.scores if score is None else {},
@@ -88,4 +94,4 @@ def calibrate_tiers(
     check_split(folder, run.image_ids, fronts.reported.image_ids, choosing)
     chooser = Chooser(fronts.reported, task, at_work(fronts.fronts))
     choice = chooser.for_target(target, analysis.costs)
-    return TieredCalibration(task, analysis, target, choice, len(fronts.reported))
+    return TieredCalibration(task, analysis, target, choice, len(fronts.reported), named)

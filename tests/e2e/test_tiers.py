@@ -498,6 +498,9 @@ def test_a_target_may_leave_tiers_out(evaluated, tmp_path):
     (tmp_path / "two.yaml").write_text(yaml.safe_dump(settings))
     router = load_config(tmp_path / "two.yaml", answer.changes).router
     assert (router.score, router.threshold, router.target, router.top_k) == (score, threshold, None, 1)
+    of_another = ebjr_det.calibrate(out, answer.target, score="free_energy").changes
+    assert "tiers.0.router.options={}" in of_another, "those of a tier's own score are not of another"
+    assert not any(".options" in change for change in answer.changes)
     data, values = build_data("digits"), load_tiers(out / "tiers.npz").scores["middle"][score]
     live = ebjr_det.load(tmp_path / "two.yaml", changes=answer.changes)(
         [data.load(index) for index in range(500)]
