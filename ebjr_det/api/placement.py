@@ -26,10 +26,10 @@ from ebjr_det.inference.router_file import load_front_file
 from ebjr_det.io.environment import device_name
 from ebjr_det.io.files import check_empty, writable_folder
 from ebjr_det.reporting.overview import Overview, WrittenResult
+from ebjr_det.reporting.page import PAGE
 from ebjr_det.reporting.placement.tables import budget_table
 from ebjr_det.reporting.placement.words import verdict
 from ebjr_det.reporting.placement.write import write_placement
-from ebjr_det.reporting.plain_page import PAGE
 from ebjr_det.routing.drift import check_student, check_unseen, shared_images
 from ebjr_det.routing.file import RouterFile, check_classes, check_model_of
 from ebjr_det.runtimes.macs import macs_of

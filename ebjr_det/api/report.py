@@ -11,15 +11,13 @@ from ebjr_det.evaluation.run_folder import RUN, SUMMARY, TIERED_RUN, TIERS, load
 from ebjr_det.io.files import writable_folder
 from ebjr_det.reporting.answer import verdict
 from ebjr_det.reporting.overview import Overview, WrittenResult
+from ebjr_det.reporting.page import PAGE
 from ebjr_det.reporting.tables import summary_table
 from ebjr_det.reporting.write import write_report
 from ebjr_det.tasks import load_task
 
 if TYPE_CHECKING:
     from ebjr_det.evaluation.traffic.report import TrafficReport
-
-
-PAGE = "report.html"
 
 
 @dataclass(frozen=True, repr=False)

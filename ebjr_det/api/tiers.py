@@ -31,7 +31,7 @@ from ebjr_det.io.memory import described, source_of
 from ebjr_det.io.notes import said_once
 from ebjr_det.io.records import load_tiers, save_tiers
 from ebjr_det.reporting.overview import Overview, WrittenResult
-from ebjr_det.reporting.plain_page import PAGE
+from ebjr_det.reporting.page import PAGE
 from ebjr_det.reporting.tiers.tables import budget_table
 from ebjr_det.reporting.tiers.words import verdict
 from ebjr_det.reporting.tiers.write import write_tiers

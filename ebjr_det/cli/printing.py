@@ -26,6 +26,7 @@ def show(result: "Result | TieredResult", *, as_json: bool, verbose: bool) -> No
         _show_tiers(result, verbose=verbose)
         return
     from ebjr_det.reporting.answer import short_answer
+    from ebjr_det.reporting.page import PAGE
     from ebjr_det.reporting.screen import print_screen
     from ebjr_det.reporting.sentences import findings
     from ebjr_det.reporting.tables import summary_table, tables
@@ -34,7 +35,7 @@ def show(result: "Result | TieredResult", *, as_json: bool, verbose: bool) -> No
     texts = [summary_table(report), *(tables(report) if verbose else [])]
     first, *grounds = short_answer(report)
     print_screen(first, texts, findings(report)[1:] if verbose else (), grounds)
-    page, heading = result.folder / "report.html", "Everything on one page, with a glossary"
+    page, heading = result.folder / PAGE, "Everything on one page, with a glossary"
     if traffic is None:
         print_places(heading, [page], verbose=verbose)
         return
@@ -44,7 +45,7 @@ def show(result: "Result | TieredResult", *, as_json: bool, verbose: bool) -> No
 
 def _show_tiers(result: "TieredResult", *, verbose: bool) -> None:
     """Several tiers: whether more than two pay, the thresholds for a target, the table by budget."""
-    from ebjr_det.reporting.plain_page import PAGE
+    from ebjr_det.reporting.page import PAGE
     from ebjr_det.reporting.screen import print_screen
     from ebjr_det.reporting.tiers.tables import budget_table, chosen_table, tables
     from ebjr_det.reporting.tiers.words import sentences, verdict

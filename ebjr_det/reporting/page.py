@@ -49,6 +49,7 @@ from ebjr_det.reporting.tables import (
 )
 from ebjr_det.reporting.tradeoff_figure import TradeoffFigure
 
+PAGE = "report.html"
 FOLDER = Path(__file__).parent
 STYLES, SCRIPT = (FOLDER / name for name in ("page.css", "page.js"))
 MOST_PICTURE_BYTES = 1_900_000

@@ -8,10 +8,8 @@ from ebjr_det.core.cost import Cost
 from ebjr_det.evaluation.run_folder import SUMMARY
 from ebjr_det.io.files import to_json, write_text
 from ebjr_det.reporting.inline_figure import Words, svg_element
-from ebjr_det.reporting.page import STYLES, load_template
+from ebjr_det.reporting.page import PAGE, STYLES, load_template
 from ebjr_det.reporting.table import Table, document
-
-PAGE = "report.html"
 
 
 @dataclass(frozen=True)

@@ -11,14 +11,13 @@ from ebjr_det.core.tradeoff import TradeoffCurve, score_of
 from ebjr_det.evaluation.report import Report
 from ebjr_det.evaluation.run_folder import CONFIG, ENVIRONMENT, SUMMARY
 from ebjr_det.io.files import atomic_write, to_json, write_text
-from ebjr_det.reporting.page import Origin, draw_page
+from ebjr_det.reporting.page import PAGE, Origin, draw_page
 from ebjr_det.reporting.report_figures import histogram_of, known_costs, tradeoff_of
 from ebjr_det.reporting.sentences import findings
 from ebjr_det.reporting.style import FORMATS
 from ebjr_det.reporting.table import document
 from ebjr_det.reporting.tables import tables
 
-PAGE = "report.html"
 CURVE = "curve.json"
 EARLIER = re.compile(rb'\{"score": "[^"]+", "quality_name": "(\w+)", "images": \d+, "cost": ')
 """How a curve begins, which is written before all that hangs on it; and the quality in its figures' names."""

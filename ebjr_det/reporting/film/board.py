@@ -92,9 +92,9 @@ class Board:
         middle, bold, plain = self._px(25), letters(self._px(19), True), letters(self.letter)
         x, end = self.spans[0]
         pen.text((x, middle), "Pair", INK, bold, anchor="lm")
-        who = "teacher" if moment.deferred else "student"
-        why = "student abstains, " * moment.abstained + "sent on in front, " * moment.in_front
-        text = f"{why}{who} answers"
+        side = "teacher" if moment.deferred else "student"
+        reason = "student abstains, " * moment.abstained + "sent on in front, " * moment.in_front
+        text = f"{reason}{side} answers"
         _chip(frame, (x + round(bold.getlength("Pair")) + self._px(14), middle), text, moment.color, plain)
         if len(self.spans) > 1:
             x, end = self.spans[1]

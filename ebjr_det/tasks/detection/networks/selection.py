@@ -42,7 +42,7 @@ def best_pairs(logits: Floats, count: int, maxima: Floats | None = None) -> tupl
 
 @compiled(error_model="numpy")
 def _keys(flat, maxima, least, rows):  # type: ignore[no-untyped-def]
-    """Of the logits that are not below `least`, whole numbers that fall as logits rise and rise with their
+    """Whole numbers for the logits not below `least` that fall as logits rise and rise with their
     index: no two are equal, so they sort fast. Of `rows` anchors at most; none where there is NaN.
     """
     width, numbers, above = np.uint32(len(flat) // len(maxima)), 0, 0
