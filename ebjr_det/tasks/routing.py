@@ -137,4 +137,4 @@ def fit_forest(
     trees = ExtraTreesRegressor(
         TREES, min_samples_leaf=leaf, max_features=share, n_jobs=-1, random_state=seed
     )
-    return Forest.of(trees.fit(rows, targets))
+    return Forest.of(trees.fit(np.asfortranarray(rows), targets))  # a split reads columns
