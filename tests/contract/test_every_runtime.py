@@ -48,7 +48,8 @@ class Tiny(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.first, self.last = nn.Conv2d(3, 7, 3, stride=2), nn.Linear(7, 11)
+        self.first = nn.Sequential(nn.Conv2d(3, 5, 3, stride=2), nn.Conv2d(5, 7, 3))
+        self.last = nn.Linear(7, 11)
         self.register_buffer("mean", torch.tensor(0.3), persistent=False)
 
     def forward(self, images):
