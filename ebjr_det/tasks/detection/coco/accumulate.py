@@ -95,7 +95,9 @@ class Rows:
         out = np.full((len(truths), len(counts), len(STATS)), -1.0)
         needed = least_hits(truths)
         for a in range(truths.shape[1]):
-            walk_classes(self.slots(a), turn, times, truths[:, a], needed[:, a], a, out)
+            # Contiguous whatever the number of areas, so that one kind of arrays is compiled for.
+            of_area = (np.ascontiguousarray(numbers[:, a]) for numbers in (truths, needed))
+            walk_classes(self.slots(a), turn, times, *of_area, a, out)
         return out
 
     def slots(self, a: int) -> Slots:
