@@ -50,7 +50,7 @@ class TieredCalibration(PrintedResult):
         """
         chosen = self.choice.chosen
         changes = ["router.target=null"]
-        changes += [f"topology={chosen.topology}"] if len(chosen.tiers) > 2 else []
+        changes += [f"topology={chosen.topology if len(chosen.tiers) > 2 else 'null'}"]
         for index, (sender, name) in enumerate(zip(chosen.senders, chosen.tiers, strict=False)):
             if sender == name:
                 changes += [f"tiers.{index}.router.score={chosen.scores[index]}"]

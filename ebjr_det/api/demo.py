@@ -16,7 +16,7 @@ from ebjr_det.core.cost import CostModel
 from ebjr_det.core.errors import ConfigError, InvalidInput
 from ebjr_det.core.joint import JointModel, JointTeacher
 from ebjr_det.core.router import ABSTAINED, finite
-from ebjr_det.inference.latency import TimedTeacher
+from ebjr_det.inference.latency import TimedModel
 from ebjr_det.inference.live import Live, Settings, build_live, choose_threshold
 from ebjr_det.io.files import check_space
 from ebjr_det.io.interrupts import interruptible
@@ -215,7 +215,7 @@ class _Scene:
             macs_of(plain(student), first, config.student.macs, "student.macs"),
             stated if nested else macs_of(plain(teacher), first, stated, "teacher.macs"),
         )
-        self.teacher, threshold = TimedTeacher(teacher, self.watch), live.joint.threshold
+        self.teacher, threshold = TimedModel(teacher, self.watch, "teacher"), live.joint.threshold
         self.joint = JointModel(student, self.teacher, live.joint.score, threshold, front)
         self.board = Board(self._drawn(first, prediction).size, self.pictures, live.scoring.name, threshold)
 
@@ -242,7 +242,7 @@ class _Scene:
         if self.pictures > 1 and deferred:
             drawn *= 2
         elif self.pictures > 1:
-            inputs = [self.teacher.preprocess(picture)]
+            inputs = [self.joint.teacher_input(picture, score)]
             drawn.append(self._drawn(picture, self.teacher(inputs).predictions[0]))
         moment = Moment(score - ABSTAINED if abstained else score, deferred, abstained, fronted)
         return self.board.compose(drawn, moment, self.standing(count))

@@ -141,10 +141,10 @@ def _analyse(
     )
     fronts = calibrated(run, pair.task, analysis)
     if analysis.target is not None:
-        chooser = Chooser(fronts.reported, pair.task, at_work(fronts.fronts))
+        chooser = Chooser(fronts.reported, pair.task, at_work(fronts.fronts, config.topology))
         chosen: Chosen = chooser.for_target(analysis.target, analysis.costs).chosen
     else:
-        chain = chain_of(tuple(names), fronts.scores, config.topology)
+        chain = chain_of(tuple(names), fronts.scores, config.topology or "cascade")
         chosen = at_rate(fronts.calibration, chain, [router.threshold for router in routers], DEFAULT_RATE)
     return replace(analysis, chosen=chosen), fronts
 

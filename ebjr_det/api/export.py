@@ -206,7 +206,7 @@ def _levels(
         sides.append(_side(f"{within}teacher", joint.teacher, config.teacher, pictures))
     yield _Level(within, topology, joint.router, joint.threshold, sides)
     if inner is not None:
-        yield from _levels(inner, teacher.joint, pictures, within + WITHIN, config.topology)
+        yield from _levels(inner, teacher.joint, pictures, within + WITHIN, config.topology or "cascade")
 
 
 def _written(levels: list[_Level], folder: Path, tolerance: float) -> dict[str, object]:

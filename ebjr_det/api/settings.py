@@ -209,7 +209,7 @@ def _of_tiers(
         name: versions
         for name, *versions in zip(names, *map(tiers_of, (config, changed, original)), strict=True)
     }
-    topology = chosen.topology if changed.topology == original.topology else changed.topology
+    topology = changed.topology or chosen.topology
     senders = replace(chosen, topology=topology).senders
     aimed = changed.router.target == original.router.target
     lower, of_run = list[Tier](), list[bool]()

@@ -41,7 +41,7 @@ def paired(settings: Mapping[str, object], tiers: object) -> Mapping[str, object
         inner = "student" in pair
         teacher = {"arch": NESTED, "options": pair} if inner else pair
         pair = {"student": _model(tier), "teacher": teacher, "router": tier.get("router") or {}}
-        pair |= {"topology": settings["topology"]} if inner and "topology" in settings else {}
+        pair |= {"topology": "leap"} if inner and settings.get("topology") == "leap" else {}
     return {**pair, "router": {**tiers[0].get("router", {}), **router}}
 
 

@@ -242,9 +242,10 @@ class EvaluateConfig(BaseSection):
     """Two to five models, the cheapest first, each with its own `router` but the last; in place of `student`
     and `teacher`, of which it makes a pair whose teacher is a pair.
     """
-    topology: Topology = Field("cascade", exclude_if="cascade".__eq__)
-    """How an image goes along three `tiers` or more: in a `cascade` each one's score passes it on, and
-    in a `leap` the first one's score picks by all thresholds who answers; those between are not run.
+    topology: Topology | None = Field(None, exclude_if=lambda topology: topology is None)
+    """How an image goes along three `tiers` or more: in a `cascade` each one's score passes it on; in a
+    `leap` the first one's score picks by all thresholds who answers, and those between are not run. Null is
+    a cascade, or whichever is best for a `target`.
     """
     student: ModelSection
     """The small model, which sees every image."""
@@ -278,7 +279,7 @@ class EvaluateConfig(BaseSection):
     @model_validator(mode="after")
     def _leaps_over_tiers(self) -> "EvaluateConfig":
         if self.topology == "leap" and (self.teacher.arch != NESTED or not self.teacher.options):
-            raise ValueError("`tiers` beside `topology: leap`, got none")
+            raise ValueError("`tiers` in this file beside `topology: leap`, got none")
         if self.topology == "leap" and self.router.front is not None:
             raise ValueError("no `router.front` beside `topology: leap`, whose scores are the first tier's")
         return self

@@ -45,12 +45,12 @@ def with_tiers(config: Config, tiers: Sequence[Tier]) -> Config:
     for tier in reversed(between):
         pair = {"student": tier.section, "teacher": teacher, "router": tier.router}
         options: dict[str, object] = {name: section.model_dump() for name, section in pair.items()}
-        if teacher is not last.section and config.topology != "cascade":
+        if teacher is not last.section and config.topology == "leap":
             options["topology"] = config.topology
         teacher = type(last.section)(arch=NESTED, options=options)
     if teacher.arch == NESTED == config.teacher.arch and between:  # which may have a name and costs
         teacher = config.teacher.model_copy(update={"options": teacher.options})
-    topology = config.topology if between else "cascade"
+    topology = config.topology if between else None
     changes = {"student": first.section, "teacher": teacher, "router": first.router, "topology": topology}
     return config.model_copy(update=changes)
 

@@ -120,19 +120,23 @@ def stratified(decision: RouterDecision, count: int, generator: np.random.Genera
     return [int(index) for index in generator.permutation(np.concatenate(parts))]
 
 
-class TimedTeacher:
-    """A teacher that keeps the time of its preprocessing and inference, and counts its images."""
+class TimedModel:
+    """A model that keeps the time of its preprocessing and inference, and counts its images.
 
-    def __init__(self, model: Model, watch: Stopwatch) -> None:
-        self.model, self.name, self.watch, self.images = model, model.name, watch, 0
+    Args:
+        stage: the name under which both go to the watch.
+    """
+
+    def __init__(self, model: Model, watch: Stopwatch, stage: str) -> None:
+        self.model, self.name, self.watch, self.stage, self.images = model, model.name, watch, stage, 0
         if (at_score := getattr(model, "preprocess_at", None)) is not None:
-            self.preprocess_at = partial(watch.time, "teacher", at_score)
+            self.preprocess_at = partial(watch.time, stage, at_score)
 
     def preprocess(self, image: Opaque) -> Opaque:
-        """An image as the teacher takes it."""
-        return self.watch.time("teacher", self.model.preprocess, image)
+        """An input of the model."""
+        return self.watch.time(self.stage, self.model.preprocess, image)
 
     def __call__(self, inputs: Sequence[Opaque]) -> Output:
-        """The teacher's answers to a batch."""
+        """The model's answers to a batch."""
         self.images += len(inputs)
-        return self.watch.time("teacher", self.model, inputs)
+        return self.watch.time(self.stage, self.model, inputs)

@@ -237,7 +237,7 @@ def check_sides(config: Settings) -> None:
     if config.topology == "leap":
         raise ConfigError(
             "Expected all tiers of a leap in one process, got one side alone: the first score picks who "
-            "answers. Take `topology: cascade`."
+            "answers. Evaluate with `topology: cascade`."
         )
 
 

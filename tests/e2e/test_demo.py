@@ -23,7 +23,7 @@ from ebjr_det.io.video.writing import VideoWriter, write_video
 from ebjr_det.reporting.film import STUDENT, TEACHER
 
 KEYS = {"frames", "unreadable", "seconds", "fps", "size", "deferred", "abstained", "deferral_rate"} | {
-    "score", "threshold", "macs", "latency_ms", "load", "out"
+    "score", "threshold", "macs", "latency_ms", "load", "out", "in_front"
 }  # fmt: skip
 NONE, ALL = "--threshold=inf", "--threshold=-inf"
 STATED = ("--set=student.macs=1e6", "--set=teacher.macs=7e6")

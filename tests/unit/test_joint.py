@@ -12,7 +12,9 @@ from ebjr_det.core.scores import deferral_scores
 from ebjr_det.core.tiers import Chain, TieredRun, answering
 from ebjr_det.core.types import Logits, Output
 from ebjr_det.evaluation.tiers.front import Sweep
+from ebjr_det.inference.latency import TimedModel
 from ebjr_det.inference.offline import Batch, Recorder, run_pair
+from ebjr_det.io.load import Stopwatch
 from ebjr_det.io.records import PartStore
 from ebjr_det.tasks.classification.metric import Accuracy
 
@@ -193,15 +195,18 @@ def test_the_steps_refuse_an_empty_batch_and_a_lost_image():
         pair.teach(IMAGES)
 
 
+@pytest.mark.parametrize(
+    "timed", [lambda model: model, lambda model: TimedModel(model, Stopwatch(), "stage")]
+)
 @pytest.mark.parametrize("tiers", [2, 3, 4])
-def test_in_a_leap_the_first_score_picks_who_answers_and_nobody_else_is_run(tiers):
+def test_in_a_leap_the_first_score_picks_who_answers_and_nobody_else_is_run(tiers, timed):
     images = np.random.default_rng(2).normal(scale=2, size=(60, 4))
     models = [Elementwise(f"model {tier}", 1.0 - tier) for tier in range(tiers)]
     thresholds = [-3.5, -2.5, -1.5][: tiers - 1]
     teacher = models[-1]
     for model, threshold in zip(models[-2:0:-1], thresholds[:0:-1], strict=True):
         teacher = LeapTeacher(JointModel(model, teacher, "entropy", threshold))
-    answer = JointModel(models[0], teacher, free_energy, thresholds[0])(images)
+    answer = JointModel(models[0], timed(teacher), free_energy, thresholds[0])(images)
     scores = answer.decision.scores
     tier_of = answering(np.stack([scores] * (tiers - 1)), thresholds)
     counts = np.bincount(tier_of, minlength=tiers)

@@ -31,7 +31,7 @@ OTHERWISE = {
     "router.threshold": 0.25, "router.target": {"kind": "macs", "value": 9.0}, "run.teacher_batch": 3,
     "run.patience_ms": 2.0, "run.overlap": True, "run.regroup": False, "run.tolerance": 0.5,
     "run.flush_seconds": 0.0, "run.workers": 1, "run.threads": 1, "run.bootstrap": 7, "run.int8_loss": 0.5,
-    "router.front": None, "router.front_threshold": None,  # which `evaluate` refuses
+    "topology": "cascade", "router.front": None, "router.front_threshold": None,  # which `evaluate` refuses
 }  # fmt: skip
 """Another value of every setting that stands beside the records."""
 

@@ -36,7 +36,7 @@ from ebjr_det.evaluation.benchmark.scenarios import (
 )
 from ebjr_det.evaluation.benchmark.subjects import (
     AT_THRESHOLD,
-    TimedModel,
+    StagedModel,
     halves,
     points_at,
     sample_of,
@@ -257,10 +257,10 @@ def test_halves_of_a_changed_model_are_the_whole_with_its_change():
 
 def test_a_watched_model_answers_the_same_and_tells_its_stages():
     watch = Stopwatch()
-    model = TimedModel(Changed(Doubling(), tripled), "student", watch)
+    model = StagedModel(Changed(Doubling(), tripled), "student", watch)
     assert model([model.preprocess(1)]).predictions == [12]
     assert set(watch.read()) == {"preprocess", "student network", "post-processing"}
-    whole = TimedModel(lambda_model(), "teacher", watch)
+    whole = StagedModel(lambda_model(), "teacher", watch)
     assert whole([1]).predictions == [2]
     assert set(watch.read()) == {"teacher network"}
     assert watch.read() == {}

@@ -32,7 +32,7 @@ from ebjr_det.evaluation.benchmark.scenarios import (
     server,
     warm_up,
 )
-from ebjr_det.evaluation.benchmark.subjects import TimedModel, subjects_of
+from ebjr_det.evaluation.benchmark.subjects import StagedModel, subjects_of
 from ebjr_det.io.joules import JouleCounter
 from ebjr_det.io.load import Load, Meter, Stopwatch
 
@@ -156,7 +156,7 @@ class Measurement:
     def _stages(self, size: int, pace: Pace) -> StageTimes:
         """Pictures are loaded anew for each call."""
         watch = Stopwatch()
-        timed = {side: TimedModel(model, side, watch) for side, model in self.models.items()}
+        timed = {side: StagedModel(model, side, watch) for side, model in self.models.items()}
         subjects = replace(self, models=timed).subjects(size)
         ms: dict[str, dict[str, list[float]]] = {subject.name: {} for subject in subjects}
         warm_up(subjects, cycled(self.pictures, 0, size), pace.warmup)

@@ -13,6 +13,7 @@ from ebjr_det.core.router import threshold_for_rate
 from ebjr_det.core.types import FloatArray, Model, Opaque, Output
 from ebjr_det.evaluation.benchmark.result import POST_PROCESSING, PREPROCESS, SIDES, Point
 from ebjr_det.evaluation.benchmark.scenarios import Images, Subject
+from ebjr_det.inference.latency import TimedModel
 from ebjr_det.inference.stream import answers
 from ebjr_det.inference.stream_plan import Plan
 from ebjr_det.io.load import Stopwatch
@@ -22,16 +23,12 @@ AT_THRESHOLD = "joint at threshold"
 Halves = tuple[Callable[[Images], Opaque], Callable[[Opaque, Images], Output]]
 
 
-class TimedModel:
+class StagedModel(TimedModel):
     """A model whose stages are timed; where its network cannot be timed apart, post-processing is in it."""
 
     def __init__(self, model: Model, side: str, watch: Stopwatch) -> None:
-        self.model, self.name, self.watch = model, model.name, watch
+        super().__init__(model, watch, PREPROCESS)
         self.network, self.halves = f"{side} network", halves(model)
-
-    def preprocess(self, image: Opaque) -> Opaque:
-        """An input of the model, whose making is timed."""
-        return self.watch.time(PREPROCESS, self.model.preprocess, image)
 
     def __call__(self, inputs: Images) -> Output:
         """The model's answers, its halves timed."""

@@ -156,9 +156,15 @@ def at_rate(run: TieredRun, chain: Chain, thresholds: Sequence[float | None], ra
     return Chosen(chain.tiers, chain.scores, tuple(finite_thresholds), rate_used, chain.topology)
 
 
-def at_work(fronts: Sequence[TierPoints]) -> list[TierPoints]:
-    """The points of all fronts that a live chain can take: of two models at least, at finite thresholds."""
+def at_work(fronts: Sequence[TierPoints], topology: Topology | None = None) -> list[TierPoints]:
+    """The points of all fronts that a live chain can take: of two models at least, at finite thresholds.
+
+    Args:
+        topology: of more than two models; None for any.
+    """
+    allowed = (topology, None) if topology else ("cascade", "leap", None)
     chosen = [points for points in fronts if len(points.chain.tiers) > 1]
+    chosen = [p for p in chosen if (p.chain.topology if len(p.chain.tiers) > 2 else None) in allowed]
     finite_points = [points[np.flatnonzero(np.isfinite(points.thresholds).all(axis=1))] for points in chosen]
     return [points for points in finite_points if len(points)]
 
