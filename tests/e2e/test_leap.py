@@ -89,7 +89,7 @@ def test_the_run_tells_how_it_leaps_and_what_a_target_chooses_goes_into_the_conf
     cascades = [points.chain.topology for points in at_work(fronts.fronts, "cascade")]
     assert cascades == ["cascade"] * 4  # three of them pairs
     choice = Chooser(fronts.reported, task, leaps).for_target(target, analysis.costs)
-    leaping = TieredCalibration(task, analysis, target, choice, len(fronts.reported))
+    leaping = TieredCalibration(task, analysis, target, choice, len(fronts.reported), analysis.scores)
     assert "topology=leap" in leaping.changes
     changes = [part for change in leaping.changes for part in ("--set", change)]
     assert command("evaluate", path, "--out", tmp_path / "run", "--json", *changes) == 0
