@@ -136,6 +136,7 @@ class Job:
                 if counts.deferred:
                     share = counts.deferred / (counts.rows - counts.unreadable)
                     bar.set_postfix_str(f"{100 * share:.1f} % to the teacher", refresh=False)
+        self.manifest.storage.clear()  # whose workers may have been killed on the way
         return JobCounts(counts, self.manifest.shards, len(finished))
 
 

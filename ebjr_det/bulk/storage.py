@@ -104,8 +104,12 @@ class Storage:
             self.names()
 
     def prepare(self) -> None:
-        """Make the folder, and remove what writers of this machine have left that were killed."""
+        """Make the folder, without what killed writers have left."""
         self._make("")
+        self.clear()
+
+    def clear(self) -> None:
+        """Remove what writers of this machine have left that were killed."""
         if self.is_local:
             for path in (entry for pattern in (".*", "*/.*") for entry in Path(self.root).glob(pattern)):
                 writer = WRITER.fullmatch(path.name)
