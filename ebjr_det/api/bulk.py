@@ -166,7 +166,7 @@ def threads_of(config: Settings, request: Mapping[str, object] | None) -> int:
 
     begun = (request or {}).get(THREADS)
     count = config.run.threads or (begun if isinstance(begun, int) else thread_count())
-    return min(count, usable_cpus())
+    return count if count == begun else min(count, usable_cpus())
 
 
 def run_shards(stages: "Stages", settings: BulkSettings, shards: Iterator[int]) -> "Iterator[ShardCounts]":

@@ -33,6 +33,7 @@ from ebjr_det.inference.live import Settings
 from ebjr_det.io.checkpoints.finding import manifest
 from ebjr_det.io.notes import say
 from ebjr_det.io.records import load_tiers
+from ebjr_det.runtimes.registry import EIGHT_BITS
 from ebjr_det.tasks.settings import load_config
 
 Section = TypeVar("Section", bound=BaseSection)
@@ -65,7 +66,7 @@ def check_split(run: Path, image_ids: Sequence[str], reported: Iterable[str], fr
         image_ids: of the whole run; `fraction`: of these, that choose for several tiers.
     """
     path = run / CONFIG
-    if path.is_file() and not path.read_bytes().startswith(b"replay:"):  # which has no networks
+    if path.is_file() and any(name.encode() in path.read_bytes() for name in EIGHT_BITS):
         check_apart(from_run(load_config(path), run), image_ids, reported, fraction)
 
 

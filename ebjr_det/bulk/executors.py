@@ -54,7 +54,7 @@ class Stages:
 
 def run_here(stages: Stages, shards: Iterable[int]) -> Iterator[ShardCounts]:
     """One shard after the other."""
-    with limited_threads(stages.threads):
+    with limited_threads(stages.threads, beyond=True):
         work = stages.build()
         for shard in shards:
             yield work(shard)
@@ -91,7 +91,7 @@ _asked: list[Stages] = []
 
 def _begin(stages: Stages) -> None:
     Thread(target=_end_with_parent, daemon=True).start()
-    _held.enter_context(limited_threads(stages.threads))
+    _held.enter_context(limited_threads(stages.threads, beyond=True))
     _asked.append(stages)
 
 

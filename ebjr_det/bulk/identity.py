@@ -10,6 +10,7 @@ from ebjr_det.inference.exported import Exported
 from ebjr_det.inference.live import Settings
 from ebjr_det.inference.scoring import Scoring
 from ebjr_det.io.files import checksum, to_json
+from ebjr_det.runtimes.int8 import BY, recipe
 from ebjr_det.runtimes.registry import EIGHT_BITS
 from ebjr_det.tasks import load_task
 from ebjr_det.tasks.contract import Classes
@@ -55,6 +56,8 @@ def _of_settings(config: EvaluateConfig) -> dict[str, object]:
     if any(section.runtime in EIGHT_BITS for section, _ in tiers):
         data = load_task(config.task).data.build_data(**dict(config.data))
         settings["calibration"] = CalibrationPart(config, data).digest()
+        runtimes = {tier.section.runtime for tier in tiers}.intersection(EIGHT_BITS)
+        settings["eight bits"] = {name: recipe(BY[name]) for name in sorted(runtimes)}
     return settings
 
 

@@ -175,7 +175,7 @@ def _stamp_in(storage: Storage) -> str:
 def _check_same(saved: Mapping[str, object], request: Mapping[str, object], storage: Storage) -> None:
     """Raises ConfigError, which names the first thing that is another than it was."""
     keys = {**saved, **request}.keys() - {"pictures", "manifest"}
-    for key in sorted(keys, key=lambda key: key != "version"):
+    for key in sorted(keys, key=lambda key: (key != "version", key)):
         if saved.get(key) != request.get(key):
             raise ConfigError(
                 f"Expected `{key}` as in the job that `{storage.url}` holds, {saved.get(key)}, got "

@@ -58,7 +58,7 @@ class Worker:
             if self.stage is None:
                 with suppress(OSError):
                     os.chdir(self.folder)
-                self.held.enter_context(limited_threads(self.threads))
+                self.held.enter_context(limited_threads(self.threads, beyond=True))
                 self.stage = self.build()
             return _row_of(self.stage(item))
         except EbjrError as error:

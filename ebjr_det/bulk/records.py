@@ -69,6 +69,8 @@ def read_records(store: type[Parts[Part]], storage: Storage, index: int, job: st
         InvalidInput: it is of another job, or damaged. That of an earlier version does not tell its job.
     """
     path = Path(storage.root, record_file(index))
+    if not path.stat().st_size:  # as an earlier version has them
+        return None
     if is_zipfile(path):
         with ZipFile(path) as archive:
             told, files = archive.comment, archive.namelist()

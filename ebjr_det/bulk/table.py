@@ -30,11 +30,12 @@ COLUMNS = {
     "width": "in pixels, of the picture turned as its camera says",
     "height": "likewise",
     "answered_by": "`student` or `teacher`",
-    "deferral_score": "what the router saw; deferred where it is above the threshold in `job.json`",
+    "deferral_score": "what decided: deferred above the threshold in `job.json`; of what a router in front "
+    "sent on, that router's score",
 }
+"""What the columns before those of a task's answer mean."""
 IN_FRONT = "in_front"
 """Column of a pair with a router in front of its student: whether that has sent the picture on."""
-"""What the columns before those of a task's answer mean."""
 TYPES = {"FP32": pa.float32(), "FP64": pa.float64(), "INT64": pa.int64(), "BYTES": pa.string()}
 
 
@@ -54,9 +55,9 @@ class PictureAnswer:
     height: int = 0
     score: float = 0.0
     deferred: bool = False
-    in_front: bool = False
     prediction: Opaque = None
     error: str = ""
+    in_front: bool = False
 
 
 @dataclass(frozen=True)

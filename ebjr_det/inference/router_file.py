@@ -46,8 +46,8 @@ def check_no_front(section: RouterSection) -> None:
     if section.front is not None:
         raise ConfigError(
             f"Expected a pair without `router.front`, which `predict`, `bulk predict`, `demo`, `export` and "
-            f"`load` alone take, got `{section.front}`. Leave it and `router.front_threshold` out; "
-            "`placement` judges it on a run."
+            f"`load` alone take, got `{section.front}`. Leave it and `router.front_threshold` out, "
+            "of an export by exporting again; `placement` judges it on a run."
         )
 
 

@@ -135,18 +135,21 @@ class SharedContext:
 
 
 @contextmanager
-def limited_threads(threads: int | None) -> Iterator[None]:
+def limited_threads(threads: int | None, *, beyond: bool = False) -> Iterator[None]:
     """So many threads for torch, BLAS and the runtimes that are built within; None changes nothing.
 
     Set before torch is loaded, which then makes no more; a torch that is loaded is told. More than the usable
     CPUs are not taken, with a note on stderr. What was before is there again afterwards.
+
+    Args:
+        beyond: more than the usable CPUs are taken, where the number itself matters.
     """
     if threads is None:
         yield
         return
     from threadpoolctl import threadpool_limits
 
-    count = min(threads, usable_cpus())
+    count = threads if beyond else min(threads, usable_cpus())
     variables = {COUNT: str(count), "MKL_DYNAMIC": "FALSE"}  # else MKL takes one a physical core at most
     if count < threads:
         print(

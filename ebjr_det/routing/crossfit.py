@@ -28,7 +28,7 @@ class FittedRouter(Protocol):
         """Every score that a picture has on its own, [images]; `output` is rescaled."""
 
     def scores_of_set(self, run: PairedRun, only: str = "") -> dict[str, FloatArray]:
-        """Scores that records allow, of whole sets too, all or `only` one; the student's are rescaled."""
+        """Scores that records allow, of whole sets too, at least `only` one where named; rescaled."""
 
     def score(self, name: str, output: Output) -> FloatArray:
         """One of `scores` alone, for the live pair."""

@@ -105,11 +105,12 @@ def _settings(module: nn.Module) -> str:
 
 def _source(layer: type) -> str:
     """A layer's name, and the source of its whole module, whose functions it may call."""
-    return f"{layer.__module__}.{layer.__qualname__} {_source_of_module(layer.__module__)}"
+    return f"{layer.__module__}.{layer.__qualname__} {source_of_module(layer.__module__)}"
 
 
 @cache
-def _source_of_module(name: str) -> str:
+def source_of_module(name: str) -> str:
+    """The text of a loaded module; empty where nobody has it."""
     try:
         return inspect.getsource(sys.modules[name])
     except (KeyError, OSError, TypeError):  # built in, or made on the fly

@@ -6,12 +6,10 @@ are in eight bits, and of these not all; see `float_nodes`.
 """
 
 import hashlib
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
 from functools import partial
-from inspect import getsource
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,6 +43,7 @@ HELD_OUT = "activation_drift"
 """What a file calls how far the further calibration pictures have left its ranges."""
 BY = {"onnxruntime_int8": "onnxruntime", "openvino_int8": "openvino"}
 """What runs the graph of each runtime in eight bits."""
+PRODUCTS_FROM = "ebjr_det.runtimes.graph_macs"
 LIBRARIES = {"onnxruntime": "onnxruntime", "openvino": "nncf"}
 """What writes the graph for each that runs it."""
 
@@ -113,11 +112,18 @@ def enough(pictures: Batch) -> Array:
     return host(pictures[:MOST])
 
 
+def recipe(by: str) -> str:
+    """A digest of all that makes a graph in eight bits of a float one and pictures: rules and libraries."""
+    from ebjr_det.runtimes.cache import source_of_module
+
+    rules = [source_of_module(name) for name in (__name__, float_nodes.__module__, PRODUCTS_FROM)]
+    versions = [f"{library} {version_of(library)}" for library in {LIBRARIES[by], by}]
+    return hashlib.sha256("\n".join([*rules, *sorted(versions)]).encode()).hexdigest()
+
+
 def _note(pictures: Array, by: str) -> str:
-    library = LIBRARIES[by]
     digest = hashlib.sha256(np.ascontiguousarray(pictures).tobytes()).hexdigest()
-    made_by = f"{by}, {library} {version_of(library)}, {getsource(sys.modules[__name__])}"
-    return f"eight bits, {made_by}, {pictures.shape} {digest}"
+    return f"eight bits, {by}, {recipe(by)}, {pictures.shape} {digest}"
 
 
 def open_file(path: Path, by: str) -> Network:
@@ -173,7 +179,10 @@ def _prepared(source: Path) -> Any:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "prepared.onnx"
         quant_pre_process(str(source), str(path), skip_symbolic_shape=True)
-        return onnx.load(path)
+        model = onnx.load(path)
+    for index, node in enumerate(model.graph.node):
+        node.name = node.name or f"unnamed {index}"
+    return model
 
 
 def _by_onnxruntime(model: Any, pictures: Array, floats: Sequence[str], path: Path) -> None:

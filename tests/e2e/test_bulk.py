@@ -290,6 +290,10 @@ def test_a_job_goes_on_with_its_number_of_threads(pictures, tmp_path, monkeypatc
     config = ebjr_det.load_config("digits", ["run.batch_size=2", f"run.threads={other}"])
     with pytest.raises(EbjrError, match=f"`threads` as in the job.* {begun['threads']}, got {other}"):
         ebjr_det.bulk_predict(config, str(pictures), str(out), ebjr_det.BulkSettings(4), threshold=THRESHOLD)
+    monkeypatch.setattr("ebjr_det.api.bulk.usable_cpus", lambda: 0)  # fewer than at its beginning
+    (out / "answers/00000001.parquet").unlink()
+    assert answer(pictures, out).resumed == 2
+    monkeypatch.setattr("ebjr_det.api.bulk.usable_cpus", lambda: 2)
     del begun["threads"]
     shutil.rmtree(out / "answers")
     request.write_text(json.dumps(begun, indent=2) + "\n")  # as an earlier version has it

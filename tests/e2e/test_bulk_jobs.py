@@ -25,7 +25,10 @@ from common import DIGITS, ROOT
 from PIL import Image
 
 import ebjr_det
+from ebjr_det.bulk.records import read_records, record_file
+from ebjr_det.bulk.storage import Storage
 from ebjr_det.core.errors import EbjrError
+from ebjr_det.io.records import PartStore
 
 COUNT = 6
 
@@ -243,6 +246,13 @@ def test_what_killed_writers_left_is_cleared_and_what_others_write_is_not(pictur
     for path in others:
         path.unlink()
     assert files_of(job) == expected
+
+
+def test_empty_records_of_an_earlier_version_hold_no_image(tmp_path):
+    storage = Storage(str(tmp_path))
+    (tmp_path / record_file(0)).parent.mkdir()
+    (tmp_path / record_file(0)).touch()
+    assert read_records(PartStore, storage, 0, "any") is None
 
 
 def test_several_calls_at_once_do_each_other_no_harm(pictures, job, tmp_path):

@@ -404,7 +404,7 @@ def pairs(forgeries: dict[str, list]) -> list[tuple[str, object]]:
 
 DIGIT_FORGERIES = {
     # setting -> values
-    "version": [5, None],
+    "version": [6, None],
     "reference": [[], ["x"], [float("nan")], 7],
     "threshold": [float("nan"), None, "1"],
     "student.file": ["../x.onnx", "/etc/passwd", "..", "pair.json"],

@@ -153,6 +153,15 @@ def test_one_nan_is_told(sign, place):
         best_pairs(logits, 5, logits.max(axis=1))
 
 
+@pytest.mark.parametrize("far", [-9, 9])
+def test_maxima_that_a_network_rounds_otherwise_are_no_nan(far):
+    logits = np.random.default_rng(0).normal(size=(100, 5)).astype(np.float32)
+    for rows, most in ((1, 1), (100, 20), (100, 500)):
+        maxima = np.nextafter(logits[:rows].max(axis=1), np.float32(far))
+        expected = best_pairs(logits[:rows], most)
+        np.testing.assert_array_equal(best_pairs(logits[:rows], most, maxima), expected)
+
+
 def test_no_anchors_give_no_pairs():
     assert [len(part) for part in best_pairs(np.zeros((0, 3), np.float32), 5)] == [0, 0]
 

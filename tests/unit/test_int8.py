@@ -4,7 +4,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from ebjr_det.core.errors import ConfigError, InvalidInput
@@ -13,7 +13,7 @@ from ebjr_det.inference.calibration_part import CalibrationPart
 from ebjr_det.runtimes import choose
 from ebjr_det.runtimes.choose import Calibration, choose_runtime
 from ebjr_det.runtimes.float_nodes import float_nodes
-from ebjr_det.runtimes.int8 import LEAST, build
+from ebjr_det.runtimes.int8 import LEAST, _prepared, build
 from ebjr_det.runtimes.registry import build_network
 from ebjr_det.tasks import load_task
 from ebjr_det.tasks.settings import load_config
@@ -85,7 +85,9 @@ def test_the_first_product_a_pyramid_and_heads_stay_in_float(operators, outputs,
     assert set(float_nodes(graph_of(*operators, outputs=outputs))) == floats
 
 
-def test_the_trunk_is_in_eight_bits_the_head_is_not_and_the_cache_knows_its_pictures(small, cache):
+def test_the_trunk_is_in_eight_bits_the_head_is_not_and_the_cache_knows_its_pictures(
+    small, cache, monkeypatch
+):
     build(small, PICTURES, "cpu", by="onnxruntime")
     network = build(small, PICTURES, "cpu", by="onnxruntime")
     assert len(list(cache.glob("*.onnx"))) == 2  # in float and in eight bits
@@ -101,6 +103,21 @@ def test_the_trunk_is_in_eight_bits_the_head_is_not_and_the_cache_knows_its_pict
     build(small, PICTURES, "cpu", by="onnxruntime")(PICTURES)
     build(small, PICTURES + 1, "cpu", by="onnxruntime")
     assert len(list(cache.glob("*.onnx"))) == 3
+    monkeypatch.setattr("ebjr_det.runtimes.int8.PRODUCTS_FROM", "json")  # another rule
+    build(small, PICTURES, "cpu", by="onnxruntime")
+    assert len(list(cache.glob("*.onnx"))) == 4
+
+
+def test_operators_without_names_are_told_apart(tmp_path):
+    weights = [numpy_helper.from_array(np.ones((3, 3), np.float32), f"w{index}") for index in range(3)]
+    nodes = [helper.make_node("MatMul", [f"t{index}", f"w{index}"], [f"t{index + 1}"]) for index in range(3)]
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 3]) for name in ("t0", "t3")]
+    path = tmp_path / "unnamed.onnx"
+    onnx.save(helper.make_model(helper.make_graph(nodes, "g", ends[:1], ends[1:], weights)), path)
+    model = _prepared(path)
+    names = [node.name for node in model.graph.node]
+    assert len({*names}) == 3
+    assert [*dict.fromkeys(float_nodes(model))] == [names[0], names[2]]
 
 
 def test_too_few_pictures_and_a_network_of_heads_are_one_line(small, cache):

@@ -21,19 +21,22 @@ def best_pairs(logits: Floats, count: int, maxima: Floats | None = None) -> tupl
     Equal logits stand in the order of the array, which holds fewer than 2^32.
 
     Args:
-        maxima: [anchors] the largest logit of each, where the network tells it: a pass over all less.
+        maxima: [anchors] the largest logit of each, where the network tells it: a pass over all less. Where
+            they are rounded otherwise than the logits, so that too few remain, they are taken anew.
 
     Raises:
         InvalidInput: NaN among the logits that are read.
     """
     if not logits.size or count < 1:
         return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
-    maxima = logits.max(axis=1) if maxima is None else maxima
+    told, maxima = maxima is not None, logits.max(axis=1) if maxima is None else maxima
     # Each of the `count` anchors with the largest maxima, of equal ones the first, has a pair that comes
     # before all pairs of any further anchor: the winners are theirs, and none is below their least maximum.
     least = np.partition(maxima, -count)[-count] if len(maxima) >= count else np.float32(-np.inf)
     keys = _keys(logits.reshape(-1), maxima, least, count)
-    if not len(keys):
+    if len(keys) < min(count, logits.size):
+        if told:
+            return best_pairs(logits, count)
         raise InvalidInput(NOT_NUMBERS)
     keys = np.partition(keys, count - 1)[:count] if len(keys) > count else keys
     anchors, classes = np.divmod(np.sort(keys) & (1 << INDEX_BITS) - 1, logits.shape[1])
