@@ -1,6 +1,6 @@
 """What every runtime owes the models: eager torch's outputs, at another speed, and an honest `invariant`.
 
-Compiling takes seconds even for a tiny network, so whole pairs are compiled in `slow` tests only. On a GPU:
+Compiling takes seconds even for a tiny network, so it is done in `slow` tests only. On a GPU:
 EBJR_DET_TEST_DEVICE=cuda.
 """
 
@@ -142,7 +142,7 @@ def test_every_runtime_says_what_it_is():
     assert next(iter(RUNTIMES)) == "eager"
 
 
-@pytest.mark.parametrize("name", every_runtime(("compile_",)))
+@pytest.mark.parametrize("name", every_runtime(("compile",)))
 def test_a_tiny_network_keeps_every_promise(name, tiny):
     check(name, *tiny)
 

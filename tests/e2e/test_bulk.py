@@ -222,7 +222,7 @@ EVALUATED = ["run.batch_size=16", "run.bootstrap=2", "latency.measure=false", "d
 RECORDS = {"digits": "run.npz", "digits_tiers": "tiers.npz"}
 
 
-@pytest.mark.parametrize(("name", "workers"), [("digits", 0), ("digits", 2), ("digits_tiers", 2)])
+@pytest.mark.parametrize(("name", "workers"), [("digits", 0), ("digits_tiers", 2)])
 def test_an_evaluation_by_shards_is_that_of_evaluate(tmp_path, name, workers):
     config = ebjr_det.load_config(name, EVALUATED)
     whole = ebjr_det.evaluate(config, tmp_path / "whole")
