@@ -1,5 +1,6 @@
 """Any number of pictures: shards go on, whoever works on them, and say what `predict` says."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -127,8 +128,9 @@ def test_a_ray_whose_workers_are_killed_gives_the_same_bytes(pictures, tmp_path,
             time.sleep(0.05)
         if process.poll() is None:
             for child in psutil.Process(process.pid).children(recursive=True):
-                if "MapWorker" in child.cmdline()[0]:
-                    child.kill()
+                with contextlib.suppress(psutil.Error):  # some of Ray's end by themselves
+                    if "MapWorker" in child.cmdline()[0]:
+                        child.kill()
         told, log = process.communicate()
     assert process.returncode == 0, log
     assert json.loads(told)["images"] == 9
