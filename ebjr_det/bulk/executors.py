@@ -67,21 +67,23 @@ def run_processes(stages: Stages, shards: Iterable[int], workers: int) -> Iterat
         InvalidInput: a process died. The shards that are written stay.
     """
     context = multiprocessing.get_context("spawn")
-    waiting = iter(shards)
-    with ProcessPoolExecutor(workers, context, _begin, (stages,)) as pool:
-        try:
-            running: set[Future[ShardCounts]] = {
-                pool.submit(_work, shard) for shard in islice(waiting, 2 * workers)
-            }
-            while running:
-                done, running = wait(running, return_when=FIRST_COMPLETED)
-                running |= {pool.submit(_work, shard) for shard in islice(waiting, len(done))}
-                for future in done:
-                    yield future.result()
-        except BrokenProcessPool as error:
-            raise InvalidInput(DIED) from error
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+    # A pool for each: a pool of several starts a process while it ends those beside one that died, and then
+    # waits for the new one for ever (Python 3.11).
+    pools = [ProcessPoolExecutor(1, context, _begin, (stages,)) for _ in range(workers)]
+    waiting, running = iter(shards), dict[Future[ShardCounts], ProcessPoolExecutor]()
+    try:
+        for shard, pool in zip(islice(waiting, workers), pools, strict=False):
+            running[pool.submit(_work, shard)] = pool
+        while running:
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                pool = running.pop(future)
+                running |= {pool.submit(_work, shard): pool for shard in islice(waiting, 1)}
+                yield future.result()
+    except BrokenProcessPool as error:
+        raise InvalidInput(DIED) from error
+    finally:
+        for pool in pools:
+            pool.shutdown(wait=True)
 
 
 _held = ExitStack()

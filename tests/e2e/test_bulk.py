@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from functools import partial
+from multiprocessing.context import SpawnProcess
 from types import SimpleNamespace
 from zipfile import ZipFile
 
@@ -205,6 +206,22 @@ def test_what_a_worker_refuses_is_told_as_it_is(workers, tmp_path):
     stages = Stages((partial(ebjr_det.load_config, str(tmp_path / "absent.yaml")),), 1)
     with pytest.raises(EbjrError, match=r"absent\.yaml"):
         list(run_processes(stages, range(3), workers))
+
+
+def test_a_worker_that_dies_while_another_begins_is_told(monkeypatch, tmp_path):
+    begin, begun = SpawnProcess.start, []
+
+    def start(process):
+        time.sleep(0.1 * len(begun))  # in which the first one's death is seen
+        begin(process)
+        begun.append(process)
+        begun[0].kill()
+
+    monkeypatch.setattr(SpawnProcess, "start", start)
+    stages = Stages((partial(ebjr_det.load_config, str(tmp_path / "absent.yaml")),), 1)
+    with pytest.raises(EbjrError, match="the same command goes on"):
+        list(run_processes(stages, range(3), 3))
+    assert len(begun) == 3
 
 
 def test_pictures_of_a_large_job_are_compared_where_its_source_changed(pictures, tmp_path, monkeypatch):
