@@ -24,6 +24,7 @@ from ebjr_det.inference.live import (
 from ebjr_det.inference.scoring import Scoring
 from ebjr_det.inference.stream_plan import Plan
 from ebjr_det.io.clusters import RAY, check_cluster
+from ebjr_det.io.notes import say
 from ebjr_det.io.third_party import check_packages
 from ebjr_det.io.threads import on_threads, thread_count, usable_cpus
 from ebjr_det.runtimes.choose import AUTO
@@ -166,6 +167,11 @@ def threads_of(config: Settings, request: Mapping[str, object] | None) -> int:
 
     begun = (request or {}).get(THREADS)
     count = config.run.threads or (begun if isinstance(begun, int) else thread_count())
+    if count == begun > usable_cpus():
+        say(
+            f"Note: the job began with {count} threads, on which last bits can hang, and goes on with them; this "
+            f"process may use {usable_cpus()} CPUs."
+        )
     return count if count == begun else min(count, usable_cpus())
 
 

@@ -312,6 +312,7 @@ def test_a_job_goes_on_with_its_number_of_threads(pictures, tmp_path, monkeypatc
     monkeypatch.setattr("ebjr_det.api.bulk.usable_cpus", lambda: 0)  # fewer than at its beginning
     (out / "answers/00000001.parquet").unlink()
     assert answer(pictures, out).resumed == 2
+    assert "this process may use 0 CPUs" in capfd.readouterr().err
     monkeypatch.setattr("ebjr_det.api.bulk.usable_cpus", lambda: 2)
     del begun["threads"]
     shutil.rmtree(out / "answers")
