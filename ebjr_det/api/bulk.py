@@ -167,10 +167,10 @@ def threads_of(config: Settings, request: Mapping[str, object] | None) -> int:
 
     begun = (request or {}).get(THREADS)
     count = config.run.threads or (begun if isinstance(begun, int) else thread_count())
-    if count == begun > usable_cpus():
+    if count == begun and count > usable_cpus():
         say(
-            f"Note: the job began with {count} threads, on which last bits can hang, and goes on with them; this "
-            f"process may use {usable_cpus()} CPUs."
+            f"Note: the job began with {count} threads, on which last bits can hang, and goes on with them; "
+            f"this process may use {usable_cpus()} CPUs."
         )
     return count if count == begun else min(count, usable_cpus())
 

@@ -144,7 +144,7 @@ class RouterSection(BaseSection):
     target: TargetSection | None = None
     """What the threshold is chosen for, on a part of the images that no reported number sees."""
     front: str | None = None
-    """A router in front of the student, of `ebjr-det fit-router front`; none of `evaluate`, `benchmark`, `serve`."""
+    """A router in front of the student, of `fit-router front`; not in `evaluate`, `benchmark` and `serve`."""
     front_threshold: float | None = None
     """Images whose score of `front` is above it go to the teacher, and the student never sees them."""
 
