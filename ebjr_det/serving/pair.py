@@ -8,8 +8,9 @@ from typing import TypeAlias
 import numpy as np
 
 from ebjr_det.core.errors import InvalidInput
+from ebjr_det.core.joint import LeapTeacher
 from ebjr_det.core.router import finite
-from ebjr_det.core.types import FloatArray, Opaque
+from ebjr_det.core.types import FloatArray, Model, Opaque
 from ebjr_det.inference.live import Live, Settings
 from ebjr_det.serving.batcher import Batcher
 from ebjr_det.serving.laws import Law, Quantiles, build_law
@@ -128,7 +129,7 @@ class Bench:
         return self.quantiles.threshold(rule.deferral_rate)
 
     def warm(self) -> None:
-        """Answer a grey picture, and two, with both models, so that no request waits for a compiler.
+        """Answer a grey picture, and two, with every model, so that no request waits for a compiler.
 
         A GPU's compiler works on the first two sizes of a batch, and meanwhile holds up whoever multiplies
         with another precision, see `runtimes.products`.
@@ -136,13 +137,15 @@ class Bench:
         from PIL import Image
 
         served, joint = self.served, self.served.live.joint
+        scores = [] if served.alone else _scores(joint.teacher)
         for side in (64, 8):  # a network without resizing takes pictures of one size alone
             picture = Image.new("RGB", (side, side), "grey")
             try:
                 for count in FIRST_SIZES[: self.settings.largest_batch]:
                     output, _ = joint.judge([joint.student.preprocess(picture)] * count)
-                read = Deferred([np.asarray(picture)], [picture], [math.inf])
-                answers = [] if served.alone else self.teacher.warm(read)
+                answers: list[Opaque] = []
+                for score in scores:
+                    answers += self.teacher.warm(Deferred([np.asarray(picture)], [picture], [score]))
             except InvalidInput:
                 continue
             served.tensors.to_tensors([*output.predictions, *answers], served.live.named)
@@ -185,3 +188,10 @@ class Bench:
         if self.retired and not self.users:
             self.student.close()
             self.teacher.close()
+
+
+def _scores(teacher: Model) -> list[float]:
+    """For each model behind the student, a score at which it answers; of a leap there are several."""
+    if isinstance(teacher, LeapTeacher):
+        return [teacher.joint.threshold, *_scores(teacher.joint.teacher)]
+    return [math.inf]

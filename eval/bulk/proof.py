@@ -95,14 +95,16 @@ class Proof:
 
     def killed(self, out: str, kills: int, *options: str) -> list[int]:
         """Finished shards at each moment when a new process group of the command was killed with SIGKILL."""
-        folder, moments = self.place / out, []
+        folder, moments, beginning = self.place / out, list[int](), 0.0
         for _ in range(kills):
             before = len(list(folder.glob(self.shards)))
-            enough = before + int(self.chance.integers(0, PICTURES // SHARD // kills))
+            enough = before + int(self.chance.integers(0 if beginning else 1, PICTURES // SHARD // kills))
+            started = time.monotonic()
             with self.started(out, *options) as process:
                 while process.poll() is None and len(list(folder.glob(self.shards))) < enough:
                     time.sleep(0.001)
-                time.sleep(self.chance.uniform(0, 10 if enough == before else 0.1))
+                beginning = beginning or time.monotonic() - started  # until the first shard is written
+                time.sleep(self.chance.uniform(0, beginning if enough == before else 0.05))
                 os.killpg(process.pid, signal.SIGKILL)
             moments.append(len(list(folder.glob(self.shards))))
         return moments

@@ -17,6 +17,7 @@ from ebjr_det.api.settings import load_settings
 from ebjr_det.api.tiers import load_tiered_folder
 from ebjr_det.config.tiers import tiers_of
 from ebjr_det.core.errors import ConfigError
+from ebjr_det.core.joint import LeapTeacher
 from ebjr_det.core.tiers import answering
 from ebjr_det.evaluation.calibrated import split
 from ebjr_det.evaluation.tiers.choice import Chooser, at_work
@@ -175,6 +176,16 @@ def test_a_teacher_that_leaps_is_served_with_its_student_alone(evaluated):
     for settings in ({"tier": "teacher"}, {"teacher": "http://127.0.0.1:1"}):
         with pytest.raises(ConfigError, match="all tiers of a leap in one process"):
             ebjr_det.build_serving(evaluated[1], ebjr_det.ServeSettings(**settings))
+
+
+def test_a_server_asks_every_model_before_its_first_request(evaluated, monkeypatch):
+    pytest.importorskip("starlette")
+    answer, asked = LeapTeacher.__call__, []
+    monkeypatch.setattr(
+        LeapTeacher, "__call__", lambda self, inputs: asked.extend(inputs) or answer(self, inputs)
+    )
+    ebjr_det.build_serving(evaluated[1])
+    assert [above for _, above in asked] == [False, *[False] * 2, True, *[True] * 2]
 
 
 def test_settings_of_a_leap_are_read_as_they_are_written(evaluated):
