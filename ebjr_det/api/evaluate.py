@@ -21,6 +21,7 @@ from ebjr_det.core.tradeoff import score_of
 from ebjr_det.core.types import PairedRun
 from ebjr_det.evaluation.analysis import Analysis, Profile, titled
 from ebjr_det.evaluation.run_folder import as_begun, check_folder, finished_run, open_folder, save_analysis
+from ebjr_det.inference.calibration_part import eight_bits_of
 from ebjr_det.inference.in_memory import NO_OBJECTS, Objects, told_apart
 from ebjr_det.inference.latency import Latency, with_latency
 from ebjr_det.inference.rates import at_rate, default_rate
@@ -100,7 +101,8 @@ def evaluate_by(config: EvaluateConfig, objects: Objects, out: Path, record: Rec
     scoring, config = ready.scoring, pair.config
     open_folder(out, config, resume)
     recorded = replace(pair, student=scoring.adapted(pair.student))
-    run = finished_run(out, pair.data, scoring.name, partial(record, recorded, scoring))
+    eight_bits = eight_bits_of([pair.part])
+    run = finished_run(out, pair.data, scoring.name, eight_bits, partial(record, recorded, scoring))
     routed = _routed(pair, ready, run, out)
     pair.part.check_apart(routed.reported.image_ids)
     pair = replace(pair, student=routed.scoring.adapted(pair.student))

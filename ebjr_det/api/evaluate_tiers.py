@@ -28,6 +28,7 @@ from ebjr_det.evaluation.run_folder import (
 from ebjr_det.evaluation.tiers.analysis import Chosen, Tier, TieredAnalysis, check_tier_target
 from ebjr_det.evaluation.tiers.choice import Chooser, at_rate, at_work, chain_of
 from ebjr_det.evaluation.tiers.report import Calibrated, build_tiered_report, calibrated
+from ebjr_det.inference.calibration_part import eight_bits_of
 from ebjr_det.inference.in_memory import Objects
 from ebjr_det.inference.rates import DEFAULT_RATE
 from ebjr_det.inference.scoring import Scoring
@@ -66,7 +67,8 @@ def evaluate_tiers(
     scorings, config = [ready.scoring for ready in checked], tiers.config
     open_folder(out, config, resume)
     pair, adapted = tiers.pairs[0], tiers.adapted(scorings)
-    run = finished_tiers(out, pair.data, partial(record, adapted, scorings))
+    eight_bits = eight_bits_of(lower.part for lower in tiers.pairs)
+    run = finished_tiers(out, pair.data, eight_bits, partial(record, adapted, scorings))
     run, remarks = _unseen(run, pair.task, scorings)
     analysis, fronts = _analyse(tiers, config, scorings, checked, run)
     for lower in tiers.pairs:

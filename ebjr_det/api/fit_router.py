@@ -20,6 +20,8 @@ from ebjr_det.api.fit_settings import FitSettings as FitSettings
 from ebjr_det.api.references import check_costs
 from ebjr_det.api.report import report as write_report_of
 from ebjr_det.api.saved_outputs import SavedOutputs
+from ebjr_det.api.seen import uncalibrated
+from ebjr_det.api.settings import is_replay
 from ebjr_det.config import Reference, RouterSection, load_score_settings
 from ebjr_det.config.sections import AUTO
 from ebjr_det.core.cost import CostModel
@@ -154,14 +156,15 @@ def _of_run(run_dir: Path, settings: FitSettings) -> tuple[FitSource, FitSetting
             "rescaled already."
         )
     check_run(analysis, load_task(run.task).routing)
+    run, remarks = uncalibrated(run, run_dir)
     if settings.cost == CostModel():
         settings = settings._replace(cost=analysis.cost)
-    replayed = (run_dir / CONFIG).read_bytes().startswith(b"replay:")
-    student, teacher = "" if replayed else analysis.student.name, analysis.teacher.name
+    student, teacher = "" if is_replay(run_dir) else analysis.student.name, analysis.teacher.name
     names = analysis.class_names
     source = FitSource(
         run, names, len(names), student, teacher, analysis.title, section, analysis.score,
-        analysis.references, analysis.popular, student_weights=str(analysis.student.extras.get(WEIGHTS, "")),
+        analysis.references, analysis.popular, remarks=remarks,
+        student_weights=str(analysis.student.extras.get(WEIGHTS, "")),
     )  # fmt: skip
     return source, settings
 

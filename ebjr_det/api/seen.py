@@ -1,14 +1,19 @@
-"""Which pictures of a data set a router was fitted on, known before any other picture is answered."""
+"""Which pictures a router was fitted on, or eight bits were calibrated on, so that none is reported on."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ebjr_det.core.types import FloatArray
+from ebjr_det.api.settings import calibrating_in
+from ebjr_det.core.tradeoff import select
+from ebjr_det.core.types import FloatArray, PairedRun
 from ebjr_det.inference.scoring import Scoring
 from ebjr_det.inference.student import SAMPLE
+from ebjr_det.io.notes import say
 from ebjr_det.routing.drift import check_unseen, shared_images
+from ebjr_det.tasks import load_task
 
 if TYPE_CHECKING:
     from ebjr_det.inference.pair import Pair
@@ -55,3 +60,15 @@ def _known_by_answers(scoring: Scoring, pair: "Pair", ids: tuple[str, ...]) -> N
     image_ids = [ids[index] for index in indices]
     recognised = shared_images(header.image_ids, header.fingerprints, image_ids, fingerprints)
     return same_id if recognised.any() else np.zeros(len(ids), dtype=bool)
+
+
+def uncalibrated(run: PairedRun, run_dir: Path) -> tuple[PairedRun, dict[str, dict[str, int]]]:
+    """A run without the pictures that calibrated its networks in eight bits, and how many these are."""
+    calibrating = calibrating_in(run_dir, run.image_ids)
+    positions = np.flatnonzero([image not in calibrating for image in run.image_ids])
+    if len(positions) == len(run):
+        return run, {}
+    count = len(run) - len(positions)
+    say(f"Note: left out of the fit are {count:,} of {len(run):,} pictures, which calibrated eight bits.")
+    left_out = {"eight bits": {"images of their calibration, left out": count}}
+    return select(run, load_task(run.task).judge(), positions), left_out

@@ -17,6 +17,7 @@ from ebjr_det.core.types import FloatArray
 from ebjr_det.evaluation.run_folder import (
     ANALYSIS,
     CONFIG,
+    REPLAY,
     ROUTER,
     TIERED_RUN,
     TIERS,
@@ -25,7 +26,7 @@ from ebjr_det.evaluation.run_folder import (
 )
 from ebjr_det.evaluation.tiers.analysis import load_tiered_analysis
 from ebjr_det.inference.absent import SIDES
-from ebjr_det.inference.calibration_part import check_apart
+from ebjr_det.inference.calibration_part import calibrating_ids, check_apart
 from ebjr_det.inference.export_file import PAIR, is_exported
 from ebjr_det.inference.exported import Exported, load_exported
 from ebjr_det.inference.in_memory import check_not_in_memory
@@ -65,9 +66,29 @@ def check_split(run: Path, image_ids: Sequence[str], reported: Iterable[str], fr
     Args:
         image_ids: of the whole run; `fraction`: of these, that choose for several tiers.
     """
+    config = _in_eight_bits(run)
+    if config is not None:
+        check_apart(config, image_ids, reported, fraction)
+
+
+def calibrating_in(run: Path, image_ids: Sequence[str]) -> set[str]:
+    """The pictures of a pair's run that have calibrated its networks in eight bits."""
+    config = _in_eight_bits(run)
+    return set() if config is None else calibrating_ids(config, image_ids)
+
+
+def _in_eight_bits(run: Path) -> EvaluateConfig | None:
+    """The configuration of a run that may have networks in eight bits; None of all others and of replays."""
     path = run / CONFIG
-    if path.is_file() and any(name.encode() in path.read_bytes() for name in EIGHT_BITS):
-        check_apart(from_run(load_config(path), run), image_ids, reported, fraction)
+    if not path.is_file() or is_replay(run):
+        return None
+    named = any(name.encode() in path.read_bytes() for name in EIGHT_BITS)
+    return from_run(load_config(path), run) if named else None
+
+
+def is_replay(run: Path) -> bool:
+    """Whether a finished run is a replay of saved outputs, without models."""
+    return (run / CONFIG).read_bytes().startswith(REPLAY)
 
 
 def from_run(config: EvaluateConfig, run: Path) -> EvaluateConfig:

@@ -5,13 +5,11 @@ from pathlib import Path
 
 from ebjr_det.config import EvaluateConfig, identity
 from ebjr_det.config.tiers import tiers_of
-from ebjr_det.inference.calibration_part import CalibrationPart
+from ebjr_det.inference.calibration_part import CalibrationPart, eight_bits_of, in_eight_bits
 from ebjr_det.inference.exported import Exported
 from ebjr_det.inference.live import Settings
 from ebjr_det.inference.scoring import Scoring
 from ebjr_det.io.files import checksum, to_json
-from ebjr_det.runtimes.int8 import BY, recipe
-from ebjr_det.runtimes.registry import EIGHT_BITS
 from ebjr_det.tasks import load_task
 from ebjr_det.tasks.contract import Classes
 
@@ -53,11 +51,9 @@ def _of_settings(config: EvaluateConfig) -> dict[str, object]:
     for index, (_, router) in enumerate(tiers[1:-1], 1):
         decision = {"score": router.score, "options": router.options, "threshold": str(router.threshold)}
         settings[f"tiers.{index}.router"] = decision
-    if any(section.runtime in EIGHT_BITS for section, _ in tiers):
+    if in_eight_bits(config):
         data = load_task(config.task).data.build_data(**dict(config.data))
-        settings["calibration"] = CalibrationPart(config, data).digest()
-        runtimes = {tier.section.runtime for tier in tiers}.intersection(EIGHT_BITS)
-        settings["eight bits"] = {name: recipe(BY[name]) for name in sorted(runtimes)}
+        settings |= eight_bits_of([CalibrationPart(config, data)])
     return settings
 
 

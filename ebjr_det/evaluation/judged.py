@@ -1,5 +1,6 @@
-"""What a run's records were judged by, which those that are still to come must be judged by, too."""
+"""What a run's records were made and judged by, as those that are still to come must be, too."""
 
+from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 
@@ -11,14 +12,23 @@ from ebjr_det.io.loader import Images
 from ebjr_det.io.memory import as_plain
 
 JUDGED = "judged.json"
-"""File of a run: how it read pictures and classes, and a digest of what it was judged by."""
+"""File of a run: how it read pictures and classes, a digest of what it was judged by, and what made its
+networks in eight bits.
+"""
 READING = 2
 """Counts the changes of how pictures are read and classes found, after which records cannot be mixed."""
 
+OTHERS = {"calibration": "pictures that calibrate", "eight bits": "rules or libraries"}
+"""What differs where networks in eight bits were made otherwise, by its key."""
 
-def check_judged(out: Path, images: Images, begun: bool) -> None:
-    """What the records were judged by must be what it is now; a run that begins writes it down."""
-    path, current = out / JUDGED, {"reading": READING, "targets": digest_of(images)}
+
+def check_judged(out: Path, images: Images, eight_bits: Mapping[str, object], begun: bool) -> None:
+    """What made and judged the records must be what it is now; a run that begins writes it down.
+
+    Args:
+        eight_bits: see `inference.calibration_part.eight_bits_of`.
+    """
+    path, current = out / JUDGED, {"reading": READING, "targets": digest_of(images), **eight_bits}
     if not begun:
         write_text(path, to_json(current))
         return
@@ -31,11 +41,17 @@ def check_judged(out: Path, images: Images, begun: bool) -> None:
             f"Expected a run of this version in `{out}`, got one of an earlier version, which read some "
             "pictures and classes otherwise; `report` still draws it. Choose another --out."
         )
-    if saved != current:
+    if saved.get("targets") != current["targets"]:
         raise InvalidInput(
             f"Expected the annotations by which the run in `{out}` was judged, got others. "
             "Choose another --out."
         )
+    for key, value in eight_bits.items():
+        if saved.get(key) != value:
+            raise InvalidInput(
+                f"Expected `{key}` as in the run in `{out}`, {saved.get(key)}, got {value}: other "
+                f"{OTHERS[key]} make other networks. Choose another --out, or set it as it was."
+            )
 
 
 def digest_of(images: Images) -> str:

@@ -47,6 +47,8 @@ TIERED_RUN, TIERS = "tiers.npz", "tiers.json"
 ROUTER = "router.safetensors"
 """File of a run: the router that was chosen on its calibration part."""
 CONFIG = "config.yaml"
+REPLAY = b"replay:"
+"""What this file begins with in the folder of a replay."""
 ENVIRONMENT = "environment.json"
 GALLERY = "gallery"
 PARTS = "parts"
@@ -119,34 +121,49 @@ def check_folder(out: Path, resume: bool) -> None:
         raise ConfigError(f"Expected an empty --out, got files in `{out}`.")
 
 
-def finished_run(out: Path, images: Images, score: str, start: Callable[[PartStore], PairedRun]) -> PairedRun:
+def finished_run(
+    out: Path,
+    images: Images,
+    score: str,
+    eight_bits: Mapping[str, object],
+    start: Callable[[PartStore], PairedRun],
+) -> PairedRun:
     """The folder's run: loaded where it is complete, else gone on with by `start` and saved.
 
     Pictures that could not be read are not in it; where that is an error, all are.
 
     Args:
         score: the one that decides.
+        eight_bits: what its networks in eight bits are made of.
 
     Raises:
-        InvalidInput: the folder holds a run of other images or annotations, or of an earlier version.
+        InvalidInput: the folder holds a run of other images, annotations or eight bits, or of an earlier
+            version.
         ConfigError: it holds one without that score.
     """
 
     def check(part: PairedRun) -> None:
         score_of(part, score)
 
-    return _finished(out / RUN, images, PartStore(out / PARTS), start, check)
+    return _finished(out / RUN, images, PartStore(out / PARTS), eight_bits, start, check)
 
 
-def finished_tiers(out: Path, images: Images, start: Callable[[TierStore], TieredRun]) -> TieredRun:
+def finished_tiers(
+    out: Path,
+    images: Images,
+    eight_bits: Mapping[str, object],
+    start: Callable[[TierStore], TieredRun],
+) -> TieredRun:
     """The folder's run of several tiers; see `finished_run`."""
-    return _finished(out / TIERED_RUN, images, TierStore(out / PARTS), start, lambda part: None)
+    store = TierStore(out / PARTS)
+    return _finished(out / TIERED_RUN, images, store, eight_bits, start, lambda part: None)
 
 
 def _finished(
     path: Path,
     images: Images,
     store: Parts[Part],
+    eight_bits: Mapping[str, object],
     start: Callable[[Any], Part],
     check: Callable[[Part], None],
 ) -> Part:
@@ -163,7 +180,7 @@ def _finished(
         raise InvalidInput(
             f"Expected the images that the run in `{out}` has seen, got others. Choose another --out."
         )
-    check_judged(out, images, begun=bool(parts) or (out / SHARDS).is_dir())
+    check_judged(out, images, eight_bits, begun=bool(parts) or (out / SHARDS).is_dir())
     run = parts[0] if complete else start(store)
     if not complete:
         store.save_part(run, path)
@@ -184,7 +201,7 @@ def check_replay_folder(out: Path) -> None:
     """Raises EbjrError where a replay may not be written: a folder of other files, or no folder at all."""
     if out.exists():
         writable_folder(out)
-        replayed = (out / CONFIG).is_file() and (out / CONFIG).read_bytes().startswith(b"replay:")
+        replayed = (out / CONFIG).is_file() and (out / CONFIG).read_bytes().startswith(REPLAY)
         if any(out.iterdir()) and not replayed:
             raise ConfigError(f"Expected an empty --out or an earlier replay, got other files in `{out}`.")
     check_writable(out)

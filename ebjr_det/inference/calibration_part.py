@@ -21,7 +21,7 @@ from ebjr_det.inference.router_file import load_router_file
 from ebjr_det.io.loader import readable
 from ebjr_det.routing.crossfit import LEAST_IMAGES
 from ebjr_det.runtimes.choose import Calibration
-from ebjr_det.runtimes.int8 import MOST
+from ebjr_det.runtimes.int8 import BY, MOST, recipe
 from ebjr_det.runtimes.registry import EIGHT_BITS, Batch, Network
 from ebjr_det.tasks import load_task
 from ebjr_det.tasks.adapted import plain
@@ -170,14 +170,42 @@ def calibrating(config: EvaluateConfig, image_ids: Sequence[str], fraction: floa
     return [int(index) for index in part]
 
 
+def in_eight_bits(config: EvaluateConfig) -> list[str]:
+    """The runtimes in eight bits that a configuration names."""
+    return sorted({tier.section.runtime for tier in tiers_of(config)}.intersection(EIGHT_BITS))
+
+
+def eight_bits_of(parts: Iterable[CalibrationPart]) -> dict[str, object]:
+    """What makes networks in eight bits of those in float, as plain values; nothing where none is in them.
+
+    Records and answers of two networks that differ in it cannot be mixed.
+
+    Args:
+        parts: of each pair.
+    """
+    runtimes, digests = set[str](), list[str]()
+    for part in parts:
+        if in_part := in_eight_bits(part.config):
+            runtimes.update(in_part)
+            digests.append(part.digest())
+    if not runtimes:
+        return {}
+    recipes = {runtime: recipe(BY[runtime]) for runtime in sorted(runtimes)}
+    return {"calibration": " ".join(digests), "eight bits": recipes}
+
+
+def calibrating_ids(config: EvaluateConfig, image_ids: Sequence[str], fraction: float = 0) -> set[str]:
+    """The pictures that calibrate networks in eight bits; none where all are in float."""
+    if not in_eight_bits(config):
+        return set()
+    return {image_ids[index] for index in calibrating(config, image_ids, fraction)}
+
+
 def check_apart(
     config: EvaluateConfig, image_ids: Sequence[str], reported: Iterable[str], fraction: float = 0
 ) -> None:
     """Raises InvalidInput where pictures that calibrate a network in eight bits are reported on."""
-    if not any(tier.section.runtime in EIGHT_BITS for tier in tiers_of(config)):
-        return
-    indices = calibrating(config, image_ids, fraction)
-    if shared := {image_ids[index] for index in indices}.intersection(reported):
+    if shared := calibrating_ids(config, image_ids, fraction).intersection(reported):
         raise InvalidInput(
             "Expected a report on pictures that calibrate no network in eight bits, got "
             f"{len(shared)} that do: another seed, fraction or set splits them otherwise, and so do pictures "

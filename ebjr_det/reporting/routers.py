@@ -199,6 +199,7 @@ class RouterTrial:
         return {
             "quality_name": self.report.task.quality_name,
             "images": len(self.report.run),
+            "input_remarks": {file: dict(counts) for file, counts in self.report.analysis.remarks.items()},
             "estimated": self.report.run.estimated,
             "folds": self.folds,
             "student_quality": self.ends[0],

@@ -8,9 +8,7 @@ are in eight bits, and of these not all; see `float_nodes`.
 import hashlib
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import redirect_stdout
 from functools import partial
-from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +19,7 @@ from ebjr_det.core.types import Array, FloatArray
 from ebjr_det.io.environment import cpu_flags, version_of
 from ebjr_det.io.files import atomic_write
 from ebjr_det.io.notes import say
+from ebjr_det.io.third_party import stdout_to_stderr
 from ebjr_det.io.threads import thread_count
 from ebjr_det.runtimes.float_nodes import float_nodes
 from ebjr_det.runtimes.graph_macs import PRODUCTS
@@ -113,12 +112,13 @@ def enough(pictures: Batch) -> Array:
 
 
 def recipe(by: str) -> str:
-    """A digest of all that makes a graph in eight bits of a float one and pictures: rules and libraries."""
+    """All that makes a graph in eight bits of a float one and pictures: a digest of rules, and libraries."""
     from ebjr_det.runtimes.cache import source_of_module
 
     rules = [source_of_module(name) for name in (__name__, float_nodes.__module__, PRODUCTS_FROM)]
-    versions = [f"{library} {version_of(library)}" for library in {LIBRARIES[by], by}]
-    return hashlib.sha256("\n".join([*rules, *sorted(versions)]).encode()).hexdigest()
+    digest = hashlib.sha256("\n".join(rules).encode()).hexdigest()
+    versions = [f"{library} {version_of(library)}" for library in sorted({LIBRARIES[by], by})]
+    return ", ".join([*versions, f"rules {digest[:12]}"])
 
 
 def _note(pictures: Array, by: str) -> str:
@@ -145,7 +145,7 @@ def quantise(source: Path, *, pictures: Array, by: str, path: Path) -> None:
     """
     say("Calibrating a network in eight bits, once for this machine: up to some minutes ...")
     checked = np.arange(len(pictures)) % CHECKED == CHECKED - 1
-    with quiet(), redirect_stdout(StringIO()), atomic_write(path) as temporary:
+    with quiet(), stdout_to_stderr(), atomic_write(path) as temporary:
         model = _prepared(source)
         floats = {*float_nodes(model)}
         products = [node for node in model.graph.node if node.op_type in PRODUCTS]

@@ -26,6 +26,7 @@ from ebjr_det.bulk.manifest import Manifest
 from ebjr_det.core.errors import EbjrError
 from ebjr_det.inference.live import choose_threshold, settled
 from ebjr_det.inference.pair import with_device
+from ebjr_det.tasks import load_task
 
 THRESHOLD = 0.3  # near the middle of what noise is doubted
 
@@ -199,6 +200,21 @@ def test_answers_depend_on_the_classes_and_the_device(tmp_path):
     for other in ({**names, 3: "drei"}, {key + 1: name for key, name in names.items()}):
         assert identify(config, other)["classes"] != before["classes"]
     assert identify(with_device(config, "other"), names)["run.device"] == "other"
+
+
+def test_answers_depend_on_what_makes_eight_bits(monkeypatch):
+    def identify(*changes):
+        config = ebjr_det.load_config("digits", ["router.score=max_softmax", *changes])
+        scoring, _ = choose_threshold(config, 0.0, None)
+        return identity_of(config, load_task(config.task).data.build_named(**dict(config.data)), scoring, 0.0)
+
+    in_eight_bits = "student.runtime=onnxruntime_int8"
+    before, seeded = identify(in_eight_bits), identify(in_eight_bits, "run.seed=1")
+    assert {key for key in before if before[key] != seeded[key]} == {"calibration"}
+    monkeypatch.setattr("ebjr_det.runtimes.int8.PRODUCTS_FROM", "json")  # another rule
+    ruled = identify(in_eight_bits)
+    assert {key for key in before if before[key] != ruled[key]} == {"eight bits"}
+    assert before.keys() - identify().keys() == {"calibration", "eight bits"}
 
 
 @pytest.mark.parametrize("workers", [1, 2])

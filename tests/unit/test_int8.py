@@ -1,5 +1,9 @@
 """Networks in eight bits: which layers stay in float, what calibrates them, what is kept, the refusals."""
 
+import sys
+from contextlib import ExitStack
+from importlib.metadata import version
+
 import numpy as np
 import onnx
 import pytest
@@ -7,10 +11,12 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
+from ebjr_det.api.settings import calibrating_in, check_split
 from ebjr_det.core.errors import ConfigError, InvalidInput
 from ebjr_det.core.split import split_ids
-from ebjr_det.inference.calibration_part import CalibrationPart
-from ebjr_det.runtimes import choose
+from ebjr_det.inference.calibration_part import CalibrationPart, eight_bits_of
+from ebjr_det.io.third_party import stdout_to_stderr
+from ebjr_det.runtimes import choose, int8
 from ebjr_det.runtimes.choose import Calibration, choose_runtime
 from ebjr_det.runtimes.float_nodes import float_nodes
 from ebjr_det.runtimes.int8 import LEAST, _prepared, build
@@ -106,6 +112,22 @@ def test_the_trunk_is_in_eight_bits_the_head_is_not_and_the_cache_knows_its_pict
     monkeypatch.setattr("ebjr_det.runtimes.int8.PRODUCTS_FROM", "json")  # another rule
     build(small, PICTURES, "cpu", by="onnxruntime")
     assert len(list(cache.glob("*.onnx"))) == 4
+
+
+def test_stdout_is_back_whoever_else_keeps_it_free_of_what_libraries_print(small, cache, monkeypatch, capsys):
+    write, others, stdout = int8._by_onnxruntime, ExitStack(), sys.stdout
+
+    def prints(*arguments):
+        others.enter_context(stdout_to_stderr())  # another thread, which is longer within
+        print("a library's bar")
+        write(*arguments)
+
+    monkeypatch.setattr(int8, "_by_onnxruntime", prints)
+    build(small, PICTURES + 2, "cpu", by="onnxruntime")
+    others.close()
+    assert sys.stdout is stdout
+    said, told = capsys.readouterr()
+    assert (said, "a library's bar" in told) == ("", True)
 
 
 def test_operators_without_names_are_told_apart(tmp_path):
@@ -207,3 +229,38 @@ def test_a_picture_that_calibrates_eight_bits_is_never_reported_on():
     CalibrationPart(load_config("configs/digits.yaml", changes[:1]), data).check_apart(of_read)
     with pytest.raises(InvalidInput, match=r"^Expected pictures that can all be read[^\n]+`099`[^\n]+$"):
         part.of(None).batch()
+
+
+class Shades(Unreadable):
+    image_ids = Unreadable.image_ids[:99]
+
+    def load(self, index):
+        return np.full((8, 8, 3), index, np.uint8)
+
+
+def test_what_makes_eight_bits_is_their_pictures_rules_and_libraries(monkeypatch):
+    def made(*changes, fraction=0, tiers=1):
+        settings = ["router.target={kind: deferral_rate, value: 0.3}", *changes]
+        part = CalibrationPart(load_config("configs/digits.yaml", settings), Shades(), fraction)
+        return eight_bits_of([part] * tiers)
+
+    assert made() == {}
+    runtime = "student.runtime=onnxruntime_int8"
+    first = made(runtime)
+    assert made(runtime, "router.target.value=0.5") == first
+    both = made(runtime, "teacher.runtime=openvino_int8")
+    others = [
+        made(runtime, "run.seed=1"), made(runtime, "router.target.fraction=0.2"), made(runtime, fraction=0.1),
+        made(runtime, tiers=2), both,
+    ]  # fmt: skip
+    assert len({*map(str, [first, *others])}) == 6
+    assert both["calibration"] == first["calibration"]
+    assert f"onnxruntime {version('onnxruntime')}, rules " in first["eight bits"]["onnxruntime_int8"]
+    monkeypatch.setattr(int8, "version_of", lambda name: "0")
+    assert made(runtime)["eight bits"] != first["eight bits"]
+
+
+def test_a_replay_of_files_that_are_called_after_eight_bits_has_none(tmp_path):
+    (tmp_path / "config.yaml").write_text("replay: classification\nstudent: onnxruntime_int8.npy\n")
+    check_split(tmp_path, ["a", "b"], ["a"])
+    assert calibrating_in(tmp_path, ["a", "b"]) == set()

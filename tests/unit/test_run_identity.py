@@ -84,7 +84,7 @@ def run_of(config, out, resume=False):
     scoring = check_settings(config)
     pair = Pair.build(config.model_copy(update={"router": scoring.section}))
     open_folder(out, pair.config, resume)
-    return finished_run(out, pair.data, scoring.name, lambda parts: pair.run(scoring.scores, parts))
+    return finished_run(out, pair.data, scoring.name, {}, lambda parts: pair.run(scoring.scores, parts))
 
 
 @pytest.fixture(scope="module")
@@ -181,7 +181,7 @@ def test_a_run_without_the_score_that_now_decides_is_refused_before_it_goes_on(p
         image_ids, skip_unreadable = tuple(f"image-{n:04d}" for n in range(9)), False
 
     with pytest.raises(ConfigError, match="Expected a score of this run, got `support`"):
-        finished_run(tmp_path, Images(), "support", lambda parts: pytest.fail("it went on"))
+        finished_run(tmp_path, Images(), "support", {}, lambda parts: pytest.fail("it went on"))
 
 
 @pytest.mark.parametrize("folder", ["a finished run", "the parts of one"])
