@@ -375,8 +375,10 @@ def test_the_teacher_beside_the_pair_makes_the_film_wider_and_is_timed(film, pic
 def test_people_read_the_share_and_the_file(command, pictures, tmp_path, capfd):
     out = tmp_path / "film.mp4"
     assert command("demo", DIGITS, pictures, "--out", out, ALL, "--limit", 2) == 0
-    lines = capfd.readouterr().out.splitlines()
-    assert lines == ["2 frames, 2 (100.0 %) answered by the teacher, 0 unreadable.", str(out)]
+    told, *noise, path = capfd.readouterr().out.splitlines()
+    assert (told, path) == ("2 frames, 2 (100.0 %) answered by the teacher, 0 unreadable.", str(out))
+    assert len(noise) <= 1  # beside other work one line says so
+    assert all(line.endswith("CPUs: noisy.") for line in noise)
 
 
 # --- Cameras and Ctrl-C ---
