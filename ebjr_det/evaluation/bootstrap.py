@@ -28,6 +28,8 @@ RATES = np.linspace(0.0, 1.0, 101)
 """Deferral rates of a band."""
 ROUGH_GRID = 21
 """Deferral rates at which a resample is judged where the quality is no mean over images, and so is dear."""
+AT_ONCE = 64
+"""Resamples that are drawn before they are judged, so that no thread waits for another at each of them."""
 METHOD = "basic bootstrap over images"
 Judge: TypeAlias = Callable[[NDArray[np.intp]], FloatArray]
 """A function: how often each image counts, [images] -> numbers, the qualities of which are below 0 where the
@@ -51,8 +53,8 @@ def paired_bootstrap(
 
     Args:
         groups: [images] index of each image's group, within which images are drawn; by default one group.
-        side_by_side: judges work in threads, which pays where a task's own code takes long and lets go of
-            Python's lock.
+        side_by_side: resamples are judged in threads, which pays where a task's own code takes long and lets
+            go of Python's lock.
 
     Raises:
         ConfigError: replicates outside 2..100,000, a seed below 0.
@@ -61,14 +63,16 @@ def paired_bootstrap(
     check_seed(seed)
 
     def numbers(copies: NDArray[np.intp]) -> FloatArray:
-        return np.concatenate(list(apply(lambda judge: judge(copies), judges)))
+        return np.concatenate([judge(copies) for judge in judges])
 
+    estimate = numbers(np.ones(images, dtype=np.intp))
+    draws, rows = resamples(images, seed, groups), list[FloatArray]()
     with ThreadPoolExecutor(thread_count()) as pool:
         apply = pool.map if side_by_side else map
-        estimate = numbers(np.ones(images, dtype=np.intp))
-        rows = map(numbers, resamples(images, seed, groups))
-        defined = rows if estimate.min() < 0 else (row for row in rows if row.min() >= 0)
-        return estimate, np.stack(list(islice(defined, replicates)))
+        while len(rows) < replicates:
+            drawn = islice(draws, min(replicates - len(rows), AT_ONCE))
+            rows += [row for row in apply(numbers, drawn) if estimate.min() < 0 or row.min() >= 0]
+    return estimate, np.stack(rows)
 
 
 def resamples(images: int, seed: int, groups: NDArray[np.intp] | None = None) -> Iterator[NDArray[np.intp]]:

@@ -1,6 +1,7 @@
 """Out-of-fold scores: every picture is scored by a router that has not seen it."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, NoReturn, Protocol
 
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from ebjr_det.core.errors import ConfigError, InvalidInput, check_seed
 from ebjr_det.core.tradeoff import select
 from ebjr_det.core.types import Array, FloatArray, Matches, Output, PairedRun, Task, concatenate
+from ebjr_det.io.threads import thread_count
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -77,13 +79,18 @@ def cross_fit(
         progress: moves on by one a fold.
         only: the one score that is wanted out of fold, by default all.
     """
-    scored: list[PairedRun] = []
-    for part in parts:
+
+    def scored_fold(part: NDArray[np.intp]) -> PairedRun:
         router = fit(select(run, task, np.setdiff1d(np.arange(len(run)), part)))
         fold = select(run, task, part)
         fold = replace(fold, student=router.rescale_records(fold.student))
-        scored.append(replace(fold, scores={**fold.scores, **router.scores_of_set(fold, only)}))
-        progress.update()
+        return replace(fold, scores={**fold.scores, **router.scores_of_set(fold, only)})
+
+    scored: list[PairedRun] = []
+    with ThreadPoolExecutor(thread_count()) as pool:  # trees and walks over rows let go of Python's lock
+        for fold in pool.map(scored_fold, parts):
+            scored.append(fold)
+            progress.update()
     back = np.argsort(np.concatenate(parts))  # from the order of the folds to that of the run
     return replace(
         run,

@@ -119,7 +119,7 @@ class Rows:
         group = label * self.images + self.image
         slotted, wrong = np.flatnonzero(has_slot), np.flatnonzero((miss == EVERYWHERE) & (slot >= 0))
         upwards = slotted[np.lexsort((slot[slotted], label[slotted]))]
-        slotted, wrong = (rows[np.argsort(group[rows], kind="stable")] for rows in (slotted, wrong))
+        wrong = wrong[np.argsort(group[wrong], kind="stable")]
         firsts = np.flatnonzero(np.diff(group[wrong] * len(label) + slot[wrong], prepend=-1))
         spans, rows = wrong[firsts], np.diff(firsts, append=len(wrong)).astype(np.int32)
         teachers = np.add.reduceat(self.teacher[wrong].astype(np.int32), firsts)
@@ -129,8 +129,8 @@ class Rows:
             np.searchsorted(label[upwards], np.arange(classes + 1)),
             np.searchsorted(groups, np.arange(classes + 1) * self.images),
             hit[upwards].astype(np.int16), miss[upwards].astype(np.int16), self.rank[upwards],
-            self.teacher[upwards], (groups % self.images).astype(np.int32),
-            slot[slotted], np.searchsorted(group[slotted], bounds),
+            self.teacher[upwards], np.searchsorted(groups, group[upwards]).astype(np.int32),
+            (groups % self.images).astype(np.int32),
             slot[spans], np.searchsorted(group[spans], bounds), rows - teachers, teachers,
         )  # fmt: skip
 

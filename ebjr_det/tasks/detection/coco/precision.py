@@ -28,11 +28,10 @@ class Slots(NamedTuple):
     Attributes:
         starts: [classes + 1] first slot of each class; groups: [classes + 1] its first group.
         hit, miss: [slots] bit t: a true, a false positive at IoU threshold t.
-        rank: [slots] of the records; teacher: [slots] whose row it is.
+        rank: [slots] of the records; teacher: [slots] whose row it is; group: [slots] which it belongs to.
         image: [groups] ascending within a class.
-        members, owners: [slots] the slots of one group after another, counted within the class, and
-            [groups + 1] where each group's begin.
-        above, spans: [spans] likewise the slots that false positives lie above, and [groups + 1].
+        above, spans: [spans] the slots that false positives lie above, counted within the class, one group
+            after another, and [groups + 1] where each group's begin.
         students, teachers: [spans] how many of either model.
     """
 
@@ -42,9 +41,8 @@ class Slots(NamedTuple):
     miss: NDArray[np.int16]
     rank: NDArray[np.uint8]
     teacher: NDArray[np.bool_]
+    group: NDArray[np.int32]
     image: NDArray[np.int32]
-    members: NDArray[np.int32]
-    owners: NDArray[np.intp]
     above: NDArray[np.int32]
     spans: NDArray[np.intp]
     students: NDArray[np.int32]
@@ -117,19 +115,16 @@ def _turning(slots, turn, copies, k, lanes):  # type: ignore[no-untyped-def]
     first, count = slots.starts[k], slots.starts[k + 1] - slots.starts[k]
     weight, low = np.zeros(count, dtype=copies.dtype), np.empty(count, dtype=np.int32)
     high = low.copy()
-    groups = range(slots.groups[k], slots.groups[k + 1])
-    for group in groups:
-        image = slots.image[group]
-        for slot in slots.members[slots.owners[group] : slots.owners[group + 1]]:
-            teacher = slots.teacher[first + slot]
-            low[slot], high[slot] = (turn[image], lanes) if teacher else (0, turn[image])
-            weight[slot] = copies[image] if low[slot] < high[slot] else 0
+    for slot in range(count):
+        image = slots.image[slots.group[first + slot]]
+        low[slot], high[slot] = (turn[image], lanes) if slots.teacher[first + slot] else (0, turn[image])
+        weight[slot] = copies[image] if low[slot] < high[slot] else 0
     present = np.flatnonzero(weight)
     entry = np.cumsum(weight != 0) - 1  # the last one at or below a slot
     changes = 2 * (slots.spans[slots.groups[k + 1]] - slots.spans[slots.groups[k]])
     above, lane = np.empty(changes, np.int32), np.empty(changes, np.int32)
     wrong, n = np.empty(changes, dtype=copies.dtype), 0
-    for group in groups:
+    for group in range(slots.groups[k], slots.groups[k + 1]):
         image = slots.image[group]
         times = copies[image]
         if times == 0:
@@ -177,14 +172,11 @@ def _moving(slots, context, k):  # type: ignore[no-untyped-def]
     """`Lanes` of a class in each of which one group's image has moved; the last is the context [N] itself."""
     first, start, end = slots.starts[k], slots.groups[k], slots.groups[k + 1]
     lanes, slot_count = end - start + 1, slots.starts[k + 1] - slots.starts[k]
-    lane_of = np.empty(slot_count, dtype=np.int32)
-    for group in range(start, end):
-        lane_of[slots.members[slots.owners[group] : slots.owners[group + 1]]] = group - start
     ranges = np.empty((3, 2 * slot_count), dtype=np.int32)
     entry, low, high = ranges[0], ranges[1], ranges[2]
     highest, n = np.empty(slot_count, dtype=np.int32), 0
     for slot in range(slot_count):
-        mover = lane_of[slot]
+        mover = slots.group[first + slot] - start
         if slots.teacher[first + slot] == context[slots.image[start + mover]]:  # everywhere but there
             entry[n], low[n], high[n] = first + slot, 0, mover
             n += 1
