@@ -257,7 +257,9 @@ EVALUATED = ["run.batch_size=16", "run.bootstrap=2", "latency.measure=false", "d
 RECORDS = {"digits": "run.npz", "digits_tiers": "tiers.npz"}
 
 
-@pytest.mark.parametrize(("name", "workers"), [("digits", 0), ("digits_tiers", 2)])
+@pytest.mark.parametrize(
+    ("name", "workers"), [("digits", 0), pytest.param("digits_tiers", 2, marks=pytest.mark.slow)]
+)
 def test_an_evaluation_by_shards_is_that_of_evaluate(tmp_path, name, workers):
     config = ebjr_det.load_config(name, EVALUATED)
     whole = ebjr_det.evaluate(config, tmp_path / "whole")

@@ -180,7 +180,7 @@ def test_a_folder_with_eight_bits_runs_in_them_without_torch_and_else_in_float(
 # --- The live pair's answers ---
 
 
-@pytest.mark.parametrize("task", ["scenes", "digits"])
+@pytest.mark.parametrize("task", [pytest.param("scenes", marks=pytest.mark.slow), "digits"])
 def test_without_torch_the_answers_are_those_of_the_live_pair(task, request, command, tmp_path):
     folder, pictures = (request.getfixturevalue(n) for n in (f"exported_{task}", f"{task[:-1]}_pictures"))
     config, threshold, changes = {

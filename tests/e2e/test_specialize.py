@@ -449,6 +449,7 @@ pair:
 """
 
 
+@pytest.mark.slow
 def test_a_specialised_detector_is_trained_and_judged(command, tmp_path):
     (tmp_path / "d.yaml").write_text(DETECTOR.replace("TINY", TINY))
     out = tmp_path / "special"
