@@ -38,6 +38,10 @@ if TYPE_CHECKING:
 PACKAGES = ("fsspec", "pyarrow")
 
 
+MOST = 10**9
+"""Pictures a shard, and processes, at most."""
+
+
 @dataclass(frozen=True)
 class BulkSettings:
     """How a job is cut and who works on it. Only `shard` can change the last bits of an answer.
@@ -60,8 +64,8 @@ class BulkSettings:
 
     def __post_init__(self) -> None:
         for name, least in (("shard", 1), ("workers", 0)):
-            if getattr(self, name) < least:
-                raise ConfigError(f"Expected `{name}` to be at least {least}, got {getattr(self, name)}.")
+            if not least <= getattr(self, name) <= MOST:
+                raise ConfigError(f"Expected `{name}` from {least} to {MOST}, got {getattr(self, name)}.")
         if self.workers and self.ray is not None:
             raise ConfigError("Expected either workers or Ray, got both.")
 
@@ -121,6 +125,8 @@ def bulk_predict(
     from ebjr_det.bulk.storage import Storage
     from ebjr_det.bulk.table import read_counts, shard_file
 
+    if not source:
+        raise ConfigError("Expected a source of pictures, got an empty path.")
     storage, started = Storage(out), perf_counter()
     if not storage.is_shared and (settings.workers or settings.ray):
         raise ConfigError(

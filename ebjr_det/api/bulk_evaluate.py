@@ -54,6 +54,8 @@ def bulk_evaluate(
         360
     """
     settings, folder = checked(settings), Path(out)
+    if "://" in str(out) or not str(out):
+        raise ConfigError(f"Expected the path of a run folder, which reports read as files, got `{out}`.")
     section, objects = told_apart(config)
     if objects != NO_OBJECTS:
         raise ConfigError("Expected models and data by name, which every worker can make, got objects.")
@@ -70,7 +72,10 @@ def bulk_evaluate(
     else:
         record_tiers = partial(_record, _recording_tiers, settings, folder / SHARDS)
         result = evaluate_tiers(section, objects, folder, resume, record_tiers)
-    rmtree(folder / SHARDS, ignore_errors=True)
+    from ebjr_det.bulk.job import JOB
+
+    if (folder / SHARDS / JOB).is_file():  # else a folder of that name is somebody's own
+        rmtree(folder / SHARDS, ignore_errors=True)
     return result
 
 

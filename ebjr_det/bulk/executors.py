@@ -69,11 +69,12 @@ def run_processes(stages: Stages, shards: Iterable[int], workers: int) -> Iterat
     context = multiprocessing.get_context("spawn")
     # A pool for each: a pool of several starts a process while it ends those beside one that died, and then
     # waits for the new one for ever (Python 3.11).
-    pools = [ProcessPoolExecutor(1, context, _begin, (stages,)) for _ in range(workers)]
-    waiting, running = iter(shards), dict[Future[ShardCounts], ProcessPoolExecutor]()
+    pools, running = list[ProcessPoolExecutor](), dict[Future[ShardCounts], ProcessPoolExecutor]()
+    waiting = iter(shards)
     try:
-        for shard, pool in zip(islice(waiting, workers), pools, strict=False):
-            running[pool.submit(_work, shard)] = pool
+        for shard in islice(waiting, workers):
+            pools.append(ProcessPoolExecutor(1, context, _begin, (stages,)))
+            running[pools[-1].submit(_work, shard)] = pools[-1]
         while running:
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 pool = running.pop(future)

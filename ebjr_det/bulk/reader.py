@@ -117,7 +117,10 @@ def _content(row: Row) -> bytes:
         reason = first_line(error)
         if row.start < 0 and _is_final(error):
             raise InvalidInput(f"Expected a readable picture, got `{row.title}`: {reason}.") from error
-        raise Unreachable(f"Expected `{row.path}` to be read, got: {reason}. {GOES_ON}") from error
+        raise Unreachable(
+            f"Expected `{row.path}` to be read, got: {reason}. {GOES_ON} Or leave it out of the source, for "
+            "another --out."
+        ) from error
     if row.start >= 0 and len(content) != row.size:
         raise Unreachable(
             f"Expected {row.size:,} bytes of `{row.path}` from {row.start:,} on, got {len(content):,}: it "

@@ -9,14 +9,18 @@ import re
 import tarfile
 from collections.abc import Iterator
 from contextlib import closing
+from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
+
+from fsspec import get_filesystem_class
 
 from ebjr_det.bulk.columns import ParquetColumn
 from ebjr_det.bulk.files import PACKED, find_files, suffix_of
 from ebjr_det.bulk.manifest import Row
 from ebjr_det.bulk.storage import locate, open_at, reached
 from ebjr_det.core.errors import InvalidInput
+from ebjr_det.io.notes import say_left_out
 from ebjr_det.io.pictures import picture_suffixes
 
 COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
@@ -75,13 +79,13 @@ def stamp_of(source: str, column: str = "") -> str:
     return digest.hexdigest()
 
 
-def _packed_in(name: str) -> Iterator[str]:
-    """A list or a packed file, and those that a list names."""
+def _packed_in(name: str, within: tuple[str, ...] = ()) -> Iterator[str]:
+    """A list or a packed file, and those that a list, itself `within` others, names."""
     yield name
     if suffix_of(name) == LIST:
-        for line in _lines(name, PACKED_NAME):
+        for line in _lines(name, within, PACKED_NAME):
             if suffix_of(line) in (*PACKED, LIST):
-                yield from _packed_in(line)
+                yield from _packed_in(line, (*within, name))
 
 
 def _numbered(source: str) -> Iterator[str]:
@@ -100,8 +104,8 @@ def _numbered(source: str) -> Iterator[str]:
         yield from _numbered(f"{source[: match.start()]}{number:0{len(first)}}{source[match.end() :]}")
 
 
-def _rows_of(file: Row, column: str) -> Iterator[Row]:
-    """The pictures of a file: itself, or what is listed or packed in it."""
+def _rows_of(file: Row, column: str, within: tuple[str, ...] = ()) -> Iterator[Row]:
+    """The pictures of a file, itself or what is listed or packed in it, which lists name: `within`."""
     if file.picture.lower().endswith(COMPRESSED):
         raise InvalidInput(
             f"Expected a tar file that is not compressed, got `{file.title}`, in which no picture can be "
@@ -110,22 +114,43 @@ def _rows_of(file: Row, column: str) -> Iterator[Row]:
     with reached(f"pictures in `{file.title}`"):
         match suffix_of(file.picture):
             case ".txt":
-                for name in _lines(file.picture):
-                    yield from _rows_of(Row(name), column)
+                for name in _lines(file.picture, within):
+                    yield from _rows_of(Row(name), column, (*within, file.picture))
             case ".tar":
                 yield from _rows_of_tar(file.picture)
             case ".parquet":
                 yield from _rows_of_parquet(file, column)
             case _:
+                _check_address(file.picture)
                 yield file
 
 
-def _lines(name: str, pattern: re.Pattern[bytes] = re.compile(b"")) -> Iterator[str]:
+def _lines(
+    name: str, within: tuple[str, ...] = (), pattern: re.Pattern[bytes] = re.compile(b"")
+) -> Iterator[str]:
     """Paths and addresses of a list, of those lines in which a pattern is."""
+    if name in within:
+        raise InvalidInput(f"Expected a list of other files, got `{name}`, which names itself.")
     with open_at(name) as lines:
-        for line in filter(pattern.search, lines):
-            if text := line.decode("utf-8-sig", "surrogateescape").strip():
+        for number, line in enumerate(lines, 1):
+            if b"\0" in line:
+                raise InvalidInput(
+                    f"Expected a list in UTF-8, got `{name}` with a zero byte in line {number}, as UTF-16 "
+                    "has. Save it as UTF-8."
+                )
+            if pattern.search(line) and (text := line.decode("utf-8-sig", "surrogateescape").strip()):
                 yield beside(name, text)
+
+
+def _check_address(name: str) -> None:
+    """Raises InvalidInput for an address whose protocol nobody here knows, before the job begins."""
+    protocol, separator, _ = name.partition("://")
+    if separator:
+        with reached(f"an address whose protocol is known here, got `{name}`"):
+            _protocol(protocol.rpartition("::")[2])
+
+
+_protocol = lru_cache(get_filesystem_class)
 
 
 def beside(name: str, path: str) -> str:
@@ -147,13 +172,17 @@ def beside(name: str, path: str) -> str:
 
 def _rows_of_tar(name: str) -> Iterator[Row]:
     """Pictures of a tar file, by their bytes in it; a name that it has twice is two pictures."""
+    links = 0
     with open_at(name) as file, tarfile.open(fileobj=file, mode="r:") as archive:
         for member in archive:
-            if member.isfile() and _is_picture(PurePosixPath(member.name)):
-                yield Row(f"{name}/{member.name}", name, member.offset_data, member.size)
+            if _is_picture(PurePosixPath(member.name)):
+                links += member.islnk() or member.issym()
+                if member.isfile():
+                    yield Row(f"{name}/{member.name}", name, member.offset_data, member.size)
             archive.members = []  # type: ignore[attr-defined]  # which it would keep
         file.seek(archive.offset)  # where it stopped, at zeros or at damage
         end = file.read(TAR_BLOCK)
+    say_left_out(name, {"links to pictures": links})
     if len(end) < TAR_BLOCK or any(end):
         raise InvalidInput(f"Expected a whole tar file, got one that is damaged or cut off, `{name}`.")
 
@@ -171,6 +200,7 @@ def _rows_of_parquet(file: Row, column: str) -> Iterator[Row]:
         )
         for row, text in numbers:
             if isinstance(text, str):
-                yield Row(beside(name, text))
+                _check_address(picture := beside(name, text))
+                yield Row(picture)
             else:
                 yield Row(f"{name}#{row}", name, row, file.size, values.name)

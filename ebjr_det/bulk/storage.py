@@ -73,8 +73,10 @@ class Storage:
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/") or "/"
         with reached(f"an address that can be written to, got `{url}`"):
-            self.fs, root = locate(self.url)
-        self.root = root.rstrip("/")
+            self.fs, root = locate(url)
+        self.root = root.rstrip("/") or "/" * is_local(self.fs) * len(root)
+        if not self.root:
+            raise ConfigError(f"Expected an --out that names a folder, got `{url}`.")
         self.made: set[str] = set()
 
     @property
@@ -94,8 +96,9 @@ class Storage:
             ConfigError: they would be among the pictures. InvalidInput: the system refuses.
         """
         if self.is_local:
-            folder = Path(self.root)
-            if os.path.isdir(source) and folder.resolve().is_relative_to(Path(source).resolve()):
+            folder, (fs, pictures) = Path(self.root), locate(source)
+            among = is_local(fs) and folder.resolve().is_relative_to(Path(pictures).resolve())
+            if among and os.path.isdir(pictures):
                 raise ConfigError(
                     f"Expected an --out outside of the pictures in `{source}`, got `{self.url}`."
                 )

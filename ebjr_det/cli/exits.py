@@ -24,7 +24,9 @@ def run_safely(call: Callable[[], object]) -> int:
     except EbjrError as error:
         return _fail(str(error), error.exit_code)
     except (Abort, KeyboardInterrupt):
-        return _fail("Interrupted, nothing half-written. Commands with --resume go on from there.", 130)
+        return _fail(
+            "Interrupted, nothing half-written. Bulk jobs, and commands with --resume, go on from there.", 130
+        )
     except NoArgsIsHelpError as error:
         error.show()
         return 2

@@ -13,7 +13,19 @@ from ebjr_det.core.errors import ConfigError, did_you_mean
 Command: TypeAlias = Callable[..., object]
 Decorator: TypeAlias = Callable[[Command], Command]
 Number = TypeVar("Number", int, float)
-PATH = click.Path(path_type=Path)
+
+
+class LocalPath(click.Path):
+    """A path of this machine; nothing, and an address, would be read as another place than meant."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path. Raises BadParameter, which is one line, for what is none."""
+        if isinstance(value, str) and (not value or "://" in value):
+            self.fail(f"Expected a path of this machine, got `{value}`.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+PATH = LocalPath(path_type=Path)
 
 
 class Name(click.ParamType[Any]):

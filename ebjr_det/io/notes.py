@@ -31,7 +31,7 @@ def say(text: str) -> None:
     tqdm.write(text, file=sys.stderr)
 
 
-def say_left_out(source: Path, left_out: Mapping[str, int]) -> None:
+def say_left_out(source: Path | str, left_out: Mapping[str, int]) -> None:
     """Say what was left out of a file or folder, and how many, where something was."""
     parts = [f"{noun} ({count:,})" for noun, count in left_out.items() if count]
     if parts:

@@ -269,6 +269,19 @@ def test_an_evaluation_by_shards_is_that_of_evaluate(tmp_path, name, workers):
     for file in (RECORDS[name], "config.yaml"):
         assert files[file] == expected[file]
     assert sharded.summary | {"run_dir": ""} == whole.summary | {"run_dir": ""}
+    (tmp_path / "bulk/shards").mkdir()
+    (tmp_path / "bulk/shards/notes.txt").touch()
+    ebjr_det.bulk_evaluate(config, tmp_path / "bulk", ebjr_det.BulkSettings(32, workers))
+    assert (tmp_path / "bulk/shards/notes.txt").is_file()  # which is not the job's
+
+
+@pytest.mark.parametrize("out", ["", "memory://run"])
+def test_the_run_folder_of_an_evaluation_is_a_path(out, tmp_path, monkeypatch, refused):
+    monkeypatch.chdir(tmp_path)
+    assert "a path of this machine" in refused("bulk", "evaluate", DIGITS, "--out", out)
+    with pytest.raises(EbjrError, match="the path of a run folder"):
+        ebjr_det.bulk_evaluate(ebjr_det.load_config("digits"), out)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name", RECORDS)

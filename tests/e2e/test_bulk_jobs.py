@@ -83,10 +83,40 @@ def test_pictures_have_the_same_answers_however_they_are_packed(kind, pictures, 
     assert table["error"].is_null().equals(plain["error"].is_null())
 
 
-def test_answers_among_the_pictures_are_refused(pictures, refused):
-    words = ("bulk", "predict", DIGITS, pictures, "--threshold", 0, "--out")
+@pytest.mark.parametrize("address", ["{}", "file://{}"])
+def test_answers_among_the_pictures_are_refused(address, pictures, refused):
+    words = ("bulk", "predict", DIGITS, address.format(pictures), "--threshold", 0, "--out")
     assert "outside of" in refused(*words, pictures / "out")
     assert not (pictures / "out").exists()
+
+
+LISTS = {
+    "UTF-16": ("0.png".encode("utf-16"), "in UTF-8, got"),
+    "itself": (b"list.txt", "names itself"),
+    "a protocol of nobody": (b"0.png\nnope://host/1.png", "nope://host/1.png"),
+}
+
+
+@pytest.mark.parametrize(("content", "message"), LISTS.values(), ids=LISTS)
+def test_a_list_that_is_none_is_one_line_before_the_first_picture(
+    content, message, pictures, tmp_path, refused
+):
+    (tmp_path / "0.png").write_bytes((pictures / "0.png").read_bytes())
+    (tmp_path / "list.txt").write_bytes(content)
+    words = ("bulk", "predict", DIGITS, tmp_path / "list.txt", "--threshold", 0, "--out", tmp_path / "out")
+    assert message in refused(*words)
+    assert not (tmp_path / "out/answers").exists()
+
+
+def test_links_of_a_tar_file_are_told(pictures, tmp_path, capsys):
+    (tmp_path / "0.png").write_bytes((pictures / "0.png").read_bytes())
+    (tmp_path / "1.png").hardlink_to(tmp_path / "0.png")
+    (tmp_path / "2.png").symlink_to(tmp_path / "0.png")
+    with tarfile.open(tmp_path / "some.tar", "w") as archive:
+        for index in range(3):
+            archive.add(tmp_path / f"{index}.png", f"{index}.png")
+    assert run(tmp_path / "some.tar", tmp_path / "out").images == 1
+    assert f"Left out of `{tmp_path}/some.tar`: links to pictures (2)." in capsys.readouterr().err
 
 
 def test_names_of_any_bytes_have_answers(pictures, tmp_path):
@@ -205,6 +235,24 @@ def test_an_address_that_cannot_be_written_to_is_one_line(address, pictures, ref
     complaint = refused("bulk", "predict", DIGITS, pictures, "--out", out, "--threshold", 0)
     assert out.rstrip("/") in complaint
     assert (tmp_path / "file").read_bytes() == b""
+
+
+@pytest.mark.parametrize("out", ["", "/", "file:///", "memory://"])
+def test_an_out_without_a_name_is_one_line_and_nothing_is_written(
+    out, pictures, refused, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    refused("bulk", "predict", DIGITS, pictures, "--out", out, "--threshold", 0)
+    assert not list(tmp_path.iterdir())
+    assert not Path("/job.json").exists()
+
+
+def test_nothing_is_no_source_and_a_shard_has_a_bound(pictures, tmp_path):
+    with pytest.raises(EbjrError, match="got an empty path"):
+        run("", tmp_path / "out")
+    with pytest.raises(EbjrError, match="`shard` from 1 to 1000000000, got"):
+        run(pictures, tmp_path / "out", shard=10**20)
+    assert not (tmp_path / "out").exists()
 
 
 @contextlib.contextmanager
